@@ -1,0 +1,121 @@
+"""The Algorithm interface: four functions that know nothing of noise, transport or accounting.
+
+An algorithm is written once, for a batch of users. `queries` says which sums a round needs, `contribute` what each
+user of a batch would add, `update` what the server does with the (already private) sums, `release` what a device
+gets. The clip, the noise and the ledger stand outside, in `fedrec.privacy`.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from fedrec.data.catalogue import Catalogue
+from fedrec.data.users import UserBatch
+from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
+from fedrec.settings import Settings
+
+Shared = dict[str, Tensor]
+"""The public state that the server holds and devices download: named tensors, nothing else."""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is publicly known before a run starts.
+
+    users: size of the population (given, never counted from logs). expected_cohort: users x sampling probability,
+    the fixed denominator of every average. mu: total signal-to-noise of all releases (Gaussian DP; infinite
+    without privacy); post-processing may depend on it, since it follows from the public budget alone.
+    """
+
+    catalogue: Catalogue
+    users: int
+    expected_cohort: float
+    mu: float = math.inf
+    seed: int = 0
+    device: torch.device = torch.device("cpu")
+
+
+class ReleasedModel(ABC):
+    """What a device receives, with the local solver: fit a private state, fold in an event, rank. Never sends."""
+
+    kind: ClassVar[str]
+
+    @abstractmethod
+    def fit(self, users: UserBatch) -> dict[str, Tensor]:
+        """The users' private states, every tensor with leading dimension B. They stay on the device."""
+
+    @abstractmethod
+    def score(self, state: dict[str, Tensor], candidates: Tensor | None = None) -> Tensor:
+        """Scores (B, items), or (B, C) for candidates (B, C) int64. Higher is better."""
+
+    @abstractmethod
+    def fold_in(self, state: dict[str, Tensor], items: Tensor) -> dict[str, Tensor]:
+        """The states after one more event each; items (B,) int64. Equals `fit` on the longer history."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that `restore` needs, as named tensors (safetensors holds them; nothing is pickled)."""
+
+    def manifest(self) -> dict[str, Any]:
+        """JSON-able settings that `restore` needs beside the tensors."""
+        return {}
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> "ReleasedModel":
+        """The inverse of `tensors` and `manifest`."""
+
+    def to(self, device: torch.device | str) -> "ReleasedModel":
+        """The same model with its tensors on `device`."""
+        return self.restore(
+            {name: tensor.to(device) for name, tensor in self.tensors().items()}, self.manifest()
+        )
+
+    def recommend(self, users: UserBatch, k: int, *, seen: bool = False) -> tuple[Tensor, Tensor]:
+        """The k best items of each user and their scores, (B, k) each; items of the history are left out unless `seen`."""
+        scores = self.score(self.fit(users))
+        if not seen:
+            scores[users.owners, users.items] = -math.inf
+        top = scores.topk(min(k, scores.shape[1]), dim=1)
+        return top.indices, top.values
+
+
+class Algorithm(ABC):
+    """One federated algorithm. A new one is one new file in this folder; its contract test is inherited."""
+
+    name: ClassVar[str]
+    Config: ClassVar[type[Settings]]
+
+    def __init__(self, config: Any, setting: Setting) -> None:
+        self.config = config
+        self.setting = setting
+
+    @property
+    @abstractmethod
+    def rounds(self) -> int:
+        """How many rounds the algorithm asks for (0: nothing is learned from users)."""
+
+    @abstractmethod
+    def initial(self) -> Shared:
+        """The shared state before the first round."""
+
+    @abstractmethod
+    def queries(self, round: int) -> tuple[SumQuery, ...]:
+        """The sums of round 0 <= round < rounds. A function of the setting alone, so all can be priced ahead."""
+
+    @abstractmethod
+    def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
+        """What each user of the batch would add to each query of the round. Users never mix."""
+
+    @abstractmethod
+    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
+        """The next shared state. `sums` are private already; divide by `setting.expected_cohort`, never by a count."""
+
+    @abstractmethod
+    def release(self, shared: Shared) -> ReleasedModel:
+        """What devices get."""

@@ -1,0 +1,50 @@
+"""Finds algorithms and released models by name: every module of this folder is looked at, nothing is registered."""
+
+import importlib
+import inspect
+import json
+import pkgutil
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+import fedrec.algorithms
+from fedrec.algorithms.base import Algorithm, ReleasedModel
+from fedrec.errors import InputError, nearest
+
+
+def _classes(base: type) -> dict[str, type]:
+    found: dict[str, type] = {}
+    for module in pkgutil.iter_modules(fedrec.algorithms.__path__):
+        members = vars(importlib.import_module(f"fedrec.algorithms.{module.name}"))
+        for member in members.values():
+            if inspect.isclass(member) and issubclass(member, base) and not inspect.isabstract(member):
+                found[getattr(member, "name" if base is Algorithm else "kind")] = member
+    return found
+
+
+def algorithms() -> dict[str, type[Algorithm]]:
+    """Every algorithm by its name."""
+    return _classes(Algorithm)
+
+
+def algorithm(name: str) -> type[Algorithm]:
+    """The algorithm called `name`. Raises: InputError that names the nearest."""
+    known = algorithms()
+    if name not in known:
+        raise InputError(f"unknown algorithm '{name}'.{nearest(name, known)}")
+    return known[name]
+
+
+def load_model(folder: Path) -> ReleasedModel:
+    """A released model from the folder that `fedrec simulate` wrote (`model.safetensors` and `manifest.json`)."""
+    manifest_file, tensor_file = folder / "manifest.json", folder / "model.safetensors"
+    if not manifest_file.is_file() or not tensor_file.is_file():
+        raise InputError(f"{folder}: no model here (needs manifest.json and model.safetensors)")
+    manifest = json.loads(manifest_file.read_text())
+    known = _classes(ReleasedModel)
+    if manifest.get("kind") not in known:
+        raise InputError(
+            f"{manifest_file}: unknown model kind {manifest.get('kind')!r}.{nearest(str(manifest.get('kind')), known)}"
+        )
+    return known[manifest["kind"]].restore(load_file(tensor_file), manifest["model"])

@@ -1,0 +1,74 @@
+"""The catalogue: which items there are and what is publicly known of them. Public by definition; costs no budget."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fedrec.errors import InputError
+
+
+@dataclass(frozen=True)
+class Categories:
+    """Each item's set of labels (genres, tags): membership (items, labels) bool."""
+
+    name: str
+    labels: tuple[str, ...]
+    membership: np.ndarray
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """One number an item (a year, a price): values (items,) float64, NaN where unknown."""
+
+    name: str
+    values: np.ndarray
+
+
+@dataclass(frozen=True)
+class Texts:
+    """One short text an item (a title, a description)."""
+
+    name: str
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """One dense vector an item (a pretrained encoder's embedding): values (items, width) float32."""
+
+    name: str
+    values: np.ndarray
+
+
+Block = Categories | Numbers | Texts | Vectors
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Items in catalogue order: original ids, titles where known, and public feature blocks.
+
+    The ids carry no meaning: no model may compute from them.
+    """
+
+    ids: tuple[str, ...]
+    titles: tuple[str, ...] | None = None
+    blocks: tuple[Block, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        for block in self.blocks:
+            rows = len(
+                block.texts
+                if isinstance(block, Texts)
+                else block.membership
+                if isinstance(block, Categories)
+                else block.values
+            )
+            if rows != len(self.ids):
+                raise InputError(f"catalogue: block '{block.name}' has {rows} rows for {len(self.ids)} items")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def title(self, item: int) -> str:
+        """What to call an item before a person: its title, else its id."""
+        return self.titles[item] if self.titles else self.ids[item]

@@ -1,0 +1,95 @@
+"""Histories: who did what, in order, as users x items in compressed rows."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from fedrec.data.users import UserBatch
+from fedrec.draws import keys
+from fedrec.errors import InputError
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Every user's events, oldest first within a row.
+
+    offsets: (users + 1,) int64; the events of user u are `items[offsets[u]:offsets[u + 1]]`.
+    items:   (events,) int32, positions in the catalogue.
+    n_items: size of the catalogue (given, never derived from the events).
+    ratings: (events,) float32 or None. times: (events,) int64 seconds or None.
+    ordered: False when the source tells no order; then a row's order is arbitrary and must not be used.
+    """
+
+    offsets: np.ndarray
+    items: np.ndarray
+    n_items: int
+    ratings: np.ndarray | None = None
+    times: np.ndarray | None = None
+    ordered: bool = True
+
+    def __post_init__(self) -> None:
+        if len(self.offsets) < 1 or self.offsets[0] != 0 or self.offsets[-1] != len(self.items):
+            raise InputError("histories: offsets must start at 0 and end at the number of events")
+        if len(self.items) and (self.items.min() < 0 or self.items.max() >= self.n_items):
+            raise InputError(
+                f"histories: item position outside 0..{self.n_items - 1}; the catalogue lacks an item of the log"
+            )
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Events per user, (users,) int64."""
+        return np.diff(self.offsets)
+
+    @property
+    def owners(self) -> np.ndarray:
+        """The user of each event, (events,) int64."""
+        return np.repeat(np.arange(len(self)), self.lengths)
+
+    def row(self, user: int) -> np.ndarray:
+        """One user's items, oldest first."""
+        return self.items[self.offsets[user] : self.offsets[user + 1]]
+
+    def keep(self, mask: np.ndarray) -> "Histories":
+        """The histories without the events where `mask` (events,) is False; users stay, perhaps empty."""
+        counts = np.bincount(self.owners[mask], minlength=len(self))
+        return replace(
+            self,
+            offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            items=self.items[mask],
+            ratings=None if self.ratings is None else self.ratings[mask],
+            times=None if self.times is None else self.times[mask],
+        )
+
+    def positions_from_end(self) -> np.ndarray:
+        """(events,) int64: 0 for a user's newest event, 1 for the one before, ..."""
+        return np.repeat(self.offsets[1:], self.lengths) - 1 - np.arange(len(self.items))
+
+    def select(self, users: np.ndarray) -> "Histories":
+        """The histories of `users` (positions), in that order."""
+        lengths = self.lengths[users]
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        take = np.repeat(self.offsets[users] - offsets[:-1], lengths) + np.arange(offsets[-1])
+        return replace(
+            self,
+            offsets=offsets,
+            items=self.items[take],
+            ratings=None if self.ratings is None else self.ratings[take],
+            times=None if self.times is None else self.times[take],
+        )
+
+    def batch(self, users: np.ndarray, seed: int, device: torch.device | str = "cpu") -> UserBatch:
+        """The users at positions `users` as tensors on `device`; `seed` makes their local randomness."""
+        part = self.select(users)
+        index = torch.from_numpy(np.ascontiguousarray(users, dtype=np.int64))
+        return UserBatch(
+            items=torch.from_numpy(part.items.astype(np.int64)).to(device),
+            lengths=torch.from_numpy(part.lengths.astype(np.int64)).to(device),
+            n_items=self.n_items,
+            keys=keys(seed, index).to(device),
+            ratings=None if part.ratings is None else torch.from_numpy(part.ratings).to(device),
+            ordered=self.ordered,
+        )

@@ -1,0 +1,42 @@
+"""The error tree. Every message is one line that says what is wrong, where, and how to mend it.
+
+The command line prints the message and leaves with `exit_code`; nothing else decides exit codes.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class FedrecError(Exception):
+    """Base of every error that fedrec raises on purpose."""
+
+    exit_code = 2
+
+
+class InputError(FedrecError):
+    """A scenario, file, option or argument that cannot be used (exit code 2)."""
+
+
+class PrivacyError(FedrecError):
+    """A privacy setting that is invalid or whose guarantee cannot be proven (exit code 2)."""
+
+
+class BudgetExhausted(FedrecError):
+    """The next release would pass the privacy budget; everything up to there is saved (exit code 3)."""
+
+    exit_code = 3
+
+
+class VerificationError(FedrecError):
+    """A record that does not verify (exit code 4)."""
+
+    exit_code = 4
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`" Did you mean 'x'?"` with the known name nearest to `name`, or the list of known names."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if close:
+        return f" Did you mean '{close[0]}'?"
+    return f" Known: {', '.join(sorted(known))}." if known else ""

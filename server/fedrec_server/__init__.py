@@ -1,0 +1,1 @@
+"""The server: one Coordinator loop over any Federation, and its checkpoints."""

@@ -1,0 +1,1 @@
+"""Simulation: a federation in one process, scenarios, plots and benchmarks."""
