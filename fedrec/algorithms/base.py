@@ -72,9 +72,7 @@ class ReleasedModel(ABC):
 
     def to(self, device: torch.device | str) -> "ReleasedModel":
         """The same model with its tensors on `device`."""
-        return self.restore(
-            {name: tensor.to(device) for name, tensor in self.tensors().items()}, self.manifest()
-        )
+        return self.restore({name: tensor.to(device) for name, tensor in self.tensors().items()}, self.manifest())
 
     def recommend(self, users: UserBatch, k: int, *, seen: bool = False) -> tuple[Tensor, Tensor]:
         """The k best items of each user and their scores, (B, k) each; items of the history are left out unless `seen`."""

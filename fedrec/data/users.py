@@ -65,9 +65,7 @@ class UserBatch:
         """The item at `lag` from the end for each user, (B,) int64; -1 where the history is too short."""
         position = self.offsets[1:] - 1 - lag
         valid = self.lengths > lag
-        picked = (
-            self.items[torch.where(valid, position, 0)] if len(self.items) else torch.zeros_like(position)
-        )
+        picked = self.items[torch.where(valid, position, 0)] if len(self.items) else torch.zeros_like(position)
         return torch.where(valid, picked, -1)
 
     def take(self, rows: Tensor) -> "UserBatch":

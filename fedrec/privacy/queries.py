@@ -29,13 +29,9 @@ class SumQuery:
 
     def __post_init__(self) -> None:
         if not (self.clip_norm > 0 and math.isfinite(self.clip_norm)):
-            raise PrivacyError(
-                f"query '{self.name}': clip norm must be a positive number, got {self.clip_norm}"
-            )
+            raise PrivacyError(f"query '{self.name}': clip norm must be a positive number, got {self.clip_norm}")
         if not 0 < self.budget_share <= 1:
-            raise PrivacyError(
-                f"query '{self.name}': budget share must be in (0, 1], got {self.budget_share}"
-            )
+            raise PrivacyError(f"query '{self.name}': budget share must be in (0, 1], got {self.budget_share}")
 
     @property
     def size(self) -> int:
@@ -91,9 +87,7 @@ class SparseContribution(Contribution):
     same: noise goes on every entry of the sum, so which entries a user touched is not shown.
     """
 
-    def __init__(
-        self, owners: Tensor, positions: Tensor, values: Tensor, users: int, shape: tuple[int, ...]
-    ) -> None:
+    def __init__(self, owners: Tensor, positions: Tensor, values: Tensor, users: int, shape: tuple[int, ...]) -> None:
         self.owners, self.positions, self.values, self.users, self.shape = (
             owners,
             positions,
@@ -110,9 +104,7 @@ class SparseContribution(Contribution):
         weight = weights[self.owners].to(self.values.dtype)
         used = weight != 0
         total = torch.zeros(math.prod(self.shape), dtype=torch.float32, device=self.values.device)
-        return total.index_add_(0, self.positions[used], (weight * self.values)[used].float()).view(
-            self.shape
-        )
+        return total.index_add_(0, self.positions[used], (weight * self.values)[used].float()).view(self.shape)
 
     def dense(self, row: int) -> Tensor:
         mine = self.owners == row
