@@ -1,0 +1,296 @@
+"""Federated implicit ALS: devices solve their own vector, the server solves the items from summed statistics.
+
+Minimises  sum over events (1 - s)^2 + alpha0 * sum over all pairs s^2 + reg * (sum_u (n_u + alpha0 I)^nu |w_u|^2
++ sum_i (n_i + alpha0 U)^nu |h_i|^2),  s = <w_u, h_i>.
+
+Source: Hu, Koren, Volinsky 2008; the objective, the scale of its regulariser and the initial values are those of
+Rendle et al. 2022 ("Revisiting the performance of iALS"). Federated as in DPALS (Chien et al., ICML 2021): a user
+adds w w^T to the Gram matrix of all users, and (w w^T, w, 1) to each item of the history. The item side sees sums
+alone, so without privacy the result is that of central ALS. Different from DPALS: no per-user cap on items (the
+clip is on the whole contribution) and sums arrive with noise already on them.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fedrec import draws
+from fedrec.algorithms.base import Algorithm, ReleasedModel, Setting, Shared
+from fedrec.algorithms.ragged import rectangles
+from fedrec.data.users import UserBatch
+from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
+from fedrec.settings import Settings
+
+_ITEMS_AT_ONCE = 1024
+
+
+class SymmetricPacking:
+    """svec: a symmetric (d, d) matrix as its d(d+1)/2 upper entries, those off the diagonal times sqrt(2).
+
+    The L2 norm of the packed vector is the Frobenius norm of the matrix, so clip and noise treat both alike.
+    """
+
+    def __init__(self, dim: int, device: torch.device) -> None:
+        row, column = torch.triu_indices(dim, dim, device=device)
+        self.dim, self.size = dim, len(row)
+        self._entries = row * dim + column
+        self._scale = torch.where(row == column, 1.0, math.sqrt(2.0))
+        self._source = torch.zeros(dim, dim, dtype=torch.int64, device=device)
+        self._source[row, column] = self._source[column, row] = torch.arange(self.size, device=device)
+        self._unscale = (1.0 / self._scale)[self._source]
+
+    def pack(self, matrices: Tensor) -> Tensor:
+        """(..., d, d) symmetric to (..., d(d+1)/2)."""
+        return matrices.flatten(-2).index_select(-1, self._entries) * self._scale
+
+    def unpack(self, packed: Tensor) -> Tensor:
+        """The inverse of `pack`."""
+        full = packed.index_select(-1, self._source.flatten()).unflatten(-1, (self.dim, self.dim))
+        return full * self._unscale
+
+
+class GramContribution(Contribution):
+    """w w^T of each user, packed; vectors (B, d)."""
+
+    def __init__(self, vectors: Tensor) -> None:
+        self.vectors = vectors
+        self.packing = SymmetricPacking(vectors.shape[1], vectors.device)
+
+    def norms(self) -> Tensor:
+        return self.vectors.double().square().sum(1)
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        used = weights != 0
+        vectors = self.vectors[used]
+        return self.packing.pack(vectors.mT @ (vectors * weights[used, None].to(vectors.dtype)))
+
+    def dense(self, row: int) -> Tensor:
+        return self.packing.pack(torch.outer(self.vectors[row], self.vectors[row]))
+
+
+class ItemStatistics(Contribution):
+    """(w w^T packed, w, 1) added to each item of a user's history, as often as it occurs there.
+
+    Held as the users' vectors and who has which item, never as a row of items x statistics per user.
+    """
+
+    def __init__(self, vectors: Tensor, users: UserBatch) -> None:
+        self.vectors, self.users = vectors, users
+        self.packing = SymmetricPacking(vectors.shape[1], vectors.device)
+        self.shape = (users.n_items, self.packing.size + vectors.shape[1] + 1)
+
+    @cached_property
+    def _by_item(self) -> tuple[Tensor, Tensor]:
+        order = torch.sort(self.users.items.int(), stable=True)  # within an item, owners stay ascending
+        return order.values.long(), self.users.owners[order.indices]
+
+    def norms(self) -> Tensor:
+        items, owners = self._by_item
+        _, repeats = torch.unique_consecutive(owners + items * len(self.users), return_counts=True)
+        owner = owners[repeats.cumsum(0) - 1]
+        squares = torch.zeros(len(self.users), dtype=torch.float64, device=owners.device)
+        squares.index_add_(0, owner, repeats.double() ** 2)
+        length = self.vectors.double().square().sum(1)
+        # A user without events adds nothing, whatever the vector is.
+        return torch.where(squares > 0, (squares * (length**2 + length + 1)).sqrt(), 0.0)
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        items, owners = self._by_item
+        weights = weights.to(self.vectors.dtype)
+        used = weights != 0
+        if not bool(used.all()):
+            events = used[owners]
+            items, owners = items[events], owners[events]
+        vectors = _padded(torch.where(used[:, None], self.vectors, 0.0))
+        weight = _padded(weights)
+        same = bool((weights[used] == 1).all())
+        scaled = vectors if same else vectors * weight[:, None]
+        total = torch.zeros(self.shape, device=vectors.device)
+        packed, dim = self.packing.size, self.packing.dim
+        for group, index in rectangles(owners, torch.bincount(items, minlength=self.shape[0]), len(self.users)):
+            row = vectors[index]  # (G, L, d)
+            part = row if same else scaled[index]
+            total[group] = torch.cat(
+                [self.packing.pack(row.mT @ part), part.sum(1), weight[index].sum(1, keepdim=True)], dim=1
+            )
+        assert packed + dim + 1 == self.shape[1]
+        return total
+
+    def dense(self, row: int) -> Tensor:
+        vector = self.vectors[row]
+        packed = self.packing.pack(torch.outer(vector, vector))
+        one = torch.cat([packed, vector, vector.new_ones(1)])
+        mine = self.users.slice(row, row + 1).items
+        count = torch.bincount(mine, minlength=self.shape[0]).to(vector.dtype)
+        return torch.where(count[:, None] > 0, count[:, None] * one, 0.0)
+
+
+def _padded(table: Tensor) -> Tensor:
+    """The table with a row of zeros at its end, for `rectangles` to point at."""
+    return torch.cat([table, table.new_zeros(1, *table.shape[1:])])
+
+
+def _solve(normal: Tensor, total: Tensor) -> Tensor:
+    """x of normal x = total for positive definite matrices (N, d, d) and (N, d)."""
+    factor, _ = torch.linalg.cholesky_ex(normal)
+    return torch.cholesky_solve(total[:, :, None], factor)[:, :, 0]
+
+
+class ALSModel(ReleasedModel):
+    """Item vectors (I, d) and their Gram matrix; a device solves its own vector exactly."""
+
+    kind: ClassVar[str] = "als"
+
+    def __init__(self, items: Tensor, gram: Tensor, alpha0: float, reg: float, nu: float) -> None:
+        self.items, self.gram, self.alpha0, self.reg, self.nu = items, gram, alpha0, reg, nu
+
+    def vectors(self, users: UserBatch) -> Tensor:
+        """The users' vectors (B, d) in memory that does not grow with B x d x d."""
+        vectors = self.items.new_zeros(len(users), self.items.shape[1])
+        for group, outer, total, count in self._statistics(users):
+            vectors[group] = self._vectors(outer, total, count)
+        return vectors
+
+    def fit(self, users: UserBatch) -> dict[str, Tensor]:
+        """vector (B, d), and what folding in needs: outer (B, d, d), total (B, d), count (B,)."""
+        size, dim = len(users), self.items.shape[1]
+        state = {
+            "outer": self.items.new_zeros(size, dim, dim),
+            "total": self.items.new_zeros(size, dim),
+            "count": users.lengths.to(self.items.dtype),
+        }
+        for group, outer, total, _ in self._statistics(users):
+            state["outer"][group], state["total"][group] = outer, total
+        return state | {"vector": self._vectors(state["outer"], state["total"], state["count"])}
+
+    def fold_in(self, state: dict[str, Tensor], items: Tensor) -> dict[str, Tensor]:
+        row = self.items[items]
+        outer = state["outer"] + row[:, :, None] * row[:, None, :]
+        total, count = state["total"] + row, state["count"] + 1
+        return {"outer": outer, "total": total, "count": count, "vector": self._vectors(outer, total, count)}
+
+    def score(self, state: dict[str, Tensor], candidates: Tensor | None = None) -> Tensor:
+        vector = state["vector"]
+        if candidates is None:
+            return vector @ self.items.mT
+        return torch.bmm(self.items[candidates], vector[:, :, None])[:, :, 0]
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"items": self.items, "gram": self.gram}
+
+    def manifest(self) -> dict[str, Any]:
+        return {"alpha0": self.alpha0, "reg": self.reg, "nu": self.nu}
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> "ALSModel":
+        return cls(tensors["items"], tensors["gram"], manifest["alpha0"], manifest["reg"], manifest["nu"])
+
+    def _statistics(self, users: UserBatch) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+        table = _padded(self.items)
+        for group, index in rectangles(users.items, users.lengths, len(self.items)):
+            row = table[index]  # (G, L, d)
+            yield group, row.mT @ row, row.sum(1), users.lengths[group].to(row.dtype)
+
+    def _vectors(self, outer: Tensor, total: Tensor, count: Tensor) -> Tensor:
+        ridge = self.reg * (count + self.alpha0 * len(self.items)) ** self.nu
+        return _solve(outer + self.alpha0 * self.gram + torch.diag_embed(ridge[:, None].expand_as(total)), total)
+
+
+class ALSConfig(Settings):
+    """Settings of `als`. The defaults are for runs without privacy; under privacy fewer dimensions and rounds pay."""
+
+    dim: int = Field(64, ge=1, le=1024)
+    """Length of a user's and an item's vector."""
+    rounds: int = Field(14, ge=1)
+    """Alternations; each is one solve of every user and one of every item."""
+    alpha0: float = Field(0.3, gt=0)
+    """Weight of a pair without an event (an event adds 1)."""
+    reg: float = Field(0.003, gt=0)
+    """Ridge, times (count + alpha0 x population) ** nu."""
+    nu: float = Field(1.0, ge=0, le=2)
+    """How the ridge grows with frequency."""
+    init_std: float = Field(0.1, gt=0)
+    """Initial item entries are normal with standard deviation init_std / sqrt(dim)."""
+    gram_clip: float = Field(1.0, gt=0)
+    """L2 clip on a user's part of the Gram matrix."""
+    items_clip: float = Field(10.0, gt=0)
+    """L2 clip on a user's part of all items' statistics together."""
+    gram_share: float = Field(0.1, gt=0, lt=1)
+    """Part of the privacy budget for the Gram matrix; the items' statistics get the rest."""
+
+
+class ALS(Algorithm):
+    """Federated implicit ALS."""
+
+    name: ClassVar[str] = "als"
+    Config: ClassVar[type[Settings]] = ALSConfig
+    config: ALSConfig
+
+    def __init__(self, config: ALSConfig, setting: Setting) -> None:
+        super().__init__(config, setting)
+        self.packing = SymmetricPacking(config.dim, setting.device)
+
+    @property
+    def rounds(self) -> int:
+        return self.config.rounds
+
+    def initial(self) -> Shared:
+        index = torch.arange(len(self.setting.catalogue), device=self.setting.device)
+        items = draws.normal(draws.keys(self.setting.seed, index), 0, self.config.dim)
+        return self._shared(items * (self.config.init_std / math.sqrt(self.config.dim)))
+
+    def queries(self, round: int) -> tuple[SumQuery, ...]:
+        config, packed = self.config, self.packing.size
+        shape = (len(self.setting.catalogue), packed + config.dim + 1)
+        return (
+            SumQuery("gram", (packed,), config.gram_clip, config.gram_share / config.rounds),
+            SumQuery("items", shape, config.items_clip, (1 - config.gram_share) / config.rounds),
+        )
+
+    def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
+        vectors = self.release(shared).vectors(users)
+        return {"gram": GramContribution(vectors), "items": ItemStatistics(vectors, users)}
+
+    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
+        config, population = self.config, self.setting.users
+        scale = population / self.setting.expected_cohort  # a sampled cohort's sum stands for the population's
+        gram = scale * self.packing.unpack(sums["gram"].value)
+        if sums["gram"].noise_std > 0:
+            gram = _positive(gram)
+        statistics = sums["items"]
+        items = torch.empty_like(shared["items"])
+        for start in range(0, len(items), _ITEMS_AT_ONCE):
+            part = scale * statistics.value[start : start + _ITEMS_AT_ONCE]
+            packed, total, count = part.split([self.packing.size, config.dim, 1], dim=1)
+            outer = self.packing.unpack(packed)
+            if statistics.noise_std > 0:
+                outer, count = _positive(outer), count.clamp(min=0)
+                total = _shrunk(total, scale * statistics.noise_std)
+            ridge = config.reg * (count + config.alpha0 * population) ** config.nu
+            normal = outer + config.alpha0 * gram + torch.diag_embed(ridge.expand_as(total))
+            items[start : start + len(part)] = _solve(normal, total)
+        return self._shared(items)
+
+    def release(self, shared: Shared) -> ALSModel:
+        config = self.config
+        return ALSModel(shared["items"], shared["gram"], config.alpha0, config.reg, config.nu)
+
+    def _shared(self, items: Tensor) -> Shared:
+        return {"items": items, "gram": items.mT @ items}
+
+
+def _positive(matrices: Tensor) -> Tensor:
+    """The nearest positive semi-definite matrices (DPALS, algorithm 1): noise must not turn a ridge negative."""
+    values, vectors = torch.linalg.eigh(matrices)
+    return (vectors * values.clamp(min=0)[..., None, :]) @ vectors.mT
+
+
+def _shrunk(total: Tensor, noise_std: float) -> Tensor:
+    """James-Stein (positive part) on rows (N, d): rows that are no longer than their noise become zero."""
+    expected = (total.shape[1] - 2) * noise_std**2
+    return total * (1 - expected / total.square().sum(1, keepdim=True).clamp(min=1e-30)).clamp(min=0)
