@@ -1,0 +1,364 @@
+"""The contract that every algorithm keeps. A new algorithm inherits these tests and gives only its factory.
+
+class TestALS(AlgorithmContract):
+    def make(self, setting):
+        return ALS(ALSConfig(dim=8, rounds=4), setting)
+"""
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from fedrec import draws
+from fedrec.algorithms.base import Algorithm, ReleasedModel, Setting, Shared
+from fedrec.algorithms.discover import algorithm
+from fedrec.data.catalogue import Catalogue, Categories, Numbers
+from fedrec.data.users import UserBatch
+from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
+
+ITEMS, GROUPS, USERS = 40, 4, 160
+
+
+def planted_catalogue(items: int = ITEMS) -> Catalogue:
+    """Items in GROUPS tastes (item i belongs to taste i mod GROUPS), which the public labels tell as well."""
+    taste = np.arange(items) % GROUPS
+    return Catalogue(
+        ids=tuple(f"item-{i}" for i in range(items)),
+        blocks=(
+            Categories("taste", tuple(f"taste-{g}" for g in range(GROUPS)), np.eye(GROUPS, dtype=bool)[taste]),
+            Numbers("year", 1990.0 + np.arange(items) % 7),
+        ),
+    )
+
+
+def batch_of(rows: list[list[int]], seed: int = 7, items: int = ITEMS) -> UserBatch:
+    """Users with the given histories, oldest event first."""
+    return UserBatch(
+        items=torch.tensor([item for row in rows for item in row], dtype=torch.int64),
+        lengths=torch.tensor([len(row) for row in rows], dtype=torch.int64),
+        n_items=items,
+        keys=draws.keys(seed, torch.arange(len(rows))),
+    )
+
+
+def planted_rows(users: int = USERS, seed: int = 0) -> tuple[list[list[int]], list[int]]:
+    """Histories of one taste each (five of its ten items), every item equally popular; and one held-out item each."""
+    generator = np.random.default_rng(seed)
+    rows, held_out = [], []
+    for user in range(users):
+        liked = generator.permutation(np.arange(user % GROUPS, ITEMS, GROUPS))
+        rows.append([int(item) for item in liked[:5]])
+        held_out.append(int(liked[5]))
+    return rows, held_out
+
+
+def edge_rows() -> list[list[int]]:
+    """Ordinary users between the awkward ones: empty, one item, all items, the same item again and again."""
+    generator = np.random.default_rng(3)
+    rows = [[int(i) for i in generator.choice(ITEMS, n, replace=False)] for n in (3, 9, 17, 6, 9, 9)]
+    return [rows[0], [], rows[1], [5], list(range(ITEMS)), rows[2], [4, 4, 4, 9], rows[3], [ITEMS - 1], rows[4]]
+
+
+def close(left: Tensor, right: Tensor, tolerance: float = 2e-4) -> bool:
+    """Equal up to float32 rounding at the scale of the larger entries."""
+    scale = max(float(right.double().abs().max()), 1e-6) if right.numel() else 1.0
+    return bool((left.double() - right.double()).abs().max() <= tolerance * scale) if right.numel() else True
+
+
+class AlgorithmContract:
+    """Inherit, and give `make`. Class attributes say where an algorithm may differ."""
+
+    learns_taste = True
+    """False for algorithms that rank alike for everybody (popularity): they need not beat chance on planted tastes."""
+    exact_batches = 2e-4
+    """Relative difference allowed between a user alone and the same user in a batch (float32 rounding)."""
+
+    def make(self, setting: Setting) -> Algorithm:
+        """The algorithm with a configuration small enough for toy data."""
+        raise NotImplementedError
+
+    # ---- what the tests below are made of
+
+    def setting(self, **changes: object) -> Setting:
+        base = Setting(planted_catalogue(), users=USERS, expected_cohort=float(USERS), seed=11)
+        return replace(base, **changes)
+
+    @pytest.fixture
+    def algo(self) -> Algorithm:
+        return self.make(self.setting())
+
+    @pytest.fixture(scope="class")
+    def users(self) -> UserBatch:
+        return batch_of(planted_rows()[0])
+
+    @staticmethod
+    def step(algo: Algorithm, shared: Shared, users: UserBatch, round: int, noise: float = 0.0) -> Shared:
+        """One round without a clip; `noise` is relative to each query's clip norm."""
+        contributions = algo.contribute(shared, users, round)
+        generator = torch.Generator().manual_seed(round)
+        sums = {}
+        for query in algo.queries(round):
+            value = contributions[query.name].weighted_sum(torch.ones(len(users)))
+            std = noise * query.clip_norm
+            sums[query.name] = PrivateSum(value + std * torch.randn(value.shape, generator=generator), std)
+        return algo.update(shared, sums, round)
+
+    def train(self, algo: Algorithm, users: UserBatch, noise: float = 0.0) -> Shared:
+        shared = algo.initial()
+        for round in range(algo.rounds):
+            shared = self.step(algo, shared, users, round, noise)
+        return shared
+
+    def each_round(self, algo: Algorithm, users: UserBatch) -> list[tuple[int, Shared]]:
+        """The shared states before each round, in order."""
+        states, shared = [], algo.initial()
+        for round in range(algo.rounds):
+            states.append((round, shared))
+            shared = self.step(algo, shared, users, round)
+        return states
+
+    def sample_rounds(self, algo: Algorithm, users: UserBatch) -> list[tuple[int, Shared]]:
+        """The first, a middle and the last round: rounds may ask for different sums."""
+        states = self.each_round(algo, users)
+        return [states[i] for i in sorted({0, len(states) // 2, len(states) - 1})] if states else []
+
+    @staticmethod
+    def pairs(algo: Algorithm, shared: Shared, users: UserBatch, round: int) -> list[tuple[SumQuery, Contribution]]:
+        contributions = algo.contribute(shared, users, round)
+        return [(query, contributions[query.name]) for query in algo.queries(round)]
+
+    # ---- queries
+
+    def test_shares_sum_to_at_most_one_over_the_run(self, algo: Algorithm) -> None:
+        shares = [query.budget_share for round in range(algo.rounds) for query in algo.queries(round)]
+        assert sum(shares) <= 1 + 1e-9
+        assert not algo.rounds or sum(shares) > 0.5, "most of the budget lies unused"
+
+    def test_queries_depend_on_the_setting_alone(self, algo: Algorithm) -> None:
+        twin = self.make(self.setting())
+        for round in range(algo.rounds):
+            names = [query.name for query in algo.queries(round)]
+            assert len(set(names)) == len(names)
+            assert algo.queries(round) == twin.queries(round)
+
+    def test_contributions_have_the_names_and_shapes_of_the_queries(self, algo: Algorithm, users: UserBatch) -> None:
+        for round, shared in self.sample_rounds(algo, users):
+            contributions = algo.contribute(shared, users, round)
+            assert set(contributions) == {query.name for query in algo.queries(round)}
+            for query in algo.queries(round):
+                part = contributions[query.name]
+                assert part.norms().shape == (len(users),)
+                assert part.norms().dtype == torch.float64
+                total = part.weighted_sum(torch.ones(len(users)))
+                assert total.shape == query.shape
+                assert total.dtype == torch.float32
+                assert part.dense(0).shape == query.shape
+
+    # ---- contributions against the slow oracle
+
+    def test_norms_and_sums_equal_those_of_dense_rows(self, algo: Algorithm, users: UserBatch) -> None:
+        odd = batch_of(edge_rows())
+        weights = torch.linspace(0.1, 1.3, len(odd))
+        for round, shared in self.sample_rounds(algo, users):
+            for query, part in self.pairs(algo, shared, odd, round):
+                rows = torch.stack([part.dense(row) for row in range(len(odd))])
+                assert close(part.norms(), rows.double().flatten(1).norm(dim=1), 1e-4), query.name
+                total = torch.tensordot(weights.double(), rows.double(), dims=1)
+                assert close(part.weighted_sum(weights), total), query.name
+
+    def test_a_user_of_weight_zero_leaves_no_trace(self, algo: Algorithm, users: UserBatch) -> None:
+        odd = batch_of(edge_rows())
+        keep = [row for row in range(len(odd)) if row not in (0, 5)]
+        weights = torch.ones(len(odd))
+        weights[[0, 5]] = 0.0
+        for round, shared in self.sample_rounds(algo, users):
+            for query, part in self.pairs(algo, shared, odd, round):
+                expected = torch.stack([part.dense(row) for row in keep]).sum(0)
+                assert close(part.weighted_sum(weights), expected), query.name
+                assert not part.weighted_sum(torch.zeros(len(odd))).any(), query.name
+
+    def test_a_clipped_user_moves_the_sum_by_at_most_the_clip(self, algo: Algorithm, users: UserBatch) -> None:
+        odd = batch_of(edge_rows())
+        for round, shared in self.sample_rounds(algo, users):
+            for query, part in self.pairs(algo, shared, odd, round):
+                norms = part.norms()
+                for clip in (query.clip_norm, 0.01 * query.clip_norm):
+                    factors = (clip / norms.clamp(min=1e-30)).clamp(max=1.0)
+                    for row in range(len(odd)):
+                        alone = torch.zeros(len(odd))
+                        alone[row] = factors[row]
+                        moved = part.weighted_sum(alone).double().norm()
+                        assert moved <= clip * (1 + 1e-4), (query.name, row)
+
+    # ---- users never mix
+
+    def test_a_batch_of_one_equals_the_row_of_a_batch(self, algo: Algorithm, users: UserBatch) -> None:
+        odd = batch_of(edge_rows())
+        for round, shared in self.sample_rounds(algo, users):
+            together = dict(self.pairs_by_name(algo, shared, odd, round))
+            for row in range(len(odd)):
+                for name, part in self.pairs_by_name(algo, shared, odd.slice(row, row + 1), round):
+                    assert close(part.dense(0), together[name].dense(row), self.exact_batches), (name, row)
+
+    def test_changing_one_user_leaves_the_others(self, algo: Algorithm, users: UserBatch) -> None:
+        rows = edge_rows()
+        other = [list(row) for row in rows]
+        other[2] = [1, 2, 3, 30, 31, 32, 33]
+        for round, shared in self.sample_rounds(algo, users):
+            before = dict(self.pairs_by_name(algo, shared, batch_of(rows), round))
+            for name, after in self.pairs_by_name(algo, shared, batch_of(other), round):
+                for row in range(len(rows)):
+                    if row != 2:
+                        assert close(after.dense(row), before[name].dense(row), self.exact_batches), (name, row)
+
+    def test_the_order_of_users_is_irrelevant(self, algo: Algorithm, users: UserBatch) -> None:
+        odd = batch_of(edge_rows())
+        order = torch.randperm(len(odd), generator=torch.Generator().manual_seed(0))
+        weights = torch.linspace(0.1, 1.3, len(odd))
+        for round, shared in self.sample_rounds(algo, users):
+            straight = dict(self.pairs_by_name(algo, shared, odd, round))
+            for name, mixed in self.pairs_by_name(algo, shared, odd.take(order), round):
+                assert close(mixed.norms(), straight[name].norms()[order], self.exact_batches), name
+                assert close(mixed.weighted_sum(weights[order]), straight[name].weighted_sum(weights)), name
+
+    @staticmethod
+    def pairs_by_name(algo: Algorithm, shared: Shared, users: UserBatch, round: int) -> list[tuple[str, Contribution]]:
+        return list(algo.contribute(shared, users, round).items())
+
+    # ---- edge cases
+
+    @pytest.mark.parametrize(
+        "rows",
+        [
+            [[]],
+            [[], []],
+            [[0]],
+            [list(range(ITEMS))],
+            [list(range(ITEMS))] * 3,
+            [[2] * 50],
+            [[], [3], list(range(ITEMS))],
+        ],
+        ids=["empty", "all empty", "one item", "all items", "all items, all users", "one item 50 times", "mixed"],
+    )
+    def test_awkward_histories_give_finite_numbers(
+        self, algo: Algorithm, users: UserBatch, rows: list[list[int]]
+    ) -> None:
+        odd = batch_of(rows)
+        for round, shared in self.sample_rounds(algo, users):
+            for query, part in self.pairs(algo, shared, odd, round):
+                assert part.norms().isfinite().all(), query.name
+                assert part.weighted_sum(torch.ones(len(odd))).isfinite().all(), query.name
+            assert all(tensor.isfinite().all() for tensor in self.step(algo, shared, odd, round).values())
+        model = algo.release(self.train(algo, users))
+        assert model.score(model.fit(odd)).isfinite().all()
+
+    def test_a_run_on_awkward_users_alone_stays_finite(self, algo: Algorithm) -> None:
+        for rows in ([[]], [[0]], [list(range(ITEMS))] * 2):
+            odd = batch_of(rows)
+            model = algo.release(self.train(algo, odd))
+            assert model.score(model.fit(odd)).isfinite().all()
+
+    @pytest.mark.parametrize("noise", [1.0, 100.0, 1e4])
+    def test_heavy_noise_leaves_everything_finite(self, users: UserBatch, noise: float) -> None:
+        algo = self.make(self.setting(mu=1.0 / noise))
+        shared = self.train(algo, users, noise)
+        assert all(tensor.isfinite().all() for tensor in shared.values())
+        odd = batch_of(edge_rows())
+        model = algo.release(shared)
+        assert model.score(model.fit(odd)).isfinite().all()
+
+    # ---- determinism
+
+    def test_the_same_seed_gives_the_same_bits(self, users: UserBatch) -> None:
+        first = self.train(self.make(self.setting()), users)
+        again = self.train(self.make(self.setting()), users)
+        assert first.keys() == again.keys()
+        for name in first:
+            assert torch.equal(first[name], again[name]), name
+
+    def test_contribute_and_update_leave_their_arguments(self, algo: Algorithm, users: UserBatch) -> None:
+        for round, shared in self.sample_rounds(algo, users):
+            kept = {name: tensor.clone() for name, tensor in shared.items()}
+            self.step(algo, shared, users, round)
+            assert shared.keys() == kept.keys()
+            assert all(torch.equal(shared[name], kept[name]) for name in kept)
+
+    # ---- the released model
+
+    @pytest.fixture(scope="class")
+    def model(self, users: UserBatch) -> ReleasedModel:
+        algo = self.make(self.setting())
+        return algo.release(self.train(algo, users))
+
+    def test_the_algorithm_is_found_by_its_name(self, algo: Algorithm) -> None:
+        assert algorithm(algo.name) is type(algo)
+
+    def test_it_recommends_and_never_what_was_seen(self, model: ReleasedModel) -> None:
+        odd = batch_of([row for row in edge_rows() if len(set(row)) <= ITEMS - 10])
+        items, scores = model.recommend(odd, 10)
+        assert items.shape == scores.shape == (len(odd), 10)
+        assert (scores.diff(dim=1) <= 0).all()
+        for row in range(len(odd)):
+            assert len(set(items[row].tolist())) == 10
+            assert not set(items[row].tolist()) & set(odd.slice(row, row + 1).items.tolist())
+
+    def test_it_learns_planted_tastes_better_than_chance(self, model: ReleasedModel) -> None:
+        if not self.learns_taste:
+            pytest.skip("ranks alike for everybody by design")
+        rows, held_out = planted_rows(seed=1)
+        items, _ = model.recommend(batch_of(rows), 5)
+        hits = (items == torch.tensor(held_out)[:, None]).any(1).float().mean()
+        # By chance, as by popularity: 5 of the 35 unseen items. Knowing the taste: all 5 are left of it.
+        assert hits > 0.6, float(hits)
+
+    def test_restoring_gives_the_same_scores(self, model: ReleasedModel) -> None:
+        odd = batch_of(edge_rows())
+        manifest = json.loads(json.dumps(model.manifest()))
+        tensors = {name: tensor.clone() for name, tensor in model.tensors().items()}
+        again = type(model).restore(tensors, manifest)
+        assert torch.equal(again.score(again.fit(odd)), model.score(model.fit(odd)))
+        assert json.dumps(again.manifest()) == json.dumps(model.manifest())
+        moved = model.to("cpu")
+        assert torch.equal(moved.score(moved.fit(odd)), model.score(model.fit(odd)))
+
+    def test_fitting_alone_equals_fitting_in_a_batch(self, model: ReleasedModel) -> None:
+        odd = batch_of(edge_rows())
+        together = model.score(model.fit(odd))
+        for row in range(len(odd)):
+            alone = model.score(model.fit(odd.slice(row, row + 1)))
+            assert alone.shape == (1, ITEMS)
+            assert close(alone[0], together[row], self.exact_batches), row
+
+    def test_folding_in_equals_refitting(self, model: ReleasedModel) -> None:
+        rows = [row for row in edge_rows() if len(set(row)) < ITEMS]
+        state = model.fit(batch_of(rows))
+        for step in range(3):
+            new = [next(item for item in range(step, ITEMS) if item not in row) for row in rows]
+            state = model.fold_in(state, torch.tensor(new))
+            rows = [[*row, item] for row, item in zip(rows, new, strict=True)]
+            refitted = model.fit(batch_of(rows))
+            assert state.keys() == refitted.keys()
+            assert close(model.score(state), model.score(refitted), 1e-3), step
+
+    def test_folding_in_leaves_the_state_that_it_got(self, model: ReleasedModel) -> None:
+        state = model.fit(batch_of(edge_rows()))
+        kept = {name: tensor.clone() for name, tensor in state.items()}
+        model.fold_in(state, torch.full((len(edge_rows()),), 3))
+        assert all(torch.equal(state[name], kept[name]) for name in kept)
+
+    def test_scores_of_candidates_are_those_of_the_full_list(self, model: ReleasedModel) -> None:
+        odd = batch_of(edge_rows())
+        state = model.fit(odd)
+        candidates = torch.randint(0, ITEMS, (len(odd), 9), generator=torch.Generator().manual_seed(5))
+        full = model.score(state)
+        assert close(model.score(state, candidates), full.gather(1, candidates), 1e-5)
+
+    def test_states_have_a_row_for_each_user(self, model: ReleasedModel) -> None:
+        odd = batch_of(edge_rows())
+        assert all(len(tensor) == len(odd) for tensor in model.fit(odd).values())
+        assert math.prod(model.score(model.fit(odd)).shape) == len(odd) * ITEMS
