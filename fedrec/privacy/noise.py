@@ -1,0 +1,77 @@
+"""The secret randomness of a run: Gaussian noise and Poisson cohorts from a ChaCha20 key stream.
+
+Sources: ChaCha20 (RFC 8439) as the generator; Box-Muller; the sum of four normals against attacks on floating-point
+noise (Holohan & Braghin 2021, "Secure Random Sampling in Differential Privacy"). Different here: a draw is a pure
+function of (key, round, name), made block by block, so that any size needs the same little memory; and the release
+is rounded to a grid of about a thousandth of the noise (see `PrivacyPlan.privatise`), which hides the low-order bits
+that such attacks read. Uniforms have 53 bits, so a draw reaches 17 standard deviations at most.
+"""
+
+import hashlib
+import hmac
+import os
+from collections.abc import Iterator
+
+import numpy as np
+from cryptography.hazmat.primitives.ciphers import Cipher
+from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+
+BLOCK = 1 << 16
+"""Normals drawn at a time. A part of the stream's definition: changing it changes every seeded run."""
+
+_SUMMED = 4
+
+
+class NoiseSource:
+    """Draws that only the holder of a 32-byte key can repeat.
+
+    seed: None takes the key from the operating system's CSPRNG. A number makes the run repeatable, and its noise
+    known to whoever knows the number: for simulation only.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        if len(key) != 32:
+            raise ValueError(f"a ChaCha20 key has 32 bytes, got {len(key)}")
+        self._key = key
+
+    @classmethod
+    def from_seed(cls, seed: int | None) -> "NoiseSource":
+        """A fresh secret source for None, else the repeatable source of `seed`."""
+        if seed is None:
+            return cls(os.urandom(32))
+        return cls(hashlib.sha256(f"fedrec noise key from seed\0{seed}".encode()).digest())
+
+    def __repr__(self) -> str:
+        return "NoiseSource(key hidden)"
+
+    def _words(self, purpose: str, round: int, name: str, counts: Iterator[int]) -> Iterator[np.ndarray]:
+        """Uint64 arrays of the lengths `counts`, one after the other from the stream of (purpose, round, name)."""
+        key = hmac.digest(self._key, f"fedrec\0{purpose}\0{round}\0{name}".encode(), "sha256")
+        stream = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor()
+        for count in counts:
+            yield np.frombuffer(stream.update(bytes(8 * count)), dtype="<u8")
+
+    def normal_blocks(self, round: int, name: str, size: int) -> Iterator[np.ndarray]:
+        """Standard normals, float64, `size` in all, in blocks of `BLOCK` (the last one shorter)."""
+        blocks = -(-size // BLOCK)
+        for block, words in enumerate(self._words("noise", round, name, iter([_SUMMED * BLOCK] * blocks))):
+            yield _normals(words)[: size - block * BLOCK]
+
+    def cohort(self, round: int, users: int, probability: float) -> np.ndarray:
+        """A Poisson sample of 0..users-1: each taken with `probability` independently, int64, ascending."""
+        counts = [min(BLOCK, users - start) for start in range(0, users, BLOCK)]
+        drawn = self._words("cohort", round, "", iter(counts))
+        taken = [np.flatnonzero(_uniform(words) <= probability) + i * BLOCK for i, words in enumerate(drawn)]
+        return np.concatenate(taken).astype(np.int64) if taken else np.zeros(0, dtype=np.int64)
+
+
+def _uniform(words: np.ndarray) -> np.ndarray:
+    return ((words >> np.uint64(11)).astype(np.float64) + 1.0) * 2.0**-53  # (0, 1]
+
+
+def _normals(words: np.ndarray) -> np.ndarray:
+    uniform = _uniform(words).reshape(2, _SUMMED, -1)
+    radius = np.sqrt(-2.0 * np.log(uniform[0]))  # (4, BLOCK / 2)
+    angle = 2.0 * np.pi * uniform[1]
+    both = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)  # (4, BLOCK)
+    return both.sum(axis=0) / np.sqrt(_SUMMED)

@@ -1,0 +1,332 @@
+"""PrivacyPlan: sampler, clip, noise and accounting of a run in ONE object, so that they cannot be mismatched.
+
+Source: the execution plan of google-deepmind/jax_privacy. Different here: the unit is the USER, a round may hold
+several queries over one cohort, budget is split by shares of mu^2, and a release needs a charge made before it.
+
+Formal guarantee (trust model `central`): what leaves the server is (epsilon, delta)-differentially private with
+respect to adding or removing one whole user; with each user's own state kept on the device, the system is
+(epsilon, delta)-jointly differentially private (Kearns et al. 2014; billboard lemma, Hsu et al. 2014).
+
+The maths: query i of a round has sensitivity C_i (the clip) and noise z_i C_i, with z_i = t / sqrt(share_i) and one
+factor t for the run. The round is one Gaussian release with 1/z^2 = sum of 1/z_i^2, on the round's one cohort.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field, field_validator
+from torch import Tensor
+
+from fedrec.errors import BudgetExhausted, PrivacyError, nearest
+from fedrec.privacy import accounting
+from fedrec.privacy.accounting import Event
+from fedrec.privacy.clipping import clip_weights
+from fedrec.privacy.noise import NoiseSource
+from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
+from fedrec.settings import Settings
+
+Charge = dict[str, Any]
+"""A ledger entry: JSON-able; numbers that matter are strings (floats exact, epsilons rounded up to 6 decimals)."""
+
+ROUNDING = 2.0**-10
+"""Releases are rounded to a grid of a power of two at most this part of the noise's standard deviation."""
+
+
+class PrivacyConfig(Settings):
+    """The [privacy] table of a scenario."""
+
+    epsilon: float | Literal["none"]
+    """Target of all releases of the run together; "none" clips nothing, adds no noise, and guarantees nothing."""
+    delta: float = Field(1e-5, gt=0, lt=1)
+    """Must be below 1 / users."""
+    trust: Literal["central"] = "central"
+    """Who adds the noise: central = the server, after the sum (it is trusted with the un-noised sums)."""
+    sampling: float = Field(1.0, gt=0, le=1)
+    """Probability of each user to take part in a round (Poisson sampling); 1 = everybody, always."""
+    evaluation_share: float = Field(0.0, ge=0, lt=1)
+    """Part of the budget for one private evaluation at the end."""
+
+    @field_validator("epsilon", mode="before")
+    @classmethod
+    def _positive(cls, value: Any) -> Any:
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if value == "none" or (number and 0 < value < math.inf):
+            return value
+        raise ValueError('must be a number above 0, or "none" for a run without any guarantee')
+
+    @field_validator("trust", mode="before")
+    @classmethod
+    def _offered(cls, value: Any) -> Any:
+        if value in ("distributed", "local"):
+            raise ValueError("this trust model is not offered yet; use 'central'")
+        if value != "central":
+            raise ValueError(f"unknown trust model.{nearest(str(value), ['central', 'distributed', 'local'])}")
+        return value
+
+    @property
+    def private(self) -> bool:
+        """Whether there is any guarantee."""
+        return self.epsilon != "none"
+
+    def mu(self) -> float:
+        """The total signal-to-noise that the algorithm's queries may use (Gaussian DP); infinite without privacy.
+
+        The private evaluation's part is taken off. Known before there are any queries, for `Setting.mu`.
+        """
+        if self.epsilon == "none":
+            return math.inf
+        return accounting.gaussian_mu(self.epsilon, self.delta) * math.sqrt(1 - self.evaluation_share)
+
+
+class PrivacyPlan:
+    """All releases of one run, priced before the first. Made by `build`; the only place that touches noise."""
+
+    def __init__(
+        self,
+        config: PrivacyConfig,
+        rounds: tuple[dict[str, SumQuery], ...],
+        users: int,
+        factor: float,
+        source: NoiseSource,
+        seeded: bool,
+    ) -> None:
+        self.config = config
+        self.rounds = rounds
+        self.users = users
+        self.expected_cohort = users * config.sampling
+        self._factor = factor
+        self._source = source
+        self._seeded = seeded
+        self._charged: list[int] = []
+        self._open: set[tuple[int, str]] = set()
+        self._interval = accounting.interval_for(self._events(range(len(rounds))))
+
+    @classmethod
+    def build(
+        cls, config: PrivacyConfig, rounds: Sequence[tuple[SumQuery, ...]], users: int, seed: int | None
+    ) -> "PrivacyPlan":
+        """Check everything and calibrate the noise, before any data is touched.
+
+        rounds: the queries of every round, a private evaluation included; their shares sum to at most 1.
+        users: the public size of the population. seed: None takes the noise from the operating system's CSPRNG.
+        Raises: PrivacyError for a plan whose guarantee cannot be proven.
+        """
+        if users < 1:
+            raise PrivacyError(f"privacy: the number of users must be at least 1, got {users}")
+        named = tuple({query.name: query for query in queries} for queries in rounds)
+        for number, (queries, by_name) in enumerate(zip(rounds, named, strict=True)):
+            if len(by_name) < len(queries):
+                raise PrivacyError(f"round {number}: two queries have the same name; give each its own")
+        factor = 0.0
+        if config.epsilon != "none":
+            if config.delta >= 1 / users:
+                raise PrivacyError(
+                    f"privacy.delta = {config.delta:g} must be below 1/users = {1 / users:.3g}; lower privacy.delta"
+                )
+            shares = [math.fsum(query.budget_share for query in queries) for queries in rounds if queries]
+            if math.fsum(shares) > 1 + 1e-9:
+                raise PrivacyError(f"the queries' budget shares sum to {math.fsum(shares):.6g}; at most 1 is allowed")
+            if shares:
+                factor = accounting.calibrate(shares, config.sampling, config.epsilon, config.delta)
+        return cls(config, named, users, factor, NoiseSource.from_seed(seed), seed is not None)
+
+    @property
+    def private(self) -> bool:
+        """Whether there is any guarantee."""
+        return self.config.private
+
+    @property
+    def mu(self) -> float:
+        """Total signal-to-noise of the planned releases: that of the plain Gaussian with the same epsilon."""
+        if self.config.epsilon == "none":
+            return math.inf
+        shares = math.fsum(query.budget_share for queries in self.rounds for query in queries.values())
+        if self.config.sampling == 1:
+            return math.sqrt(shares) / self._factor if shares else 0.0
+        return accounting.gaussian_mu(self.config.epsilon, self.config.delta)
+
+    def noise_multiplier(self, round: int, query_name: str) -> float:
+        """Standard deviation of the noise over the clip norm; 0 without privacy."""
+        query = self._query(round, query_name)
+        return self._factor / math.sqrt(query.budget_share) if self.private else 0.0
+
+    def noise_std(self, round: int, query_name: str) -> float:
+        """Standard deviation of the noise on each entry of the sum, in the sum's units; 0 without privacy."""
+        return self.noise_multiplier(round, query_name) * self._query(round, query_name).clip_norm
+
+    def sample(self, round: int) -> np.ndarray:
+        """Positions of the round's cohort, int64, ascending: everybody, or a Poisson sample that stays secret.
+
+        Never show its size: divide by `expected_cohort`.
+        """
+        if self.config.sampling == 1:
+            return np.arange(self.users)
+        return self._source.cohort(round, self.users, self.config.sampling)
+
+    def clip(self, query: SumQuery, contribution: Contribution) -> Tensor:
+        """Weights (B,) float64 that bound each user's WHOLE contribution by the clip; see `fedrec.privacy.clipping`.
+
+        Without privacy: ones.
+        """
+        if not self.private:
+            return torch.ones_like(contribution.norms())
+        return clip_weights(contribution, query.clip_norm)
+
+    def charge(self, round: int) -> Charge:
+        """Pay for a round. Append the result to the ledger BEFORE `privatise`, which refuses unpaid rounds.
+
+        A round paid for twice counts twice: charge when the sums are ready, so that a crash wastes the least.
+        Raises: BudgetExhausted when the run's epsilon would then pass the target; nothing is charged then.
+        """
+        after = [*self._charged, round]
+        epsilon = self._epsilon(after)
+        if self.config.epsilon != "none" and epsilon["pld"] > self.config.epsilon:
+            raise BudgetExhausted(
+                f"round {round} would bring epsilon to {epsilon['pld']:.4f}, past the budget of {self.config.epsilon:g};"
+                f" everything up to here is saved"
+            )
+        self._charged = after
+        self._open |= {(round, name) for name in self.rounds[round]}
+        return {
+            "type": "charge",
+            "round": round,
+            "queries": [
+                {
+                    "name": name,
+                    "shape": list(query.shape),
+                    "clip_norm": repr(query.clip_norm),
+                    "noise_multiplier": repr(self.noise_multiplier(round, name)),
+                    "noise_std": repr(self.noise_std(round, name)),
+                }
+                for name, query in self.rounds[round].items()
+            ],
+            "event": [
+                {"sampling": repr(event.sampling), "noise_multiplier": repr(event.noise_multiplier), "count": 1}
+                for event in self._events([round])
+            ],
+            "sampling": repr(self.config.sampling),
+            "delta": repr(self.config.delta),
+            "epsilon": {name: _rounded_up(value) for name, value in epsilon.items()} if self.private else None,
+        }
+
+    def privatise(self, round: int, query: SumQuery, total: Tensor) -> PrivateSum:
+        """Add the noise to a sum of clipped contributions; the value keeps the shape, dtype and device of `total`.
+
+        Raises: PrivacyError when the round was not charged, or this query of it was released already.
+        """
+        if (round, query.name) not in self._open:
+            raise PrivacyError(f"round {round}, query '{query.name}': no unused charge; call charge({round}) first")
+        if tuple(total.shape) != query.shape:
+            raise PrivacyError(f"query '{query.name}': the sum has shape {tuple(total.shape)}, expected {query.shape}")
+        self._open.remove((round, query.name))
+        std = self.noise_std(round, query.name)
+        if std == 0:
+            return PrivateSum(total, 0.0)
+        grid = 2.0 ** math.floor(math.log2(std * ROUNDING))
+        flat = total.detach().cpu().reshape(-1)
+        released = torch.empty_like(flat)
+        start = 0
+        for normals in self._source.normal_blocks(round, query.name, query.size):
+            part = slice(start, start + len(normals))
+            noisy = flat[part].double().numpy() + std * normals
+            released[part] = torch.from_numpy(np.rint(noisy / grid) * grid).to(released.dtype)
+            start = part.stop
+        return PrivateSum(released.view(query.shape).to(total.device), std)
+
+    def epsilon(self, rounds_done: int | None = None, *, prv: bool = False) -> dict[str, float]:
+        """Epsilon by accountant, {"pld", "rdp"}: of all that was charged so far, or of the first `rounds_done` rounds.
+
+        prv: also Opacus' PRV accountant (seconds). Infinite without privacy once anything was released.
+        """
+        rounds = self._charged if rounds_done is None else list(range(rounds_done))
+        spent = self._epsilon(rounds)
+        if prv:
+            done = bool(self._events(rounds)) or not rounds
+            spent["prv"] = accounting.epsilon_prv(self._events(rounds), self.config.delta) if done else math.inf
+        return spent
+
+    def restore(self, charged: Sequence[int]) -> None:
+        """Take up the charges of an earlier process (from its ledger); each counts, also where a round repeats."""
+        self._charged = list(charged)
+        self._open.clear()
+
+    def describe(self) -> dict[str, Any]:
+        """The `privacy` part of summary.json, for what was charged so far. JSON-able; None stands for "no bound".
+
+        noise_multipliers, clip_norms: by query name; a list, one per round, where they differ between rounds.
+        adversaries: epsilon against each. `knows_the_cohort`: sampling does not help against who sees who takes part.
+        """
+        spent = {name: _finite(value) for name, value in self._epsilon(self._charged).items()}
+        unsampled = [Event(1.0, event.noise_multiplier) for event in self._events(self._charged)]
+        known_cohort = accounting.epsilon_pld(unsampled, self.config.delta) if spent["pld"] is not None else None
+        nothing = not any(self.rounds[round] for round in self._charged)
+        return {
+            "unit": "user",
+            "guarantee": "(epsilon, delta)-joint differential privacy" if self.private else "none",
+            "adjacency": "add or remove one user",
+            "trust": self.config.trust,
+            "target_epsilon": None if self.config.epsilon == "none" else self.config.epsilon,
+            "epsilon": spent["pld"] if self.private else None,
+            "delta": self.config.delta if self.private else None,
+            "accountants": spent if self.private else {"pld": None, "rdp": None},
+            "noise_multipliers": self._by_name(self.noise_multiplier),
+            "clip_norms": self._by_name(
+                lambda round, name: self.rounds[round][name].clip_norm if self.private else None
+            ),
+            "sampling": self.config.sampling,
+            "users": self.users,
+            "rounds": len(self._charged),
+            "rounds_planned": len(self.rounds),
+            "adversaries": {
+                "model_recipients": spent["pld"],
+                "knows_the_cohort": known_cohort,
+                "server": 0.0 if nothing else None,
+                "server_with_colluders": 0.0 if nothing else None,
+            },
+            "noise_source": self._noise_source(),
+        }
+
+    def _noise_source(self) -> str:
+        if not self.private:
+            return "no noise"
+        if self._seeded:
+            return "seeded: repeatable, for simulation only"
+        return "operating system CSPRNG, ChaCha20"
+
+    def _by_name(self, value: Any) -> dict[str, Any]:
+        found: dict[str, list[Any]] = {}
+        for number, queries in enumerate(self.rounds):
+            for name in queries:
+                found.setdefault(name, []).append(value(number, name))
+        return {name: values[0] if len(set(values)) == 1 else values for name, values in found.items()}
+
+    def _query(self, round: int, name: str) -> SumQuery:
+        if not 0 <= round < len(self.rounds) or name not in self.rounds[round]:
+            raise PrivacyError(f"round {round}: the plan has no query '{name}'; every query is planned by `build`")
+        return self.rounds[round][name]
+
+    def _events(self, rounds: Sequence[int]) -> list[Event]:
+        if not self.private:
+            return []
+        shares = [math.fsum(query.budget_share for query in self.rounds[round].values()) for round in rounds]
+        return [Event(self.config.sampling, self._factor / math.sqrt(share)) for share in shares if share]
+
+    def _epsilon(self, rounds: Sequence[int]) -> dict[str, float]:
+        if not self.private and any(self.rounds[round] for round in rounds):
+            return {"pld": math.inf, "rdp": math.inf}
+        events = self._events(rounds)
+        return {
+            "pld": accounting.epsilon_pld(events, self.config.delta, self._interval),
+            "rdp": accounting.epsilon_rdp(events, self.config.delta),
+        }
+
+
+def _rounded_up(value: float) -> str:
+    return f"{math.ceil(value * 1e6) / 1e6:.6f}"
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
