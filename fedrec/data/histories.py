@@ -81,6 +81,23 @@ class Histories:
             times=None if self.times is None else self.times[take],
         )
 
+    def permuted(self, order: np.ndarray) -> "Histories":
+        """The same rows with events taken in `order` (events,), which must not move any event to another row."""
+        return replace(
+            self,
+            items=self.items[order],
+            ratings=None if self.ratings is None else self.ratings[order],
+            times=None if self.times is None else self.times[order],
+        )
+
+    def random_order(self, seed: int) -> np.ndarray:
+        """An order of events, (events,) int64, that shuffles each row by a hash of user, item and seed.
+
+        It does not depend on the order that the events stand in now, so it tells nothing of it.
+        """
+        pair = torch.from_numpy(self.owners * self.n_items + self.items)
+        return np.lexsort((keys(seed, pair).numpy(), self.owners))
+
     def batch(self, users: np.ndarray, seed: int, device: torch.device | str = "cpu") -> UserBatch:
         """The users at positions `users` as tensors on `device`; `seed` makes their local randomness."""
         part = self.select(users)

@@ -1,6 +1,6 @@
 """UserBatch: the users that one computation serves. A phone is a batch of one, a simulation a batch of thousands."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import torch
@@ -15,6 +15,8 @@ class UserBatch:
 
     items: (E,) int64, positions in the catalogue. lengths: (B,) int64. keys: (B,) int64, each user's own
     randomness. ratings: (E,) float32 or None. ordered: False when the order of events is unknown or ignored.
+    memory: what the device keeps between rounds (derived features, say). It never leaves the device and may be
+    empty at any time: an algorithm recomputes what is missing, to the same bits.
     """
 
     items: Tensor
@@ -23,6 +25,7 @@ class UserBatch:
     keys: Tensor
     ratings: Tensor | None = None
     ordered: bool = True
+    memory: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -47,19 +50,39 @@ class UserBatch:
         """(E,) int64: 0 for a user's newest event, 1 for the one before, ..."""
         return self.offsets[1:][self.owners] - 1 - torch.arange(len(self.items), device=self.device)
 
+    @cached_property
+    def distinct(self) -> tuple[Tensor, Tensor]:
+        """(owners, items) of the events with repeats removed, sorted by owner, then item; int64 each."""
+        pair = torch.unique(self.owners * self.n_items + self.items)
+        return pair // self.n_items, pair % self.n_items
+
+    def without_repeats(self) -> "UserBatch":
+        """Each user's history with only the first event of each item."""
+        if len(self.distinct[1]) == len(self.items):
+            return self
+        order = torch.argsort(self.owners * self.n_items + self.items, stable=True)
+        pair = (self.owners * self.n_items + self.items)[order]
+        first = torch.ones_like(pair, dtype=torch.bool)
+        first[1:] = pair[1:] != pair[:-1]
+        return self.where(torch.zeros_like(first).scatter_(0, order, first))
+
+    def where(self, keep: Tensor) -> "UserBatch":
+        """The same users with only the events where `keep` (E,) holds."""
+        return replace(
+            self,
+            memory={},
+            items=self.items[keep],
+            lengths=torch.bincount(self.owners[keep], minlength=len(self)),
+            ratings=None if self.ratings is None else self.ratings[keep],
+        )
+
     def unordered(self) -> "UserBatch":
         """The same users with the order of events declared unknown."""
-        return replace(self, ordered=False)
+        return replace(self, ordered=False, memory={})
 
     def without_newest(self, count: Tensor) -> "UserBatch":
         """Each user's history without its `count` (B,) newest events."""
-        keep = self.lags >= count[self.owners]
-        return replace(
-            self,
-            items=self.items[keep],
-            lengths=(self.lengths - count).clamp(min=0),
-            ratings=None if self.ratings is None else self.ratings[keep],
-        )
+        return self.where(self.lags >= count[self.owners])
 
     def newest(self, lag: int) -> Tensor:
         """The item at `lag` from the end for each user, (B,) int64; -1 where the history is too short."""
@@ -76,6 +99,7 @@ class UserBatch:
         events = shift + torch.arange(len(shift), device=self.device)
         return replace(
             self,
+            memory={},
             items=self.items[events],
             lengths=lengths,
             keys=self.keys[rows],
@@ -88,6 +112,7 @@ class UserBatch:
         events = slice(int(self.offsets[start]), int(self.offsets[stop]))
         return replace(
             self,
+            memory={},
             items=self.items[events],
             lengths=self.lengths[start:stop],
             keys=self.keys[start:stop],
@@ -97,19 +122,36 @@ class UserBatch:
     def negatives(self, count: int, stream: int) -> Tensor:
         """Uniform draws from everything OUTSIDE each user's events, (B, count) int64, with replacement.
 
-        Exact, without rejection: the r-th item outside a sorted set s is r + #{j : s_j - j <= r}. The held-out
-        item is drawn like any other: training never knows which item that is. A user who has every item
-        gets uniform draws over the catalogue.
+        The held-out item is drawn like any other: training never knows which item that is. A user who has every
+        item gets uniform draws over the catalogue.
         """
-        pair = torch.unique(self.owners * self.n_items + self.items)  # sorted, each item once a user
-        owner = pair // self.n_items
-        counts = torch.bincount(owner, minlength=len(self))
-        starts = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        rank = torch.arange(len(pair), device=self.device) - starts[owner]
-        gaps = pair % self.n_items - rank + owner * (self.n_items + 1)  # non-decreasing
-        full = counts >= self.n_items
-        outside = torch.where(full, self.n_items, self.n_items - counts)
-        drawn = draws.integers(self.keys, stream, outside, count)  # (B, count)
+        outside = self.n_items - self._known
+        full = outside <= 0
+        drawn = draws.integers(self.keys, stream, torch.where(full, self.n_items, outside), count)  # (B, count)
+        return torch.where(full[:, None], drawn, self._outside(drawn))
+
+    def distinct_negatives(self, count: int, stream: int) -> Tensor:
+        """As `negatives`, without replacement (Floyd's sampling); each user must lack at least `count` items."""
+        top = self.n_items - self._known - count  # (B,)
+        u = draws.uniform(self.keys, stream, count)
+        ranks = torch.full((len(self), count), -1, dtype=torch.int64, device=self.device)
+        for j in range(count):
+            drawn = (u[:, j] * (top + j + 1)).long().clamp(max=top + j)
+            ranks[:, j] = torch.where((ranks == drawn[:, None]).any(1), top + j, drawn)
+        return self._outside(ranks)
+
+    @cached_property
+    def _known(self) -> Tensor:
+        return torch.bincount(self.distinct[0], minlength=len(self))  # different items of each user, (B,)
+
+    def _outside(self, ranks: Tensor) -> Tensor:
+        """The item at each rank (B, count) among those outside a user's events, without rejection.
+
+        The r-th item outside a sorted set s is r + #{j : s_j - j <= r}.
+        """
+        owners, items = self.distinct
+        starts = torch.cat([self._known.new_zeros(1), self._known.cumsum(0)])
+        position = torch.arange(len(owners), device=self.device) - starts[owners]
+        gaps = items - position + owners * (self.n_items + 1)  # non-decreasing
         rows = torch.arange(len(self), device=self.device)[:, None]
-        below = torch.searchsorted(gaps, drawn + rows * (self.n_items + 1), right=True) - starts[:-1, None]
-        return torch.where(full[:, None], drawn, drawn + below)
+        return ranks + torch.searchsorted(gaps, ranks + rows * (self.n_items + 1), right=True) - starts[:-1, None]

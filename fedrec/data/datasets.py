@@ -1,0 +1,198 @@
+"""From the `[data]` table of a scenario to a dataset: read, clean, count, and put users and items in rows."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from fedrec.data import blocks, gowalla, movielens, quickstart, recbole, tables
+from fedrec.data.catalogue import Catalogue
+from fedrec.data.cleaning import Counts, clean
+from fedrec.data.histories import Histories
+from fedrec.data.log import Log
+from fedrec.errors import InputError, nearest
+from fedrec.settings import Settings
+
+FOLDERS: dict[str, Callable[[Path], Log]] = {
+    "ml-1m": movielens.read_ml_1m,
+    "ml-100k": movielens.read_ml_100k,
+    "ml-latest-small": movielens.read_ml_latest_small,
+    "gowalla": gowalla.read_gowalla,
+}
+"""Datasets that lie in a folder of their name below the data folder."""
+
+GENERATED = ("quickstart", "synthetic")
+"""Datasets that need no files."""
+
+
+class DataConfig(Settings):
+    """The `[data]` table of a scenario."""
+
+    name: str = "quickstart"
+    """A built-in dataset (`fedrec data list`), or "file" when `path` is given."""
+    path: Path | None = None
+    """Your own log: parquet, CSV or TSV with user_id,item_id[,rating][,timestamp], or a RecBole .inter file."""
+    catalogue: Path | None = None
+    """The items of your log: parquet, CSV or TSV with item_id[,title] and any further features."""
+    split: Literal["leave-one-out", "leave-two-out", "ncf", "given"] = "leave-one-out"
+    """How test items are chosen (`fedrec data describe` tells which splits a dataset has)."""
+    min_rating: float | None = None
+    """Events rated below this are dropped; needs ratings."""
+    k_core: int = Field(default=0, ge=0)
+    """Users and items with fewer events are dropped, again and again until none is left; 0 or 1 drops none."""
+    ordered: bool = True
+    """False: devices forget the order of events (held-out items are still the newest ones)."""
+    users: int | None = Field(default=None, ge=1)
+    """Generated data only: number of users."""
+    items: int | None = Field(default=None, ge=150)
+    """Generated data only: number of items."""
+    interactions_per_user: int | None = Field(default=None, ge=3)
+    """Generated data only: events a user, on average."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset that is ready to split.
+
+    histories: every event that was kept, oldest first (in a seeded random order where the log tells none).
+    fixed_test: a published test split as catalogue positions: targets (users,) and negatives (users, 99), int64.
+    parts: (events,) uint8 in the order of `histories`, 0 train, 1 valid, 2 test, where the source came split.
+    keep_order: False when devices must not use the order (`fedrec.data.splits.split` sees to it).
+    report: what was counted on the way, for people and for `summary.json`.
+    """
+
+    name: str
+    catalogue: Catalogue
+    histories: Histories
+    fixed_test: tuple[np.ndarray, np.ndarray] | None
+    report: Counts
+    parts: np.ndarray | None = None
+    keep_order: bool = True
+
+
+def load(config: DataConfig, data_dir: Path | None, seed: int) -> Dataset:
+    """The dataset that `config` names; `data_dir` (or the environment's FEDREC_DATA) holds a folder per dataset.
+
+    `seed` makes generated data, and the order of events where the log tells none.
+    Raises: InputError, in one line, for anything that is not a usable dataset.
+    """
+    log = read(config, data_dir, seed)
+    events, counts = clean(log, config.min_rating, config.k_core)
+    if config.catalogue is not None:
+        items = tables.read_catalogue(config.catalogue)
+        log = Log(log.source, log.events, log.ordered, items, True, log.fixed_test)
+    return _dataset(config, log, events, counts, seed)
+
+
+def read(config: DataConfig, data_dir: Path | None, seed: int) -> Log:
+    """The log that `config` names, as it was read. Raises: InputError."""
+    name = config.name if config.path is None else "file"
+    if config.path is not None and config.name not in ("file", DataConfig.model_fields["name"].default):
+        raise InputError(f"data.path and data.name = '{config.name}' name two datasets; give one of them")
+    sizes = (config.users, config.items, config.interactions_per_user)
+    if name not in GENERATED and any(size is not None for size in sizes):
+        raise InputError(
+            "data.users, data.items and data.interactions_per_user are for generated data only; leave them out"
+        )
+    if name == "file":
+        if config.path is None:
+            raise InputError("data.name = 'file' needs data.path, the file to read")
+        return read_file(config.path)
+    if name == "quickstart":
+        return quickstart.generate(
+            seed, *(size or standard for size, standard in zip(sizes, quickstart.SIZES, strict=True))
+        )
+    if name in FOLDERS:
+        return FOLDERS[name](_folder(name, data_dir))
+    raise InputError(f"unknown dataset '{name}'.{nearest(name, [*FOLDERS, *GENERATED])}")
+
+
+def read_file(path: Path) -> Log:
+    """A log of one's own, by the ending of its name. Raises: InputError."""
+    return recbole.read_inter(path) if path.suffix == ".inter" else tables.read_log(path)
+
+
+def _folder(name: str, data_dir: Path | None) -> Path:
+    given = data_dir or os.environ.get("FEDREC_DATA")
+    if not given:
+        raise InputError(f"dataset '{name}' needs a folder of datasets; say where with --data-dir or FEDREC_DATA")
+    folder = Path(given) / name
+    if not folder.is_dir():
+        raise InputError(
+            f"no dataset '{name}' in {given}; put its files into {folder}, or mend --data-dir or FEDREC_DATA"
+        )
+    return folder
+
+
+def _dataset(config: DataConfig, log: Log, events: pl.DataFrame, counts: Counts, seed: int) -> Dataset:
+    given = log.items if log.whole_catalogue else None
+    if given is not None and given["item"].dtype != events["item"].dtype:
+        events, given = (table.with_columns(pl.col("item").cast(pl.String)) for table in (events, given))
+    item_ids = (events["item"].unique() if given is None else given["item"]).sort()
+    user_ids = events["user"].unique().sort()
+    events = events.with_columns(
+        _positions(events["user"], user_ids).alias("user"), _positions(events["item"], item_ids).alias("item")
+    )
+    if events["item"].null_count():
+        lost = events.filter(pl.col("item").is_null())
+        raise InputError(f"{log.source}: {len(lost)} events have an item that {config.catalogue} lacks; add it there")
+    catalogue = blocks.catalogue(
+        item_ids, given if given is not None else log.items, str(config.catalogue or log.source)
+    )
+
+    events = events.sort("user", maintain_order=True)
+    lengths = np.bincount(events["user"].to_numpy(), minlength=len(user_ids))
+    ordered = log.ordered or "timestamp" in events.columns
+    histories = Histories(
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        items=events["item"].to_numpy().astype(np.int32),
+        n_items=len(catalogue),
+        ratings=events["rating"].to_numpy().astype(np.float32) if "rating" in events.columns else None,
+        times=events["timestamp"].to_numpy().astype(np.int64) if "timestamp" in events.columns else None,
+        ordered=ordered,
+    )
+    parts = events["part"].to_numpy() if "part" in events.columns else None
+    fixed = None if log.fixed_test is None else _fixed_test(log, user_ids, item_ids)
+    report: Counts = {
+        **counts,
+        "users": len(histories),
+        "items": len(catalogue),
+        "interactions": len(histories.items),
+        "order": "by time" if histories.times is not None else "as in the source" if ordered else "unknown",
+        "catalogue": "given" if given is not None else "the items of the log",
+    }
+    if not ordered:
+        order = histories.random_order(seed)
+        parts = None if parts is None else parts[order]
+        histories = histories.permuted(order)
+    return Dataset(
+        name=config.path.stem if config.path else config.name,
+        catalogue=catalogue,
+        histories=histories,
+        fixed_test=fixed,
+        report=report,
+        parts=parts,
+        keep_order=config.ordered,
+    )
+
+
+def _positions(values: pl.Series, ids: pl.Series) -> pl.Series:
+    """The position of each value in the sorted, unique `ids`; null where it is not among them."""
+    found = ids.search_sorted(values)
+    return found.set(ids.gather(found.clip(0, len(ids) - 1)) != values, None).cast(pl.Int64)
+
+
+def _fixed_test(log: Log, user_ids: pl.Series, item_ids: pl.Series) -> tuple[np.ndarray, np.ndarray] | None:
+    assert log.fixed_test is not None
+    table = log.fixed_test.sort("user")
+    users, targets = _positions(table["user"], user_ids), _positions(table["item"], item_ids)
+    negatives = _positions(table["negatives"].explode(), item_ids)
+    whole = len(table) == len(user_ids) and not (users.null_count() + targets.null_count() + negatives.null_count())
+    if not whole:  # cleaning took users or items away, so the published split does not fit what is left
+        return None
+    return targets.to_numpy().astype(np.int64), negatives.to_numpy().astype(np.int64).reshape(len(table), -1)

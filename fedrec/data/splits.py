@@ -1,0 +1,144 @@
+"""Splits: which item of each user is held out, what the user trains on, what the ranking is masked with.
+
+Sources: leave-one-out with 99 negatives as in NCF (He et al. 2017), leave-two-out by time, and a split that a
+dataset came with. Unlike the samplers of several federated papers, training never learns which item is held out:
+nothing here is handed to `contribute` but `train`.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from fedrec.data.datasets import Dataset
+from fedrec.data.histories import Histories
+from fedrec.errors import InputError, nearest
+
+NEGATIVES = 99
+_SEEDED = 0x5917  # keeps the draws of a split apart from those of training under the same seed
+
+
+@dataclass(frozen=True)
+class Split:
+    """One question to a recommender: from what a device knows, find the held-out item of each user.
+
+    train: what users may train on. device: what a device knows when it ranks. targets: (users,) int64 held-out
+    item, -1 where a user has none. seen: items masked in full ranking. negatives: (users, 99) int64 of the
+    sampled protocol or None. rule: one line that says how all of these were chosen.
+    """
+
+    train: Histories
+    device: Histories
+    targets: np.ndarray
+    seen: Histories
+    negatives: np.ndarray | None
+    rule: str
+
+
+def split(dataset: Dataset, kind: str, on: Literal["test", "validation"], seed: int) -> Split:
+    """Split `dataset`; the same for the same seed. Tune on "validation", report "test".
+
+    Raises: InputError when the kind is unknown or the dataset does not have what it needs.
+    """
+    kinds = {"leave-one-out": _leave_one_out, "leave-two-out": _leave_two_out, "ncf": _ncf, "given": _given}
+    if kind not in kinds:
+        raise InputError(f"unknown split '{kind}'.{nearest(kind, kinds)}")
+    if on not in ("test", "validation"):
+        raise InputError(f"a split is on 'test' or 'validation', not '{on}'")
+    made = kinds[kind](dataset, on == "test", seed)
+    missing = int((made.targets < 0).sum())
+    if missing == len(made.targets):
+        raise InputError(f"{dataset.name}: no user has enough events for the split '{kind}' on {on}")
+    rule = made.rule + (f"; {missing} users too short, not ranked" if missing else "")
+    if not dataset.keep_order and made.train.ordered:
+        rule += "; devices forget the order of events"
+        made = replace(made, train=_forget(made.train, seed), device=_forget(made.device, seed))
+    return replace(made, rule=rule)
+
+
+def _leave_one_out(dataset: Dataset, test: bool, seed: int) -> Split:
+    histories = dataset.histories
+    lag = 0 if test else 1
+    known = histories.keep(histories.positions_from_end() >= lag)
+    which = _which(histories, "newest" if test else "second newest")
+    return _hold_out_newest(known, seed, f"leave-one-out: {which}")
+
+
+def _ncf(dataset: Dataset, test: bool, seed: int) -> Split:
+    if dataset.fixed_test is None:
+        raise InputError(
+            f"{dataset.name}: no published NCF test split fits this data (ncf_leave_one_out.parquet beside a whole "
+            "ml-1m); use data.split = 'leave-one-out'"
+        )
+    targets, negatives = dataset.fixed_test
+    rest = dataset.histories.keep(dataset.histories.items != targets[dataset.histories.owners])
+    if not test:
+        return _hold_out_newest(rest, seed, "NCF validation: the newest event but for the NCF test item")
+    rule = "NCF leave-one-out: the published test item and its 99 negatives; masked: training items"
+    return Split(rest, rest, targets, rest, negatives, rule)
+
+
+def _hold_out_newest(known: Histories, seed: int, rule: str) -> Split:
+    targets = _at_lag(known, 0)
+    targets[known.lengths < 2] = -1  # nothing would be left to rank from
+    train = known.keep((known.positions_from_end() > 0) | (targets < 0)[known.owners])
+    negatives = _negatives(known, seed)
+    drawn = f"{NEGATIVES} distinct uniform negatives outside training items and target"
+    sampled = (
+        drawn if negatives is not None else f"no sampled negatives, some user has fewer than {NEGATIVES} unknown items"
+    )
+    return Split(train, train, targets, train, negatives, f"{rule}; {sampled}; masked: training items")
+
+
+def _leave_two_out(dataset: Dataset, test: bool, seed: int) -> Split:
+    del seed
+    histories = dataset.histories
+    targets = _at_lag(histories, 0 if test else 1)
+    short = histories.lengths < 3
+    targets[short] = -1
+    lags = histories.positions_from_end()
+    stays = short[histories.owners]
+    train = histories.keep((lags >= 2) | stays)
+    device = histories.keep((lags >= 1) | stays) if test else train
+    which = _which(histories, "newest" if test else "second newest")
+    knows = "training and validation items" if test else "training items"
+    return Split(train, device, targets, device, None, f"leave-two-out: {which}; devices know, and masked are, {knows}")
+
+
+def _given(dataset: Dataset, test: bool, seed: int) -> Split:
+    if dataset.parts is None:
+        raise InputError(f"{dataset.name}: came without a split of its own; use data.split = 'leave-one-out'")
+    histories, parts = dataset.histories, dataset.parts
+    held = parts == (2 if test else 1)
+    train = histories.keep(parts < (2 if test else 1))
+    # The draw must not follow the order of the file: events are ranked by a hash within each user.
+    candidates = histories.keep(held)
+    targets = _at_lag(candidates.permuted(candidates.random_order(seed ^ _SEEDED)), 0)
+    seen = histories.keep((parts <= (2 if test else 1)) & ~(held & (histories.items == targets[histories.owners])))
+    name = "test" if test else "validation"
+    rule = f"given: one {name} item a user by a seeded draw; masked: every other item up to the {name} part"
+    return Split(train, train, targets, seen, None, rule)
+
+
+def _which(histories: Histories, newest: str) -> str:
+    return f"the {newest} event" if histories.ordered else "one event by a seeded draw (the log tells no order)"
+
+
+def _at_lag(histories: Histories, lag: int) -> np.ndarray:
+    targets = np.full(len(histories), -1, dtype=np.int64)
+    has = histories.lengths > lag
+    targets[has] = histories.items[histories.offsets[1:][has] - 1 - lag]
+    return targets
+
+
+def _forget(histories: Histories, seed: int) -> Histories:
+    return replace(histories.permuted(histories.random_order(seed ^ _SEEDED)), times=None, ordered=False)
+
+
+def _negatives(known: Histories, seed: int, block: int = 4096) -> np.ndarray | None:
+    """(users, 99) distinct uniform items outside `known`; None where a user has fewer than 99 of them."""
+    if known.n_items - known.lengths.max() < NEGATIVES:
+        return None
+    blocks = [np.arange(start, min(start + block, len(known))) for start in range(0, len(known), block)]
+    drawn = [known.batch(users, seed ^ _SEEDED).distinct_negatives(NEGATIVES, stream=0).numpy() for users in blocks]
+    return np.concatenate(drawn)

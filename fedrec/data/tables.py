@@ -1,0 +1,185 @@
+"""Plain tables: parquet, CSV and TSV with `user_id,item_id[,rating][,timestamp]`, and the catalogue files beside them.
+
+Text files are read as text and converted afterwards, so that a value that does not fit is reported with its line.
+"""
+
+import csv
+from pathlib import Path
+
+import polars as pl
+
+from fedrec.data.log import Log
+from fedrec.errors import InputError, nearest
+
+_SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+
+def read_log(file: Path) -> Log:
+    """A `.parquet`, `.csv` or `.tsv` log. Raises: InputError naming the file, the line where known, the remedy."""
+    return Log(str(file), typed_events(_read(file), file))
+
+
+def read_catalogue(file: Path) -> pl.DataFrame:
+    """A catalogue file: `item_id` and any features. In CSV, a column of numbers is numeric, one with `|` in it a list
+    of labels, any other text. In parquet the types decide, and text with `|` is a list of labels too.
+
+    Raises: InputError as `read_log`.
+    """
+    table = _read(file)
+    if "item_id" not in table.columns:
+        raise InputError(f"{file}: needs a column 'item_id'; has {', '.join(table.columns)}")
+    features = [_feature(table[name]) for name in table.columns if name != "item_id"]
+    return pl.DataFrame([ids(table["item_id"], file).alias("item"), *features])
+
+
+def _feature(column: pl.Series) -> pl.Series:
+    if column.dtype != pl.String:
+        return column
+    number = column.cast(pl.Float64, strict=False)
+    if number.null_count() == column.null_count() and number.is_not_null().any():
+        return number
+    return column.str.split("|") if column.str.contains("|", literal=True).any() else column
+
+
+def _read(file: Path) -> pl.DataFrame:
+    if file.suffix in _SEPARATORS:
+        return read_delimited(file, _SEPARATORS[file.suffix])
+    if file.suffix == ".parquet":
+        return read_parquet(file)
+    raise InputError(f"{file}: cannot tell its format; fedrec reads .parquet, .csv, .tsv and RecBole .inter")
+
+
+def need(folder: Path, *names: str) -> None:
+    """Raises: InputError naming the first file that `folder` lacks."""
+    for name in names:
+        if not (folder / name).is_file():
+            raise InputError(f"{folder}: '{name}' is missing; put the dataset's files there")
+
+
+def read_parquet(file: Path, columns: tuple[str, ...] | None = None) -> pl.DataFrame:
+    """A parquet file, or only `columns` of it. Raises: InputError when it is none, is empty, or lacks a column."""
+    try:
+        table = pl.read_parquet(_existing(file))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise InputError(f"{file}: not a parquet file ({_first_line(error)})") from None
+    for column in columns or ():
+        if column not in table.columns:
+            raise InputError(f"{file}: needs a column '{column}'; has {', '.join(table.columns)}")
+    if table.is_empty():
+        raise InputError(f"{file}: has no rows")
+    return table.select(columns) if columns else table
+
+
+def read_delimited(
+    file: Path, separator: str, columns: tuple[str, ...] | None = None, encoding: str = "utf-8"
+) -> pl.DataFrame:
+    """A delimited text file, every column as text. `columns` names them where the file has no header.
+
+    Raises: InputError when the file is missing, empty, not text, or a line has too many fields.
+    """
+    try:
+        text = _existing(file).read_bytes().decode(encoding)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file}: not a text file in {encoding} (byte {error.start}); save it as {encoding}") from None
+    if not text.strip():
+        raise InputError(f"{file}: is empty")
+    quote = '"' if separator == "," else None
+    if len(separator) > 1:
+        text, separator = text.replace(separator, "\x1f"), "\x1f"
+    try:
+        table = pl.read_csv(
+            text.encode(),
+            separator=separator,
+            has_header=columns is None,
+            new_columns=columns,
+            infer_schema=False,
+            quote_char=quote,
+        )
+    except pl.exceptions.PolarsError as error:
+        where = _ragged_line(text, separator, quote)
+        raise InputError(f"{file}{where}: not a table ({_first_line(error)})") from None
+    if columns is not None and len(table.columns) != len(columns):
+        raise InputError(f"{file}: {len(table.columns)} columns where {len(columns)} are due ({', '.join(columns)})")
+    if table.is_empty():
+        raise InputError(f"{file}: has no rows")
+    return table
+
+
+def typed_events(table: pl.DataFrame, file: Path) -> pl.DataFrame:
+    """The columns user_id, item_id, rating, timestamp of `table` as user, item, rating, timestamp with their types.
+
+    Raises: InputError naming the column that is missing, or the row whose id is missing or whose number is none.
+    """
+    for name in ("user_id", "item_id"):
+        if name not in table.columns:
+            raise InputError(
+                f"{file}: needs a column '{name}'; has {', '.join(table.columns)}.{nearest(name, table.columns)}"
+            )
+    columns = [ids(table["user_id"], file).alias("user"), ids(table["item_id"], file).alias("item")]
+    if "rating" in table.columns:
+        columns.append(_numbers(table["rating"], file))
+    if "timestamp" in table.columns:
+        columns.append(_seconds(table["timestamp"], file))
+    return pl.DataFrame(columns)
+
+
+def ids(column: pl.Series, file: Path) -> pl.Series:
+    """Ids as integers where all are, else as text. Raises: InputError naming the row of a missing or NaN id."""
+    if column.dtype.is_float():
+        column = column.fill_nan(None)
+    elif not column.dtype.is_integer():
+        column = column.cast(pl.String).str.strip_chars()
+        column = column.set(column.str.to_lowercase().is_in(["", "nan", "null", "none"]), None)
+    if column.null_count():
+        raise InputError(
+            f"{_place(file, column.is_null())}: '{column.name}' is missing or NaN; give every row an id or drop it"
+        )
+    whole = column.cast(pl.Int64, strict=False)
+    if column.dtype.is_float() and (whole.null_count() or (whole != column).any()):
+        raise InputError(f"{file}: '{column.name}' holds fractions; ids must be whole numbers or text")
+    canonical = not whole.null_count() and (column.dtype != pl.String or (whole.cast(pl.String) == column).all())
+    return whole if canonical else column
+
+
+def _numbers(column: pl.Series, file: Path) -> pl.Series:
+    number = column.cast(pl.Float64, strict=False)
+    wrong = number.is_null() & column.is_not_null() & (column.cast(pl.String) != "")
+    wrong |= number.is_infinite().fill_null(False)
+    if wrong.any():
+        raise InputError(f"{_place(file, wrong)}: '{column.name}' = '{column.filter(wrong)[0]}' is no number")
+    return number
+
+
+def _seconds(column: pl.Series, file: Path) -> pl.Series:
+    if column.dtype in (pl.Date, pl.Datetime):
+        return column.dt.epoch("s")
+    if column.dtype == pl.String and column.str.contains("-").any():
+        column = column.str.to_datetime(strict=False, time_zone="UTC").dt.epoch("s").alias(column.name)
+    return _numbers(column, file)
+
+
+def _place(file: Path, wrong: pl.Series) -> str:
+    row = int(wrong.arg_max() or 0)
+    return f"{file}, row {row + 1}"
+
+
+def _existing(file: Path) -> Path:
+    if not file.is_file():
+        raise InputError(f"{file}: no such file")
+    if not file.stat().st_size:
+        raise InputError(f"{file}: is empty")
+    return file
+
+
+def _ragged_line(text: str, separator: str, quote: str | None) -> str:
+    reader = csv.reader(text.splitlines(), delimiter=separator, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE)
+    width = 0
+    for fields in reader:
+        width = width or len(fields)
+        if len(fields) > width:
+            return f", line {reader.line_num}"
+    return ""
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
