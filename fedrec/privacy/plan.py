@@ -139,6 +139,16 @@ class PrivacyPlan:
         return self.config.private
 
     @property
+    def seeded(self) -> bool:
+        """Whether the noise repeats: a release that is made again is then the same release."""
+        return self._seeded
+
+    @property
+    def charged(self) -> tuple[int, ...]:
+        """The rounds that were paid for, in order; a round that was paid for twice stands twice."""
+        return tuple(self._charged)
+
+    @property
     def mu(self) -> float:
         """Total signal-to-noise of the planned releases: that of the plain Gaussian with the same epsilon."""
         if self.config.epsilon == "none":
