@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from fedrec.data import blocks, gowalla, movielens, quickstart, recbole, tables
+from fedrec.data import blocks, gowalla, movielens, quickstart, recbole, synthetic, tables
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.cleaning import Counts, clean
 from fedrec.data.histories import Histories
@@ -26,8 +26,11 @@ FOLDERS: dict[str, Callable[[Path], Log]] = {
 }
 """Datasets that lie in a folder of their name below the data folder."""
 
-GENERATED = ("quickstart", "synthetic")
-"""Datasets that need no files."""
+GENERATED: dict[str, tuple[Callable[[int, int, int, int], Log], tuple[int, int, int]]] = {
+    "quickstart": (quickstart.generate, quickstart.SIZES),
+    "synthetic": (synthetic.generate, synthetic.SIZES),
+}
+"""Datasets that need no files: the function of (seed, users, items, events a user) and its usual sizes."""
 
 
 class DataConfig(Settings):
@@ -49,7 +52,7 @@ class DataConfig(Settings):
     """False: devices forget the order of events (held-out items are still the newest ones)."""
     users: int | None = Field(default=None, ge=1)
     """Generated data only: number of users."""
-    items: int | None = Field(default=None, ge=150)
+    items: int | None = Field(default=None, ge=20)
     """Generated data only: number of items."""
     interactions_per_user: int | None = Field(default=None, ge=3)
     """Generated data only: events a user, on average."""
@@ -103,10 +106,9 @@ def read(config: DataConfig, data_dir: Path | None, seed: int) -> Log:
         if config.path is None:
             raise InputError("data.name = 'file' needs data.path, the file to read")
         return read_file(config.path)
-    if name == "quickstart":
-        return quickstart.generate(
-            seed, *(size or standard for size, standard in zip(sizes, quickstart.SIZES, strict=True))
-        )
+    if name in GENERATED:
+        generate, standard = GENERATED[name]
+        return generate(seed, *(size or usual for size, usual in zip(sizes, standard, strict=True)))
     if name in FOLDERS:
         return FOLDERS[name](_folder(name, data_dir))
     raise InputError(f"unknown dataset '{name}'.{nearest(name, [*FOLDERS, *GENERATED])}")
@@ -130,20 +132,21 @@ def _folder(name: str, data_dir: Path | None) -> Path:
 
 
 def _dataset(config: DataConfig, log: Log, events: pl.DataFrame, counts: Counts, seed: int) -> Dataset:
-    given = log.items if log.whole_catalogue else None
-    if given is not None and given["item"].dtype != events["item"].dtype:
-        events, given = (table.with_columns(pl.col("item").cast(pl.String)) for table in (events, given))
-    item_ids = (events["item"].unique() if given is None else given["item"]).sort()
+    items = log.items
+    if items is not None and items["item"].dtype != events["item"].dtype:
+        events, items = (table.with_columns(pl.col("item").cast(pl.String)) for table in (events, items))
+    given = items is not None and log.whole_catalogue
+    item_ids = (items if given and items is not None else events)["item"].unique().sort()
     user_ids = events["user"].unique().sort()
-    events = events.with_columns(
-        _positions(events["user"], user_ids).alias("user"), _positions(events["item"], item_ids).alias("item")
-    )
-    if events["item"].null_count():
-        lost = events.filter(pl.col("item").is_null())
-        raise InputError(f"{log.source}: {len(lost)} events have an item that {config.catalogue} lacks; add it there")
-    catalogue = blocks.catalogue(
-        item_ids, given if given is not None else log.items, str(config.catalogue or log.source)
-    )
+    positions = _positions(events["item"], item_ids)
+    if positions.null_count():
+        lost = events["item"].filter(positions.is_null())
+        raise InputError(
+            f"{config.catalogue or log.source}: lacks item {lost[0]} of the log ({lost.n_unique()} items in all); "
+            "add a row for each or drop their events"
+        )
+    events = events.with_columns(_positions(events["user"], user_ids).alias("user"), positions.alias("item"))
+    catalogue = blocks.catalogue(item_ids, items, str(config.catalogue or log.source))
 
     events = events.sort("user", maintain_order=True)
     lengths = np.bincount(events["user"].to_numpy(), minlength=len(user_ids))
@@ -157,14 +160,14 @@ def _dataset(config: DataConfig, log: Log, events: pl.DataFrame, counts: Counts,
         ordered=ordered,
     )
     parts = events["part"].to_numpy() if "part" in events.columns else None
-    fixed = None if log.fixed_test is None else _fixed_test(log, user_ids, item_ids)
+    fixed = None if log.fixed_test is None else _fixed_test(log.fixed_test, user_ids, item_ids)
     report: Counts = {
         **counts,
         "users": len(histories),
         "items": len(catalogue),
         "interactions": len(histories.items),
         "order": "by time" if histories.times is not None else "as in the source" if ordered else "unknown",
-        "catalogue": "given" if given is not None else "the items of the log",
+        "catalogue": "given" if given else "the items of the log",
     }
     if not ordered:
         order = histories.random_order(seed)
@@ -187,12 +190,11 @@ def _positions(values: pl.Series, ids: pl.Series) -> pl.Series:
     return found.set(ids.gather(found.clip(0, len(ids) - 1)) != values, None).cast(pl.Int64)
 
 
-def _fixed_test(log: Log, user_ids: pl.Series, item_ids: pl.Series) -> tuple[np.ndarray, np.ndarray] | None:
-    assert log.fixed_test is not None
-    table = log.fixed_test.sort("user")
+def _fixed_test(table: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> tuple[np.ndarray, np.ndarray] | None:
+    """A published test split as positions; None when cleaning took a user or an item of it away."""
+    table = table.sort("user")
     users, targets = _positions(table["user"], user_ids), _positions(table["item"], item_ids)
     negatives = _positions(table["negatives"].explode(), item_ids)
-    whole = len(table) == len(user_ids) and not (users.null_count() + targets.null_count() + negatives.null_count())
-    if not whole:  # cleaning took users or items away, so the published split does not fit what is left
+    if len(table) != len(user_ids) or users.null_count() or targets.null_count() or negatives.null_count():
         return None
     return targets.to_numpy().astype(np.int64), negatives.to_numpy().astype(np.int64).reshape(len(table), -1)

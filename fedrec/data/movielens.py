@@ -7,7 +7,8 @@ import polars as pl
 
 from fedrec.data.log import Log
 from fedrec.data.recbole import read_atomic, read_items
-from fedrec.data.tables import need, read_delimited, read_parquet, typed_events
+from fedrec.data.tables import ids, need, need_columns, read_delimited, read_parquet, typed_events
+from fedrec.errors import InputError
 
 _YEAR = r"\s*\((\d{4})\)\s*$"
 
@@ -19,9 +20,7 @@ def read_ml_1m(folder: Path) -> Log:
     `ncf_leave_one_out.parquet`, where it is there, becomes the fixed test split.
     """
     items = _movies_dat(folder / "movies.dat")
-    test = folder / "ncf_leave_one_out.parquet"
-    fixed = read_parquet(test, ("user_id", "item_id", "negatives")) if test.is_file() else None
-    fixed = None if fixed is None else fixed.rename({"user_id": "user", "item_id": "item"})
+    fixed = _ncf_test(folder / "ncf_leave_one_out.parquet")
     if (folder / "ratings.dat").is_file():
         source = folder / "ratings.dat"
         frame = read_delimited(source, "::", ("user_id", "item_id", "rating", "timestamp"), encoding="iso-8859-1")
@@ -42,6 +41,7 @@ def read_ml_100k(folder: Path) -> Log:
         return Log(str(folder), events, True, _u_item(folder))
     need(folder, "ml-100k.inter", "ml-100k.item")
     items = read_items(folder / "ml-100k.item")
+    need_columns(items, folder / "ml-100k.item", "movie_title", "release_year", "class")
     years = pl.col("release_year").cast(pl.String).cast(pl.Float64, strict=False)
     items = items.select(
         "item", pl.col("movie_title").alias("title"), years.alias("year"), pl.col("class").alias("genres")
@@ -54,17 +54,27 @@ def read_ml_latest_small(folder: Path) -> Log:
     need(folder, "ratings.csv", "movies.csv")
     ratings = read_delimited(folder / "ratings.csv", ",")
     movies = read_delimited(folder / "movies.csv", ",")
-    names = {"userId": "user_id", "movieId": "item_id"}
-    events = typed_events(ratings.rename(names, strict=False), folder / "ratings.csv")
-    genres = pl.col("genres").replace("(no genres listed)", "")
-    items = _with_year(movies.select(pl.col("movieId").cast(pl.Int64).alias("item"), "title", genres))
+    need_columns(ratings, folder / "ratings.csv", "userId", "movieId")
+    need_columns(movies, folder / "movies.csv", "movieId", "title", "genres")
+    events = typed_events(ratings.rename({"userId": "user_id", "movieId": "item_id"}), folder / "ratings.csv")
+    item = ids(movies["movieId"], folder / "movies.csv").alias("item")
+    items = _with_year(movies.select(item, "title", pl.col("genres").replace("(no genres listed)", "")))
     return Log(str(folder), events, True, items)
+
+
+def _ncf_test(file: Path) -> pl.DataFrame | None:
+    if not file.is_file():
+        return None
+    table = read_parquet(file, ("user_id", "item_id", "negatives"))
+    if not isinstance(table["negatives"].dtype, pl.List) or (table["negatives"].list.len() != 99).any():
+        raise InputError(f"{file}: 'negatives' must be a list of 99 items in every row")
+    return table.rename({"user_id": "user", "item_id": "item"})
 
 
 def _movies_dat(file: Path) -> pl.DataFrame:
     need(file.parent, file.name)
     table = read_delimited(file, "::", ("item", "title", "genres"), encoding="iso-8859-1")
-    return _with_year(table.with_columns(pl.col("item").cast(pl.Int64)))
+    return _with_year(table.with_columns(ids(table["item"], file)))
 
 
 def _u_item(folder: Path) -> pl.DataFrame:
@@ -73,7 +83,7 @@ def _u_item(folder: Path) -> pl.DataFrame:
     columns = ("item", "title", "released", "video", "url", *genres)
     table = read_delimited(folder / "u.item", "|", columns, encoding="iso-8859-1")
     marked = pl.concat_list(pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in genres).list.drop_nulls()
-    table = table.select(pl.col("item").cast(pl.Int64), "title", marked.list.join("|").alias("genres"))
+    table = table.select(ids(table["item"], folder / "u.item"), "title", marked.list.join("|").alias("genres"))
     return _with_year(table)
 
 

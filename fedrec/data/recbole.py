@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from fedrec.data.log import Log
-from fedrec.data.tables import ids, read_delimited, typed_events
+from fedrec.data.tables import ids, need_columns, read_delimited, typed_events
 from fedrec.errors import InputError
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
@@ -27,8 +27,7 @@ def read_items(file: Path) -> pl.DataFrame:
     """The items of a `.item` file: float -> number, token -> text, token_seq -> text (its words may be a title's or
     labels: the file does not tell), float_seq columns are left out."""
     table, types = _read(file)
-    if "item_id" not in table.columns:
-        raise InputError(f"{file}: needs a column 'item_id:token'; has {', '.join(table.columns)}")
+    need_columns(table, file, "item_id")
     columns = [ids(table["item_id"], file).alias("item")]
     for name, kind in types.items():
         if name != "item_id" and kind != "float_seq":

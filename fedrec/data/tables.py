@@ -26,8 +26,7 @@ def read_catalogue(file: Path) -> pl.DataFrame:
     Raises: InputError as `read_log`.
     """
     table = _read(file)
-    if "item_id" not in table.columns:
-        raise InputError(f"{file}: needs a column 'item_id'; has {', '.join(table.columns)}")
+    need_columns(table, file, "item_id")
     features = [_feature(table[name]) for name in table.columns if name != "item_id"]
     return pl.DataFrame([ids(table["item_id"], file).alias("item"), *features])
 
@@ -56,15 +55,20 @@ def need(folder: Path, *names: str) -> None:
             raise InputError(f"{folder}: '{name}' is missing; put the dataset's files there")
 
 
+def need_columns(table: pl.DataFrame, file: Path, *names: str) -> None:
+    """Raises: InputError naming the first column that `table` lacks, and the nearest that it has."""
+    for name in names:
+        if name not in table.columns:
+            raise InputError(f"{file}: needs a column '{name}'.{nearest(name, table.columns)}")
+
+
 def read_parquet(file: Path, columns: tuple[str, ...] | None = None) -> pl.DataFrame:
     """A parquet file, or only `columns` of it. Raises: InputError when it is none, is empty, or lacks a column."""
     try:
         table = pl.read_parquet(_existing(file))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{file}: not a parquet file ({_first_line(error)})") from None
-    for column in columns or ():
-        if column not in table.columns:
-            raise InputError(f"{file}: needs a column '{column}'; has {', '.join(table.columns)}")
+    need_columns(table, file, *(columns or ()))
     if table.is_empty():
         raise InputError(f"{file}: has no rows")
     return table.select(columns) if columns else table
@@ -81,6 +85,7 @@ def read_delimited(
         text = _existing(file).read_bytes().decode(encoding)
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: not a text file in {encoding} (byte {error.start}); save it as {encoding}") from None
+    text = text.rstrip("\r\n")
     if not text.strip():
         raise InputError(f"{file}: is empty")
     quote = '"' if separator == "," else None
@@ -97,7 +102,7 @@ def read_delimited(
         )
     except pl.exceptions.PolarsError as error:
         where = _ragged_line(text, separator, quote)
-        raise InputError(f"{file}{where}: not a table ({_first_line(error)})") from None
+        raise InputError(f"{file}{where}: not a table separated by {separator!r} ({_first_line(error)})") from None
     if columns is not None and len(table.columns) != len(columns):
         raise InputError(f"{file}: {len(table.columns)} columns where {len(columns)} are due ({', '.join(columns)})")
     if table.is_empty():
@@ -110,11 +115,7 @@ def typed_events(table: pl.DataFrame, file: Path) -> pl.DataFrame:
 
     Raises: InputError naming the column that is missing, or the row whose id is missing or whose number is none.
     """
-    for name in ("user_id", "item_id"):
-        if name not in table.columns:
-            raise InputError(
-                f"{file}: needs a column '{name}'; has {', '.join(table.columns)}.{nearest(name, table.columns)}"
-            )
+    need_columns(table, file, "user_id", "item_id")
     columns = [ids(table["user_id"], file).alias("user"), ids(table["item_id"], file).alias("item")]
     if "rating" in table.columns:
         columns.append(_numbers(table["rating"], file))
@@ -125,6 +126,8 @@ def typed_events(table: pl.DataFrame, file: Path) -> pl.DataFrame:
 
 def ids(column: pl.Series, file: Path) -> pl.Series:
     """Ids as integers where all are, else as text. Raises: InputError naming the row of a missing or NaN id."""
+    if column.dtype.is_nested():
+        raise InputError(f"{file}: '{column.name}' holds {column.dtype}; ids must be whole numbers or text")
     if column.dtype.is_float():
         column = column.fill_nan(None)
     elif not column.dtype.is_integer():
@@ -142,25 +145,38 @@ def ids(column: pl.Series, file: Path) -> pl.Series:
 
 
 def _numbers(column: pl.Series, file: Path) -> pl.Series:
+    if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Null)):
+        raise InputError(f"{file}: '{column.name}' holds {column.dtype}; make it a number")
     number = column.cast(pl.Float64, strict=False)
-    wrong = number.is_null() & column.is_not_null() & (column.cast(pl.String) != "")
-    wrong |= number.is_infinite().fill_null(False)
-    if wrong.any():
-        raise InputError(f"{_place(file, wrong)}: '{column.name}' = '{column.filter(wrong)[0]}' is no number")
-    return number
+    return _checked(column, number.set(number.is_infinite(), None), "is no finite number", file)
 
 
 def _seconds(column: pl.Series, file: Path) -> pl.Series:
     if column.dtype in (pl.Date, pl.Datetime):
         return column.dt.epoch("s")
-    if column.dtype == pl.String and column.str.contains("-").any():
-        column = column.str.to_datetime(strict=False, time_zone="UTC").dt.epoch("s").alias(column.name)
+    if column.dtype == pl.String and column.str.contains(r"^\d{4}-\d{2}").any():
+        moments = column.str.to_datetime(strict=False, time_zone="UTC").dt.epoch("s")
+        return _checked(column, moments, "is no time like the others", file)
     return _numbers(column, file)
 
 
+def _checked(raw: pl.Series, value: pl.Series, fault: str, file: Path) -> pl.Series:
+    """`value`, unless it is null where `raw` says something."""
+    wrong = value.is_null() & raw.is_not_null() & (raw.cast(pl.String) != "").fill_null(False)
+    if wrong.any():
+        raise InputError(f"{_place(file, wrong)}: '{raw.name}' = '{raw.filter(wrong)[0]}' {fault}; mend or drop it")
+    return value
+
+
+_HEADLESS = (".dat", ".data")
+
+
 def _place(file: Path, wrong: pl.Series) -> str:
-    row = int(wrong.arg_max() or 0)
-    return f"{file}, row {row + 1}"
+    """The file and the first place where `wrong` is true: a line of text, or a row of parquet (from 1)."""
+    row = int(wrong.arg_max() or 0) + 1
+    if file.suffix == ".parquet":
+        return f"{file}, row {row}"
+    return f"{file}, line {row if file.suffix in _HEADLESS else row + 1}"
 
 
 def _existing(file: Path) -> Path:

@@ -1,0 +1,89 @@
+"""Synthetic users in any number, for measuring cost: a hash makes each history when it is asked for, none is stored.
+
+Popularity follows a power law, users fall into tastes with a ranking of items each, and nobody has an item twice.
+Nothing but the tastes' rankings, (tastes, items), is kept in memory. Quality on this data means nothing.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+import torch
+from torch import Tensor
+
+from fedrec import draws
+from fedrec.data.log import Log
+from fedrec.data.users import UserBatch
+from fedrec.errors import InputError
+
+SIZES = (10_000, 5_000, 50)
+"""Users, items, and events a user, unless the scenario says otherwise."""
+
+_TASTES = 32
+_FLATNESS = 0.2  # rank = (1 + u (n^.2 - 1))^5: popularity falls with rank^-.8
+_BLOCK = 8192  # users at a time: temporary tensors of a batch stay in the processor's cache
+
+
+@dataclass(frozen=True)
+class SyntheticUsers:
+    """A population of `users` with `interactions_per_user` events over `n_items` items, generated on the fly."""
+
+    users: int
+    n_items: int
+    interactions_per_user: int
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.interactions_per_user <= self.n_items:
+            raise InputError(
+                f"synthetic data: {self.interactions_per_user} different items a user out of {self.n_items} cannot be; "
+                "lower data.interactions_per_user or raise data.items"
+            )
+
+    def __len__(self) -> int:
+        return self.users
+
+    @cached_property
+    def rankings(self) -> Tensor:
+        """Items from most to least liked for each taste, (tastes, items) int32: popularity, shuffled by taste."""
+        popularity = -torch.log(torch.arange(1, self.n_items + 1, dtype=torch.float64))
+        liking = 1.5 * draws.normal(draws.keys(self.seed, torch.arange(_TASTES)), 1, self.n_items)
+        ranked = (popularity + liking).argsort(dim=1, descending=True)
+        # Positions of the catalogue carry no meaning, so popular items must not stand first in it.
+        names = draws.uniform(draws.keys(self.seed, torch.tensor([_TASTES])), 2, self.n_items)[0].argsort()
+        return names[ranked].int()
+
+    def batch(self, users: np.ndarray, seed: int, device: torch.device | str = "cpu") -> UserBatch:
+        """The users at positions `users`, the same in any batch; `seed` makes their local randomness."""
+        index = torch.from_numpy(np.ascontiguousarray(users, dtype=np.int64))
+        items = torch.empty((len(index), self.interactions_per_user), dtype=torch.int64)
+        for start in range(0, len(index), _BLOCK):
+            items[start : start + _BLOCK] = self._items(index[start : start + _BLOCK])
+        return UserBatch(
+            items=items.flatten().to(device),
+            lengths=torch.full((len(index),), self.interactions_per_user, device=device),
+            n_items=self.n_items,
+            keys=draws.keys(seed, index).to(device),
+        )
+
+    def _items(self, index: Tensor) -> Tensor:
+        """(B, interactions_per_user) distinct items, in random order."""
+        count, last = self.interactions_per_user, self.n_items - self.interactions_per_user
+        keys = draws.keys(self.seed ^ 0x53594E, index)
+        taste = draws.integers(keys, 0, torch.full_like(index, _TASTES), 1)
+        u, order = draws.uniform(keys, 1, count).float().sort(dim=1)
+        wanted = ((1 + u * (self.n_items**_FLATNESS - 1)) ** (1 / _FLATNESS) - 1).long()  # (B, count), rising
+        # Sorted ranks become distinct by pushing each past the one before it.
+        step = torch.arange(count)
+        ranks = (wanted - step).cummax(dim=1).values.clamp(max=last) + step
+        items = self.rankings.flatten()[taste * self.n_items + ranks].long()
+        return torch.empty_like(items).scatter_(1, order, items)
+
+
+def generate(seed: int, users: int, items: int, interactions_per_user: int) -> Log:
+    """The same users as a log, held in memory, for running a scenario on them."""
+    source = SyntheticUsers(users, items, interactions_per_user, seed)
+    drawn = source.batch(np.arange(users), seed).items.numpy()
+    events = pl.DataFrame({"user": np.repeat(np.arange(users), interactions_per_user), "item": drawn})
+    return Log("synthetic", events, True, pl.DataFrame({"item": np.arange(items)}), whole_catalogue=True)
