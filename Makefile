@@ -1,0 +1,43 @@
+# `make simulate` and `make test` set up what they need in VENV, again only when pyproject.toml has changed.
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+RUN := $(VENV)/bin/python -m
+
+.DEFAULT_GOAL := help
+.PHONY: help simulate test lint types clean
+
+help: ## what there is to make
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo 'variables: ARGS="..." goes to the command; VENV=FOLDER (now $(VENV)); PYTHON=python3.12 (now $(PYTHON))'
+
+simulate: $(VENV)/.ready ## run a simulation: make simulate ARGS="ml-1m-dp --set privacy.epsilon=3"
+	@$(VENV)/bin/fedrec simulate $(ARGS)
+
+test: $(VENV)/.ready-test ## run the tests: make test ARGS="tests/core -k ranks"
+	@$(RUN) pytest $(ARGS)
+
+lint: $(VENV)/.ready-dev ## check the style and the formatting
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+
+types: $(VENV)/.ready-dev ## check the types
+	@$(RUN) mypy
+
+clean: ## remove the virtual environment
+	rm -rf $(VENV)
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo 'error: $(PYTHON) is older than Python 3.11; name a newer one: make PYTHON=python3.12 ...' >&2; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
+	@echo 'Installing fedrec into $(VENV), once; this can take some minutes.'
+	@$(RUN) pip install --quiet --editable .
+	@touch $@
+
+$(VENV)/.ready-%: pyproject.toml | $(VENV)/bin/python
+	@echo 'Installing fedrec[$*] into $(VENV), once; this can take some minutes.'
+	@$(RUN) pip install --quiet --editable '.[$*]'
+	@touch $@ $(VENV)/.ready

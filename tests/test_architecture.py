@@ -1,0 +1,176 @@
+"""The house: which room may import which, as a table that every file is held to; and what no file may do."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = {"fedrec": "fedrec", "fedrec_client": "clients", "fedrec_server": "server", "fedrec_sim": "simulations"}
+"""Import package -> the folder that holds it (for `fedrec`, the root)."""
+
+BASE = {"fedrec.errors", "fedrec.settings", "fedrec.draws", "fedrec.__version__"}
+ALLOWED: dict[str, set[str]] = {
+    "fedrec": set(),
+    "fedrec.errors": set(),
+    "fedrec.draws": set(),
+    "fedrec.settings": {"fedrec.errors"},
+    "fedrec.data": BASE,
+    "fedrec.privacy": BASE,
+    "fedrec.kernels": BASE | {"fedrec.data", "fedrec.privacy.queries", "fedrec.algorithms.base"},
+    "fedrec.algorithms": BASE | {"fedrec.data", "fedrec.kernels", "fedrec.privacy.queries"},
+    "fedrec.evaluation": BASE | {"fedrec.data", "fedrec.privacy.queries", "fedrec.algorithms.base"},
+    "fedrec.audit": BASE | {"fedrec.privacy"},
+    "fedrec.wire": BASE | {"fedrec.privacy.queries", "fedrec.algorithms.base"},
+    "fedrec.cli": BASE,
+    "fedrec_client": {"fedrec"},
+    "fedrec_server": {"fedrec"},
+    "fedrec_sim": {"fedrec", "fedrec_client", "fedrec_server"},
+}
+"""Room -> what else of this project it may import: packages, or single modules where only the contract is allowed.
+
+An algorithm meets no noise and no accounting, so of `privacy` it may know the queries alone.
+"""
+
+ONLY_IN: dict[str, set[str]] = {
+    "flwr": {"fedrec.wire", "fedrec_client", "fedrec_server", "fedrec_sim"},
+    "ray": {"fedrec_sim"},
+    "implicit": {"fedrec_sim"},
+    "pandas": set(),
+    "pickle": set(),
+    "cloudpickle": set(),
+    "dill": set(),
+    "shelve": set(),
+    "torch.load": set(),
+    "torch.save": set(),
+}
+"""What comes from outside, where it comes with a price -> the rooms that may use it. Pickled data can run code."""
+
+LONGEST = 350
+
+
+def room_of(module: str) -> str:
+    """The room of a module: its package, or for the core its first folder or file below `fedrec`."""
+    parts = module.split(".")
+    return ".".join(parts[:2]) if parts[0] == "fedrec" else parts[0]
+
+
+def within(name: str, place: str) -> bool:
+    return name == place or name.startswith(f"{place}.")
+
+
+def imports(tree: ast.AST) -> Iterator[str]:
+    """Every name that a file imports, dotted, also inside functions; `torch.load(...)` counts as one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "relative import: write it in full"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "torch":
+            yield f"torch.{node.attr}"
+
+
+def violations(module: str, source: str) -> list[str]:
+    """What the file `module` imports and its room may not."""
+    room = room_of(module)
+    if room not in ALLOWED:
+        return [f"{module}: room '{room}' is not in the table"]
+    names = set(imports(ast.parse(source)))
+    inside = {name for name in names if name.split(".")[0] in SOURCES and not within(name, room)}
+    wrong = {name for name in inside if not any(within(name, place) for place in ALLOWED[room])}
+    for outside, where in ONLY_IN.items():
+        wrong |= {name for name in names if within(name, outside) and room not in where}
+    return [f"{module} imports {name}" for name in sorted(wrong)]
+
+
+def files(*folders: str) -> list[Path]:
+    return sorted(file for folder in folders for file in (ROOT / folder).rglob("*.py"))
+
+
+def name_of(file: Path) -> str:
+    for package, folder in SOURCES.items():
+        base = ROOT if package == "fedrec" else ROOT / folder
+        if file.is_relative_to(base / package):
+            return ".".join(file.relative_to(base).with_suffix("").parts).removesuffix(".__init__")
+    raise AssertionError(f"{file} is in no package")
+
+
+PACKAGED = files(*SOURCES.values())
+
+
+@pytest.mark.parametrize("file", PACKAGED, ids=name_of)
+def test_imports_point_one_way(file):
+    assert violations(name_of(file), file.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("fedrec.data.splits", "from fedrec.algorithms.base import Algorithm"),
+        ("fedrec.privacy.plan", "import fedrec.evaluation.metrics"),
+        ("fedrec.privacy.plan", "from fedrec import algorithms"),
+        ("fedrec.algorithms.als", "from fedrec.privacy.noise import gaussian"),
+        ("fedrec.kernels.public", "from fedrec.algorithms.als import ALS"),
+        ("fedrec.algorithms.als", "def late():\n    from fedrec_server.coordinator import Coordinator"),
+        ("fedrec.algorithms.als", "import ray"),
+        ("fedrec.evaluation.ranking", "import flwr.client"),
+        ("fedrec.cli", "from fedrec_sim import scenario"),
+        ("fedrec_client.edge", "from fedrec_server import keys"),
+        ("fedrec_server.coordinator", "import fedrec_client"),
+        ("fedrec_server.coordinator", "from fedrec_sim.in_process import InProcessFederation"),
+        ("fedrec_server.checkpoint", "import pickle"),
+        ("fedrec_server.checkpoint", "import torch\nstate = torch.load('file')"),
+        ("fedrec_server.checkpoint", "from torch import load"),
+        ("fedrec_sim.table", "import pandas as pd"),
+        ("fedrec.newroom.file", "import math"),
+    ],
+)
+def test_the_table_catches_a_planted_violation(module, source):
+    assert len(violations(module, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("fedrec.wire", "from flwr.common import RecordDict"),
+        ("fedrec.audit.ledger", "from fedrec import __version__"),
+        ("fedrec_sim.bench", "import ray, implicit\nfrom fedrec_server.coordinator import Coordinator"),
+        ("fedrec_server.federation", "from fedrec.algorithms.base import Algorithm"),
+    ],
+)
+def test_the_table_lets_pass_what_it_should(module, source):
+    assert violations(module, source) == []
+
+
+@pytest.mark.parametrize("file", [*PACKAGED, *files("tests")], ids=lambda file: str(file.relative_to(ROOT)))
+def test_a_file_is_one_idea(file):
+    lines = file.read_text(encoding="utf-8").count("\n")
+    assert lines <= LONGEST, f"{lines} lines, at most {LONGEST}: split it by ideas"
+
+
+@pytest.mark.parametrize("file", [f for f in PACKAGED if f.name == "__init__.py"], ids=name_of)
+def test_a_folder_hands_on_names_and_defines_nothing(file):
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
+        names = [target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)]
+        dunder = isinstance(node, ast.Assign) and all(name.startswith("__") for name in names)
+        docstring = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        assert dunder or docstring or isinstance(node, ast.Import | ast.ImportFrom), ast.unparse(node)
+
+
+def test_the_core_runs_without_flower_ray_and_the_other_packages():
+    """Every module of the core but `wire`, in a fresh interpreter in which those imports fail."""
+    modules = [name for name in map(name_of, files("fedrec")) if name != "fedrec.wire"]
+    blocked = ["flwr", "ray", "implicit", "pandas", "fedrec_client", "fedrec_server", "fedrec_sim"]
+    program = (
+        "import importlib, sys\n"
+        f"sys.modules.update(dict.fromkeys({blocked!r}))\n"
+        f"for module in {modules!r}: importlib.import_module(module)\n"
+        "print('imported')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "imported"
