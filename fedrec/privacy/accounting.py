@@ -10,7 +10,7 @@ events, and Opacus' Renyi orders, which end at 63 and floor epsilon near 0.1, go
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -50,7 +50,7 @@ class Event:
 
 
 def merge(events: Iterable[Event]) -> tuple[Event, ...]:
-    """An equivalent, sorted, shorter list: equal events counted together, plain Gaussians composed into one, exactly."""
+    """An equivalent, sorted, shorter list: equal events counted, plain Gaussians composed into one (exactly)."""
     counts: Counter[tuple[float, float]] = Counter()
     for event in events:
         counts[event.sampling, event.noise_multiplier] += event.count
@@ -141,35 +141,39 @@ def calibrate(shares: Sequence[float], sampling: float, epsilon: float, delta: f
     at most 0.1 % below the target and never above. Raises: PrivacyError when no usable noise reaches the target.
     """
 
-    def spent(t: float) -> float:
-        return epsilon_pld((Event(sampling, t / math.sqrt(share)) for share in shares), delta)
+    def log_excess(log_t: float, interval: float | None = None) -> float:
+        events = merge(Event(sampling, math.exp(log_t) / math.sqrt(share)) for share in shares)
+        spent = epsilon_pld(events, delta, interval or interval_for(events))
+        return min(max(math.log(spent / epsilon), -1.0), 3.0) if spent > 0 else -1.0
 
-    high = math.sqrt(math.fsum(shares)) / gaussian_mu(epsilon, delta)  # exact without sampling, enough with it
-    for _ in range(60):
-        at_high = spent(high)
-        if at_high <= epsilon:
+    # Sampling only helps, so the exact Gaussian is noise enough, but for the grid's rounding up.
+    high = math.log(math.sqrt(math.fsum(shares)) / gaussian_mu(epsilon, delta))
+    for step in (0.0, *(1e-6 * 2**k for k in range(18))):
+        if log_excess(high + step) <= 0:
             break
-        high *= 1.0005
     else:
-        raise PrivacyError(f"no noise found that keeps epsilon at {epsilon} with delta {delta}; raise epsilon")
-    low = 0.0
-    guess = high
-    for _ in range(60):
-        if at_high >= epsilon * (1 - 1e-3):
-            return high
-        # epsilon falls roughly as 1/t: aim just inside the target, and halve the bracket when the aim leaves it
-        guess = high * max(at_high / (epsilon * (1 - 4e-4)), 0.25)
-        if not low < guess < high:
-            guess = math.sqrt(low * high) if low else high / 2
-        at_guess = spent(guess)
-        if at_guess <= epsilon:
-            high, at_high = guess, at_guess
+        raise PrivacyError(f"no noise found that keeps epsilon at {epsilon:g} with delta {delta:g}; raise epsilon")
+    rough = _root(lambda log_t: log_excess(log_t, COARSEST_INTERVAL), high + step)
+    return math.exp(_root(log_excess, rough if log_excess(rough) <= 0 else high + step))
+
+
+def _root(excess: Callable[[float], float], high: float) -> float:
+    """The x in about [root, root + 1e-3], excess(x) <= 0, of a falling function with slope near -1 or steeper.
+
+    high: a point where the excess is at most 0. Method: false position (Illinois), aimed at the middle of the band.
+    """
+    tolerance = 1e-3
+    at_high, low, side = excess(high), None, 0
+    aim_low, aim_high = 0.0, at_high + tolerance / 2
+    for _ in range(100):
+        if at_high >= -tolerance:
+            break
+        x = high + 1.2 * at_high if low is None else (low * aim_high - high * aim_low) / (aim_high - aim_low)
+        at_x = excess(x)
+        if at_x <= 0:
+            high, at_high, aim_high = x, at_x, at_x + tolerance / 2
+            aim_low, side = (aim_low / 2 if side > 0 else aim_low), 1
         else:
-            low = guess
-            middle = math.sqrt(low * high)
-            at_middle = spent(middle)
-            if at_middle <= epsilon:
-                high, at_high = middle, at_middle
-            else:
-                low = middle
+            low, aim_low = x, at_x + tolerance / 2
+            aim_high, side = (aim_high / 2 if side < 0 else aim_high), -1
     return high

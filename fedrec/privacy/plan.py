@@ -12,7 +12,8 @@ factor t for the run. The round is one Gaussian release with 1/z^2 = sum of 1/z_
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -28,17 +29,52 @@ from fedrec.privacy.noise import NoiseSource
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
-Charge = dict[str, Any]
-"""A ledger entry: JSON-able; numbers that matter are strings (floats exact, epsilons rounded up to 6 decimals)."""
-
 ROUNDING = 2.0**-10
 """Releases are rounded to a grid of a power of two at most this part of the noise's standard deviation."""
+
+
+@dataclass(frozen=True)
+class Charge:
+    """The price of one round, and what it pays for.
+
+    epsilon: cumulative, this round included, by accountant {"pld", "rdp"}; infinite without privacy.
+    """
+
+    round: int
+    queries: tuple[dict[str, Any], ...]
+    events: tuple[Event, ...]
+    sampling: float
+    delta: float
+    epsilon: dict[str, float]
+
+    def entry(self) -> dict[str, Any]:
+        """The ledger entry: JSON, numbers that matter as strings (exact; epsilons rounded UP to 6 decimals)."""
+        return {
+            "type": "charge",
+            "round": self.round,
+            "queries": [
+                {name: repr(value) if isinstance(value, float) else value for name, value in query.items()}
+                for query in self.queries
+            ],
+            "events": [
+                {
+                    "mechanism": "Poisson-sampled Gaussian, add or remove one user",
+                    "sampling": repr(event.sampling),
+                    "noise_multiplier": repr(event.noise_multiplier),
+                    "count": event.count,
+                }
+                for event in self.events
+            ],
+            "sampling": repr(self.sampling),
+            "delta": repr(self.delta),
+            "epsilon": {name: _rounded_up(value) for name, value in self.epsilon.items()},
+        }
 
 
 class PrivacyConfig(Settings):
     """The [privacy] table of a scenario."""
 
-    epsilon: float | Literal["none"]
+    epsilon: float | Literal["none"] = 1.0
     """Target of all releases of the run together; "none" clips nothing, adds no noise, and guarantees nothing."""
     delta: float = Field(1e-5, gt=0, lt=1)
     """Must be below 1 / users."""
@@ -72,13 +108,11 @@ class PrivacyConfig(Settings):
         return self.epsilon != "none"
 
     def mu(self) -> float:
-        """The total signal-to-noise that the algorithm's queries may use (Gaussian DP); infinite without privacy.
+        """The total signal-to-noise of all releases (Gaussian DP), for `Setting.mu`: known before any query is.
 
-        The private evaluation's part is taken off. Known before there are any queries, for `Setting.mu`.
+        Infinite without privacy.
         """
-        if self.epsilon == "none":
-            return math.inf
-        return accounting.gaussian_mu(self.epsilon, self.delta) * math.sqrt(1 - self.evaluation_share)
+        return math.inf if self.epsilon == "none" else accounting.gaussian_mu(self.epsilon, self.delta)
 
 
 class PrivacyPlan:
@@ -182,45 +216,37 @@ class PrivacyPlan:
         Without privacy: ones.
         """
         if not self.private:
-            return torch.ones_like(contribution.norms())
+            return contribution.unit_weights()
         return clip_weights(contribution, query.clip_norm)
 
     def charge(self, round: int) -> Charge:
-        """Pay for a round. Append the result to the ledger BEFORE `privatise`, which refuses unpaid rounds.
+        """Pay for a round. Append its `entry` to the ledger BEFORE `privatise`, which refuses unpaid rounds.
 
-        A round paid for twice counts twice: charge when the sums are ready, so that a crash wastes the least.
-        Raises: BudgetExhausted when the run's epsilon would then pass the target; nothing is charged then.
+        A round paid for twice counts twice. Raises: BudgetExhausted when the run's epsilon would then pass the
+        target; nothing is charged then.
         """
+        queries = self._round(round)
         after = [*self._charged, round]
         epsilon = self._epsilon(after)
         if self.config.epsilon != "none" and epsilon["pld"] > self.config.epsilon:
             raise BudgetExhausted(
-                f"round {round} would bring epsilon to {epsilon['pld']:.4f}, past the budget of {self.config.epsilon:g};"
-                f" everything up to here is saved"
+                f"round {round} would bring epsilon to {epsilon['pld']:.4f}, past the budget of "
+                f"{self.config.epsilon:g}; everything up to here is saved"
             )
         self._charged = after
-        self._open |= {(round, name) for name in self.rounds[round]}
-        return {
-            "type": "charge",
-            "round": round,
-            "queries": [
-                {
-                    "name": name,
-                    "shape": list(query.shape),
-                    "clip_norm": repr(query.clip_norm),
-                    "noise_multiplier": repr(self.noise_multiplier(round, name)),
-                    "noise_std": repr(self.noise_std(round, name)),
-                }
-                for name, query in self.rounds[round].items()
-            ],
-            "event": [
-                {"sampling": repr(event.sampling), "noise_multiplier": repr(event.noise_multiplier), "count": 1}
-                for event in self._events([round])
-            ],
-            "sampling": repr(self.config.sampling),
-            "delta": repr(self.config.delta),
-            "epsilon": {name: _rounded_up(value) for name, value in epsilon.items()} if self.private else None,
-        }
+        self._open |= {(round, name) for name in queries}
+        described = tuple(
+            {
+                "name": name,
+                "shape": list(query.shape),
+                "clip_norm": float(query.clip_norm) if self.private else None,
+                "noise_multiplier": self.noise_multiplier(round, name),
+                "noise_std": self.noise_std(round, name),
+            }
+            for name, query in queries.items()
+        )
+        events = tuple(self._events([round]))
+        return Charge(round, described, events, self.config.sampling, self.config.delta, epsilon)
 
     def privatise(self, round: int, query: SumQuery, total: Tensor) -> PrivateSum:
         """Add the noise to a sum of clipped contributions; the value keeps the shape, dtype and device of `total`.
@@ -254,14 +280,18 @@ class PrivacyPlan:
         rounds = self._charged if rounds_done is None else list(range(rounds_done))
         spent = self._epsilon(rounds)
         if prv:
-            done = bool(self._events(rounds)) or not rounds
-            spent["prv"] = accounting.epsilon_prv(self._events(rounds), self.config.delta) if done else math.inf
+            finite = math.isfinite(spent["pld"])
+            spent["prv"] = accounting.epsilon_prv(self._events(rounds), self.config.delta) if finite else math.inf
         return spent
 
     def restore(self, charged: Sequence[int]) -> None:
-        """Take up the charges of an earlier process (from its ledger); each counts, also where a round repeats."""
+        """Take up the charges of an earlier process, the rounds of its ledger's entries; each counts, repeats too.
+
+        A seeded plan may release these rounds again: the release is the same to the bit, as long as the data are.
+        Without a seed the noise would be fresh, so a round must be charged again first.
+        """
+        self._open = {(round, name) for round in charged for name in self._round(round)} if self._seeded else set()
         self._charged = list(charged)
-        self._open.clear()
 
     def describe(self) -> dict[str, Any]:
         """The `privacy` part of summary.json, for what was charged so far. JSON-able; None stands for "no bound".
@@ -270,8 +300,8 @@ class PrivacyPlan:
         adversaries: epsilon against each. `knows_the_cohort`: sampling does not help against who sees who takes part.
         """
         spent = {name: _finite(value) for name, value in self._epsilon(self._charged).items()}
-        unsampled = [Event(1.0, event.noise_multiplier) for event in self._events(self._charged)]
-        known_cohort = accounting.epsilon_pld(unsampled, self.config.delta) if spent["pld"] is not None else None
+        mu = math.sqrt(math.fsum(1 / event.noise_multiplier**2 for event in self._events(self._charged)))
+        known_cohort = None if spent["pld"] is None else accounting.gaussian_epsilon(mu, self.config.delta)
         nothing = not any(self.rounds[round] for round in self._charged)
         return {
             "unit": "user",
@@ -306,17 +336,23 @@ class PrivacyPlan:
             return "seeded: repeatable, for simulation only"
         return "operating system CSPRNG, ChaCha20"
 
-    def _by_name(self, value: Any) -> dict[str, Any]:
+    def _by_name(self, value: Callable[[int, str], float | None]) -> dict[str, Any]:
         found: dict[str, list[Any]] = {}
         for number, queries in enumerate(self.rounds):
             for name in queries:
                 found.setdefault(name, []).append(value(number, name))
         return {name: values[0] if len(set(values)) == 1 else values for name, values in found.items()}
 
+    def _round(self, round: int) -> dict[str, SumQuery]:
+        if not 0 <= round < len(self.rounds):
+            raise PrivacyError(f"round {round}: the plan has rounds 0..{len(self.rounds) - 1}; plan it with `build`")
+        return self.rounds[round]
+
     def _query(self, round: int, name: str) -> SumQuery:
-        if not 0 <= round < len(self.rounds) or name not in self.rounds[round]:
-            raise PrivacyError(f"round {round}: the plan has no query '{name}'; every query is planned by `build`")
-        return self.rounds[round][name]
+        queries = self._round(round)
+        if name not in queries:
+            raise PrivacyError(f"round {round}: the plan has no query '{name}'.{nearest(name, queries)}")
+        return queries[name]
 
     def _events(self, rounds: Sequence[int]) -> list[Event]:
         if not self.private:
@@ -334,8 +370,8 @@ class PrivacyPlan:
         }
 
 
-def _rounded_up(value: float) -> str:
-    return f"{math.ceil(value * 1e6) / 1e6:.6f}"
+def _rounded_up(value: float) -> str | None:
+    return f"{math.ceil(value * 1e6) / 1e6:.6f}" if math.isfinite(value) else None
 
 
 def _finite(value: float) -> float | None:

@@ -54,6 +54,10 @@ class Contribution(ABC):
     def norms(self) -> Tensor:
         """L2 norm of each user's whole contribution, (B,) float64; NaN or infinite where a part is."""
 
+    def unit_weights(self) -> Tensor:
+        """A weight of one for each user, (B,) float64; override it where B is known without the norms."""
+        return torch.ones_like(self.norms())
+
     @abstractmethod
     def weighted_sum(self, weights: Tensor) -> Tensor:
         """Sum over users of weights[u] * contribution[u], float32, the query's shape; weights (B,)."""
@@ -71,6 +75,9 @@ class DenseContribution(Contribution):
 
     def norms(self) -> Tensor:
         return self.values.double().flatten(1).norm(dim=1)
+
+    def unit_weights(self) -> Tensor:
+        return torch.ones(len(self.values), dtype=torch.float64, device=self.values.device)
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         used = weights != 0
@@ -99,6 +106,9 @@ class SparseContribution(Contribution):
     def norms(self) -> Tensor:
         squares = torch.zeros(self.users, dtype=torch.float64, device=self.values.device)
         return squares.index_add_(0, self.owners, self.values.double() ** 2).sqrt()
+
+    def unit_weights(self) -> Tensor:
+        return torch.ones(self.users, dtype=torch.float64, device=self.values.device)
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         weight = weights[self.owners].to(self.values.dtype)
