@@ -1,0 +1,261 @@
+"""`kernel-rank`: rank with public item kernels, a private co-occurrence and a few dozen private ranking weights.
+
+Three ideas make it strong under user-level privacy. Public kernels between items (genres, years, words, encoder
+vectors), averaged over the user's own history with recency weights ON the device, cost no budget. The weights that turn
+those averages into a score are few, so learning them under privacy costs almost nothing. One release of time-local
+co-occurrence among head items, denoised against the public content, carries what collaboration adds.
+
+Rounds: 0 popularity; 1 co-occurrence; then the ranking weights by private gradient descent on a softmax loss over each
+user's newest training items against uniform negatives (drawn from everything outside the user's training items).
+"""
+
+import math
+from collections.abc import Mapping
+from typing import Annotated, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fedrec.algorithms.base import Algorithm, Setting, Shared
+from fedrec.data.users import UserBatch
+from fedrec.kernels.cooccurrence import LaggedPairs, cooccurrence_query, triangle
+from fedrec.kernels.denoise import RESIDUAL_RANK, fit_lift, low_rank
+from fedrec.kernels.feature_map import DenseMap, FeatureMap
+from fedrec.kernels.model import KernelModel, KernelSpace, centred_space, feature_scales, head
+from fedrec.kernels.popularity import content_rows, denoise, design_chunks, popularity_contribution, popularity_query
+from fedrec.kernels.public import number_scores, public_maps
+from fedrec.privacy.queries import Contribution, DenseContribution, PrivateSum, SumQuery
+from fedrec.settings import Settings
+
+FEWEST = 3  # events that a history must have before an item counts as a training target
+SHARES = {  # mu: parts of mu^2 for popularity, weights, co-occurrence (tuned on the ML-1M validation split)
+    0.1422: (0.60, 0.10, 0.30),
+    0.2681: (0.50, 0.10, 0.40),
+    0.7191: (0.20, 0.05, 0.75),
+    1.6660: (0.20, 0.03, 0.77),
+}
+
+
+class KernelRankConfig(Settings):
+    """Settings of `kernel-rank`."""
+
+    decays: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0, 0.95, 0.8, 0.5, 0.02)
+    """Recency weights per step back in a history; every kernel is averaged under each."""
+    kernel_rank: int = Field(default=128, ge=1, le=1024)
+    """Features kept of a kernel that has no short exact feature map."""
+    head: int | None = Field(default=None, ge=2)
+    """Items of the co-occurrence release; by default grows with the root of the users and with epsilon."""
+    targets: int = Field(default=3, ge=1)
+    """Newest training items of each user that the ranking weights are fitted to."""
+    negatives: int = Field(default=30, ge=1)
+    """Local negatives for each target."""
+    weight_rounds: int = Field(default=40, ge=1)
+    """Rounds of private gradient descent on the ranking weights."""
+    learning_rate: float = Field(default=1.0, gt=0)
+    """Step on the clipped mean gradient."""
+    momentum: float = Field(default=0.8, ge=0, lt=1)
+    """Momentum of the ranking weights."""
+    hidden: int = Field(default=0, ge=0, le=256)
+    """Units of a network on the features, learned with the weights; 0 for a linear head."""
+    cooccurrence: bool = True
+    """False leaves the co-occurrence release out; its budget goes to the weights."""
+    shares: tuple[float, float, float] | None = None
+    """Parts of the budget for popularity, weights, co-occurrence; by default chosen from epsilon."""
+
+
+class KernelRank(Algorithm):
+    """See the module."""
+
+    name: ClassVar[str] = "kernel-rank"
+    Config: ClassVar[type[Settings]] = KernelRankConfig
+    config: KernelRankConfig
+
+    def __init__(self, config: KernelRankConfig, setting: Setting) -> None:
+        super().__init__(config, setting)
+        self.items = len(setting.catalogue)
+        self.public = {
+            name: map_.to(setting.device)
+            for name, map_ in public_maps(setting.catalogue, config.kernel_rank, setting.seed).items()
+        }
+        self.numbers = number_scores(setting.catalogue).to(setting.device)
+        self.shares = config.shares or default_shares(setting.mu)
+        self.head = min(self.items, config.head or default_head(setting.users, setting.mu))
+        self.releases = 2 if config.cooccurrence and self.head > 1 else 1
+        self._space: tuple[Tensor, KernelSpace] | None = None
+
+    @property
+    def rounds(self) -> int:
+        return self.releases + self.config.weight_rounds
+
+    def initial(self) -> Shared:
+        return self._start_weights({"popularity": torch.ones(self.items, device=self.setting.device)})
+
+    def queries(self, round: int) -> tuple[SumQuery, ...]:
+        popularity, weights, cooccurrence = self.shares
+        if self.releases == 1:
+            weights, cooccurrence = weights + cooccurrence, 0.0
+        if round == 0:
+            return (popularity_query(self.items, popularity),)
+        if round < self.releases:
+            return (cooccurrence_query(self.head, cooccurrence),)
+        return (SumQuery("weights", (self._parameters,), 1.0, weights / self.config.weight_rounds),)
+
+    def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
+        if round == 0:
+            return {"popularity": popularity_contribution(users)}
+        if round < self.releases:
+            location = torch.full((self.items,), -1, device=users.device)
+            location[shared["head"]] = torch.arange(self.head, device=users.device)
+            return {"cooccurrence": LaggedPairs(users, location, self.head, skip=self.config.targets)}
+        if "features" not in users.memory:
+            users.memory["features"], users.memory["valid"] = self._examples(shared, users)
+        features, valid = users.memory["features"], users.memory["valid"]
+        return {"weights": DenseContribution(self._gradient(shared["parameters"], features, valid))}
+
+    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
+        if round == 0:
+            popularity = denoise(sums["popularity"], self.public)
+            top = popularity.argsort(descending=True, stable=True)[: self.head]
+            return self._start_weights({"popularity": popularity, "head": top})
+        if round < self.releases:
+            return self._start_weights(shared | self._lift(shared, sums["cooccurrence"]))
+        step = round - self.releases
+        gradient = sums["weights"].value / self.setting.expected_cohort
+        momentum = self.config.momentum
+        velocity = momentum * shared["velocity"] + (1 - momentum) * gradient
+        parameters = shared["parameters"] - self.config.learning_rate * velocity / (1 - momentum ** (step + 1))
+        kept = max(0, step + 1 - math.ceil(0.6 * self.config.weight_rounds))
+        average = shared["average"] + (parameters - shared["average"]) / kept if kept else parameters
+        return shared | {"parameters": parameters, "velocity": velocity, "average": average}
+
+    def release(self, shared: Shared) -> KernelModel:
+        weights, network = self._unpack(shared["average"])
+        if network:
+            network["scales"] = shared["scales"]
+        return KernelModel(self.space(shared), weights / shared["scales"], network)
+
+    def space(self, shared: Shared) -> KernelSpace:
+        """The feature space of the current releases; rebuilt, to the same bits, whenever they change."""
+        key = shared["scales"]
+        if self._space is None or self._space[0] is not key:
+            self._space = (key, self._build_space(shared))
+        return self._space[1]
+
+    def _build_space(self, shared: Shared) -> KernelSpace:
+        maps: dict[str, FeatureMap] = dict(self.public)
+        if "lift" in shared:
+            maps["co-occurrence"] = DenseMap(shared["lift"], shared["lift signs"])
+            maps["co-occurrence pairs"] = DenseMap(shared["residual"], shared["residual signs"])
+        return centred_space(maps, shared["popularity"], self.numbers, self.config.decays)
+
+    def _start_weights(self, shared: Shared) -> Shared:
+        space = self._build_space(shared)
+        scales = feature_scales(space, shared["popularity"], seed=self.setting.seed)
+        self._space = (scales, space)
+        start = torch.zeros(self._count(len(scales)), device=self.setting.device)
+        if self.config.hidden:  # the output starts at zero, so the network does too; its input weights must differ
+            generator = torch.Generator().manual_seed(self.setting.seed)
+            wide = len(scales) * self.config.hidden
+            start[len(scales) : len(scales) + wide] = (torch.randn(wide, generator=generator) / len(scales) ** 0.5).to(
+                self.setting.device
+            )
+        return shared | {"scales": scales, "parameters": start, "average": start, "velocity": torch.zeros_like(start)}
+
+    def _lift(self, shared: Shared, release: PrivateSum) -> Shared:
+        """Item features from the noisy co-occurrence; the tail gets its features from the content."""
+        top = shared["head"]
+        space = centred_space(self.public, shared["popularity"], self.numbers, (1.0,))
+        kernels = []
+        for name, map_ in space.maps.items():
+            rows = map_.rows(top)
+            kernel = rows @ rows.T - (rows @ space.means[name])
+            kernels.append((kernel + kernel.T) / 2)
+        fitted = fit_lift(
+            triangle(release.value, self.head),
+            release.noise_std,
+            shared["popularity"][top],
+            kernels,
+            content_rows(self.public, top),
+            seed=self.setting.seed,
+        )
+        lift = torch.cat([x @ fitted.content for x in design_chunks(self.public, self.items, self.setting.device)])
+        lift[top] = fitted.factors
+        values, signs = low_rank(fitted.residual, RESIDUAL_RANK)
+        residual = torch.zeros(self.items, values.shape[1], device=self.setting.device)
+        residual[top] = values
+        return {"lift": lift, "lift signs": fitted.signs, "residual": residual, "residual signs": signs}
+
+    def _examples(self, shared: Shared, users: UserBatch) -> tuple[Tensor, Tensor]:
+        """Scaled features (B, targets, 1 + negatives, K), the target first, and which targets exist (B, targets)."""
+        space, count = self.space(shared), self.config.negatives
+        negatives = users.negatives(self.config.targets * count, stream=1)
+        rows, valid = [], []
+        for lag in range(self.config.targets):
+            target = users.newest(lag)
+            exists = users.lengths - lag - 1 >= FEWEST
+            candidates = torch.cat([target.clamp(min=0)[:, None], negatives[:, lag * count : (lag + 1) * count]], 1)
+            state = space.fit(users.without_newest(torch.full_like(users.lengths, lag + 1)))
+            rows.append(space.features(state, candidates) / shared["scales"])
+            valid.append(exists)
+        return torch.stack(rows, 1), torch.stack(valid, 1)
+
+    def _gradient(self, parameters: Tensor, features: Tensor, valid: Tensor) -> Tensor:
+        """Each user's mean gradient of the softmax loss over the targets that exist, (B, parameters)."""
+        weights, network = self._unpack(parameters)
+        scale = {"scales": torch.ones_like(weights)} if network else {}
+        error = torch.softmax(head(features, weights, network | scale), 2)  # (B, T, C)
+        error[:, :, 0] -= 1
+        error = error * (valid / valid.sum(1, keepdim=True).clamp(min=1))[:, :, None]
+        flat, error = features.flatten(1, 2), error.flatten(1, 2)  # (B, T * C, K), (B, T * C)
+        parts = [torch.bmm(error[:, None], flat)[:, 0]]
+        if network:
+            before = flat @ network["hidden"] + network["bias"]  # (B, T * C, H)
+            back = error[:, :, None] * network["output"] * (before > 0)
+            parts += [
+                torch.bmm(flat.transpose(1, 2), back).flatten(1),
+                back.sum(1),
+                torch.bmm(error[:, None], torch.relu(before))[:, 0],
+            ]
+        return torch.cat(parts, 1)
+
+    @property
+    def _features(self) -> int:
+        kernels = len(self.public) + (2 if self.releases == 2 else 0)
+        empty = KernelSpace({}, {}, self.config.decays, torch.zeros(0), self.numbers)
+        return empty.own + kernels * len(self.config.decays)
+
+    @property
+    def _parameters(self) -> int:
+        return self._count(self._features)
+
+    def _count(self, features: int) -> int:
+        return features + self.config.hidden * (features + 2)
+
+    def _unpack(self, parameters: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        hidden = self.config.hidden
+        features = (len(parameters) - 2 * hidden) // (1 + hidden)
+        weights, wide, bias, output = parameters.split([features, features * hidden, hidden, hidden])
+        if not hidden:
+            return weights, {}
+        return weights, {"hidden": wide.view(features, hidden), "bias": bias, "output": output}
+
+
+def default_shares(mu: float) -> tuple[float, float, float]:
+    """Parts of the budget for (popularity, weights, co-occurrence), interpolated in log mu."""
+    points = sorted(SHARES)
+    if mu >= points[-1]:
+        return SHARES[points[-1]]
+    if mu <= points[0]:
+        return SHARES[points[0]]
+    above = next(p for p in points if p >= mu)
+    below = points[points.index(above) - 1]
+    part = math.log(mu / below) / math.log(above / below)
+    a, b, c = ((1 - part) * low + part * high for low, high in zip(SHARES[below], SHARES[above], strict=True))
+    return a, b, c
+
+
+def default_head(users: int, mu: float) -> int:
+    """How many head items the co-occurrence covers: the signal a pair gets grows with users and mu."""
+    factor = 10.3 if mu <= 0.27 else 19.3 if mu < 10 else 32.0
+    return max(50, round(factor * users**0.5))

@@ -1,0 +1,72 @@
+"""Private co-occurrence: which head items follow each other closely in time, released once.
+
+Each user adds, for every unordered pair of head items at most `REACH` steps apart in the history, decay^(steps - 1), and
+divides the whole vector by its own L2 norm: norm exactly 1, so nothing is lost to the clip. The norm has a closed form
+in the length of the history, and the sum is built lag by lag, so no user's pair vector ever exists.
+"""
+
+import torch
+from torch import Tensor
+
+from fedrec.data.users import UserBatch
+from fedrec.privacy.queries import Contribution, SumQuery
+
+DECAY = 0.9
+REACH = 50
+
+
+def pairs(head: int) -> int:
+    """Unordered pairs of `head` items."""
+    return head * (head - 1) // 2
+
+
+def cooccurrence_query(head: int, share: float) -> SumQuery:
+    """The sum of unit-norm pair vectors, upper triangle row by row, (pairs,)."""
+    return SumQuery("cooccurrence", (pairs(head),), clip_norm=1.0, budget_share=share)
+
+
+def triangle(flat: Tensor, head: int) -> Tensor:
+    """The symmetric matrix (head, head) with zero diagonal whose upper triangle is `flat`."""
+    matrix = torch.zeros(head, head, device=flat.device)
+    row, column = torch.triu_indices(head, head, 1, device=flat.device)
+    matrix[row, column] = flat
+    return matrix + matrix.T
+
+
+class LaggedPairs(Contribution):
+    """Users' pair vectors over head items, factored by lag. Items must be distinct within a user."""
+
+    def __init__(self, users: UserBatch, location: Tensor, head: int, skip: int) -> None:
+        """location: (items,) position among the head items, -1 for the tail. skip: newest events left out."""
+        users = users.without_repeats()
+        self.users = users.where((location[users.items] >= 0) & (users.lags >= skip))
+        self.place = location[self.users.items]
+        self.head = head
+        self.decay = DECAY if users.ordered else 1.0
+        steps = torch.arange(1, REACH + 1, device=self.place.device)
+        found = (self.users.lengths[:, None] - steps).clamp(min=0).double()  # (B, REACH) pairs at each lag
+        self.scale = (found @ (self.decay ** (2.0 * (steps - 1).double()))).rsqrt()
+
+    def norms(self) -> Tensor:
+        return (self.users.lengths > 1).double()
+
+    def _positions(self, lag: int) -> tuple[Tensor, Tensor]:
+        owners = self.users.owners
+        same = owners[lag:] == owners[:-lag]
+        a, b = self.place[lag:][same], self.place[:-lag][same]
+        low, high = torch.minimum(a, b), torch.maximum(a, b)
+        return owners[lag:][same], low * self.head - low * (low + 1) // 2 + high - low - 1
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        total = torch.zeros(pairs(self.head), device=self.place.device)
+        scale = torch.where(weights != 0, weights * self.scale, 0.0).float()  # users without a pair have scale inf
+        longest = int(self.users.lengths.max()) if len(self.users) else 0
+        for lag in range(1, min(REACH + 1, longest)):
+            owners, position = self._positions(lag)
+            total.index_add_(0, position, scale[owners] * self.decay ** (lag - 1))
+        return total
+
+    def dense(self, row: int) -> Tensor:
+        weights = torch.zeros(len(self.users), dtype=torch.float64, device=self.place.device)
+        weights[row] = 1.0
+        return self.weighted_sum(weights)

@@ -1,0 +1,120 @@
+"""Denoising the private co-occurrence against public content: post-processing, free of budget.
+
+Model of the release: G_ij = E_ij (1 + b . K_ij + f_i' D f_j) + noise, with E the popularity product, K the public
+kernels, D a signature (taste attracts, taste repels) and f = e + X W: item factors that the content X predicts, so that
+items of the tail, which the release does not hold, get factors too. What is left over per pair is kept as far as
+its variance in comparable pairs says that it is not noise.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+RESIDUAL_RANK = 128
+
+
+@dataclass(frozen=True)
+class Lift:
+    """factors (head, k), content (features, k) with f = e + X W, signs (k,), residual (head, head) symmetric."""
+
+    factors: Tensor
+    content: Tensor
+    signs: Tensor
+    residual: Tensor
+
+
+def fit_lift(
+    release: Tensor,
+    noise_std: float,
+    popularity: Tensor,
+    kernels: list[Tensor],
+    features: Tensor,
+    *,
+    rank: int = 48,
+    ridge: float = 4.0,
+    content_ridge: float = 0.05,
+    steps: int = 100,
+    rate: float = 0.03,
+    seed: int = 0,
+) -> Lift:
+    """Fit the model by alternating a closed form for b with Adam on e and W.
+
+    release: (head, head) symmetric, zero diagonal, noisy. popularity: (head,) > 0. kernels: public kernels on the head,
+    each (head, head). features: (head, features) content of the head items.
+    """
+    head = len(popularity)
+    off = 1.0 - torch.eye(head, device=release.device)
+    variance = max(noise_std**2, 0.05)
+    expected = popularity[:, None] * popularity[None] * off
+    expected = (release * expected).sum() / (expected * expected).sum() * expected
+    predicted = _kernel_part(release, expected, kernels) * off
+
+    generator = torch.Generator().manual_seed(seed)
+    content = (0.1 * torch.randn(features.shape[1], rank, generator=generator)).to(release.device).requires_grad_()
+    own = torch.zeros(head, rank, device=release.device, requires_grad=True)
+    signs = torch.ones(rank, device=release.device)
+    signs[rank * 3 // 4 :] = -1
+    optimiser = torch.optim.Adam([own, content], lr=rate)
+    rest = release - expected * (1 + predicted)
+    weight = expected / variance
+    for step in range(steps):
+        with torch.no_grad():
+            factors = own + features @ content
+            error = (rest - expected * ((factors * signs) @ factors.T)) * weight
+            gradient = -(error @ (factors * signs))
+            own.grad = gradient + ridge * own
+            content.grad = features.T @ gradient + content_ridge * head**0.5 * content
+        optimiser.step()
+        for group in optimiser.param_groups:
+            group["lr"] = rate * (1 - step / steps) + 0.002
+    with torch.no_grad():
+        factors = own + features @ content
+        predicted = predicted + ((factors * signs) @ factors.T) * off
+        residual = _shrunk_residual(release, expected, predicted, variance, generator)
+    return Lift(factors.detach(), content.detach(), signs, residual)
+
+
+def _kernel_part(release: Tensor, expected: Tensor, kernels: list[Tensor]) -> Tensor:
+    if not kernels:
+        return torch.zeros_like(release)
+    weighted = torch.stack([(expected * kernel).flatten() for kernel in kernels])  # (kernels, head * head)
+    gram = weighted @ weighted.T
+    gram = gram + 1e-2 * torch.diag(torch.diag(gram)) + 1e-6 * torch.eye(len(gram), device=gram.device)
+    beta = torch.linalg.solve(gram, weighted @ (release - expected).flatten())
+    total = torch.zeros_like(release)
+    for weight, kernel in zip(beta, kernels, strict=True):
+        total += weight * kernel
+    return total
+
+
+def _shrunk_residual(
+    release: Tensor, expected: Tensor, predicted: Tensor, variance: float, generator: torch.Generator
+) -> Tensor:
+    """Posterior mean of each pair's left-over lift: its prior variance is estimated among pairs of like expected count
+    and like predicted lift, less two standard errors, so that pure noise gives zero."""
+    head = len(release)
+    row, column = torch.triu_indices(head, head, 1, device=release.device)
+    count, lift = expected[row, column], predicted[row, column]
+    left = release[row, column] - count * (1 + lift)
+    sample = torch.randint(len(count), (500_000,), generator=generator).to(release.device)
+    count_edges = count[sample].quantile(torch.linspace(0, 1, 13, device=release.device)[1:-1].pow(0.4))
+    lift_edges = lift[sample].quantile(torch.tensor([0.5, 0.8, 0.95, 0.99, 0.997], device=release.device))
+    bins = torch.bucketize(count, count_edges) * 6 + torch.bucketize(lift, lift_edges)
+    squares = (count * count).double()
+    zero = torch.zeros(72, dtype=torch.float64, device=release.device)
+    excess = zero.index_add(0, bins, (left.double() ** 2 - variance) * squares)
+    mass = zero.index_add(0, bins, squares * squares).clamp(min=1e-12)
+    standard_error = (2 * variance**2 * mass).sqrt() / mass
+    prior = (excess / mass - 2 * standard_error).clamp(min=1e-3, max=20.0)[bins].float()
+    posterior = count * left * prior / (count * count * prior + variance)
+    residual = torch.zeros_like(release)
+    residual[row, column] = posterior
+    return residual + residual.T
+
+
+def low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """(values (n, rank), signs (rank,)) with (values * signs) @ values.T the best rank-`rank` approximation."""
+    eigenvalues, vectors = torch.linalg.eigh(matrix)
+    keep = eigenvalues.abs().topk(min(rank, len(matrix))).indices
+    return vectors[:, keep] * eigenvalues[keep].abs().sqrt(), eigenvalues[keep].sign()

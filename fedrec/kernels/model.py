@@ -1,0 +1,253 @@
+"""KernelModel: what kernel methods release, and the device side of it.
+
+A device sums the feature rows of its own history under several recency decays (its private state), and scores a
+candidate by a few dozen features: kernel values between its profiles and the candidate, popularity, and how both
+compare with the user's habits. A small head (linear, plus an optional one-hidden-layer network) turns features into a score.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedrec import draws
+from fedrec.algorithms.base import ReleasedModel
+from fedrec.data.users import UserBatch
+from fedrec.kernels.feature_map import FeatureMap, restore_map
+
+NEGLIGIBLE = 1e-6  # an event whose recency weight is below this is skipped
+POPULARITY_FEATURES = (
+    "popularity",
+    "popularity^2",
+    "popular",
+    "popularity x habit",
+    "popularity x recent habit",
+    "popularity x activity",
+    "popularity^2 x recent habit",
+    "|popularity - recent habit|",
+)
+
+
+@dataclass(frozen=True)
+class KernelSpace:
+    """Everything public that features are computed from.
+
+    maps: kernels by name. means: each kernel's popularity-weighted mean profile, (width,). decays: recency weights
+    per step back in a history. log_popularity: (items,), standardised (zeros where nothing was released). numbers:
+    (items, n) standard scores of the catalogue's number blocks.
+    """
+
+    maps: dict[str, FeatureMap]
+    means: dict[str, Tensor]
+    decays: tuple[float, ...]
+    log_popularity: Tensor
+    numbers: Tensor
+
+    @property
+    def names(self) -> list[str]:
+        """The name of every feature, in order."""
+        numbers = [
+            f"{kind} {n}" for n in range(self.numbers.shape[1]) for kind in ("top of number", "beyond own number")
+        ]
+        kernels = [f"{name} @{decay:g}" for name in self.maps for decay in self.decays]
+        return [*POPULARITY_FEATURES, *numbers, *kernels]
+
+    @property
+    def own(self) -> int:
+        """How many features come before the kernels."""
+        return len(POPULARITY_FEATURES) + 2 * self.numbers.shape[1]
+
+    def fit(self, users: UserBatch) -> dict[str, Tensor]:
+        """Private states: recency-weighted sums over each history. Every tensor has leading dimension B."""
+        decays = torch.tensor(self.decays, device=users.device)
+        rates = (decays if users.ordered else torch.ones_like(decays)).expand(len(users), -1).contiguous()
+        state = {
+            "rates": rates,
+            "count": users.lengths.float(),
+            "mass": torch.zeros(len(users), len(self.decays), device=users.device),
+            "habit": torch.zeros(len(users), len(self.decays), device=users.device),
+            "beyond": torch.full((len(users), self.numbers.shape[1]), -math.inf, device=users.device),
+        }
+        parts: dict[str, list[Tensor]] = {name: [] for name in self.maps}
+        for column, decay in enumerate(self.decays):
+            rate = decay if users.ordered else 1.0
+            reach = math.log(NEGLIGIBLE) / math.log(rate) if 0 < rate < 1 else (0 if rate == 0 else math.inf)
+            near = users.lags <= reach
+            owners, items = users.owners[near], users.items[near]
+            weights = torch.pow(torch.tensor(rate, device=users.device), users.lags[near].float())
+            state["mass"][:, column].index_add_(0, owners, weights)
+            state["habit"][:, column].index_add_(0, owners, weights * self.log_popularity[items])
+            for name, map_ in self.maps.items():
+                parts[name].append(map_.profile(owners, items, weights, len(users)))
+        if self.numbers.shape[1]:
+            index = users.owners[:, None].expand(-1, self.numbers.shape[1])
+            state["beyond"].scatter_reduce_(0, index, self.numbers[users.items], "amax")
+        return state | {f"profile {name}": torch.stack(part, 1) for name, part in parts.items()}
+
+    def fold_in(self, state: dict[str, Tensor], items: Tensor) -> dict[str, Tensor]:
+        """The states after one more event each, items (B,). Costs one feature row, whatever the history."""
+        rates = state["rates"]
+        new = {
+            "rates": rates,
+            "count": state["count"] + 1,
+            "mass": state["mass"] * rates + 1,
+            "habit": state["habit"] * rates + self.log_popularity[items][:, None],
+            "beyond": torch.maximum(state["beyond"], self.numbers[items]),
+        }
+        one = torch.ones(len(items), device=items.device)
+        users = torch.arange(len(items), device=items.device)
+        for name, map_ in self.maps.items():
+            row = map_.profile(users, items, one, len(items))
+            new[f"profile {name}"] = state[f"profile {name}"] * rates[..., None] + row[:, None]
+        return new
+
+    def profiles(self, state: dict[str, Tensor], name: str) -> Tensor:
+        """How a user's history differs from the average one under a kernel, (B, R, width); 0 without history."""
+        mass = state["mass"][..., None]
+        mean = state[f"profile {name}"] / mass.clamp(min=NEGLIGIBLE) - self.means[name]
+        return torch.where(mass > 0, mean, 0.0)
+
+    def own_features(self, state: dict[str, Tensor], candidates: Tensor | None) -> list[Tensor]:
+        """The features that are not kernels, each (B, C)."""
+        popularity = self.log_popularity[None] if candidates is None else self.log_popularity[candidates]
+        numbers = self.numbers[None] if candidates is None else self.numbers[candidates]
+        mass = state["mass"].clamp(min=NEGLIGIBLE)
+        habit = (state["habit"] / mass)[:, :1]
+        recent = (state["habit"] / mass)[:, min(2, len(self.decays) - 1), None]
+        activity = (state["count"].clamp(min=1).log() - 4.5)[:, None]
+        square = popularity**2 - 1
+        shape = torch.broadcast_shapes(popularity.shape, habit.shape)
+        features = [
+            popularity,
+            square,
+            (popularity - 0.5).clamp(min=0),
+            popularity * (habit - 1),
+            popularity * (recent - 1),
+            popularity * activity,
+            square * (recent - 1),
+            (popularity - recent).abs(),
+        ]
+        for n in range(self.numbers.shape[1]):
+            value = numbers[..., n]
+            top = self.numbers[:, n].double().quantile(0.9).float() if self.numbers.shape[0] < 2**24 else value.max()
+            features += [(value >= top).float(), (value > state["beyond"][:, n, None]).float()]
+        return [f.expand(shape) for f in features]
+
+    def features(self, state: dict[str, Tensor], candidates: Tensor | None = None) -> Tensor:
+        """All features of candidates (B, C) or of every item, (B, C, K)."""
+        own = torch.stack(self.own_features(state, candidates), 2)
+        kernels = [map_.against(self.profiles(state, name), candidates) for name, map_ in self.maps.items()]
+        return torch.cat([own, *(k.transpose(1, 2) for k in kernels)], 2)
+
+
+class KernelModel(ReleasedModel):
+    """A KernelSpace with a head. weights: (K,) on raw features. The optional network adds
+    `output . relu(hidden @ (features / scales) + bias)` for features that `scales` (K,) bring to unit size."""
+
+    kind = "kernel"
+
+    def __init__(self, space: KernelSpace, weights: Tensor, network: dict[str, Tensor] | None = None) -> None:
+        self.space, self.weights, self.network = space, weights, network or {}
+
+    def fit(self, users: UserBatch) -> dict[str, Tensor]:
+        return self.space.fit(users)
+
+    def fold_in(self, state: dict[str, Tensor], items: Tensor) -> dict[str, Tensor]:
+        return self.space.fold_in(state, items)
+
+    def score(self, state: dict[str, Tensor], candidates: Tensor | None = None) -> Tensor:
+        if self.network:
+            return head(self.space.features(state, candidates), self.weights, self.network)
+        own = self.space.own_features(state, candidates)
+        total = torch.zeros_like(own[0])
+        for weight, feature in zip(self.weights, own, strict=False):
+            total = total + weight * feature
+        start, decays = len(own), len(self.space.decays)
+        for name, map_ in self.space.maps.items():  # linear in the weights: one profile for all decays
+            mix = self.weights[start : start + decays]
+            profile = torch.einsum("r,brw->bw", mix, self.space.profiles(state, name))[:, None]
+            total = total + map_.against(profile, candidates)[:, 0]
+            start += decays
+        return total
+
+    def tensors(self) -> dict[str, Tensor]:
+        space = self.space
+        named = {"weights": self.weights, "log_popularity": space.log_popularity, "numbers": space.numbers}
+        for name, map_ in space.maps.items():
+            named[f"mean/{name}"] = space.means[name]
+            named |= {f"map/{name}/{key}": tensor for key, tensor in map_.tensors().items()}
+        return named | {f"network/{key}": tensor for key, tensor in self.network.items()}
+
+    def manifest(self) -> dict[str, Any]:
+        return {"kernels": list(self.space.maps), "decays": list(self.space.decays), "features": self.space.names}
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> "KernelModel":
+        def under(prefix: str) -> dict[str, Tensor]:
+            return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+        names = manifest["kernels"]
+        space = KernelSpace(
+            maps={name: restore_map(under(f"map/{name}/")) for name in names},
+            means={name: tensors[f"mean/{name}"] for name in names},
+            decays=tuple(manifest["decays"]),
+            log_popularity=tensors["log_popularity"],
+            numbers=tensors["numbers"],
+        )
+        return cls(space, tensors["weights"], under("network/"))
+
+
+def head(features: Tensor, weights: Tensor, network: Mapping[str, Tensor]) -> Tensor:
+    """Scores (..., C) of features (..., C, K): a linear head on raw features plus the network on scaled ones."""
+    scores = features @ weights
+    if network:
+        hidden = torch.relu((features / network["scales"]) @ network["hidden"] + network["bias"])
+        scores = scores + hidden @ network["output"]
+    return scores
+
+
+def centred_space(
+    maps: Mapping[str, FeatureMap],
+    popularity: Tensor,
+    numbers: Tensor,
+    decays: tuple[float, ...],
+    chunk: int = 65536,
+) -> KernelSpace:
+    """A space whose kernels are centred on the average history; popularity (items,) > 0 weighs the average."""
+    weight = popularity / popularity.sum()
+    means = {}
+    for name, map_ in maps.items():
+        everyone = torch.zeros(1, map_.width, device=weight.device)
+        for start in range(0, map_.items, chunk):
+            part = torch.arange(start, min(start + chunk, map_.items), device=weight.device)
+            everyone += map_.profile(torch.zeros_like(part), part, weight[part], 1)
+        means[name] = everyone[0]
+    log_popularity = popularity.log()
+    spread = log_popularity.std()
+    standard = (log_popularity - log_popularity.mean()) / spread if float(spread) > 0 else torch.zeros_like(popularity)
+    return KernelSpace(dict(maps), means, decays, standard, numbers)
+
+
+def feature_scales(
+    space: KernelSpace, popularity: Tensor, users: int = 200, events: int = 100, seed: int = 0
+) -> Tensor:
+    """Standard deviation of each feature over SYNTHETIC users drawn from the released popularity (public), (K,)."""
+    generator = draws.keys(seed, torch.arange(users, device=popularity.device))
+    mass = (popularity / popularity.sum()).double().cumsum(0)
+    picks = torch.searchsorted(mass, draws.uniform(generator, 1, events) * mass[-1]).clamp(
+        max=space.numbers.shape[0] - 1
+    )
+    batch = UserBatch(
+        items=picks.flatten(),
+        lengths=torch.full((users,), events, device=popularity.device),
+        n_items=len(popularity),
+        keys=generator,
+    )
+    candidates = batch.negatives(50, stream=2)
+    scales = space.features(space.fit(batch), candidates).flatten(0, 1).std(0)
+    by_kernel = scales[space.own :].view(-1, len(space.decays))
+    by_kernel = torch.maximum(by_kernel, 0.1 * by_kernel.amax(1, keepdim=True))  # a long average is not blown up
+    return torch.cat([scales[: space.own], by_kernel.flatten()]).clamp(min=1e-2)

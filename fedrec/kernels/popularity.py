@@ -1,0 +1,74 @@
+"""Private popularity: one release, then empirical Bayes against the public metadata.
+
+Each user adds x / sqrt(n) for the n distinct items of the history, a vector of norm exactly 1, so that nothing is lost
+to the clip. The noisy sum is denoised under a log-normal prior whose mean is a ridge regression on public features
+(EM on a grid); that is post-processing and costs nothing.
+"""
+
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+from fedrec.data.users import UserBatch
+from fedrec.kernels.feature_map import FeatureMap
+from fedrec.privacy.queries import PrivateSum, SparseContribution, SumQuery
+
+FLOOR = 0.3  # an item nobody is known to like counts as this many unit-norm users
+CHUNK = 65536
+
+
+def popularity_query(items: int, share: float) -> SumQuery:
+    """The sum of unit-norm histories, (items,)."""
+    return SumQuery("popularity", (items,), clip_norm=1.0, budget_share=share)
+
+
+def popularity_contribution(users: UserBatch) -> SparseContribution:
+    """x_u / sqrt(n_u) for each user."""
+    owners, items = users.distinct
+    counts = torch.bincount(owners, minlength=len(users))
+    return SparseContribution(owners, items, counts[owners].float().rsqrt(), len(users), (users.n_items,))
+
+
+def content_rows(maps: Mapping[str, FeatureMap], items: Tensor) -> Tensor:
+    """Public features of `items` (n,), products of blocks left out, with a constant last: (n, features)."""
+    base = [map_.rows(items) for name, map_ in maps.items() if " x " not in name]
+    return torch.cat([*base, torch.ones(len(items), 1, device=items.device)], 1)
+
+
+def design_chunks(maps: Mapping[str, FeatureMap], items: int, device: torch.device) -> Iterator[Tensor]:
+    """`content_rows` of every item, chunk by chunk."""
+    for start in range(0, items, CHUNK):
+        yield content_rows(maps, torch.arange(start, min(start + CHUNK, items), device=device))
+
+
+def denoise(release: PrivateSum, maps: Mapping[str, FeatureMap], ridge: float = 3.0, steps: int = 40) -> Tensor:
+    """Posterior exp(E[log popularity]) of each item, (items,), all at least `FLOOR`."""
+    noisy, sigma = release.value, release.noise_std
+    if sigma < FLOOR:
+        return noisy.clamp(min=FLOOR)
+    items, device = len(noisy), noisy.device
+    grid = torch.logspace(0, 1, 80, device=device) ** (torch.log10(noisy.max().clamp(min=3.0) / FLOOR)) * FLOOR
+    log_grid = grid.log()
+    gram = sum(x.T.double() @ x.double() for x in design_chunks(maps, items, device))
+    assert isinstance(gram, Tensor)
+    penalty = torch.full((len(gram),), ridge, dtype=torch.float64, device=device)
+    penalty[-1] = 1e-3
+    solver = torch.linalg.cholesky(gram + torch.diag(penalty))
+    mean = log_grid.mean().expand(items)
+    posterior = torch.zeros(items, device=device)
+    variance = 4.0
+    for _ in range(steps):
+        moment = torch.zeros(len(gram), 1, dtype=torch.float64, device=device)
+        spread = torch.zeros(items, device=device)
+        for start, x in zip(range(0, items, CHUNK), design_chunks(maps, items, device), strict=True):
+            part = slice(start, start + CHUNK)
+            fit = -(((noisy[part, None] - grid) / sigma) ** 2) - (log_grid - mean[part, None]) ** 2 / variance
+            weight = torch.softmax(fit / 2, 1)
+            posterior[part] = weight @ log_grid
+            spread[part] = weight @ log_grid**2 - posterior[part] ** 2
+            moment += x.T.double() @ posterior[part, None].double()
+        beta = torch.cholesky_solve(moment, solver).float()
+        mean = torch.cat([(x @ beta)[:, 0] for x in design_chunks(maps, items, device)])
+        variance = max(float(((posterior - mean) ** 2 + spread).mean()), 0.3)
+    return posterior.exp().clamp(min=FLOOR)

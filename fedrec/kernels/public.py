@@ -1,0 +1,176 @@
+"""Kernels from public item data, by the TYPE of a block: categories, numbers, texts, vectors, products of pairs.
+
+Nothing here looks at interactions or at the meaning of an id, so none of it costs budget. Kernels that have no short
+exact feature map are factored by randomly pivoted Cholesky (Chen, Epperly, Tropp, Webber 2022): one column of the
+kernel at a time, never the whole matrix.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedrec import draws
+from fedrec.data.catalogue import Block, Catalogue, Categories, Numbers, Texts, Vectors
+from fedrec.kernels.feature_map import DenseMap, FeatureMap, SparseMap
+
+RANK = 128
+MAX_LABELS = 256  # a block with more labels is held sparse
+MAX_WORDS = 12  # an item's rarest words; the rest says little
+COMMON = 0.05  # a word in more than this part of the items is dropped
+
+Column = Callable[[int], Tensor]
+
+
+def cholesky_map(column: Column, items: int, rank: int, seed: int = 0, tolerance: float = 1e-3) -> DenseMap:
+    """Factor a kernel with unit (or zero) diagonal from its columns; stops early when `tolerance` of it is left.
+
+    column(p): the kernel's column of item p, (items,). Pivots are drawn in proportion to the residual diagonal, which
+    favours what many items share; the draw is a public function of `seed`.
+    """
+    residual = torch.ones(items)
+    factor = torch.zeros(items, min(rank, items))
+    used = 0
+    for uniform in draws.uniform(torch.tensor([seed]), 0, factor.shape[1])[0]:
+        mass = residual.double().cumsum(0)
+        if float(mass[-1]) < tolerance * items:
+            break
+        pivot = int(torch.searchsorted(mass, uniform * mass[-1], right=True).clamp(max=items - 1))
+        remainder = column(pivot) - factor[:, :used] @ factor[pivot, :used]
+        scale = float(remainder[pivot])
+        if scale <= 1e-6:
+            residual[pivot] = 0.0
+            continue
+        factor[:, used] = remainder / scale**0.5
+        residual = (residual - factor[:, used] ** 2).clamp(min=0)
+        used += 1
+    return DenseMap(factor[:, :used].contiguous())
+
+
+def categories_rows(block: Categories) -> Tensor:
+    """Rows weighted by inverse frequency, unit norm, (items, labels)."""
+    member = torch.from_numpy(block.membership.astype(np.float32))
+    weight = (member.mean(0) + 1e-3).rsqrt() * member / member.sum(1, keepdim=True).clamp(min=1).sqrt()
+    return weight / weight.norm(dim=1, keepdim=True).clamp(min=1e-9)
+
+
+def same_set_column(block: Categories) -> Column:
+    """cos^4 between label sets: near 1 only for near-identical sets."""
+    member = torch.from_numpy(block.membership.astype(np.float32))
+    unit = member / member.norm(dim=1, keepdim=True).clamp(min=1e-9)
+    return lambda p: (unit @ unit[p]) ** 4
+
+
+def number_column(block: Numbers, fraction: float) -> Column:
+    """A Gaussian kernel whose width is `fraction` of the values' standard deviation; unknown values match nothing."""
+    raw = torch.from_numpy(block.values.astype(np.float64))
+    known = raw.isfinite()
+    spread = float(raw[known].std()) if int(known.sum()) > 1 else 1.0
+    z = torch.where(known, raw, 0.0) / (fraction * max(spread, 1e-9))
+    return lambda p: (torch.exp(-((z - z[p]) ** 2) / 2) * known * known[p]).float()
+
+
+def words_of(text: str) -> list[str]:
+    """Lower-case words of three letters or more, without pure numbers."""
+    return [w for w in re.findall(r"[^\W_]+", text.lower()) if len(w) > 2 and not w.isdigit()]
+
+
+def text_map(block: Texts, limit: int = 4096) -> SparseMap | None:
+    """TF-IDF over words that at least two items share; cosine over an item's whole text."""
+    words = [set(words_of(text)) for text in block.texts]
+    frequency = Counter(word for row in words for word in row)
+    items = len(words)
+    shared = [w for w, n in frequency.items() if 2 <= n <= max(2, COMMON * items)]
+    shared = sorted(shared, key=lambda w: (-frequency[w], w))[:limit]
+    if not shared:
+        return None
+    position = {word: column for column, word in enumerate(shared)}
+    idf = {word: float(np.log(items / frequency[word])) for word in frequency}
+    width = min(MAX_WORDS, max(len(row & position.keys()) for row in words))
+    columns, values = np.zeros((items, width), np.int64), np.zeros((items, width), np.float32)
+    for item, row in enumerate(words):
+        kept = sorted((w for w in row if w in position), key=lambda w: (-idf[w], w))[:width]
+        norm = max(sum(idf[w] ** 2 for w in row if frequency[w] <= max(2, COMMON * items)) ** 0.5, 1e-9)
+        for slot, word in enumerate(kept):
+            columns[item, slot], values[item, slot] = position[word], idf[word] / norm
+    return SparseMap(torch.from_numpy(columns), torch.from_numpy(values), len(shared))
+
+
+def categories_map(block: Categories) -> FeatureMap:
+    """The categories kernel: dense for a few labels, sparse for many (tags)."""
+    rows = categories_rows(block)
+    if rows.shape[1] <= MAX_LABELS:
+        return DenseMap(rows)
+    width = min(64, int((rows > 0).sum(1).max()))
+    top = rows.topk(width, dim=1)
+    return SparseMap(top.indices, top.values, rows.shape[1])
+
+
+def vectors_map(block: Vectors, rank: int) -> DenseMap:
+    """Centred, unit-norm rows, cut to their `rank` leading directions."""
+    rows = torch.from_numpy(block.values.astype(np.float32))
+    rows = rows - rows.mean(0)
+    if rows.shape[1] > rank:
+        _, basis = torch.linalg.eigh((rows.T @ rows).double())
+        rows = rows @ basis[:, -rank:].float()
+    return DenseMap(rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-9))
+
+
+def public_maps(catalogue: Catalogue, rank: int = RANK, seed: int = 0) -> dict[str, FeatureMap]:
+    """Every public kernel of a catalogue by name; empty for a catalogue without metadata."""
+    items = len(catalogue)
+    maps: dict[str, FeatureMap] = {}
+    coarse: dict[str, tuple[type[Block], Column]] = {}
+    fine: dict[str, tuple[type[Block], Column]] = {}
+    for block in catalogue.blocks:
+        if isinstance(block, Categories):
+            rows, same = categories_rows(block), same_set_column(block)
+            coarse[block.name], fine[block.name] = (Categories, _gram_column(rows)), (Categories, same)
+            maps[block.name] = categories_map(block)
+            maps[f"{block.name} set"] = cholesky_map(same, items, rank, seed)
+        elif isinstance(block, Numbers):
+            near, far = number_column(block, 1 / 8), number_column(block, 1 / 2)
+            coarse[block.name], fine[block.name] = (Numbers, far), (Numbers, near)
+            maps[f"{block.name} near"] = cholesky_map(near, items, rank, seed)
+            maps[f"{block.name} far"] = cholesky_map(far, items, rank, seed)
+        elif isinstance(block, Vectors):
+            dense = vectors_map(block, rank)
+            column = _gram_column(dense.values)
+            coarse[block.name] = fine[block.name] = (Vectors, column)
+            maps[block.name] = dense
+        else:
+            text = text_map(block)
+            if text is not None:
+                maps[block.name] = text
+    for level, kernels in (("", coarse), (" fine", fine)):
+        names = list(kernels)
+        for a, left in enumerate(names):
+            for right in names[a + 1 :]:
+                if kernels[left][0] is not kernels[right][0]:  # products of unlike blocks: taste x time, say
+                    product = _product(kernels[left][1], kernels[right][1])
+                    maps[f"{left} x {right}{level}"] = cholesky_map(product, items, 2 * rank, seed)
+    return maps
+
+
+def _gram_column(rows: Tensor) -> Column:
+    return lambda p: rows @ rows[p]
+
+
+def _product(left: Column, right: Column) -> Column:
+    return lambda p: left(p) * right(p)
+
+
+def number_scores(catalogue: Catalogue) -> Tensor:
+    """The number blocks as standard scores, (items, blocks); 0 where unknown."""
+    columns = []
+    for block in catalogue.blocks:
+        if isinstance(block, Numbers):
+            values = torch.from_numpy(block.values.astype(np.float64))
+            known = values.isfinite()
+            centred = torch.where(known, values - values[known].mean(), 0.0) if bool(known.any()) else values.zero_()
+            spread = float(centred[known].std()) if int(known.sum()) > 1 else 1.0
+            columns.append((centred / max(spread, 1e-9)).float())
+    return torch.stack(columns, 1) if columns else torch.zeros(len(catalogue), 0)
