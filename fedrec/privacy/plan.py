@@ -13,7 +13,6 @@ factor t for the run. The round is one Gaussian release with 1/z^2 = sum of 1/z_
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -33,42 +32,8 @@ ROUNDING = 2.0**-10
 """Releases are rounded to a grid of a power of two at most this part of the noise's standard deviation."""
 
 
-@dataclass(frozen=True)
-class Charge:
-    """The price of one round, and what it pays for.
-
-    epsilon: cumulative, this round included, by accountant {"pld", "rdp"}; infinite without privacy.
-    """
-
-    round: int
-    queries: tuple[dict[str, Any], ...]
-    events: tuple[Event, ...]
-    sampling: float
-    delta: float
-    epsilon: dict[str, float]
-
-    def entry(self) -> dict[str, Any]:
-        """The ledger entry: JSON, numbers that matter as strings (exact; epsilons rounded UP to 6 decimals)."""
-        return {
-            "type": "charge",
-            "round": self.round,
-            "queries": [
-                {name: repr(value) if isinstance(value, float) else value for name, value in query.items()}
-                for query in self.queries
-            ],
-            "events": [
-                {
-                    "mechanism": "Poisson-sampled Gaussian, add or remove one user",
-                    "sampling": repr(event.sampling),
-                    "noise_multiplier": repr(event.noise_multiplier),
-                    "count": event.count,
-                }
-                for event in self.events
-            ],
-            "sampling": repr(self.sampling),
-            "delta": repr(self.delta),
-            "epsilon": {name: _rounded_up(value) for name, value in self.epsilon.items()},
-        }
+Charge = dict[str, Any]
+"""A ledger entry, plain JSON; numbers that matter are strings: exact, but for epsilons, rounded UP to 6 decimals."""
 
 
 class PrivacyConfig(Settings):
@@ -220,10 +185,10 @@ class PrivacyPlan:
         return clip_weights(contribution, query.clip_norm)
 
     def charge(self, round: int) -> Charge:
-        """Pay for a round. Append its `entry` to the ledger BEFORE `privatise`, which refuses unpaid rounds.
+        """Pay for a round. Append the result to the ledger BEFORE `privatise`, which refuses unpaid rounds.
 
-        A round paid for twice counts twice. Raises: BudgetExhausted when the run's epsilon would then pass the
-        target; nothing is charged then.
+        Its "epsilon" is cumulative, this round included. A round paid for twice counts twice.
+        Raises: BudgetExhausted when the run's epsilon would then pass the target; nothing is charged then.
         """
         queries = self._round(round)
         after = [*self._charged, round]
@@ -235,18 +200,32 @@ class PrivacyPlan:
             )
         self._charged = after
         self._open |= {(round, name) for name in queries}
-        described = tuple(
-            {
-                "name": name,
-                "shape": list(query.shape),
-                "clip_norm": float(query.clip_norm) if self.private else None,
-                "noise_multiplier": self.noise_multiplier(round, name),
-                "noise_std": self.noise_std(round, name),
-            }
-            for name, query in queries.items()
-        )
-        events = tuple(self._events([round]))
-        return Charge(round, described, events, self.config.sampling, self.config.delta, epsilon)
+        return {
+            "type": "charge",
+            "round": round,
+            "queries": [
+                {
+                    "name": name,
+                    "shape": list(query.shape),
+                    "clip_norm": repr(float(query.clip_norm)) if self.private else None,
+                    "noise_multiplier": repr(self.noise_multiplier(round, name)),
+                    "noise_std": repr(self.noise_std(round, name)),
+                }
+                for name, query in queries.items()
+            ],
+            "events": [
+                {
+                    "mechanism": "Poisson-sampled Gaussian, add or remove one user",
+                    "sampling": repr(event.sampling),
+                    "noise_multiplier": repr(event.noise_multiplier),
+                    "count": event.count,
+                }
+                for event in self._events([round])
+            ],
+            "sampling": repr(self.config.sampling),
+            "delta": repr(self.config.delta) if self.private else None,
+            "epsilon": {name: _rounded_up(value) for name, value in epsilon.items()},
+        }
 
     def privatise(self, round: int, query: SumQuery, total: Tensor) -> PrivateSum:
         """Add the noise to a sum of clipped contributions; the value keeps the shape, dtype and device of `total`.
@@ -285,12 +264,13 @@ class PrivacyPlan:
         return spent
 
     def restore(self, charged: Sequence[int]) -> None:
-        """Take up the charges of an earlier process, the rounds of its ledger's entries; each counts, repeats too.
+        """Take up the charges of an earlier process (the rounds in its ledger); each counts, repeated ones too.
 
-        A seeded plan may release these rounds again: the release is the same to the bit, as long as the data are.
-        Without a seed the noise would be fresh, so a round must be charged again first.
+        They pay for no release of this process: its noise is fresh, so a repeated round must be charged again.
         """
-        self._open = {(round, name) for round in charged for name in self._round(round)} if self._seeded else set()
+        for round in charged:
+            self._round(round)
+        self._open.clear()
         self._charged = list(charged)
 
     def describe(self) -> dict[str, Any]:
