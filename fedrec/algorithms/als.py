@@ -11,22 +11,24 @@ clip is on the whole contribution) and sums arrive with noise already on them.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
 from torch import Tensor
+from torch.nn.functional import embedding
 
 from fedrec import draws
 from fedrec.algorithms.base import Algorithm, ReleasedModel, Setting, Shared
 from fedrec.algorithms.ragged import rectangles
 from fedrec.data.users import UserBatch
+from fedrec.parallel import run_jobs
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
-_ITEMS_AT_ONCE = 1024
+_ITEMS_AT_ONCE = 256
 
 
 class SymmetricPacking:
@@ -111,14 +113,15 @@ class ItemStatistics(Contribution):
         same = bool((weights[used] == 1).all())
         scaled = vectors if same else vectors * weight[:, None]
         total = torch.zeros(self.shape, device=vectors.device)
-        packed, dim = self.packing.size, self.packing.dim
-        for group, index in rectangles(owners, torch.bincount(items, minlength=self.shape[0]), len(self.users)):
-            row = vectors[index]  # (G, L, d)
-            part = row if same else scaled[index]
-            total[group] = torch.cat(
-                [self.packing.pack(row.mT @ part), part.sum(1), weight[index].sum(1, keepdim=True)], dim=1
-            )
-        assert packed + dim + 1 == self.shape[1]
+
+        def add_up(group: Tensor, index: Tensor) -> None:
+            row = embedding(index, vectors)  # (G, L, d)
+            part = row if same else embedding(index, scaled)
+            count = weight[index].sum(1, keepdim=True)
+            total[group] = torch.cat([self.packing.pack(row.mT @ part), part.sum(1), count], dim=1)
+
+        lengths = torch.bincount(items, minlength=self.shape[0])
+        run_jobs(add_up, rectangles(owners, lengths, pad=len(self.users)))
         return total
 
     def dense(self, row: int) -> Tensor:
@@ -135,10 +138,13 @@ def _padded(table: Tensor) -> Tensor:
     return torch.cat([table, table.new_zeros(1, *table.shape[1:])])
 
 
-def _solve(normal: Tensor, total: Tensor) -> Tensor:
-    """x of normal x = total for positive definite matrices (N, d, d) and (N, d)."""
+def _solve(outer: Tensor, gram: Tensor, ridge: Tensor, total: Tensor) -> Tensor:
+    """x of (outer + gram + ridge I) x = total, for (N, d, d), (d, d), (N,) and (N, d)."""
+    normal = outer + gram
+    normal.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
     factor, _ = torch.linalg.cholesky_ex(normal)
-    return torch.cholesky_solve(total[:, :, None], factor)[:, :, 0]
+    half = torch.linalg.solve_triangular(factor, total[:, :, None], upper=False)
+    return torch.linalg.solve_triangular(factor.mT, half, upper=True)[:, :, 0]
 
 
 class ALSModel(ReleasedModel):
@@ -148,25 +154,30 @@ class ALSModel(ReleasedModel):
 
     def __init__(self, items: Tensor, gram: Tensor, alpha0: float, reg: float, nu: float) -> None:
         self.items, self.gram, self.alpha0, self.reg, self.nu = items, gram, alpha0, reg, nu
+        self._table = _padded(items)
 
     def vectors(self, users: UserBatch) -> Tensor:
         """The users' vectors (B, d) in memory that does not grow with B x d x d."""
         vectors = self.items.new_zeros(len(users), self.items.shape[1])
-        for group, outer, total, count in self._statistics(users):
-            vectors[group] = self._vectors(outer, total, count)
+
+        def solve(group: Tensor, index: Tensor) -> None:
+            vectors[group] = self._vectors(*self._statistics(index), users.lengths[group])
+
+        run_jobs(solve, rectangles(users.items, users.lengths, pad=len(self.items)))
         return vectors
 
     def fit(self, users: UserBatch) -> dict[str, Tensor]:
         """vector (B, d), and what folding in needs: outer (B, d, d), total (B, d), count (B,)."""
         size, dim = len(users), self.items.shape[1]
-        state = {
-            "outer": self.items.new_zeros(size, dim, dim),
-            "total": self.items.new_zeros(size, dim),
-            "count": users.lengths.to(self.items.dtype),
-        }
-        for group, outer, total, _ in self._statistics(users):
-            state["outer"][group], state["total"][group] = outer, total
-        return state | {"vector": self._vectors(state["outer"], state["total"], state["count"])}
+        outer, total = self.items.new_zeros(size, dim, dim), self.items.new_zeros(size, dim)
+        vector = torch.zeros_like(total)
+
+        def solve(group: Tensor, index: Tensor) -> None:
+            outer[group], total[group] = self._statistics(index)
+            vector[group] = self._vectors(outer[group], total[group], users.lengths[group])
+
+        run_jobs(solve, rectangles(users.items, users.lengths, pad=len(self.items)))
+        return {"outer": outer, "total": total, "count": users.lengths, "vector": vector}
 
     def fold_in(self, state: dict[str, Tensor], items: Tensor) -> dict[str, Tensor]:
         row = self.items[items]
@@ -190,15 +201,13 @@ class ALSModel(ReleasedModel):
     def restore(cls, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> "ALSModel":
         return cls(tensors["items"], tensors["gram"], manifest["alpha0"], manifest["reg"], manifest["nu"])
 
-    def _statistics(self, users: UserBatch) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        table = _padded(self.items)
-        for group, index in rectangles(users.items, users.lengths, len(self.items)):
-            row = table[index]  # (G, L, d)
-            yield group, row.mT @ row, row.sum(1), users.lengths[group].to(row.dtype)
+    def _statistics(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        row = embedding(index, self._table)  # (G, L, d)
+        return row.mT @ row, row.sum(1)
 
     def _vectors(self, outer: Tensor, total: Tensor, count: Tensor) -> Tensor:
         ridge = self.reg * (count + self.alpha0 * len(self.items)) ** self.nu
-        return _solve(outer + self.alpha0 * self.gram + torch.diag_embed(ridge[:, None].expand_as(total)), total)
+        return _solve(outer, self.alpha0 * self.gram, ridge, total)
 
 
 class ALSConfig(Settings):
@@ -264,16 +273,17 @@ class ALS(Algorithm):
             gram = _positive(gram)
         statistics = sums["items"]
         items = torch.empty_like(shared["items"])
-        for start in range(0, len(items), _ITEMS_AT_ONCE):
-            part = scale * statistics.value[start : start + _ITEMS_AT_ONCE]
-            packed, total, count = part.split([self.packing.size, config.dim, 1], dim=1)
+
+        def solve(some: slice) -> None:
+            packed, total, count = (scale * statistics.value[some]).split([self.packing.size, config.dim, 1], dim=1)
             outer = self.packing.unpack(packed)
             if statistics.noise_std > 0:
                 outer, count = _positive(outer), count.clamp(min=0)
                 total = _shrunk(total, scale * statistics.noise_std)
-            ridge = config.reg * (count + config.alpha0 * population) ** config.nu
-            normal = outer + config.alpha0 * gram + torch.diag_embed(ridge.expand_as(total))
-            items[start : start + len(part)] = _solve(normal, total)
+            ridge = config.reg * (count[:, 0] + config.alpha0 * population) ** config.nu
+            items[some] = _solve(outer, config.alpha0 * gram, ridge, total)
+
+        run_jobs(solve, ((slice(start, start + _ITEMS_AT_ONCE),) for start in range(0, len(items), _ITEMS_AT_ONCE)))
         return self._shared(items)
 
     def release(self, shared: Shared) -> ALSModel:

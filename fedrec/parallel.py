@@ -1,0 +1,39 @@
+"""Independent tensor jobs on the CPU's cores, one thread a job.
+
+PyTorch splits every single operation over its threads and waits for all of them: for operations that take
+microseconds the waiting dominates, and on a machine that others use too it grows a hundredfold. Here each job runs
+whole on one thread. Jobs write to places of their own, so the number of threads changes no bit of the result.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import torch
+
+
+def run_jobs(work: Callable[..., None], jobs: Iterable[tuple[object, ...]]) -> None:
+    """Call `work(*job)` for every job, on as many threads as PyTorch may use. Raises what a job raises."""
+    threads = torch.get_num_threads()
+    if threads == 1:  # also inside a job: what it starts stays on its thread
+        for job in jobs:
+            work(*job)
+        return
+    for _ in _pool(threads).map(lambda job: work(*job), jobs):
+        pass
+
+
+@lru_cache(maxsize=1)
+def _pool(threads: int) -> ThreadPoolExecutor:
+    pool = ThreadPoolExecutor(threads, "fedrec", initializer=torch.set_num_threads, initargs=(1,))
+    all_started = threading.Barrier(threads)
+    for _ in pool.map(lambda _: all_started.wait(), range(threads)):
+        pass
+    # The call holds for the thread that makes it, but it also leaves its number to threads that start later.
+    torch.set_num_threads(threads)
+    return pool
+
+
+os.register_at_fork(after_in_child=_pool.cache_clear)  # a forked child has none of the threads
