@@ -1,0 +1,84 @@
+"""Checkpoints: the shared state and all that is needed to go on, in ONE file that is replaced atomically.
+
+Model and ledger head travel together, so a reader can never see a model whose spending is not in the ledger. The
+file is safetensors: tensors, and one JSON text as metadata. Nothing is pickled. It holds public state alone: no noise
+state, no cohort, no user data.
+"""
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from fedrec.algorithms.base import Shared
+from fedrec.errors import InputError
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The state after `round` finished rounds.
+
+    ledger_entries, ledger_head: length and hash of the ledger when the state was written; every release that the
+    state contains is among those entries. history: one JSON-able row a finished round. run: what identifies the run
+    (public seed, scenario); a checkpoint of another run is refused by whoever compares it.
+    """
+
+    round: int
+    shared: Shared
+    ledger_entries: int = 0
+    ledger_head: str = ""
+    history: list[dict[str, Any]] = field(default_factory=list)
+    run: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, path: Path) -> None:
+        """Write to a neighbouring file, sync, and rename over `path`: after a crash the old or the new one is there."""
+        state = {
+            "version": VERSION,
+            "round": self.round,
+            "ledger_entries": self.ledger_entries,
+            "ledger_head": self.ledger_head,
+            "history": self.history,
+            "run": self.run,
+        }
+        # A copy each: safetensors refuses tensors that share memory, which an algorithm's state may.
+        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.shared.items()}
+        fresh = path.with_name(path.name + ".new")
+        save_file(tensors, fresh, metadata={"fedrec": json.dumps(state)})
+        _sync(fresh)
+        os.replace(fresh, path)
+        _sync(path.parent)
+
+
+def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
+    """The checkpoint at `path`, its tensors on `device`.
+
+    Raises: InputError when the file is not a checkpoint of this version.
+    """
+    try:
+        with safe_open(path, framework="pt", device=device) as file:
+            text = (file.metadata() or {}).get("fedrec")
+            shared = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (not a mapping)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path}: not a readable checkpoint ({error}); start the run anew in another folder") from None
+    state = json.loads(text) if text else {}
+    if state.get("version") != VERSION:
+        raise InputError(
+            f"{path}: checkpoint version {state.get('version')}, this fedrec reads {VERSION}; start the run anew"
+        )
+    return Checkpoint(
+        state["round"], shared, state["ledger_entries"], state["ledger_head"], state["history"], state["run"]
+    )
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

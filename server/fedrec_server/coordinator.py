@@ -1,0 +1,181 @@
+"""The Coordinator: one loop over any Federation.
+
+charge -> ledger entry on disk -> sample -> private sum -> update -> checkpoint -> report. The order is the guarantee:
+a release that may have happened is always in the ledger, so a crash can cost budget and can never hide spending.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from fedrec.algorithms.base import Algorithm, Shared
+from fedrec.errors import BudgetExhausted, VerificationError
+from fedrec.privacy.plan import Charge, PrivacyPlan
+from fedrec_server.checkpoint import Checkpoint, load_checkpoint
+from fedrec_server.federation import Federation
+
+BYTES_PER_NUMBER = 4
+
+
+class Record(Protocol):
+    """What the coordinator needs of a ledger: it only grows, and `append` returns when the entry is on disk."""
+
+    @property
+    def entries(self) -> Sequence[Mapping[str, Any]]:
+        """All entries, oldest first; what `append` was given is their "payload"."""
+        ...
+
+    @property
+    def head(self) -> str:
+        """Hash that fixes all entries."""
+        ...
+
+    def append(self, payload: Mapping[str, Any]) -> Any:
+        """Write one entry and sync it."""
+        ...
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """What is known after a round, without anything private: `users` is the expected cohort, never the realised one.
+
+    epsilon: spent so far by accountant, None without privacy. seconds: wall time of the whole round; phases: seconds
+    of its parts. bytes_up: what one participating user sends; bytes_down: what one user fetches (both 4 bytes a
+    number). metrics: what `observe` told, empty in other rounds.
+    """
+
+    round: int
+    rounds: int
+    seconds: float
+    users: float
+    epsilon: dict[str, float | None]
+    bytes_up: int
+    bytes_down: int
+    phases: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        """The round as one flat row: of `history.csv`, and of the checkpoint."""
+        row: dict[str, Any] = {"round": self.round, "seconds": self.seconds, "users": self.users}
+        row |= {f"epsilon_{name}": value for name, value in self.epsilon.items()}
+        return row | {"bytes_up": self.bytes_up, "bytes_down": self.bytes_down} | self.metrics
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to. exhausted: why it ended before its last round, None when it did not."""
+
+    shared: Shared
+    rounds: int
+    history: list[dict[str, Any]]
+    exhausted: str | None = None
+
+
+class Coordinator:
+    """Runs an algorithm over a federation under a plan.
+
+    ledger: None only for a counterfactual of a simulation, which releases nothing. checkpoint: the file to keep the
+    state in, None to keep none. run: what identifies the run, kept in the checkpoint. on_round is called when the
+    round is safely on disk, so it may raise to stop the run there. observe(round, shared) returns what a simulation
+    wants to note of a round's result.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        federation: Federation,
+        plan: PrivacyPlan,
+        ledger: Record | None = None,
+        checkpoint: Path | None = None,
+        *,
+        run: Mapping[str, Any] | None = None,
+        on_round: Callable[[RoundReport], None] | None = None,
+        observe: Callable[[int, Shared], dict[str, float]] | None = None,
+    ) -> None:
+        self.algorithm, self.federation, self.plan = algorithm, federation, plan
+        self.ledger, self.checkpoint = ledger, checkpoint
+        self.identity = dict(run or {})
+        self.on_round, self.observe = on_round, observe
+
+    def run(self, *, resume: bool = False) -> Outcome:
+        """Run to the last round or to the end of the budget.
+
+        resume: go on from the checkpoint. With a seeded plan the result has the same bits as an uninterrupted run,
+        and a round that was charged but not saved is released again identically, so it is not charged again. Without
+        a seed the noise is fresh, the repeated round is a second release and is charged as one; the budget may then
+        end before the last round.
+        """
+        start = self._resumed() if resume else Checkpoint(0, self.algorithm.initial(), run=self.identity)
+        shared, history = start.shared, list(start.history)
+        self._save(start.round, shared, history)
+        for round in range(start.round, self.algorithm.rounds):
+            began = time.perf_counter()
+            try:
+                charge = self.plan.charge(round)
+            except BudgetExhausted as error:
+                return Outcome(shared, round, history, exhausted=str(error))
+            self._record(charge)
+            shared, report = self._round(round, shared, began)
+            history.append(report.row())
+            self._save(round + 1, shared, history)
+            if self.on_round is not None:
+                self.on_round(report)
+        return Outcome(shared, self.algorithm.rounds, history)
+
+    def _round(self, round: int, shared: Shared, began: float) -> tuple[Shared, RoundReport]:
+        cohort = self.federation.sample(round)
+        down = sum(tensor.numel() for tensor in shared.values())
+        sums = self.federation.private_sum(self.algorithm, shared, round, cohort, self.plan)
+        updating = time.perf_counter()
+        shared = self.algorithm.update(shared, sums, round)
+        ended = time.perf_counter()
+        return shared, RoundReport(
+            round=round,
+            rounds=self.algorithm.rounds,
+            seconds=ended - began,
+            users=self.plan.expected_cohort,
+            epsilon={name: value if math.isfinite(value) else None for name, value in self.plan.epsilon().items()},
+            bytes_up=BYTES_PER_NUMBER * sum(query.size for query in self.algorithm.queries(round)),
+            bytes_down=BYTES_PER_NUMBER * down,
+            phases={**self.federation.timings, "update": ended - updating},
+            metrics=self.observe(round, shared) if self.observe is not None else {},
+        )
+
+    def _record(self, charge: Charge) -> None:
+        if self.ledger is None:
+            return
+        place = len(self.plan.charged) - 1
+        if place < len(self.ledger.entries):  # a seeded run repeats a release that its ledger holds already
+            if self.ledger.entries[place]["payload"] != charge:
+                raise VerificationError(
+                    f"the ledger's charge {place} differs from the one that this run repeats; restore the ledger"
+                )
+            return
+        self.ledger.append(charge)
+
+    def _save(self, round: int, shared: Shared, history: list[dict[str, Any]]) -> None:
+        if self.checkpoint is None:
+            return
+        entries, head = (len(self.ledger.entries), self.ledger.head) if self.ledger is not None else (0, "")
+        Checkpoint(round, shared, entries, head, history, self.identity).save(self.checkpoint)
+
+    def _resumed(self) -> Checkpoint:
+        if self.checkpoint is None:
+            raise ValueError("resume needs a checkpoint file")
+        start = load_checkpoint(self.checkpoint, str(self.algorithm.setting.device))
+        entries = self.ledger.entries if self.ledger is not None else ()
+        if len(entries) < start.ledger_entries:
+            raise VerificationError(
+                f"{self.checkpoint}: the state was written after {start.ledger_entries} charges and the ledger holds "
+                f"{len(entries)}; restore the ledger that belongs to it"
+            )
+        if self.ledger is not None and len(entries) == start.ledger_entries and self.ledger.head != start.ledger_head:
+            raise VerificationError(
+                f"{self.checkpoint}: the ledger is another run's; restore the one that belongs to it"
+            )
+        kept = start.ledger_entries if self.plan.seeded else len(entries)
+        self.plan.restore([entry["payload"]["round"] for entry in entries[:kept]])
+        return start

@@ -1,0 +1,187 @@
+"""`fedrec simulate`: what can be asked for on the command line, and what a person reads at the end.
+
+Everything heavy is imported inside the functions, so that `--help` and `--list` answer at once.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+
+from fedrec.errors import BudgetExhausted, InputError
+
+
+def simulate(
+    scenario: Annotated[
+        str | None, typer.Argument(help="A built-in name (see --list) or a TOML file. [default: quickstart]")
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. privacy.epsilon=3; may be repeated."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each. quickstart needs none."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the results. [default: runs/SCENARIO-TIME]", show_default=False)
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
+    engine: Annotated[str, typer.Option(help="in-process, or flower (Flower's runtime).")] = "in-process",
+    seed: Annotated[
+        int | None,
+        typer.Option(min=0, help="Everything repeats bit for bit, the noise too (so nothing is private)."),
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print summary.json on standard output, and nothing else there.")
+    ] = False,
+    list_: Annotated[bool, typer.Option("--list", help="Show the built-in scenarios and leave.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show neither progress nor table.")] = False,
+) -> None:
+    """Train a federated recommender on a log of events, under user-level differential privacy.
+
+    Every user of the log plays one device. What leaves a device is clipped, summed and noised; the budget is charged
+    before anything is released. At the end come metrics beside baselines, plots, and a privacy statement.
+
+    Examples:
+
+    - `fedrec simulate` - generated data, about a minute
+
+    - `fedrec simulate ml-1m-dp --data-dir DATA --set privacy.epsilon=3` - MovieLens-1M at epsilon 3
+
+    - `fedrec simulate quickstart --set data.path=log.csv` - your own log: user_id,item_id[,rating][,timestamp]
+
+    - `fedrec simulate --resume --out runs/mine` - go on after an interruption
+
+    - `fedrec simulate --json --seed 1 > summary.json` - for scripts; repeats bit for bit
+
+    Exit codes: 0 done, 2 input that cannot be used, 3 privacy budget exhausted (everything up to there is saved).
+    """
+    if list_:
+        _list()
+        return
+    if engine != "in-process":
+        raise InputError(
+            "--engine flower: not offered yet; use --engine in-process"
+            if engine == "flower"
+            else f"--engine {engine}: must be in-process"
+        )
+    if resume and out is None:
+        raise InputError("--resume: say which run with --out DIR")
+    _run(scenario, changes or [], data_dir, out, device, seed, resume=resume, as_json=as_json, quiet=quiet)
+
+
+def _run(
+    name: str | None,
+    changes: list[str],
+    data_dir: Path | None,
+    out: Path | None,
+    device: str | None,
+    seed: int | None,
+    *,
+    resume: bool,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    if device is not None and device.startswith("cuda"):
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, when CUDA starts; for repetition
+    from rich.console import Console
+
+    from fedrec_sim.progress import RunProgress
+    from fedrec_sim.run import Simulation
+    from fedrec_sim.run_directory import RunDirectory, new_path
+    from fedrec_sim.scenario import load_scenario
+
+    if name is None and resume and out is not None and RunDirectory(out).holds_run:
+        name = str(RunDirectory(out).scenario)
+    options = {"engine.device": device, "seed": seed}
+    scenario = load_scenario(
+        name or "quickstart", changes, {key: value for key, value in options.items() if value is not None}
+    )
+    folder = RunDirectory(out or new_path(scenario.name))
+    screen = Console(stderr=True)
+    stop = Stop()
+    progress = RunProgress(screen, quiet=quiet, stop=stop)
+    simulation = Simulation(scenario, folder, data_dir, progress, resume=resume)
+    with stop:
+        try:
+            summary, exhausted = simulation.run()
+        except KeyboardInterrupt:
+            if folder.checkpoint.is_file():
+                screen.print(f"Stopped; go on with: fedrec simulate --resume --out {folder.path}", highlight=False)
+            raise
+    if as_json:
+        json.dump(summary, sys.stdout, indent=2, allow_nan=False)
+        sys.stdout.write("\n")
+    elif not quiet:
+        _show(summary, folder.path)
+    if exhausted:
+        raise BudgetExhausted(f"{exhausted} ({folder.path})")
+
+
+def _list() -> None:
+    import tomllib
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from fedrec_sim.scenario import built_in
+
+    table = Table("scenario", "what it is", box=None, pad_edge=False)
+    for name, file in built_in().items():
+        table.add_row(name, tomllib.loads(file.read_text(encoding="utf-8")).get("description", ""))
+    Console().print(table)
+
+
+def _show(summary: dict[str, Any], path: Path) -> None:
+    from rich.console import Console
+
+    from fedrec_sim.table import privacy_line, results_table
+
+    console = Console()
+    console.print(results_table(summary))
+    console.print(privacy_line(summary), highlight=False)
+    cost = summary["cost"]
+    console.print(
+        f"Cost: {cost['rounds']} rounds of {cost['seconds_per_round']:.2f} s, {cost['users_per_second']:,.0f} users/s, "
+        f"peak memory {cost['peak_rss_mb']:,.0f} MB; a device sends {_bytes(cost['message_bytes_up'])} and fetches "
+        f"{_bytes(cost['message_bytes_down'])} over the whole run.",
+        highlight=False,
+    )
+    console.print(
+        f"Written to {path}: summary.json, history.csv, scenario.toml, model/, privacy/, plots/", highlight=False
+    )
+
+
+def _bytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
+
+
+class Stop:
+    """Ctrl-C once: the round is finished and saved, then the run stops. Twice: it stops at once.
+
+    Stopping between rounds wastes no budget: a round that is broken off was charged already.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._before: Any = None
+
+    def __enter__(self) -> "Stop":
+        self._before = signal.signal(signal.SIGINT, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print("\nFinishing this round first; Ctrl-C again stops at once.", file=sys.stderr)

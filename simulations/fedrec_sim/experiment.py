@@ -1,0 +1,123 @@
+"""One algorithm under one privacy plan over one split: put together here, for the run and for its baselines alike."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from fedrec_server.coordinator import Coordinator
+
+from fedrec.algorithms.base import Algorithm, ReleasedModel, Setting
+from fedrec.algorithms.popularity import Popularity
+from fedrec.data.datasets import Dataset
+from fedrec.data.splits import Split
+from fedrec.draws import keys, uniform
+from fedrec.errors import InputError
+from fedrec.evaluation.private import PrivateEvaluation, PrivateEvaluationConfig
+from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
+from fedrec.settings import Settings
+from fedrec_sim.in_process import InProcessFederation
+from fedrec_sim.scenario import EngineConfig
+
+_CURVE_STREAM = 0xC0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An algorithm, the users it asks, and the plan that both must keep."""
+
+    algorithm: Algorithm
+    federation: InProcessFederation
+    plan: PrivacyPlan
+
+    @classmethod
+    def build(
+        cls,
+        kind: type[Algorithm],
+        config: Settings,
+        privacy: PrivacyConfig,
+        engine: EngineConfig,
+        dataset: Dataset,
+        split: Split,
+        *,
+        seed: int,
+        noise_seed: int | None,
+    ) -> "Experiment":
+        """Price everything before a user is asked. seed: public randomness; noise_seed: None for secret noise.
+
+        Raises: PrivacyError when the guarantee cannot be proven; InputError when the settings do not fit the data.
+        """
+        users = len(split.train)
+        setting = Setting(
+            catalogue=dataset.catalogue,
+            users=users,
+            expected_cohort=users * privacy.sampling,
+            mu=privacy.model_copy(update={"evaluation_share": 0.0}).mu(),
+            seed=seed,
+            device=torch.device(engine.device),
+        )
+        algorithm = kind(config, setting)
+        if privacy.evaluation_share > 0:
+            algorithm = PrivateEvaluation(algorithm, PrivateEvaluationConfig(share=privacy.evaluation_share))
+        rounds = [algorithm.queries(round) for round in range(algorithm.rounds)]
+        plan = PrivacyPlan.build(privacy, rounds, users, noise_seed)
+        federation = InProcessFederation(
+            split.train,
+            plan,
+            seed=seed,
+            device=setting.device,
+            batch_users=engine.batch_users,
+            batch_events=engine.batch_events,
+            memory_bytes=engine.memory_mb << 20,
+        )
+        return cls(algorithm, federation, plan)
+
+    def counterfactual(self) -> ReleasedModel:
+        """The model of a run that keeps no record, since in a simulation it is only compared with."""
+        return self.algorithm.release(Coordinator(self.algorithm, self.federation, self.plan).run().shared)
+
+
+def popularity(
+    privacy: PrivacyConfig, engine: EngineConfig, dataset: Dataset, split: Split, *, seed: int, noise_seed: int | None
+) -> ReleasedModel:
+    """The popularity baseline under `privacy`, through the same machinery as any run."""
+    fair = privacy.model_copy(update={"evaluation_share": 0.0})
+    config = Popularity.Config()
+    built = Experiment.build(Popularity, config, fair, engine, dataset, split, seed=seed, noise_seed=noise_seed)
+    return built.counterfactual()
+
+
+def budget_by_query(plan: PrivacyPlan) -> dict[str, float]:
+    """Each query's part of the whole budget over all its rounds; empty without privacy."""
+    if not plan.private:
+        return {}
+    shares: dict[str, float] = {}
+    for queries in plan.rounds:
+        for name, query in queries.items():
+            shares[name] = shares.get(name, 0.0) + query.budget_share
+    return shares
+
+
+def curve_users(split: Split, count: int, seed: int) -> np.ndarray:
+    """A fixed sample of at most `count` users with a target, drawn from the public seed, positions ascending."""
+    able = np.flatnonzero(split.targets >= 0)
+    order = uniform(keys(seed, torch.from_numpy(able)), _CURVE_STREAM, 1)[:, 0].argsort().numpy()
+    return np.sort(able[order[:count]])
+
+
+def curve_every(every: int | None, rounds: int) -> int:
+    """Rounds between points of the curve; 0 for none. `every` None: about eight points, none for a single round."""
+    if every is not None:
+        return every
+    return math.ceil(rounds / 8) if rounds > 1 else 0
+
+
+def check_device(device: str) -> None:
+    """Raises: InputError when `device` is not one that this machine has."""
+    kind, _, number = device.partition(":")
+    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
+        raise InputError(f"engine.device = '{device}': must be cpu, cuda or cuda:N")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise InputError("engine.device = 'cuda': this machine has no usable CUDA device; use --device cpu")
+    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
+        raise InputError(f"engine.device = '{device}': this machine has {torch.cuda.device_count()} CUDA device(s)")

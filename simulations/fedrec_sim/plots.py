@@ -1,0 +1,114 @@
+"""Pictures of a run as SVG: what was learned, what it cost in privacy, and how it compares.
+
+Colours: Okabe and Ito 2008, which colour-blind people can tell apart; line styles and labels say the same again.
+The files carry no date and no random ids, so the same run draws the same bytes.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666"
+METRIC_NAMES = {"hr@10": "HR@10", "ndcg@10": "NDCG@10"}
+
+
+def training_curve(rows: Sequence[Mapping[str, Any]], path: Path) -> bool:
+    """Metrics by round, where rounds were measured. False when none was."""
+    metrics = sorted({key for row in rows for key in row if key.startswith(("full ", "sampled-99 "))})
+    if not metrics:
+        return False
+    figure, axes = _figure("Training", "round", "metric on a fixed sample of users")
+    for metric, colour in zip(metrics, (BLUE, VERMILION, GREEN, PURPLE), strict=False):
+        points = [(row["round"] + 1, row[metric]) for row in rows if row.get(metric) is not None]
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=4, color=colour, label=metric)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    _save(figure, path)
+    return True
+
+
+def epsilon_by_round(rows: Sequence[Mapping[str, Any]], target: float, path: Path) -> bool:
+    """Epsilon spent after each round by both accountants, against the target. False for a run without rounds."""
+    if not rows:
+        return False
+    figure, axes = _figure("Privacy spent", "round", "epsilon (user level)")
+    rounds = [row["round"] + 1 for row in rows]
+    for name, colour, style in (("pld", BLUE, "-"), ("rdp", ORANGE, "--")):
+        values = [row[f"epsilon_{name}"] for row in rows]
+        axes.plot(rounds, values, style, color=colour, label=f"{name.upper()} accountant", drawstyle="steps-post")
+    axes.axhline(target, color=VERMILION, linestyle=":", label=f"target {target:g}")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, loc="lower right")
+    _save(figure, path)
+    return True
+
+
+def budget_by_query(shares: Mapping[str, float], path: Path) -> bool:
+    """Which part of the budget each query used (all its rounds). False when nothing was released."""
+    if not shares:
+        return False
+    figure, axes = _figure("Where the privacy budget goes", "% of the budget (squared signal-to-noise)", "")
+    names = list(shares)[::-1]
+    bars = axes.barh(names, [100 * shares[name] for name in names], color=BLUE, height=0.6)
+    axes.bar_label(bars, fmt="%.1f %%", padding=4)
+    axes.set_xlim(0, max(100 * share for share in shares.values()) * 1.2)
+    axes.grid(visible=False, axis="y")
+    _save(figure, path)
+    return True
+
+
+def metrics_against_baselines(results: Mapping[str, Mapping[str, Any]], path: Path) -> bool:
+    """HR@10 and NDCG@10 of each named result, one panel a protocol. False without results."""
+    protocols = [name for name in ("full", "sampled-99") if any(name in result for result in results.values())]
+    if not protocols:
+        return False
+    figure = Figure(figsize=(4.4 * len(protocols), 3.9), layout="constrained")
+    panels = figure.subplots(1, len(protocols), squeeze=False)[0]
+    titles = {"full": "Ranked against the whole catalogue", "sampled-99": "Ranked against 99 sampled items"}
+    colours = (BLUE, GREEN, ORANGE, GREY)
+    for axes, protocol in zip(panels, protocols, strict=True):
+        shown = {label: result[protocol] for label, result in results.items() if protocol in result}
+        width = 0.8 / len(shown)
+        for place, (label, values) in enumerate(shown.items()):
+            xs = [metric + (place - (len(shown) - 1) / 2) * width for metric in range(len(METRIC_NAMES))]
+            heights = [values[metric] for metric in METRIC_NAMES]
+            bars = axes.bar(xs, heights, width * 0.9, color=colours[place % len(colours)], label=label)
+            axes.bar_label(bars, fmt="%.3f", fontsize=7, padding=2)
+        axes.set_xticks(range(len(METRIC_NAMES)), list(METRIC_NAMES.values()))
+        axes.set_title(titles[protocol], fontsize=10)
+        axes.set_ylabel("mean over users")
+        axes.margins(y=0.12)
+        _quiet(axes)
+    figure.legend(
+        *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=8
+    )
+    _save(figure, path)
+    return True
+
+
+def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.subplots()
+    axes.set_title(title)
+    axes.set_xlabel(x)
+    if x == "round":
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set_ylabel(y)
+    _quiet(axes)
+    return figure, axes
+
+
+def _quiet(axes: Axes) -> None:
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(visible=True, axis="y", color="#DDDDDD", linewidth=0.6)
+    axes.set_axisbelow(True)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    with matplotlib.rc_context({"svg.hashsalt": "fedrec", "svg.fonttype": "none"}):
+        figure.savefig(path, format="svg", facecolor="white", metadata={"Date": None})

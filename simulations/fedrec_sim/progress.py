@@ -1,0 +1,79 @@
+"""What a person sees while a run goes on: a live line in a terminal, plain lines elsewhere, on standard error."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from fedrec_server.coordinator import RoundReport
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+PLAIN_LINES = 10
+
+
+class StopRequest(Protocol):
+    """Whether a person asked the run to stop after this round."""
+
+    asked: bool
+
+
+class RunProgress:
+    """Reports stages and rounds of a run, and stops it between two rounds when that was asked.
+
+    epsilon: the target, None without privacy. quiet: nothing is shown.
+    """
+
+    def __init__(self, console: Console, *, quiet: bool = False, stop: StopRequest | None = None) -> None:
+        self.console, self.quiet, self.stop = console, quiet, stop
+        self.epsilon: float | None = None
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def say(self, text: str) -> None:
+        """One line."""
+        if not self.quiet:
+            self.console.print(text, highlight=False)
+
+    @contextmanager
+    def stage(self, text: str) -> Iterator[None]:
+        """A step of unknown length."""
+        if self.quiet or not self.console.is_terminal:
+            self.say(f"{text} ...")
+            yield
+            return
+        with self.console.status(f"{text} ..."):
+            yield
+
+    @contextmanager
+    def rounds(self, label: str, total: int) -> Iterator[None]:
+        """The rounds of a run; `round` reports each."""
+        if self.quiet or not self.console.is_terminal:
+            yield
+            return
+        columns = (
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=28),
+            TextColumn("{task.completed:.0f}/{task.total:.0f} rounds"),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(compact=True),
+        )
+        with Progress(*columns, console=self.console, transient=False) as bar:
+            self._bar, self._task = bar, bar.add_task(label, total=total, note="")
+            try:
+                yield
+            finally:
+                self._bar = self._task = None
+
+    def round(self, report: RoundReport) -> None:
+        """A finished round, safely on disk. Raises: KeyboardInterrupt when a stop was asked for."""
+        note = f"{report.seconds:.2f} s/round  {report.users / max(report.seconds, 1e-9):,.0f} users/s"
+        if self.epsilon is not None:
+            note = f"epsilon {report.epsilon['pld']:.3f} of {self.epsilon:g}  {note}"
+        for name, value in report.metrics.items():
+            note += f"  {name} {value:.3f}"
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=report.round + 1, note=note)
+        elif (report.round + 1) % max(1, report.rounds // PLAIN_LINES) == 0 or report.round + 1 == report.rounds:
+            self.say(f"round {report.round + 1}/{report.rounds}  {note}")
+        if self.stop is not None and self.stop.asked:
+            raise KeyboardInterrupt

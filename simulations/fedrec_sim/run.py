@@ -1,0 +1,270 @@
+"""A whole simulation: data, training, evaluation, baselines, and everything that is written down of them."""
+
+import platform
+import resource
+import secrets
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from fedrec_server.checkpoint import load_checkpoint
+from fedrec_server.coordinator import Coordinator, Outcome
+
+from fedrec.algorithms.base import ReleasedModel, Shared
+from fedrec.audit.ledger import Ledger
+from fedrec.data import datasets, splits
+from fedrec.data.datasets import Dataset
+from fedrec.data.splits import Split
+from fedrec.errors import InputError
+from fedrec.evaluation.private import PrivateEvaluation
+from fedrec.evaluation.ranking import evaluate
+from fedrec.privacy.plan import PrivacyConfig
+from fedrec_sim import plots
+from fedrec_sim.experiment import Experiment, budget_by_query, check_device, curve_every, curve_users, popularity
+from fedrec_sim.progress import RunProgress
+from fedrec_sim.run_directory import RunDirectory, write_json
+from fedrec_sim.scenario import Scenario, load_scenario
+from fedrec_sim.table import labelled_results
+
+NOT_COVERED = (
+    "true metrics of a simulation, computed from held-out events: no deployment could see them, and the guarantee "
+    "does not cover them"
+)
+COUNTERFACTUAL = "a run of its own on the same data, for comparison; not among this run's releases"
+SECRET_NOISE = (
+    "No seed on purpose: the noise came from the operating system and was not kept, since whoever knows the noise\n"
+    "can take it off. Running this again draws fresh noise; with a seed everything repeats, and nothing is private."
+)
+
+
+class Simulation:
+    """One run in one folder. data_dir: where the datasets lie. resume: go on with the run that the folder holds."""
+
+    def __init__(
+        self, scenario: Scenario, folder: RunDirectory, data_dir: Path | None, progress: RunProgress, *, resume: bool
+    ) -> None:
+        check_device(scenario.engine.device)
+        self.folder, self.progress = folder, progress
+        self.scenario, self.public_seed, self.resume = _begin(scenario, folder, resume)
+        scenario = self.scenario
+        _repeatable(scenario.engine.device)
+        with progress.stage("Reading data"):
+            self.dataset: Dataset = datasets.load(scenario.data, data_dir, self.public_seed)
+            self.split: Split = splits.split(
+                self.dataset, scenario.data.split, scenario.evaluation.on, self.public_seed
+            )
+        self.experiment = Experiment.build(
+            scenario.algorithm_class,
+            scenario.algorithm_config,
+            scenario.privacy,
+            scenario.engine,
+            self.dataset,
+            self.split,
+            seed=self.public_seed,
+            noise_seed=self._noise_seed(scenario.privacy),
+        )
+        progress.epsilon = None if scenario.privacy.epsilon == "none" else scenario.privacy.epsilon
+        self._curve_every = curve_every(scenario.evaluation.every, self.experiment.algorithm.rounds)
+        self._curve_users = curve_users(self.split, scenario.evaluation.curve_users, self.public_seed)
+        self._history: list[dict[str, Any]] = []
+
+    def run(self) -> tuple[dict[str, Any], str | None]:
+        """Train, release, evaluate, and write the run's files. Returns the summary, and why it ended early if it did.
+
+        A KeyboardInterrupt passes through; the last finished round is safe then.
+        """
+        algorithm = self.experiment.algorithm
+        outcome = self._train()
+        model = algorithm.release(outcome.shared)
+        model_bytes = self.folder.write_model(model)
+        with self.progress.stage("Evaluating"):
+            metrics = self._evaluate(model)
+            order_free = self._order_free(model, metrics)
+        with self.progress.stage("Baselines"):
+            baselines = self._baselines()
+        summary = self._summary(outcome, model_bytes, metrics, order_free, baselines)
+        write_json(self.folder.summary, summary)
+        self._plots(summary, outcome)
+        return summary, outcome.exhausted
+
+    def _noise_seed(self, privacy: PrivacyConfig, offset: int = 0) -> int | None:
+        if not privacy.private:
+            return self.public_seed
+        return None if self.scenario.seed is None else (self.scenario.seed + offset) % 2**63
+
+    def _train(self) -> Outcome:
+        if not self.resume:
+            self.folder.begin()
+            comment = SECRET_NOISE if self.scenario.privacy.private and self.scenario.seed is None else ""
+            self.folder.scenario.write_text(self.scenario.toml(comment), encoding="utf-8")
+        algorithm, plan = self.experiment.algorithm, self.experiment.plan
+        coordinator = Coordinator(
+            algorithm,
+            self.experiment.federation,
+            plan,
+            Ledger(self.folder.ledger),
+            self.folder.checkpoint,
+            run={"public_seed": self.public_seed, "dataset": self.dataset.report},
+            on_round=self.progress.round,
+            observe=self._observe,
+        )
+        with self.progress.rounds(self.scenario.name, algorithm.rounds):
+            outcome = coordinator.run(resume=self.resume and self.folder.checkpoint.is_file())
+        self.folder.write_history(outcome.history)
+        return outcome
+
+    def _observe(self, round: int, shared: Shared) -> dict[str, float]:
+        rounds = self.experiment.algorithm.rounds
+        if not self._curve_every or ((round + 1) % self._curve_every and round + 1 != rounds):
+            return {}
+        result: Any = evaluate(
+            self.experiment.algorithm.release(shared),
+            self.split,
+            device=self.scenario.engine.device,
+            seed=self.public_seed,
+            users=self._curve_users,
+        )
+        return {
+            f"{protocol} {metric}": result[protocol][metric]
+            for protocol in ("full", "sampled-99")
+            if protocol in result
+            for metric in ("hr@10", "ndcg@10")
+        }
+
+    def _evaluate(self, model: ReleasedModel, *, order_free: bool = False) -> dict[str, Any]:
+        return evaluate(
+            model, self.split, device=self.scenario.engine.device, seed=self.public_seed, order_free=order_free
+        )
+
+    def _order_free(self, model: ReleasedModel, metrics: dict[str, Any]) -> dict[str, Any] | None:
+        if not self.scenario.evaluation.order_free:
+            return None
+        return self._evaluate(model, order_free=True) if self.split.device.ordered else metrics
+
+    def _baselines(self) -> dict[str, Any]:
+        if not self.scenario.evaluation.baselines:
+            return {}
+        privacy, engine = self.scenario.privacy, self.scenario.engine
+        found: dict[str, Any] = {}
+        variants = {"popularity": privacy.model_copy(update={"epsilon": "none", "sampling": 1.0})}
+        if privacy.private:
+            variants["dp-popularity"] = privacy
+        for name, variant in variants.items():
+            model = popularity(
+                variant,
+                engine,
+                self.dataset,
+                self.split,
+                seed=self.public_seed,
+                noise_seed=self._noise_seed(variant, 1),
+            )
+            epsilon = None if variant.epsilon == "none" else variant.epsilon
+            found[name] = self._evaluate(model) | {"epsilon": epsilon, "note": COUNTERFACTUAL}
+        return found
+
+    def _summary(
+        self,
+        outcome: Outcome,
+        model_bytes: int,
+        metrics: dict[str, Any],
+        order_free: dict[str, Any] | None,
+        baselines: dict[str, Any],
+    ) -> dict[str, Any]:
+        algorithm, report, history = self.experiment.algorithm, self.dataset.report, outcome.history
+        seconds = sum(row["seconds"] for row in history)
+        private = algorithm.private_metrics(outcome.shared) if isinstance(algorithm, PrivateEvaluation) else {}
+        return {
+            "scenario": self.scenario.name,
+            "algorithm": self.scenario.algorithm["name"],
+            "seed": self.scenario.seed,
+            "public_seed": self.public_seed,
+            "device": _device_name(self.scenario.engine.device),
+            "versions": {
+                "python": platform.python_version(),
+                **{name: version(name) for name in ("fedrec", "torch", "numpy", "opacus", "dp-accounting")},
+            },
+            "dataset": {"name": self.dataset.name}
+            | {name: report[name] for name in ("users", "items", "interactions")}
+            | {"report": report},
+            "metrics": metrics,
+            "order_free": order_free,
+            "baselines": baselines,
+            "evaluation": {"on": self.scenario.evaluation.on, "note": NOT_COVERED, "private": private},
+            "privacy": self.experiment.plan.describe() | {"budget_shares": budget_by_query(self.experiment.plan)},
+            "cost": {
+                "seconds_per_round": seconds / len(history) if history else 0.0,
+                "users_per_second": sum(row["users"] for row in history) / seconds if seconds else 0.0,
+                "peak_rss_mb": _peak_rss_mb(),
+                "message_bytes_up": sum(row["bytes_up"] for row in history),
+                "message_bytes_down": sum(row["bytes_down"] for row in history) + model_bytes,
+                "rounds": outcome.rounds,
+            },
+            "finished": outcome.exhausted is None,
+        }
+
+    def _plots(self, summary: dict[str, Any], outcome: Outcome) -> None:
+        folder = self.folder.plots
+        plots.training_curve(outcome.history, folder / "training.svg")
+        plots.metrics_against_baselines(labelled_results(summary), folder / "metrics.svg")
+        target = self.scenario.privacy.epsilon
+        if target != "none":
+            plots.epsilon_by_round(outcome.history, target, folder / "epsilon.svg")
+            plots.budget_by_query(summary["privacy"]["budget_shares"], folder / "budget.svg")
+
+
+def _begin(scenario: Scenario, folder: RunDirectory, resume: bool) -> tuple[Scenario, int, bool]:
+    """The scenario with its seed settled, the public seed, and whether there is a state to go on from."""
+    if not resume:
+        folder.check_free()
+        if scenario.seed is not None:
+            return scenario, scenario.seed, False
+        public_seed = secrets.randbits(62)
+        return scenario if scenario.privacy.private else _with_seed(scenario, public_seed), public_seed, False
+    if not folder.holds_run:
+        raise InputError(f"--resume: {folder.path} holds no run; start one without --resume")
+    began = load_scenario(str(folder.scenario))
+    if scenario.seed is None and not scenario.privacy.private:
+        scenario = _with_seed(scenario, began.seed)
+    difference = _difference(began.resolved(), scenario.resolved())
+    if difference:
+        raise InputError(f"--resume: {difference}; a run goes on with the settings that it began with")
+    if scenario.seed is not None:
+        return scenario, scenario.seed, True
+    if not folder.checkpoint.is_file():
+        raise InputError(f"--resume: {folder.path} was stopped before its first checkpoint; start anew elsewhere")
+    return scenario, load_checkpoint(folder.checkpoint).run["public_seed"], True
+
+
+def _with_seed(scenario: Scenario, seed: int | None) -> Scenario:
+    return scenario.model_copy(update={"seed": seed})
+
+
+def _difference(before: dict[str, Any], now: dict[str, Any], path: str = "") -> str | None:
+    for key in {**before, **now}:
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found = _difference(old, new, f"{path}{key}.")
+            if found:
+                return found
+        elif old != new:
+            return f"{path}{key} was {old!r} and is {new!r} now"
+    return None
+
+
+def _repeatable(device: str) -> None:
+    """Bit-identical repetition on CUDA needs torch's deterministic kernels; the CPU's are deterministic as they are."""
+    if device.startswith("cuda"):
+        torch.use_deterministic_algorithms(True)
+
+
+def _device_name(device: str) -> str:
+    if device.startswith("cuda"):
+        return f"{device} ({torch.cuda.get_device_name(torch.device(device))})"
+    return f"cpu ({torch.get_num_threads()} threads)"
+
+
+def _peak_rss_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

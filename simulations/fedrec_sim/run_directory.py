@@ -1,0 +1,107 @@
+"""The folder of one run: what lies where, and who may write into it."""
+
+import csv
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+
+from fedrec import __version__
+from fedrec.algorithms.base import ReleasedModel
+from fedrec.errors import InputError
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The files of one run under `path`."""
+
+    path: Path
+
+    @property
+    def scenario(self) -> Path:
+        """The resolved scenario."""
+        return self.path / "scenario.toml"
+
+    @property
+    def checkpoint(self) -> Path:
+        """The state after the last finished round."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def ledger(self) -> Path:
+        """Every charge, one JSON line each."""
+        return self.path / "privacy" / "ledger.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        """What the run came to."""
+        return self.path / "summary.json"
+
+    @property
+    def plots(self) -> Path:
+        """The folder of the pictures."""
+        return self.path / "plots"
+
+    @property
+    def holds_run(self) -> bool:
+        """Whether a run was begun here."""
+        return self.scenario.is_file()
+
+    def check_free(self) -> None:
+        """Raises: InputError when something lies here already."""
+        if self.path.exists() and not self.path.is_dir():
+            raise InputError(f"--out {self.path}: is a file; choose a folder")
+        if self.holds_run:
+            raise InputError(f"--out {self.path}: holds another run; continue it with --resume or choose a new folder")
+        if self.path.is_dir() and any(self.path.iterdir()):
+            raise InputError(f"--out {self.path}: is not empty; choose a new folder")
+
+    def begin(self) -> None:
+        """Make the folders of a new run. Raises: InputError when something lies here already."""
+        self.check_free()
+        try:
+            for folder in (self.path, self.ledger.parent, self.plots, self.path / "model"):
+                folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"--out {self.path}: cannot be made ({error.strerror}); choose another folder") from None
+
+    def write_history(self, rows: Sequence[dict[str, Any]]) -> None:
+        """`history.csv`: a row a round; cells that a round has no value for stay empty."""
+        columns = list(dict.fromkeys(key for row in rows for key in row)) or ["round"]
+        with (self.path / "history.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    def write_model(self, model: ReleasedModel) -> int:
+        """`model/`: the tensors and a manifest that fixes them by hash. Returns the size of the tensors in bytes."""
+        folder = self.path / "model"
+        tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.tensors().items()}
+        save_file(tensors, folder / "model.safetensors")
+        manifest = {
+            "kind": model.kind,
+            "model": model.manifest(),
+            "version": __version__,
+            "sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
+        }
+        write_json(folder / "manifest.json", manifest)
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def new_path(name: str) -> Path:
+    """A path under `runs/` that does not exist yet: the scenario's name and the time."""
+    stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
+    path, count = Path("runs") / stem, 2
+    while path.exists():
+        path, count = Path("runs") / f"{stem}-{count}", count + 1
+    return path
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Readable JSON; NaN and infinity are refused, since JSON has none."""
+    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,0 +1,160 @@
+"""Scenarios: what one simulation is, as a TOML file that can be read, changed by `--set`, and written back whole."""
+
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from fedrec.algorithms.base import Algorithm
+from fedrec.algorithms.discover import algorithm
+from fedrec.data.datasets import DataConfig
+from fedrec.errors import InputError, nearest
+from fedrec.privacy.plan import PrivacyConfig
+from fedrec.settings import Settings, parse
+
+
+class EvaluationConfig(Settings):
+    """What is measured, beside the private metrics that `privacy.evaluation_share` pays for."""
+
+    on: Literal["test", "validation"] = "test"
+    """The held-out events to rank: `validation` for every choice that is made, `test` for what is reported."""
+    order_free: bool = True
+    """Also report the figure when devices ignore the order of their events."""
+    baselines: bool = True
+    """Also run popularity, with the same privacy and without any."""
+    every: int | None = Field(default=None, ge=0)
+    """Rounds between points of the training curve; 0 for none, left out for about eight points."""
+    curve_users: int = Field(default=1000, gt=0)
+    """Users that a point of the training curve is measured on, drawn once from the public seed."""
+
+
+class EngineConfig(Settings):
+    """Where and in what portions the computation runs. No result depends on the portions, but for float rounding."""
+
+    device: str = "cpu"
+    """`cpu`, `cuda` or `cuda:N`."""
+    batch_users: int = Field(default=4096, gt=0)
+    """Most users in one chunk."""
+    batch_events: int = Field(default=250_000, gt=0)
+    """Most events in one chunk, but for a single user with more."""
+    memory_mb: int = Field(default=512, ge=0)
+    """What all simulated devices together may remember between rounds; the rest compute it again."""
+
+
+class Scenario(Settings):
+    """One simulation."""
+
+    name: str = "unnamed"
+    """What the run is called."""
+    description: str = ""
+    """One line for `fedrec simulate --list`."""
+    seed: int | None = Field(default=None, ge=0, lt=2**63)
+    """Given: everything repeats, the noise too. Left out: the noise is drawn afresh from the system and not kept."""
+    data: DataConfig
+    """Which log, and how it is cleaned and split."""
+    algorithm: dict[str, Any]
+    """`name`, and the algorithm's own settings."""
+    privacy: PrivacyConfig = Field(default_factory=PrivacyConfig)
+    """The guarantee that the run must keep."""
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
+    """What is measured."""
+    engine: EngineConfig = Field(default_factory=EngineConfig)
+    """Where it runs."""
+
+    @cached_property
+    def algorithm_class(self) -> type[Algorithm]:
+        """The class that `algorithm.name` names. Raises: InputError that names the nearest."""
+        if "name" not in self.algorithm:
+            raise InputError("scenario: [algorithm] has no name; say which, e.g. --set algorithm.name=popularity")
+        return algorithm(str(self.algorithm["name"]))
+
+    @cached_property
+    def algorithm_config(self) -> Settings:
+        """The algorithm's settings, checked. Raises: InputError naming the offending key."""
+        own = {key: value for key, value in self.algorithm.items() if key != "name"}
+        return parse(self.algorithm_class.Config, own, f"scenario '{self.name}', [algorithm]")
+
+    def resolved(self) -> dict[str, Any]:
+        """Every setting with its value, defaults included; None is left out, as TOML has none."""
+        whole = self.model_dump(mode="json", exclude_none=True)
+        own = self.algorithm_config.model_dump(mode="json", exclude_none=True)
+        return whole | {"algorithm": {"name": self.algorithm["name"]} | own}
+
+    def toml(self, comment: str = "") -> str:
+        """The resolved scenario as TOML text, `comment` first."""
+        head = "".join(f"# {line}\n" for line in comment.splitlines())
+        return head + "\n".join(_toml(self.resolved())) + "\n"
+
+
+def built_in() -> dict[str, Path]:
+    """The built-in scenarios' files by name."""
+    folder = Path(str(files("fedrec_sim"))) / "scenarios"
+    return {file.stem: file for file in sorted(folder.glob("*.toml"))}
+
+
+def load_scenario(name: str, changes: Iterable[str] = (), overrides: Mapping[str, Any] | None = None) -> Scenario:
+    """The scenario in the TOML file `name`, or the built-in one of that name.
+
+    changes: `key.key=value` texts from `--set`. overrides: dotted keys with their values, from options of their own.
+    Raises: InputError for an unknown name, text that is no TOML, or a key or value that cannot be.
+    """
+    known = built_in()
+    path = known.get(name, Path(name))
+    if name not in known and not path.is_file():
+        if path.suffix == ".toml" or path.parent != Path("."):
+            raise InputError(f"{name}: no such scenario file")
+        raise InputError(f"unknown scenario '{name}'.{nearest(name, known)} Or give a TOML file.")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: not a TOML file: {error}") from None
+    values.setdefault("name", path.stem)
+    for change in changes:
+        key, value = parse_change(change)
+        _put(values, key, value, f"--set {change}")
+    for key, value in (overrides or {}).items():
+        _put(values, key, value, key)
+    scenario = parse(Scenario, values, f"scenario '{name}'")
+    _ = scenario.algorithm_config  # checked now, before anything is loaded
+    return scenario
+
+
+def parse_change(text: str) -> tuple[str, Any]:
+    """`key=value` from `--set`: the value as TOML, or a text where it is no TOML (a bare word, a path)."""
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.strip().split(".")):
+        raise InputError(f"--set {text}: must be key=value, e.g. --set privacy.epsilon=3")
+    try:
+        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), value.strip()
+
+
+def _put(values: dict[str, Any], key: str, value: Any, where: str) -> None:
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise InputError(f"{where}: '{section}' is a value, not a section")
+    values[last] = value
+
+
+def _toml(values: Mapping[str, Any], path: str = "") -> list[str]:
+    lines = [f"{key} = {_toml_value(value)}" for key, value in values.items() if not isinstance(value, Mapping)]
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            lines += ["", f"[{path}{key}]", *_toml(value, f"{path}{key}.")]
+    return lines
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, dict):
+        return f"{{ {', '.join(f'{key} = {_toml_value(inner)}' for key, inner in value.items())} }}"
+    return json.dumps(value, ensure_ascii=False)  # a TOML basic string, number or boolean is written like JSON's

@@ -1,0 +1,66 @@
+"""The results of a run as one table, and its privacy as one line."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+COLUMNS = {
+    "full": ("hr@10", "ndcg@10", "recall@20"),
+    "sampled-99": ("hr@10", "ndcg@10"),
+}
+HEADS = {"full": "full", "sampled-99": "of 100"}
+NAMES = {"hr": "HR", "ndcg": "NDCG", "recall": "R"}
+
+
+def labelled_results(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The run, its order-free figure and the baselines, by the name that a person reads."""
+    found = {summary["scenario"]: summary["metrics"]}
+    if summary["order_free"]:
+        found["  order of events ignored"] = summary["order_free"]
+    private = summary["baselines"].get("dp-popularity")
+    if private:
+        found[f"DP popularity, epsilon {private['epsilon']:.3g}"] = private
+    if summary["baselines"].get("popularity"):
+        found["popularity, not private"] = summary["baselines"]["popularity"]
+    return found
+
+
+def results_table(summary: Mapping[str, Any]) -> Table:
+    """One row a result; columns by protocol: rank in the full catalogue, and among 99 sampled items."""
+    results = labelled_results(summary)
+    protocols = [name for name in COLUMNS if any(name in result for result in results.values())]
+    data = summary["dataset"]
+    size = f"{data['users']:,} users, {data['items']:,} items, {data['interactions']:,} interactions"
+    table = Table(
+        title=f"{data['name']}: {size}",
+        title_justify="left",
+        caption="full: rank among all items; of 100: among 99 sampled items. More metrics in summary.json.",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1),
+    )
+    table.add_column("", no_wrap=True)
+    for protocol in protocols:
+        for metric in COLUMNS[protocol]:
+            kind, at, k = metric.partition("@")
+            table.add_column(f"{NAMES[kind]}{at}{k}\n{HEADS[protocol]}", justify="right", no_wrap=True)
+    for place, (label, result) in enumerate(results.items()):
+        cells = [
+            f"{result[name][metric]:.4f}" if name in result else "" for name in protocols for metric in COLUMNS[name]
+        ]
+        table.add_row(label, *cells, style="bold" if place == 0 else "")
+    return table
+
+
+def privacy_line(summary: Mapping[str, Any]) -> str:
+    """What the guarantee is, in one sentence."""
+    privacy = summary["privacy"]
+    if privacy["epsilon"] is None:
+        return "Privacy: none. This run releases sums without noise."
+    accountants = ", ".join(f"{name.upper()} {value:.4g}" for name, value in privacy["accountants"].items())
+    return (
+        f"Privacy: {privacy['guarantee']}, epsilon {privacy['epsilon']:.4g} ({accountants}) at delta "
+        f"{privacy['delta']:g}, unit {privacy['unit']}, trust model {privacy['trust']}."
+    )
