@@ -229,6 +229,8 @@ class ALSConfig(Settings):
     """L2 clip on a user's part of the Gram matrix."""
     items_clip: float = Field(10.0, gt=0)
     """L2 clip on a user's part of all items' statistics together."""
+    max_item_norm: float = Field(3.0, gt=0)
+    """Under privacy, item vectors longer than this are scaled down to it, so that noise cannot build up over rounds."""
     gram_share: float = Field(0.1, gt=0, lt=1)
     """Part of the privacy budget for the Gram matrix; the items' statistics get the rest."""
 
@@ -281,7 +283,10 @@ class ALS(Algorithm):
                 outer, count = _positive(outer), count.clamp(min=0)
                 total = _shrunk(total, scale * statistics.noise_std)
             ridge = config.reg * (count[:, 0] + config.alpha0 * population) ** config.nu
-            items[some] = _solve(outer, config.alpha0 * gram, ridge, total)
+            solved = _solve(outer, config.alpha0 * gram, ridge, total)
+            if statistics.noise_std > 0:
+                solved = solved * (config.max_item_norm / solved.norm(dim=1, keepdim=True)).clamp(max=1.0)
+            items[some] = solved
 
         run_jobs(solve, ((slice(start, start + _ITEMS_AT_ONCE),) for start in range(0, len(items), _ITEMS_AT_ONCE)))
         return self._shared(items)
