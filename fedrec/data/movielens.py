@@ -10,7 +10,7 @@ from fedrec.data.recbole import read_atomic, read_items
 from fedrec.data.tables import ids, need, need_columns, read_delimited, read_parquet, typed_events
 from fedrec.errors import InputError
 
-_YEAR = r"\s*\((\d{4})\)\s*$"
+_YEAR = r"\s*\((\d{4})\)(?:\s*\(V\))?\s*$"  # "(V)": released on video
 
 
 def read_ml_1m(folder: Path) -> Log:

@@ -34,7 +34,7 @@ def generate(seed: int, users: int = SIZES[0], items: int = SIZES[1], interactio
     """The log and catalogue of `users` x `items`; the same for the same arguments."""
     rng = np.random.default_rng([seed, users, items, interactions_per_user])
     places, table = _library(rng, items)
-    popularity = .8 * np.log(np.arange(1, items + 1))[rng.permutation(items)]
+    popularity = 0.8 * np.log(np.arange(1, items + 1))[rng.permutation(items)]
     lengths = np.clip(rng.lognormal(np.log(interactions_per_user) - 0.18, 0.6, users), 5, items // 3).astype(np.int64)
 
     taste = places[rng.integers(items, size=users)] + 0.6 * places[rng.integers(items, size=users)]
