@@ -48,7 +48,7 @@ def clean(log: Log, min_rating: float | None = None, k_core: int = 0) -> tuple[p
 
     if kept.is_empty():
         told = ", ".join(f"{name} {count}" for name, count in counts.items())
-        raise InputError(
-            f"{log.source}: no event is left after cleaning ({told}); loosen data.min_rating or data.k_core"
-        )
+        blank = [f"'{name}'" for name in log.events.columns if log.events[name].is_null().all()]
+        mend = f"fill the column {blank[0]} or take it out" if blank else "loosen data.min_rating or data.k_core"
+        raise InputError(f"{log.source}: no event is left after cleaning ({told}); {mend}")
     return kept, counts

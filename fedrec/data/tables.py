@@ -59,7 +59,8 @@ def need_columns(table: pl.DataFrame, file: Path, *names: str) -> None:
     """Raises: InputError naming the first column that `table` lacks, and the nearest that it has."""
     for name in names:
         if name not in table.columns:
-            raise InputError(f"{file}: needs a column '{name}'.{nearest(name, table.columns)}")
+            others = [column for column in table.columns if column not in names]
+            raise InputError(f"{file}: needs a column '{name}'.{nearest(name, others)}")
 
 
 def read_parquet(file: Path, columns: tuple[str, ...] | None = None) -> pl.DataFrame:
@@ -101,7 +102,7 @@ def read_delimited(
             quote_char=quote,
         )
     except pl.exceptions.PolarsError as error:
-        where = _ragged_line(text, separator, quote)
+        where = _broken_line(text, separator, quote)
         raise InputError(f"{file}{where}: not a table separated by {separator!r} ({_first_line(error)})") from None
     if columns is not None and len(table.columns) != len(columns):
         raise InputError(f"{file}: {len(table.columns)} columns where {len(columns)} are due ({', '.join(columns)})")
@@ -187,14 +188,15 @@ def _existing(file: Path) -> Path:
     return file
 
 
-def _ragged_line(text: str, separator: str, quote: str | None) -> str:
+def _broken_line(text: str, separator: str, quote: str | None) -> str:
     reader = csv.reader(text.splitlines(), delimiter=separator, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE)
     width = 0
     for fields in reader:
         width = width or len(fields)
         if len(fields) > width:
             return f", line {reader.line_num}"
-    return ""
+    odd = (number for number, line in enumerate(text.splitlines(), 1) if quote and line.count(quote) % 2)
+    return "".join(f", line {number} (a quote without its end)" for number in list(odd)[:1])
 
 
 def _first_line(error: Exception) -> str:
