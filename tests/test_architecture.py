@@ -12,11 +12,12 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {"fedrec": "fedrec", "fedrec_client": "clients", "fedrec_server": "server", "fedrec_sim": "simulations"}
 """Import package -> the folder that holds it (for `fedrec`, the root)."""
 
-BASE = {"fedrec.errors", "fedrec.settings", "fedrec.draws", "fedrec.__version__"}
+BASE = {"fedrec.errors", "fedrec.settings", "fedrec.draws", "fedrec.parallel", "fedrec.__version__"}
 ALLOWED: dict[str, set[str]] = {
     "fedrec": set(),
     "fedrec.errors": set(),
     "fedrec.draws": set(),
+    "fedrec.parallel": set(),
     "fedrec.settings": {"fedrec.errors"},
     "fedrec.data": BASE,
     "fedrec.privacy": BASE,
@@ -49,7 +50,8 @@ ONLY_IN: dict[str, set[str]] = {
 }
 """What comes from outside, where it comes with a price -> the rooms that may use it. Pickled data can run code."""
 
-LONGEST = 350
+LONGEST = {"package": 350, "tests": 400}
+"""Lines a file."""
 
 
 def room_of(module: str) -> str:
@@ -148,8 +150,8 @@ def test_the_table_lets_pass_what_it_should(module, source):
 
 @pytest.mark.parametrize("file", [*PACKAGED, *files("tests")], ids=lambda file: str(file.relative_to(ROOT)))
 def test_a_file_is_one_idea(file):
-    lines = file.read_text(encoding="utf-8").count("\n")
-    assert lines <= LONGEST, f"{lines} lines, at most {LONGEST}: split it by ideas"
+    lines, most = file.read_text(encoding="utf-8").count("\n"), LONGEST["package" if file in PACKAGED else "tests"]
+    assert lines <= most, f"{lines} lines, at most {most}: split it by ideas"
 
 
 @pytest.mark.parametrize("file", [f for f in PACKAGED if f.name == "__init__.py"], ids=name_of)

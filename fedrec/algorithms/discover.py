@@ -5,6 +5,7 @@ import inspect
 import json
 import pkgutil
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file
 
@@ -13,8 +14,8 @@ from fedrec.algorithms.base import Algorithm, ReleasedModel
 from fedrec.errors import InputError, nearest
 
 
-def _classes(base: type) -> dict[str, type]:
-    found: dict[str, type] = {}
+def _classes(base: type) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for module in pkgutil.iter_modules(fedrec.algorithms.__path__):
         members = vars(importlib.import_module(f"fedrec.algorithms.{module.name}"))
         for member in members.values():
