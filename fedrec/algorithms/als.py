@@ -66,6 +66,9 @@ class GramContribution(Contribution):
     def norms(self) -> Tensor:
         return self.vectors.double().square().sum(1)
 
+    def unit_weights(self) -> Tensor:
+        return self.vectors.new_ones(len(self.vectors), dtype=torch.float64)
+
     def weighted_sum(self, weights: Tensor) -> Tensor:
         used = weights != 0
         vectors = self.vectors[used]
@@ -100,6 +103,9 @@ class ItemStatistics(Contribution):
         length = self.vectors.double().square().sum(1)
         # A user without events adds nothing, whatever the vector is.
         return torch.where(squares > 0, (squares * (length**2 + length + 1)).sqrt(), 0.0)
+
+    def unit_weights(self) -> Tensor:
+        return self.vectors.new_ones(len(self.vectors), dtype=torch.float64)
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         items, owners = self._by_item
@@ -215,7 +221,7 @@ class ALSConfig(Settings):
 
     dim: int = Field(64, ge=1, le=1024)
     """Length of a user's and an item's vector."""
-    rounds: int = Field(14, ge=1)
+    rounds: int = Field(10, ge=1)
     """Alternations; each is one solve of every user and one of every item."""
     alpha0: float = Field(0.3, gt=0)
     """Weight of a pair without an event (an event adds 1)."""
@@ -227,7 +233,7 @@ class ALSConfig(Settings):
     """Initial item entries are normal with standard deviation init_std / sqrt(dim)."""
     gram_clip: float = Field(1.0, gt=0)
     """L2 clip on a user's part of the Gram matrix."""
-    items_clip: float = Field(10.0, gt=0)
+    items_clip: float = Field(3.5, gt=0)
     """L2 clip on a user's part of all items' statistics together."""
     max_item_norm: float = Field(3.0, gt=0)
     """Under privacy, item vectors longer than this are scaled down to it, so that noise cannot build up over rounds."""

@@ -154,6 +154,7 @@ class AlgorithmContract:
                 part = contributions[query.name]
                 assert part.norms().shape == (len(users),)
                 assert part.norms().dtype == torch.float64
+                assert torch.equal(part.unit_weights(), torch.ones(len(users), dtype=torch.float64))
                 total = part.weighted_sum(torch.ones(len(users)))
                 assert total.shape == query.shape
                 assert total.dtype == torch.float32

@@ -1,0 +1,201 @@
+"""`fedrec bench`: what can be asked for on the command line, and what a person reads at the end."""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fedrec.errors import InputError, nearest
+
+bench = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")
+
+
+@bench.callback()
+def _bench() -> None:
+    """Measure what federated computation costs, beside other programs that do the same work."""
+
+
+@bench.command("round")
+def round_(
+    dataset: Annotated[str, typer.Option(help="A dataset (`fedrec data list`), or synthetic.")] = "synthetic",
+    data_dir: Annotated[
+        Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")
+    ] = None,
+    algorithm: Annotated[str, typer.Option(help="The algorithm whose round is measured.")] = "als",
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a setting of the algorithm, e.g. dim=32."),
+    ] = None,
+    users: Annotated[
+        str | None,
+        typer.Option(metavar="N,N,...", help="Generated users: one measurement a size. [default: 10000]"),
+    ] = None,
+    items: Annotated[int, typer.Option(min=20, help="Generated users: size of the catalogue.")] = 50_000,
+    interactions: Annotated[int, typer.Option(min=1, help="Generated users: events each.")] = 50,
+    compare: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="Also measure implicit, flower on the same users.")
+    ] = None,
+    clients: Annotated[int, typer.Option(min=1, help="Clients a round of Flower's engine.")] = 1000,
+    repeat: Annotated[int, typer.Option(min=1, help="Measured rounds; the median counts.")] = 5,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads. [default: the cores that may be used]")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N (for our own round).")] = "cpu",
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for bench.json and bench.svg.")] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the JSON and nothing else on standard output.")
+    ] = False,
+) -> None:
+    """Seconds of one round in which every user takes part, phase by phase, and peak memory.
+
+    Each measurement runs in a process of its own, one after the other. One round warms up and does not count, except
+    above 200,000 users, where a single round is measured.
+
+    Examples:
+
+    - `fedrec bench round --dataset ml-1m --data-dir DATA --compare implicit,flower`
+
+    - `fedrec bench round --users 10000,100000,1000000 --out bench` - how time and memory grow
+    """
+    from fedrec_sim.benchmarks import jobs
+
+    others = _names(compare, jobs.COMPARISONS, "--compare")
+    sizes = _sizes(users, dataset)
+    settings = _settings(changes or [])
+    _check_device(device)
+    if out is not None and (out / "bench.json").exists():
+        raise InputError(f"--out {out}: holds another benchmark; give a new folder")
+    for other in others:
+        jobs.require(other)
+    common = {
+        "dataset": dataset,
+        "data_dir": str(data_dir) if data_dir else None,
+        "items": items,
+        "interactions_per_user": interactions,
+        "threads": threads or _cores(),
+        "seed": seed,
+        "clients": clients,
+        "dim": settings.get("dim", 64),
+    }
+    results: list[dict[str, Any]] = []
+    for size in sizes:
+        many = size is not None and size > 200_000
+        rounds = {"repeat": 1 if many else repeat, "warm_up": 0 if many else 1}
+        own: jobs.Job = {"what": "fedrec", "algorithm": algorithm, "config": settings, "device": device}
+        for job in [own, *({"what": other} for other in others)]:
+            if job["what"] == "flower":
+                rounds = {"repeat": min(rounds["repeat"], 2), "warm_up": 1}
+            print(f"measuring {job['what']} on {size or dataset} ...", file=sys.stderr, flush=True)
+            results.append(jobs.run_job(common | {"users": size} | job | rounds))
+    document = {"command": "round", "algorithm": algorithm, **common, "results": results, **_machine()}
+    if out is not None:
+        from fedrec_sim.benchmarks.figure import draw
+
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "bench.json").write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        draw(document, out / "bench.svg")
+    if as_json:
+        print(json.dumps(document, indent=2, allow_nan=False))
+    else:
+        _show(document, out)
+
+
+def _names(text: str | None, known: tuple[str, ...], option: str) -> list[str]:
+    names = [name.strip() for name in text.split(",")] if text else []
+    for name in names:
+        if name not in known:
+            raise InputError(f"{option}: unknown '{name}'.{nearest(name, known)}")
+    return names
+
+
+def _sizes(text: str | None, dataset: str) -> list[int | None]:
+    if dataset != "synthetic":
+        if text is not None:
+            raise InputError("--users is for generated users; leave out --dataset, or --users")
+        return [None]
+    try:
+        sizes = [int(size.replace("_", "")) for size in (text or "10000").split(",")]
+    except ValueError:
+        raise InputError(f"--users {text}: must be whole numbers, e.g. 10000,100000") from None
+    if min(sizes) < 1:
+        raise InputError(f"--users {text}: must be at least 1")
+    return list(sizes)
+
+
+def _settings(changes: list[str]) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals:
+            raise InputError(f"--set {change}: must be KEY=VALUE, e.g. dim=32")
+        try:
+            settings[key] = json.loads(value)
+        except ValueError:
+            settings[key] = value
+    return settings
+
+
+def _check_device(device: str) -> None:
+    kind = device.partition(":")[0]
+    if kind not in ("cpu", "cuda"):
+        raise InputError(f"--device {device}: must be cpu, cuda or cuda:N")
+    if kind == "cuda":
+        import torch
+
+        if not torch.cuda.is_available():
+            raise InputError(f"--device {device}: this machine has no CUDA device; use --device cpu")
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _machine() -> dict[str, Any]:
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    versions = {}
+    for package in ("fedrec", "torch", "implicit", "flwr", "ray"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
+    return {
+        "versions": versions,
+        "machine": {"system": platform.platform(), "python": platform.python_version(), "load_at_the_end": load},
+    }
+
+
+def _show(document: dict[str, Any], out: Path | None) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    table = Table("", "users", "seconds a round", "users/s", "fedrec is faster by", "peak memory", box=None)
+    own: dict[str, Any] = {}
+    for result in document["results"]:
+        own = result if result["what"] == "fedrec" else own
+        factor = own["users_per_second"] / result["users_per_second"]
+        memory = result["peak_rss_mb"]
+        table.add_row(
+            {"fedrec": f"fedrec {document['algorithm']}", "implicit": "implicit, exact ALS", "flower": "Flower, Ray"}[
+                result["what"]
+            ],
+            f"{result['users']:,}",
+            f"{result['seconds']:.3f}",
+            f"{result['users_per_second']:,.0f}",
+            "" if result is own else f"{factor:,.2f} x",
+            f"{memory:,.0f} MB" if memory is not None else "unknown",
+        )
+    console.print(table)
+    for result in document["results"]:
+        if result["what"] == "fedrec":
+            phases = ", ".join(f"{name} {seconds:.3f}" for name, seconds in result["phases"].items())
+            console.print(f"{result['users']:,} users, seconds: {phases}", highlight=False)
+    if out is not None:
+        console.print(f"Written to {out}: bench.json, bench.svg", highlight=False)

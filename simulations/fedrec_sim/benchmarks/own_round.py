@@ -1,0 +1,66 @@
+"""Our own round: the server's Coordinator over the simulation's federation, everybody taking part, no noise."""
+
+import contextlib
+import statistics
+from typing import Any
+
+import torch
+from fedrec_server.coordinator import Coordinator, RoundReport
+
+from fedrec.algorithms.base import Setting
+from fedrec.algorithms.discover import algorithm
+from fedrec.errors import InputError
+from fedrec.privacy.config import PrivacyConfig
+from fedrec.privacy.plan import PrivacyPlan
+from fedrec.settings import parse
+from fedrec_sim.benchmarks.memory import own_peak_mb
+from fedrec_sim.benchmarks.population import open_users
+from fedrec_sim.in_process import InProcessFederation
+
+
+class _Enough(Exception):
+    """Raised when as many rounds as wanted were measured."""
+
+
+def measure(job: dict[str, Any]) -> dict[str, Any]:
+    """Seconds of a full-cohort round and of its phases: medians over `repeat` rounds after one to warm up."""
+    device = torch.device(job["device"])
+    source, catalogue = open_users(job)
+    kind = algorithm(job["algorithm"])
+    setting = Setting(catalogue, len(source), float(len(source)), seed=job["seed"], device=device)
+    algo = kind(parse(kind.Config, job["config"], f"--set {job['algorithm']}"), setting)
+    if algo.rounds == 0:
+        raise InputError(
+            f"--algorithm {job['algorithm']}: it learns nothing from users, so there is no round to measure"
+        )
+    rounds = [algo.queries(round) for round in range(algo.rounds)]
+    plan = PrivacyPlan.build(PrivacyConfig(epsilon="none"), rounds, len(source), seed=job["seed"])
+    federation = InProcessFederation(source, plan, seed=job["seed"], device=device)
+    reports: list[RoundReport] = []
+    wanted = job["warm_up"] + job["repeat"]
+
+    def note(report: RoundReport) -> None:
+        reports.append(report)
+        if len(reports) == wanted:
+            raise _Enough
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with contextlib.suppress(_Enough):
+        Coordinator(algo, federation, plan, on_round=note).run()
+    measured = reports[job["warm_up"] :] or reports
+    seconds = statistics.median(report.seconds for report in measured)
+    return {
+        "what": "fedrec",
+        "users": len(source),
+        "items": len(catalogue),
+        "rounds": [report.seconds for report in measured],
+        "seconds": seconds,
+        "phases": {
+            phase: statistics.median(report.phases[phase] for report in measured) for phase in measured[0].phases
+        },
+        "users_per_second": len(source) / seconds,
+        "peak_rss_mb": own_peak_mb(),
+        "peak_device_mb": torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+    }
