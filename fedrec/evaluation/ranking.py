@@ -96,9 +96,9 @@ def ranks(
         state = model.fit(batch.unordered() if order_free else batch)
         targets = torch.from_numpy(split.targets[part].astype(np.int64)).to(device)
         scores = _checked(model, model.score(state))
-        allowed = _unseen(split.seen.batch(part, seed, device), targets)
-        full.append(_rank(scores, targets, allowed).cpu())
-        listed |= _listed(scores, allowed, LIST).any(dim=0).cpu()
+        seen = _seen(split.seen.batch(part, seed, device), targets)
+        full.append(_rank(scores, targets, seen).cpu())
+        listed |= _listed(scores, seen, LIST).cpu()
         if split.negatives is not None:
             others = torch.from_numpy(split.negatives[part].astype(np.int64)).to(device)
             pool = torch.cat([targets[:, None], others], dim=1)  # (B, 1 + negatives)
@@ -122,7 +122,7 @@ def rank_newest(model: ReleasedModel, users: UserBatch, max_scores: int = MAX_SC
         part = able[rows]
         history, targets = rest.take(part), users.newest(0)[part]
         scores = _checked(model, model.score(model.fit(history)))
-        result[part] = _rank(scores, targets, _unseen(history, targets))
+        result[part] = _rank(scores, targets, _seen(history, targets))
     return result
 
 
@@ -132,7 +132,7 @@ def _chunks(users: int, items: int, max_scores: int) -> Iterator[slice]:
 
 
 def _checked(model: ReleasedModel, scores: Tensor) -> Tensor:
-    if bool(scores.isnan().any()):
+    if bool(scores.sum().isnan()) and bool(scores.isnan().any()):  # the sum is cheap, and NaN too where inf meets -inf
         raise FedrecError(
             f"model '{model.kind}': NaN among its scores, so nothing can be ranked; "
             "its training diverged (a lower learning rate or a stronger regulariser may help)"
@@ -140,24 +140,34 @@ def _checked(model: ReleasedModel, scores: Tensor) -> Tensor:
     return scores
 
 
-def _unseen(seen: UserBatch, targets: Tensor) -> Tensor:
-    allowed = torch.ones(len(seen), seen.n_items, dtype=torch.bool, device=seen.device)
-    allowed[seen.owners, seen.items] = False
-    return allowed.scatter_(1, targets[:, None], True)  # the target stays, even where it was met before
+def _seen(histories: UserBatch, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """(rows, items) to leave out, each pair once; never the target, even where it was met before."""
+    rows, items = histories.distinct
+    others = items != targets[rows]
+    return rows[others], items[others]
 
 
-def _rank(scores: Tensor, targets: Tensor, allowed: Tensor) -> Tensor:
+def _rank(scores: Tensor, targets: Tensor, seen: tuple[Tensor, Tensor]) -> Tensor:
+    rows, items = seen
     own = scores.gather(1, targets[:, None])
-    return ((scores >= own) & allowed).sum(dim=1) - 1  # less the target itself
+    hidden = (scores[rows, items] >= own[rows, 0]).long()
+    return (scores >= own).sum(dim=1).index_add_(0, rows, -hidden) - 1  # less the target itself
 
 
-def _listed(scores: Tensor, allowed: Tensor, k: int) -> Tensor:
-    """Membership (B, items) of the k best allowed items; at the edge, ties go to the lower position.
+def _listed(scores: Tensor, seen: tuple[Tensor, Tensor], k: int) -> Tensor:
+    """Which items (items,) bool are among the k best unseen of some row; a score of -inf is never listed.
 
-    `topk` alone would break ties by the shape of the batch, and coverage would depend on the chunk.
+    At the edge of a list, ties go to the lower position: `topk` breaks them by the shape of the batch, and coverage
+    would depend on the chunk.
     """
-    scores = scores.masked_fill(~allowed, -torch.inf)
-    edge = scores.topk(min(k, scores.shape[1]), dim=1).values[:, -1:]
-    above = scores > edge
-    level = (scores == edge) & allowed
-    return above | (level & (level.cumsum(dim=1) <= k - above.sum(dim=1, keepdim=True)))
+    scores = scores.clone()
+    scores[seen] = -torch.inf
+    values, best = scores.topk(min(k + 1, scores.shape[1]), dim=1)
+    edge = values[:, :k][:, -1:]
+    tied = (values[:, k:] == edge).any(dim=1)
+    listed = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
+    listed[best[:, :k][~tied[:, None] & (values[:, :k] > -torch.inf)]] = True
+    scores, edge = scores[tied], edge[tied]
+    above, level = scores > edge, (scores == edge) & (edge > -torch.inf)
+    chosen = above | (level & (level.cumsum(dim=1) <= k - above.sum(dim=1, keepdim=True)))
+    return listed | chosen.any(dim=0)

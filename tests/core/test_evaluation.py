@@ -73,7 +73,8 @@ def slow_ranks(model: Table, split: Split, order_free: bool = False) -> tuple[li
         order = sorted([*others, target], key=lambda i: (-scores[i], i == target))  # the target last among equals
         full.append(order.index(target))
         sampled.append(sum(scores[i] >= scores[target] for i in split.negatives[user].tolist() if i != target))
-        listed |= set(sorted([*others, target], key=lambda i: (-scores[i], i))[:10])
+        best = sorted([*others, target], key=lambda i: (-scores[i], i))[:10]
+        listed |= {i for i in best if scores[i] > -math.inf}
     return full, sampled, listed
 
 
@@ -87,6 +88,16 @@ def test_ranks_equal_a_full_sort(seed, order_free):
     assert found.sampled.tolist() == sampled
     assert set(found.listed.nonzero().squeeze(1).tolist()) == listed
     assert found.users.tolist() == [u for u, t in enumerate(split.targets) if t >= 0]
+
+
+@pytest.mark.parametrize("levels", [1, 2, 10**6])
+def test_ties_and_repeated_events(levels):
+    split, model = toy(8, levels=levels)
+    split = replace(split, seen=histories([[*split.seen.row(u), *split.seen.row(u)] for u in range(23)], 40))
+    full, _, listed = slow_ranks(model, split)
+    found = ranks(model, split)
+    assert found.full.tolist() == full
+    assert set(found.listed.nonzero().squeeze(1).tolist()) == listed
 
 
 @pytest.mark.parametrize("max_scores", [1, 40, 121, 10**6])
@@ -131,8 +142,11 @@ def test_the_target_is_never_masked_even_when_it_was_met_before():
 def test_a_model_may_score_minus_infinity_but_not_nan():
     split, model = toy(4)
     model.table[:, 5] = -torch.inf
-    full, _, _ = slow_ranks(model, split)
-    assert ranks(model, split).full.tolist() == full
+    model.table[:, 9:] = -torch.inf
+    full, _, listed = slow_ranks(model, split)
+    found = ranks(model, split)
+    assert found.full.tolist() == full
+    assert set(found.listed.nonzero().squeeze(1).tolist()) == listed
     model.table[:, 5] = torch.nan
     with pytest.raises(FedrecError, match="model 'table': NaN"):
         ranks(model, split)
