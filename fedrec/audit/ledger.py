@@ -4,11 +4,15 @@ A hash chain in the manner of append-only logs: every line holds the SHA-256 of 
 (`head`) fixes all that went before it. It shows that nothing was changed afterwards to whoever kept a head; who
 wrote it, signatures will tell.
 
-| what is found when a ledger is opened | what happens |
+When a ledger is opened:
+
+| what is found | what happens |
 |---|---|
 | no file, or an empty one | a new ledger |
-| a last line without its newline | a write that a crash cut short: dropped with a warning. `append` had not returned, so nothing was released on it |
-| a whole line that is no entry, a number out of order, a hash that does not fit | VerificationError: the file was changed |
+| a last line without its newline | dropped with a warning: a crash cut the write short, so `append` never returned |
+| any other line that does not fit the chain | VerificationError: the file was changed |
+
+A dropped line hides nothing, since a release waits for `append`.
 """
 
 import hashlib
@@ -67,7 +71,7 @@ class Ledger:
         return self._head
 
     def append(self, payload: Mapping[str, Any]) -> str:
-        """Write one entry with a JSON `payload` and return the new head once it is ON DISK; release nothing before that.
+        """Write one entry with a JSON `payload`, and return the new head once it is ON DISK: release only then.
 
         Raises: ValueError for NaN or infinity, InputError when it cannot be written, VerificationError when somebody
         else has written to the file meanwhile.
@@ -92,7 +96,7 @@ class Ledger:
 
 
 def read_ledger(path: Path) -> tuple[tuple[dict[str, Any], ...], str]:
-    """Entries and head of a ledger that belongs to somebody else; the file is not touched, a torn last line not counted.
+    """Entries and head of somebody else's ledger. The file is not touched; a torn last line does not count.
 
     Raises: InputError when there is no such file, VerificationError when the chain is broken.
     """
