@@ -1,0 +1,138 @@
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fedrec_sim.benchmarks import jobs
+from fedrec_sim.benchmarks.figure import draw
+from fedrec_sim.benchmarks.flower_ray import local_step
+from fedrec_sim.benchmarks.memory import TreeMemory, own_peak_mb
+
+from fedrec.cli import run
+from fedrec.errors import InputError
+
+SMALL = ["bench", "round", "--items", "200", "--interactions", "10", "--repeat", "2", "--threads", "1"]
+
+
+def test_a_round_is_measured_phase_by_phase(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run([*SMALL, "--users", "50,100", "--set", "dim=8", "--out", str(tmp_path / "b"), "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert document == json.loads((tmp_path / "b" / "bench.json").read_text())
+    assert [result["users"] for result in document["results"]] == [50, 100]
+    for result in document["results"]:
+        assert len(result["rounds"]) == 2
+        assert {"contribute", "sum", "update"} <= result["phases"].keys()
+        assert 0 < sum(result["phases"].values()) <= 1.5 * result["seconds"]
+        assert result["users_per_second"] == pytest.approx(result["users"] / result["seconds"])
+        assert 50 < result["peak_rss_mb"] < 3000
+    assert (tmp_path / "b" / "bench.svg").read_text().startswith("<?xml")
+
+
+def test_implicit_is_measured_on_the_same_users(capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("implicit", reason="needs the extra fedrec[bench]")
+    assert run([*SMALL, "--users", "80", "--compare", "implicit", "--json"]) == 0
+    own, other = json.loads(capfd.readouterr().out)["results"]
+    assert (own["what"], other["what"]) == ("fedrec", "implicit")
+    assert own["users"] == other["users"] == 80
+    assert len(other["rounds"]) == 2
+
+
+@pytest.mark.slow
+def test_flower_is_measured_and_leaves_nothing_running(capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("ray", reason="needs the extra fedrec[sim]")
+    assert run([*SMALL, "--users", "80", "--compare", "flower", "--clients", "20", "--json"]) == 0
+    other = json.loads(capfd.readouterr().out)["results"][1]
+    assert other["users"] == 20
+    assert other["ms_per_client"] == pytest.approx(1e3 * other["seconds"] / 20)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--users", "ten"], "whole numbers"),
+        (["--users", "0"], "at least 1"),
+        (["--compare", "implict"], "Did you mean 'implicit'?"),
+        (["--dataset", "ml-1m", "--users", "10"], "generated users"),
+        (["--dataset", "nosuch"], "unknown dataset 'nosuch'"),
+        (["--algorithm", "asl"], "Did you mean 'als'?"),
+        (["--algorithm", "content"], "no round to measure"),
+        (["--device", "tpu"], "must be cpu, cuda"),
+        (["--set", "dim"], "KEY=VALUE"),
+        (["--set", "dmi=3"], "Did you mean 'dim'?"),
+        (["--interactions", "300"], "different items"),
+    ],
+)
+def test_bad_input_gives_one_line_and_code_2(
+    arguments: list[str], says: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert run([*SMALL, *arguments]) == 2
+    errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert says in errors[0]
+
+
+def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert run([*SMALL, "--device", "cuda"]) == 2
+    assert "no CUDA device" in capfd.readouterr().err
+
+
+def test_an_old_benchmark_is_not_overwritten(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bench.json").write_text("{}")
+    assert run([*SMALL, "--users", "20", "--out", str(tmp_path)]) == 2
+    assert "another benchmark" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("what", "extra"), [("implicit", "fedrec[bench]"), ("flower", "fedrec[sim]")])
+def test_a_missing_package_names_the_extra(what: str, extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install") as caught:
+        jobs.require(what)
+    assert extra in str(caught.value)
+
+
+def test_flowers_client_descends_the_loss_that_als_minimises() -> None:
+    generator = np.random.default_rng(0)
+    items = generator.normal(0, 0.5, (30, 6)).astype(np.float32)
+    row = np.array([3, 7, 7, 20])
+
+    def loss(table: np.ndarray, vector: np.ndarray) -> float:
+        scores = table.astype(np.float64) @ vector
+        return 0.5 * (((1 - scores[row]) ** 2).sum() + 0.3 * (scores**2).sum())
+
+    ridge = 0.003 * (len(row) + 0.3 * len(items))
+    normal = items[row].T @ items[row] + 0.3 * items.T @ items + ridge * np.eye(6)
+    vector = np.linalg.solve(normal, items[row].sum(axis=0))
+    gradient = local_step(items, items.T @ items, row)
+    for position in ((3, 0), (7, 2), (20, 5), (11, 1)):
+        step = np.zeros(items.shape)
+        step[position] = 1e-4
+        slope = (loss(items + step, vector) - loss(items - step, vector)) / 2e-4
+        assert gradient[position] == pytest.approx(slope, rel=1e-2, abs=1e-4)
+
+
+def test_the_same_document_draws_the_same_picture(tmp_path: Path) -> None:
+    results = [
+        {"what": "fedrec", "users": 10, "seconds": 0.3, "phases": {"sum": 0.2, "update": 0.1}, "peak_rss_mb": 300.0},
+        {"what": "flower", "users": 5, "seconds": 2.0, "peak_rss_mb": None},
+    ]
+    draw({"results": results}, tmp_path / "a.svg")
+    draw({"results": results}, tmp_path / "b.svg")
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the memory of a process tree")
+def test_memory_of_the_tree_includes_children() -> None:
+    import subprocess
+    import time
+
+    with TreeMemory() as alone:
+        time.sleep(1.2)
+    with TreeMemory() as together:
+        child = subprocess.Popen([sys.executable, "-c", "x = b'1' * 200_000_000; import time; time.sleep(2.5)"])
+        child.wait()
+    assert alone.peak_mb is not None
+    assert together.peak_mb is not None
+    assert together.peak_mb > alone.peak_mb + 150
+    assert own_peak_mb() > 20
