@@ -5,6 +5,7 @@ ARGS ?=
 RUN := $(VENV)/bin/python -m
 
 .DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
 .PHONY: help simulate test lint types clean
 
 help: ## what there is to make
