@@ -5,10 +5,8 @@ Everything heavy is imported inside the functions, so that `--help` and `--list`
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -106,16 +104,14 @@ def _run(
     )
     folder = RunDirectory(out or new_path(scenario.name))
     screen = Console(stderr=True)
-    stop = Stop()
-    progress = RunProgress(screen, quiet=quiet, stop=stop)
+    progress = RunProgress(screen, quiet=quiet)
     simulation = Simulation(scenario, folder, data_dir, progress, resume=resume)
-    with stop:
-        try:
-            summary, exhausted = simulation.run()
-        except KeyboardInterrupt:
-            if folder.checkpoint.is_file():
-                screen.print(f"Stopped; go on with: fedrec simulate --resume --out {folder.path}", highlight=False)
-            raise
+    try:
+        summary, exhausted = simulation.run()
+    except KeyboardInterrupt:
+        if folder.checkpoint.is_file():
+            print(f"Stopped; go on with: fedrec simulate --resume --out {folder.path}", file=sys.stderr)
+        raise
     if as_json:
         json.dump(summary, sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
@@ -161,27 +157,3 @@ def _show(summary: dict[str, Any], path: Path) -> None:
 
 def _bytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
-
-
-class Stop:
-    """Ctrl-C once: the round is finished and saved, then the run stops. Twice: it stops at once.
-
-    Stopping between rounds wastes no budget: a round that is broken off was charged already.
-    """
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._before: Any = None
-
-    def __enter__(self) -> "Stop":
-        self._before = signal.signal(signal.SIGINT, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True
-        print("\nFinishing this round first; Ctrl-C again stops at once.", file=sys.stderr)

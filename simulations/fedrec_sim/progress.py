@@ -1,8 +1,10 @@
 """What a person sees while a run goes on: a live line in a terminal, plain lines elsewhere, on standard error."""
 
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from types import FrameType
 
 from fedrec_server.coordinator import RoundReport
 from rich.console import Console
@@ -11,10 +13,29 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemaining
 PLAIN_LINES = 10
 
 
-class StopRequest(Protocol):
-    """Whether a person asked the run to stop after this round."""
+class Stop:
+    """Ctrl-C once: the round is finished and saved, then the run stops. Twice: it stops at once.
 
-    asked: bool
+    Stopping between rounds wastes no budget: a round that is broken off was charged already.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take Ctrl-C as a request, within this context. Belongs into the main thread, as signals do."""
+        before = signal.signal(signal.SIGINT, self._ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        print("\nFinishing this round first; Ctrl-C again stops at once.", file=sys.stderr)
 
 
 class RunProgress:
@@ -23,8 +44,8 @@ class RunProgress:
     epsilon: the target, None without privacy. quiet: nothing is shown.
     """
 
-    def __init__(self, console: Console, *, quiet: bool = False, stop: StopRequest | None = None) -> None:
-        self.console, self.quiet, self.stop = console, quiet, stop
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self.console, self.quiet, self.stop = console, quiet, Stop()
         self.epsilon: float | None = None
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -47,6 +68,11 @@ class RunProgress:
     @contextmanager
     def rounds(self, label: str, total: int) -> Iterator[None]:
         """The rounds of a run; `round` reports each."""
+        with self.stop.listening(), self._bar_of(label, total):
+            yield
+
+    @contextmanager
+    def _bar_of(self, label: str, total: int) -> Iterator[None]:
         if self.quiet or not self.console.is_terminal:
             yield
             return
@@ -75,5 +101,5 @@ class RunProgress:
             self._bar.update(self._task, completed=report.round + 1, note=note)
         elif (report.round + 1) % max(1, report.rounds // PLAIN_LINES) == 0 or report.round + 1 == report.rounds:
             self.say(f"round {report.round + 1}/{report.rounds}  {note}")
-        if self.stop is not None and self.stop.asked:
+        if self.stop.asked:
             raise KeyboardInterrupt

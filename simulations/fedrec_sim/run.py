@@ -14,6 +14,7 @@ from fedrec_server.coordinator import Coordinator, Outcome
 
 from fedrec.algorithms.base import ReleasedModel, Shared
 from fedrec.audit.ledger import Ledger
+from fedrec.audit.statement import as_text, statement
 from fedrec.data import datasets, splits
 from fedrec.data.datasets import Dataset
 from fedrec.data.splits import Split
@@ -77,6 +78,7 @@ class Simulation:
         """
         algorithm = self.experiment.algorithm
         outcome = self._train()
+        self._state_privacy()
         model = algorithm.release(outcome.shared)
         model_bytes = self.folder.write_model(model)
         with self.progress.stage("Evaluating"):
@@ -114,6 +116,12 @@ class Simulation:
             outcome = coordinator.run(resume=self.resume and self.folder.checkpoint.is_file())
         self.folder.write_history(outcome.history)
         return outcome
+
+    def _state_privacy(self) -> None:
+        about = {**self.dataset.report, "name": self.dataset.name}
+        stated = statement(self.experiment.plan.describe(), Ledger(self.folder.ledger), about)
+        write_json(self.folder.ledger.with_name("statement.json"), stated)
+        self.folder.ledger.with_name("statement.md").write_text(as_text(stated), encoding="utf-8")
 
     def _observe(self, round: int, shared: Shared) -> dict[str, float]:
         rounds = self.experiment.algorithm.rounds

@@ -157,4 +157,5 @@ def _toml_value(value: Any) -> str:
         return f"[{', '.join(map(_toml_value, value))}]"
     if isinstance(value, dict):
         return f"{{ {', '.join(f'{key} = {_toml_value(inner)}' for key, inner in value.items())} }}"
-    return json.dumps(value, ensure_ascii=False)  # a TOML basic string, number or boolean is written like JSON's
+    # TOML writes texts, numbers and booleans as JSON does, but for the one control character that JSON lets pass.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

@@ -1,0 +1,131 @@
+"""The in-process federation against one user at a time: chunks, memory and repetition change nothing."""
+
+import numpy as np
+import pytest
+import torch
+from fedrec_sim.in_process import InProcessFederation
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fedrec.algorithms.base import Setting
+from fedrec.data.catalogue import Catalogue
+from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
+from fedrec.privacy.queries import PrivateSum
+from tests.server.toy import ITEMS, Toy, ToyConfig, histories
+
+SOURCE = histories()
+SETTING = Setting(Catalogue(tuple(map(str, range(ITEMS)))), len(SOURCE), len(SOURCE))
+TOY = Toy(ToyConfig(), SETTING)
+SHARED = {"vector": torch.linspace(-1, 1, ITEMS), "step": torch.zeros(2)}
+
+
+def federation(epsilon: float | str = 2.0, sampling: float = 1.0, **bounds: int) -> InProcessFederation:
+    rounds = [TOY.queries(round) for round in range(TOY.rounds)]
+    plan = PrivacyPlan.build(PrivacyConfig(epsilon=epsilon, delta=1e-3, sampling=sampling), rounds, len(SOURCE), seed=3)
+    return InProcessFederation(SOURCE, plan, seed=11, **bounds)
+
+
+def sums(made: InProcessFederation, cohort: np.ndarray | None = None, round: int = 0) -> dict[str, PrivateSum]:
+    made.plan.charge(round)
+    return made.private_sum(TOY, SHARED, round, made.sample(round) if cohort is None else cohort, made.plan)
+
+
+def without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(PrivacyPlan, "privatise", lambda self, round, query, total: PrivateSum(total, 0.0))
+
+
+def one_at_a_time(plan: PrivacyPlan, cohort: np.ndarray, round: int) -> dict[str, torch.Tensor]:
+    totals = {query.name: torch.zeros(query.shape) for query in TOY.queries(round)}
+    for user in cohort:
+        alone = SOURCE.batch(np.array([user]), seed=11)
+        parts = TOY.contribute(SHARED, alone, round)
+        for query in TOY.queries(round):
+            dense = parts[query.name].dense(0)
+            totals[query.name] += dense * min(1.0, query.clip_norm / float(dense.norm()))
+    return totals
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    batch_users=st.integers(1, 50),
+    batch_events=st.integers(1, 400),
+    memory=st.sampled_from([0, 700, 1 << 20]),
+    cohort=st.sets(st.integers(0, len(SOURCE) - 1)),
+    round=st.integers(0, 3),
+)
+def test_any_chunking_gives_what_users_one_at_a_time_give(batch_users, batch_events, memory, cohort, round) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        without_noise(patch)
+        made = federation(batch_users=batch_users, batch_events=batch_events, memory_bytes=memory)
+        users = np.array(sorted(cohort), dtype=np.int64)
+        expected = one_at_a_time(made.plan, users, round)
+        for _ in range(2):  # the second time from what devices remember
+            found = sums(made, users, round)
+            for name, total in expected.items():
+                torch.testing.assert_close(found[name].value, total, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("epsilon", [2.0, "none"])
+def test_a_repetition_has_the_same_bits(epsilon: float | str) -> None:
+    first, second = federation(epsilon, batch_users=5), federation(epsilon, batch_users=5)
+    for round in range(2):
+        a, b = sums(first, round=round), sums(second, round=round)
+        assert all(torch.equal(a[name].value, b[name].value) for name in a)
+
+
+def test_memory_changes_no_bit() -> None:
+    keeps, forgets = federation(batch_users=5), federation(batch_users=5, memory_bytes=0)
+    for round in range(3):
+        a, b = sums(keeps, round=round), sums(forgets, round=round)
+        assert all(torch.equal(a[name].value, b[name].value) for name in a)
+    assert keeps._kept
+    assert not forgets._kept
+
+
+def test_what_devices_remember_is_bounded_and_only_kept_when_everybody_takes_part() -> None:
+    bounded = federation(batch_users=5, memory_bytes=3000)
+    for round in range(2):
+        sums(bounded, round=round)
+    sizes = [
+        sum(tensor.numel() * tensor.element_size() for tensor in chunk.memory.values())
+        for chunks in bounded._kept.values()
+        for chunk in chunks
+    ]
+    assert 0 < sum(sizes) <= 3000
+    sampled = federation(sampling=0.5, batch_users=5)
+    sums(sampled)
+    assert not sampled._kept
+
+
+def test_chunks_keep_their_bounds() -> None:
+    made = federation(batch_users=6, batch_events=20)
+    chunks = list(made.chunks(np.arange(len(SOURCE))))
+    assert sum(map(len, chunks)) == len(SOURCE)
+    assert max(map(len, chunks)) <= 6
+    assert all(len(chunk.items) <= 20 or len(chunk) == 1 for chunk in chunks)
+    assert torch.equal(torch.cat([chunk.items for chunk in chunks]), torch.from_numpy(SOURCE.items.astype(np.int64)))
+
+
+def test_a_user_with_more_events_than_a_chunk_is_a_chunk_alone() -> None:
+    assert {len(chunk) for chunk in federation(batch_events=1).chunks(np.arange(len(SOURCE)))} <= {1, 2, 3, 4, 5}
+    heavy = [chunk for chunk in federation(batch_events=1).chunks(np.arange(len(SOURCE))) if len(chunk.items) > 1]
+    assert all(int((chunk.lengths > 0).sum()) == 1 for chunk in heavy)
+
+
+def test_an_empty_cohort_gives_noise_alone() -> None:
+    found = sums(federation(), np.array([], dtype=np.int64))
+    assert found["pull"].value.shape == (ITEMS,)
+    assert found["pull"].noise_std > 0
+    assert bool((found["pull"].value != 0).all())
+
+
+def test_an_algorithm_that_answers_other_queries_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Toy, "contribute", lambda self, shared, users, round: {})
+    with pytest.raises(ValueError, match="toy"):
+        sums(federation())
+
+
+def test_a_poisson_cohort_repeats_with_the_seed_and_differs_between_rounds() -> None:
+    a, b = federation(sampling=0.5), federation(sampling=0.5)
+    assert np.array_equal(a.sample(0), b.sample(0))
+    assert not np.array_equal(a.sample(0), a.sample(1))
