@@ -150,7 +150,9 @@ def _promise(privacy: Mapping[str, Any], released: bool, simulation: bool) -> li
             "Whoever gets the model may be able to tell what a person did.",
         ]
     epsilon = float(_epsilon(privacy["epsilon"]) or "inf")
-    chance = f"{math.exp(epsilon):.3g} times" if epsilon < 20 else f"e^{epsilon:.3g} times (a very weak promise)"
+    chance = (
+        f"{math.ceil(math.exp(epsilon) * 100) / 100:.2f}" if epsilon < 10 else f"e^{epsilon:.3g} (a very weak promise)"
+    )
     where = "would stay on the person's device" if simulation else "stay on the person's device"
     secret = not privacy["noise_source"].startswith("seeded")
     opening = (
@@ -158,8 +160,9 @@ def _promise(privacy: Mapping[str, Any], released: bool, simulation: bool) -> li
     )
     return [
         f"{opening} anyone concludes about a person from the released model, they would have concluded nearly as "
-        f"likely had that person never taken part: the chance of any conclusion changes by at most a factor of {chance}, "
-        f"leaving aside a probability of {privacy['delta']:g} (user-level epsilon {_epsilon(privacy['epsilon'])}).",
+        f"likely had that person never taken part: the chance of any conclusion changes by at most a factor of "
+        f"{chance}, leaving aside a probability of {privacy['delta']:g} (user-level epsilon "
+        f"{_epsilon(privacy['epsilon'])}).",
         f"A person's own recommendations use that person's history and taste vector, which {where}.",
     ]
 

@@ -53,6 +53,7 @@ class PrivacyPlan:
         self.rounds = rounds
         self.users = users
         self.expected_cohort = users * config.sampling
+        self._planned = {query for queries in rounds for query in queries.values()}
         self._factor = factor
         self._source = source
         self._seeded = seeded
@@ -135,8 +136,10 @@ class PrivacyPlan:
     def clip(self, query: SumQuery, contribution: Contribution) -> Tensor:
         """Weights (B,) float64 that bound each user's WHOLE contribution by the clip; see `fedrec.privacy.clipping`.
 
-        Without privacy: ones.
+        Without privacy: ones. Raises: PrivacyError for a query that is not in the plan.
         """
+        if query not in self._planned:
+            raise PrivacyError(f"query '{query.name}' is not in the plan with this clip; plan it with `build`")
         if not self.private:
             return contribution.unit_weights()
         return clip_weights(contribution, query.clip_norm)
@@ -191,6 +194,10 @@ class PrivacyPlan:
         """
         if (round, query.name) not in self._open:
             raise PrivacyError(f"round {round}, query '{query.name}': no unused charge; call charge({round}) first")
+        if query != self._query(round, query.name):
+            raise PrivacyError(
+                f"round {round}: query '{query.name}' differs from the planned one; plan it with `build`"
+            )
         if tuple(total.shape) != query.shape:
             raise PrivacyError(f"query '{query.name}': the sum has shape {tuple(total.shape)}, expected {query.shape}")
         self._open.remove((round, query.name))
