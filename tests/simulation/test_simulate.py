@@ -1,0 +1,319 @@
+"""`fedrec simulate` as a person meets it: what it writes, what it refuses, how it stops and goes on."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from fedrec_server.checkpoint import load_checkpoint
+from fedrec_sim.in_process import InProcessFederation
+from fedrec_sim.progress import RunProgress
+from safetensors.torch import load_file
+
+from fedrec.algorithms.discover import load_model
+from fedrec.audit.ledger import read_ledger
+from fedrec.cli import run
+
+SMALL = ["--set", "data.users=80", "--set", "data.items=150", "--set", "data.interactions_per_user=12"]
+POPULARITY = [*SMALL, "--set", "algorithm.name=popularity"]
+ALS = [*SMALL, "--set", "algorithm.name=als", "--set", "algorithm.dim=4", "--set", "algorithm.rounds=3"]
+Simulate = Callable[..., int]
+
+
+@pytest.fixture
+def simulate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Simulate:
+    """`fedrec simulate ARGUMENTS` in an empty folder; returns the exit code."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FEDREC_DATA", raising=False)
+    return lambda *arguments: run(["simulate", *map(str, arguments)])
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def model(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model" / "model.safetensors")
+
+
+def test_a_run_directory_holds_everything(simulate: Simulate, tmp_path: Path) -> None:
+    assert simulate(*ALS, "--out", "r", "--seed", 4, "--quiet") == 0
+    folder = tmp_path / "r"
+    found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+    assert found == {
+        "checkpoint.safetensors",
+        "history.csv",
+        "model/manifest.json",
+        "model/model.safetensors",
+        "plots/budget.svg",
+        "plots/epsilon.svg",
+        "plots/metrics.svg",
+        "plots/training.svg",
+        "privacy/ledger.jsonl",
+        "privacy/statement.json",
+        "privacy/statement.md",
+        "scenario.toml",
+        "summary.json",
+    }
+    for file in (folder / "plots").iterdir():
+        assert ElementTree.parse(file).getroot().tag.endswith("svg")
+    told = summary(folder)
+    assert told["seed"] == 4
+    assert told["dataset"]["users"] == 80
+    assert {"hr@10", "ndcg@10", "recall@20", "ndcg@100", "coverage@10"} <= told["metrics"]["full"].keys()
+    assert set(told["baselines"]) == {"popularity", "dp-popularity"}
+    assert told["baselines"]["dp-popularity"]["full"].keys() == told["metrics"]["full"].keys()
+    assert told["order_free"]["full"].keys() == told["metrics"]["full"].keys()
+    privacy = told["privacy"]
+    keys = "unit guarantee trust epsilon delta accountants noise_multipliers clip_norms sampling rounds adversaries"
+    assert set(keys.split()) <= privacy.keys()
+    assert privacy["epsilon"] == pytest.approx(4, abs=0.01)
+    assert set(privacy["accountants"]) >= {"pld", "rdp"}
+    assert sum(privacy["budget_shares"].values()) == pytest.approx(1)
+    with (folder / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    rounds = told["cost"]["rounds"]
+    assert [int(row["round"]) for row in rows] == list(range(rounds))
+    assert float(rows[-1]["epsilon_pld"]) == pytest.approx(privacy["epsilon"])
+    assert told["cost"]["message_bytes_up"] == sum(int(row["bytes_up"]) for row in rows)
+    assert told["cost"]["peak_rss_mb"] > 50
+    assert len(read_ledger(folder / "privacy" / "ledger.jsonl")[0]) == rounds
+    assert load_model(folder / "model").kind == json.loads((folder / "model" / "manifest.json").read_text())["kind"]
+
+
+def test_json_is_all_that_standard_output_holds(simulate: Simulate, tmp_path: Path, capsys: Any) -> None:
+    assert simulate(*POPULARITY, "--out", "r", "--json", "--seed", 1) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == summary(tmp_path / "r")
+    assert "round 1/1" in captured.err
+
+
+def test_what_a_person_reads_at_the_end(simulate: Simulate, capsys: Any) -> None:
+    assert simulate(*POPULARITY, "--out", "r", "--seed", 1) == 0
+    shown = capsys.readouterr().out
+    for part in ("DP popularity, epsilon 4", "popularity, not private", "order of events ignored", "epsilon 4", "r:"):
+        assert part in shown
+
+
+def test_a_seed_repeats_every_bit_and_the_resolved_scenario_does_too(simulate: Simulate, tmp_path: Path) -> None:
+    assert simulate(*ALS, "--out", "a", "--seed", 7, "--quiet") == 0
+    assert simulate(*ALS, "--out", "b", "--seed", 7, "--quiet") == 0
+    assert simulate("a/scenario.toml", "--out", "c", "--quiet") == 0
+    first, second, third = (model(tmp_path / name) for name in "abc")
+    assert first.keys() == second.keys()
+    for name in first:
+        assert torch.equal(first[name], second[name])
+        assert torch.equal(first[name], third[name])
+    for part in ("metrics", "baselines", "privacy", "order_free"):
+        assert summary(tmp_path / "a")[part] == summary(tmp_path / "b")[part] == summary(tmp_path / "c")[part]
+
+
+def test_without_a_seed_the_noise_is_fresh_and_no_seed_is_written(simulate: Simulate, tmp_path: Path) -> None:
+    assert simulate(*POPULARITY, "--out", "a", "--quiet") == 0
+    assert simulate(*POPULARITY, "--out", "b", "--quiet") == 0
+    assert not torch.equal(model(tmp_path / "a")["scores"], model(tmp_path / "b")["scores"])
+    text = (tmp_path / "a" / "scenario.toml").read_text()
+    assert text.startswith("# No seed on purpose")
+    assert "\nseed" not in text
+    assert summary(tmp_path / "a")["seed"] is None
+    assert "CSPRNG" in summary(tmp_path / "a")["privacy"]["noise_source"]
+
+
+def test_without_privacy_the_drawn_seed_is_written_and_repeats(simulate: Simulate, tmp_path: Path) -> None:
+    assert simulate(*ALS, "--set", "privacy.epsilon=none", "--out", "a", "--quiet") == 0
+    assert simulate("a/scenario.toml", "--out", "b", "--quiet") == 0
+    first, second = model(tmp_path / "a"), model(tmp_path / "b")
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    told = summary(tmp_path / "a")
+    assert told["privacy"]["epsilon"] is None
+    assert told["privacy"]["guarantee"] == "none"
+    assert "dp-popularity" not in told["baselines"]
+
+
+def test_private_metrics_are_reported_and_paid_for(simulate: Simulate, tmp_path: Path) -> None:
+    assert simulate(*POPULARITY, "--set", "privacy.evaluation_share=0.2", "--out", "r", "--seed", 1, "--quiet") == 0
+    told = summary(tmp_path / "r")
+    assert told["evaluation"]["private"]["hr@10"]["std"] > 0
+    assert told["privacy"]["budget_shares"]["evaluation"] == pytest.approx(0.2)
+    assert told["cost"]["rounds"] == 2
+
+
+def die_at(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+    real = InProcessFederation.private_sum
+
+    def dying(self, algorithm, shared, round, cohort, plan):
+        if round == at and algorithm.name == "als":
+            raise KeyboardInterrupt
+        return real(self, algorithm, shared, round, cohort, plan)
+
+    monkeypatch.setattr(InProcessFederation, "private_sum", dying)
+
+
+def test_a_seeded_run_that_was_killed_resumes_to_the_same_bits(
+    simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    assert simulate(*ALS, "--out", "whole", "--seed", 2, "--quiet") == 0
+    with monkeypatch.context() as patch:
+        die_at(patch, 1)
+        assert simulate(*ALS, "--out", "r", "--seed", 2, "--quiet") == 130
+    assert "fedrec simulate --resume --out r" in capsys.readouterr().err
+    assert simulate("--resume", "--out", "r", "--quiet") == 0
+    whole, resumed = model(tmp_path / "whole"), model(tmp_path / "r")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert summary(tmp_path / "whole")["metrics"] == summary(tmp_path / "r")["metrics"]
+    ledgers = [(tmp_path / name / "privacy" / "ledger.jsonl").read_bytes() for name in ("whole", "r")]
+    assert ledgers[0] == ledgers[1]
+
+
+def test_a_budget_that_ends_early_leaves_everything_and_exit_code_3(
+    simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    with monkeypatch.context() as patch:
+        die_at(patch, 1)
+        assert simulate(*ALS, "--out", "r", "--quiet") == 130
+    capsys.readouterr()
+    assert simulate("--resume", "--out", "r", "--json") == 3
+    captured = capsys.readouterr()
+    told = json.loads(captured.out)
+    assert "budget" in captured.err.splitlines()[-1]
+    assert told["finished"] is False
+    assert told["privacy"]["epsilon"] <= 4
+    assert told["privacy"]["rounds"] == told["cost"]["rounds"] + 1, "one round was charged and never released"
+    assert told["metrics"]["full"]["hr@10"] >= 0
+    load_model(tmp_path / "r" / "model")
+    assert (tmp_path / "r" / "privacy" / "statement.md").is_file()
+
+
+def test_ctrl_c_finishes_the_round_and_wastes_nothing(
+    simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = RunProgress.round
+
+    def interrupted(self, report):
+        self.stop._ask(2, None)
+        real(self, report)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunProgress, "round", interrupted)
+        assert simulate(*ALS, "--out", "r", "--quiet") == 130
+    assert load_checkpoint(tmp_path / "r" / "checkpoint.safetensors").round == 1
+    assert simulate("--resume", "--out", "r", "--quiet") == 0
+
+
+REFUSED: dict[str, tuple[list[str], str]] = {
+    "unknown scenario": (["quickstrat"], "Did you mean 'quickstart'"),
+    "unknown key": (["--set", "privacy.epsilom=1"], "Did you mean 'epsilon'"),
+    "unknown dataset": (["--set", "data.name=ml-1n", "--data-dir", "."], "ml-1"),
+    "dataset without a folder": (["ml-1m"], "--data-dir"),
+    "dataset folder missing": (["ml-1m", "--data-dir", "."], "ml-1m"),
+    "epsilon 0": (["--set", "privacy.epsilon=0"], "privacy.epsilon"),
+    "negative epsilon": (["--set", "privacy.epsilon=-2"], "privacy.epsilon"),
+    "delta too large": ([*POPULARITY, "--set", "privacy.delta=0.5"], "1/users"),
+    "sampling 0": (["--set", "privacy.sampling=0"], "privacy.sampling"),
+    "sampling above 1": (["--set", "privacy.sampling=1.1"], "privacy.sampling"),
+    "no such engine": (["--engine", "ray"], "in-process"),
+    "engine not offered": (["--engine", "flower"], "not offered yet"),
+    "no such device": (["--device", "tpu"], "engine.device"),
+    "resume without a folder": (["--resume"], "--out"),
+    "resume of nothing": (["--resume", "--out", "none"], "holds no run"),
+    "set without a value": (["--set", "privacy.epsilon"], "key=value"),
+    "unknown option": (["--sed", "1"], "--see"),
+    "seed that is no number": (["--seed", "x"], "x"),
+    "unknown split": (["--set", "data.split=random"], "data.split"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_used_is_refused_in_one_line(case: str, simulate: Simulate, tmp_path: Path, capsys: Any) -> None:
+    arguments, message = REFUSED[case]
+    assert simulate(*arguments, *([] if "--out" in arguments or case.startswith("resume") else ["--out", "r"])) == 2
+    captured = capsys.readouterr()
+    last = captured.err.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert message in last
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+    assert not (tmp_path / "r").exists(), "nothing is left behind"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
+def test_cuda_where_there_is_none_is_refused(simulate: Simulate, capsys: Any) -> None:
+    assert simulate("--device", "cuda") == 2
+    assert "--device cpu" in capsys.readouterr().err
+
+
+def test_a_clip_of_zero_is_refused(simulate: Simulate, capsys: Any) -> None:
+    assert simulate(*ALS, "--set", "algorithm.gram_clip=0") == 2
+    assert "gram_clip" in capsys.readouterr().err.splitlines()[-1]
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "empty"),
+        ("user_id,item_id\n", "no "),
+        ("item_id,rating\na,1\n", "user"),
+        ("user_id,rating\na,1\n", "item"),
+    ],
+)
+def test_a_log_that_is_none_is_refused(
+    content: str, message: str, simulate: Simulate, tmp_path: Path, capsys: Any
+) -> None:
+    log = write(tmp_path / "log.csv", content)
+    assert simulate("--set", f"data.path={log}", "--out", "r") == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "log.csv" in last
+    assert message in last
+
+
+def test_a_log_of_ones_own_runs(simulate: Simulate, tmp_path: Path) -> None:
+    events = "".join(f"u{user},i{(user * 7 + step * step) % 40},{step}\n" for user in range(30) for step in range(6))
+    log = write(tmp_path / "log.csv", "user_id,item_id,timestamp\n" + events)
+    arguments = ["--set", f"data.path={log}", "--set", "algorithm.name=popularity", "--set", "privacy.delta=1e-3"]
+    assert simulate(*arguments, "--out", "r", "--quiet") == 0
+    assert summary(tmp_path / "r")["dataset"]["users"] == 30
+
+
+def test_a_folder_that_holds_a_run_or_anything_else_is_refused(simulate: Simulate, tmp_path: Path, capsys: Any) -> None:
+    assert simulate(*POPULARITY, "--out", "r", "--quiet") == 0
+    before = {file: file.read_bytes() for file in (tmp_path / "r").rglob("*") if file.is_file()}
+    assert simulate(*POPULARITY, "--out", "r", "--quiet") == 2
+    assert "--resume" in capsys.readouterr().err
+    assert before == {file: file.read_bytes() for file in (tmp_path / "r").rglob("*") if file.is_file()}
+    (tmp_path / "mine").mkdir()
+    write(tmp_path / "mine" / "thesis.txt", "words")
+    assert simulate(*POPULARITY, "--out", "mine", "--quiet") == 2
+    assert "not empty" in capsys.readouterr().err
+    assert simulate(*POPULARITY, "--out", "mine/thesis.txt", "--quiet") == 2
+    assert "is a file" in capsys.readouterr().err
+
+
+def test_a_run_goes_on_only_with_the_settings_that_it_began_with(simulate: Simulate, capsys: Any) -> None:
+    assert simulate(*POPULARITY, "--out", "r", "--seed", 1, "--quiet") == 0
+    assert simulate("--resume", "--out", "r", "--set", "privacy.epsilon=8") == 2
+    assert "privacy.epsilon was 4.0 and is 8.0 now" in capsys.readouterr().err
+    assert simulate("--resume", "--out", "r", "--seed", 2) == 2
+    assert "seed" in capsys.readouterr().err
+    assert simulate(*POPULARITY, "--resume", "--out", "r", "--seed", 1, "--quiet") == 0
+
+
+def test_the_default_folder_names_scenario_and_time(simulate: Simulate, tmp_path: Path) -> None:
+    assert simulate(*POPULARITY, "--quiet") == 0
+    (made,) = (tmp_path / "runs").iterdir()
+    assert made.name.startswith("quickstart-2")
+
+
+def test_the_list_names_every_scenario(simulate: Simulate, capsys: Any) -> None:
+    assert simulate("--list") == 0
+    shown = capsys.readouterr().out
+    for name in ("quickstart", "ml-1m", "ml-1m-als", "ml-1m-dp", "ml-100k-dp", "gowalla"):
+        assert name in shown
