@@ -108,6 +108,11 @@ class ItemStatistics(Contribution):
         return self.vectors.new_ones(len(self.vectors), dtype=torch.float64)
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
+        total = torch.zeros(self.shape, device=self.vectors.device)
+        self.add_to(total, weights)
+        return total
+
+    def add_to(self, total: Tensor, weights: Tensor) -> None:
         items, owners = self._by_item
         weights = weights.to(self.vectors.dtype)
         used = weights != 0
@@ -118,17 +123,15 @@ class ItemStatistics(Contribution):
         weight = _padded(weights)
         same = bool((weights[used] == 1).all())
         scaled = vectors if same else vectors * weight[:, None]
-        total = torch.zeros(self.shape, device=vectors.device)
 
         def add_up(group: Tensor, index: Tensor) -> None:
             row = embedding(index, vectors)  # (G, L, d)
             part = row if same else embedding(index, scaled)
             count = weight[index].sum(1, keepdim=True)
-            total[group] = torch.cat([self.packing.pack(row.mT @ part), part.sum(1), count], dim=1)
+            total[group] += torch.cat([self.packing.pack(row.mT @ part), part.sum(1), count], dim=1)
 
         lengths = torch.bincount(items, minlength=self.shape[0])
         run_jobs(add_up, rectangles(owners, lengths, pad=len(self.users)))
-        return total
 
     def dense(self, row: int) -> Tensor:
         vector = self.vectors[row]

@@ -62,6 +62,10 @@ class Contribution(ABC):
     def weighted_sum(self, weights: Tensor) -> Tensor:
         """Sum over users of weights[u] * contribution[u], float32, the query's shape; weights (B,)."""
 
+    def add_to(self, total: Tensor, weights: Tensor) -> None:
+        """Add the weighted sum to `total` in place; override it where a second tensor of the sum's size hurts."""
+        total.add_(self.weighted_sum(weights))
+
     @abstractmethod
     def dense(self, row: int) -> Tensor:
         """One user's contribution, the query's shape (for a device that masks it, and for slow oracles)."""

@@ -12,7 +12,6 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.data.users import UserBatch
@@ -115,7 +114,7 @@ class InProcessFederation:
     ) -> dict[str, PrivateSum]:
         """Each query of the round over the cohort: contribute, clip, sum, then noise once on the total."""
         queries = algorithm.queries(round)
-        totals: dict[str, Tensor] = {}
+        totals = {query.name: torch.zeros(query.shape, device=self.device) for query in queries}
         watch = Stopwatch(self.device)
         for users in self.chunks(cohort):
             watch.lap("load")
@@ -128,15 +127,9 @@ class InProcessFederation:
                 contribution = contributions.pop(query.name)
                 weights = plan.clip(query, contribution)
                 watch.lap("clip")
-                part = contribution.weighted_sum(weights)
-                totals[query.name] = totals[query.name].add_(part) if query.name in totals else part
+                contribution.add_to(totals[query.name], weights)
                 watch.lap("sum")
-        sums = {}
-        for query in queries:
-            total = totals.pop(query.name, None)
-            if total is None:  # an empty cohort
-                total = torch.zeros(query.shape, device=self.device)
-            sums[query.name] = plan.privatise(round, query, total)
+        sums = {query.name: plan.privatise(round, query, totals.pop(query.name)) for query in queries}
         watch.lap("noise")
         self.timings = watch.seconds
         return sums

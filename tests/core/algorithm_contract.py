@@ -171,6 +171,9 @@ class AlgorithmContract:
                 assert close(part.norms(), rows.double().flatten(1).norm(dim=1), 1e-4), query.name
                 total = torch.tensordot(weights.double(), rows.double(), dims=1)
                 assert close(part.weighted_sum(weights), total), query.name
+                running = torch.ones(query.shape)
+                part.add_to(running, weights)
+                assert close(running, total + 1), query.name
 
     def test_a_user_of_weight_zero_leaves_no_trace(self, algo: Algorithm, users: UserBatch) -> None:
         odd = batch_of(edge_rows())

@@ -44,6 +44,8 @@ def round_(
         int | None, typer.Option(min=1, help="CPU threads. [default: the cores that may be used]")
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N (for our own round).")] = "cpu",
+    batch_users: Annotated[int, typer.Option(min=1, help="Most users of one of our chunks.")] = 16_384,
+    batch_events: Annotated[int, typer.Option(min=1, help="About the most events of one of our chunks.")] = 1_000_000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for bench.json and bench.svg.")] = None,
     as_json: Annotated[
@@ -79,6 +81,8 @@ def round_(
         "threads": threads or _cores(),
         "seed": seed,
         "clients": clients,
+        "batch_users": batch_users,
+        "batch_events": batch_events,
         "dim": settings.get("dim", 64),
     }
     results: list[dict[str, Any]] = []

@@ -35,7 +35,14 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         )
     rounds = [algo.queries(round) for round in range(algo.rounds)]
     plan = PrivacyPlan.build(PrivacyConfig(epsilon="none"), rounds, len(source), seed=job["seed"])
-    federation = InProcessFederation(source, plan, seed=job["seed"], device=device)
+    federation = InProcessFederation(
+        source,
+        plan,
+        seed=job["seed"],
+        device=device,
+        batch_users=job["batch_users"],
+        batch_events=job["batch_events"],
+    )
     reports: list[RoundReport] = []
     wanted = job["warm_up"] + job["repeat"]
 
