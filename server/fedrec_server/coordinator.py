@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import torch
+
 from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.errors import BudgetExhausted, VerificationError
 from fedrec.privacy.plan import Charge, PrivacyPlan
@@ -43,8 +45,8 @@ class RoundReport:
     """What is known after a round, without anything private: `users` is the expected cohort, never the realised one.
 
     epsilon: spent so far by accountant, None without privacy. seconds: wall time of the whole round; phases: seconds
-    of its parts. bytes_up: what one participating user sends; bytes_down: what one user fetches (both 4 bytes a
-    number). metrics: what `observe` told, empty in other rounds.
+    of its parts. bytes_up: what one participating user sends, 4 bytes a number; bytes_down: the tensors that
+    the round changed, which a user fetches who keeps the others. metrics: what `observe` told, empty in other rounds.
     """
 
     round: int
@@ -127,10 +129,9 @@ class Coordinator:
 
     def _round(self, round: int, shared: Shared, began: float) -> tuple[Shared, RoundReport]:
         cohort = self.federation.sample(round)
-        down = sum(tensor.numel() for tensor in shared.values())
         sums = self.federation.private_sum(self.algorithm, shared, round, cohort, self.plan)
         updating = time.perf_counter()
-        shared = self.algorithm.update(shared, sums, round)
+        before, shared = shared, self.algorithm.update(shared, sums, round)
         ended = time.perf_counter()
         return shared, RoundReport(
             round=round,
@@ -139,7 +140,7 @@ class Coordinator:
             users=self.plan.expected_cohort,
             epsilon={name: value if math.isfinite(value) else None for name, value in self.plan.epsilon().items()},
             bytes_up=BYTES_PER_NUMBER * sum(query.size for query in self.algorithm.queries(round)),
-            bytes_down=BYTES_PER_NUMBER * down,
+            bytes_down=_changed_bytes(before, shared),
             phases={**self.federation.timings, "update": ended - updating},
             metrics=self.observe(round, shared) if self.observe is not None else {},
         )
@@ -179,3 +180,11 @@ class Coordinator:
         kept = start.ledger_entries if self.plan.seeded else len(entries)
         self.plan.restore([entry["payload"]["round"] for entry in entries[:kept]])
         return start
+
+
+def _changed_bytes(before: Shared, after: Shared) -> int:
+    return sum(
+        tensor.numel() * tensor.element_size()
+        for name, tensor in after.items()
+        if name not in before or not (before[name] is tensor or torch.equal(before[name], tensor))
+    )

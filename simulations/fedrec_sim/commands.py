@@ -16,7 +16,7 @@ from fedrec.errors import BudgetExhausted, InputError
 
 def simulate(
     scenario: Annotated[
-        str | None, typer.Argument(help="A built-in name (see --list) or a TOML file. [default: quickstart]")
+        str | None, typer.Argument(help="A built-in name (see --list) or a TOML file; quickstart if left out.")
     ] = None,
     changes: Annotated[
         list[str] | None,
@@ -26,9 +26,7 @@ def simulate(
         Path | None,
         typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each. quickstart needs none."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the results. [default: runs/SCENARIO-TIME]", show_default=False)
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the results; runs/SCENARIO-TIME if left out.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
     engine: Annotated[str, typer.Option(help="in-process, or flower (Flower's runtime).")] = "in-process",
     seed: Annotated[
@@ -43,6 +41,8 @@ def simulate(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show neither progress nor table.")] = False,
 ) -> None:
     """Train a federated recommender on a log of events, under user-level differential privacy.
+
+    SCENARIO is a built-in name (see --list) or a TOML file; quickstart if left out.
 
     Every user of the log plays one device. What leaves a device is clipped, summed and noised; the budget is charged
     before anything is released. At the end come metrics beside baselines, plots, and a privacy statement.
@@ -142,16 +142,19 @@ def _show(summary: dict[str, Any], path: Path) -> None:
 
     console = Console()
     console.print(results_table(summary))
-    console.print(privacy_line(summary), highlight=False)
+    console.print(privacy_line(summary), highlight=False, soft_wrap=True)
     cost = summary["cost"]
     console.print(
         f"Cost: {cost['rounds']} rounds of {cost['seconds_per_round']:.2f} s, {cost['users_per_second']:,.0f} users/s, "
         f"peak memory {cost['peak_rss_mb']:,.0f} MB; a device sends {_bytes(cost['message_bytes_up'])} and fetches "
         f"{_bytes(cost['message_bytes_down'])} over the whole run.",
         highlight=False,
+        soft_wrap=True,
     )
     console.print(
-        f"Written to {path}: summary.json, history.csv, scenario.toml, model/, privacy/, plots/", highlight=False
+        f"Written to {path}: summary.json, history.csv, scenario.toml, model/, privacy/, plots/",
+        highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -27,7 +27,7 @@ def training_curve(rows: Sequence[Mapping[str, Any]], path: Path) -> bool:
         points = [(row["round"] + 1, row[metric]) for row in rows if row.get(metric) is not None]
         axes.plot(*zip(*points, strict=True), marker="o", markersize=4, color=colour, label=metric)
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     _save(figure, path)
     return True
 
@@ -43,7 +43,7 @@ def epsilon_by_round(rows: Sequence[Mapping[str, Any]], target: float, path: Pat
         axes.plot(rounds, values, style, color=colour, label=f"{name.upper()} accountant", drawstyle="steps-post")
     axes.axhline(target, color=VERMILION, linestyle=":", label=f"target {target:g}")
     axes.set_ylim(bottom=0)
-    axes.legend(frameon=False, loc="lower right")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     _save(figure, path)
     return True
 
@@ -77,7 +77,7 @@ def metrics_against_baselines(results: Mapping[str, Mapping[str, Any]], path: Pa
         for place, (label, values) in enumerate(shown.items()):
             xs = [metric + (place - (len(shown) - 1) / 2) * width for metric in range(len(METRIC_NAMES))]
             heights = [values[metric] for metric in METRIC_NAMES]
-            bars = axes.bar(xs, heights, width * 0.9, color=colours[place % len(colours)], label=label)
+            bars = axes.bar(xs, heights, width * 0.9, color=colours[place % len(colours)], label=label.strip())
             axes.bar_label(bars, fmt="%.3f", fontsize=7, padding=2)
         axes.set_xticks(range(len(METRIC_NAMES)), list(METRIC_NAMES.values()))
         axes.set_title(titles[protocol], fontsize=10)

@@ -78,8 +78,8 @@ class RunProgress:
             return
         columns = (
             TextColumn("[bold]{task.description}"),
-            BarColumn(bar_width=28),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} rounds"),
+            BarColumn(bar_width=12),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
             TextColumn("{task.fields[note]}"),
             TimeRemainingColumn(compact=True),
         )
@@ -92,14 +92,15 @@ class RunProgress:
 
     def round(self, report: RoundReport) -> None:
         """A finished round, safely on disk. Raises: KeyboardInterrupt when a stop was asked for."""
-        note = f"{report.seconds:.2f} s/round  {report.users / max(report.seconds, 1e-9):,.0f} users/s"
+        note = f"{report.seconds:.2f} s/round, {report.users / max(report.seconds, 1e-9):,.0f} users/s"
         if self.epsilon is not None:
-            note = f"epsilon {report.epsilon['pld']:.3f} of {self.epsilon:g}  {note}"
-        for name, value in report.metrics.items():
-            note += f"  {name} {value:.3f}"
+            note = f"epsilon {report.epsilon['pld']:.3f} of {self.epsilon:g}, {note}"
+        if report.metrics:
+            measured = ", ".join(f"{name} {value:.3f}" for name, value in report.metrics.items())
+            self.say(f"round {report.round + 1}: {measured}")
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=report.round + 1, note=note)
         elif (report.round + 1) % max(1, report.rounds // PLAIN_LINES) == 0 or report.round + 1 == report.rounds:
-            self.say(f"round {report.round + 1}/{report.rounds}  {note}")
+            self.say(f"round {report.round + 1}/{report.rounds}: {note}")
         if self.stop.asked:
             raise KeyboardInterrupt

@@ -36,7 +36,7 @@ def results_table(summary: Mapping[str, Any]) -> Table:
     table = Table(
         title=f"{data['name']}: {size}",
         title_justify="left",
-        caption="full: rank among all items; of 100: among 99 sampled items. More metrics in summary.json.",
+        caption="full: among all items; of 100: among 99 sampled ones; more in summary.json",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1),

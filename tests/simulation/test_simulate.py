@@ -89,7 +89,7 @@ def test_json_is_all_that_standard_output_holds(simulate: Simulate, tmp_path: Pa
     assert simulate(*POPULARITY, "--out", "r", "--json", "--seed", 1) == 0
     captured = capsys.readouterr()
     assert json.loads(captured.out) == summary(tmp_path / "r")
-    assert "round 1/1" in captured.err
+    assert "round 1/1:" in captured.err
 
 
 def test_what_a_person_reads_at_the_end(simulate: Simulate, capsys: Any) -> None:
