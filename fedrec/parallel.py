@@ -14,9 +14,12 @@ from functools import lru_cache
 import torch
 
 
-def run_jobs(work: Callable[..., None], jobs: Iterable[tuple[object, ...]]) -> None:
-    """Call `work(*job)` for every job, on as many threads as PyTorch may use. Raises what a job raises."""
-    threads = torch.get_num_threads()
+def run_jobs(work: Callable[..., None], jobs: Iterable[tuple[object, ...]], device: torch.device) -> None:
+    """Call `work(*job)` for every job, on as many threads as PyTorch may use. Raises what a job raises.
+
+    device: where the jobs compute. A GPU is fed by one thread.
+    """
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
     if threads == 1:  # also inside a job: what it starts stays on its thread
         for job in jobs:
             work(*job)
@@ -25,9 +28,14 @@ def run_jobs(work: Callable[..., None], jobs: Iterable[tuple[object, ...]]) -> N
         pass
 
 
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+    torch.get_num_threads()  # a thread adopts the number when it first needs one; later it would be another's
+
+
 @lru_cache(maxsize=1)
 def _pool(threads: int) -> ThreadPoolExecutor:
-    pool = ThreadPoolExecutor(threads, "fedrec", initializer=torch.set_num_threads, initargs=(1,))
+    pool = ThreadPoolExecutor(threads, "fedrec", initializer=_one_thread)
     all_started = threading.Barrier(threads)
     for _ in pool.map(lambda _: all_started.wait(), range(threads)):
         pass

@@ -131,7 +131,7 @@ class ItemStatistics(Contribution):
             total[group] += torch.cat([self.packing.pack(row.mT @ part), part.sum(1), count], dim=1)
 
         lengths = torch.bincount(items, minlength=self.shape[0])
-        run_jobs(add_up, rectangles(owners, lengths, pad=len(self.users)))
+        run_jobs(add_up, rectangles(owners, lengths, pad=len(self.users)), total.device)
 
     def dense(self, row: int) -> Tensor:
         vector = self.vectors[row]
@@ -172,7 +172,7 @@ class ALSModel(ReleasedModel):
         def solve(group: Tensor, index: Tensor) -> None:
             vectors[group] = self._vectors(*self._statistics(index), users.lengths[group])
 
-        run_jobs(solve, rectangles(users.items, users.lengths, pad=len(self.items)))
+        run_jobs(solve, rectangles(users.items, users.lengths, pad=len(self.items)), users.device)
         return vectors
 
     def fit(self, users: UserBatch) -> dict[str, Tensor]:
@@ -185,7 +185,7 @@ class ALSModel(ReleasedModel):
             outer[group], total[group] = self._statistics(index)
             vector[group] = self._vectors(outer[group], total[group], users.lengths[group])
 
-        run_jobs(solve, rectangles(users.items, users.lengths, pad=len(self.items)))
+        run_jobs(solve, rectangles(users.items, users.lengths, pad=len(self.items)), users.device)
         return {"outer": outer, "total": total, "count": users.lengths, "vector": vector}
 
     def fold_in(self, state: dict[str, Tensor], items: Tensor) -> dict[str, Tensor]:
@@ -297,7 +297,8 @@ class ALS(Algorithm):
                 solved = solved * (config.max_item_norm / solved.norm(dim=1, keepdim=True)).clamp(max=1.0)
             items[some] = solved
 
-        run_jobs(solve, ((slice(start, start + _ITEMS_AT_ONCE),) for start in range(0, len(items), _ITEMS_AT_ONCE)))
+        parts = ((slice(start, start + _ITEMS_AT_ONCE),) for start in range(0, len(items), _ITEMS_AT_ONCE))
+        run_jobs(solve, parts, items.device)
         return self._shared(items)
 
     def release(self, shared: Shared) -> ALSModel:
