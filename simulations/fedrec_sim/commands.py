@@ -4,7 +4,6 @@ Everything heavy is imported inside the functions, so that `--help` and `--list`
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -87,8 +86,6 @@ def _run(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    if device is not None and device.startswith("cuda"):
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read once, when CUDA starts; for repetition
     from rich.console import Console
 
     from fedrec_sim.progress import RunProgress

@@ -1,9 +1,11 @@
 """A whole simulation: data, training, evaluation, baselines, and everything that is written down of them."""
 
+import os
 import platform
 import resource
 import secrets
 import sys
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,8 @@ class Simulation:
             self.split: Split = splits.split(
                 self.dataset, scenario.data.split, scenario.evaluation.on, self.public_seed
             )
+        if resume and folder.checkpoint.is_file():
+            _same_data(load_checkpoint(folder.checkpoint).run["dataset"], self.dataset.report)
         self.experiment = Experiment.build(
             scenario.algorithm_class,
             scenario.algorithm_config,
@@ -245,6 +249,12 @@ def _begin(scenario: Scenario, folder: RunDirectory, resume: bool) -> tuple[Scen
     return scenario, load_checkpoint(folder.checkpoint).run["public_seed"], True
 
 
+def _same_data(before: dict[str, Any], now: Mapping[str, Any]) -> None:
+    difference = _difference(before, dict(now), "data: ")
+    if difference:
+        raise InputError(f"--resume: {difference}; a run goes on with the data that it began with")
+
+
 def _with_seed(scenario: Scenario, seed: int | None) -> Scenario:
     return scenario.model_copy(update={"seed": seed})
 
@@ -262,9 +272,13 @@ def _difference(before: dict[str, Any], now: dict[str, Any], path: str = "") -> 
 
 
 def _repeatable(device: str) -> None:
-    """Bit-identical repetition on CUDA needs torch's deterministic kernels; the CPU's are deterministic as they are."""
+    """Bit-identical repetition on CUDA needs torch's deterministic kernels; the CPU's are deterministic as they are.
+
+    Where torch has none for an operation it warns, naming the operation.
+    """
     if device.startswith("cuda"):
-        torch.use_deterministic_algorithms(True)
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def _device_name(device: str) -> str:

@@ -306,6 +306,31 @@ def test_a_run_goes_on_only_with_the_settings_that_it_began_with(simulate: Simul
     assert simulate(*POPULARITY, "--resume", "--out", "r", "--seed", 1, "--quiet") == 0
 
 
+def test_a_run_goes_on_only_with_the_data_that_it_began_with(simulate: Simulate, tmp_path: Path, capsys: Any) -> None:
+    events = "user_id,item_id,timestamp\n" + "".join(f"u{n % 30},i{n % 37},{n}\n" for n in range(300))
+    log = write(tmp_path / "log.csv", events)
+    arguments = ["--set", f"data.path={log}", "--set", "algorithm.name=popularity", "--set", "privacy.delta=1e-3"]
+    assert simulate(*arguments, "--out", "r", "--quiet") == 0
+    write(log, events + "u1,i36,999\n")
+    assert simulate("--resume", "--out", "r", "--quiet") == 2
+    assert "data" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_public_features_alone_release_nothing_of_anybody(simulate: Simulate, tmp_path: Path) -> None:
+    assert simulate(*SMALL, "--set", "algorithm.name=content", "--out", "r", "--quiet") == 0
+    told = summary(tmp_path / "r")
+    assert told["privacy"]["epsilon"] == 0
+    assert told["cost"]["rounds"] == told["cost"]["message_bytes_up"] == 0
+
+
+def test_poisson_rounds_cost_less_than_full_ones_with_the_same_noise(simulate: Simulate, tmp_path: Path) -> None:
+    assert simulate(*ALS, "--set", "privacy.sampling=0.3", "--out", "r", "--seed", 3, "--quiet") == 0
+    privacy = summary(tmp_path / "r")["privacy"]
+    assert privacy["sampling"] == 0.3
+    assert privacy["epsilon"] == pytest.approx(4, abs=0.05)
+    assert privacy["adversaries"]["knows_the_cohort"] > privacy["epsilon"]
+
+
 def test_the_default_folder_names_scenario_and_time(simulate: Simulate, tmp_path: Path) -> None:
     assert simulate(*POPULARITY, "--quiet") == 0
     (made,) = (tmp_path / "runs").iterdir()
