@@ -11,6 +11,7 @@ COLUMNS = {
     "sampled-99": ("hr@10", "ndcg@10"),
 }
 HEADS = {"full": "full", "sampled-99": "of 100"}
+MEANING = {"full": "full: among all items", "sampled-99": "of 100: among 99 sampled ones"}
 NAMES = {"hr": "HR", "ndcg": "NDCG", "recall": "R"}
 
 
@@ -36,9 +37,10 @@ def results_table(summary: Mapping[str, Any]) -> Table:
     table = Table(
         title=f"{data['name']}: {size}",
         title_justify="left",
-        caption="full: among all items; of 100: among 99 sampled ones; more in summary.json",
+        caption="; ".join([*(MEANING[protocol] for protocol in protocols), "more in summary.json"]),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
+        min_width=76,
         padding=(0, 1),
     )
     table.add_column("", no_wrap=True)
