@@ -4,6 +4,7 @@ A subcommand is a typer app or a plain function that typer can read; any install
 subcommand is imported only when it is called or listed, and must import what is heavy inside its function.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.metadata import entry_points
@@ -111,6 +112,8 @@ def _fail(message: str, code: int) -> int:
 
 def main() -> None:
     """Entry point of the `fedrec` command."""
+    # Read when PyTorch is loaded. Threads that spin while they wait cost a hundredfold where cores are shared.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     sys.exit(run(sys.argv[1:]))
 
 

@@ -22,7 +22,7 @@ from torch.nn.functional import embedding
 
 from fedrec import draws
 from fedrec.algorithms.base import Algorithm, ReleasedModel, Setting, Shared
-from fedrec.algorithms.ragged import rectangles
+from fedrec.algorithms.ragged import each_rectangle
 from fedrec.data.users import UserBatch
 from fedrec.parallel import run_jobs
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
@@ -131,7 +131,7 @@ class ItemStatistics(Contribution):
             total[group] += torch.cat([self.packing.pack(row.mT @ part), part.sum(1), count], dim=1)
 
         lengths = torch.bincount(items, minlength=self.shape[0])
-        run_jobs(add_up, rectangles(owners, lengths, pad=len(self.users)), total.device)
+        each_rectangle(add_up, owners, lengths, pad=len(self.users))
 
     def dense(self, row: int) -> Tensor:
         vector = self.vectors[row]
@@ -143,7 +143,7 @@ class ItemStatistics(Contribution):
 
 
 def _padded(table: Tensor) -> Tensor:
-    """The table with a row of zeros at its end, for `rectangles` to point at."""
+    """The table with a row of zeros at its end, for `each_rectangle` to point at."""
     return torch.cat([table, table.new_zeros(1, *table.shape[1:])])
 
 
@@ -172,7 +172,7 @@ class ALSModel(ReleasedModel):
         def solve(group: Tensor, index: Tensor) -> None:
             vectors[group] = self._vectors(*self._statistics(index), users.lengths[group])
 
-        run_jobs(solve, rectangles(users.items, users.lengths, pad=len(self.items)), users.device)
+        each_rectangle(solve, users.items, users.lengths, pad=len(self.items))
         return vectors
 
     def fit(self, users: UserBatch) -> dict[str, Tensor]:
@@ -185,7 +185,7 @@ class ALSModel(ReleasedModel):
             outer[group], total[group] = self._statistics(index)
             vector[group] = self._vectors(outer[group], total[group], users.lengths[group])
 
-        run_jobs(solve, rectangles(users.items, users.lengths, pad=len(self.items)), users.device)
+        each_rectangle(solve, users.items, users.lengths, pad=len(self.items))
         return {"outer": outer, "total": total, "count": users.lengths, "vector": vector}
 
     def fold_in(self, state: dict[str, Tensor], items: Tensor) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import torch
 
 from fedrec.algorithms.als import ALS, ALSConfig, ALSModel, SymmetricPacking
 from fedrec.algorithms.base import Algorithm, Setting
-from fedrec.algorithms.ragged import rectangles
+from fedrec.algorithms.ragged import CAPACITY, each_rectangle
 from fedrec.data.users import UserBatch
 from fedrec.privacy.queries import PrivateSum
 from tests.core.algorithm_contract import (
@@ -85,11 +85,14 @@ def test_rectangles_hold_every_member_once(lengths: list[int]) -> None:
     size = torch.tensor(lengths, dtype=torch.int64)
     starts = size.cumsum(0) - size
     found: dict[int, list[int]] = {}
-    for groups, index in rectangles(members, size, pad=-1):
-        assert index.numel() <= max(1 << 13, *lengths)
+
+    def note(groups: torch.Tensor, index: torch.Tensor) -> None:
+        assert index.numel() <= max(CAPACITY["cpu"], *lengths)
         for group, row in zip(groups.tolist(), index.tolist(), strict=True):
             assert group not in found
             found[group] = [member for member in row if member != -1]
+
+    each_rectangle(note, members, size, pad=-1)
     expected = {g: members[starts[g] : starts[g] + n].tolist() for g, n in enumerate(lengths) if n}
     assert found == expected
 
@@ -97,8 +100,9 @@ def test_rectangles_hold_every_member_once(lengths: list[int]) -> None:
 def test_rectangles_pad_little() -> None:
     lengths = torch.randint(20, 2000, (3000,), generator=torch.Generator().manual_seed(1))
     members = torch.zeros(int(lengths.sum()), dtype=torch.int64)
-    padded = sum(index.numel() for _, index in rectangles(members, lengths, pad=1))
-    assert padded < 1.15 * len(members)
+    padded: list[int] = []
+    each_rectangle(lambda _, index: padded.append(index.numel()), members, lengths, pad=1)
+    assert sum(padded) < 1.15 * len(members)
 
 
 def test_rows_of_weight_zero_may_hold_nan() -> None:

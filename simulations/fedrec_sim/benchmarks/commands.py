@@ -180,7 +180,9 @@ def _show(document: dict[str, Any], out: Path | None) -> None:
     from rich.table import Table
 
     console = Console()
-    table = Table("", "users", "seconds a round", "users/s", "fedrec is faster by", "peak memory", box=None)
+    table = Table(
+        "", "users", "seconds a round", "CPU seconds", "users/s", "fedrec is faster by", "peak memory", box=None
+    )
     own: dict[str, Any] = {}
     for result in document["results"]:
         own = result if result["what"] == "fedrec" else own
@@ -192,6 +194,7 @@ def _show(document: dict[str, Any], out: Path | None) -> None:
             ],
             f"{result['users']:,}",
             f"{result['seconds']:.3f}",
+            f"{result['cpu_seconds']:.3f}" if "cpu_seconds" in result else "",
             f"{result['users_per_second']:,.0f}",
             "" if result is own else f"{factor:,.2f} x",
             f"{memory:,.0f} MB" if memory is not None else "unknown",

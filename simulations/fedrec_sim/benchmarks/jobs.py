@@ -31,7 +31,8 @@ def require(what: str) -> None:
 def run_job(job: Job) -> Result:
     """Do the job in a process of its own and return what it measured. Raises: InputError with the process's error."""
     threads = str(job["threads"])
-    environment = os.environ | {
+    environment = {"OMP_WAIT_POLICY": "passive"} | dict(os.environ)  # waiting threads leave the cores to others
+    environment |= {
         "OMP_NUM_THREADS": threads,
         "MKL_NUM_THREADS": threads,
         "OPENBLAS_NUM_THREADS": "1",  # `implicit` brings its own threads and asks for this
