@@ -220,7 +220,10 @@ class ALSModel(ReleasedModel):
 
 
 class ALSConfig(Settings):
-    """Settings of `als`. The defaults are for runs without privacy; under privacy fewer dimensions and rounds pay."""
+    """Settings of `als`. The defaults are for runs without privacy; under privacy, dim 16 and 2 rounds do better.
+
+    Chosen on the validation split of MovieLens-1M (each user's newest training event).
+    """
 
     dim: int = Field(64, ge=1, le=1024)
     """Length of a user's and an item's vector."""
