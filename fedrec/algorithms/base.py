@@ -75,7 +75,7 @@ class ReleasedModel(ABC):
         return self.restore({name: tensor.to(device) for name, tensor in self.tensors().items()}, self.manifest())
 
     def recommend(self, users: UserBatch, k: int, *, seen: bool = False) -> tuple[Tensor, Tensor]:
-        """The k best items of each user and their scores, (B, k) each; items of the history are left out unless `seen`."""
+        """Each user's k best items and their scores, (B, k) each; items of the history are left out unless `seen`."""
         scores = self.score(self.fit(users))
         if not seen:
             scores[users.owners, users.items] = -math.inf

@@ -9,7 +9,7 @@ from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.data.users import UserBatch
 from fedrec.errors import InputError
 from fedrec.kernels.model import KernelModel, centred_space, feature_scales
-from fedrec.kernels.public import number_scores, public_maps
+from fedrec.kernels.public import number_scores, public_kernels
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
@@ -45,7 +45,7 @@ class Content(Algorithm):
 
     def release(self, shared: Shared) -> KernelModel:
         device, catalogue = self.setting.device, self.setting.catalogue
-        maps = {name: map_.to(device) for name, map_ in public_maps(catalogue).items()}
+        maps = public_kernels(catalogue).to(device).maps
         if not maps:
             raise InputError("algorithm 'content' needs public item data; this catalogue has no feature block")
         uniform = torch.ones(len(catalogue), device=device)

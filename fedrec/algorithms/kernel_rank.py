@@ -21,10 +21,10 @@ from fedrec.algorithms.base import Algorithm, Setting, Shared
 from fedrec.data.users import UserBatch
 from fedrec.kernels.cooccurrence import LaggedPairs, cooccurrence_query, triangle
 from fedrec.kernels.denoise import RESIDUAL_RANK, fit_lift, low_rank
-from fedrec.kernels.feature_map import DenseMap, FeatureMap
+from fedrec.kernels.feature_map import DenseMap, FeatureMap, HeadMap
 from fedrec.kernels.model import KernelModel, KernelSpace, centred_space, feature_scales, head
-from fedrec.kernels.popularity import content_rows, denoise, design_chunks, popularity_contribution, popularity_query
-from fedrec.kernels.public import number_scores, public_maps
+from fedrec.kernels.popularity import denoise, popularity_contribution, popularity_query
+from fedrec.kernels.public import number_scores, public_kernels
 from fedrec.privacy.queries import Contribution, DenseContribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
@@ -74,10 +74,7 @@ class KernelRank(Algorithm):
     def __init__(self, config: KernelRankConfig, setting: Setting) -> None:
         super().__init__(config, setting)
         self.items = len(setting.catalogue)
-        self.public = {
-            name: map_.to(setting.device)
-            for name, map_ in public_maps(setting.catalogue, config.kernel_rank, setting.seed).items()
-        }
+        self.public = public_kernels(setting.catalogue, config.kernel_rank, setting.seed).to(setting.device)
         self.numbers = number_scores(setting.catalogue).to(setting.device)
         self.shares = config.shares or default_shares(setting.mu)
         self.head = min(self.items, config.head or default_head(setting.users, setting.mu))
@@ -143,10 +140,12 @@ class KernelRank(Algorithm):
         return self._space[1]
 
     def _build_space(self, shared: Shared) -> KernelSpace:
-        maps: dict[str, FeatureMap] = dict(self.public)
+        maps: dict[str, FeatureMap] = dict(self.public.maps)
         if "lift" in shared:
             maps["co-occurrence"] = DenseMap(shared["lift"], shared["lift signs"])
-            maps["co-occurrence pairs"] = DenseMap(shared["residual"], shared["residual signs"])
+            for name in ("pairs", "cosine"):
+                values, signs = shared[name], shared[f"{name} signs"]
+                maps[f"co-occurrence {name}"] = HeadMap(shared["head"], self.items, values, signs)
         return centred_space(maps, shared["popularity"], self.numbers, self.config.decays)
 
     def _start_weights(self, shared: Shared) -> Shared:
@@ -165,7 +164,7 @@ class KernelRank(Algorithm):
     def _lift(self, shared: Shared, release: PrivateSum) -> Shared:
         """Item features from the noisy co-occurrence; the tail gets its features from the content."""
         top = shared["head"]
-        space = centred_space(self.public, shared["popularity"], self.numbers, (1.0,))
+        space = centred_space(self.public.maps, shared["popularity"], self.numbers, (1.0,))
         kernels = []
         for name, map_ in space.maps.items():
             rows = map_.rows(top)
@@ -176,15 +175,16 @@ class KernelRank(Algorithm):
             release.noise_std,
             shared["popularity"][top],
             kernels,
-            content_rows(self.public, top),
+            self.public.rows(top, smooth=True),
             seed=self.setting.seed,
         )
-        lift = torch.cat([x @ fitted.content for x in design_chunks(self.public, self.items, self.setting.device)])
+        parts = self.public.chunks(self.items, self.setting.device, smooth=True)
+        lift = torch.cat([rows @ fitted.content for _, rows in parts])
         lift[top] = fitted.factors
-        values, signs = low_rank(fitted.residual, RESIDUAL_RANK)
-        residual = torch.zeros(self.items, values.shape[1], device=self.setting.device)
-        residual[top] = values
-        return {"lift": lift, "lift signs": fitted.signs, "residual": residual, "residual signs": signs}
+        state = {"lift": lift, "lift signs": fitted.signs}
+        for name, matrix in (("pairs", fitted.residual), ("cosine", fitted.cosine)):
+            state[name], state[f"{name} signs"] = low_rank(matrix, RESIDUAL_RANK)
+        return state
 
     def _examples(self, shared: Shared, users: UserBatch) -> tuple[Tensor, Tensor]:
         """Scaled features (B, targets, 1 + negatives, K), the target first, and which targets exist (B, targets)."""
@@ -221,7 +221,7 @@ class KernelRank(Algorithm):
 
     @property
     def _features(self) -> int:
-        kernels = len(self.public) + (2 if self.releases == 2 else 0)
+        kernels = len(self.public.maps) + (3 if self.releases == 2 else 0)
         empty = KernelSpace({}, {}, self.config.decays, torch.zeros(0), self.numbers)
         return empty.own + kernels * len(self.config.decays)
 

@@ -1,4 +1,4 @@
-"""`popularity`: the floor that every personalised method is compared with. One private release of unit-norm histories."""
+"""`popularity`: the floor that personalised methods are compared with. One private release of unit-norm histories."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -9,16 +9,13 @@ from torch import Tensor
 from fedrec.algorithms.base import Algorithm, ReleasedModel, Shared
 from fedrec.data.users import UserBatch
 from fedrec.kernels.popularity import denoise, popularity_contribution, popularity_query
-from fedrec.kernels.public import public_maps
+from fedrec.kernels.public import public_kernels
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
 
 class PopularityConfig(Settings):
-    """Settings of `popularity`."""
-
-    content_prior: bool = True
-    """Shrink noisy counts towards what the public metadata predicts."""
+    """Settings of `popularity`: none."""
 
 
 class PopularityModel(ReleasedModel):
@@ -68,9 +65,8 @@ class Popularity(Algorithm):
         return {"popularity": popularity_contribution(users)}
 
     def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
-        maps = public_maps(self.setting.catalogue) if self.config.content_prior else {}
-        maps = {name: map_.to(self.setting.device) for name, map_ in maps.items() if " x " not in name}
-        return {"popularity": denoise(sums["popularity"], maps)}
+        public = public_kernels(self.setting.catalogue, products=False).to(self.setting.device)
+        return {"popularity": denoise(sums["popularity"], public)}
 
     def release(self, shared: Shared) -> PopularityModel:
         return PopularityModel(shared["popularity"])

@@ -1,6 +1,6 @@
 """Private co-occurrence: which head items follow each other closely in time, released once.
 
-Each user adds, for every unordered pair of head items at most `REACH` steps apart in the history, decay^(steps - 1), and
+For every unordered pair of head items at most `REACH` steps apart in the history, each user adds decay^(steps - 1), and
 divides the whole vector by its own L2 norm: norm exactly 1, so nothing is lost to the clip. The norm has a closed form
 in the length of the history, and the sum is built lag by lag, so no user's pair vector ever exists.
 """

@@ -11,17 +11,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-RESIDUAL_RANK = 128
+RESIDUAL_RANK = 256
 
 
 @dataclass(frozen=True)
 class Lift:
-    """factors (head, k), content (features, k) with f = e + X W, signs (k,), residual (head, head) symmetric."""
+    """factors (head, k), content (features, k) with f = e + X W, signs (k,); residual (head, head), what is left of
+    the lift; cosine (head, head), the denoised co-occurrence over the root of both expected counts."""
 
     factors: Tensor
     content: Tensor
     signs: Tensor
     residual: Tensor
+    cosine: Tensor
 
 
 def fit_lift(
@@ -34,7 +36,7 @@ def fit_lift(
     rank: int = 48,
     ridge: float = 4.0,
     content_ridge: float = 0.05,
-    steps: int = 100,
+    steps: int = 200,
     rate: float = 0.03,
     seed: int = 0,
 ) -> Lift:
@@ -72,7 +74,8 @@ def fit_lift(
         factors = own + features @ content
         predicted = predicted + ((factors * signs) @ factors.T) * off
         residual = _shrunk_residual(release, expected, predicted, variance, generator)
-    return Lift(factors.detach(), content.detach(), signs, residual)
+        cosine = expected.sqrt() * (1 + predicted + residual) * off
+    return Lift(factors.detach(), content.detach(), signs, residual, cosine)
 
 
 def _kernel_part(release: Tensor, expected: Tensor, kernels: list[Tensor]) -> Tensor:
@@ -113,8 +116,17 @@ def _shrunk_residual(
     return residual + residual.T
 
 
-def low_rank(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor]:
-    """(values (n, rank), signs (rank,)) with (values * signs) @ values.T the best rank-`rank` approximation."""
-    eigenvalues, vectors = torch.linalg.eigh(matrix)
-    keep = eigenvalues.abs().topk(min(rank, len(matrix))).indices
-    return vectors[:, keep] * eigenvalues[keep].abs().sqrt(), eigenvalues[keep].sign()
+def low_rank(matrix: Tensor, rank: int, seed: int = 0, passes: int = 4) -> tuple[Tensor, Tensor]:
+    """(values (n, rank), signs (rank,)) with (values * signs) @ values.T near the best approximation of that rank.
+
+    Randomised subspace iteration (Halko, Martinsson, Tropp 2011) for a symmetric matrix (n, n).
+    """
+    rank = min(rank, len(matrix))
+    width = min(rank + 16, len(matrix))
+    generator = torch.Generator().manual_seed(seed)
+    basis = torch.randn(len(matrix), width, generator=generator).to(matrix.device)
+    for _ in range(passes):
+        basis, _ = torch.linalg.qr(matrix @ basis)
+    eigenvalues, vectors = torch.linalg.eigh(basis.T @ matrix @ basis)
+    keep = eigenvalues.abs().topk(rank).indices
+    return basis @ vectors[:, keep] * eigenvalues[keep].abs().sqrt(), eigenvalues[keep].sign()

@@ -4,6 +4,7 @@ A user's weighted history meets the catalogue in two steps: sum the feature rows
 then take inner products with candidates. A list over a million items is a few matrix-vector products.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 
 import torch
@@ -50,7 +51,9 @@ class DenseMap(FeatureMap):
     def profile(self, owners: Tensor, items: Tensor, weights: Tensor, users: int) -> Tensor:
         starts = torch.zeros(users + 1, dtype=torch.int64, device=items.device)
         starts[1:] = torch.bincount(owners, minlength=users).cumsum(0)
-        history = torch.sparse_csr_tensor(starts, items, weights, (users, self.items), check_invariants=False)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Sparse CSR tensor support is in beta", UserWarning)
+            history = torch.sparse_csr_tensor(starts, items, weights, (users, self.items), check_invariants=False)
         profile = history @ self.values
         return profile if self.signs is None else profile * self.signs
 
@@ -61,6 +64,36 @@ class DenseMap(FeatureMap):
 
     def tensors(self) -> dict[str, Tensor]:
         return {"values": self.values} | ({} if self.signs is None else {"signs": self.signs})
+
+
+class HeadMap(FeatureMap):
+    """A dense map over some items only; the rest match nothing. head (n,) item positions, values (n, width)."""
+
+    def __init__(self, head: Tensor, items: int, values: Tensor, signs: Tensor) -> None:
+        self.head, self.items, self.width = head, items, values.shape[1]
+        self.inner = DenseMap(values, signs)
+        self.place = torch.full((items,), -1, device=head.device)
+        self.place[head] = torch.arange(len(head), device=head.device)
+
+    def rows(self, items: Tensor) -> Tensor:
+        place = self.place[items]
+        return torch.where((place >= 0)[:, None], self.inner.rows(place.clamp(min=0)), 0.0)
+
+    def profile(self, owners: Tensor, items: Tensor, weights: Tensor, users: int) -> Tensor:
+        place = self.place[items]
+        known = place >= 0
+        return self.inner.profile(owners[known], place[known], weights[known], users)
+
+    def against(self, profile: Tensor, candidates: Tensor | None = None) -> Tensor:
+        if candidates is None:
+            scores = torch.zeros(*profile.shape[:2], self.items, device=profile.device)
+            scores[..., self.head] = self.inner.against(profile)
+            return scores
+        place = self.place[candidates]
+        return self.inner.against(profile, place.clamp(min=0)) * (place >= 0)[:, None]
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"head": self.head, "items": torch.tensor([self.items], device=self.head.device)} | self.inner.tensors()
 
 
 class SparseMap(FeatureMap):
@@ -110,4 +143,6 @@ def restore_map(tensors: dict[str, Tensor]) -> FeatureMap:
     """The map whose `tensors()` these are."""
     if "columns" in tensors:
         return SparseMap(tensors["columns"].long(), tensors["values"], int(tensors["width"]))
+    if "head" in tensors:
+        return HeadMap(tensors["head"], int(tensors["items"]), tensors["values"], tensors["signs"])
     return DenseMap(tensors["values"], tensors.get("signs"))

@@ -2,7 +2,7 @@
 
 A device sums the feature rows of its own history under several recency decays (its private state), and scores a
 candidate by a few dozen features: kernel values between its profiles and the candidate, popularity, and how both
-compare with the user's habits. A small head (linear, plus an optional one-hidden-layer network) turns features into a score.
+compare with the user's habits. A small head (linear, or with one hidden layer beside it) turns features into a score.
 """
 
 import math

@@ -5,17 +5,14 @@ to the clip. The noisy sum is denoised under a log-normal prior whose mean is a 
 (EM on a grid); that is post-processing and costs nothing.
 """
 
-from collections.abc import Iterator, Mapping
-
 import torch
 from torch import Tensor
 
 from fedrec.data.users import UserBatch
-from fedrec.kernels.feature_map import FeatureMap
+from fedrec.kernels.public import PublicKernels
 from fedrec.privacy.queries import PrivateSum, SparseContribution, SumQuery
 
 FLOOR = 0.3  # an item nobody is known to like counts as this many unit-norm users
-CHUNK = 65536
 
 
 def popularity_query(items: int, share: float) -> SumQuery:
@@ -30,19 +27,7 @@ def popularity_contribution(users: UserBatch) -> SparseContribution:
     return SparseContribution(owners, items, counts[owners].float().rsqrt(), len(users), (users.n_items,))
 
 
-def content_rows(maps: Mapping[str, FeatureMap], items: Tensor) -> Tensor:
-    """Public features of `items` (n,), products of blocks left out, with a constant last: (n, features)."""
-    base = [map_.rows(items) for name, map_ in maps.items() if " x " not in name]
-    return torch.cat([*base, torch.ones(len(items), 1, device=items.device)], 1)
-
-
-def design_chunks(maps: Mapping[str, FeatureMap], items: int, device: torch.device) -> Iterator[Tensor]:
-    """`content_rows` of every item, chunk by chunk."""
-    for start in range(0, items, CHUNK):
-        yield content_rows(maps, torch.arange(start, min(start + CHUNK, items), device=device))
-
-
-def denoise(release: PrivateSum, maps: Mapping[str, FeatureMap], ridge: float = 3.0, steps: int = 40) -> Tensor:
+def denoise(release: PrivateSum, public: PublicKernels, ridge: float = 3.0, steps: int = 40) -> Tensor:
     """Posterior exp(E[log popularity]) of each item, (items,), all at least `FLOOR`."""
     noisy, sigma = release.value, release.noise_std
     if sigma < FLOOR:
@@ -50,7 +35,7 @@ def denoise(release: PrivateSum, maps: Mapping[str, FeatureMap], ridge: float = 
     items, device = len(noisy), noisy.device
     grid = torch.logspace(0, 1, 80, device=device) ** (torch.log10(noisy.max().clamp(min=3.0) / FLOOR)) * FLOOR
     log_grid = grid.log()
-    gram = sum(x.T.double() @ x.double() for x in design_chunks(maps, items, device))
+    gram = sum(x.T.double() @ x.double() for _, x in public.chunks(items, device))
     assert isinstance(gram, Tensor)
     penalty = torch.full((len(gram),), ridge, dtype=torch.float64, device=device)
     penalty[-1] = 1e-3
@@ -61,14 +46,13 @@ def denoise(release: PrivateSum, maps: Mapping[str, FeatureMap], ridge: float = 
     for _ in range(steps):
         moment = torch.zeros(len(gram), 1, dtype=torch.float64, device=device)
         spread = torch.zeros(items, device=device)
-        for start, x in zip(range(0, items, CHUNK), design_chunks(maps, items, device), strict=True):
-            part = slice(start, start + CHUNK)
+        for part, x in public.chunks(items, device):
             fit = -(((noisy[part, None] - grid) / sigma) ** 2) - (log_grid - mean[part, None]) ** 2 / variance
             weight = torch.softmax(fit / 2, 1)
             posterior[part] = weight @ log_grid
             spread[part] = weight @ log_grid**2 - posterior[part] ** 2
             moment += x.T.double() @ posterior[part, None].double()
         beta = torch.cholesky_solve(moment, solver).float()
-        mean = torch.cat([(x @ beta)[:, 0] for x in design_chunks(maps, items, device)])
+        mean = torch.cat([(x @ beta)[:, 0] for _, x in public.chunks(items, device)])
         variance = max(float(((posterior - mean) ** 2 + spread).mean()), 0.3)
     return posterior.exp().clamp(min=FLOOR)

@@ -7,7 +7,8 @@ kernel at a time, never the whole matrix.
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from fedrec.data.catalogue import Block, Catalogue, Categories, Numbers, Texts, 
 from fedrec.kernels.feature_map import DenseMap, FeatureMap, SparseMap
 
 RANK = 128
+CHUNK = 65536
 MAX_LABELS = 256  # a block with more labels is held sparse
 MAX_WORDS = 12  # an item's rarest words; the rest says little
 COMMON = 0.05  # a word in more than this part of the items is dropped
@@ -119,40 +121,67 @@ def vectors_map(block: Vectors, rank: int) -> DenseMap:
     return DenseMap(rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-9))
 
 
-def public_maps(catalogue: Catalogue, rank: int = RANK, seed: int = 0) -> dict[str, FeatureMap]:
-    """Every public kernel of a catalogue by name; empty for a catalogue without metadata."""
+@dataclass(frozen=True)
+class PublicKernels:
+    """maps: every public kernel by name. base: the maps of single blocks (no products), which serve as regressors.
+    smooth: the few of them that generalise best to items without data, each with its scale (tuned on the ML-1M
+    validation split: kernels for near-identical items only teach a regression the head by heart)."""
+
+    maps: dict[str, FeatureMap]
+    base: tuple[str, ...]
+    smooth: dict[str, float]
+
+    def to(self, device: torch.device) -> "PublicKernels":
+        """The same kernels on `device`."""
+        return replace(self, maps={name: map_.to(device) for name, map_ in self.maps.items()})
+
+    def rows(self, items: Tensor, *, smooth: bool = False) -> Tensor:
+        """Regressors of `items` (n,) with a constant last, (n, features): every base map, or the smooth ones."""
+        scales = self.smooth if smooth else dict.fromkeys(self.base, 1.0)
+        rows = [scale * self.maps[name].rows(items) for name, scale in scales.items()]
+        return torch.cat([*rows, torch.ones(len(items), 1, device=items.device)], 1)
+
+    def chunks(self, items: int, device: torch.device, *, smooth: bool = False) -> Iterator[tuple[slice, Tensor]]:
+        """`rows` of items 0..items-1, part by part: (which, rows)."""
+        for start in range(0, items, CHUNK):
+            part = slice(start, min(start + CHUNK, items))
+            yield part, self.rows(torch.arange(part.start, part.stop, device=device), smooth=smooth)
+
+
+def public_kernels(catalogue: Catalogue, rank: int = RANK, seed: int = 0, *, products: bool = True) -> PublicKernels:
+    """Every public kernel of a catalogue; none for a catalogue without metadata."""
     items = len(catalogue)
     maps: dict[str, FeatureMap] = {}
+    smooth: dict[str, float] = {}
     coarse: dict[str, tuple[type[Block], Column]] = {}
     fine: dict[str, tuple[type[Block], Column]] = {}
     for block in catalogue.blocks:
+        name = block.name
         if isinstance(block, Categories):
-            rows, same = categories_rows(block), same_set_column(block)
-            coarse[block.name], fine[block.name] = (Categories, _gram_column(rows)), (Categories, same)
-            maps[block.name] = categories_map(block)
-            maps[f"{block.name} set"] = cholesky_map(same, items, rank, seed)
+            same = same_set_column(block)
+            coarse[name], fine[name] = (Categories, _gram_column(categories_rows(block))), (Categories, same)
+            maps[name], smooth[name] = categories_map(block), 1.0
+            maps[f"{name} set"] = cholesky_map(same, items, rank, seed)
         elif isinstance(block, Numbers):
             near, far = number_column(block, 1 / 8), number_column(block, 1 / 2)
-            coarse[block.name], fine[block.name] = (Numbers, far), (Numbers, near)
-            maps[f"{block.name} near"] = cholesky_map(near, items, rank, seed)
-            maps[f"{block.name} far"] = cholesky_map(far, items, rank, seed)
+            coarse[name], fine[name] = (Numbers, far), (Numbers, near)
+            maps[f"{name} near"] = cholesky_map(near, items, rank, seed)
+            maps[f"{name} far"], smooth[f"{name} far"] = cholesky_map(far, items, rank, seed), 0.7
         elif isinstance(block, Vectors):
             dense = vectors_map(block, rank)
-            column = _gram_column(dense.values)
-            coarse[block.name] = fine[block.name] = (Vectors, column)
-            maps[block.name] = dense
-        else:
-            text = text_map(block)
-            if text is not None:
-                maps[block.name] = text
-    for level, kernels in (("", coarse), (" fine", fine)):
+            coarse[name] = fine[name] = (Vectors, _gram_column(dense.values))
+            maps[name], smooth[name] = dense, 1.0
+        elif (text := text_map(block)) is not None:
+            maps[name], smooth[name] = text, 0.5
+    base = tuple(maps)
+    for level, kernels in (("", coarse), (" fine", fine)) if products else ():
         names = list(kernels)
         for a, left in enumerate(names):
             for right in names[a + 1 :]:
                 if kernels[left][0] is not kernels[right][0]:  # products of unlike blocks: taste x time, say
                     product = _product(kernels[left][1], kernels[right][1])
                     maps[f"{left} x {right}{level}"] = cholesky_map(product, items, 2 * rank, seed)
-    return maps
+    return PublicKernels(maps, base, smooth)
 
 
 def _gram_column(rows: Tensor) -> Column:
