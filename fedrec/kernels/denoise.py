@@ -49,7 +49,8 @@ def fit_lift(
     off = 1.0 - torch.eye(head, device=release.device)
     variance = max(noise_std**2, 0.05)
     expected = popularity[:, None] * popularity[None] * off
-    expected = (release * expected).sum() / (expected * expected).sum() * expected
+    level = (release * expected).sum() / (expected * expected).sum()
+    expected = level.clamp(min=0) * expected  # noise alone may fit a level below zero, but counts are not
     predicted = _kernel_part(release, expected, kernels) * off
 
     generator = torch.Generator().manual_seed(seed)
