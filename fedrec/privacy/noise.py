@@ -2,7 +2,7 @@
 
 Sources: ChaCha20 (RFC 8439) as the generator; Box-Muller; the sum of four normals against attacks on floating-point
 noise (Holohan & Braghin 2021, "Secure Random Sampling in Differential Privacy"). Different here: a draw is a pure
-function of (key, round, name), made block by block, so that any size needs the same little memory; and the release
+function of (key, round, name, time), made block by block, so that any size needs the same little memory; and the release
 is rounded to a grid of about a thousandth of the noise (see `PrivacyPlan.privatise`), which hides the low-order bits
 that such attacks read. Uniforms have 53 bits, so a draw reaches 17 standard deviations at most.
 """
@@ -44,23 +44,30 @@ class NoiseSource:
     def __repr__(self) -> str:
         return "NoiseSource(key hidden)"
 
-    def _words(self, purpose: str, round: int, name: str, counts: Iterator[int]) -> Iterator[np.ndarray]:
-        """Uint64 arrays of the lengths `counts`, one after the other from the stream of (purpose, round, name)."""
-        key = hmac.digest(self._key, f"fedrec\0{purpose}\0{round}\0{name}".encode(), "sha256")
+    def _words(self, purpose: str, round: int, name: str, time: int, counts: Iterator[int]) -> Iterator[np.ndarray]:
+        """Uint64 arrays of the lengths `counts`, one after the other from the stream of (purpose, round, name, time)."""
+        label = f"fedrec\0{purpose}\0{round}\0{name}" + (f"\0{time}" if time > 1 else "")
+        key = hmac.digest(self._key, label.encode(), "sha256")
         stream = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor()
         for count in counts:
             yield np.frombuffer(stream.update(bytes(8 * count)), dtype="<u8")
 
-    def normal_blocks(self, round: int, name: str, size: int) -> Iterator[np.ndarray]:
-        """Standard normals, float64, `size` in all, in blocks of `BLOCK` (the last one shorter)."""
+    def normal_blocks(self, round: int, name: str, size: int, time: int = 1) -> Iterator[np.ndarray]:
+        """Standard normals, float64, `size` in all, in blocks of `BLOCK` (the last one shorter).
+
+        time: 2 for the second release of the same round, and so on: each has noise of its own.
+        """
         blocks = -(-size // BLOCK)
-        for block, words in enumerate(self._words("noise", round, name, iter([_SUMMED * BLOCK] * blocks))):
+        for block, words in enumerate(self._words("noise", round, name, time, iter([_SUMMED * BLOCK] * blocks))):
             yield _normals(words)[: size - block * BLOCK]
 
-    def cohort(self, round: int, users: int, probability: float) -> np.ndarray:
-        """A Poisson sample of 0..users-1: each taken with `probability` independently, int64, ascending."""
+    def cohort(self, round: int, users: int, probability: float, time: int = 1) -> np.ndarray:
+        """A Poisson sample of 0..users-1: each taken with `probability` independently, int64, ascending.
+
+        time: as in `normal_blocks`.
+        """
         counts = [min(BLOCK, users - start) for start in range(0, users, BLOCK)]
-        drawn = self._words("cohort", round, "", iter(counts))
+        drawn = self._words("cohort", round, "", time, iter(counts))
         taken = [np.flatnonzero(_uniform(words) <= probability) + i * BLOCK for i, words in enumerate(drawn)]
         return np.concatenate(taken).astype(np.int64) if taken else np.zeros(0, dtype=np.int64)
 

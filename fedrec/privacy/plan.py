@@ -5,7 +5,9 @@ several queries over one cohort, budget is split by shares of mu^2, and a releas
 
 Formal guarantee (trust model `central`): what leaves the server is (epsilon, delta)-differentially private with
 respect to adding or removing one whole user; with each user's own state kept on the device, the system is
-(epsilon, delta)-jointly differentially private (Kearns et al. 2014; billboard lemma, Hsu et al. 2014).
+(epsilon, delta)-jointly differentially private (Kearns et al. 2014; billboard lemma, Hsu et al. 2014). The population
+is a public number of places: a user who is removed leaves an empty one, and nobody else's place (which the local
+randomness goes by) changes.
 
 The maths: query i of a round has sensitivity C_i (the clip) and noise z_i C_i, with z_i = t / sqrt(share_i) and one
 factor t for the run. The round is one Gaussian release with 1/z^2 = sum of 1/z_i^2, on the round's one cohort.
@@ -131,7 +133,7 @@ class PrivacyPlan:
         """
         if self.config.sampling == 1:
             return np.arange(self.users)
-        return self._source.cohort(round, self.users, self.config.sampling)
+        return self._source.cohort(round, self.users, self.config.sampling, self._time(round))
 
     def clip(self, query: SumQuery, contribution: Contribution) -> Tensor:
         """Weights (B,) float64 that bound each user's WHOLE contribution by the clip; see `fedrec.privacy.clipping`.
@@ -208,7 +210,7 @@ class PrivacyPlan:
         flat = total.detach().cpu().reshape(-1)
         released = torch.empty_like(flat)
         start = 0
-        for normals in self._source.normal_blocks(round, query.name, query.size):
+        for normals in self._source.normal_blocks(round, query.name, query.size, self._time(round)):
             part = slice(start, start + len(normals))
             noisy = flat[part].double().numpy() + std * normals
             released[part] = torch.from_numpy(np.rint(noisy / grid) * grid).to(released.dtype)
@@ -286,6 +288,10 @@ class PrivacyPlan:
             for name in queries:
                 found.setdefault(name, []).append(value(number, name))
         return {name: values[0] if len(set(values)) == 1 else values for name, values in found.items()}
+
+    def _time(self, round: int) -> int:
+        """Which release of the round this is: the same noise on two sums would give their difference away."""
+        return max(1, self._charged.count(round))
 
     def _round(self, round: int) -> dict[str, SumQuery]:
         if not 0 <= round < len(self.rounds):

@@ -202,6 +202,21 @@ def test_no_release_without_a_charge_and_one_release_a_charge() -> None:
         ours.privatise(0, ours.rounds[0]["co-occurrence"], total)
 
 
+@pytest.mark.parametrize("seed", [3, None])
+def test_a_round_that_is_paid_for_again_has_noise_and_a_cohort_of_its_own(seed: int | None) -> None:
+    """With the same noise, the difference of two releases would be that of the sums, without any noise."""
+    shape = (20_000,)
+    ours = plan([(query(share=0.2, shape=shape),)] * 5, seed=seed, sampling=0.5)
+    noises, cohorts = [], []
+    for _ in range(3):
+        noises.append(released(ours, torch.zeros(shape)) / ours.noise_std(0, "sum"))
+        cohorts.append(ours.sample(0))
+    for one, other in ((0, 1), (0, 2), (1, 2)):
+        assert abs(torch.corrcoef(torch.stack([noises[one], noises[other]]))[0, 1]) < 5 / math.sqrt(shape[0])
+        assert not np.array_equal(cohorts[one], cohorts[other])
+    assert all(abs(noise.square().mean() - 1) < 0.1 for noise in noises)
+
+
 def test_a_refused_charge_pays_for_nothing() -> None:
     ours = plan([(query(),)])
     ours.charge(0)
