@@ -20,6 +20,7 @@ ADVERSARIES = {
     "server_with_colluders": "the server together with other users",
 }
 _FLOAT_LIMITS = (
+    "users are summed in 32-bit floating point, so that one user can move a long sum by a little more than the clip; "
     "noise is drawn and added in 64-bit floating point, not by an exact sampler: it is a sum of four normals and the "
     "release is rounded to a grid of a thousandth of the noise, which hides low-order bits, but no proof covers the "
     "rounding, nor the time that the computation takes"
@@ -45,18 +46,22 @@ def statement(
 ) -> dict[str, Any]:
     """The statement on a run, JSON-able.
 
-    privacy: `PrivacyPlan.describe()` at the end of the run. dataset: its "name", "users", "items", "interactions",
-    and "catalogue": "given", or where its items were taken from. simulation: whether all users' data lay in one place.
+    privacy: `PrivacyPlan.describe()` at the end of the run. dataset: its "name", "users", "items", "interactions"
+    (repeated for a simulation only: it is an exact count), "catalogue": "given", or where its items were taken from,
+    and "k-core rounds" where a k-core was taken. simulation: whether all users' data lay in one place.
     Raises: VerificationError when the ledger does not hold the charges that `privacy` tells of.
     """
     charges = [entry["payload"] for entry in ledger.entries if entry["payload"].get("type") == "charge"]
     _agree(privacy, charges)
     releases = _releases(charges)
     private = privacy["guarantee"] != "none"
+    given = dataset.get("catalogue", "given") == "given"
+    nothing = "nothing of any user was released" + ("" if given else ", but for the list of items")
+    counted = ("name", "users", "items", "interactions") if simulation else ("name", "users", "items")
     return {
         "version": VERSION,
-        "promise": _promise(privacy, bool(releases), simulation),
-        "guarantee": privacy["guarantee"] if private or releases else "nothing of any user was released",
+        "promise": _promise(privacy, bool(releases), simulation, given),
+        "guarantee": privacy["guarantee"] if private or releases else nothing,
         "unit": privacy["unit"],
         "adjacency": privacy["adjacency"],
         "trust": privacy["trust"],
@@ -76,7 +81,7 @@ def statement(
         "releases": releases,
         "rounds": len(charges),
         "noise_source": privacy["noise_source"],
-        "dataset": {key: dataset[key] for key in ("name", "users", "items", "interactions") if key in dataset},
+        "dataset": {key: dataset[key] for key in counted if key in dataset},
         "ledger": {"entries": len(ledger.entries), "head": ledger.head},
     }
 
@@ -138,7 +143,12 @@ def _releases(charges: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def _promise(privacy: Mapping[str, Any], released: bool, simulation: bool) -> list[str]:
+def _promise(privacy: Mapping[str, Any], released: bool, simulation: bool, given: bool) -> list[str]:
+    if not released and not given:
+        return [
+            "Nothing was asked of any user, but the list of items was taken from what users did, without noise.",
+            "Beyond that list, what was released tells nothing about anybody's history (epsilon 0).",
+        ]
     if not released:
         return [
             "Nothing was learned from any user: what was released comes from public information alone.",
@@ -162,7 +172,7 @@ def _promise(privacy: Mapping[str, Any], released: bool, simulation: bool) -> li
         f"{opening} anyone concludes about a person from the released model, they would have concluded nearly as "
         f"likely had that person never taken part: the chance of any conclusion changes by at most a factor of "
         f"{chance}, leaving aside a probability of {privacy['delta']:g} (user-level epsilon "
-        f"{_epsilon(privacy['epsilon'])}).",
+        f"{_epsilon(privacy['epsilon'])}; the list of items and the number of users count as known).",
         f"A person's own recommendations use that person's history and taste vector, which {where}.",
     ]
 
@@ -188,6 +198,7 @@ def _assumptions(privacy: Mapping[str, Any], simulation: bool) -> list[dict[str,
         found.append({"who": "the server", "must": "keeps secret who takes part in which round"})
     if simulation:
         found[1]["who"] = "the simulation"
+        found[3]["must"] = "may count the number of users, here taken from the log, and the catalogue as known to all"
     return found
 
 
@@ -195,7 +206,19 @@ def _not_protected(privacy: Mapping[str, Any], dataset: Mapping[str, Any], simul
     found = []
     if simulation:
         found.append("this was a simulation: all users' data lay in one place, where whoever ran it could read them")
-        found.append("the metrics of a simulation are the true ones, without noise; so are baselines without privacy")
+        found.append(
+            "the metrics of a simulation are the true ones, without noise, wherever they stand (summary, history, "
+            "plots, checkpoint), and so are those of the baselines, whatever epsilon a baseline had"
+        )
+        found.append(
+            "what is told of the data (interactions, what cleaning dropped, how many users could be ranked) and of "
+            "time and memory used is exact"
+        )
+    if "k-core rounds" in dataset:
+        found.append(
+            "users and items with few events were dropped from the log (k-core), so one person's events decide which "
+            "events of others are left: epsilon holds for the data after that, not for the log"
+        )
     if dataset.get("catalogue", "given") != "given":
         found.append(
             f"the catalogue is {dataset['catalogue']}: that an item occurs in it tells that somebody used the item"

@@ -2,7 +2,7 @@
 
 Sources: ChaCha20 (RFC 8439) as the generator; Box-Muller; the sum of four normals against attacks on floating-point
 noise (Holohan & Braghin 2021, "Secure Random Sampling in Differential Privacy"). Different here: a draw is a pure
-function of (key, round, name, time), made block by block, so that any size needs the same little memory; and the release
+function of (key, round, name, time), made block by block, so that any size needs the same little memory; the release
 is rounded to a grid of about a thousandth of the noise (see `PrivacyPlan.privatise`), which hides the low-order bits
 that such attacks read. Uniforms have 53 bits, so a draw reaches 17 standard deviations at most.
 """
@@ -45,7 +45,7 @@ class NoiseSource:
         return "NoiseSource(key hidden)"
 
     def _words(self, purpose: str, round: int, name: str, time: int, counts: Iterator[int]) -> Iterator[np.ndarray]:
-        """Uint64 arrays of the lengths `counts`, one after the other from the stream of (purpose, round, name, time)."""
+        """Uint64 arrays of the lengths `counts`, one after the other from the stream of the other arguments."""
         label = f"fedrec\0{purpose}\0{round}\0{name}" + (f"\0{time}" if time > 1 else "")
         key = hmac.digest(self._key, label.encode(), "sha256")
         stream = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor()

@@ -1,8 +1,9 @@
 """Checkpoints: the shared state and all that is needed to go on, in ONE file that is replaced atomically.
 
 Model and ledger head travel together, so a reader can never see a model whose spending is not in the ledger. The
-file is safetensors: tensors, and one JSON text as metadata. Nothing is pickled. It holds public state alone: no noise
-state, no cohort, no user data.
+file is safetensors: tensors, and one JSON text as metadata. Nothing is pickled. It holds no noise state, no cohort and
+no user's data. The tensors are covered by the run's guarantee; the seconds of a round, and what a simulation adds to
+`history` and `run` (true metrics, counts of its data), are not.
 """
 
 import json

@@ -42,7 +42,9 @@ class Record(Protocol):
 
 @dataclass(frozen=True)
 class RoundReport:
-    """What is known after a round, without anything private: `users` is the expected cohort, never the realised one.
+    """What is known after a round: `users` is the expected cohort, never the realised one.
+
+    Not covered by the guarantee: the times, which grow with the realised cohort, and what `observe` tells.
 
     epsilon: spent so far by accountant, None without privacy. seconds: wall time of the whole round; phases: seconds
     of its parts. bytes_up: what one participating user sends, 4 bytes a number; bytes_down: the tensors that

@@ -32,10 +32,14 @@ from fedrec_sim.scenario import Scenario, load_scenario
 from fedrec_sim.table import labelled_results
 
 NOT_COVERED = (
-    "true metrics of a simulation, computed from held-out events: no deployment could see them, and the guarantee "
-    "does not cover them"
+    "true metrics of a simulation, here, in order_free, baselines, history.csv and plots, computed from held-out "
+    "events: no deployment could see them, and the guarantee does not cover them; nor does it cover the counts under "
+    "dataset and the seconds and memory under cost"
 )
-COUNTERFACTUAL = "a run of its own on the same data, for comparison; not among this run's releases"
+COUNTERFACTUAL = (
+    "a run of its own on the same data, for comparison: its model is not released, and these are its true metrics, "
+    "which no guarantee covers, whatever its epsilon"
+)
 SECRET_NOISE = (
     "No seed on purpose: the noise came from the operating system and was not kept, since whoever knows the noise\n"
     "can take it off. Running this again draws fresh noise; with a seed everything repeats, and nothing is private."

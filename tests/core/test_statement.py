@@ -44,6 +44,10 @@ def test_a_private_run(tmp_path: Path) -> None:
     assert any("keeps secret who takes part" in row["must"] for row in found["assumptions"])
     assert any("catalogue is the items of the log" in what for what in found["not_protected"])
     assert any("true ones, without noise" in what for what in found["not_protected"])
+    assert any("whatever epsilon a baseline had" in what for what in found["not_protected"])
+    assert any("interactions" in what and "exact" in what for what in found["not_protected"])
+    assert any("the number of users, here taken from the log" in row["must"] for row in found["assumptions"])
+    assert "the list of items and the number of users count as known" in found["promise"][0]
     assert any("floating point" in what for what in found["not_protected"])
     assert [(row["name"], row["rounds"]) for row in found["releases"]] == [("popularity", 1), ("weights", 3)]
     assert found["ledger"] == {"entries": 4, "head": ledger.head}
@@ -61,7 +65,9 @@ def test_a_deployment_and_a_given_catalogue_have_fewer_exceptions(tmp_path: Path
     plan, ledger = run(tmp_path, epsilon=1.0)
     simulated = statement(plan.describe(), ledger, DATASET)
     deployed = statement(plan.describe(), ledger, DATASET | {"catalogue": "given"}, simulation=False)
-    assert len(deployed["not_protected"]) == len(simulated["not_protected"]) - 3
+    assert len(deployed["not_protected"]) == len(simulated["not_protected"]) - 4
+    assert simulated["dataset"]["interactions"] == 9000
+    assert "interactions" not in deployed["dataset"], "an exact count of what users did"
     assert "simulation" not in as_text(deployed)
 
 
@@ -77,11 +83,31 @@ def test_no_guarantee_is_said_plainly(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("epsilon", [1.0, "none"])
 def test_public_content_alone_costs_nothing(tmp_path: Path, epsilon) -> None:
-    found, text = stated(*run(tmp_path, rounds=[], epsilon=epsilon))
-    assert "Nothing was learned from any user" in text
+    plan, ledger = run(tmp_path, rounds=[], epsilon=epsilon)
+    found = statement(plan.describe(), ledger, DATASET | {"catalogue": "given"})
+    assert "Nothing was learned from any user" in as_text(found)
+    if epsilon == "none":
+        assert found["guarantee"] == "nothing of any user was released"
     assert found["epsilon"] == "0.0000"
     assert {row["epsilon"] for row in found["adversaries"]} == {"0.0000"}
     assert set(found["accountants"].values()) == {"0.0000"}
+
+
+@pytest.mark.parametrize("epsilon", [1.0, "none"])
+def test_items_that_were_taken_from_the_log_are_learned_from_users(tmp_path: Path, epsilon) -> None:
+    found, text = stated(*run(tmp_path, rounds=[], epsilon=epsilon))
+    assert "Nothing was learned from any user" not in text
+    assert "the list of items was taken from what users did, without noise" in found["promise"][0]
+    if epsilon == "none":
+        assert found["guarantee"].endswith("but for the list of items")
+    assert any("catalogue is the items of the log" in what for what in found["not_protected"])
+
+
+def test_a_k_core_is_said_to_mix_users(tmp_path: Path) -> None:
+    plan, ledger = run(tmp_path, epsilon=1.0)
+    cleaned = statement(plan.describe(), ledger, DATASET | {"k-core rounds": 0})
+    assert any("epsilon holds for the data after that, not for the log" in what for what in cleaned["not_protected"])
+    assert not any("k-core" in what for what in stated(plan, ledger)[0]["not_protected"])
 
 
 def test_a_run_that_was_stopped_states_what_was_spent(tmp_path: Path) -> None:
