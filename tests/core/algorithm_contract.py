@@ -230,6 +230,22 @@ class AlgorithmContract:
                 assert close(mixed.norms(), straight[name].norms()[order], self.exact_batches), name
                 assert close(mixed.weighted_sum(weights[order]), straight[name].weighted_sum(weights)), name
 
+    def test_what_users_do_reaches_the_server_through_the_sums_alone(self, algo: Algorithm, users: UserBatch) -> None:
+        """What `contribute` saw, kept in the algorithm itself, would go past clip and noise."""
+        for round, shared in self.sample_rounds(algo, users):
+            stranger = self.make(self.setting())  # has never met a user
+            sums = {
+                query.name: PrivateSum(part.weighted_sum(torch.ones(len(users))) + query.clip_norm, query.clip_norm)
+                for query, part in self.pairs(algo, shared, users, round)
+            }
+            seen, unseen = (one.update(shared, sums, round) for one in (algo, stranger))
+            assert seen.keys() == unseen.keys()
+            assert all(torch.equal(seen[name], unseen[name]) for name in seen)
+            released, expected = algo.release(seen).tensors(), stranger.release(unseen).tensors()
+            assert released.keys() == expected.keys()
+            assert all(torch.equal(released[name], expected[name]) for name in released)
+            assert all(algo.queries(r) == stranger.queries(r) for r in range(algo.rounds))
+
     @staticmethod
     def pairs_by_name(algo: Algorithm, shared: Shared, users: UserBatch, round: int) -> list[tuple[str, Contribution]]:
         return list(algo.contribute(shared, users, round).items())
