@@ -24,24 +24,35 @@ MAX_LABELS = 256  # a block with more labels is held sparse
 MAX_WORDS = 12  # an item's rarest words; the rest says little
 COMMON = 0.05  # a word in more than this part of the items is dropped
 
-Column = Callable[[int], Tensor]
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel told one column at a time. column(p): the column of item p, (items,). known (items,) bool: where the
+    diagonal is 1; elsewhere it is 0, because nothing is known of the item."""
+
+    column: Callable[[int], Tensor]
+    known: Tensor
+
+    def __mul__(self, other: "Kernel") -> "Kernel":
+        return Kernel(lambda p: self.column(p) * other.column(p), self.known & other.known)
 
 
-def cholesky_map(column: Column, items: int, rank: int, seed: int = 0, tolerance: float = 1e-3) -> DenseMap:
-    """Factor a kernel with unit (or zero) diagonal from its columns; stops early when `tolerance` of it is left.
+def cholesky_map(kernel: Kernel, rank: int, seed: int = 0, tolerance: float = 1e-3) -> DenseMap:
+    """Factor a kernel from its columns; stops early when `tolerance` of its diagonal is left.
 
-    column(p): the kernel's column of item p, (items,). Pivots are drawn in proportion to the residual diagonal, which
-    favours what many items share; the draw is a public function of `seed`.
+    Pivots are drawn in proportion to the residual diagonal, which favours what many items share; the draw is a public
+    function of `seed`.
     """
-    residual = torch.ones(items)
+    residual = kernel.known.float()
+    items, enough = len(residual), tolerance * float(residual.sum())
     factor = torch.zeros(items, min(rank, items))
     used = 0
     for uniform in draws.uniform(torch.tensor([seed]), 0, factor.shape[1])[0]:
         mass = residual.double().cumsum(0)
-        if float(mass[-1]) < tolerance * items:
+        if float(mass[-1]) <= enough:
             break
         pivot = int(torch.searchsorted(mass, uniform * mass[-1], right=True).clamp(max=items - 1))
-        remainder = column(pivot) - factor[:, :used] @ factor[pivot, :used]
+        remainder = kernel.column(pivot) - factor[:, :used] @ factor[pivot, :used]
         scale = float(remainder[pivot])
         if scale <= 1e-6:
             residual[pivot] = 0.0
@@ -59,20 +70,20 @@ def categories_rows(block: Categories) -> Tensor:
     return weight / weight.norm(dim=1, keepdim=True).clamp(min=1e-9)
 
 
-def same_set_column(block: Categories) -> Column:
+def same_set_kernel(block: Categories) -> Kernel:
     """cos^4 between label sets: near 1 only for near-identical sets."""
     member = torch.from_numpy(block.membership.astype(np.float32))
     unit = member / member.norm(dim=1, keepdim=True).clamp(min=1e-9)
-    return lambda p: (unit @ unit[p]) ** 4
+    return Kernel(lambda p: (unit @ unit[p]) ** 4, member.any(1))
 
 
-def number_column(block: Numbers, fraction: float) -> Column:
+def number_kernel(block: Numbers, fraction: float) -> Kernel:
     """A Gaussian kernel whose width is `fraction` of the values' standard deviation; unknown values match nothing."""
     raw = torch.from_numpy(block.values.astype(np.float64))
     known = raw.isfinite()
     spread = float(raw[known].std()) if int(known.sum()) > 1 else 1.0
     z = torch.where(known, raw, 0.0) / (fraction * max(spread, 1e-9))
-    return lambda p: (torch.exp(-((z - z[p]) ** 2) / 2) * known * known[p]).float()
+    return Kernel(lambda p: (torch.exp(-((z - z[p]) ** 2) / 2) * known * known[p]).float(), known)
 
 
 def words_of(text: str) -> list[str]:
@@ -150,26 +161,25 @@ class PublicKernels:
 
 def public_kernels(catalogue: Catalogue, rank: int = RANK, seed: int = 0, *, products: bool = True) -> PublicKernels:
     """Every public kernel of a catalogue; none for a catalogue without metadata."""
-    items = len(catalogue)
     maps: dict[str, FeatureMap] = {}
     smooth: dict[str, float] = {}
-    coarse: dict[str, tuple[type[Block], Column]] = {}
-    fine: dict[str, tuple[type[Block], Column]] = {}
+    coarse: dict[str, tuple[type[Block], Kernel]] = {}
+    fine: dict[str, tuple[type[Block], Kernel]] = {}
     for block in catalogue.blocks:
         name = block.name
         if isinstance(block, Categories):
-            same = same_set_column(block)
-            coarse[name], fine[name] = (Categories, _gram_column(categories_rows(block))), (Categories, same)
+            same = same_set_kernel(block)
+            coarse[name], fine[name] = (Categories, _gram_kernel(categories_rows(block))), (Categories, same)
             maps[name], smooth[name] = categories_map(block), 1.0
-            maps[f"{name} set"] = cholesky_map(same, items, rank, seed)
+            maps[f"{name} set"] = cholesky_map(same, rank, seed)
         elif isinstance(block, Numbers):
-            near, far = number_column(block, 1 / 8), number_column(block, 1 / 2)
+            near, far = number_kernel(block, 1 / 8), number_kernel(block, 1 / 2)
             coarse[name], fine[name] = (Numbers, far), (Numbers, near)
-            maps[f"{name} near"] = cholesky_map(near, items, rank, seed)
-            maps[f"{name} far"], smooth[f"{name} far"] = cholesky_map(far, items, rank, seed), 0.7
+            maps[f"{name} near"] = cholesky_map(near, rank, seed)
+            maps[f"{name} far"], smooth[f"{name} far"] = cholesky_map(far, rank, seed), 0.7
         elif isinstance(block, Vectors):
             dense = vectors_map(block, rank)
-            coarse[name] = fine[name] = (Vectors, _gram_column(dense.values))
+            coarse[name] = fine[name] = (Vectors, _gram_kernel(dense.values))
             maps[name], smooth[name] = dense, 1.0
         elif (text := text_map(block)) is not None:
             maps[name], smooth[name] = text, 0.5
@@ -179,17 +189,14 @@ def public_kernels(catalogue: Catalogue, rank: int = RANK, seed: int = 0, *, pro
         for a, left in enumerate(names):
             for right in names[a + 1 :]:
                 if kernels[left][0] is not kernels[right][0]:  # products of unlike blocks: taste x time, say
-                    product = _product(kernels[left][1], kernels[right][1])
-                    maps[f"{left} x {right}{level}"] = cholesky_map(product, items, 2 * rank, seed)
+                    maps[f"{left} x {right}{level}"] = cholesky_map(
+                        kernels[left][1] * kernels[right][1], 2 * rank, seed
+                    )
     return PublicKernels(maps, base, smooth)
 
 
-def _gram_column(rows: Tensor) -> Column:
-    return lambda p: rows @ rows[p]
-
-
-def _product(left: Column, right: Column) -> Column:
-    return lambda p: left(p) * right(p)
+def _gram_kernel(rows: Tensor) -> Kernel:
+    return Kernel(lambda p: rows @ rows[p], rows.any(1))
 
 
 def number_scores(catalogue: Catalogue) -> Tensor:
