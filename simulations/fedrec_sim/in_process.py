@@ -15,6 +15,7 @@ import torch
 
 from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.data.users import UserBatch
+from fedrec.errors import PrivacyError
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.privacy.queries import PrivateSum
 
@@ -112,7 +113,15 @@ class InProcessFederation:
     def private_sum(
         self, algorithm: Algorithm, shared: Shared, round: int, cohort: np.ndarray, plan: PrivacyPlan
     ) -> dict[str, PrivateSum]:
-        """Each query of the round over the cohort: contribute, clip, sum, then noise once on the total."""
+        """Each query of the round over the cohort: contribute, clip, sum, then noise once on the total.
+
+        Raises: PrivacyError when `plan` is not the one that draws the cohorts (another sampling has another price), or
+        the cohort is not ascending (a user who stands in it twice adds twice the clip).
+        """
+        if plan is not self.plan:
+            raise PrivacyError(f"round {round}: the federation samples by another plan; make both with the same one")
+        if np.any(np.diff(cohort) <= 0):
+            raise PrivacyError(f"round {round}: the cohort is not ascending; take each user once, in order")
         queries = algorithm.queries(round)
         totals = {query.name: torch.zeros(query.shape, device=self.device) for query in queries}
         watch = Stopwatch(self.device)

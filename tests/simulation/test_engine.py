@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from fedrec.algorithms.base import Setting
 from fedrec.data.catalogue import Catalogue
+from fedrec.errors import PrivacyError
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import PrivateSum
 from tests.server.toy import ITEMS, Toy, ToyConfig, histories
@@ -123,6 +124,18 @@ def test_an_algorithm_that_answers_other_queries_is_an_error(monkeypatch: pytest
     monkeypatch.setattr(Toy, "contribute", lambda self, shared, users, round: {})
     with pytest.raises(ValueError, match="toy"):
         sums(federation())
+
+
+def test_cohorts_of_another_plan_are_refused() -> None:
+    made, other = federation(sampling=0.5), federation()
+    other.plan.charge(0)
+    with pytest.raises(PrivacyError, match="the federation samples by another plan"):
+        made.private_sum(TOY, SHARED, 0, made.sample(0), other.plan)
+
+
+def test_a_user_who_takes_part_twice_is_refused() -> None:
+    with pytest.raises(PrivacyError, match="take each user once"):
+        sums(federation(), np.array([1, 2, 2, 3]))
 
 
 def test_a_poisson_cohort_repeats_with_the_seed_and_differs_between_rounds() -> None:
