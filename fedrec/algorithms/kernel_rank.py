@@ -28,6 +28,8 @@ from fedrec.kernels.public import number_scores, public_kernels
 from fedrec.privacy.queries import Contribution, DenseContribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
+GRADIENT_CLIP = 1.0
+NETWORK_MU = 1.3  # from here on hidden units gain more than their noise costs (ML-1M validation split)
 FEWEST = 3  # events that a history must have before an item counts as a training target
 SHARES = {  # mu: parts of mu^2 for popularity, weights, co-occurrence (tuned on the ML-1M validation split)
     0.1422: (0.60, 0.10, 0.30),
@@ -46,18 +48,19 @@ class KernelRankConfig(Settings):
     """Features kept of a kernel that has no short exact feature map."""
     head: int | None = Field(default=None, ge=2)
     """Items of the co-occurrence release; by default grows with the root of the users and with epsilon."""
-    targets: int = Field(default=3, ge=1)
+    targets: int = Field(default=4, ge=1)
     """Newest training items of each user that the ranking weights are fitted to."""
     negatives: int = Field(default=30, ge=1)
     """Local negatives for each target."""
-    weight_rounds: int = Field(default=40, ge=1)
-    """Rounds of private gradient descent on the ranking weights."""
-    learning_rate: float = Field(default=1.0, gt=0)
-    """Step on the clipped mean gradient."""
+    weight_rounds: int | None = Field(default=None, ge=1)
+    """Rounds of private gradient descent on the ranking weights; by default 40, with hidden units 80."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Step on the clipped mean gradient; by default 1, with hidden units 4."""
     momentum: float = Field(default=0.8, ge=0, lt=1)
     """Momentum of the ranking weights."""
-    hidden: int = Field(default=0, ge=0, le=256)
-    """Units of a network on the features, learned with the weights; 0 for a linear head."""
+    hidden: int | None = Field(default=None, ge=0, le=256)
+    """Units of a network on the features, learned with the weights; 0 for a linear head. By default 16 where the
+    budget can pay for it (about epsilon 6 and more), else 0."""
     cooccurrence: bool = True
     """False leaves the co-occurrence release out; its budget goes to the weights."""
     shares: tuple[float, float, float] | None = None
@@ -79,11 +82,15 @@ class KernelRank(Algorithm):
         self.shares = config.shares or default_shares(setting.mu)
         self.head = min(self.items, config.head or default_head(setting.users, setting.mu))
         self.releases = 2 if config.cooccurrence and self.head > 1 else 1
+        network = setting.mu >= NETWORK_MU
+        self.hidden = config.hidden if config.hidden is not None else 16 if network else 0
+        self.weight_rounds = config.weight_rounds or (80 if self.hidden else 40)
+        self.learning_rate = config.learning_rate or (4.0 if self.hidden else 1.0)
         self._space: tuple[Tensor, KernelSpace] | None = None
 
     @property
     def rounds(self) -> int:
-        return self.releases + self.config.weight_rounds
+        return self.releases + self.weight_rounds
 
     def initial(self) -> Shared:
         return self._start_weights({"popularity": torch.ones(self.items, device=self.setting.device)})
@@ -96,7 +103,7 @@ class KernelRank(Algorithm):
             return (popularity_query(self.items, popularity),)
         if round < self.releases:
             return (cooccurrence_query(self.head, cooccurrence),)
-        return (SumQuery("weights", (self._parameters,), 1.0, weights / self.config.weight_rounds),)
+        return (SumQuery("weights", (self._parameters,), GRADIENT_CLIP, weights / self.weight_rounds),)
 
     def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
         if round == 0:
@@ -121,8 +128,8 @@ class KernelRank(Algorithm):
         gradient = sums["weights"].value / self.setting.expected_cohort
         momentum = self.config.momentum
         velocity = momentum * shared["velocity"] + (1 - momentum) * gradient
-        parameters = shared["parameters"] - self.config.learning_rate * velocity / (1 - momentum ** (step + 1))
-        kept = max(0, step + 1 - math.ceil(0.6 * self.config.weight_rounds))
+        parameters = shared["parameters"] - self.learning_rate * velocity / (1 - momentum ** (step + 1))
+        kept = max(0, step + 1 - math.ceil(0.6 * self.weight_rounds))
         average = shared["average"] + (parameters - shared["average"]) / kept if kept else parameters
         return shared | {"parameters": parameters, "velocity": velocity, "average": average}
 
@@ -153,9 +160,9 @@ class KernelRank(Algorithm):
         scales = feature_scales(space, shared["popularity"], seed=self.setting.seed)
         self._space = (scales, space)
         start = torch.zeros(self._count(len(scales)), device=self.setting.device)
-        if self.config.hidden:  # the output starts at zero, so the network does too; its input weights must differ
+        if self.hidden:  # the output starts at zero, so the network does too; its input weights must differ
             generator = torch.Generator().manual_seed(self.setting.seed)
-            wide = len(scales) * self.config.hidden
+            wide = len(scales) * self.hidden
             start[len(scales) : len(scales) + wide] = (torch.randn(wide, generator=generator) / len(scales) ** 0.5).to(
                 self.setting.device
             )
@@ -201,10 +208,10 @@ class KernelRank(Algorithm):
         return torch.stack(rows, 1), torch.stack(valid, 1)
 
     def _gradient(self, parameters: Tensor, features: Tensor, valid: Tensor) -> Tensor:
-        """Each user's mean gradient of the softmax loss over the targets that exist, (B, parameters)."""
+        """Each user's mean gradient of the softmax loss over the targets that exist, (B, parameters), cut to norm
+        `GRADIENT_CLIP`: without privacy too, since the step size is made for it."""
         weights, network = self._unpack(parameters)
-        scale = {"scales": torch.ones_like(weights)} if network else {}
-        error = torch.softmax(head(features, weights, network | scale), 2)  # (B, T, C)
+        error = torch.softmax(head(features, weights, network), 2)  # (B, T, C)
         error[:, :, 0] -= 1
         error = error * (valid / valid.sum(1, keepdim=True).clamp(min=1))[:, :, None]
         flat, error = features.flatten(1, 2), error.flatten(1, 2)  # (B, T * C, K), (B, T * C)
@@ -217,7 +224,8 @@ class KernelRank(Algorithm):
                 back.sum(1),
                 torch.bmm(error[:, None], torch.relu(before))[:, 0],
             ]
-        return torch.cat(parts, 1)
+        gradient = torch.cat(parts, 1)
+        return gradient / (gradient.norm(dim=1, keepdim=True) / GRADIENT_CLIP).clamp(min=1)
 
     @property
     def _features(self) -> int:
@@ -230,10 +238,10 @@ class KernelRank(Algorithm):
         return self._count(self._features)
 
     def _count(self, features: int) -> int:
-        return features + self.config.hidden * (features + 2)
+        return features + self.hidden * (features + 2)
 
     def _unpack(self, parameters: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        hidden = self.config.hidden
+        hidden = self.hidden
         features = (len(parameters) - 2 * hidden) // (1 + hidden)
         weights, wide, bias, output = parameters.split([features, features * hidden, hidden, hidden])
         if not hidden:

@@ -19,6 +19,7 @@ from fedrec.data.users import UserBatch
 from fedrec.kernels.feature_map import FeatureMap, restore_map
 
 NEGLIGIBLE = 1e-6  # an event whose recency weight is below this is skipped
+MOST_AT_ONCE = 1 << 23  # numbers per user chunk while scoring
 POPULARITY_FEATURES = (
     "popularity",
     "popularity^2",
@@ -144,13 +145,17 @@ class KernelSpace:
 
 
 class KernelModel(ReleasedModel):
-    """A KernelSpace with a head. weights: (K,) on raw features. The optional network adds
-    `output . relu(hidden @ (features / scales) + bias)` for features that `scales` (K,) bring to unit size."""
+    """A KernelSpace with a head. weights: (K,) on raw features. The optional network of H hidden units adds
+    `relu((features / scales) @ hidden + bias) @ output`: hidden (K, H), bias and output (H,), scales (K,)."""
 
     kind = "kernel"
 
     def __init__(self, space: KernelSpace, weights: Tensor, network: dict[str, Tensor] | None = None) -> None:
         self.space, self.weights, self.network = space, weights, network or {}
+        columns = [weights[:, None]]
+        if self.network:
+            columns.append(self.network["hidden"] / self.network["scales"][:, None])
+        self.columns = torch.cat(columns, 1)  # (K, 1 + H)
 
     def fit(self, users: UserBatch) -> dict[str, Tensor]:
         return self.space.fit(users)
@@ -159,19 +164,36 @@ class KernelModel(ReleasedModel):
         return self.space.fold_in(state, items)
 
     def score(self, state: dict[str, Tensor], candidates: Tensor | None = None) -> Tensor:
-        if self.network:
-            return head(self.space.features(state, candidates), self.weights, self.network)
-        own = self.space.own_features(state, candidates)
-        total = torch.zeros_like(own[0])
-        for weight, feature in zip(self.weights, own, strict=False):
-            total = total + weight * feature
-        start, decays = len(own), len(self.space.decays)
-        for name, map_ in self.space.maps.items():  # linear in the weights: one profile for all decays
-            mix = self.weights[start : start + decays]
-            profile = torch.einsum("r,brw->bw", mix, self.space.profiles(state, name))[:, None]
-            total = total + map_.against(profile, candidates)[:, 0]
+        width = len(self.space.log_popularity) if candidates is None else candidates.shape[1]
+        step = max(1, MOST_AT_ONCE // max(1, width * self.columns.shape[1]))
+        users = len(state["count"])
+        parts = [
+            self._score(
+                {name: tensor[start : start + step] for name, tensor in state.items()},
+                None if candidates is None else candidates[start : start + step],
+            )
+            for start in range(0, users, step)
+        ]
+        return torch.cat(parts) if parts else torch.zeros(0, width, device=self.weights.device)
+
+    def _score(self, state: dict[str, Tensor], candidates: Tensor | None) -> Tensor:
+        """Everything before the hidden units' activation is linear in the features, so whichever is less goes first:
+        mixing the profiles over decays for each column of `columns`, or meeting the candidates for each decay."""
+        own = torch.stack(self.space.own_features(state, candidates), 2)
+        start, decays = own.shape[2], len(self.space.decays)
+        total = (own @ self.columns[:start]).transpose(1, 2).contiguous()  # (B, 1 + H, C)
+        for name, map_ in self.space.maps.items():
+            mix = self.columns[start : start + decays].T.expand(len(total), -1, -1)  # (B, 1 + H, R)
+            profiles = self.space.profiles(state, name)
+            if mix.shape[1] < decays:
+                total += map_.against(torch.bmm(mix, profiles), candidates)
+            else:
+                total.baddbmm_(mix, map_.against(profiles, candidates))
             start += decays
-        return total
+        if not self.network:
+            return total[:, 0]
+        hidden = torch.relu(total[:, 1:] + self.network["bias"][:, None])
+        return total[:, 0] + torch.einsum("h,bhc->bc", self.network["output"], hidden)
 
     def tensors(self) -> dict[str, Tensor]:
         space = self.space
@@ -201,11 +223,10 @@ class KernelModel(ReleasedModel):
 
 
 def head(features: Tensor, weights: Tensor, network: Mapping[str, Tensor]) -> Tensor:
-    """Scores (..., C) of features (..., C, K): a linear head on raw features plus the network on scaled ones."""
+    """Scores (..., C) of scaled features (..., C, K): the linear head plus the network."""
     scores = features @ weights
     if network:
-        hidden = torch.relu((features / network["scales"]) @ network["hidden"] + network["bias"])
-        scores = scores + hidden @ network["output"]
+        scores = scores + torch.relu(features @ network["hidden"] + network["bias"]) @ network["output"]
     return scores
 
 

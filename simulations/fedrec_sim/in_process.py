@@ -63,7 +63,7 @@ class InProcessFederation:
         *,
         seed: int,
         device: torch.device | str = "cpu",
-        batch_users: int = 4096,
+        batch_users: int = 1024,
         batch_events: int = 250_000,
         memory_bytes: int = 512 << 20,
     ) -> None:

@@ -38,7 +38,7 @@ class EngineConfig(Settings):
 
     device: str = "cpu"
     """`cpu`, `cuda` or `cuda:N`."""
-    batch_users: int = Field(default=4096, gt=0)
+    batch_users: int = Field(default=1024, gt=0)
     """Most users in one chunk."""
     batch_events: int = Field(default=250_000, gt=0)
     """Most events in one chunk, but for a single user with more."""
