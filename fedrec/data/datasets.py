@@ -1,5 +1,6 @@
 """From the `[data]` table of a scenario to a dataset: read, clean, count, and put users and items in rows."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -158,6 +159,7 @@ def _dataset(config: DataConfig, log: Log, events: pl.DataFrame, counts: Counts,
         ratings=events["rating"].to_numpy().astype(np.float32) if "rating" in events.columns else None,
         times=events["timestamp"].to_numpy().astype(np.int64) if "timestamp" in events.columns else None,
         ordered=ordered,
+        identities=_identities(user_ids),
     )
     parts = events["part"].to_numpy() if "part" in events.columns else None
     fixed = None if log.fixed_test is None else _fixed_test(log.fixed_test, user_ids, item_ids)
@@ -182,6 +184,23 @@ def _dataset(config: DataConfig, log: Log, events: pl.DataFrame, counts: Counts,
         parts=parts,
         keep_order=config.ordered,
     )
+
+
+def _identities(user_ids: pl.Series) -> np.ndarray:
+    """(users,) int64 from each id alone: the number that it is, or a hash of its text."""
+    if user_ids.dtype.is_integer():
+        return user_ids.to_numpy().astype(np.int64)
+    return np.array([_identity(text) for text in user_ids.to_list()], dtype=np.int64)
+
+
+def _identity(text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = None
+    if number is not None and str(number) == text and -(2**63) <= number < 2**63:
+        return number  # as where every id is a number
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def _positions(values: pl.Series, ids: pl.Series) -> pl.Series:

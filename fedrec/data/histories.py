@@ -19,6 +19,9 @@ class Histories:
     n_items: size of the catalogue (given, never derived from the events).
     ratings: (events,) float32 or None. times: (events,) int64 seconds or None.
     ordered: False when the source tells no order; then a row's order is arbitrary and must not be used.
+    identities: (users,) int64, what each user's local randomness goes by, whoever else is in the log: were it the
+    position, one user's leaving would change the draws, and so the contributions, of all that come after. None: the
+    positions, where they are given by no log.
     """
 
     offsets: np.ndarray
@@ -27,6 +30,7 @@ class Histories:
     ratings: np.ndarray | None = None
     times: np.ndarray | None = None
     ordered: bool = True
+    identities: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if len(self.offsets) < 1 or self.offsets[0] != 0 or self.offsets[-1] != len(self.items):
@@ -79,6 +83,7 @@ class Histories:
             items=self.items[take],
             ratings=None if self.ratings is None else self.ratings[take],
             times=None if self.times is None else self.times[take],
+            identities=self._identities(users),
         )
 
     def permuted(self, order: np.ndarray) -> "Histories":
@@ -95,18 +100,21 @@ class Histories:
 
         It does not depend on the order that the events stand in now, so it tells nothing of it.
         """
-        pair = torch.from_numpy(self.owners * self.n_items + self.items)
+        pair = torch.from_numpy(self._identities(self.owners) * self.n_items + self.items)
         return np.lexsort((keys(seed, pair).numpy(), self.owners))
 
     def batch(self, users: np.ndarray, seed: int, device: torch.device | str = "cpu") -> UserBatch:
         """The users at positions `users` as tensors on `device`; `seed` makes their local randomness."""
         part = self.select(users)
-        index = torch.from_numpy(np.ascontiguousarray(users, dtype=np.int64))
         return UserBatch(
             items=torch.from_numpy(part.items.astype(np.int64)).to(device),
             lengths=torch.from_numpy(part.lengths.astype(np.int64)).to(device),
             n_items=self.n_items,
-            keys=keys(seed, index).to(device),
+            keys=keys(seed, torch.from_numpy(self._identities(users))).to(device),
             ratings=None if part.ratings is None else torch.from_numpy(part.ratings).to(device),
             ordered=self.ordered,
         )
+
+    def _identities(self, users: np.ndarray) -> np.ndarray:
+        known = users if self.identities is None else self.identities[users]
+        return np.ascontiguousarray(known, dtype=np.int64)
