@@ -5,9 +5,9 @@ several queries over one cohort, budget is split by shares of mu^2, and a releas
 
 Formal guarantee (trust model `central`): what leaves the server is (epsilon, delta)-differentially private with
 respect to adding or removing one whole user; with each user's own state kept on the device, the system is
-(epsilon, delta)-jointly differentially private (Kearns et al. 2014; billboard lemma, Hsu et al. 2014). The population
-is a public number of places: a user who is removed leaves an empty one, and nobody else's place (which the local
-randomness goes by) changes.
+(epsilon, delta)-jointly differentially private (Kearns et al. 2014; billboard lemma, Hsu et al. 2014). The number of
+users is public and stays when one is removed; what the others add must not change then, so their local randomness
+goes by their identity, not by their place in the log.
 
 The maths: query i of a round has sensitivity C_i (the clip) and noise z_i C_i, with z_i = t / sqrt(share_i) and one
 factor t for the run. The round is one Gaussian release with 1/z^2 = sum of 1/z_i^2, on the round's one cohort.

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from fedrec import draws
 from fedrec.algorithms.base import ReleasedModel
 from fedrec.data.datasets import DataConfig, load
 from fedrec.data.splits import Split
@@ -59,7 +58,7 @@ def clean(users: UserBatch, count: int, stream: int) -> torch.Tensor:
 
 def leaky(split: Split) -> Sampler:
     """The published mistake: where the draw is the held-out item, another one is taken."""
-    keys = draws.keys(SEED, torch.arange(len(split.targets))).tolist()
+    keys = split.train.batch(np.arange(len(split.targets)), SEED).keys.tolist()
     held_out = dict(zip(keys, split.targets.tolist(), strict=True))
 
     def sample(users: UserBatch, count: int, stream: int) -> torch.Tensor:
