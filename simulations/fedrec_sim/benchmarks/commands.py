@@ -108,6 +108,39 @@ def round_(
         _show(document, out)
 
 
+@bench.command("results")
+def results_(
+    data_dir: Annotated[
+        Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")
+    ] = None,
+    seeds: Annotated[str, typer.Option(metavar="N,N,...", help="One run of every row for each.")] = "0,1,2",
+    work: Annotated[Path, typer.Option(help="Folder for the runs; finished ones are not run again.")] = Path(
+        "runs/results"
+    ),
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/results.md"),
+) -> None:
+    """Run the headline scenarios under several seeds and write the table of results; resumes where it stopped."""
+    from fedrec_sim.benchmarks import results
+
+    try:
+        numbers = [int(seed) for seed in seeds.split(",")]
+    except ValueError:
+        raise InputError(f"--seeds {seeds}: must be whole numbers, e.g. 0,1,2") from None
+    sections, versions = [], {}
+    for title, cases in results.SECTIONS.items():
+        rows = []
+        for case in cases:
+            summaries = []
+            for seed in numbers:
+                print(f"{title}: {case.label}, seed {seed} ...", file=sys.stderr, flush=True)
+                summaries.append(results.run_case(case, seed, work, data_dir))
+            rows.append((case, summaries))
+            versions = summaries[0]["versions"]
+        sections.append(results.section(title, rows))
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(results.document(sections, numbers, versions), encoding="utf-8")
+
+
 def _names(text: str | None, known: tuple[str, ...], option: str) -> list[str]:
     names = [name.strip() for name in text.split(",")] if text else []
     for name in names:
