@@ -247,8 +247,9 @@ def centred_space(
             everyone += map_.profile(torch.zeros_like(part), part, weight[part], 1)
         means[name] = everyone[0]
     log_popularity = popularity.log()
-    spread = log_popularity.std()
-    standard = (log_popularity - log_popularity.mean()) / spread if float(spread) > 0 else torch.zeros_like(popularity)
+    spread = float(log_popularity.std()) if len(popularity) > 1 else 0.0
+    known = spread > 1e-5  # below is rounding
+    standard = (log_popularity - log_popularity.mean()) / spread if known else torch.zeros_like(popularity)
     return KernelSpace(dict(maps), means, decays, standard, numbers)
 
 
