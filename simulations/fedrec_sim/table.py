@@ -57,7 +57,7 @@ def results_table(summary: Mapping[str, Any]) -> Table:
 
 
 def privacy_line(summary: Mapping[str, Any]) -> str:
-    """What the guarantee is, in one sentence."""
+    """What the guarantee is, in one sentence, and one more where the noise is no secret."""
     privacy = summary["privacy"]
     if privacy["epsilon"] is None:
         return "Privacy: none. This run releases sums without noise."
@@ -65,4 +65,5 @@ def privacy_line(summary: Mapping[str, Any]) -> str:
     return (
         f"Privacy: {privacy['guarantee']}, epsilon {privacy['epsilon']:.4g} ({accountants}) at delta "
         f"{privacy['delta']:g}, unit {privacy['unit']}, trust model {privacy['trust']}."
+        + (" The noise follows from the seed: whoever knows it can take it off." if summary["seed"] is not None else "")
     )
