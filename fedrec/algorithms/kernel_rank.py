@@ -112,8 +112,9 @@ class KernelRank(Algorithm):
             location = torch.full((self.items,), -1, device=users.device)
             location[shared["head"]] = torch.arange(self.head, device=users.device)
             return {"cooccurrence": LaggedPairs(users, location, self.head, skip=self.config.targets)}
-        if "features" not in users.memory:
-            users.memory["features"], users.memory["valid"] = self._examples(shared, users)
+        if "scales" not in users.memory or not torch.equal(users.memory["scales"], shared["scales"]):
+            features, valid = self._examples(shared, users)
+            users.memory.update(features=features, valid=valid, scales=shared["scales"])
         features, valid = users.memory["features"], users.memory["valid"]
         return {"weights": DenseContribution(self._gradient(shared["parameters"], features, valid))}
 
