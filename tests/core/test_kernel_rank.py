@@ -1,5 +1,6 @@
+import itertools
 import math
-from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,13 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fedrec import draws
 from fedrec.algorithms.base import Algorithm, Setting
-from fedrec.algorithms.kernel_rank import SHARES, KernelRank, KernelRankConfig, default_shares
-from fedrec.data.catalogue import Catalogue
-from fedrec.data.users import UserBatch
-from fedrec.kernels.model import head
-from tests.core.algorithm_contract import ITEMS, USERS, AlgorithmContract, batch_of, close, edge_rows, planted_rows
+from fedrec.algorithms.kernel_rank import GRADIENT_CLIP, SHARES, KernelRank, KernelRankConfig, default_shares
+from fedrec.data.catalogue import Catalogue, Texts
+from tests.core.algorithm_contract import (
+    ITEMS,
+    AlgorithmContract,
+    batch_of,
+    edge_rows,
+    planted_catalogue,
+    planted_rows,
+)
 
 
 def small(**changes: object) -> KernelRankConfig:
@@ -22,9 +27,9 @@ def small(**changes: object) -> KernelRankConfig:
     return KernelRankConfig.model_validate(base | changes)
 
 
-class TestKernelRank(AlgorithmContract):
+class TestLinear(AlgorithmContract):
     def make(self, setting: Setting) -> Algorithm:
-        return KernelRank(small(), setting)
+        return KernelRank(small(hidden=0), setting)
 
 
 class TestWithNetwork(AlgorithmContract):
@@ -45,3 +50,157 @@ class TestWithoutMetadata(AlgorithmContract):
 
     def setting(self, **changes: object) -> Setting:
         return super().setting(**{"catalogue": Catalogue(tuple(f"item-{i}" for i in range(ITEMS)))} | changes)
+
+
+CONFIGS = {
+    "default": small(),
+    "linear": small(hidden=0),
+    "network": small(hidden=4),
+    "no co-occurrence": small(cooccurrence=False),
+    "own shares": small(shares=(0.3, 0.3, 0.4)),
+}
+
+
+def plain(**changes: object) -> Setting:
+    return replace(AlgorithmContract().setting(), **changes)
+
+
+@pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
+@pytest.mark.parametrize("metadata", [True, False])
+def test_every_round_gives_what_it_asks_for(config: KernelRankConfig, metadata: bool) -> None:
+    bare = Catalogue(tuple(map(str, range(ITEMS))))
+    setting = plain(mu=0.5) if metadata else plain(mu=0.5, catalogue=bare)
+    algo, contract = KernelRank(config, setting), AlgorithmContract()
+    users = batch_of(planted_rows()[0])
+    spent = 0.0
+    for round, shared in contract.each_round(algo, users):
+        contributions = algo.contribute(shared, users, round)
+        assert list(contributions) == [query.name for query in algo.queries(round)]
+        for query in algo.queries(round):
+            assert contributions[query.name].weighted_sum(torch.ones(len(users))).shape == query.shape
+            assert contributions[query.name].norms().max() <= query.clip_norm * (1 + 1e-5), "the clip would cut"
+            spent += query.budget_share
+    assert spent == pytest.approx(1.0)
+    names = [algo.queries(round)[0].name for round in range(algo.rounds)]
+    assert names == ["popularity", *["cooccurrence"] * config.cooccurrence, *["weights"] * 4]
+
+
+# ---- shares
+
+
+@given(st.floats(1e-4, 1e4))
+def test_shares_sum_to_one_for_every_budget(mu: float) -> None:
+    shares = default_shares(mu)
+    assert sum(shares) <= 1 + 1e-9
+    assert all(share > 0 for share in shares)
+
+
+def test_shares_change_without_a_jump() -> None:
+    grid = [1e-3 * 1.002**step for step in range(4600)]
+    for low, high in itertools.pairwise(map(default_shares, grid)):
+        assert all(abs(a - b) < 0.003 for a, b in zip(low, high, strict=True))
+    for mu, shares in SHARES.items():
+        assert default_shares(mu) == pytest.approx(shares)
+    assert default_shares(math.inf) == default_shares(max(SHARES))
+
+
+# ---- the ranking weights
+
+
+def mean_loss(parameters: Tensor, features: Tensor, valid: Tensor, hidden: int) -> Tensor:
+    """The slow oracle for one user: mean over targets of -log softmax at the target; features (T, C, K)."""
+    width = features.shape[2]
+    weights, wide, bias, output = parameters.split([width, width * hidden, hidden, hidden])
+    losses = []
+    for target in range(len(valid)):
+        if valid[target]:
+            scores = features[target] @ weights
+            if hidden:
+                scores = scores + torch.relu(features[target] @ wide.view(width, hidden) + bias) @ output
+            losses.append(torch.logsumexp(scores, 0) - scores[0])
+    return torch.stack(losses).mean() if losses else (parameters * 0).sum()
+
+
+@pytest.mark.parametrize("hidden", [0, 4])
+def test_the_gradient_is_that_of_the_mean_softmax_loss(hidden: int) -> None:
+    algo = KernelRank(small(hidden=hidden), plain())
+    generator = torch.Generator().manual_seed(0)
+    width = algo._features
+    parameters = torch.randn(algo._count(width), generator=generator) / 5
+    features = torch.randn(6, 3, 5, width, generator=generator) / 5
+    valid = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 0], [1, 1, 1]]).bool()
+    features[5] *= 50  # a user whose gradient the clip cuts
+    gradient = algo._gradient(parameters, features, valid)
+    norms = []
+    for user in range(6):
+        leaf = parameters.clone().requires_grad_()
+        mean_loss(leaf, features[user], valid[user], hidden).backward()
+        norms.append(float(leaf.grad.norm()))
+        expected = leaf.grad * min(1.0, GRADIENT_CLIP / max(norms[-1], 1e-9))
+        torch.testing.assert_close(gradient[user], expected, atol=1e-5, rtol=1e-4)
+    assert 0 < norms[0] < GRADIENT_CLIP < norms[5]
+    assert norms[3] == 0
+
+
+def test_users_with_too_few_events_do_not_move_the_weights() -> None:
+    algo = KernelRank(small(), plain())
+    shared = AlgorithmContract().each_round(algo, batch_of(planted_rows()[0]))[2][1]
+    few = batch_of([[], [3], [3, 9], [1, 2, 3], [7, 7], [1, 2, 3, 4]])
+    norms = algo.contribute(shared, few, 2)["weights"].norms()
+    assert not norms[:5].any()
+    assert norms[5] > 0
+
+
+def test_what_a_device_remembers_never_changes_what_it_gives() -> None:
+    contract, users = AlgorithmContract(), batch_of(planted_rows()[0])
+    first, second = (KernelRank(small(), plain(seed=seed)) for seed in (1, 2))
+    contract.train(first, users)
+    assert users.memory
+    fresh = batch_of(planted_rows()[0])
+    for round, shared in contract.each_round(second, fresh):
+        (name,) = second.contribute(shared, users, round)
+        old = second.contribute(shared, users, round)[name].weighted_sum(torch.ones(len(users)))
+        new = second.contribute(shared, batch_of(planted_rows()[0]), round)[name].weighted_sum(torch.ones(len(users)))
+        assert torch.equal(old, new), round
+
+
+# ---- small and gappy catalogues
+
+
+@pytest.mark.parametrize("items", [1, 2, 3])
+@pytest.mark.parametrize("metadata", [True, False])
+def test_a_catalogue_of_a_few_items(items: int, metadata: bool) -> None:
+    catalogue = planted_catalogue(items) if metadata else Catalogue(tuple(map(str, range(items))))
+    algo = KernelRank(small(), plain(catalogue=catalogue))
+    users = batch_of([[], [0], [0, items - 1] * 5, list(range(items))], items=items)
+    shared = AlgorithmContract().train(algo, users, noise=3.0)
+    assert all(tensor.isfinite().all() for tensor in shared.values())
+    model = algo.release(shared)
+    assert model.score(model.fit(users)).shape == (4, items)
+    assert model.score(model.fit(users)).isfinite().all()
+    assert algo.releases == (2 if items > 1 else 1)
+
+
+def test_items_with_missing_metadata() -> None:
+    full = planted_catalogue()
+    taste, year = full.blocks
+    member, values = taste.membership.copy(), year.values.copy()
+    member[::3] = False
+    values[::2] = math.nan
+    titles = Texts("title", tuple("" if i % 2 else f"word{i % 5} other{i % 7}" for i in range(ITEMS)))
+    gappy = replace(full, blocks=(replace(taste, membership=member), replace(year, values=values), titles))
+    algo = KernelRank(small(), plain(catalogue=gappy))
+    shared = AlgorithmContract().train(algo, batch_of(planted_rows()[0]), noise=1.0)
+    assert all(tensor.isfinite().all() for tensor in shared.values())
+    model = algo.release(shared)
+    assert model.score(model.fit(batch_of(edge_rows()))).isfinite().all()
+
+
+def test_renaming_items_changes_nothing() -> None:
+    full = planted_catalogue()
+    other = replace(full, ids=tuple(f"{i * 31 % 97}" for i in range(ITEMS)), titles=full.ids)
+    users = planted_rows()[0]
+    states = [
+        AlgorithmContract().train(KernelRank(small(), plain(catalogue=c)), batch_of(users)) for c in (full, other)
+    ]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])

@@ -1,8 +1,10 @@
+import pytest
 import torch
 
 from fedrec.algorithms.base import Algorithm, Setting
 from fedrec.algorithms.popularity import Popularity, PopularityConfig
-from tests.core.algorithm_contract import AlgorithmContract
+from fedrec.data.catalogue import Catalogue
+from tests.core.algorithm_contract import AlgorithmContract, batch_of
 
 
 class TestPopularity(AlgorithmContract):
@@ -10,3 +12,20 @@ class TestPopularity(AlgorithmContract):
 
     def make(self, setting: Setting) -> Algorithm:
         return Popularity(PopularityConfig(), setting)
+
+    def test_without_noise_it_ranks_by_weighted_counts(self) -> None:
+        rows = [[3], [3, 5], [3, 5, 9, 11], [5, 3, 3], [9]]
+        algo = self.make(self.setting())
+        model = algo.release(self.train(algo, batch_of(rows)))
+        items, scores = model.recommend(batch_of([[], [3]]), 2)
+        assert items.tolist() == [[3, 5], [5, 9]]
+        half = 0.5**0.5
+        torch.testing.assert_close(scores[0], torch.tensor([1.5 + 2 * half, 0.5 + 2 * half]))
+
+    @pytest.mark.parametrize("items", [1, 2])
+    def test_a_catalogue_of_a_few_items(self, items: int) -> None:
+        algo = self.make(self.setting(catalogue=Catalogue(tuple(map(str, range(items))))))
+        users = batch_of([[], [0], [items - 1] * 4], items=items)
+        scores = algo.release(self.train(algo, users, noise=5.0)).score({"count": users.lengths})
+        assert scores.shape == (3, items)
+        assert scores.isfinite().all()
