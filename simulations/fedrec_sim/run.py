@@ -40,6 +40,8 @@ COUNTERFACTUAL = (
     "a run of its own on the same data, for comparison: its model is not released, and these are its true metrics, "
     "which no guarantee covers, whatever its epsilon"
 )
+BASELINE_NOISE = 1 << 40
+"""Added to a seed for the noise of a baseline: by 1 it would have that of the run with the next seed."""
 SECRET_NOISE = (
     "No seed on purpose: the noise came from the operating system and was not kept, since whoever knows the noise\n"
     "can take it off. Running this again draws fresh noise; with a seed everything repeats, and nothing is private."
@@ -174,7 +176,7 @@ class Simulation:
                 self.dataset,
                 self.split,
                 seed=self.public_seed,
-                noise_seed=self._noise_seed(variant, 1),
+                noise_seed=self._noise_seed(variant, BASELINE_NOISE),
             )
             epsilon = None if variant.epsilon == "none" else variant.epsilon
             found[name] = self._evaluate(model) | {"epsilon": epsilon, "note": COUNTERFACTUAL}
