@@ -156,6 +156,13 @@ def test_denoising_comes_closer_to_the_truth_than_the_release(std: float) -> Non
     assert (estimate >= FLOOR).all()
 
 
+def test_little_noise_changes_little() -> None:
+    catalogue, truth = groups()
+    estimate = denoise(noisy(truth + 20, 0.5), public_kernels(catalogue, 8))
+    grid_step = math.log(300 / FLOOR) / 79  # the posterior of a sharp release snaps to its grid
+    assert ((estimate - truth - 20).abs() < 4 * 0.5 + 0.6 * grid_step * (truth + 20)).all()
+
+
 @pytest.mark.parametrize(
     "value", [torch.zeros(3), torch.full((3,), -1e6), torch.tensor([1e6, 0.0, -1e6]), torch.ones(1)]
 )
