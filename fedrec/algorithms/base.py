@@ -94,6 +94,11 @@ class Algorithm(ABC):
         self.setting = setting
 
     @property
+    def chosen(self) -> dict[str, Any]:
+        """Settings that `config` leaves open and what was chosen for them, from public facts alone (JSON-able)."""
+        return {}
+
+    @property
     @abstractmethod
     def rounds(self) -> int:
         """How many rounds the algorithm asks for (0: nothing is learned from users)."""

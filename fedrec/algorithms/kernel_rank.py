@@ -11,7 +11,7 @@ user's newest training items against uniform negatives (drawn from everything ou
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -87,6 +87,11 @@ class KernelRank(Algorithm):
         self.weight_rounds = config.weight_rounds or (80 if self.hidden else 40)
         self.learning_rate = config.learning_rate or (4.0 if self.hidden else 1.0)
         self._space: tuple[Tensor, KernelSpace] | None = None
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        names = ("head", "shares", "hidden", "weight_rounds", "learning_rate")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def rounds(self) -> int:

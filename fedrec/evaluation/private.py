@@ -9,7 +9,7 @@ like any other release.
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -53,6 +53,10 @@ class PrivateEvaluation(Algorithm):
     @property
     def rounds(self) -> int:
         return self.inner.rounds + 1
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        return self.inner.chosen
 
     def initial(self) -> Shared:
         return self.inner.initial()

@@ -196,6 +196,7 @@ class Simulation:
         return {
             "scenario": self.scenario.name,
             "algorithm": self.scenario.algorithm["name"],
+            "settings": self.scenario.algorithm_config.model_dump(mode="json") | algorithm.chosen,
             "seed": self.scenario.seed,
             "public_seed": self.public_seed,
             "device": _device_name(self.scenario.engine.device),

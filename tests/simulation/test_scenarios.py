@@ -34,7 +34,7 @@ def test_a_built_in_scenario_begins_with_what_to_expect_and_survives_being_writt
 
 def test_defaults_are_written_out() -> None:
     resolved = load_scenario("quickstart").resolved()
-    assert resolved["algorithm"]["weight_rounds"] > 0
+    assert resolved["algorithm"]["targets"] > 0
     assert resolved["engine"]["batch_users"] > 0
     assert "seed" not in resolved
 

@@ -85,6 +85,17 @@ def test_a_run_directory_holds_everything(simulate: Simulate, tmp_path: Path) ->
     assert load_model(folder / "model").kind == json.loads((folder / "model" / "manifest.json").read_text())["kind"]
 
 
+def test_what_was_chosen_from_the_budget_is_told(simulate: Simulate, tmp_path: Path) -> None:
+    few = ["--set", "algorithm.kernel_rank=4", "--set", "algorithm.head=20", "--set", "evaluation.baselines=false"]
+    for epsilon, hidden, rounds in (("1", 0, 40), ("8", 16, 80)):
+        folder = tmp_path / epsilon
+        changes = ["--set", f"privacy.epsilon={epsilon}", "--set", "evaluation.every=0"]
+        assert simulate(*SMALL, *few, *changes, "--out", folder, "--seed", 1, "--quiet") == 0
+        settings = summary(folder)["settings"]
+        assert (settings["hidden"], settings["weight_rounds"], settings["head"]) == (hidden, rounds, 20)
+        assert sum(settings["shares"]) <= 1 + 1e-9
+
+
 def test_json_is_all_that_standard_output_holds(simulate: Simulate, tmp_path: Path, capsys: Any) -> None:
     assert simulate(*POPULARITY, "--out", "r", "--json", "--seed", 1) == 0
     captured = capsys.readouterr()
