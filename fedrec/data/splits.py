@@ -20,11 +20,16 @@ _SEEDED = 0x5917  # keeps the draws of a split apart from those of training unde
 
 @dataclass(frozen=True)
 class Split:
-    """One question to a recommender: from what a device knows, find the held-out item of each user.
+    """One question to a recommender: from what a device knows, find what was held out of each user.
 
     train: what users may train on. device: what a device knows when it ranks. targets: (users,) int64 held-out
     item, -1 where a user has none. seen: items masked in full ranking. negatives: (users, 99) int64 of the
     sampled protocol or None. rule: one line that says how all of these were chosen.
+    many: every held-out item of each user, oldest first, where a split holds out several; else None. Its rows are
+    those of `targets`, which is then the first item of each row (-1 and an empty row: not ranked). No item of a row
+    of `many` is in that row of `seen` or of `device`.
+    The rows of `device`, `targets`, `seen`, `negatives` and `many` are the users who are ranked; those of `train` are
+    the users who train: the same ones in the same order, unless whole users are held out.
     """
 
     train: Histories
@@ -33,6 +38,7 @@ class Split:
     seen: Histories
     negatives: np.ndarray | None
     rule: str
+    many: Histories | None = None
 
 
 def split(dataset: Dataset, kind: str, on: Literal["test", "validation"], seed: int) -> Split:
