@@ -66,6 +66,7 @@ def describe(
     table.add_row("events on the top 1 % of items", f"{head:.1%}")
     for block in found.catalogue.blocks:
         table.add_row(f"feature '{block.name}'", type(block).__name__.lower())
-    splits = ["leave-one-out", "leave-two-out", *["ncf"] * (found.fixed_test is not None)]
+    splits = ["leave-one-out", "leave-two-out", "ratio", "k-fold", "user-holdout"]
+    splits += ["temporal"] * (found.histories.times is not None) + ["ncf"] * (found.fixed_test is not None)
     table.add_row("splits", ", ".join([*splits, *["given"] * (found.parts is not None)]))
     Console().print(table)

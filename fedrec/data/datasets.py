@@ -15,6 +15,7 @@ from fedrec.data import blocks, gowalla, movielens, quickstart, recbole, synthet
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.cleaning import Counts, clean
 from fedrec.data.histories import Histories
+from fedrec.data.holdouts import HoldOutConfig
 from fedrec.data.log import Log
 from fedrec.errors import InputError, nearest
 from fedrec.settings import Settings
@@ -43,8 +44,12 @@ class DataConfig(Settings):
     """Your own log: parquet, CSV or TSV with user_id,item_id[,rating][,timestamp], or a RecBole .inter file."""
     catalogue: Path | None = None
     """The items of your log: parquet, CSV or TSV with item_id[,title] and any further features."""
-    split: Literal["leave-one-out", "leave-two-out", "ncf", "given"] = "leave-one-out"
+    split: Literal["leave-one-out", "leave-two-out", "ncf", "given", "temporal", "user-holdout", "ratio", "k-fold"] = (
+        "leave-one-out"
+    )
     """How test items are chosen (`fedrec data describe` tells which splits a dataset has)."""
+    hold_out: HoldOutConfig = HoldOutConfig()
+    """What the splits `temporal`, `user-holdout`, `ratio` and `k-fold` hold out."""
     min_rating: float | None = None
     """Events rated below this are dropped; needs ratings."""
     k_core: int = Field(default=0, ge=0)
@@ -67,6 +72,7 @@ class Dataset:
     fixed_test: a published test split as catalogue positions: targets (users,) and negatives (users, 99), int64.
     parts: (events,) uint8 in the order of `histories`, 0 train, 1 valid, 2 test, where the source came split.
     keep_order: False when devices must not use the order (`fedrec.data.splits.split` sees to it).
+    hold_out: how much the splits that hold out several items a user hold out.
     report: what was counted on the way, for people and for `summary.json`.
     """
 
@@ -77,6 +83,7 @@ class Dataset:
     report: Counts
     parts: np.ndarray | None = None
     keep_order: bool = True
+    hold_out: HoldOutConfig = HoldOutConfig()
 
 
 def load(config: DataConfig, data_dir: Path | None, seed: int) -> Dataset:
@@ -183,6 +190,7 @@ def _dataset(config: DataConfig, log: Log, events: pl.DataFrame, counts: Counts,
         report=report,
         parts=parts,
         keep_order=config.ordered,
+        hold_out=config.hold_out,
     )
 
 

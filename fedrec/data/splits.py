@@ -1,8 +1,8 @@
-"""Splits: which item of each user is held out, what the user trains on, what the ranking is masked with.
+"""Splits: what is held out of each user, what the user trains on, what the ranking is masked with.
 
-Sources: leave-one-out with 99 negatives as in NCF (He et al. 2017), leave-two-out by time, and a split that a
-dataset came with. Unlike the samplers of several federated papers, training never learns which item is held out:
-nothing here is handed to `contribute` but `train`.
+Sources: leave-one-out with 99 negatives as in NCF (He et al. 2017), leave-two-out by time, a split that a dataset
+came with, and those of `fedrec.data.holdouts`, which hold out several items a user. Unlike the samplers of several
+federated papers, training never learns which item is held out: nothing here is handed to `contribute` but `train`.
 """
 
 from dataclasses import dataclass, replace
@@ -12,6 +12,7 @@ import numpy as np
 
 from fedrec.data.datasets import Dataset
 from fedrec.data.histories import Histories
+from fedrec.data.holdouts import KINDS, hold_out
 from fedrec.errors import InputError, nearest
 
 NEGATIVES = 99
@@ -46,12 +47,12 @@ def split(dataset: Dataset, kind: str, on: Literal["test", "validation"], seed: 
 
     Raises: InputError when the kind is unknown or the dataset does not have what it needs.
     """
-    kinds = {"leave-one-out": _leave_one_out, "leave-two-out": _leave_two_out, "ncf": _ncf, "given": _given}
-    if kind not in kinds:
-        raise InputError(f"unknown split '{kind}'.{nearest(kind, kinds)}")
+    one = {"leave-one-out": _leave_one_out, "leave-two-out": _leave_two_out, "ncf": _ncf, "given": _given}
+    if kind not in one and kind not in KINDS:
+        raise InputError(f"unknown split '{kind}'.{nearest(kind, [*one, *KINDS])}")
     if on not in ("test", "validation"):
         raise InputError(f"a split is on 'test' or 'validation', not '{on}'")
-    made = kinds[kind](dataset, on == "test", seed)
+    made = one[kind](dataset, on == "test", seed) if kind in one else _several(dataset, kind, on == "test", seed)
     missing = int((made.targets < 0).sum())
     if missing == len(made.targets):
         raise InputError(f"{dataset.name}: no user has enough events for the split '{kind}' on {on}")
@@ -124,6 +125,15 @@ def _given(dataset: Dataset, test: bool, seed: int) -> Split:
     name = "test" if test else "validation"
     rule = f"given: one {name} item a user by a seeded draw; masked: every other item up to the {name} part"
     return Split(train, train, targets, seen, None, rule)
+
+
+def _several(dataset: Dataset, kind: str, test: bool, seed: int) -> Split:
+    made = hold_out(kind, dataset.histories, dataset.hold_out, test=test, seed=seed ^ _SEEDED)
+    targets = np.full(len(made.held), -1, dtype=np.int64)
+    has = made.held.lengths > 0
+    targets[has] = made.held.items[made.held.offsets[:-1][has]]
+    rule = f"{made.rule}; masked: what devices know"
+    return Split(made.train, made.device, targets, made.device, None, rule, made.held)
 
 
 def _which(histories: Histories, newest: str) -> str:

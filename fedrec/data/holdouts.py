@@ -1,0 +1,150 @@
+"""What several-item splits hold out: by a moment, by whole users, by a share of each user's events, by folds.
+
+Sources: the global temporal split (Meng et al. 2020, Ji et al. 2023: no other tells nothing of the future), strong
+generalisation by held-out users (Marlin 2004, Liang et al. 2018), ratio and k-fold within users. Two things differ
+from the usual code. Every draw goes by the user's own identity, so who leaves the log changes nothing of the others.
+And whatever must be taken from everybody's events (a moment that nobody gave) is named in the rule, since epsilon does
+not cover it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from fedrec.data.histories import Histories
+from fedrec.draws import keys, uniform
+from fedrec.errors import InputError
+from fedrec.settings import Settings
+
+_WHO, _FOLDS = 0x40, 0x41  # streams of draws
+
+
+class HoldOutConfig(Settings):
+    """The `[data.hold_out]` table of a scenario: what a split with several held-out items a user holds out."""
+
+    share: float = Field(default=0.1, gt=0, lt=1)
+    """Part that is held out: of the events (temporal), of the users (user-holdout), of each user's events (ratio)."""
+    cut: datetime | None = None
+    """temporal only: what is tested starts here; left out, it is taken from the log, which epsilon does not cover."""
+    folds: int = Field(default=5, ge=2)
+    """k-fold only: how many parts each user's events fall into."""
+    fold: int = Field(default=0, ge=0)
+    """k-fold only: the part that is tested, 0 .. folds - 1; the next one is for validation."""
+
+
+@dataclass(frozen=True)
+class HoldOut:
+    """train: a row for each user who trains. device, held: a row for each user who is ranked (see `Split`)."""
+
+    train: Histories
+    device: Histories
+    held: Histories
+    rule: str
+
+
+def temporal(histories: Histories, config: HoldOutConfig, test: bool, seed: int) -> HoldOut:
+    """One moment for everybody: known is what was before, held out what came since, up to the test's moment."""
+    del seed
+    if histories.times is None:
+        raise InputError("data.split = 'temporal' needs timestamps and the log has none; use ratio or leave-one-out")
+    times = histories.times
+    end = np.iinfo(np.int64).max
+    cut = _latest(times, config.share) if config.cut is None else _seconds(config.cut)
+    from_log = config.cut is None
+    if not test:
+        cut, end, from_log = _latest(times[times < cut], config.share), cut, True
+    known = histories.keep(times < cut)
+    when = datetime.fromtimestamp(int(cut), UTC).isoformat(" ").removesuffix("+00:00")
+    taken = ", a moment taken from everybody's events, which epsilon does not cover" if from_log else ""
+    rule = f"temporal: events since {when} UTC{taken}"
+    return HoldOut(known, known, histories.keep((times >= cut) & (times < end)), rule)
+
+
+def user_holdout(histories: Histories, config: HoldOutConfig, test: bool, seed: int) -> HoldOut:
+    """Whole users: some never train; they fold in the older half of their events and are ranked on the newer."""
+    if config.share >= 0.5:
+        raise InputError(
+            f"data.hold_out.share = {config.share:g}: as many users again are for validation and somebody must "
+            "train; choose less than 0.5"
+        )
+    drawn = uniform(_user_keys(histories, seed), _WHO, 1)[:, 0].numpy()
+    low = 0.0 if test else config.share
+    held_out = np.flatnonzero((drawn >= low) & (drawn < low + config.share))
+    trained = np.flatnonzero(drawn >= 2 * config.share)
+    if not len(held_out) or not len(trained):
+        raise InputError(
+            f"data.hold_out.share = {config.share:g} of {len(histories)} users leaves {len(held_out)} to rank and "
+            f"{len(trained)} to train; choose another share or another seed"
+        )
+    part = histories.select(held_out)
+    newer = part.positions_from_end() < (part.lengths // 2)[part.owners]
+    rule = f"user-holdout: {len(held_out)} users who never train, the {_part(histories, 'newer')} half of their events"
+    return HoldOut(histories.select(trained), part.keep(~newer), part.keep(newer), rule)
+
+
+def ratio(histories: Histories, config: HoldOutConfig, test: bool, seed: int) -> HoldOut:
+    """A share of each user's events, at least one: the newest for the test, as many before them for validation."""
+    del seed
+    count = np.maximum(1, np.floor(histories.lengths * config.share).astype(np.int64))
+    lags = histories.positions_from_end() // count[histories.owners]  # 0: test, 1: validation
+    part = 0 if test else 1
+    known = histories.keep(lags > part)
+    which = f"the {_part(histories, 'newest' if test else 'second newest')} {config.share:g} of each user's events"
+    return HoldOut(known, known, histories.keep(lags == part), f"ratio: {which}")
+
+
+def k_fold(histories: Histories, config: HoldOutConfig, test: bool, seed: int) -> HoldOut:
+    """Each user's events in equal parts by a seeded draw; one is the test, the next validation, the rest is known."""
+    if not 0 <= config.fold < config.folds:
+        raise InputError(
+            f"data.hold_out.fold = {config.fold}: must be 0..{config.folds - 1}, with folds = {config.folds}"
+        )
+    shift = (uniform(_user_keys(histories, seed), _FOLDS, 1)[:, 0] * config.folds).long().numpy()
+    order = histories.random_order(seed)
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))  # where each event stands in the draw
+    folds = (place - histories.offsets[histories.owners] + shift[histories.owners]) % config.folds
+    tested, validated = config.fold, (config.fold + 1) % config.folds
+    known = histories.keep((folds != tested) & (test | (folds != validated)))
+    held = tested if test else validated
+    rule = f"k-fold: part {held} of {config.folds} of each user's events by a seeded draw, whatever their time"
+    return HoldOut(known, known, histories.keep(folds == held), rule)
+
+
+KINDS: dict[str, Callable[[Histories, HoldOutConfig, bool, int], HoldOut]] = {
+    "temporal": temporal,
+    "user-holdout": user_holdout,
+    "ratio": ratio,
+    "k-fold": k_fold,
+}
+"""The splits that hold out several items a user."""
+
+
+def hold_out(kind: str, histories: Histories, config: HoldOutConfig, *, test: bool, seed: int) -> HoldOut:
+    """The hold-out of `kind`; nothing is held out of a user of whom nothing would be known. Raises: InputError."""
+    made = KINDS[kind](histories, config, test, seed)
+    return replace(made, held=made.held.keep((made.device.lengths > 0)[made.held.owners]))
+
+
+def _latest(times: np.ndarray, share: float) -> int:
+    """The moment since which about `share` of the events happened."""
+    if not len(times):
+        raise InputError("data.split = 'temporal': no event is older than data.hold_out.cut; choose a later moment")
+    return int(np.quantile(times, 1 - share, method="higher"))
+
+
+def _seconds(moment: datetime) -> int:
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+def _user_keys(histories: Histories, seed: int) -> torch.Tensor:
+    known = np.arange(len(histories)) if histories.identities is None else histories.identities
+    return keys(seed, torch.from_numpy(np.ascontiguousarray(known, dtype=np.int64)))
+
+
+def _part(histories: Histories, which: str) -> str:
+    return which if histories.ordered else "randomly drawn (the log tells no order)"
