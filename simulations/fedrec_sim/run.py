@@ -28,7 +28,7 @@ from fedrec_sim import plots
 from fedrec_sim.experiment import Experiment, budget_by_query, check_device, curve_every, curve_users, popularity
 from fedrec_sim.progress import RunProgress
 from fedrec_sim.run_directory import RunDirectory, write_json
-from fedrec_sim.scenario import Scenario, load_scenario
+from fedrec_sim.scenario import Scenario, difference, load_scenario
 from fedrec_sim.table import labelled_results
 
 NOT_COVERED = (
@@ -246,9 +246,9 @@ def _begin(scenario: Scenario, folder: RunDirectory, resume: bool) -> tuple[Scen
     began = load_scenario(str(folder.scenario))
     if scenario.seed is None and not scenario.privacy.private:
         scenario = _with_seed(scenario, began.seed)
-    difference = _difference(began.resolved(), scenario.resolved())
-    if difference:
-        raise InputError(f"--resume: {difference}; a run goes on with the settings that it began with")
+    other = difference(began.resolved(), scenario.resolved())
+    if other:
+        raise InputError(f"--resume: {other}; a run goes on with the settings that it began with")
     if scenario.seed is not None:
         return scenario, scenario.seed, True
     if not folder.checkpoint.is_file():
@@ -257,25 +257,13 @@ def _begin(scenario: Scenario, folder: RunDirectory, resume: bool) -> tuple[Scen
 
 
 def _same_data(before: dict[str, Any], now: Mapping[str, Any]) -> None:
-    difference = _difference(before, dict(now), "data: ")
-    if difference:
-        raise InputError(f"--resume: {difference}; a run goes on with the data that it began with")
+    other = difference(before, now, "data: ")
+    if other:
+        raise InputError(f"--resume: {other}; a run goes on with the data that it began with")
 
 
 def _with_seed(scenario: Scenario, seed: int | None) -> Scenario:
     return scenario.model_copy(update={"seed": seed})
-
-
-def _difference(before: dict[str, Any], now: dict[str, Any], path: str = "") -> str | None:
-    for key in {**before, **now}:
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            found = _difference(old, new, f"{path}{key}.")
-            if found:
-                return found
-        elif old != new:
-            return f"{path}{key} was {old!r} and is {new!r} now"
-    return None
 
 
 def _repeatable(device: str) -> None:

@@ -124,6 +124,19 @@ def load_scenario(name: str, changes: Iterable[str] = (), overrides: Mapping[str
     return scenario
 
 
+def difference(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> str | None:
+    """The first setting in which two resolved scenarios differ, in words; None when they are the same."""
+    for key in {**before, **now}:
+        old, new = before.get(key), now.get(key)
+        if isinstance(old, Mapping) and isinstance(new, Mapping):
+            found = difference(old, new, f"{path}{key}.")
+            if found:
+                return found
+        elif old != new:
+            return f"{path}{key} was {old!r} and is {new!r} now"
+    return None
+
+
 def parse_change(text: str) -> tuple[str, Any]:
     """`key=value` from `--set`: the value as TOML, or a text where it is no TOML (a bare word, a path)."""
     key, equals, value = text.partition("=")

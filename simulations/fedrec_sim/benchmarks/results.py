@@ -4,17 +4,14 @@ Each run is a `fedrec simulate` in a process and a folder of its own, so its pea
 interrupted goes on where it stopped: finished runs are read, begun ones resumed.
 """
 
-import json
 import platform
 import statistics
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedrec.errors import FedrecError
+from fedrec_sim.child_run import child_run
 
 
 @dataclass(frozen=True)
@@ -61,18 +58,9 @@ COLUMNS = (
 
 def run_case(case: Case, seed: int, folder: Path, data_dir: Path | None) -> dict[str, Any]:
     """The summary of one run, from its folder if it is finished. Raises: FedrecError naming the folder if it fails."""
-    out = folder / f"{case.name}-seed-{seed}"
-    if not (out / "summary.json").is_file():
-        changes = ["evaluation.every=0", *case.changes]
-        command = [sys.executable, "-m", "fedrec.cli", "simulate", case.scenario, "--seed", str(seed), "--quiet"]
-        command += ["--out", str(out), *(part for change in changes for part in ("--set", change))]
-        command += ["--data-dir", str(data_dir)] if data_dir else []
-        command += ["--resume"] if (out / "scenario.toml").is_file() else []
-        done = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        if done.returncode:
-            raise FedrecError(f"{out}: {(done.stderr.strip().splitlines() or ['the run failed'])[-1]}")
-    summary: dict[str, Any] = json.loads((out / "summary.json").read_text(encoding="utf-8"))
-    return summary
+    changes = ["evaluation.every=0", *case.changes]
+    settings = [part for change in changes for part in ("--set", change)]
+    return child_run([case.scenario, "--seed", str(seed), *settings], folder / f"{case.name}-seed-{seed}", data_dir)
 
 
 def section(title: str, rows: Sequence[tuple[Case, Sequence[Mapping[str, Any]]]]) -> str:
