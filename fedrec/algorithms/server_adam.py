@@ -1,0 +1,27 @@
+"""Adam on the server, for algorithms whose users send gradients or deltas: moments are functions of private sums alone.
+
+Source: Kingma and Ba 2015; on the server of a federation, Reddi et al. 2021 (FedAdam).
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+FIRST, SECOND, FLOOR = 0.9, 0.99, 1e-8
+
+
+def start(value: Tensor) -> dict[str, Tensor]:
+    """The optimiser's part of the shared state for parameters like `value`."""
+    return {"first moment": torch.zeros_like(value), "second moment": torch.zeros_like(value)}
+
+
+def step(
+    value: Tensor, gradient: Tensor, state: Mapping[str, Tensor], round: int, rate: float
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """(the parameters after one step down the gradient, the optimiser's next state); round counts from 0."""
+    first = FIRST * state["first moment"] + (1 - FIRST) * gradient
+    second = SECOND * state["second moment"] + (1 - SECOND) * gradient**2
+    unbiased = first / (1 - FIRST ** (round + 1))
+    spread = (second / (1 - SECOND ** (round + 1))).sqrt() + FLOOR
+    return value - rate * unbiased / spread, {"first moment": first, "second moment": second}

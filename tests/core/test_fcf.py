@@ -1,0 +1,46 @@
+"""`fcf` keeps the contract; its item gradient is that of autograd on the objective."""
+
+import pytest
+import torch
+
+from fedrec.algorithms import server_adam
+from fedrec.algorithms.fcf import FCF, FCFConfig, ItemGradient
+from tests.core.algorithm_contract import ITEMS, AlgorithmContract, batch_of, edge_rows
+
+
+class TestFCF(AlgorithmContract):
+    def make(self, setting):
+        return FCF(FCFConfig(dim=8, rounds=25), setting)
+
+
+class TestFedMF(AlgorithmContract):
+    def make(self, setting):
+        return FCF(FCFConfig(dim=8, rounds=25, optimiser="sgd", rate=1.0), setting)
+
+
+@pytest.mark.parametrize("alpha0", [0.1, 0.7])
+def test_the_item_gradient_is_that_of_the_objective(alpha0):
+    users = batch_of(edge_rows())
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(len(users), 5, generator=generator)
+    items = torch.randn(ITEMS, 5, generator=generator).requires_grad_()
+    part = ItemGradient(vectors, items.detach(), users, alpha0)
+    for row in range(len(users)):
+        mine = users.slice(row, row + 1).items.unique()
+        scores = items @ vectors[row]
+        loss = (1 - scores[mine]).square().sum() + alpha0 * scores.square().sum()
+        (expected,) = torch.autograd.grad(loss, items)
+        assert torch.allclose(part.dense(row), expected, rtol=1e-4, atol=1e-4), row
+
+
+def test_adam_on_the_server_is_that_of_pytorch():
+    value = torch.linspace(-1, 1, 7)
+    reference = value.clone().requires_grad_()
+    optimiser = torch.optim.Adam([reference], lr=0.1, betas=(server_adam.FIRST, server_adam.SECOND))
+    state = server_adam.start(value)
+    for round in range(5):
+        gradient = torch.sin(value * (round + 1))
+        reference.grad = torch.sin(reference.detach() * (round + 1))
+        value, state = server_adam.step(value, gradient, state, round, 0.1)
+        optimiser.step()
+    assert torch.allclose(value, reference.detach(), atol=1e-6)
