@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field
 
-from fedrec.data import blocks, gowalla, movielens, quickstart, recbole, synthetic, tables
+from fedrec.data import amazon, blocks, gowalla, lastfm, movielens, quickstart, recbole, synthetic, tables
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.cleaning import Counts, clean
 from fedrec.data.histories import Histories
@@ -23,16 +23,25 @@ from fedrec.settings import Settings
 FOLDERS: dict[str, Callable[[Path], Log]] = {
     "ml-1m": movielens.read_ml_1m,
     "ml-100k": movielens.read_ml_100k,
-    "ml-latest-small": movielens.read_ml_latest_small,
+    "ml-latest-small": movielens.read_ml_csv,
     "gowalla": gowalla.read_gowalla,
+    "ml-10m": movielens.read_ml_10m,
+    "ml-20m": movielens.read_ml_csv,
+    "ml-25m": movielens.read_ml_csv,
+    "ml-32m": movielens.read_ml_csv,
+    "ml-latest": movielens.read_ml_csv,
+    "lastfm": lastfm.read_lastfm,
 }
-"""Datasets that lie in a folder of their name below the data folder."""
+"""Datasets that lie in a folder of their name below the data folder. Further folders are known by what they hold:
+`NAME/NAME.inter` (RecBole), and Amazon reviews where the name begins with `amazon`."""
 
 GENERATED: dict[str, tuple[Callable[[int, int, int, int], Log], tuple[int, int, int]]] = {
     "quickstart": (quickstart.generate, quickstart.SIZES),
     "synthetic": (synthetic.generate, synthetic.SIZES),
 }
 """Datasets that need no files: the function of (seed, users, items, events a user) and its usual sizes."""
+
+_AMAZON = "amazon"
 
 
 class DataConfig(Settings):
@@ -117,14 +126,32 @@ def read(config: DataConfig, data_dir: Path | None, seed: int) -> Log:
     if name in GENERATED:
         generate, standard = GENERATED[name]
         return generate(seed, *(size or usual for size, usual in zip(sizes, standard, strict=True)))
-    if name in FOLDERS:
-        return FOLDERS[name](_folder(name, data_dir))
+    if name in FOLDERS or name.startswith(_AMAZON) or _has_folder(name, data_dir):
+        return _read_folder(name, _folder(name, data_dir))
     raise InputError(f"unknown dataset '{name}'.{nearest(name, [*FOLDERS, *GENERATED])}")
 
 
 def read_file(path: Path) -> Log:
     """A log of one's own, by the ending of its name. Raises: InputError."""
     return recbole.read_inter(path) if path.suffix == ".inter" else tables.read_log(path)
+
+
+def _has_folder(name: str, data_dir: Path | None) -> bool:
+    given = data_dir or os.environ.get("FEDREC_DATA")
+    return bool(given) and Path(name).name == name and (Path(given or "") / name).is_dir()
+
+
+def _read_folder(name: str, folder: Path) -> Log:
+    atomic = folder / f"{name}.inter"
+    if atomic.is_file() and name != "ml-100k":  # whose reader knows the columns of RecBole's files too
+        return recbole.read_inter(atomic)
+    if name in FOLDERS:
+        return FOLDERS[name](folder)
+    if name.startswith(_AMAZON):
+        return amazon.read_amazon(folder)
+    raise InputError(
+        f"{folder}: cannot tell what it holds; put RecBole's {name}.inter there, or give data.path, the file to read"
+    )
 
 
 def _folder(name: str, data_dir: Path | None) -> Path:

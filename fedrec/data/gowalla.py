@@ -1,16 +1,23 @@
-"""Gowalla check-ins as split by NGCF and LightGCN (Wang et al. 2019, He et al. 2020), as one parquet file."""
+"""Gowalla check-ins: as split by NGCF and LightGCN (Wang et al. 2019, He et al. 2020) in one parquet file, or the
+whole log of SNAP (Cho, Myers, Leskovec 2011; https://snap.stanford.edu/data/loc-gowalla.html)."""
 
 from pathlib import Path
 
 import polars as pl
 
 from fedrec.data.log import Log
-from fedrec.data.tables import need, read_parquet, typed_events
+from fedrec.data.tables import ids, need, read_delimited, read_parquet, typed_events
 from fedrec.errors import InputError
+
+_SNAP = "loc-gowalla_totalCheckins.txt"
 
 
 def read_gowalla(folder: Path) -> Log:
-    """`interactions.parquet`: user_id, item_id, split (train, valid or test). The order of visits is not known."""
+    """`interactions.parquet`: user_id, item_id, split (train, valid or test), the order of visits is not known; or
+    `loc-gowalla_totalCheckins.txt`, perhaps `.gz`: with times, and each place's latitude and longitude."""
+    for name in (_SNAP, f"{_SNAP}.gz"):
+        if (folder / name).is_file() and not (folder / "interactions.parquet").is_file():
+            return _check_ins(folder / name)
     need(folder, "interactions.parquet")
     file = folder / "interactions.parquet"
     table = read_parquet(file, ("user_id", "item_id", "split"))
@@ -19,3 +26,10 @@ def read_gowalla(folder: Path) -> Log:
     if part.null_count():
         raise InputError(f"{file}: 'split' must be train, valid or test in every row; {part.null_count()} rows differ")
     return Log(str(folder), typed_events(table, file).with_columns(part.alias("part")))
+
+
+def _check_ins(file: Path) -> Log:
+    table = read_delimited(file, "\t", ("user_id", "timestamp", "latitude", "longitude", "item_id"))
+    where = [table[name].cast(pl.Float64, strict=False) for name in ("latitude", "longitude")]
+    places = pl.DataFrame([ids(table["item_id"], file).alias("item"), *where])
+    return Log(str(file), typed_events(table, file), items=places.unique("item", keep="first", maintain_order=True))

@@ -49,10 +49,26 @@ def read_ml_100k(folder: Path) -> Log:
     return Log(str(folder), read_atomic(folder / "ml-100k.inter"), True, items.with_columns(_as_list("genres", " ")))
 
 
-def read_ml_latest_small(folder: Path) -> Log:
-    """`ratings.csv` and `movies.csv`."""
+def read_ml_10m(folder: Path) -> Log:
+    """`ratings.dat` and `movies.dat`, this one in UTF-8; also where they lie in `ml-10M100K`, as in the archive."""
+    inner = folder / "ml-10M100K"
+    folder = inner if inner.is_dir() else folder
+    need(folder, "ratings.dat", "movies.dat")
+    source = folder / "ratings.dat"
+    frame = read_delimited(source, "::", ("user_id", "item_id", "rating", "timestamp"))
+    return Log(str(folder), typed_events(frame, source), True, _movies_dat(folder / "movies.dat", "utf-8"))
+
+
+def read_ml_csv(folder: Path) -> Log:
+    """`ratings.csv` and `movies.csv`: 20M, 25M, 32M, latest and latest-small."""
     need(folder, "ratings.csv", "movies.csv")
-    ratings = read_delimited(folder / "ratings.csv", ",")
+    kinds: dict[str, pl.DataType] = {
+        "userId": pl.Int64(),
+        "movieId": pl.Int64(),
+        "rating": pl.Float64(),
+        "timestamp": pl.Int64(),
+    }
+    ratings = read_delimited(folder / "ratings.csv", ",", kinds=kinds)
     movies = read_delimited(folder / "movies.csv", ",")
     need_columns(ratings, folder / "ratings.csv", "userId", "movieId")
     need_columns(movies, folder / "movies.csv", "movieId", "title", "genres")
@@ -71,10 +87,11 @@ def _ncf_test(file: Path) -> pl.DataFrame | None:
     return table.rename({"user_id": "user", "item_id": "item"})
 
 
-def _movies_dat(file: Path) -> pl.DataFrame:
+def _movies_dat(file: Path, encoding: str = "iso-8859-1") -> pl.DataFrame:
     need(file.parent, file.name)
-    table = read_delimited(file, "::", ("item", "title", "genres"), encoding="iso-8859-1")
-    return _with_year(table.with_columns(ids(table["item"], file)))
+    table = read_delimited(file, "::", ("item", "title", "genres"), encoding=encoding)
+    genres = pl.col("genres").replace("(no genres listed)", "")
+    return _with_year(table.with_columns(ids(table["item"], file), genres))
 
 
 def _u_item(folder: Path) -> pl.DataFrame:

@@ -10,29 +10,59 @@ from fedrec.data.tables import ids, need_columns, read_delimited, typed_events
 from fedrec.errors import InputError
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
+_USERS = ("user_id", "session_id", "visitor_id")
+_EVENTS = ("review_id", "order_id")
 
 
 def read_inter(file: Path) -> Log:
-    """A `.inter` file, with the features of the `.item` file of the same name beside it, if there is one."""
+    """A `.inter` file, with the features of the `.item` file of the same name beside it, if there is one.
+
+    Where there is no `user_id`, sessions or visitors are the users; where there is no `item_id`, the only other id.
+    """
+    table, types = _read(file)
     items = file.with_suffix(".item")
-    return Log(str(file), read_atomic(file), items=read_items(items) if items.is_file() else None)
+    features = read_items(items, _item_column(table, types, file)) if items.is_file() else None
+    return Log(str(file), _events(table, types, file), items=features)
 
 
 def read_atomic(file: Path) -> pl.DataFrame:
     """The events of a `.inter` file: user, item, and where there are any rating and timestamp."""
-    return typed_events(_read(file)[0], file)
+    return _events(*_read(file), file)
 
 
-def read_items(file: Path) -> pl.DataFrame:
-    """The items of a `.item` file: float -> number, token -> text, token_seq -> text (its words may be a title's or
-    labels: the file does not tell), float_seq columns are left out."""
+def _events(table: pl.DataFrame, types: dict[str, str], file: Path) -> pl.DataFrame:
+    names = {_user_column(types): "user_id", _item_column(table, types, file): "item_id"}
+    for usual, other in (("rating", "stars"), ("timestamp", "date")):
+        if usual not in types and types.get(other) == "float":
+            names[other] = usual
+    return typed_events(table.rename(names, strict=False), file)
+
+
+def read_items(file: Path, item: str = "item_id") -> pl.DataFrame:
+    """The items of a `.item` file, by its column `item`: float -> number, token -> text, token_seq -> text (its words
+    may be a title's or labels: the file does not tell), float_seq columns are left out."""
     table, types = _read(file)
-    need_columns(table, file, "item_id")
-    columns = [ids(table["item_id"], file).alias("item")]
+    item = "item_id" if "item_id" in types else item
+    need_columns(table, file, item)
+    columns = [ids(table[item], file).alias("item")]
     for name, kind in types.items():
-        if name != "item_id" and kind != "float_seq":
+        if name != item and kind != "float_seq":
             columns.append(table[name].cast(pl.Float64, strict=False) if kind == "float" else table[name])
     return pl.DataFrame(columns)
+
+
+def _user_column(types: dict[str, str]) -> str:
+    return next((name for name in _USERS if name in types), _USERS[0])
+
+
+def _item_column(table: pl.DataFrame, types: dict[str, str], file: Path) -> str:
+    if "item_id" in types:
+        return "item_id"
+    others = [name for name, kind in types.items() if kind == "token" and name.endswith("_id")]
+    others = [name for name in others if name not in (*_USERS, *_EVENTS)]
+    if len(others) != 1:
+        need_columns(table, file, "item_id")
+    return others[0]
 
 
 def _read(file: Path) -> tuple[pl.DataFrame, dict[str, str]]:

@@ -3,7 +3,10 @@
 Text files are read as text and converted afterwards, so that a value that does not fit is reported with its line.
 """
 
+import contextlib
 import csv
+import gzip
+import zlib
 from pathlib import Path
 
 import polars as pl
@@ -71,24 +74,34 @@ def read_parquet(file: Path, columns: tuple[str, ...] | None = None) -> pl.DataF
         raise InputError(f"{file}: not a parquet file ({_first_line(error)})") from None
     need_columns(table, file, *(columns or ()))
     if table.is_empty():
-        raise InputError(f"{file}: has no rows")
+        raise InputError(_no_rows(file))
     return table.select(columns) if columns else table
 
 
 def read_delimited(
-    file: Path, separator: str, columns: tuple[str, ...] | None = None, encoding: str = "utf-8"
+    file: Path,
+    separator: str,
+    columns: tuple[str, ...] | None = None,
+    encoding: str = "utf-8",
+    kinds: dict[str, pl.DataType] | None = None,
 ) -> pl.DataFrame:
-    """A delimited text file, every column as text. `columns` names them where the file has no header.
+    """A delimited text file, perhaps gzipped, every column as text. `columns` names them where there is no header.
 
+    kinds: what columns of a large file are read as right away, where all of its values are such; as text otherwise.
     Raises: InputError when the file is missing, empty, not text, or a line has too many fields.
     """
+    if kinds and _existing(file):
+        with contextlib.suppress(pl.exceptions.PolarsError):  # read as text, the fault is found and told with its line
+            table = pl.read_csv(file, separator=separator, schema_overrides=kinds)
+            if not table.is_empty():
+                return table
     try:
-        text = _existing(file).read_bytes().decode(encoding)
+        text = _bytes(_existing(file)).decode(encoding)
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: not a text file in {encoding} (byte {error.start}); save it as {encoding}") from None
     text = text.rstrip("\r\n")
     if not text.strip():
-        raise InputError(f"{file}: is empty")
+        raise InputError(f"{file}: is empty; put the data there, or name another file")
     quote = '"' if separator == "," else None
     if len(separator) > 1:
         text, separator = text.replace(separator, "\x1f"), "\x1f"
@@ -107,7 +120,7 @@ def read_delimited(
     if columns is not None and len(table.columns) != len(columns):
         raise InputError(f"{file}: {len(table.columns)} columns where {len(columns)} are due ({', '.join(columns)})")
     if table.is_empty():
-        raise InputError(f"{file}: has no rows")
+        raise InputError(_no_rows(file))
     return table
 
 
@@ -169,7 +182,7 @@ def _checked(raw: pl.Series, value: pl.Series, fault: str, file: Path) -> pl.Ser
     return value
 
 
-_HEADLESS = (".dat", ".data")
+_HEADLESS = (".dat", ".data", ".txt")
 
 
 def _place(file: Path, wrong: pl.Series) -> str:
@@ -184,8 +197,19 @@ def _existing(file: Path) -> Path:
     if not file.is_file():
         raise InputError(f"{file}: no such file")
     if not file.stat().st_size:
-        raise InputError(f"{file}: is empty")
+        raise InputError(f"{file}: is empty; put the data there, or name another file")
     return file
+
+
+def _bytes(file: Path) -> bytes:
+    try:
+        return gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise InputError(f"{file}: not a whole gzip file ({error}); get it again") from None
+
+
+def _no_rows(file: Path) -> str:
+    return f"{file}: has no rows; a log needs at least one event below its column names, a catalogue one item"
 
 
 def _broken_line(text: str, separator: str, quote: str | None) -> str:

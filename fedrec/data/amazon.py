@@ -1,0 +1,111 @@
+"""Amazon reviews (McAuley Lab): ratings-only CSV of 2014, 2018 and 2023, the reviews of 2018 and 2023 as JSON lines,
+and their meta files, each of them plain or gzipped (https://amazon-reviews-2023.github.io/).
+
+Differs from the usual code in what counts as public: of the meta files title, brand, category and price are taken;
+average rating, number of ratings, ranks and also-bought lists are made from what users did, and are left out.
+"""
+
+import gzip
+import io
+from pathlib import Path
+
+import polars as pl
+
+from fedrec.data.log import Log
+from fedrec.data.tables import ids, read_delimited, typed_events
+from fedrec.errors import InputError
+
+_USER, _RATING = ("user_id", "reviewerID"), ("rating", "overall")
+_ITEM, _TIME = ("parent_asin", "asin"), ("timestamp", "unixReviewTime")
+_MILLISECONDS = 10**11  # above it a time is in milliseconds (2023), not in seconds
+
+Kinds = dict[str, pl.DataType]
+
+
+def read_amazon(folder: Path) -> Log:
+    """One file of reviews or ratings (`*.csv`, `*.jsonl`, `*.json`, perhaps `.gz`), and where there is one `meta_*`."""
+    files = [file for file in sorted(folder.iterdir()) if _kind(file) in (".csv", ".json", ".jsonl")]
+    metas = [file for file in files if file.name.startswith("meta_")]
+    reviews = [file for file in files if file not in metas]
+    if len(reviews) != 1 or len(metas) > 1:
+        raise InputError(
+            f"{folder}: holds {len(reviews)} files of reviews and {len(metas)} of metadata; keep one category a "
+            "folder, with one file of reviews (.csv, .jsonl or .json, perhaps .gz) and at most one meta_ file"
+        )
+    file = reviews[0]
+    events = typed_events(_ratings(file) if _kind(file) == ".csv" else _reviews(file), file)
+    if "timestamp" in events.columns:
+        moment = pl.col("timestamp")
+        events = events.with_columns(pl.when(moment > _MILLISECONDS).then(moment / 1000).otherwise(moment))
+    return Log(str(folder), events, items=_meta(metas[0]) if metas else None)
+
+
+def _kind(file: Path) -> str:
+    return Path(file.name.removesuffix(".gz")).suffix
+
+
+def _ratings(file: Path) -> pl.DataFrame:
+    """With a header (2023), or four columns without: user first (2014) or item first (2018)."""
+    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
+        header = opened.readline().decode("utf-8", errors="replace").strip().split(",")
+    if "rating" in header:
+        table = read_delimited(file, ",")
+        known = {_first(table.columns, _ITEM, file): "item_id", _first(table.columns, _USER, file): "user_id"}
+        return table.rename(known)
+    table = read_delimited(file, ",", ("first", "second", "rating", "timestamp"))
+    of_items = [(table[name].str.len_chars() == 10).all() for name in ("first", "second")]
+    if of_items[0] == of_items[1]:
+        raise InputError(
+            f"{file}: cannot tell items (10 characters) from users in the first two columns; "
+            "give a header line: user_id,item_id,rating,timestamp"
+        )
+    return table.rename(
+        {"first": "item_id", "second": "user_id"} if of_items[0] else {"first": "user_id"} | {"second": "item_id"}
+    )
+
+
+def _reviews(file: Path) -> pl.DataFrame:
+    kinds: Kinds = dict.fromkeys((*_USER, *_ITEM), pl.String())
+    kinds |= dict.fromkeys((*_RATING, *_TIME), pl.Float64())
+    table = _json_lines(file, kinds)
+    names = ("user_id", "item_id", "rating", "timestamp")
+    columns = (
+        pl.coalesce(found).alias(name) for name, found in zip(names, (_USER, _ITEM, _RATING, _TIME), strict=True)
+    )
+    return table.select(columns)
+
+
+def _meta(file: Path) -> pl.DataFrame:
+    """Items with `title`, and where known `brand`, `category` (labels) and `price`."""
+    labels = pl.List(pl.String())
+    kinds: Kinds = {"parent_asin": pl.String(), "asin": pl.String(), "title": pl.String(), "brand": pl.String()}
+    kinds |= {"store": pl.String(), "price": pl.String(), "category": labels, "categories": labels}
+    table = _json_lines(file, kinds)
+    item = ids(table.select(pl.coalesce(_ITEM).alias("item_id"))["item_id"], file).alias("item")
+    price = pl.col("price").str.extract(r"(\d[\d,]*\.?\d*)").str.replace_all(",", "").cast(pl.Float64, strict=False)
+    chosen = table.select(
+        pl.col("title").fill_null(""),
+        pl.coalesce("brand", "store").alias("brand"),
+        price,
+        pl.coalesce("category", "categories").alias("category"),
+    )
+    filled = [name for name in chosen.columns if name == "title" or chosen[name].is_not_null().any()]
+    return chosen.select(filled).insert_column(0, item).unique("item", keep="first", maintain_order=True)
+
+
+def _json_lines(file: Path, kinds: Kinds) -> pl.DataFrame:
+    try:
+        raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        table = pl.read_ndjson(io.BytesIO(raw), schema=kinds)
+    except (pl.exceptions.PolarsError, OSError, EOFError) as error:
+        raise InputError(f"{file}: not JSON lines of Amazon reviews ({str(error).splitlines()[0]})") from None
+    if table.is_empty():
+        raise InputError(f"{file}: has no rows; get the file again from its publisher")
+    return table
+
+
+def _first(columns: list[str], wanted: tuple[str, ...], file: Path) -> str:
+    for name in wanted:
+        if name in columns:
+            return name
+    raise InputError(f"{file}: needs a column '{wanted[0]}' or '{wanted[1]}' in its first line")

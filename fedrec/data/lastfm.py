@@ -1,0 +1,20 @@
+"""Last.fm of HetRec 2011 (Cantador, Brusilovsky, Kuflik; https://grouplens.org/datasets/hetrec-2011/): who listened to
+whom, and how often. The tags are left out: users gave them, so they are as private as the listening."""
+
+from pathlib import Path
+
+import polars as pl
+
+from fedrec.data.log import Log
+from fedrec.data.tables import ids, need, need_columns, read_delimited, typed_events
+
+
+def read_lastfm(folder: Path) -> Log:
+    """`user_artists.dat` (its weight, the number of plays, is the rating) and `artists.dat`; no order is known."""
+    need(folder, "user_artists.dat", "artists.dat")
+    plays, artists = (read_delimited(folder / name, "\t") for name in ("user_artists.dat", "artists.dat"))
+    need_columns(plays, folder / "user_artists.dat", "userID", "artistID", "weight")
+    need_columns(artists, folder / "artists.dat", "id", "name")
+    plays = plays.rename({"userID": "user_id", "artistID": "item_id", "weight": "rating"})
+    items = pl.DataFrame([ids(artists["id"], folder / "artists.dat").alias("item"), artists["name"].alias("title")])
+    return Log(str(folder), typed_events(plays, folder / "user_artists.dat"), items=items)
