@@ -1,13 +1,17 @@
-"""Ranking metrics from ranks: one held-out item per user, rank 0 is the best.
+"""Ranking metrics from ranks: one or several held-out items a user, rank 0 is the best.
 
-With one relevant item per user the ideal DCG is 1, so ndcg@k is the discount at the item's rank, and recall@k equals
-hr@k. Every function takes ranks (users,) int64 and a cut-off k >= 1 and gives the mean over users; the sums are in
-float64. `coverage` alone looks at the lists rather than at the ranks.
+Each metric is a value for every user, (users,) float64, and its mean over users. With one held-out item a user the
+ideal DCG is 1, so ndcg@k is the discount at the item's rank, recall@k equals hr@k, and map@k equals mrr@k. `coverage`
+alone looks at the lists rather than at the ranks; `fedrec.evaluation.exposure` has more of its kind.
 
-Source: Jarvelin and Kekalainen 2002 (DCG); He et al. 2017 (hr and ndcg with one held-out item).
+Sources: Jarvelin and Kekalainen 2002 (DCG); He et al. 2017 (hr and ndcg with one held-out item); Manning, Raghavan and
+Schutze 2008, chapter 8 (precision, recall, F1, MAP); Rendle et al. 2009 (AUC, a mean over users); Zhu et al. 2017
+(GAUC). Differs from the usual code in that a tie counts against the model, in AUC too, where others count a half.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,35 +19,108 @@ from torch import Tensor
 from fedrec.errors import InputError, nearest
 
 
+@dataclass(frozen=True)
+class Placed:
+    """Where the held-out items of U users came.
+
+    ranks: (T,) int64, 0 = first; a user's own differ. owners: (T,) int64, ascending, the user 0..U-1 of each; nobody is
+    without one. others: (U,) int64, with how many items that are not held out they were ranked; for auc and gauc only.
+    """
+
+    ranks: Tensor
+    owners: Tensor
+    others: Tensor | None = None
+
+    @classmethod
+    def one(cls, ranks: Tensor) -> "Placed":
+        """One held-out item a user: ranks (U,) int64."""
+        return cls(ranks, torch.arange(len(ranks)))
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """Held-out items of each user, (U,) int64."""
+        return torch.bincount(self.owners)
+
+    @cached_property
+    def single(self) -> bool:
+        """Whether everybody has exactly one."""
+        return len(self.counts) == len(self.ranks)
+
+    @cached_property
+    def before(self) -> Tensor:
+        """How many of the user's other held-out items stand before each, (T,) int64."""
+        order = self.ranks.argsort(stable=True)
+        order = order[self.owners[order].argsort(stable=True)]
+        starts = self.counts.cumsum(0) - self.counts
+        return torch.empty_like(order).scatter_(0, order, torch.arange(len(order)) - starts[self.owners[order]])
+
+    def total(self, values: Tensor) -> Tensor:
+        """The sum of `values` (T,) over each user's items, (U,) float64."""
+        return values if self.single else values.new_zeros(len(self.counts)).index_add_(0, self.owners, values)
+
+
 def gains(ranks: Tensor, k: int) -> Tensor:
-    """Each user's own hr@k and ndcg@k, (users, 2) float64."""
+    """Each item's own hit and discounted gain among the first k, (T, 2) float64: hr@k and ndcg@k where it is alone."""
     hit = (ranks < k).double()
     return torch.stack([hit, hit / (ranks.double() + 2).log2()], dim=1)
 
 
-def hr(ranks: Tensor, k: int) -> float:
-    """Hit ratio: the share of users whose held-out item is among the first k."""
-    return float(gains(ranks, k)[:, 0].mean())
+def _hits(placed: Placed, k: int) -> Tensor:
+    return placed.total((placed.ranks < k).double())
 
 
-def ndcg(ranks: Tensor, k: int) -> float:
-    """Normalised discounted cumulative gain: mean of 1 / log2(rank + 2) where rank < k, else 0."""
-    return float(gains(ranks, k)[:, 1].mean())
+def hr(placed: Placed, k: int) -> Tensor:
+    """Hit ratio: 1 where a held-out item is among the first k."""
+    return (_hits(placed, k) > 0).double()
 
 
-def recall(ranks: Tensor, k: int) -> float:
-    """Share of a user's held-out items among the first k; equals `hr` because a user has exactly one."""
-    return hr(ranks, k)
+def ndcg(placed: Placed, k: int) -> Tensor:
+    """Normalised discounted cumulative gain: the sum of 1 / log2(rank + 2) over ranks < k, over the most it can be."""
+    gain = placed.total(gains(placed.ranks, k)[:, 1])
+    if placed.single:
+        return gain
+    ideal = (1 / (torch.arange(k).double() + 2).log2()).cumsum(0)
+    return gain / ideal[placed.counts.clamp(max=k) - 1]
 
 
-def precision(ranks: Tensor, k: int) -> float:
-    """Share of the first k that is held out: `hr` / k, at most 1 / k."""
-    return hr(ranks, k) / k
+def recall(placed: Placed, k: int) -> Tensor:
+    """Share of a user's held-out items among the first k."""
+    return _hits(placed, k) / placed.counts
 
 
-def mrr(ranks: Tensor, k: int) -> float:
-    """Mean reciprocal rank: mean of 1 / (rank + 1) where rank < k, else 0."""
-    return float(((ranks < k).double() / (ranks.double() + 1)).mean())
+def precision(placed: Placed, k: int) -> Tensor:
+    """Share of the first k that is held out."""
+    return _hits(placed, k) / k
+
+
+def f1(placed: Placed, k: int) -> Tensor:
+    """Harmonic mean of a user's precision and recall, 2 hits / (k + held-out items); averaged after, not before."""
+    return 2 * _hits(placed, k) / (k + placed.counts)
+
+
+def mrr(placed: Placed, k: int) -> Tensor:
+    """Reciprocal rank, 1 / (rank + 1), of the first held-out item where that is among the first k, else 0."""
+    first = (placed.ranks < k) & (placed.before == 0)
+    return placed.total(first.double() / (placed.ranks.double() + 1))
+
+
+def average_precision(placed: Placed, k: int) -> Tensor:
+    """The precision at each held-out item among the first k, summed, over the most items that could be there."""
+    at_item = (placed.before + 1).double() / (placed.ranks.double() + 1)
+    return placed.total((placed.ranks < k).double() * at_item) / placed.counts.clamp(max=k)
+
+
+def auc(placed: Placed) -> Tensor:
+    """Share of pairs of a held-out item and another that the model orders rightly; 1 where there is no other."""
+    if placed.others is None:
+        raise InputError("auc: needs to know how many items were ranked; it is for full ranking only")
+    behind = placed.total((placed.ranks - placed.before).double())
+    return 1 - behind / (placed.counts * placed.others).clamp(min=1)
+
+
+def gauc(placed: Placed) -> Tensor:
+    """AUC weighted by a user's number of held-out items; weights of mean 1, so that the mean is the GAUC."""
+    return auc(placed) * placed.counts / placed.counts.double().mean()
 
 
 def coverage(listed: Tensor) -> float:
@@ -51,23 +128,42 @@ def coverage(listed: Tensor) -> float:
     return float(listed.double().mean())
 
 
-BY_NAME: Mapping[str, Callable[[Tensor, int], float]] = {
+AT_K: Mapping[str, Callable[[Placed, int], Tensor]] = {
     "hr": hr,
     "ndcg": ndcg,
     "recall": recall,
     "precision": precision,
     "mrr": mrr,
+    "f1": f1,
+    "map": average_precision,
 }
+WHOLE: Mapping[str, Callable[[Placed], Tensor]] = {"auc": auc, "gauc": gauc}
+"""Metrics of the whole ranking: without a cut-off."""
 
 
-def measure(ranks: Tensor, names: tuple[str, ...]) -> dict[str, float]:
-    """The metrics called `names` ("ndcg@10") by name. Raises: InputError for an unknown name or a bad cut-off."""
+def values(placed: Placed, name: str) -> Tensor:
+    """Each user's own value of the metric `name` ("ndcg@10", "auc"), (U,) float64; the metric is their mean.
+
+    Raises: InputError for an unknown name or a bad cut-off.
+    """
+    kind, _, cut = name.partition("@")
+    if kind not in AT_K and kind not in WHOLE:
+        raise InputError(f"unknown metric '{kind}'.{nearest(kind, [*AT_K, *WHOLE])}")
+    if kind in WHOLE:
+        if name != kind:
+            raise InputError(f"metric '{name}': has no cut-off; say '{kind}'")
+        return WHOLE[kind](placed)
+    if not cut.isdecimal() or int(cut) < 1:
+        raise InputError(f"metric '{name}': needs a cut-off of at least 1, as in '{kind}@10'")
+    return AT_K[kind](placed, int(cut))
+
+
+def measure(placed: Placed, names: tuple[str, ...]) -> dict[str, float]:
+    """The means over users of the metrics called `names`, by name. Raises: as `values`."""
     result = {}
     for name in names:
         kind, _, cut = name.partition("@")
-        if kind not in BY_NAME:
-            raise InputError(f"unknown metric '{name}'.{nearest(kind, BY_NAME)}")
-        if not cut.isdecimal() or int(cut) < 1:
-            raise InputError(f"metric '{name}': needs a cut-off of at least 1, as in '{kind}@10'")
-        result[name] = BY_NAME[kind](ranks, int(cut))
+        mean = float(values(placed, name).mean())
+        # Precision: a mean of whole numbers is exact, so the division comes last.
+        result[name] = float(_hits(placed, int(cut)).mean()) / int(cut) if kind == "precision" else mean
     return result

@@ -1,4 +1,4 @@
-"""Ranks each user's held-out item, against the whole catalogue and against the split's sampled negatives.
+"""Ranks each user's held-out items, against the whole catalogue and against the split's sampled negatives.
 
 Source: Krichene and Rendle 2020 (why the full catalogue comes first). Differs from the usual code in two rules:
 ties count against the model (a constant score is the worst model, not a perfect one), and a NaN is an error.
@@ -7,63 +7,56 @@ Memory is bounded by `max_scores` whatever the number of users; no result depend
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from fedrec.algorithms.base import ReleasedModel
+from fedrec.data.histories import Histories
 from fedrec.data.splits import Split
 from fedrec.data.users import UserBatch
 from fedrec.errors import FedrecError, InputError
-from fedrec.evaluation.metrics import coverage, measure
+from fedrec.evaluation.metrics import Placed
 
-FULL = ("hr@10", "ndcg@10", "hr@20", "recall@20", "ndcg@100", "precision@10", "mrr@10")
-SAMPLED = ("hr@10", "ndcg@10")
 LIST = 10
-RULE = "ties count against the model; training negatives, if any, come from everything outside a user's training items"
 MAX_SCORES = 1 << 20
 """Scores held at a time: 4 MiB of float32, and a few hundred MiB where a model keeps sixty features a score."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where each user's held-out item came, 0 = first; all on the CPU.
+    """Where each user's held-out items came, 0 = first; all on the CPU.
 
-    users: (U,) int64, positions of the users that have a target. full: (U,) int64, among all unseen items.
-    sampled: (U,) int64 among the split's negatives, or None without them. listed: (items,) bool, items that stand in
-    the top 10 of at least one of these users.
+    users: (U,) int64, positions of the users that have a target. owners: (T,) int64, ascending, the row of `users` of
+    each target. targets: (T,) int64, the items. full: (T,) int64, the rank of each among all unseen items. sampled:
+    (T,) int64 among the split's negatives; None without them, and where a split holds out several items a user. others:
+    (U,) int64, unseen items that are no targets. lists: (U, 10) int32, each user's best unseen items, a set: ascending
+    by position, -1 first where there are fewer. n_items: size of the catalogue.
     """
 
     users: np.ndarray
+    owners: Tensor
+    targets: Tensor
     full: Tensor
     sampled: Tensor | None
-    listed: Tensor
+    others: Tensor
+    lists: Tensor
+    n_items: int
 
+    @cached_property
+    def listed(self) -> Tensor:
+        """Which items stand in the list of at least one user, (items,) bool."""
+        found = torch.zeros(self.n_items, dtype=torch.bool)
+        found[self.lists[self.lists >= 0].long()] = True
+        return found
 
-def evaluate(
-    model: ReleasedModel,
-    split: Split,
-    *,
-    device: torch.device | str = "cpu",
-    seed: int = 0,
-    order_free: bool = False,
-    users: np.ndarray | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> dict[str, object]:
-    """Metrics by protocol: "full", "sampled-99" where the split has negatives, the "rule", and how many "users".
-
-    Arguments as in `ranks`. Raises: InputError when no user has a target; FedrecError on NaN scores.
-    """
-    found = ranks(model, split, device=device, seed=seed, order_free=order_free, users=users, progress=progress)
-    rule = f"{split.rule}; {RULE}"
-    if order_free:
-        rule += "; the device ignores the order of its events"
-    full = measure(found.full, FULL) | {f"coverage@{LIST}": coverage(found.listed)}
-    result: dict[str, object] = {"full": full}
-    if found.sampled is not None:
-        result["sampled-99"] = measure(found.sampled, SAMPLED)
-    return result | {"rule": rule, "users": len(found.users)}
+    @property
+    def protocols(self) -> dict[str, Placed]:
+        """The ranks by protocol: "full", and "sampled-99" where there are any."""
+        found = {"full": Placed(self.full, self.owners, self.others)}
+        return found if self.sampled is None else found | {"sampled-99": Placed(self.sampled, self.owners)}
 
 
 def ranks(
@@ -77,36 +70,59 @@ def ranks(
     progress: Callable[[int, int], None] | None = None,
     max_scores: int = MAX_SCORES,
 ) -> Ranks:
-    """Each user's ranks (for significance tests, say); `evaluate` gives the means.
+    """Each user's ranks and list; `fedrec.evaluation.report` makes metrics of them.
 
     device: where the scores are computed; the model must be there. seed: the users' local randomness. order_free: the
     device is told that the order of its events is unknown. users: positions to rank, default all; those without a
     target are left out. progress: called with (users done, users in all) after every chunk.
     Raises: InputError when no user has a target; FedrecError on NaN scores.
     """
-    chosen = np.arange(len(split.device)) if users is None else np.asarray(users, dtype=np.int64)
-    chosen = chosen[split.targets[chosen] >= 0]
+    held = held_out(split)
+    chosen = np.arange(len(held)) if users is None else np.asarray(users, dtype=np.int64)
+    chosen = chosen[held.lengths[chosen] > 0]
     if not len(chosen):
         raise InputError("evaluation: none of the users has a held-out item; use a split that holds one out")
-    full, sampled = [], []
-    listed = torch.zeros(split.device.n_items, dtype=torch.bool)
-    for rows in _chunks(len(chosen), split.device.n_items, max_scores):
+    owners, targets, full, sampled, others, lists = [], [], [], [], [], []
+    done = 0
+    for rows in _chunks(len(chosen), held.n_items, max_scores):
         part = chosen[rows]
         batch = split.device.batch(part, seed, device)
         state = model.fit(batch.unordered() if order_free else batch)
-        targets = torch.from_numpy(split.targets[part].astype(np.int64)).to(device)
+        target = held.batch(part, seed, device).distinct
         scores = _checked(model, model.score(state))
-        seen = _seen(split.seen.batch(part, seed, device), targets)
-        full.append(_rank(scores, targets, seen).cpu())
-        listed |= _listed(scores, seen, LIST).cpu()
-        if split.negatives is not None:
-            others = torch.from_numpy(split.negatives[part].astype(np.int64)).to(device)
-            pool = torch.cat([targets[:, None], others], dim=1)  # (B, 1 + negatives)
-            drawn = _checked(model, model.score(state, pool))
-            sampled.append(((drawn[:, 1:] >= drawn[:, :1]) & (others != targets[:, None])).sum(dim=1).cpu())
+        seen = _seen(split.seen.batch(part, seed, device), target)
+        owners.append(target[0].cpu() + done)
+        targets.append(target[1].cpu())
+        full.append(_rank(scores, target, seen).cpu())
+        others.append((held.n_items - torch.bincount(torch.cat([target[0], seen[0]]), minlength=len(part))).cpu())
+        lists.append(_lists(scores, seen, LIST).cpu())
+        if split.negatives is not None and split.many is None:
+            drawn = torch.from_numpy(split.negatives[part].astype(np.int64)).to(device)
+            pool = torch.cat([target[1][:, None], drawn], dim=1)  # (B, 1 + negatives)
+            found = _checked(model, model.score(state, pool))
+            sampled.append(((found[:, 1:] >= found[:, :1]) & (drawn != target[1][:, None])).sum(dim=1).cpu())
+        done += len(part)
         if progress is not None:
-            progress(sum(map(len, full)), len(chosen))
-    return Ranks(chosen, torch.cat(full), torch.cat(sampled) if sampled else None, listed)
+            progress(done, len(chosen))
+    return Ranks(
+        users=chosen,
+        owners=torch.cat(owners),
+        targets=torch.cat(targets),
+        full=torch.cat(full),
+        sampled=torch.cat(sampled) if sampled else None,
+        others=torch.cat(others),
+        lists=torch.cat(lists),
+        n_items=held.n_items,
+    )
+
+
+def held_out(split: Split) -> Histories:
+    """The held-out items of every user as rows, whether the split holds out one a user or several."""
+    if split.many is not None:
+        return split.many
+    has = split.targets >= 0
+    offsets = np.concatenate([[0], np.cumsum(has)]).astype(np.int64)
+    return Histories(offsets, split.targets[has].astype(np.int32), split.device.n_items)
 
 
 def rank_newest(model: ReleasedModel, users: UserBatch, max_scores: int = MAX_SCORES) -> Tensor:
@@ -122,7 +138,8 @@ def rank_newest(model: ReleasedModel, users: UserBatch, max_scores: int = MAX_SC
         part = able[rows]
         history, targets = rest.take(part), users.newest(0)[part]
         scores = _checked(model, model.score(model.fit(history)))
-        result[part] = _rank(scores, targets, _seen(history, targets))
+        target = torch.arange(len(part), device=users.device), targets
+        result[part] = _rank(scores, target, _seen(history, target))
     return result
 
 
@@ -140,34 +157,58 @@ def _checked(model: ReleasedModel, scores: Tensor) -> Tensor:
     return scores
 
 
-def _seen(histories: UserBatch, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """(rows, items) to leave out, each pair once; never the target, even where it was met before."""
+def _seen(histories: UserBatch, target: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """(rows, items) to leave out, each pair once; never a target, even where it was met before."""
     rows, items = histories.distinct
-    others = items != targets[rows]
+    pairs, kept = rows * histories.n_items + items, target[0] * histories.n_items + target[1]
+    others = ~torch.isin(pairs, kept)
     return rows[others], items[others]
 
 
-def _rank(scores: Tensor, targets: Tensor, seen: tuple[Tensor, Tensor]) -> Tensor:
-    rows, items = seen
-    own = scores.gather(1, targets[:, None])
-    hidden = (scores[rows, items] >= own[rows, 0]).long()
-    return (scores >= own).sum(dim=1).index_add_(0, rows, -hidden) - 1  # less the target itself
+def _rank(scores: Tensor, target: tuple[Tensor, Tensor], seen: tuple[Tensor, Tensor]) -> Tensor:
+    """The rank of each target (row, item) among its row's unseen items, (T,) int64.
+
+    Ties count against the model; among the targets of one row their order does not matter, and the first comes first.
+    """
+    rows, items = target
+    own = scores[rows, items]
+    if len(rows) == len(scores):  # one a row: a comparison is all that it takes
+        hidden = (scores[seen] >= own[seen[0]]).long()
+        return (scores >= own[:, None]).sum(dim=1).index_add_(0, seen[0], -hidden) - 1  # less the target itself
+    order = own.argsort(descending=True, stable=True)
+    order = order[rows[order].argsort(stable=True)]
+    counts = torch.bincount(rows, minlength=len(scores))
+    place = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows[order]]
+    most = int(counts.max())
+    levels = scores.new_full((len(scores), most), torch.inf)
+    levels[rows[order], place] = -own[order]  # ascending in every row
+    bucket = torch.searchsorted(levels, -scores, out_int32=True)  # the first target that an item is not behind
+    bucket[seen] = most
+    bucket[target] = most
+    bucket += (most + 1) * torch.arange(len(scores), device=rows.device, dtype=torch.int32)[:, None]
+    ahead = torch.bincount(bucket.flatten(), minlength=len(scores) * (most + 1)).view(len(scores), -1).cumsum(dim=1)
+    return torch.empty_like(rows).scatter_(0, order, ahead[rows[order], place] + place)
 
 
-def _listed(scores: Tensor, seen: tuple[Tensor, Tensor], k: int) -> Tensor:
-    """Which items (items,) bool are among the k best unseen of some row; a score of -inf is never listed.
+def _lists(scores: Tensor, seen: tuple[Tensor, Tensor], k: int) -> Tensor:
+    """The k best unseen items of each row, ascending by position, (B, k) int32; -1 where there are fewer.
 
-    At the edge of a list, ties go to the lower position: `topk` breaks them by the shape of the batch, and coverage
-    would depend on the chunk.
+    A score of -inf is never listed. At the edge of a list, ties go to the lower position: `topk` breaks them by the
+    shape of the batch, and the lists would depend on the chunk.
     """
     scores = scores.clone()
     scores[seen] = -torch.inf
     values, best = scores.topk(min(k + 1, scores.shape[1]), dim=1)
     edge = values[:, :k][:, -1:]
     tied = (values[:, k:] == edge).any(dim=1)
-    listed = torch.zeros(scores.shape[1], dtype=torch.bool, device=scores.device)
-    listed[best[:, :k][~tied[:, None] & (values[:, :k] > -torch.inf)]] = True
+    lists = torch.full((len(scores), k), -1, dtype=torch.int32, device=scores.device)
+    lists[:, : min(k, scores.shape[1])] = torch.where(values[:, :k] > -torch.inf, best[:, :k], -1).int()
     scores, edge = scores[tied], edge[tied]
     above, level = scores > edge, (scores == edge) & (edge > -torch.inf)
     chosen = above | (level & (level.cumsum(dim=1) <= k - above.sum(dim=1, keepdim=True)))
-    return listed | chosen.any(dim=0)
+    rows, items = chosen.nonzero(as_tuple=True)
+    place = chosen.cumsum(dim=1)[rows, items] - 1
+    mended = lists.new_full((len(scores), k), -1)
+    mended[rows, place] = items.int()
+    lists[tied] = mended
+    return lists.sort(dim=1).values

@@ -22,7 +22,7 @@ from fedrec.data.datasets import Dataset
 from fedrec.data.splits import Split
 from fedrec.errors import InputError
 from fedrec.evaluation.private import PrivateEvaluation
-from fedrec.evaluation.ranking import evaluate
+from fedrec.evaluation.report import evaluate
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec_sim import plots
 from fedrec_sim.experiment import Experiment, budget_by_query, check_device, curve_every, curve_users, popularity

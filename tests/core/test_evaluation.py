@@ -14,7 +14,9 @@ from fedrec.data.histories import Histories
 from fedrec.data.splits import Split
 from fedrec.errors import FedrecError, InputError
 from fedrec.evaluation import metrics
-from fedrec.evaluation.ranking import FULL, RULE, evaluate, rank_newest, ranks
+from fedrec.evaluation.metrics import Placed
+from fedrec.evaluation.ranking import rank_newest, ranks
+from fedrec.evaluation.report import FULL, RULE, evaluate
 
 
 @dataclass
@@ -182,23 +184,30 @@ def test_some_users_only():
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 300), min_size=1, max_size=50), st.integers(1, 120))
-def test_metrics_equal_loops(values, k):
-    found = torch.tensor(values)
-    hits = [r for r in values if r < k]
-    assert metrics.hr(found, k) == pytest.approx(len(hits) / len(values))
-    assert metrics.recall(found, k) == metrics.hr(found, k)
-    assert metrics.precision(found, k) == pytest.approx(len(hits) / len(values) / k)
-    assert metrics.ndcg(found, k) == pytest.approx(sum(1 / math.log2(r + 2) for r in hits) / len(values))
-    assert metrics.mrr(found, k) == pytest.approx(sum(1 / (r + 1) for r in hits) / len(values))
+def test_metrics_of_one_item_a_user_equal_loops(ranked, k):
+    names = tuple(f"{kind}@{k}" for kind in metrics.AT_K)
+    found = metrics.measure(Placed.one(torch.tensor(ranked)), names)
+    hits = [r for r in ranked if r < k]
+    assert found[f"hr@{k}"] == pytest.approx(len(hits) / len(ranked))
+    assert found[f"recall@{k}"] == found[f"hr@{k}"]
+    assert found[f"precision@{k}"] == found[f"hr@{k}"] / k
+    assert found[f"ndcg@{k}"] == pytest.approx(sum(1 / math.log2(r + 2) for r in hits) / len(ranked))
+    assert found[f"mrr@{k}"] == pytest.approx(sum(1 / (r + 1) for r in hits) / len(ranked))
+    assert found[f"map@{k}"] == found[f"mrr@{k}"]
+    assert found[f"f1@{k}"] == pytest.approx(2 * len(hits) / (k + 1) / len(ranked))
 
 
 def test_metrics_by_name():
-    found = torch.tensor([0, 4, 30])
+    found = Placed.one(torch.tensor([0, 4, 30]))
     assert metrics.measure(found, ("hr@10", "mrr@1")) == {"hr@10": 2 / 3, "mrr@1": 1 / 3}
     with pytest.raises(InputError, match="Did you mean 'ndcg'"):
         metrics.measure(found, ("ndgc@10",))
-    with pytest.raises(InputError, match="cut-off"):
+    with pytest.raises(InputError, match="cut-off of at least"):
         metrics.measure(found, ("hr@0",))
+    with pytest.raises(InputError, match="no cut-off"):
+        metrics.measure(found, ("auc@10",))
+    with pytest.raises(InputError, match="full ranking"):
+        metrics.measure(found, ("auc",))
 
 
 @pytest.mark.parametrize("max_scores", [1, 10**6])

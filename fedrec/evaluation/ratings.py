@@ -1,0 +1,84 @@
+"""How far off predicted ratings are: RMSE, MAE, and the share that rounds to the right one.
+
+Source: Herlocker et al. 2004. Pooled over all held-out ratings of all users, as in RecBole and in LensKit's global
+aggregates, in one pass over chunks of users that keeps three sums. Predictions are taken as they come: none is clipped
+to the scale.
+"""
+
+import math
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedrec.data.splits import Split
+from fedrec.data.users import UserBatch
+from fedrec.errors import FedrecError, InputError
+
+MAX_PREDICTIONS = 1 << 20
+
+
+@runtime_checkable
+class RatingModel(Protocol):
+    """A released model that can also say a rating: what `rating_errors` asks of it."""
+
+    kind: str
+
+    def fit(self, users: UserBatch) -> dict[str, Tensor]:
+        """The users' private states."""
+
+    def predict(self, state: dict[str, Tensor], candidates: Tensor) -> Tensor:
+        """Predicted ratings (B, C) of candidates (B, C) int64, on the scale of the log."""
+
+
+def rating_errors(
+    model: RatingModel,
+    split: Split,
+    users: np.ndarray | None = None,
+    *,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    order_free: bool = False,
+    max_predictions: int = MAX_PREDICTIONS,
+) -> dict[str, float]:
+    """ "rmse", "mae", "accuracy" and the number of "ratings" that are held out of `users` (positions, default all).
+
+    accuracy: the share of predictions whose nearest rating level, among those of the training events, is the true one;
+    only where the training events are rated. Raises: InputError when nothing rated is held out; FedrecError on NaN.
+    """
+    if split.many is None or split.many.ratings is None:
+        raise InputError("ratings: the split holds out no rated events; use 'ratio' or 'k-fold' on a log with ratings")
+    chosen = np.arange(len(split.many)) if users is None else np.asarray(users, dtype=np.int64)
+    chosen = chosen[split.many.lengths[chosen] > 0]
+    if not len(chosen):
+        raise InputError("ratings: none of the users has a held-out item")
+    levels = None if split.train.ratings is None else torch.from_numpy(np.unique(split.train.ratings)).to(device)
+    squares = absolute = right = 0.0
+    events = 0
+    most = int(split.many.lengths[chosen].max())
+    for part in np.array_split(chosen, math.ceil(len(chosen) * most / max_predictions)):
+        known = split.device.batch(part, seed, device)
+        held = split.many.batch(part, seed, device)
+        assert held.ratings is not None
+        place = torch.arange(len(held.items), device=held.device) - held.offsets[:-1][held.owners]
+        candidates = held.items.new_zeros(len(part), most)
+        candidates[held.owners, place] = held.items
+        state = model.fit(known.unordered() if order_free else known)
+        predicted = model.predict(state, candidates)[held.owners, place].double()
+        if bool(predicted.isnan().any()):
+            raise FedrecError(f"model '{model.kind}': NaN among its predicted ratings; its training diverged")
+        error = predicted - held.ratings.double()
+        squares += float(error.square().sum())
+        absolute += float(error.abs().sum())
+        if levels is not None:
+            right += float((_nearest(levels.double(), predicted) == held.ratings.double()).sum())
+        events += len(error)
+    result = {"rmse": math.sqrt(squares / events), "mae": absolute / events}
+    return result | ({} if levels is None else {"accuracy": right / events}) | {"ratings": float(events)}
+
+
+def _nearest(levels: Tensor, values: Tensor) -> Tensor:
+    """The level (ascending) nearest to each value; halfway, the higher one."""
+    middles = (levels[1:] + levels[:-1]) / 2
+    return levels[torch.searchsorted(middles, values, right=True)]

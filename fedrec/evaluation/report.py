@@ -1,0 +1,72 @@
+"""From ranks to the metrics of a summary: by protocol, and further ones where they are asked for.
+
+The keys "full", "sampled-99", "rule" and "users" are a contract; what is added goes below "more".
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from fedrec.algorithms.base import ReleasedModel
+from fedrec.data.catalogue import Catalogue
+from fedrec.data.splits import Split
+from fedrec.evaluation.exposure import exposure
+from fedrec.evaluation.groups import by_group
+from fedrec.evaluation.metrics import coverage, measure
+from fedrec.evaluation.ranking import LIST, Ranks, ranks
+from fedrec.evaluation.ratings import RatingModel, rating_errors
+
+FULL = ("hr@10", "ndcg@10", "hr@20", "recall@20", "ndcg@100", "precision@10", "mrr@10")
+SAMPLED = ("hr@10", "ndcg@10")
+MORE = ("recall@10", "f1@10", "map@10", "auc", "gauc")
+RULE = "ties count against the model; training negatives, if any, come from everything outside a user's training items"
+
+
+def evaluate(
+    model: ReleasedModel,
+    split: Split,
+    *,
+    device: torch.device | str = "cpu",
+    seed: int = 0,
+    order_free: bool = False,
+    users: np.ndarray | None = None,
+    progress: Callable[[int, int], None] | None = None,
+    extended: bool = False,
+    catalogue: Catalogue | None = None,
+) -> dict[str, object]:
+    """Metrics by protocol: "full", "sampled-99" where the split has negatives, the "rule", and how many "users".
+
+    extended: also "more" (see `more`), and below it "ratings" where the model predicts ratings and the split holds out
+    rated events. catalogue: the items' public features, which diversity needs. Other arguments as in `ranks`.
+    Raises: InputError when no user has a target; FedrecError on NaN scores.
+    """
+    found = ranks(model, split, device=device, seed=seed, order_free=order_free, users=users, progress=progress)
+    result = summarise(found, split, order_free=order_free)
+    if not extended:
+        return result
+    further = more(found, split, catalogue)
+    if isinstance(model, RatingModel) and split.many is not None and split.many.ratings is not None:
+        further["ratings"] = rating_errors(model, split, found.users, device=device, seed=seed, order_free=order_free)
+    return result | {"more": further}
+
+
+def summarise(found: Ranks, split: Split, *, order_free: bool = False) -> dict[str, object]:
+    """The contract's metrics of `found`, which `ranks` made of `split`."""
+    rule = f"{split.rule}; {RULE}"
+    if order_free:
+        rule += "; the device ignores the order of its events"
+    placed = found.protocols
+    result: dict[str, object] = {"full": measure(placed["full"], FULL) | {f"coverage@{LIST}": coverage(found.listed)}}
+    if "sampled-99" in placed:
+        result["sampled-99"] = measure(placed["sampled-99"], SAMPLED)
+    return result | {"rule": rule, "users": len(found.users)}
+
+
+def more(found: Ranks, split: Split, catalogue: Catalogue | None = None) -> dict[str, object]:
+    """Further metrics of full ranking, those of the lists (`exposure`), and the same by "groups" (`by_group`)."""
+    return {
+        **measure(found.protocols["full"], MORE),
+        **exposure(found, split, catalogue),
+        "groups": by_group(found, split),
+    }
