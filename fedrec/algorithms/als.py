@@ -119,8 +119,8 @@ class ItemStatistics(Contribution):
         if not bool(used.all()):
             events = used[owners]
             items, owners = items[events], owners[events]
-        vectors = _padded(torch.where(used[:, None], self.vectors, 0.0))
-        weight = _padded(weights)
+        vectors = padded(torch.where(used[:, None], self.vectors, 0.0))
+        weight = padded(weights)
         same = bool((weights[used] == 1).all())
         scaled = vectors if same else vectors * weight[:, None]
 
@@ -142,12 +142,12 @@ class ItemStatistics(Contribution):
         return torch.where(count[:, None] > 0, count[:, None] * one, 0.0)
 
 
-def _padded(table: Tensor) -> Tensor:
+def padded(table: Tensor) -> Tensor:
     """The table with a row of zeros at its end, for `each_rectangle` to point at."""
     return torch.cat([table, table.new_zeros(1, *table.shape[1:])])
 
 
-def _solve(outer: Tensor, gram: Tensor, ridge: Tensor, total: Tensor) -> Tensor:
+def ridge_solve(outer: Tensor, gram: Tensor, ridge: Tensor, total: Tensor) -> Tensor:
     """x of (outer + gram + ridge I) x = total, for (N, d, d), (d, d), (N,) and (N, d)."""
     normal = outer + gram
     normal.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
@@ -163,7 +163,7 @@ class ALSModel(ReleasedModel):
 
     def __init__(self, items: Tensor, gram: Tensor, alpha0: float, reg: float, nu: float) -> None:
         self.items, self.gram, self.alpha0, self.reg, self.nu = items, gram, alpha0, reg, nu
-        self._table = _padded(items)
+        self._table = padded(items)
 
     def vectors(self, users: UserBatch) -> Tensor:
         """The users' vectors (B, d) in memory that does not grow with B x d x d."""
@@ -216,7 +216,7 @@ class ALSModel(ReleasedModel):
 
     def _vectors(self, outer: Tensor, total: Tensor, count: Tensor) -> Tensor:
         ridge = self.reg * (count + self.alpha0 * len(self.items)) ** self.nu
-        return _solve(outer, self.alpha0 * self.gram, ridge, total)
+        return ridge_solve(outer, self.alpha0 * self.gram, ridge, total)
 
 
 class ALSConfig(Settings):
@@ -295,7 +295,7 @@ class ALS(Algorithm):
                 outer, count = _positive(outer), count.clamp(min=0)
                 total = _shrunk(total, scale * statistics.noise_std)
             ridge = config.reg * (count[:, 0] + config.alpha0 * population) ** config.nu
-            solved = _solve(outer, config.alpha0 * gram, ridge, total)
+            solved = ridge_solve(outer, config.alpha0 * gram, ridge, total)
             if statistics.noise_std > 0:
                 solved = solved * (config.max_item_norm / solved.norm(dim=1, keepdim=True)).clamp(max=1.0)
             items[some] = solved

@@ -1,0 +1,129 @@
+"""What `tower-sgd` releases: item vectors, biases, and the solver for a user's own vector.
+
+On events a user's vector w minimises  sum_e c_e (1 - <w, h_e>)^2 + alpha0 * sum over all items <w, h_i>^2 +
+reg * (sum_e c_e + alpha0 * items) |w|^2  (Hu, Koren, Volinsky 2008; the regulariser of Rendle et al. 2022) with
+c_e = decay^lag where the order of events is known. On ratings it is the ridge regression of rating - bias. Either way
+the sums over events are all that is needed, so a new event is folded in exactly without the history.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import embedding
+
+from fedrec.algorithms.als import padded, ridge_solve
+from fedrec.algorithms.base import ReleasedModel
+from fedrec.algorithms.ragged import each_rectangle
+from fedrec.data.users import UserBatch
+from fedrec.errors import InputError
+from fedrec.settings import Settings
+
+
+class SolverConfig(Settings):
+    """How a user's vector is solved and used; see the module of `TowerModel`."""
+
+    alpha0: float
+    reg: float
+    decay: float
+    steps: int
+    scale: float
+    ratings: bool
+
+
+class TowerModel(ReleasedModel):
+    """items (I, d), bias (I,); score = scale * <vector, item> + bias."""
+
+    kind: ClassVar[str] = "tower"
+
+    def __init__(self, items: Tensor, bias: Tensor, solver: SolverConfig) -> None:
+        self.items, self.bias, self.solver = items, bias, solver
+        self._table, self._bias = padded(items), padded(bias)
+        self._gram = items.mT @ items if not solver.ratings else items.new_zeros(items.shape[1], items.shape[1])
+
+    def vectors(self, users: UserBatch) -> Tensor:
+        """The users' vectors (B, d) in memory that does not grow with B x d x d."""
+        vectors = self.items.new_zeros(len(users), self.items.shape[1])
+
+        def solve(group: Tensor, outer: Tensor, total: Tensor, weight: Tensor) -> None:
+            vectors[group] = self._vectors(outer, total, weight)
+
+        self._each(users, solve)
+        return vectors
+
+    def fit(self, users: UserBatch) -> dict[str, Tensor]:
+        """vector (B, d), and what folding in needs: outer (B, d, d), total (B, d), weight (B,), decay (B,)."""
+        size, dim = len(users), self.items.shape[1]
+        state = {
+            "outer": self.items.new_zeros(size, dim, dim),
+            "total": self.items.new_zeros(size, dim),
+            "weight": self.items.new_zeros(size),
+            "decay": self.items.new_full((size,), self.solver.decay if users.ordered else 1.0),
+            "vector": self.items.new_zeros(size, dim),
+        }
+
+        def solve(group: Tensor, outer: Tensor, total: Tensor, weight: Tensor) -> None:
+            state["outer"][group], state["total"][group], state["weight"][group] = outer, total, weight
+            state["vector"][group] = self._vectors(outer, total, weight)
+
+        self._each(users, solve)
+        return state
+
+    def fold_in(self, state: dict[str, Tensor], items: Tensor) -> dict[str, Tensor]:
+        """As in the contract. Raises: InputError for a model of ratings, since the event comes without one."""
+        if self.solver.ratings:
+            raise InputError("fold-in: this model needs the new event's rating; fit it on the longer history")
+        row, decay = self.items[items], state["decay"]
+        outer = state["outer"] * decay[:, None, None] + row[:, :, None] * row[:, None, :]
+        total, weight = state["total"] * decay[:, None] + row, state["weight"] * decay + 1
+        vector = self._vectors(outer, total, weight)
+        return {"outer": outer, "total": total, "weight": weight, "decay": decay, "vector": vector}
+
+    def score(self, state: dict[str, Tensor], candidates: Tensor | None = None) -> Tensor:
+        vector = self.solver.scale * state["vector"]
+        if candidates is None:
+            return torch.addmm(self.bias, vector, self.items.mT)
+        return torch.bmm(self.items[candidates], vector[:, :, None])[:, :, 0] + self.bias[candidates]
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"items": self.items, "bias": self.bias}
+
+    def manifest(self) -> dict[str, Any]:
+        return self.solver.model_dump()
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> "TowerModel":
+        return cls(tensors["items"], tensors["bias"], SolverConfig(**manifest))
+
+    def _each(self, users: UserBatch, work: Any) -> None:
+        """Call work(group, outer (G, d, d), total (G, d), weight (G,)) for groups of users with events."""
+        if self.solver.ratings and users.ratings is None:
+            raise InputError("this model needs ratings, and the log has none; use one with ratings, or ratings = false")
+        decay = self.solver.decay if users.ordered else 1.0
+        weights = padded(torch.full_like(users.lags, decay, dtype=self.items.dtype) ** users.lags)
+        events = torch.cat([users.items, users.items.new_full((1,), len(self.items))])
+        ratings = None if users.ratings is None or not self.solver.ratings else padded(users.ratings)
+
+        def gather(group: Tensor, index: Tensor) -> None:
+            item, weight = events[index], weights[index]
+            row = embedding(item, self._table)  # (G, L, d)
+            weighted = row * weight[:, :, None]
+            label = 1.0 if ratings is None else (ratings[index] - self._bias[item])[:, :, None]
+            work(group, weighted.mT @ row, (weighted * label).sum(1), weight.sum(1))
+
+        places = torch.arange(len(users.items), device=users.device)
+        each_rectangle(gather, places, users.lengths, pad=len(users.items))
+
+    def _vectors(self, outer: Tensor, total: Tensor, weight: Tensor) -> Tensor:
+        alpha0 = 0.0 if self.solver.ratings else self.solver.alpha0
+        ridge = self.solver.reg * (weight + alpha0 * len(self.items))
+        if not self.solver.steps:
+            return ridge_solve(outer, alpha0 * self._gram, ridge, total)
+        normal = outer + alpha0 * self._gram
+        normal.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
+        step = 1.0 / normal.flatten(1).norm(dim=1, keepdim=True)  # the norm bounds the largest eigenvalue
+        vector = step * total
+        for _ in range(self.solver.steps - 1):
+            vector = vector + step * (total - torch.bmm(normal, vector[:, :, None])[:, :, 0])
+        return vector

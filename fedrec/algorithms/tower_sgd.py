@@ -1,0 +1,211 @@
+"""`tower-sgd`: users' private vectors against a shared item tower that learns by private gradient descent.
+
+In a round each user rebuilds the vector on the device from the history without a few held-out targets, and adds the
+gradient of the loss on those targets in the tower's parameters. The clip is on the user's whole contribution over all
+parameters: the vector moves with every event, so a clip per event would bound nothing.
+
+Source: partly local federated learning (Singhal et al. 2021, FedRecon) with user-level DP-SGD (McMahan et al. 2018).
+Different: the vector is solved in closed form, targets are held out of what it is solved from, and item popularity,
+one private release before the first step, stands in the scores from the start.
+"""
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, ClassVar, Literal
+
+import torch
+from pydantic import Field, field_validator, model_validator
+from torch import Tensor
+
+from fedrec.algorithms.base import Algorithm, Setting, Shared
+from fedrec.algorithms.tower_model import SolverConfig, TowerModel
+from fedrec.data.users import UserBatch
+from fedrec.kernels.popularity import denoise, popularity_contribution, popularity_query
+from fedrec.kernels.public import public_kernels
+from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
+from fedrec.settings import Settings, parse
+from fedrec.towers.base import ItemTower, TowerConfig, tower
+from fedrec.towers.examples import hold_out
+from fedrec.towers.ghost import GhostContribution
+from fedrec.towers.local import LocalContribution
+from fedrec.towers.objective import Objective
+
+PREFIX = "tower."
+
+
+class TowerSGDConfig(Settings):
+    """Settings of `tower-sgd`."""
+
+    tower: dict[str, Any] = Field(default_factory=lambda: {"name": "id"})
+    """Which item tower: `name` (id, content, hybrid), and that tower's own settings."""
+    rounds: int = Field(60, ge=1)
+    """Gradient steps of the server."""
+    loss: Literal["softmax", "bpr", "bce", "squared"] = "softmax"
+    """What a target and its negatives should score."""
+    ratings: bool = False
+    """Predict ratings instead of events: loss `squared`, no negatives, no popularity; needs a log with ratings."""
+    rating_centre: float = 3.5
+    """With `ratings`: what a user is expected to give an item that nothing is known of (the scale's public middle)."""
+    targets: int = Field(8, ge=1)
+    """Events that each user holds out in a round."""
+    negatives: int = Field(20, ge=1)
+    """Local negatives for each target."""
+    hold_out: Literal["random", "next"] = "random"
+    """Targets are any events, or those that follow a random cut in the history's second half."""
+    alpha0: float = Field(0.3, gt=0)
+    """Weight of an item without an event in the solve of a user's vector (an event weighs 1)."""
+    reg: float = Field(0.003, gt=0)
+    """Ridge of that solve, times (weight of the events + alpha0 x items)."""
+    decay: float = Field(1.0, gt=0, le=1)
+    """Recency: an event weighs decay ** (events after it)."""
+    solve_steps: int = Field(0, ge=0)
+    """0 solves a user's vector exactly; else that many gradient steps from zero."""
+    scale: float = Field(6.0, gt=0)
+    """Factor on <vector, item> in a score, beside the popularity; 1 with `ratings`."""
+    popularity_weight: float = Field(1.0, ge=0)
+    """Factor on the logarithm of the released popularity in a score; 0 leaves it out, and its release too."""
+    popularity_share: float = Field(0.1, gt=0, lt=1)
+    """Part of the privacy budget for the popularity; the tower gets the rest."""
+    local_steps: int = Field(1, ge=1)
+    """Gradient steps of each user on a copy of the tower; 1 needs no copy."""
+    local_rate: float = Field(0.1, gt=0)
+    """Step size of several local steps."""
+    clip: float = Field(1.0, gt=0)
+    """L2 clip on a user's whole contribution to the tower in a round."""
+    optimiser: Literal["sgd", "adam"] = "adam"
+    """What the server does with the mean gradient."""
+    learning_rate: float = Field(0.02, gt=0)
+    """The server's step size."""
+    momentum: float = Field(0.9, ge=0, lt=1)
+    """Momentum of `sgd`, and the first decay rate of `adam`; 0 for none."""
+    averaged: float = Field(0.0, ge=0, lt=1)
+    """Part of the rounds, at the end, whose parameters are averaged in the release; 0 for the last ones."""
+
+    @field_validator("tower")
+    @classmethod
+    def _known_tower(cls, value: dict[str, Any]) -> dict[str, Any]:
+        _tower_config(value)
+        return value
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TowerSGDConfig":
+        if self.ratings and self.loss != "squared":
+            raise ValueError(f"ratings = true needs loss = 'squared', not '{self.loss}'")
+        return self
+
+
+def _tower_config(value: Mapping[str, Any]) -> tuple[type[ItemTower], TowerConfig]:
+    kind = tower(str(value.get("name", "id")))
+    own = {key: setting for key, setting in value.items() if key != "name"}
+    return kind, parse(kind.Config, own, f"[algorithm.tower] of tower '{kind.name}'")
+
+
+class TowerSGD(Algorithm):
+    """See the module."""
+
+    name: ClassVar[str] = "tower-sgd"
+    Config: ClassVar[type[Settings]] = TowerSGDConfig
+    config: TowerSGDConfig
+
+    def __init__(self, config: TowerSGDConfig, setting: Setting) -> None:
+        super().__init__(config, setting)
+        kind, tower_config = _tower_config(config.tower)
+        self._untrained = kind(tower_config, setting.catalogue, setting.seed).to(setting.device)
+        self._start = {name: parameter.detach().clone() for name, parameter in self._untrained.named_parameters()}
+        self.size = sum(parameter.numel() for parameter in self._start.values())
+        self.releases = 0 if config.ratings or config.popularity_weight == 0 else 1
+        self._round: tuple[Shared, ItemTower, TowerModel] | None = None
+
+    @property
+    def rounds(self) -> int:
+        return self.releases + self.config.rounds
+
+    def initial(self) -> Shared:
+        zeros = torch.zeros(self.size, device=self.setting.device)
+        bias = torch.zeros(len(self.setting.catalogue), device=self.setting.device)
+        if self.config.ratings:
+            bias += self.config.rating_centre
+        start = {PREFIX + name: value.clone() for name, value in self._start.items()}
+        return start | {"bias": bias, "average": self._flat(start), "moment": zeros, "variance": zeros.clone()}
+
+    def queries(self, round: int) -> tuple[SumQuery, ...]:
+        share = self.config.popularity_share if self.releases else 0.0
+        if round < self.releases:
+            return (popularity_query(len(self.setting.catalogue), share),)
+        return (SumQuery("tower", (self.size,), self.config.clip, (1 - share) / self.config.rounds),)
+
+    def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
+        config = self.config
+        if round < self.releases:
+            return {"popularity": popularity_contribution(users)}
+        if not config.ratings:
+            users = replace(users, ratings=None)
+        history, targets = hold_out(users, config.targets, config.negatives, config.hold_out, round)
+        tower, model = self._current(shared)
+        objective = Objective(model.vectors(history), targets, model.bias, model.solver.scale, config.loss)
+        if config.local_steps == 1:
+            return {"tower": GhostContribution(tower, objective)}
+        return {"tower": LocalContribution(tower, objective, config.local_steps, config.local_rate)}
+
+    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
+        config = self.config
+        if round < self.releases:
+            popularity = denoise(sums["popularity"], public_kernels(self.setting.catalogue).to(self.setting.device))
+            level = popularity.log()
+            return shared | {"bias": config.popularity_weight * (level - level.mean())}
+        gradient, step = sums["tower"].value / self.setting.expected_cohort, round - self.releases + 1
+        state, rate = dict(shared), config.learning_rate
+        if config.optimiser == "adam":
+            state["moment"] = config.momentum * shared["moment"] + (1 - config.momentum) * gradient
+            state["variance"] = 0.999 * shared["variance"] + 0.001 * gradient.square()
+            moment = state["moment"] / (1 - config.momentum**step)
+            change = moment / ((state["variance"] / (1 - 0.999**step)).sqrt() + 1e-8)
+        else:
+            state["moment"] = change = config.momentum * shared["moment"] + gradient
+        parameters = self._flat(shared) - rate * change
+        kept = max(1, step - config.rounds + math.ceil(config.averaged * config.rounds))
+        state["average"] = shared["average"] + (parameters - shared["average"]) / kept
+        return state | self._named(parameters)
+
+    def release(self, shared: Shared) -> TowerModel:
+        return self._model(shared, self._tower(shared | self._named(shared["average"])))
+
+    def _tower(self, shared: Shared) -> ItemTower:
+        """A tower of its own with the parameters of `shared`."""
+        tower = copy.deepcopy(self._untrained)
+        tower.load_state_dict({name: shared[PREFIX + name] for name in self._start})
+        return tower
+
+    def _model(self, shared: Shared, tower: ItemTower) -> TowerModel:
+        config = self.config
+        with torch.no_grad():
+            items = tower(torch.arange(tower.items, device=self.setting.device))
+        solver = SolverConfig(
+            alpha0=config.alpha0,
+            reg=config.reg,
+            decay=config.decay,
+            steps=config.solve_steps,
+            scale=1.0 if config.ratings else config.scale,
+            ratings=config.ratings,
+        )
+        return TowerModel(items, shared["bias"], solver)
+
+    def _current(self, shared: Shared) -> tuple[ItemTower, TowerModel]:
+        """The tower of a round, in float64, and its model: made once for all batches of the round."""
+        if self._round is None or self._round[0] is not shared:
+            tower = self._tower(shared)
+            model = self._model(shared, tower)
+            self._round = (shared, tower.double(), model)
+        return self._round[1:]
+
+    def _flat(self, shared: Shared) -> Tensor:
+        return torch.cat([shared[PREFIX + name].flatten() for name in self._start])
+
+    def _named(self, parameters: Tensor) -> Shared:
+        parts = parameters.split([start.numel() for start in self._start.values()])
+        return {
+            PREFIX + name: part.view(start.shape).clone()
+            for part, (name, start) in zip(parts, self._start.items(), strict=True)
+        }

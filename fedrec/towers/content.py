@@ -1,0 +1,56 @@
+"""`content`: an item's vector from public features alone. Few parameters, so privacy costs little; new items are
+known from the first day; what only behaviour tells is out of reach.
+
+The network starts as a projection on the leading public directions, so the untrained tower already knows which items
+are alike. A hidden layer, if any, is added to it and starts at zero.
+"""
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from fedrec import draws
+from fedrec.data.catalogue import Catalogue
+from fedrec.towers.base import ItemTower, TowerConfig
+from fedrec.towers.features import public_features
+from fedrec.towers.layers import ItemLinear
+
+
+class ContentConfig(TowerConfig):
+    """Settings of the content tower."""
+
+    features: int = Field(128, ge=1, le=4096)
+    """Public feature columns: the leading directions of the public kernels."""
+    hidden: int = Field(0, ge=0, le=4096)
+    """Units of a hidden layer beside the linear map; 0 for none."""
+    content_scale: float = Field(1.0, gt=0)
+    """Initial root-mean-square length of the projected vectors."""
+
+
+class ContentTower(ItemTower):
+    """Linear, or linear plus one hidden layer."""
+
+    name: ClassVar[str] = "content"
+    Config: ClassVar[type[TowerConfig]] = ContentConfig
+    features: Tensor
+
+    def __init__(self, config: ContentConfig, catalogue: Catalogue, seed: int) -> None:
+        super().__init__(config, catalogue, seed)
+        self.register_buffer("features", public_features(catalogue, config.features), persistent=False)
+        width = self.features.shape[1]
+        self.linear = ItemLinear(width, config.dim, bias=False)
+        self.linear.weight.data = config.content_scale * torch.eye(config.dim, width)
+        self.hidden: nn.Module | None = None
+        if config.hidden:
+            first, last = ItemLinear(width, config.hidden), ItemLinear(config.hidden, config.dim, bias=False)
+            first.weight.data = draws.normal(draws.keys(seed, torch.arange(config.hidden)), 0, width)
+            nn.init.zeros_(first.bias)
+            nn.init.zeros_(last.weight)
+            self.hidden = nn.Sequential(first, nn.ReLU(), last)
+
+    def encode(self, items: Tensor, rows: Tensor) -> Tensor:
+        features = self.features[items]
+        vectors: Tensor = self.linear(features)
+        return vectors if self.hidden is None else vectors + self.hidden(features)

@@ -1,0 +1,40 @@
+"""`hybrid`: public content plus a vector of the item's own, so that behaviour corrects what content suggests.
+
+Both share one clip. `id_scale` says how they divide it: the own vectors enter times it, and their gradients too, so
+that under privacy, where every entry of the table gets the same noise, a small one lets the content lead.
+"""
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from fedrec.data.catalogue import Catalogue
+from fedrec.towers.base import TowerConfig
+from fedrec.towers.content import ContentConfig, ContentTower
+from fedrec.towers.layers import RowTable
+
+
+class HybridConfig(ContentConfig):
+    """Settings of the hybrid tower."""
+
+    init_std: float = Field(0.1, gt=0)
+    """Initial entries of the own vectors are normal with standard deviation init_std / sqrt(dim)."""
+    id_scale: float = Field(1.0, gt=0)
+    """Factor on the own vectors."""
+
+
+class HybridTower(ContentTower):
+    """content(features) + id_scale * table."""
+
+    name: ClassVar[str] = "hybrid"
+    Config: ClassVar[type[TowerConfig]] = HybridConfig
+    tables: ClassVar[tuple[str, ...]] = ("table.weight",)
+
+    def __init__(self, config: HybridConfig, catalogue: Catalogue, seed: int) -> None:
+        super().__init__(config, catalogue, seed)
+        self.id_scale = config.id_scale
+        self.table = RowTable.normal(self.items, config.dim, config.init_std, seed)
+
+    def encode(self, items: Tensor, rows: Tensor) -> Tensor:
+        return super().encode(items, rows) + self.id_scale * self.table(rows)

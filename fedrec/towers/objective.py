@@ -1,0 +1,53 @@
+"""Users' losses as a function of item vectors, in float64, a few users at a time.
+
+float64, because a norm that is too small by rounding would break the clip; a few at a time, because users x items x
+dimensions would not fit for many.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedrec.towers.examples import Targets
+from fedrec.towers.losses import user_losses
+
+NUMBERS_AT_ONCE = 1 << 22
+"""Entries of item vectors that are held at a time."""
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The losses of B users: score = scale * <vector, item vector> + bias.
+
+    vectors: (B, d), constants. bias: (items,). loss: a name in `LOSSES`.
+    """
+
+    vectors: Tensor
+    targets: Targets
+    bias: Tensor
+    scale: float
+    loss: str
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def take(self, users: Tensor) -> "Objective":
+        """The objective of the users at these positions."""
+        labels = self.targets.labels
+        part = Targets(self.targets.items[users], None if labels is None else labels[users], self.targets.valid[users])
+        return Objective(self.vectors[users], part, self.bias, self.scale, self.loss)
+
+    def chunks(self, users: Tensor) -> Iterator[tuple[Tensor, "Objective"]]:
+        """The users at these positions, few enough at a time: (positions, their objective)."""
+        one = max(self.targets.items[0].numel() * self.vectors.shape[1], 1) if len(self) else 1
+        for some in users.split(max(NUMBERS_AT_ONCE // one, 1)):
+            yield some, self.take(some)
+
+    def losses(self, items: Tensor) -> Tensor:
+        """Each user's loss (B,), given the vectors (B, T, 1 + N, d) of the targets' items."""
+        labels = None if self.targets.labels is None else self.targets.labels.to(items.dtype)
+        scores = self.scale * torch.einsum("btcd,bd->btc", items, self.vectors.to(items.dtype))
+        scores = scores + self.bias.to(items.dtype)[self.targets.items]
+        return user_losses(self.loss, scores, labels, self.targets.valid)
