@@ -4,6 +4,7 @@ The keys "full", "sampled-99", "rule" and "users" are a contract; what is added 
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from fedrec.data.catalogue import Catalogue
 from fedrec.data.splits import Split
 from fedrec.evaluation.exposure import exposure
 from fedrec.evaluation.groups import by_group
+from fedrec.evaluation.kept import save_ranks
 from fedrec.evaluation.metrics import coverage, measure
 from fedrec.evaluation.ranking import LIST, Ranks, ranks
 from fedrec.evaluation.ratings import RatingModel, rating_errors
@@ -34,14 +36,18 @@ def evaluate(
     progress: Callable[[int, int], None] | None = None,
     extended: bool = False,
     catalogue: Catalogue | None = None,
+    keep: Path | None = None,
 ) -> dict[str, object]:
     """Metrics by protocol: "full", "sampled-99" where the split has negatives, the "rule", and how many "users".
 
     extended: also "more" (see `more`), and below it "ratings" where the model predicts ratings and the split holds out
-    rated events. catalogue: the items' public features, which diversity needs. Other arguments as in `ranks`.
+    rated events. catalogue: the items' public features, which diversity needs. keep: where to save the ranks,
+    which are private data of the users (`fedrec.evaluation.kept`). Other arguments as in `ranks`.
     Raises: InputError when no user has a target; FedrecError on NaN scores.
     """
     found = ranks(model, split, device=device, seed=seed, order_free=order_free, users=users, progress=progress)
+    if keep is not None:
+        save_ranks(found, keep)
     result = summarise(found, split, order_free=order_free)
     if not extended:
         return result

@@ -32,9 +32,9 @@ from fedrec_sim.scenario import Scenario, difference, load_scenario
 from fedrec_sim.table import labelled_results
 
 NOT_COVERED = (
-    "true metrics of a simulation, here, in order_free, baselines, history.csv and plots, computed from held-out "
-    "events: no deployment could see them, and the guarantee does not cover them; nor does it cover the counts under "
-    "dataset and the seconds and memory under cost"
+    "true metrics of a simulation, here, in order_free, baselines, history.csv, plots and evaluation/ranks.npz (where "
+    "it was asked for), computed from held-out events: no deployment could see them, and the guarantee does not cover "
+    "them; nor does it cover the counts under dataset and the seconds and memory under cost"
 )
 COUNTERFACTUAL = (
     "a run of its own on the same data, for comparison: its model is not released, and these are its true metrics, "
@@ -92,7 +92,8 @@ class Simulation:
         model = algorithm.release(outcome.shared)
         model_bytes = self.folder.write_model(model)
         with self.progress.stage("Evaluating"):
-            metrics = self._evaluate(model)
+            keep = self.folder.ranks if self.scenario.evaluation.keep_ranks else None
+            metrics = self._evaluate(model, keep=keep)
             order_free = self._order_free(model, metrics)
         with self.progress.stage("Baselines"):
             baselines = self._baselines()
@@ -151,9 +152,16 @@ class Simulation:
             for metric in ("hr@10", "ndcg@10")
         }
 
-    def _evaluate(self, model: ReleasedModel, *, order_free: bool = False) -> dict[str, Any]:
+    def _evaluate(self, model: ReleasedModel, *, order_free: bool = False, keep: Path | None = None) -> dict[str, Any]:
         return evaluate(
-            model, self.split, device=self.scenario.engine.device, seed=self.public_seed, order_free=order_free
+            model,
+            self.split,
+            device=self.scenario.engine.device,
+            seed=self.public_seed,
+            order_free=order_free,
+            extended=self.scenario.evaluation.extended,
+            catalogue=self.dataset.catalogue,
+            keep=keep,
         )
 
     def _order_free(self, model: ReleasedModel, metrics: dict[str, Any]) -> dict[str, Any] | None:

@@ -43,6 +43,11 @@ class RunDirectory:
         return self.path / "summary.json"
 
     @property
+    def ranks(self) -> Path:
+        """Where each user's held-out items came: private data, kept only when asked."""
+        return self.path / "evaluation" / "ranks.npz"
+
+    @property
     def plots(self) -> Path:
         """The folder of the pictures."""
         return self.path / "plots"

@@ -31,6 +31,10 @@ class EvaluationConfig(Settings):
     """Rounds between points of the training curve; 0 for none, left out for about eight points."""
     curve_users: int = Field(default=1000, gt=0)
     """Users that a point of the training curve is measured on, drawn once from the public seed."""
+    extended: bool = False
+    """Also F1, MAP, AUC, exposure, novelty, popularity bias, diversity, errors of ratings, and results by group."""
+    keep_ranks: bool = False
+    """Keep each user's ranks in `evaluation/ranks.npz`, for tests of significance: private data, covered by nothing."""
 
 
 class EngineConfig(Settings):
