@@ -1,0 +1,45 @@
+"""`fedrecon`: matrix factorisation by federated reconstruction, with a stateless private user vector.
+
+Source: Singhal et al. 2021: a device rebuilds its vector on one half of its examples (support) with the item vectors
+fixed, then takes steps on the item vectors with the other half (query). What is different,
+`fedrec.algorithms.local_training` says; the paper's matrix factorisation predicts ratings, here events with negatives.
+"""
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from fedrec.algorithms.local_training import LocalConfig, LocalModel, LocalTraining
+from fedrec.settings import Settings
+
+
+class FedReconModel(LocalModel):
+    """Item vectors with a bias each, the last entry of a row; private: the user's vector."""
+
+    kind: ClassVar[str] = "fedrecon"
+
+    def pair_scores(self, private: Tensor, network: Tensor, rows: Tensor) -> Tensor:
+        return (rows[:, :, :-1] @ private[:, :, None])[:, :, 0] + rows[:, :, -1]
+
+    @property
+    def private_size(self) -> int:
+        return self.table.shape[1] - 1
+
+
+class FedReconConfig(LocalConfig):
+    """Settings of `fedrecon`."""
+
+
+class FedRecon(LocalTraining):
+    """See the module."""
+
+    name: ClassVar[str] = "fedrecon"
+    Config: ClassVar[type[Settings]] = FedReconConfig
+    halves = True
+
+    @property
+    def width(self) -> int:
+        return self.config.dim + 1
+
+    def model(self) -> type[LocalModel]:
+        return FedReconModel

@@ -1,0 +1,42 @@
+"""`pfedrec`: a personal score function on each device, item vectors trained together.
+
+Source: Zhang et al. 2023 (PFedRec, "dual personalization"): no user vector; the score function, one linear layer on
+the item vector, is the user's own; it takes its steps first, then the item vectors do. Different here: the score
+function is rebuilt from the history in every round (fine-tuning steps from zero), since a device may lose its state at
+any time; and a device ranks by the shared item vectors, not by the copy that it has tuned on its own examples. What
+else is different, `fedrec.algorithms.local_training` says.
+"""
+
+from typing import ClassVar
+
+from torch import Tensor
+
+from fedrec.algorithms.local_training import LocalConfig, LocalModel, LocalTraining
+from fedrec.settings import Settings
+
+
+class PFedRecModel(LocalModel):
+    """Item vectors; private: the weights of a linear layer, and its bias."""
+
+    kind: ClassVar[str] = "pfedrec"
+
+    def pair_scores(self, private: Tensor, network: Tensor, rows: Tensor) -> Tensor:
+        return (rows @ private[:, :-1, None])[:, :, 0] + private[:, -1:]
+
+    @property
+    def private_size(self) -> int:
+        return self.table.shape[1] + 1
+
+
+class PFedRecConfig(LocalConfig):
+    """Settings of `pfedrec`."""
+
+
+class PFedRec(LocalTraining):
+    """See the module."""
+
+    name: ClassVar[str] = "pfedrec"
+    Config: ClassVar[type[Settings]] = PFedRecConfig
+
+    def model(self) -> type[LocalModel]:
+        return PFedRecModel
