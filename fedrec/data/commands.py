@@ -1,12 +1,15 @@
-"""`fedrec data`: which datasets there are, and what is in one."""
+"""`fedrec data`: which datasets there are, how to get one, and what is in one."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-data = typer.Typer(no_args_is_help=True, rich_markup_mode="markdown", help="List datasets, or look at one.")
+data = typer.Typer(
+    no_args_is_help=True, rich_markup_mode="markdown", help="List datasets, get one from its publisher, or look at one."
+)
 
 _DataDir = Annotated[
     Path | None,
@@ -16,24 +19,74 @@ _DataDir = Annotated[
 
 @data.command("list")
 def list_datasets(data_dir: _DataDir = None) -> None:
-    """The built-in datasets, and which of them are ready to use."""
+    """The built-in datasets, which of them are ready to use, and what can be downloaded."""
     from rich.console import Console
     from rich.table import Table
 
     from fedrec.data.datasets import FOLDERS, GENERATED
+    from fedrec.data.sources import SOURCES
 
     given = data_dir or os.environ.get("FEDREC_DATA")
-    table = Table("dataset", "ready")
+    table = Table("dataset", "ready", "what it is")
     for name in GENERATED:
-        table.add_row(name, "yes, generated")
-    for name in FOLDERS:
-        here = given is not None and (Path(given) / name).is_dir()
-        table.add_row(
-            name, f"yes, {Path(given) / name}" if given and here else "no folder of this name in the data folder"
-        )
-    Console().print(table)
+        table.add_row(name, "generated", "made as it is asked for")
+    folders = (
+        {file.name for file in Path(given).iterdir() if file.is_dir()} if given and Path(given).is_dir() else set()
+    )
+    several = [name for name in SOURCES if name.startswith("amazon")]
+    here = sorted(name for name in folders if not name.startswith("."))
+    for name in dict.fromkeys([*FOLDERS, *SOURCES, *here]):
+        if name not in several or name in folders:
+            ready = str(Path(given or "") / name) if name in folders else "no"
+            table.add_row(name, ready, SOURCES[name].about if name in SOURCES else "a folder of yours")
+    table.add_row("amazon-2023-CATEGORY", "no", f"Amazon reviews 2023, {len(several)} categories, e.g. {several[0]}")
+    console = Console()
+    console.print(table)
+    console.print("`fedrec data get NAME` downloads one from its publisher, after showing its licence.")
     if given is None:
-        Console().print("No data folder: give --data-dir or set FEDREC_DATA.")
+        console.print("No data folder: give --data-dir or set FEDREC_DATA.")
+
+
+@data.command()
+def get(
+    dataset: Annotated[str, typer.Argument(help="A dataset of `fedrec data list`.")],
+    data_dir: _DataDir = None,
+    accept_licence: Annotated[bool, typer.Option("--accept-licence", help="Do not ask; you have read it.")] = False,
+) -> None:
+    """Download a dataset from its publisher: licence first, then resumable, checked, and whole or not at all."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+    from fedrec.data import download
+    from fedrec.data.sources import SOURCES
+    from fedrec.errors import InputError, nearest
+
+    if dataset not in SOURCES:
+        raise InputError(f"no download is known for '{dataset}'.{nearest(dataset, SOURCES)}")
+    given = data_dir or os.environ.get("FEDREC_DATA")
+    if not given:
+        raise InputError(f"where shall '{dataset}' lie? Give --data-dir or set FEDREC_DATA")
+    source, console = SOURCES[dataset], Console(highlight=False, soft_wrap=True)
+    size = "" if source.megabytes is None else f", about {source.megabytes:g} MB"
+    for line in (f"{source.about}{size}", *(f"  {remote.url}" for remote in source.files)):
+        console.print(line, markup=False)
+    console.print(f"Licence: {source.licence}\n  {source.licence_url}\nCite: {source.citation}", markup=False)
+    if not accept_licence and not (sys.stdin.isatty() and typer.confirm("Do you accept the licence?")):
+        raise InputError(
+            f"the licence of '{dataset}' was not accepted, nothing was downloaded; read it, then give --accept-licence"
+        )
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
+        tasks = {remote.name: bar.add_task(remote.name, total=None) for remote in source.files}
+        found = download.get(
+            source,
+            Path(given),
+            lambda name, done, total: bar.update(tasks[name], completed=done, total=total),
+        )
+    for remote in source.files:
+        about = "as published" if remote.checksum else f"none is published; pinned in {dataset}.sha256"
+        console.print(f"{remote.name}: {found[remote.name]} ({about})", markup=False)
+    console.print(f"Ready: {Path(given) / dataset}", markup=False)
 
 
 @data.command()

@@ -161,7 +161,8 @@ def _folder(name: str, data_dir: Path | None) -> Path:
     folder = Path(given) / name
     if not folder.is_dir():
         raise InputError(
-            f"no dataset '{name}' in {given}; put its files into {folder}, or mend --data-dir or FEDREC_DATA"
+            f"no dataset '{name}' in {given}; `fedrec data get {name}` downloads it where a publisher is known, or put "
+            f"its files into {folder}, or mend --data-dir or FEDREC_DATA"
         )
     return folder
 
