@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedrec.errors import BudgetExhausted, InputError
+from fedrec.errors import BudgetExhausted, FedrecError, InputError
 
 
 def simulate(
@@ -36,6 +36,19 @@ def simulate(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print summary.json on standard output, and nothing else there.")
     ] = False,
+    axes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--sweep",
+            metavar="KEY=VALUE,VALUE,...",
+            help="Run every combination of these values, each in a process and a folder of its own below --out, and "
+            "write one table and one plot of quality against epsilon; may be repeated. The same command goes on "
+            "where it stopped.",
+        ),
+    ] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="Run each setting once for each seed. [default: 0,1,2]")
+    ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Show the built-in scenarios and leave.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show neither progress nor table.")] = False,
 ) -> None:
@@ -56,6 +69,9 @@ def simulate(
 
     - `fedrec simulate --resume --out runs/mine` - go on after an interruption
 
+    - `fedrec simulate ml-1m-dp --sweep privacy.epsilon=0.5,1,3,8 --sweep algorithm.name=als,kernel-rank` - both
+    algorithms at every epsilon with three seeds each, as one table and one plot
+
     - `fedrec simulate --json --seed 1 > summary.json` - for scripts; repeats bit for bit
 
     Exit codes: 0 done, 2 input that cannot be used, 3 privacy budget exhausted (everything up to there is saved).
@@ -71,6 +87,11 @@ def simulate(
         )
     if resume and out is None:
         raise InputError("--resume: say which run with --out DIR")
+    if axes or seeds is not None:
+        if seed is not None:
+            raise InputError("--seed: one run has one; say --seeds with --sweep")
+        _sweep(scenario, changes or [], data_dir, out, device, axes or [], seeds, as_json=as_json, quiet=quiet)
+        return
     _run(scenario, changes or [], data_dir, out, device, seed, resume=resume, as_json=as_json, quiet=quiet)
 
 
@@ -116,6 +137,67 @@ def _run(
         _show(summary, folder.path)
     if exhausted:
         raise BudgetExhausted(f"{exhausted} ({folder.path})")
+
+
+def _sweep(
+    name: str | None,
+    changes: list[str],
+    data_dir: Path | None,
+    out: Path | None,
+    device: str | None,
+    axes: list[str],
+    seeds: str | None,
+    *,
+    as_json: bool,
+    quiet: bool,
+) -> None:
+    from rich.console import Console
+
+    from fedrec_sim import sweep
+    from fedrec_sim.run_directory import RunDirectory, new_path
+
+    name = name or "quickstart"
+    parsed = dict(map(sweep.parse_axis, axes))
+    overrides = {} if device is None else {"engine.device": device}
+    cells = sweep.grid(name, changes, overrides, parsed, whole_numbers(seeds or "0,1,2", "--seeds"))
+    folder = out or new_path(f"{Path(name).stem}-sweep")
+    if RunDirectory(folder).holds_run:
+        raise InputError(f"--out {folder}: holds a single run; choose a new folder for the sweep")
+    folder.mkdir(parents=True, exist_ok=True)
+    screen = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    try:
+        failures = sweep.run(cells, folder, data_dir, screen.print)
+    except KeyboardInterrupt:
+        print(f"Stopped; give the same command with --out {folder} to go on", file=sys.stderr)
+        raise
+    flat = sweep.rows(cells)
+    if flat:
+        title = f"{name}: {', '.join(parsed) or 'repeated'}"
+        sweep.write(cells, folder, title)
+        if as_json:
+            json.dump(flat, sys.stdout, indent=2, allow_nan=False)
+            sys.stdout.write("\n")
+        elif not quiet:
+            console = Console()
+            console.print(sweep.rich_table(*sweep.shown(cells), title))
+            console.print(sweep.NOTE, highlight=False)
+            console.print(f"Written to {folder}: sweep.md, sweep.csv, sweep.json, sweep.svg", highlight=False)
+    if failures:
+        for line in failures:
+            print(f"failed: {line}", file=sys.stderr)
+        total = sum(len(cell.scenarios) for cell in cells)
+        raise FedrecError(f"{len(failures)} of {total} runs failed; the same command runs only what is missing")
+
+
+def whole_numbers(text: str, option: str) -> list[int]:
+    """`0,1,2` as numbers, each once. Raises: InputError that names the option."""
+    try:
+        numbers = list(dict.fromkeys(int(number) for number in text.split(",")))
+    except ValueError:
+        numbers = [-1]
+    if min(numbers) < 0:
+        raise InputError(f"{option} {text}: must be whole numbers, e.g. {option} 0,1,2")
+    return numbers
 
 
 def _list() -> None:

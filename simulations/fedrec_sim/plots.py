@@ -5,13 +5,14 @@ The files carry no date and no random ids, so the same run draws the same bytes.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666"
 METRIC_NAMES = {"hr@10": "HR@10", "ndcg@10": "NDCG@10"}
@@ -87,6 +88,40 @@ def metrics_against_baselines(results: Mapping[str, Mapping[str, Any]], path: Pa
     figure.legend(
         *panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False, fontsize=8
     )
+    _save(figure, path)
+    return True
+
+
+def quality_against_epsilon(
+    series: Mapping[str, Sequence[tuple[float | None, float, float]]], metric: str, path: Path
+) -> bool:
+    """One line a series of (epsilon, mean, deviation) points with error bars; epsilon None: a level without privacy.
+
+    False without points.
+    """
+    if not any(series.values()):
+        return False
+    figure, axes = _figure("Quality and privacy", "epsilon (user level; further left is more private)", metric)
+    looks = cycle(zip((BLUE, VERMILION, GREEN, PURPLE, ORANGE, GREY), "osD^vP", strict=True))
+    for (label, points), (colour, marker) in zip(series.items(), looks, strict=False):
+        private = sorted((epsilon, mean, deviation) for epsilon, mean, deviation in points if epsilon is not None)
+        if private:
+            epsilons, means, deviations = zip(*private, strict=True)
+            axes.errorbar(
+                epsilons, means, deviations, color=colour, marker=marker, markersize=5, capsize=3, label=label
+            )
+        for mean, deviation in [(mean, deviation) for epsilon, mean, deviation in points if epsilon is None]:
+            axes.axhspan(mean - deviation, mean + deviation, color=colour, alpha=0.12, linewidth=0)
+            axes.axhline(mean, color=colour, linestyle="--", label=f"{label}, no privacy".removeprefix(", "))
+    if any(epsilon is not None for points in series.values() for epsilon, _, _ in points):
+        axes.set_xscale("log")
+        ticks = sorted({epsilon for points in series.values() for epsilon, _, _ in points if epsilon is not None})
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+        axes.xaxis.set_minor_locator(NullLocator())
+    else:
+        axes.set_xticks([])
+    axes.set_ylim(bottom=0)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
     _save(figure, path)
     return True
 

@@ -107,6 +107,20 @@ def load_scenario(name: str, changes: Iterable[str] = (), overrides: Mapping[str
     changes: `key.key=value` texts from `--set`. overrides: dotted keys with their values, from options of their own.
     Raises: InputError for an unknown name, text that is no TOML, or a key or value that cannot be.
     """
+    values = read_values(name)
+    for change in changes:
+        key, value = parse_change(change)
+        put(values, key, value, f"--set {change}")
+    for key, value in (overrides or {}).items():
+        put(values, key, value, key)
+    return checked(values, name)
+
+
+def read_values(name: str) -> dict[str, Any]:
+    """What the TOML file `name`, or the built-in scenario of that name, says; its name added where it has none.
+
+    Raises: InputError for an unknown name or text that is no TOML.
+    """
     known = built_in()
     path = known.get(name, Path(name))
     if name not in known and not path.is_file():
@@ -118,13 +132,16 @@ def load_scenario(name: str, changes: Iterable[str] = (), overrides: Mapping[str
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a TOML file: {error}") from None
     values.setdefault("name", path.stem)
-    for change in changes:
-        key, value = parse_change(change)
-        _put(values, key, value, f"--set {change}")
-    for key, value in (overrides or {}).items():
-        _put(values, key, value, key)
+    return values
+
+
+def checked(values: Mapping[str, Any], name: str) -> Scenario:
+    """The scenario of `values`, the algorithm's own settings checked too, before anything is loaded.
+
+    Raises: InputError for a key or value that cannot be; `name` says in which scenario.
+    """
     scenario = parse(Scenario, values, f"scenario '{name}'")
-    _ = scenario.algorithm_config  # checked now, before anything is loaded
+    _ = scenario.algorithm_config
     return scenario
 
 
@@ -146,13 +163,19 @@ def parse_change(text: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not all(key.strip().split(".")):
         raise InputError(f"--set {text}: must be key=value, e.g. --set privacy.epsilon=3")
+    return key.strip(), toml_or_text(value)
+
+
+def toml_or_text(value: str) -> Any:
+    """The value as TOML, or the text itself where it is none."""
     try:
-        return key.strip(), tomllib.loads(f"value = {value}")["value"]
+        return tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        return key.strip(), value.strip()
+        return value.strip()
 
 
-def _put(values: dict[str, Any], key: str, value: Any, where: str) -> None:
+def put(values: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set the dotted `key` in nested `values`, in place. Raises: InputError when a section on the way is a value."""
     *sections, last = key.split(".")
     for section in sections:
         values = values.setdefault(section, {})

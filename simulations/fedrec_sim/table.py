@@ -28,6 +28,24 @@ def labelled_results(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]
     return found
 
 
+def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Every figure of a result by `protocol:metric`, as "full:ndcg@10"."""
+    return {
+        f"{protocol}:{name}": value
+        for protocol, values in metrics.items()
+        if isinstance(values, Mapping)
+        for name, value in values.items()
+        if isinstance(value, int | float)
+    }
+
+
+def head(metric: str) -> str:
+    """A metric `protocol:name@k` as the head of a column."""
+    protocol, _, name = metric.partition(":")
+    kind, at, k = name.partition("@")
+    return f"{NAMES.get(kind, kind)}{at}{k}\n{HEADS.get(protocol, protocol)}"
+
+
 def results_table(summary: Mapping[str, Any]) -> Table:
     """One row a result; columns by protocol: rank in the full catalogue, and among 99 sampled items."""
     results = labelled_results(summary)
@@ -46,8 +64,7 @@ def results_table(summary: Mapping[str, Any]) -> Table:
     table.add_column("", no_wrap=True)
     for protocol in protocols:
         for metric in COLUMNS[protocol]:
-            kind, at, k = metric.partition("@")
-            table.add_column(f"{NAMES[kind]}{at}{k}\n{HEADS[protocol]}", justify="right", no_wrap=True)
+            table.add_column(head(f"{protocol}:{metric}"), justify="right", no_wrap=True)
     for place, (label, result) in enumerate(results.items()):
         cells = [
             f"{result[name][metric]:.4f}" if name in result else "" for name in protocols for metric in COLUMNS[name]
