@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from fedrec.algorithms.fedncf import FedNCF, FedNCFConfig
 from fedrec.algorithms.fedrecon import FedRecon, FedReconConfig
 from fedrec.algorithms.local_training import Examples
 from fedrec.algorithms.pfedrec import PFedRec, PFedRecConfig
@@ -54,6 +55,27 @@ class TestPFedRec(AlgorithmContract):
 class TestFedRecon(AlgorithmContract):
     def make(self, setting):
         return FedRecon(FedReconConfig(**SMALL), setting)
+
+
+class TestFedNCF(AlgorithmContract):
+    def make(self, setting):
+        return FedNCF(FedNCFConfig(**SMALL, hidden=4), setting)
+
+    def test_scores_are_those_of_a_product_and_a_network(self):
+        algo = self.make(self.setting())
+        model = algo.release(algo.initial())
+        generator = torch.Generator().manual_seed(0)
+        private, rows = torch.randn(3, 16, generator=generator), torch.randn(3, 5, 16, generator=generator)
+        network = model.network.clone()
+        network[-8:] = torch.randn(8, generator=generator)  # biases are zero at the start
+        found = model.pair_scores(private, network.expand(3, -1), rows)
+        product, by_user, by_item = network[:8], network[8:40].view(4, 8), network[40:72].view(4, 8)
+        for user in range(3):
+            for item in range(5):
+                mine, its = private[user], rows[user, item]
+                units = torch.relu(by_user @ mine[8:] + by_item @ its[8:] + network[72:76])
+                expected = (product * mine[:8] * its[:8]).sum() + units @ network[76:]
+                assert torch.isclose(found[user, item], expected, atol=1e-5)
 
 
 def test_examples_are_distinct_events_and_negatives_from_outside_the_history():

@@ -1,0 +1,71 @@
+"""`fedncf`: federated neural collaborative filtering: item vectors and a small network shared, user vectors private.
+
+Sources: He et al. 2017 (NeuMF: a weighted product of a user's and an item's vector, and a network on both of another
+pair of vectors, added); Perifanis and Efraimidis 2022 (FedNCF: devices train locally, the server averages item vectors
+and network). Different here: a device keeps no user vector, but rebuilds it in every round. What else is different,
+`fedrec.algorithms.local_training` says.
+"""
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fedrec import draws
+from fedrec.algorithms.local_training import LocalConfig, LocalModel, LocalTraining
+from fedrec.settings import Settings
+
+_NETWORK = -1  # the network's initial values are drawn as if it were the item before the first
+
+
+class FedNCFModel(LocalModel):
+    """An item's row: d entries for the product, d for the network; so is the private vector. Network (K,): the
+    product's weights (d), a hidden layer (h, 2 d) with its bias (h), and its output (h)."""
+
+    kind: ClassVar[str] = "fedncf"
+
+    @property
+    def private_size(self) -> int:
+        return self.table.shape[1]
+
+    def pair_scores(self, private: Tensor, network: Tensor, rows: Tensor) -> Tensor:
+        dim = self.table.shape[1] // 2
+        hidden = (network.shape[1] - dim) // (2 * dim + 2)
+        product, wide, bias, output = network.split([dim, 2 * dim * hidden, hidden, hidden], dim=1)
+        by_user, by_item = wide.view(-1, 2, hidden, dim).unbind(1)  # (B, h, d) each
+        mine = (by_user @ private[:, dim:, None])[:, :, 0] + bias  # (B, h)
+        units = torch.relu(rows[:, :, dim:] @ by_item.mT + mine[:, None])  # (B, n, h)
+        factors = rows[:, :, :dim] @ (product * private[:, :dim])[:, :, None]
+        return (factors + units @ output[:, :, None])[:, :, 0]
+
+
+class FedNCFConfig(LocalConfig):
+    """Settings of `fedncf`."""
+
+    hidden: int = Field(16, ge=1, le=256)
+    """Units of the network."""
+
+
+class FedNCF(LocalTraining):
+    """See the module."""
+
+    name: ClassVar[str] = "fedncf"
+    Config: ClassVar[type[Settings]] = FedNCFConfig
+    config: FedNCFConfig
+
+    @property
+    def width(self) -> int:
+        return 2 * self.config.dim
+
+    def network(self) -> Tensor:
+        dim, hidden = self.config.dim, self.config.hidden
+        size = hidden * (2 * dim + 1)
+        key = draws.keys(self.setting.seed, torch.tensor([_NETWORK], device=self.setting.device))
+        drawn = draws.normal(key, 0, size)[0]
+        wide, output = drawn.split([2 * dim * hidden, hidden])
+        bias, product = drawn.new_zeros(hidden), drawn.new_ones(dim)
+        return torch.cat([product, wide / dim**0.5, bias, output / hidden**0.5])
+
+    def model(self) -> type[LocalModel]:
+        return FedNCFModel
