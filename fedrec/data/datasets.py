@@ -12,6 +12,7 @@ import polars as pl
 from pydantic import Field
 
 from fedrec.data import amazon, blocks, gowalla, lastfm, movielens, quickstart, recbole, synthetic, tables
+from fedrec.data.balance import Balance, BalanceConfig, balance
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.cleaning import Counts, clean
 from fedrec.data.histories import Histories
@@ -59,6 +60,8 @@ class DataConfig(Settings):
     """How test items are chosen (`fedrec data describe` tells which splits a dataset has)."""
     hold_out: HoldOutConfig = HoldOutConfig()
     """What the splits `temporal`, `user-holdout`, `ratio` and `k-fold` hold out."""
+    balance: BalanceConfig = BalanceConfig()
+    """What devices train on where few users or few items have most of the events."""
     min_rating: float | None = None
     """Events rated below this are dropped; needs ratings."""
     k_core: int = Field(default=0, ge=0)
@@ -82,6 +85,7 @@ class Dataset:
     parts: (events,) uint8 in the order of `histories`, 0 train, 1 valid, 2 test, where the source came split.
     keep_order: False when devices must not use the order (`fedrec.data.splits.split` sees to it).
     hold_out: how much the splits that hold out several items a user hold out.
+    balance: what devices train on (`split` sees to it).
     report: what was counted on the way, for people and for `summary.json`.
     """
 
@@ -93,6 +97,7 @@ class Dataset:
     parts: np.ndarray | None = None
     keep_order: bool = True
     hold_out: HoldOutConfig = HoldOutConfig()
+    balance: Balance = Balance()
 
 
 def load(config: DataConfig, data_dir: Path | None, seed: int) -> Dataset:
@@ -219,6 +224,7 @@ def _dataset(config: DataConfig, log: Log, events: pl.DataFrame, counts: Counts,
         parts=parts,
         keep_order=config.ordered,
         hold_out=config.hold_out,
+        balance=balance(config.balance, catalogue.ids),
     )
 
 

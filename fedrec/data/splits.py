@@ -31,6 +31,7 @@ class Split:
     of `many` is in that row of `seen` or of `device`.
     The rows of `device`, `targets`, `seen`, `negatives` and `many` are the users who are ranked; those of `train` are
     the users who train: the same ones in the same order, unless whole users are held out.
+    leaky: whether devices know, on purpose, which item is held out (`evaluation.leaky_negatives`).
     """
 
     train: Histories
@@ -40,6 +41,7 @@ class Split:
     negatives: np.ndarray | None
     rule: str
     many: Histories | None = None
+    leaky: bool = False
 
 
 def split(dataset: Dataset, kind: str, on: Literal["test", "validation"], seed: int) -> Split:
@@ -56,11 +58,13 @@ def split(dataset: Dataset, kind: str, on: Literal["test", "validation"], seed: 
     missing = int((made.targets < 0).sum())
     if missing == len(made.targets):
         raise InputError(f"{dataset.name}: no user has enough events for the split '{kind}' on {on}")
-    rule = made.rule + (f"; {missing} users too short, not ranked" if missing else "")
+    why = "too short" if made.many is None else "without known or without held-out events"
+    rule = made.rule + (f"; {missing} users {why}, not ranked" if missing else "")
     if not dataset.keep_order and made.train.ordered:
         rule += "; devices forget the order of events"
         made = replace(made, train=_forget(made.train, seed), device=_forget(made.device, seed))
-    return replace(made, rule=rule)
+    train = dataset.balance(made.train, seed ^ _SEEDED)
+    return replace(made, train=train, rule=rule + dataset.balance.rule)
 
 
 def _leave_one_out(dataset: Dataset, test: bool, seed: int) -> Split:

@@ -17,6 +17,8 @@ class UserBatch:
     randomness. ratings: (E,) float32 or None. ordered: False when the order of events is unknown or ignored.
     memory: what the device keeps between rounds (derived features, say). It never leaves the device and may be
     empty at any time: an algorithm recomputes what is missing, to the same bits.
+    avoid: None, but where a simulation reproduces published leaks on purpose (`evaluation.leaky_negatives`); then (B,)
+    int64, one item each that negatives leave out like those of the history, -1 for none.
     """
 
     items: Tensor
@@ -26,6 +28,7 @@ class UserBatch:
     ratings: Tensor | None = None
     ordered: bool = True
     memory: dict[str, Tensor] = field(default_factory=dict)
+    avoid: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -103,6 +106,7 @@ class UserBatch:
             items=self.items[events],
             lengths=lengths,
             keys=self.keys[rows],
+            avoid=None if self.avoid is None else self.avoid[rows],
             ratings=None if self.ratings is None else self.ratings[events],
         )
 
@@ -116,6 +120,7 @@ class UserBatch:
             items=self.items[events],
             lengths=self.lengths[start:stop],
             keys=self.keys[start:stop],
+            avoid=None if self.avoid is None else self.avoid[start:stop],
             ratings=None if self.ratings is None else self.ratings[events],
         )
 
@@ -141,15 +146,25 @@ class UserBatch:
         return self._outside(ranks)
 
     @cached_property
+    def _closed(self) -> tuple[Tensor, Tensor]:
+        """(owners, items) that no negative is drawn from, in the order of `distinct`."""
+        if self.avoid is None:
+            return self.distinct
+        rows = (self.avoid >= 0).nonzero()[:, 0]
+        pair = self.distinct[0] * self.n_items + self.distinct[1]
+        pair = torch.unique(torch.cat([pair, rows * self.n_items + self.avoid[rows]]))
+        return pair // self.n_items, pair % self.n_items
+
+    @cached_property
     def _known(self) -> Tensor:
-        return torch.bincount(self.distinct[0], minlength=len(self))  # different items of each user, (B,)
+        return torch.bincount(self._closed[0], minlength=len(self))  # different items of each user, (B,)
 
     def _outside(self, ranks: Tensor) -> Tensor:
         """The item at each rank (B, count) among those outside a user's events, without rejection.
 
         The r-th item outside a sorted set s is r + #{j : s_j - j <= r}.
         """
-        owners, items = self.distinct
+        owners, items = self._closed
         starts = torch.cat([self._known.new_zeros(1), self._known.cumsum(0)])
         position = torch.arange(len(owners), device=self.device) - starts[owners]
         gaps = items - position + owners * (self.n_items + 1)  # non-decreasing

@@ -62,7 +62,7 @@ def test_ratio_takes_the_newest_of_each_user() -> None:
     assert rows_of(test.train) == [list(range(8)), [20, 21], []]
     assert rows_of(validation.many) == [[6, 7], [21], []]
     assert rows_of(validation.train) == [list(range(6)), [20], []]
-    assert "1 users too short" in test.rule
+    assert "1 users without known or without held-out events, not ranked" in test.rule
 
 
 def test_temporal_has_one_moment_for_everybody() -> None:
