@@ -139,6 +139,53 @@ def _run(
         raise BudgetExhausted(f"{exhausted} ({folder.path})")
 
 
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs; the first is what others are held to.")],
+    metric: Annotated[
+        str, typer.Option(help="PROTOCOL:METRIC that is shown first and tested, e.g. sampled-99:hr@10.")
+    ] = "full:ndcg@10",
+    plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Also draw the runs beside each other.")] = None,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
+) -> None:
+    """Put finished runs beside each other: metrics, privacy, cost, and whether the difference is significant.
+
+    All runs must have answered the same question: the same data, split and held-out items. Differences are tested
+    over users where the runs kept each user's rank (`--set evaluation.keep_ranks=true`; that file is private data).
+
+    Examples:
+
+    - `fedrec compare runs/a runs/b`
+
+    - `fedrec compare runs/sweep/*seed-0 --metric sampled-99:hr@10 --plot runs.svg`
+    """
+    from rich.console import Console
+
+    from fedrec_sim import compare as comparing
+    from fedrec_sim import plots, sweep
+
+    found = comparing.read_runs(runs)
+    metrics = comparing.metric_names(found, metric)
+    tests = comparing.significance(found, metric)
+    table = comparing.rows(found, metrics, tests)
+    if plot is not None:
+        plots.metrics_against_baselines({run.label: run.summary["metrics"] for run in found}, plot)
+    if as_json:
+        json.dump(table, sys.stdout, indent=2, allow_nan=False)
+        sys.stdout.write("\n")
+    elif as_markdown:
+        sys.stdout.write(sweep.markdown(*comparing.shown(table, metrics)))
+    else:
+        console = Console(highlight=False)
+        console.print(sweep.rich_table(*comparing.shown(table, metrics), found[0].summary["dataset"]["name"]))
+        if tests:
+            console.print(comparing.NOTE)
+    missing = comparing.without_ranks(found)
+    if missing and len(found) > 1:
+        hint = f"Not tested, no ranks kept: {', '.join(missing)}. Run again with --set evaluation.keep_ranks=true."
+        print(hint, file=sys.stderr)
+
+
 def _sweep(
     name: str | None,
     changes: list[str],

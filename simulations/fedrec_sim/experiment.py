@@ -1,5 +1,6 @@
 """One algorithm under one privacy plan over one split: put together here, for the run and for its baselines alike."""
 
+import hashlib
 import math
 from dataclasses import dataclass
 
@@ -103,6 +104,18 @@ def curve_users(split: Split, count: int, seed: int) -> np.ndarray:
     able = np.flatnonzero(split.targets >= 0)
     order = uniform(keys(seed, torch.from_numpy(able)), _CURVE_STREAM, 1)[:, 0].argsort().numpy()
     return np.sort(able[order[:count]])
+
+
+def fingerprint(split: Split) -> str:
+    """The question that a run answered: a hash of what users train on, know, hold out and are ranked against."""
+    digest = hashlib.sha256()
+    for histories in (split.train, split.device, split.seen, split.many):
+        for part in (histories.offsets, histories.items) if histories is not None else ():
+            digest.update(part.tobytes())
+    digest.update(split.targets.tobytes())
+    if split.negatives is not None:
+        digest.update(split.negatives.tobytes())
+    return digest.hexdigest()
 
 
 def curve_every(every: int | None, rounds: int) -> int:

@@ -25,7 +25,15 @@ from fedrec.evaluation.private import PrivateEvaluation
 from fedrec.evaluation.report import evaluate
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec_sim import plots
-from fedrec_sim.experiment import Experiment, budget_by_query, check_device, curve_every, curve_users, popularity
+from fedrec_sim.experiment import (
+    Experiment,
+    budget_by_query,
+    check_device,
+    curve_every,
+    curve_users,
+    fingerprint,
+    popularity,
+)
 from fedrec_sim.progress import RunProgress
 from fedrec_sim.run_directory import RunDirectory, write_json
 from fedrec_sim.scenario import Scenario, difference, load_scenario
@@ -34,7 +42,8 @@ from fedrec_sim.table import labelled_results
 NOT_COVERED = (
     "true metrics of a simulation, here, in order_free, baselines, history.csv, plots and evaluation/ranks.npz (where "
     "it was asked for), computed from held-out events: no deployment could see them, and the guarantee does not cover "
-    "them; nor does it cover the counts under dataset and the seconds and memory under cost"
+    "them; nor does it cover the counts under dataset, the fingerprint of the split and the seconds and memory under "
+    "cost"
 )
 COUNTERFACTUAL = (
     "a run of its own on the same data, for comparison: its model is not released, and these are its true metrics, "
@@ -218,7 +227,12 @@ class Simulation:
             "metrics": metrics,
             "order_free": order_free,
             "baselines": baselines,
-            "evaluation": {"on": self.scenario.evaluation.on, "note": NOT_COVERED, "private": private},
+            "evaluation": {
+                "on": self.scenario.evaluation.on,
+                "fingerprint": fingerprint(self.split),
+                "note": NOT_COVERED,
+                "private": private,
+            },
             "privacy": self.experiment.plan.describe() | {"budget_shares": budget_by_query(self.experiment.plan)},
             "cost": {
                 "seconds_per_round": seconds / len(history) if history else 0.0,
