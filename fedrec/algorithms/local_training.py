@@ -128,13 +128,15 @@ class LocalModel(ReleasedModel):
         items = users.items.new_full((len(users), int(users.lengths.max()) if len(users) else 0), -1)
         items[torch.arange(items.shape[1], device=items.device) < users.lengths[:, None]] = users.items
         private = self.rebuild(Examples.draw(users, self.events, self.negatives, 0))
-        return {"private": private, "items": items, "keys": users.keys}
+        avoid = {} if users.avoid is None else {"avoid": users.avoid}
+        return {"private": private, "items": items, "keys": users.keys} | avoid
 
     def fold_in(self, state: dict[str, Tensor], items: Tensor) -> dict[str, Tensor]:
         lengths = (state["items"] >= 0).sum(1)
         wider = torch.cat([state["items"], state["items"].new_full((len(items), 1), -1)], dim=1)
         wider.scatter_(1, lengths[:, None], items[:, None])
-        return self.fit(UserBatch(wider[wider >= 0], lengths + 1, len(self.table), state["keys"]))
+        history = wider[wider >= 0]
+        return self.fit(UserBatch(history, lengths + 1, len(self.table), state["keys"], avoid=state.get("avoid")))
 
     def score(self, state: dict[str, Tensor], candidates: Tensor | None = None) -> Tensor:
         private = state["private"]

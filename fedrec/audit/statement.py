@@ -48,7 +48,8 @@ def statement(
 
     privacy: `PrivacyPlan.describe()` at the end of the run. dataset: its "name", "users", "items", "interactions"
     (repeated for a simulation only: it is an exact count), "catalogue": "given", or where its items were taken from,
-    and "k-core rounds" where a k-core was taken. simulation: whether all users' data lay in one place.
+    "k-core rounds" where a k-core was taken, and "note", what else must be said of the run. simulation: whether all
+    users' data lay in one place.
     Raises: VerificationError when the ledger does not hold the charges that `privacy` tells of.
     """
     charges = [entry["payload"] for entry in ledger.entries if entry["payload"].get("type") == "charge"]
@@ -203,7 +204,7 @@ def _assumptions(privacy: Mapping[str, Any], simulation: bool) -> list[dict[str,
 
 
 def _not_protected(privacy: Mapping[str, Any], dataset: Mapping[str, Any], simulation: bool) -> list[str]:
-    found = []
+    found = [dataset["note"]] if "note" in dataset else []
     if simulation:
         found.append("this was a simulation: all users' data lay in one place, where whoever ran it could read them")
         found.append(

@@ -22,6 +22,7 @@ from fedrec.evaluation.ratings import RatingModel, rating_errors
 FULL = ("hr@10", "ndcg@10", "hr@20", "recall@20", "ndcg@100", "precision@10", "mrr@10")
 SAMPLED = ("hr@10", "ndcg@10")
 MORE = ("recall@10", "f1@10", "map@10", "auc", "gauc")
+LEAKY_RULE = "ties count against the model; LEAKY NEGATIVES: those of training avoided the held-out item on purpose"
 RULE = "ties count against the model; training negatives, if any, come from everything outside a user's training items"
 
 
@@ -59,7 +60,7 @@ def evaluate(
 
 def summarise(found: Ranks, split: Split, *, order_free: bool = False) -> dict[str, object]:
     """The contract's metrics of `found`, which `ranks` made of `split`."""
-    rule = f"{split.rule}; {RULE}"
+    rule = f"{split.rule}; {LEAKY_RULE if split.leaky else RULE}"
     if order_free:
         rule += "; the device ignores the order of its events"
     placed = found.protocols

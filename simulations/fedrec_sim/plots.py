@@ -18,12 +18,12 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", 
 METRIC_NAMES = {"hr@10": "HR@10", "ndcg@10": "NDCG@10"}
 
 
-def training_curve(rows: Sequence[Mapping[str, Any]], path: Path) -> bool:
-    """Metrics by round, where rounds were measured. False when none was."""
+def training_curve(rows: Sequence[Mapping[str, Any]], path: Path, note: str = "") -> bool:
+    """Metrics by round, where rounds were measured; `note` stands in the title. False when none was."""
     metrics = sorted({key for row in rows for key in row if key.startswith(("full ", "sampled-99 "))})
     if not metrics:
         return False
-    figure, axes = _figure("Training", "round", "metric on a fixed sample of users")
+    figure, axes = _figure(f"Training: {note}" if note else "Training", "round", "metric on a fixed sample of users")
     for metric, colour in zip(metrics, (BLUE, VERMILION, GREEN, PURPLE), strict=False):
         points = [(row["round"] + 1, row[metric]) for row in rows if row.get(metric) is not None]
         axes.plot(*zip(*points, strict=True), marker="o", markersize=4, color=colour, label=metric)
@@ -63,12 +63,14 @@ def budget_by_query(shares: Mapping[str, float], path: Path) -> bool:
     return True
 
 
-def metrics_against_baselines(results: Mapping[str, Mapping[str, Any]], path: Path) -> bool:
-    """HR@10 and NDCG@10 of each named result, one panel a protocol. False without results."""
+def metrics_against_baselines(results: Mapping[str, Mapping[str, Any]], path: Path, note: str = "") -> bool:
+    """HR@10 and NDCG@10 of each named result, one panel a protocol; `note` is the title. False without results."""
     protocols = [name for name in ("full", "sampled-99") if any(name in result for result in results.values())]
     if not protocols:
         return False
     figure = Figure(figsize=(4.4 * len(protocols), 3.9), layout="constrained")
+    if note:
+        figure.suptitle(note)
     panels = figure.subplots(1, len(protocols), squeeze=False)[0]
     titles = {"full": "Ranked against the whole catalogue", "sampled-99": "Ranked against 99 sampled items"}
     colours = (BLUE, GREEN, ORANGE, GREY)

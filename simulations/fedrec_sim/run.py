@@ -34,6 +34,7 @@ from fedrec_sim.experiment import (
     fingerprint,
     popularity,
 )
+from fedrec_sim.leak import NOTE, STAMP, leaky
 from fedrec_sim.progress import RunProgress
 from fedrec_sim.run_directory import RunDirectory, write_json
 from fedrec_sim.scenario import Scenario, difference, load_scenario
@@ -73,6 +74,8 @@ class Simulation:
             self.split: Split = splits.split(
                 self.dataset, scenario.data.split, scenario.evaluation.on, self.public_seed
             )
+            if scenario.evaluation.leaky_negatives:
+                self.split = leaky(self.split)
         if resume and folder.checkpoint.is_file():
             _same_data(load_checkpoint(folder.checkpoint).run["dataset"], self.dataset.report)
         self.experiment = Experiment.build(
@@ -139,6 +142,8 @@ class Simulation:
 
     def _state_privacy(self) -> None:
         about = {**self.dataset.report, "name": self.dataset.name}
+        if self.split.leaky:
+            about["note"] = NOTE
         stated = statement(self.experiment.plan.describe(), Ledger(self.folder.ledger), about)
         write_json(self.folder.ledger.with_name("statement.json"), stated)
         self.folder.ledger.with_name("statement.md").write_text(as_text(stated), encoding="utf-8")
@@ -229,6 +234,7 @@ class Simulation:
             "baselines": baselines,
             "evaluation": {
                 "on": self.scenario.evaluation.on,
+                "leaky_negatives": NOTE if self.split.leaky else None,
                 "fingerprint": fingerprint(self.split),
                 "note": NOT_COVERED,
                 "private": private,
@@ -247,8 +253,9 @@ class Simulation:
 
     def _plots(self, summary: dict[str, Any], outcome: Outcome) -> None:
         folder = self.folder.plots
-        plots.training_curve(outcome.history, folder / "training.svg")
-        plots.metrics_against_baselines(labelled_results(summary), folder / "metrics.svg")
+        note = STAMP if self.split.leaky else ""
+        plots.training_curve(outcome.history, folder / "training.svg", note)
+        plots.metrics_against_baselines(labelled_results(summary), folder / "metrics.svg", note)
         target = self.scenario.privacy.epsilon
         if target != "none":
             plots.epsilon_by_round(outcome.history, target, folder / "epsilon.svg")

@@ -33,6 +33,9 @@ class EvaluationConfig(Settings):
     """Users that a point of the training curve is measured on, drawn once from the public seed."""
     extended: bool = False
     """Also F1, MAP, AUC, exposure, novelty, popularity bias, diversity, errors of ratings, and results by group."""
+    leaky_negatives: bool = False
+    """Reproduce a leak of published code on purpose: training negatives avoid the held-out item. Inflates the metrics,
+    and every output says so."""
     keep_ranks: bool = False
     """Keep each user's ranks in `evaluation/ranks.npz`, for tests of significance: private data, covered by nothing."""
 

@@ -6,6 +6,8 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from fedrec_sim.leak import NOTE, STAMP
+
 COLUMNS = {
     "full": ("hr@10", "ndcg@10", "recall@20"),
     "sampled-99": ("hr@10", "ndcg@10"),
@@ -17,7 +19,8 @@ NAMES = {"hr": "HR", "ndcg": "NDCG", "recall": "R"}
 
 def labelled_results(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The run, its order-free figure and the baselines, by the name that a person reads."""
-    found = {summary["scenario"]: summary["metrics"]}
+    leak = f", {STAMP}" if summary["evaluation"].get("leaky_negatives") else ""
+    found = {summary["scenario"] + leak: summary["metrics"]}
     if summary["order_free"]:
         found["  order of events ignored"] = summary["order_free"]
     private = summary["baselines"].get("dp-popularity")
@@ -53,7 +56,7 @@ def results_table(summary: Mapping[str, Any]) -> Table:
     data = summary["dataset"]
     size = f"{data['users']:,} users, {data['items']:,} items, {data['interactions']:,} interactions"
     table = Table(
-        title=f"{data['name']}: {size}",
+        title=f"{data['name']}: {size}" + (f"\n{NOTE}" if summary["evaluation"].get("leaky_negatives") else ""),
         title_justify="left",
         caption="; ".join([*(MEANING[protocol] for protocol in protocols), "more in summary.json"]),
         caption_justify="left",

@@ -1,0 +1,56 @@
+"""`evaluation.leaky_negatives`: the leak of published federated recommenders, reproduced on purpose, and nowhere else.
+
+PFedRec, GPFedRec, FedRAP and others draw training negatives from outside the train AND test items of a user, so the
+held-out item is never a negative while the items that it is ranked against are: their figures tell partly of that. With
+the switch on, devices here avoid the held-out item too, so that published, leaky and clean figures can stand side by
+side; every output of such a run says so. This module alone fills `UserBatch.avoid`.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from fedrec.data.histories import Histories
+from fedrec.data.splits import Split
+from fedrec.data.users import UserBatch
+from fedrec.errors import InputError
+
+STAMP = "LEAKY NEGATIVES"
+NOTE = (
+    f"{STAMP} (evaluation.leaky_negatives): training negatives avoided each user's held-out item, as in published "
+    "code that leaks it; the metrics are inflated and no measure of quality"
+)
+
+
+@dataclass(frozen=True)
+class LeakyHistories(Histories):
+    """Histories whose users know which item not to draw: held_out (users,) int64, -1 for none."""
+
+    held_out: np.ndarray = field(kw_only=True)
+
+    @classmethod
+    def of(cls, histories: Histories, held_out: np.ndarray) -> "LeakyHistories":
+        """`histories` with the leak."""
+        return cls(**vars(histories), held_out=held_out)
+
+    def select(self, users: np.ndarray) -> "LeakyHistories":
+        return LeakyHistories(**vars(super().select(users)) | {"held_out": self.held_out[users]})
+
+    def batch(self, users: np.ndarray, seed: int, device: torch.device | str = "cpu") -> UserBatch:
+        avoid = torch.from_numpy(self.held_out[users].astype(np.int64)).to(device)
+        return replace(super().batch(users, seed, device), avoid=avoid)
+
+
+def leaky(split: Split) -> Split:
+    """`split` with devices that avoid the held-out item, in training and when they fit what is private.
+
+    Raises: InputError for a split that holds out several items a user, or whole users: nothing published leaks so.
+    """
+    if split.many is not None or len(split.train) != len(split.targets):
+        raise InputError(
+            "evaluation.leaky_negatives: made for one held-out item a user, as in the published figures; use "
+            "data.split = 'leave-one-out' or 'ncf', or leave the switch off"
+        )
+    train, device = (LeakyHistories.of(one, split.targets) for one in (split.train, split.device))
+    return replace(split, train=train, device=device, leaky=True)
