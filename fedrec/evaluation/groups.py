@@ -39,8 +39,9 @@ def by_group(found: Ranks, split: Split, names: tuple[str, ...] = NAMES) -> dict
 
 def activity_tiers(lengths: np.ndarray) -> Tensor:
     """The third that each user is in by number of events, 0 the least active, (U,) int64; equals stay together."""
-    edges = np.quantile(lengths, [1 / 3, 2 / 3], method="higher")
-    return torch.from_numpy(np.searchsorted(edges, lengths, side="right"))
+    ascending = np.sort(lengths)
+    fewer, no_more = (np.searchsorted(ascending, lengths, side=side) for side in ("left", "right"))
+    return torch.from_numpy(3 * (fewer + no_more) // (2 * len(lengths)))  # by the middle of the place that equals share
 
 
 def item_tiers(counts: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Ranking and its metrics against loops and a full sort."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,45 +9,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedrec.algorithms.base import ReleasedModel
-from fedrec.data.histories import Histories
 from fedrec.data.splits import Split
 from fedrec.errors import FedrecError, InputError
 from fedrec.evaluation import metrics
 from fedrec.evaluation.metrics import Placed
 from fedrec.evaluation.ranking import rank_newest, ranks
 from fedrec.evaluation.report import FULL, RULE, evaluate
-
-
-@dataclass
-class Table(ReleasedModel):
-    """Scores looked up: a user's scores are the row of the sum of its items, plus recency when ordered."""
-
-    table: torch.Tensor  # (rows, items)
-    kind = "table"
-
-    def fit(self, users):
-        total = torch.zeros(len(users), dtype=torch.int64).index_add_(0, users.owners, users.items)
-        return {"row": (total + int(users.ordered)) % len(self.table)}
-
-    def score(self, state, candidates=None):
-        scores = self.table[state["row"]]
-        return scores if candidates is None else scores.gather(1, candidates)
-
-    def fold_in(self, state, items):
-        return {"row": (state["row"] + items) % len(self.table)}
-
-    def tensors(self):
-        return {"table": self.table}
-
-    @classmethod
-    def restore(cls, tensors, manifest):
-        return cls(tensors["table"])
-
-
-def histories(rows: list[list[int]], n_items: int) -> Histories:
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
-    return Histories(offsets, np.array([i for row in rows for i in row], dtype=np.int32), n_items)
+from tests.core.table_model import Table, histories
 
 
 def toy(seed: int = 0, users: int = 23, n_items: int = 40, levels: int = 6) -> tuple[Split, Table]:
