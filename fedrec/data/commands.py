@@ -103,6 +103,7 @@ def describe(
     from rich.table import Table
 
     from fedrec.data.datasets import FOLDERS, GENERATED, DataConfig, load
+    from fedrec.data.sources import SOURCES
 
     is_file = dataset not in (*FOLDERS, *GENERATED) and Path(dataset).suffix != ""
     chosen = {"path": Path(dataset)} if is_file else {"name": dataset}
@@ -122,4 +123,8 @@ def describe(
     splits = ["leave-one-out", "leave-two-out", "ratio", "k-fold", "user-holdout"]
     splits += ["temporal"] * (found.histories.times is not None) + ["ncf"] * (found.fixed_test is not None)
     table.add_row("splits", ", ".join([*splits, *["given"] * (found.parts is not None)]))
+    if found.name in SOURCES and not is_file:
+        source = SOURCES[found.name]
+        table.add_row("licence", f"{source.licence} {source.licence_url}")
+        table.add_row("cite", source.citation)
     Console().print(table)

@@ -52,8 +52,12 @@ class Publisher:
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
         if wanted and request.headers.get("If-Range") != self.etag:
             start = 0
+        if start >= len(body):
+            request.send_error(416)
+            return
         request.send_response(206 if start else 200)
-        request.send_header("ETag", self.etag)
+        if self.etag:
+            request.send_header("ETag", self.etag)
         request.send_header("Content-Length", str(len(body) - start))
         if start:
             request.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
@@ -137,6 +141,24 @@ def test_a_later_run_goes_on_and_a_changed_file_starts_anew(publisher: Publisher
     download.get(source(publisher, other), tmp_path, quiet)
     assert publisher.seen == [("/ml-latest.zip", f"bytes={have}-")]
     assert (tmp_path / "ml-latest" / "ratings.csv").read_text().endswith("9,1,1,1\n")
+
+
+def test_what_cannot_be_a_beginning_starts_anew(publisher: Publisher, tmp_path: Path) -> None:
+    staging = tmp_path / ".ml-latest.download"
+    staging.mkdir()
+    (staging / "ml-latest.zip.part").write_bytes(b"x" * (len(ZIP) + 5))
+    (staging / "ml-latest.zip.tag").write_text(publisher.etag)
+    download.get(source(publisher), tmp_path, quiet)
+    assert [wanted for _, wanted in publisher.seen] == [f"bytes={len(ZIP) + 5}-", None]
+
+
+def test_without_a_tag_nothing_is_gone_on_with(publisher: Publisher, tmp_path: Path) -> None:
+    publisher.cut, publisher.etag = len(ZIP) // 2, ""
+    with pytest.raises(InputError, match="the connection was cut"):
+        download.get(source(publisher), tmp_path, quiet)
+    publisher.cut = None
+    download.get(source(publisher), tmp_path, quiet)
+    assert {wanted for _, wanted in publisher.seen} == {None}
 
 
 def test_a_wrong_checksum_deletes_and_says_so(publisher: Publisher, tmp_path: Path) -> None:
