@@ -122,7 +122,7 @@ def describe(
         table.add_row(f"feature '{block.name}'", type(block).__name__.lower())
     splits = ["leave-one-out", "leave-two-out", "ratio", "k-fold", "user-holdout"]
     splits += ["temporal"] * (found.histories.times is not None) + ["ncf"] * (found.fixed_test is not None)
-    table.add_row("splits", ", ".join([*splits, *["given"] * (found.parts is not None)]))
+    table.add_row("splits", ", ".join([*splits, *["given", "given-all"] * (found.parts is not None)]))
     if found.name in SOURCES and not is_file:
         source = SOURCES[found.name]
         table.add_row("licence", f"{source.licence} {source.licence_url}")

@@ -54,9 +54,9 @@ class DataConfig(Settings):
     """Your own log: parquet, CSV or TSV with user_id,item_id[,rating][,timestamp], or a RecBole .inter file."""
     catalogue: Path | None = None
     """The items of your log: parquet, CSV or TSV with item_id[,title] and any further features."""
-    split: Literal["leave-one-out", "leave-two-out", "ncf", "given", "temporal", "user-holdout", "ratio", "k-fold"] = (
-        "leave-one-out"
-    )
+    split: Literal[
+        "leave-one-out", "leave-two-out", "ncf", "given", "given-all", "temporal", "user-holdout", "ratio", "k-fold"
+    ] = "leave-one-out"
     """How test items are chosen (`fedrec data describe` tells which splits a dataset has)."""
     hold_out: HoldOutConfig = HoldOutConfig()
     """What the splits `temporal`, `user-holdout`, `ratio` and `k-fold` hold out."""

@@ -49,7 +49,13 @@ def split(dataset: Dataset, kind: str, on: Literal["test", "validation"], seed: 
 
     Raises: InputError when the kind is unknown or the dataset does not have what it needs.
     """
-    one = {"leave-one-out": _leave_one_out, "leave-two-out": _leave_two_out, "ncf": _ncf, "given": _given}
+    one = {
+        "leave-one-out": _leave_one_out,
+        "leave-two-out": _leave_two_out,
+        "ncf": _ncf,
+        "given": _given,
+        "given-all": _given_all,
+    }
     if kind not in one and kind not in KINDS:
         raise InputError(f"unknown split '{kind}'.{nearest(kind, [*one, *KINDS])}")
     if on not in ("test", "validation"):
@@ -117,9 +123,7 @@ def _leave_two_out(dataset: Dataset, test: bool, seed: int) -> Split:
 
 
 def _given(dataset: Dataset, test: bool, seed: int) -> Split:
-    if dataset.parts is None:
-        raise InputError(f"{dataset.name}: came without a split of its own; use data.split = 'leave-one-out'")
-    histories, parts = dataset.histories, dataset.parts
+    histories, parts = dataset.histories, _parts(dataset)
     held = parts == (2 if test else 1)
     train = histories.keep(parts < (2 if test else 1))
     # The draw must not follow the order of the file: events are ranked by a hash within each user.
@@ -131,13 +135,33 @@ def _given(dataset: Dataset, test: bool, seed: int) -> Split:
     return Split(train, train, targets, seen, None, rule)
 
 
+def _given_all(dataset: Dataset, test: bool, seed: int) -> Split:
+    del seed
+    histories, parts = dataset.histories, _parts(dataset)
+    part, name = (2, "test") if test else (1, "validation")
+    known = histories.keep(parts < part)
+    held = histories.keep((parts == part) & (known.lengths > 0)[histories.owners])
+    rule = f"given: every {name} item of each user; masked: every item before the {name} part"
+    return Split(known, known, _firsts(held), known, None, rule, held)
+
+
+def _parts(dataset: Dataset) -> np.ndarray:
+    if dataset.parts is None:
+        raise InputError(f"{dataset.name}: came without a split of its own; use data.split = 'leave-one-out'")
+    return dataset.parts
+
+
 def _several(dataset: Dataset, kind: str, test: bool, seed: int) -> Split:
     made = hold_out(kind, dataset.histories, dataset.hold_out, test=test, seed=seed ^ _SEEDED)
-    targets = np.full(len(made.held), -1, dtype=np.int64)
-    has = made.held.lengths > 0
-    targets[has] = made.held.items[made.held.offsets[:-1][has]]
     rule = f"{made.rule}; masked: what devices know"
-    return Split(made.train, made.device, targets, made.device, None, rule, made.held)
+    return Split(made.train, made.device, _firsts(made.held), made.device, None, rule, made.held)
+
+
+def _firsts(held: Histories) -> np.ndarray:
+    targets = np.full(len(held), -1, dtype=np.int64)
+    has = held.lengths > 0
+    targets[has] = held.items[held.offsets[:-1][has]]
+    return targets
 
 
 def _which(histories: Histories, newest: str) -> str:

@@ -90,8 +90,22 @@ def test_a_split_that_the_source_came_with() -> None:
     assert not set(rows_of(validation.seen)[0]) & {2, 3, 4}
     chosen = {int(split(toy, "given", "test", seed).targets[0]) for seed in range(20)}
     assert chosen == {3, 4}
-    with pytest.raises(InputError, match="without a split"):
-        split(dataset([[1, 2, 3]]), "given", "test", 0)
+    for kind in ("given", "given-all"):
+        with pytest.raises(InputError, match="without a split"):
+            split(dataset([[1, 2, 3]]), kind, "test", 0)
+
+
+def test_every_item_of_a_split_that_the_source_came_with() -> None:
+    parts = np.array([0, 1, 2, 2, 0, 0, 1, 1, 2], dtype=np.uint8)
+    toy = dataset([[1, 2, 3, 4, 5], [6, 7, 8], [9]], parts=parts)
+    test, validation = split(toy, "given-all", "test", 0), split(toy, "given-all", "validation", 0)
+    assert test.many is not None
+    assert validation.many is not None
+    assert rows_of(test.many) == [[3, 4], [], []]  # the last one has nothing to rank from
+    assert rows_of(test.device) == rows_of(test.seen) == [[1, 2, 5], [6, 7, 8], []]
+    assert rows_of(validation.many) == [[2], [7, 8], []]
+    assert rows_of(validation.device) == [[1, 5], [6], []]
+    assert test.targets.tolist() == [3, -1, -1]
 
 
 def test_devices_that_forget_the_order_get_the_same_question() -> None:
