@@ -83,6 +83,7 @@ def statement(
         "rounds": len(charges),
         "noise_source": privacy["noise_source"],
         "dataset": {key: dataset[key] for key in counted if key in dataset},
+        "tuned_on": dataset.get("tuned_on") or None,
         "ledger": {"entries": len(ledger.entries), "head": ledger.head},
     }
 
@@ -230,6 +231,11 @@ def _not_protected(privacy: Mapping[str, Any], dataset: Mapping[str, Any], simul
         else:
             found.append("the operating system's random generator and the memory of the server are trusted")
         found.append(_FLOAT_LIMITS)
+    if dataset.get("tuned_on"):
+        found.append(
+            f"these settings were tuned on the private data of {dataset['tuned_on']}: epsilon does not cover what the "
+            "choice of settings tells"
+        )
     found.append("choices that were made by looking at private data (settings, algorithms, when to stop) cost budget")
     found.append(
         "other releases from the same people: budgets of different runs add up, and this one counts only itself"

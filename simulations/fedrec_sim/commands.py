@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedrec.errors import BudgetExhausted, FedrecError, InputError
+from fedrec.errors import BudgetExhausted, InputError
 
 
 def simulate(
@@ -90,7 +90,9 @@ def simulate(
     if axes or seeds is not None:
         if seed is not None:
             raise InputError("--seed: one run has one; say --seeds with --sweep")
-        _sweep(scenario, changes or [], data_dir, out, device, axes or [], seeds, as_json=as_json, quiet=quiet)
+        from fedrec_sim.many_runs import sweep
+
+        sweep(scenario, changes or [], data_dir, out, device, axes or [], seeds, as_json=as_json, quiet=quiet)
         return
     _run(scenario, changes or [], data_dir, out, device, seed, resume=resume, as_json=as_json, quiet=quiet)
 
@@ -139,114 +141,6 @@ def _run(
         raise BudgetExhausted(f"{exhausted} ({folder.path})")
 
 
-def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs; the first is what others are held to.")],
-    metric: Annotated[
-        str, typer.Option(help="PROTOCOL:METRIC that is shown first and tested, e.g. sampled-99:hr@10.")
-    ] = "full:ndcg@10",
-    plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Also draw the runs beside each other.")] = None,
-    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
-) -> None:
-    """Put finished runs beside each other: metrics, privacy, cost, and whether the difference is significant.
-
-    All runs must have answered the same question: the same data, split and held-out items. Differences are tested
-    over users where the runs kept each user's rank (`--set evaluation.keep_ranks=true`; that file is private data).
-
-    Examples:
-
-    - `fedrec compare runs/a runs/b`
-
-    - `fedrec compare runs/sweep/*seed-0 --metric sampled-99:hr@10 --plot runs.svg`
-    """
-    from rich.console import Console
-
-    from fedrec_sim import compare as comparing
-    from fedrec_sim import plots, sweep
-
-    found = comparing.read_runs(runs)
-    metrics = comparing.metric_names(found, metric)
-    tests = comparing.significance(found, metric)
-    table = comparing.rows(found, metrics, tests)
-    if plot is not None:
-        plots.metrics_against_baselines({run.label: run.summary["metrics"] for run in found}, plot)
-    if as_json:
-        json.dump(table, sys.stdout, indent=2, allow_nan=False)
-        sys.stdout.write("\n")
-    elif as_markdown:
-        sys.stdout.write(sweep.markdown(*comparing.shown(table, metrics)))
-    else:
-        console = Console(highlight=False)
-        console.print(sweep.rich_table(*comparing.shown(table, metrics), found[0].summary["dataset"]["name"]))
-        if tests:
-            console.print(comparing.NOTE)
-    missing = comparing.without_ranks(found)
-    if missing and len(found) > 1:
-        hint = f"Not tested, no ranks kept: {', '.join(missing)}. Run again with --set evaluation.keep_ranks=true."
-        print(hint, file=sys.stderr)
-
-
-def _sweep(
-    name: str | None,
-    changes: list[str],
-    data_dir: Path | None,
-    out: Path | None,
-    device: str | None,
-    axes: list[str],
-    seeds: str | None,
-    *,
-    as_json: bool,
-    quiet: bool,
-) -> None:
-    from rich.console import Console
-
-    from fedrec_sim import sweep
-    from fedrec_sim.run_directory import RunDirectory, new_path
-
-    name = name or "quickstart"
-    parsed = dict(map(sweep.parse_axis, axes))
-    overrides = {} if device is None else {"engine.device": device}
-    cells = sweep.grid(name, changes, overrides, parsed, whole_numbers(seeds or "0,1,2", "--seeds"))
-    folder = out or new_path(f"{Path(name).stem}-sweep")
-    if RunDirectory(folder).holds_run:
-        raise InputError(f"--out {folder}: holds a single run; choose a new folder for the sweep")
-    folder.mkdir(parents=True, exist_ok=True)
-    screen = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
-    try:
-        failures = sweep.run(cells, folder, data_dir, screen.print)
-    except KeyboardInterrupt:
-        print(f"Stopped; give the same command with --out {folder} to go on", file=sys.stderr)
-        raise
-    flat = sweep.rows(cells)
-    if flat:
-        title = f"{name}: {', '.join(parsed) or 'repeated'}"
-        sweep.write(cells, folder, title)
-        if as_json:
-            json.dump(flat, sys.stdout, indent=2, allow_nan=False)
-            sys.stdout.write("\n")
-        elif not quiet:
-            console = Console()
-            console.print(sweep.rich_table(*sweep.shown(cells), title))
-            console.print(sweep.NOTE, highlight=False)
-            console.print(f"Written to {folder}: sweep.md, sweep.csv, sweep.json, sweep.svg", highlight=False)
-    if failures:
-        for line in failures:
-            print(f"failed: {line}", file=sys.stderr)
-        total = sum(len(cell.scenarios) for cell in cells)
-        raise FedrecError(f"{len(failures)} of {total} runs failed; the same command runs only what is missing")
-
-
-def whole_numbers(text: str, option: str) -> list[int]:
-    """`0,1,2` as numbers, each once. Raises: InputError that names the option."""
-    try:
-        numbers = list(dict.fromkeys(int(number) for number in text.split(",")))
-    except ValueError:
-        numbers = [-1]
-    if min(numbers) < 0:
-        raise InputError(f"{option} {text}: must be whole numbers, e.g. {option} 0,1,2")
-    return numbers
-
-
 def _list() -> None:
     import tomllib
 
@@ -269,6 +163,8 @@ def _show(summary: dict[str, Any], path: Path) -> None:
     console = Console()
     console.print(results_table(summary))
     console.print(privacy_line(summary), highlight=False, soft_wrap=True)
+    if tuned := summary["provenance"]["tuned_on"]:
+        console.print(f"Not covered: these settings were tuned on the private data of {tuned}.", highlight=False)
     cost = summary["cost"]
     console.print(
         f"Cost: {cost['rounds']} rounds of {cost['seconds_per_round']:.2f} s, {cost['users_per_second']:,.0f} users/s, "

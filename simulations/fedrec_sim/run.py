@@ -141,7 +141,7 @@ class Simulation:
         return outcome
 
     def _state_privacy(self) -> None:
-        about = {**self.dataset.report, "name": self.dataset.name}
+        about = {**self.dataset.report, "name": self.dataset.name, "tuned_on": self.scenario.provenance.tuned_on}
         if self.split.leaky:
             about["note"] = NOTE
         stated = statement(self.experiment.plan.describe(), Ledger(self.folder.ledger), about)
@@ -232,6 +232,7 @@ class Simulation:
             "metrics": metrics,
             "order_free": order_free,
             "baselines": baselines,
+            "provenance": self.scenario.provenance.model_dump(),
             "evaluation": {
                 "on": self.scenario.evaluation.on,
                 "leaky_negatives": NOTE if self.split.leaky else None,

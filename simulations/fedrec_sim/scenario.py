@@ -53,6 +53,15 @@ class EngineConfig(Settings):
     """What all simulated devices together may remember between rounds; the rest compute it again."""
 
 
+class ProvenanceConfig(Settings):
+    """How the settings were found; the privacy statement tells it."""
+
+    tuned_on: str = ""
+    """Whose private data decided on the settings, which epsilon does not cover; empty for none."""
+    tuned_by: str = ""
+    """How they were searched for."""
+
+
 class Scenario(Settings):
     """One simulation."""
 
@@ -72,6 +81,8 @@ class Scenario(Settings):
     """What is measured."""
     engine: EngineConfig = Field(default_factory=EngineConfig)
     """Where it runs."""
+    provenance: ProvenanceConfig = Field(default_factory=ProvenanceConfig)
+    """How the settings were found; `fedrec tune` fills it in."""
 
     @cached_property
     def algorithm_class(self) -> type[Algorithm]:
@@ -89,6 +100,8 @@ class Scenario(Settings):
     def resolved(self) -> dict[str, Any]:
         """Every setting with its value, defaults included; None is left out, as TOML has none."""
         whole = self.model_dump(mode="json", exclude_none=True)
+        if not any(whole["provenance"].values()):
+            del whole["provenance"]
         own = self.algorithm_config.model_dump(mode="json", exclude_none=True)
         return whole | {"algorithm": {"name": self.algorithm["name"]} | own}
 
