@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from fedrec.errors import InputError
 
-BUILT_IN = ("gowalla", "ml-100k-dp", "ml-1m", "ml-1m-als", "ml-1m-dp", "quickstart")
+BUILT_IN = ("gowalla", "ml-100k-dp", "ml-1m", "ml-1m-als", "ml-1m-dp", "ml-1m-towers", "quickstart")
 
 
 def test_the_built_in_scenarios_are_these() -> None:
