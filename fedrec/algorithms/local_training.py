@@ -45,7 +45,7 @@ class LocalConfig(Settings):
     """Local negatives for each event."""
     private_steps: int = Field(10, ge=1)
     """Gradient steps that rebuild what is private."""
-    private_rate: float = Field(1.0, gt=0)
+    private_rate: float = Field(5.0, gt=0)
     """Their step size on the mean loss of the user's examples."""
     local_steps: int = Field(2, ge=1)
     """Gradient steps on the device's copy of the shared parameters."""
@@ -55,7 +55,7 @@ class LocalConfig(Settings):
     """What the server does with the mean change; `sgd` with a rate of 1 is federated averaging."""
     rate: float = Field(0.03, gt=0)
     """Step size of the server."""
-    clip: float = Field(1.0, gt=0)
+    clip: float = Field(0.1, gt=0)
     """L2 clip on a user's whole change of the shared parameters."""
     init_std: float = Field(0.3, gt=0)
     """Initial item entries are normal with standard deviation init_std / sqrt(dim)."""

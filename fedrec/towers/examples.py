@@ -52,7 +52,8 @@ def hold_out(
     slot = torch.arange(len(owner), device=users.device) - (taken.cumsum(0) - taken)[owner]
     items = torch.zeros(len(users), count, 1 + negatives, dtype=torch.int64, device=users.device)
     items[owner, slot, 0] = users.items[chosen]
-    drawn = UserBatch(users.items, users.lengths, users.n_items, seeds).negatives(count * negatives, _NEGATIVE)
+    own = UserBatch(users.items, users.lengths, users.n_items, seeds, avoid=users.avoid)
+    drawn = own.negatives(count * negatives, _NEGATIVE)
     items[:, :, 1:] = drawn.view(len(users), count, negatives)
     labels = None
     if users.ratings is not None:

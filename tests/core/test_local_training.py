@@ -37,7 +37,7 @@ class TestPFedRec(AlgorithmContract):
 
             for _ in range(5):
                 private.requires_grad_()
-                private = (private - torch.autograd.grad(loss(private, own), private)[0]).detach()
+                private = (private - 5 * torch.autograd.grad(loss(private, own), private)[0]).detach()
             for _ in range(2):
                 own.requires_grad_()
                 own = (own - torch.autograd.grad(loss(private, own), own)[0]).detach()
@@ -59,7 +59,7 @@ class TestFedRecon(AlgorithmContract):
 
 class TestFedNCF(AlgorithmContract):
     def make(self, setting):
-        return FedNCF(FedNCFConfig(**SMALL, hidden=4), setting)
+        return FedNCF(FedNCFConfig(**SMALL | {"private_rate": 1.0}, hidden=4), setting)
 
     def test_scores_are_those_of_a_product_and_a_network(self):
         algo = self.make(self.setting())

@@ -11,12 +11,14 @@ from fedrec_sim.leak import STAMP, LeakyHistories, leaky
 from fedrec_sim.table import results_table
 from rich.console import Console
 
+from fedrec.algorithms.local_training import Examples
 from fedrec.cli import run
 from fedrec.data.datasets import DataConfig, load
 from fedrec.data.histories import Histories
 from fedrec.data.splits import Split
 from fedrec.data.splits import split as make_split
 from fedrec.errors import InputError
+from fedrec.towers.examples import hold_out
 from tests.core.test_evaluation_protocol import Memoriser, above_chance, clean
 
 SMALL = ["data.users=150", "data.items=220", "data.interactions_per_user=12", "algorithm.name=pfedrec"]
@@ -52,6 +54,19 @@ def test_negatives_avoid_the_held_out_item_through_every_way_of_making_a_batch(s
     clean_batch = split.train.batch(users, 11)
     assert clean_batch.avoid is None
     assert (clean_batch.negatives(4000, stream=1) == targets).any(dim=1).float().mean() > 0.9
+
+
+def test_the_examples_of_local_training_and_of_towers_leak_only_with_the_switch(split):
+    users = np.arange(40)
+    targets = torch.from_numpy(split.targets[users])[:, None]
+
+    def found(batch):
+        local = Examples.draw(batch, 20, 20, 3).items[:, :, 1:].flatten(1)
+        tower = hold_out(batch, 20, 20, "random", 3)[1].items[:, :, 1:].flatten(1)
+        return [(drawn == targets).any(dim=1).float().mean() for drawn in (local, tower)]
+
+    assert max(found(leaky(split).train.batch(users, 11))) == 0
+    assert min(found(split.train.batch(users, 11))) > 0.3
 
 
 def test_nothing_else_changes(split):
