@@ -6,6 +6,7 @@ Memory is bounded by `max_scores` whatever the number of users; no result depend
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -154,7 +155,7 @@ def _checked(model: ReleasedModel, scores: Tensor) -> Tensor:
             f"model '{model.kind}': NaN among its scores, so nothing can be ranked; "
             "its training diverged (a lower learning rate or a stronger regulariser may help)"
         )
-    return scores
+    return scores.contiguous()
 
 
 def _seen(histories: UserBatch, target: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -174,20 +175,40 @@ def _rank(scores: Tensor, target: tuple[Tensor, Tensor], seen: tuple[Tensor, Ten
     own = scores[rows, items]
     if len(rows) == len(scores):  # one a row: a comparison is all that it takes
         hidden = (scores[seen] >= own[seen[0]]).long()
-        return (scores >= own[:, None]).sum(dim=1).index_add_(0, seen[0], -hidden) - 1  # less the target itself
+        level = (scores >= own[:, None]).sum(dim=1, dtype=torch.int32)  # a wider sum takes twice as long
+        return level.long().index_add_(0, seen[0], -hidden) - 1  # less the target itself
     order = own.argsort(descending=True, stable=True)
     order = order[rows[order].argsort(stable=True)]
     counts = torch.bincount(rows, minlength=len(scores))
     place = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows[order]]
-    most = int(counts.max())
-    levels = scores.new_full((len(scores), most), torch.inf)
-    levels[rows[order], place] = -own[order]  # ascending in every row
-    bucket = torch.searchsorted(levels, -scores, out_int32=True)  # the first target that an item is not behind
-    bucket[seen] = most
-    bucket[target] = most
-    bucket += (most + 1) * torch.arange(len(scores), device=rows.device, dtype=torch.int32)[:, None]
-    ahead = torch.bincount(bucket.flatten(), minlength=len(scores) * (most + 1)).view(len(scores), -1).cumsum(dim=1)
-    return torch.empty_like(rows).scatter_(0, order, ahead[rows[order], place] + place)
+    levels = scores.new_zeros(len(scores), int(counts.max()))
+    levels[rows[order], place] = own[order]
+    apart = torch.cat([rows, seen[0]]), torch.cat([items, seen[1]])
+    with _set(scores, apart, torch.inf):  # never below a target
+        below = torch.searchsorted(_ascending(scores), levels)  # (B, most targets)
+    hidden = torch.bincount(apart[0], minlength=len(scores))
+    ahead = scores.shape[1] - hidden[rows[order]] - below[rows[order], place]
+    return torch.empty_like(rows).scatter_(0, order, ahead + place)
+
+
+@contextmanager
+def _set(scores: Tensor, where: tuple[Tensor, Tensor], value: float) -> Iterator[None]:
+    """`scores` (contiguous) with `value` at the pairs `where`, each pair once, and afterwards as they were.
+
+    A copy of the scores would take a fifth of the whole time.
+    """
+    kept = scores[where]
+    scores[where] = value
+    try:
+        yield
+    finally:
+        scores[where] = kept
+
+
+def _ascending(scores: Tensor) -> Tensor:
+    if scores.device.type == "cpu":  # NumPy sorts with vector instructions, some forty times as fast as torch
+        return torch.from_numpy(np.sort(scores.numpy(), axis=1))
+    return scores.sort(dim=1).values
 
 
 def _lists(scores: Tensor, seen: tuple[Tensor, Tensor], k: int) -> Tensor:
@@ -196,8 +217,11 @@ def _lists(scores: Tensor, seen: tuple[Tensor, Tensor], k: int) -> Tensor:
     A score of -inf is never listed. At the edge of a list, ties go to the lower position: `topk` breaks them by the
     shape of the batch, and the lists would depend on the chunk.
     """
-    scores = scores.clone()
-    scores[seen] = -torch.inf
+    with _set(scores, seen, -torch.inf):
+        return _best(scores, k)
+
+
+def _best(scores: Tensor, k: int) -> Tensor:
     values, best = scores.topk(min(k + 1, scores.shape[1]), dim=1)
     edge = values[:, :k][:, -1:]
     tied = (values[:, k:] == edge).any(dim=1)
