@@ -29,7 +29,7 @@ from fedrec.settings import Settings
 
 
 class FCFConfig(Settings):
-    """Settings of `fcf`."""
+    """Settings of `fcf`. The ridge and the weights are those of `als`; the clip was set by the norms on MovieLens."""
 
     dim: int = Field(32, ge=1, le=1024)
     """Length of a user's and an item's vector."""

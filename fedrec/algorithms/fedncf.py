@@ -43,6 +43,8 @@ class FedNCFModel(LocalModel):
 class FedNCFConfig(LocalConfig):
     """Settings of `fedncf`."""
 
+    clip: float = Field(0.3, gt=0)
+    """L2 clip on a user's whole change of item vectors and network."""
     hidden: int = Field(16, ge=1, le=256)
     """Units of the network."""
 

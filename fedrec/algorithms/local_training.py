@@ -33,7 +33,7 @@ _SCORES_AT_ONCE = 1 << 16  # (user, item) pairs that a network scores at a time
 
 
 class LocalConfig(Settings):
-    """Settings that algorithms with local training share."""
+    """Settings that algorithms with local training share. Chosen on validation splits of MovieLens-100K and -1M."""
 
     dim: int = Field(32, ge=1, le=1024)
     """Length of an item's vector."""
