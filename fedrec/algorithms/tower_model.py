@@ -127,3 +127,13 @@ class TowerModel(ReleasedModel):
         for _ in range(self.solver.steps - 1):
             vector = vector + step * (total - torch.bmm(normal, vector[:, :, None])[:, :, 0])
         return vector
+
+
+class RatingTowerModel(TowerModel):
+    """The same, trained on ratings: the score is the rating that is expected."""
+
+    kind: ClassVar[str] = "tower-ratings"
+
+    def predict(self, state: dict[str, Tensor], candidates: Tensor) -> Tensor:
+        """Expected ratings (B, C) of candidates (B, C) int64, on the scale of the log."""
+        return self.score(state, candidates)

@@ -20,7 +20,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from fedrec.algorithms.base import Algorithm, Setting, Shared
-from fedrec.algorithms.tower_model import SolverConfig, TowerModel
+from fedrec.algorithms.tower_model import RatingTowerModel, SolverConfig, TowerModel
 from fedrec.data.users import UserBatch
 from fedrec.kernels.popularity import denoise, popularity_contribution, popularity_query
 from fedrec.kernels.public import public_kernels
@@ -38,7 +38,7 @@ PREFIX = "tower."
 class TowerSGDConfig(Settings):
     """Settings of `tower-sgd`."""
 
-    tower: dict[str, Any] = Field(default_factory=lambda: {"name": "id"})
+    tower: dict[str, Any] = Field(default_factory=lambda: {"name": "id"}, validate_default=True)
     """Which item tower: `name` (id, content, hybrid), and that tower's own settings."""
     rounds: int = Field(60, ge=1)
     """Gradient steps of the server."""
@@ -86,8 +86,8 @@ class TowerSGDConfig(Settings):
     @field_validator("tower")
     @classmethod
     def _known_tower(cls, value: dict[str, Any]) -> dict[str, Any]:
-        _tower_config(value)
-        return value
+        kind, config = _tower_config(value)
+        return {"name": kind.name} | config.model_dump()  # a scenario that is written out holds the defaults too
 
     @model_validator(mode="after")
     def _fits(self) -> "TowerSGDConfig":
@@ -190,7 +190,8 @@ class TowerSGD(Algorithm):
             scale=1.0 if config.ratings else config.scale,
             ratings=config.ratings,
         )
-        return TowerModel(items, shared["bias"], solver)
+        kind = RatingTowerModel if config.ratings else TowerModel
+        return kind(items, shared["bias"], solver)
 
     def _current(self, shared: Shared) -> tuple[ItemTower, TowerModel]:
         """The tower of a round, in float64, and its model: made once for all batches of the round."""

@@ -13,13 +13,14 @@ from fedrec.algorithms.tower_sgd import TowerSGD, TowerSGDConfig
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.users import UserBatch
 from fedrec.errors import InputError
+from fedrec.evaluation.ratings import RatingModel
 from fedrec.privacy.queries import PrivateSum
 from fedrec.settings import parse
 from fedrec.towers.examples import Targets
 from fedrec.towers.ghost import GhostContribution
 from fedrec.towers.id import IdConfig, IdTower
 from fedrec.towers.objective import Objective
-from tests.core.algorithm_contract import GROUPS, ITEMS, USERS, AlgorithmContract, batch_of, planted_catalogue
+from tests.core.algorithm_contract import GROUPS, ITEMS, USERS, AlgorithmContract, batch_of, close, planted_catalogue
 
 
 class TowerContract(AlgorithmContract):
@@ -47,6 +48,10 @@ class TestHybrid(TowerContract):
 class TestHybridLocalSteps(TowerContract):
     tower = {"name": "hybrid", "dim": 6, "features": 8, "hidden": 5}
     settings = {"local_steps": 3}
+
+
+def algo_of_events() -> Algorithm:
+    return TowerSGD(TowerSGDConfig(), Setting(planted_catalogue(), USERS, float(USERS)))
 
 
 def rated_users(seed: int, users: int = USERS) -> UserBatch:
@@ -81,6 +86,10 @@ def test_ratings_are_predicted_better_than_by_their_mean(name: str) -> None:
     unseen[others.owners, others.items] = False
     error = (predicted - truth)[unseen].square().mean().sqrt()
     assert error < 0.7 * truth[unseen].std()
+    assert isinstance(model, RatingModel)
+    candidates = torch.arange(5).expand(USERS, 5)
+    assert close(model.predict(model.fit(others), candidates), predicted[:, :5])
+    assert not isinstance(algo_of_events().release(algo_of_events().initial()), RatingModel)
 
 
 def test_a_model_of_ratings_asks_for_them() -> None:
