@@ -49,6 +49,14 @@ def simulate(
     seeds: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Run each setting once for each seed. [default: 0,1,2]")
     ] = None,
+    track: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TRACKER",
+            help="Also tell tensorboard or mlflow of every round and of the final metrics (true ones, which the "
+            "guarantee does not cover): in --out, or where MLFLOW_TRACKING_URI says.",
+        ),
+    ] = None,
     list_: Annotated[bool, typer.Option("--list", help="Show the built-in scenarios and leave.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show neither progress nor table.")] = False,
 ) -> None:
@@ -87,14 +95,20 @@ def simulate(
         )
     if resume and out is None:
         raise InputError("--resume: say which run with --out DIR")
+    if track is not None:
+        from fedrec_sim.tracking import check_tracker
+
+        check_tracker(track)
     if axes or seeds is not None:
+        if track is not None:
+            raise InputError("--track: follows one run; leave it out of a sweep")
         if seed is not None:
             raise InputError("--seed: one run has one; say --seeds with --sweep")
         from fedrec_sim.many_runs import sweep
 
         sweep(scenario, changes or [], data_dir, out, device, axes or [], seeds, as_json=as_json, quiet=quiet)
         return
-    _run(scenario, changes or [], data_dir, out, device, seed, resume=resume, as_json=as_json, quiet=quiet)
+    _run(scenario, changes or [], data_dir, out, device, seed, track, resume=resume, as_json=as_json, quiet=quiet)
 
 
 def _run(
@@ -104,6 +118,7 @@ def _run(
     out: Path | None,
     device: str | None,
     seed: int | None,
+    track: str | None,
     *,
     resume: bool,
     as_json: bool,
@@ -125,7 +140,7 @@ def _run(
     folder = RunDirectory(out or new_path(scenario.name))
     screen = Console(stderr=True)
     progress = RunProgress(screen, quiet=quiet)
-    simulation = Simulation(scenario, folder, data_dir, progress, resume=resume)
+    simulation = Simulation(scenario, folder, data_dir, progress, resume=resume, track=track)
     try:
         summary, exhausted = simulation.run()
     except KeyboardInterrupt:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from fedrec_server.checkpoint import load_checkpoint
-from fedrec_server.coordinator import Coordinator, Outcome
+from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
 
 from fedrec.algorithms.base import ReleasedModel, Shared
 from fedrec.audit.ledger import Ledger
@@ -39,6 +39,7 @@ from fedrec_sim.progress import RunProgress
 from fedrec_sim.run_directory import RunDirectory, write_json
 from fedrec_sim.scenario import Scenario, difference, load_scenario
 from fedrec_sim.table import labelled_results
+from fedrec_sim.tracking import Tracker, of_round, of_run, tracking
 
 NOT_COVERED = (
     "true metrics of a simulation, here, in order_free, baselines, history.csv, plots and evaluation/ranks.npz (where "
@@ -59,12 +60,23 @@ SECRET_NOISE = (
 
 
 class Simulation:
-    """One run in one folder. data_dir: where the datasets lie. resume: go on with the run that the folder holds."""
+    """One run in one folder. data_dir: where the datasets lie. resume: go on with the run that the folder holds.
+
+    track: the tracker that is told of every round, None for none.
+    """
 
     def __init__(
-        self, scenario: Scenario, folder: RunDirectory, data_dir: Path | None, progress: RunProgress, *, resume: bool
+        self,
+        scenario: Scenario,
+        folder: RunDirectory,
+        data_dir: Path | None,
+        progress: RunProgress,
+        *,
+        resume: bool,
+        track: str | None = None,
     ) -> None:
         check_device(scenario.engine.device)
+        self.track = track
         self.folder, self.progress = folder, progress
         self.scenario, self.public_seed, self.resume = _begin(scenario, folder, resume)
         scenario = self.scenario
@@ -98,8 +110,18 @@ class Simulation:
 
         A KeyboardInterrupt passes through; the last finished round is safe then.
         """
+        if not self.resume:
+            self.folder.begin()
+            comment = SECRET_NOISE if self.scenario.privacy.private and self.scenario.seed is None else ""
+            self.folder.scenario.write_text(self.scenario.toml(comment), encoding="utf-8")
+        with tracking(self.track, self.folder.path, self.scenario) as tracker:
+            summary, exhausted = self._run(tracker)
+            tracker.scalars(of_run(summary), summary["cost"]["rounds"])
+        return summary, exhausted
+
+    def _run(self, tracker: Tracker) -> tuple[dict[str, Any], str | None]:
         algorithm = self.experiment.algorithm
-        outcome = self._train()
+        outcome = self._train(tracker)
         self._state_privacy()
         model = algorithm.release(outcome.shared)
         model_bytes = self.folder.write_model(model)
@@ -119,11 +141,11 @@ class Simulation:
             return self.public_seed
         return None if self.scenario.seed is None else (self.scenario.seed + offset) % 2**63
 
-    def _train(self) -> Outcome:
-        if not self.resume:
-            self.folder.begin()
-            comment = SECRET_NOISE if self.scenario.privacy.private and self.scenario.seed is None else ""
-            self.folder.scenario.write_text(self.scenario.toml(comment), encoding="utf-8")
+    def _train(self, tracker: Tracker) -> Outcome:
+        def on_round(report: RoundReport) -> None:
+            tracker.scalars(of_round(report.row()), report.round + 1)
+            self.progress.round(report)
+
         algorithm, plan = self.experiment.algorithm, self.experiment.plan
         coordinator = Coordinator(
             algorithm,
@@ -132,7 +154,7 @@ class Simulation:
             Ledger(self.folder.ledger),
             self.folder.checkpoint,
             run={"public_seed": self.public_seed, "dataset": self.dataset.report},
-            on_round=self.progress.round,
+            on_round=on_round,
             observe=self._observe,
         )
         with self.progress.rounds(self.scenario.name, algorithm.rounds):

@@ -1,0 +1,146 @@
+"""What a run tells to an experiment tracker while it goes on: `fedrec simulate --track`.
+
+A tracker is three methods; each adapter imports its library when it is made. What is sent is what history.csv and
+summary.json hold, true metrics of the simulation among it, so it is covered by the guarantee as little as they are.
+"""
+
+import importlib.util
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from fedrec.errors import InputError
+from fedrec_sim.scenario import Scenario
+from fedrec_sim.table import flat_metrics
+
+
+class Tracker(Protocol):
+    """Where scalars go."""
+
+    def begin(self, name: str, settings: Mapping[str, Any]) -> None:
+        """A run called `name` begins or goes on; settings by dotted key."""
+        ...
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        """Figures after round `step`, counted from 1; of the whole run at the last."""
+        ...
+
+    def end(self, finished: bool) -> None:
+        """Nothing more will come. finished: False when the run was broken off."""
+        ...
+
+
+class TensorBoard:
+    """Event files in `OUT/tensorboard`; look at them with `tensorboard --logdir OUT`."""
+
+    package = "tensorboard"
+
+    def __init__(self, out: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(out / "tensorboard"))
+
+    def begin(self, name: str, settings: Mapping[str, Any]) -> None:
+        lines = [f"| {key} | {value} |" for key, value in settings.items()]
+        self._writer.add_text("settings", "\n".join(["| setting | value |", "|---|---|", *lines]))
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+
+    def end(self, finished: bool) -> None:
+        self._writer.close()
+
+
+class MLflow:
+    """A run in the experiment "fedrec" of MLFLOW_TRACKING_URI, or in `OUT/mlflow.db` where that is not set."""
+
+    package = "mlflow"
+
+    def __init__(self, out: Path) -> None:
+        from mlflow.tracking import MlflowClient
+
+        self._client = MlflowClient(
+            os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(out / 'mlflow.db').resolve()}"
+        )
+        self._run = ""
+
+    def begin(self, name: str, settings: Mapping[str, Any]) -> None:
+        found = self._client.get_experiment_by_name("fedrec")
+        experiment = found.experiment_id if found is not None else self._client.create_experiment("fedrec")
+        self._run = self._client.create_run(experiment, run_name=name).info.run_id
+        for key, value in settings.items():
+            self._client.log_param(self._run, key, value)
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            self._client.log_metric(self._run, name.replace("@", "_at_").replace(":", "/"), value, step=step)
+
+    def end(self, finished: bool) -> None:
+        self._client.set_terminated(self._run, "FINISHED" if finished else "KILLED")
+
+
+class Nowhere:
+    """No tracker: nothing is told to anybody."""
+
+    def begin(self, name: str, settings: Mapping[str, Any]) -> None:
+        pass
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        pass
+
+    def end(self, finished: bool) -> None:
+        pass
+
+
+TRACKERS: dict[str, type[TensorBoard] | type[MLflow]] = {"tensorboard": TensorBoard, "mlflow": MLflow}
+
+
+def check_tracker(name: str) -> None:
+    """Raises: InputError for an unknown tracker, and for one that is not installed, with how to mend it."""
+    if name not in TRACKERS:
+        raise InputError(f"--track {name}: must be {' or '.join(TRACKERS)}")
+    if importlib.util.find_spec(TRACKERS[name].package) is None:
+        raise InputError(f"--track {name}: is not installed; install it with: pip install 'fedrec[track]'")
+
+
+@contextmanager
+def tracking(name: str | None, out: Path, scenario: Scenario) -> Iterator[Tracker]:
+    """The tracker called `name`, begun, and ended whatever happens; None for no tracker."""
+    tracker: Tracker = TRACKERS[name](out) if name is not None else Nowhere()
+    tracker.begin(scenario.name, flat_settings(scenario))
+    finished = False
+    try:
+        yield tracker
+        finished = True
+    finally:
+        tracker.end(finished)
+
+
+def flat_settings(scenario: Scenario) -> dict[str, Any]:
+    """Every setting of the resolved scenario by its dotted key."""
+
+    def flat(values: Mapping[str, Any], path: str) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in values.items():
+            found |= flat(value, f"{path}{key}.") if isinstance(value, Mapping) else {path + key: value}
+        return found
+
+    return flat(scenario.resolved(), "")
+
+
+def of_round(row: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of a round from its row of history.csv; what is unknown is left out."""
+    return {f"round/{name}": float(value) for name, value in row.items() if name != "round" and value is not None}
+
+
+def of_run(summary: Mapping[str, Any]) -> dict[str, float]:
+    """The figures of a whole run from its summary."""
+    found = {f"final/{name}": value for name, value in flat_metrics(summary["metrics"]).items()}
+    for baseline, result in summary["baselines"].items():
+        found |= {f"{baseline}/{name}": value for name, value in flat_metrics(result).items()}
+    found |= {f"cost/{name}": value for name, value in summary["cost"].items()}
+    epsilon = summary["privacy"]["epsilon"]
+    return found | ({"privacy/epsilon": epsilon} if epsilon is not None else {})

@@ -1,0 +1,77 @@
+"""`--track`: what a tracker is told, read back with the tracker's own library."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from fedrec.cli import run
+
+SMALL = ("data.users=60", "data.items=80", "data.interactions_per_user=10", "algorithm.name=als", "algorithm.rounds=2")
+SIMULATE = ["simulate", "--quiet", "--seed", "1", *(part for change in SMALL for part in ("--set", change))]
+
+
+def told(out: Path) -> tuple[list[float], float]:
+    """Epsilon after each round, and the final NDCG, as the run's own files have them."""
+    with (out / "history.csv").open() as file:
+        epsilons = [float(row["epsilon_pld"]) for row in csv.DictReader(file)]
+    return epsilons, json.loads((out / "summary.json").read_text())["metrics"]["full"]["ndcg@10"]
+
+
+def test_tensorboard_is_told_what_the_run_wrote(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra fedrec[track]")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "r"
+    assert run([*SIMULATE, "--track", "tensorboard", "--out", str(out)]) == 0
+    events = EventAccumulator(str(out / "tensorboard")).Reload()
+    epsilons, ndcg = told(out)
+    scalars = events.Scalars("round/epsilon_pld")
+    assert [scalar.step for scalar in scalars] == [1, 2]
+    assert [scalar.value for scalar in scalars] == pytest.approx(epsilons, rel=1e-6)
+    assert events.Scalars("final/full:ndcg@10")[0].value == pytest.approx(ndcg, rel=1e-6)
+
+
+def test_mlflow_is_told_what_the_run_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow", reason="needs the extra fedrec[track]")
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    out = tmp_path / "r"
+    assert run([*SIMULATE, "--track", "mlflow", "--out", str(out)]) == 0
+    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("fedrec")
+    assert experiment is not None
+    (kept,) = client.search_runs([experiment.experiment_id])
+    epsilons, ndcg = told(out)
+    assert kept.info.status == "FINISHED"
+    assert kept.data.params["algorithm.name"] == "als"
+    assert kept.data.metrics["final/full/ndcg_at_10"] == pytest.approx(ndcg)
+    history = client.get_metric_history(kept.info.run_id, "round/epsilon_pld")
+    assert [point.value for point in history] == pytest.approx(epsilons)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--track", "wandb"], "must be tensorboard or mlflow"),
+        (["--track", "tensorboard", "--seeds", "0,1"], "--track: follows one run"),
+    ],
+)
+def test_bad_input(arguments: list[str], says: str, capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra fedrec[track]")
+    assert run(["simulate", *arguments]) == 2
+    assert says in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+def test_a_missing_tracker_names_the_extra(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda package: None)
+    assert run(["simulate", "--track", name, "--out", str(tmp_path / "r")]) == 2
+    error = capfd.readouterr().err
+    assert "pip install 'fedrec[track]'" in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "r").exists()
