@@ -5,13 +5,17 @@ to the clip. The noisy sum is denoised under a log-normal prior whose mean is a 
 (EM on a grid); that is post-processing and costs nothing.
 """
 
+from collections.abc import Iterable
+
 import torch
 from torch import Tensor
 
 from fedrec.data.users import UserBatch
-from fedrec.kernels.public import PublicKernels
+from fedrec.kernels.public import CHUNK, PublicKernels
 from fedrec.privacy.queries import PrivateSum, SparseContribution, SumQuery
 
+GRID = 200  # points of the posterior's grid, evenly in the logarithm
+CLEAR = 8.0  # a release this many deviations above zero is taken as it is
 FLOOR = 0.3  # an item nobody is known to like counts as this many unit-norm users
 
 
@@ -33,10 +37,14 @@ def denoise(release: PrivateSum, public: PublicKernels, ridge: float = 3.0, step
     if sigma < FLOOR:
         return noisy.clamp(min=FLOOR)
     items, device = len(noisy), noisy.device
-    grid = torch.logspace(0, 1, 80, device=device) ** (torch.log10(noisy.max().clamp(min=3.0) / FLOOR)) * FLOOR
+    grid = torch.logspace(0, 1, GRID, device=device) ** (torch.log10(noisy.max().clamp(min=3.0) / FLOOR)) * FLOOR
     log_grid = grid.log()
-    gram = sum(x.T.double() @ x.double() for _, x in public.chunks(items, device))
-    assert isinstance(gram, Tensor)
+    kept = list(public.chunks(items, device)) if items <= CHUNK else None  # a large catalogue's rows are made anew
+
+    def rows() -> Iterable[tuple[slice, Tensor]]:
+        return public.chunks(items, device) if kept is None else kept
+
+    gram = torch.stack([x.T @ x for _, x in rows()]).double().sum(0)
     penalty = torch.full((len(gram),), ridge, dtype=torch.float64, device=device)
     penalty[-1] = 1e-3
     solver = torch.linalg.cholesky(gram + torch.diag(penalty))
@@ -46,13 +54,16 @@ def denoise(release: PrivateSum, public: PublicKernels, ridge: float = 3.0, step
     for _ in range(steps):
         moment = torch.zeros(len(gram), 1, dtype=torch.float64, device=device)
         spread = torch.zeros(items, device=device)
-        for part, x in public.chunks(items, device):
+        for part, x in rows():
             fit = -(((noisy[part, None] - grid) / sigma) ** 2) - (log_grid - mean[part, None]) ** 2 / variance
             weight = torch.softmax(fit / 2, 1)
-            posterior[part] = weight @ log_grid
-            spread[part] = weight @ log_grid**2 - posterior[part] ** 2
-            moment += x.T.double() @ posterior[part, None].double()
+            expected = weight @ log_grid
+            clear = noisy[part] > CLEAR * sigma  # the prior has no say here, and a grid would only make ties
+            relative = sigma / noisy[part].clamp(min=sigma)
+            posterior[part] = torch.where(clear, noisy[part].clamp(min=sigma).log(), expected)
+            spread[part] = torch.where(clear, relative**2, weight @ log_grid**2 - expected**2)
+            moment += x.T @ posterior[part, None]
         beta = torch.cholesky_solve(moment, solver).float()
-        mean = torch.cat([(x @ beta)[:, 0] for _, x in public.chunks(items, device)])
+        mean = torch.cat([(x @ beta)[:, 0] for _, x in rows()])
         variance = max(float(((posterior - mean) ** 2 + spread).mean()), 0.3)
     return posterior.exp().clamp(min=FLOOR)
