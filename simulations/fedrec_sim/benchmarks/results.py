@@ -78,7 +78,7 @@ def section(title: str, rows: Sequence[tuple[Case, Sequence[Mapping[str, Any]]]]
             f"{cost[0]['message_bytes_up'] / 1e6:.2f}",
         ]
         lines.append(_row(f"**{case.label}**", [s["metrics"] for s in summaries], columns, tail))
-        if all(s["order_free"] and s["order_free"] != s["metrics"] for s in summaries):
+        if all(s["order_free"] and s["order_free"]["full"] != s["metrics"]["full"] for s in summaries):
             lines.append(_row("- the same, device ignores order", [s["order_free"] for s in summaries], columns))
         if "dp-popularity" in summaries[0]["baselines"]:
             baseline = [s["baselines"]["dp-popularity"] for s in summaries]
