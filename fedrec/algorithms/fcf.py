@@ -42,7 +42,7 @@ class FCFConfig(Settings):
     optimiser: Literal["adam", "sgd"] = "adam"
     """What the server does with the mean gradient."""
     rate: float = Field(0.05, gt=0)
-    """Step size of the server."""
+    """Step size of the server; `sgd`, whose steps follow the size of the gradient, wants about 20."""
     clip: float = Field(20.0, gt=0)
     """L2 clip on a user's whole gradient."""
     init_std: float = Field(0.3, gt=0)

@@ -14,7 +14,7 @@ from fedrec.errors import InputError, nearest
 from fedrec.evaluation.kept import load_ranks
 from fedrec.evaluation.significance import Comparison, compare_ranks
 from fedrec_sim.run_directory import RunDirectory
-from fedrec_sim.table import COLUMNS, flat_metrics, head
+from fedrec_sim.table import COLUMNS, flat_metrics, head, stamp
 
 NOTE = (
     "Difference to the first run over the same users, with the 95 % interval of the paired bootstrap and two-sided p "
@@ -38,7 +38,8 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     labels = names if len(set(names)) == len(names) else list(map(str, paths))
     if len(set(labels)) < len(labels):
         raise InputError("compare: a run is given twice")
-    runs = [Run(label, *_read(path)) for label, path in zip(labels, paths, strict=True)]
+    read = [_read(path) for path in paths]
+    runs = [Run(label + stamp(told), place, told) for label, (place, told) in zip(labels, read, strict=True)]
     for run in runs[1:]:
         _check_same(runs[0], run)
     return runs

@@ -29,7 +29,7 @@ from fedrec_sim import plots
 from fedrec_sim.child_run import child_scenario
 from fedrec_sim.run_directory import write_json
 from fedrec_sim.scenario import Scenario, checked, parse_change, put, read_values, toml_or_text
-from fedrec_sim.table import COLUMNS, flat_metrics, head
+from fedrec_sim.table import COLUMNS, flat_metrics, head, stamp
 
 NOTE = (
     "Mean ± standard deviation over the seeds. The metrics are a simulation's true ones, which no guarantee covers, "
@@ -137,6 +137,7 @@ def rows(cells: Sequence[Cell]) -> list[dict[str, Any]]:
             continue
         spent = [summary["privacy"]["epsilon"] for summary in summaries]
         row: dict[str, Any] = {**cell.settings, "runs": len(summaries), "seeds": list(cell.summaries)}
+        row["leaky_negatives"] = summaries[0]["evaluation"].get("leaky_negatives")
         row["epsilon_spent"] = None if None in spent else max(spent)
         for name, (mean, deviation) in cell.figures().items():
             row[name], row[f"{name} sd"] = mean, None if math.isnan(deviation) else deviation
@@ -156,12 +157,12 @@ def shown(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
     heads = [*keys, *map(head, metrics), "epsilon\nspent", "seconds\na round", "runs"]
     lines = []
     for cell, row in zip(done, rows(done), strict=True):
-        figures = cell.figures()
+        figures, summary = cell.figures(), next(iter(cell.summaries.values()))
         lines.append(
             [_text(cell.settings[key]) if key in cell.settings else "" for key in keys]
             + [mean_and_deviation(*figures[metric]) if metric in figures else "" for metric in metrics]
             + ["none" if row["epsilon_spent"] is None else f"{row['epsilon_spent']:.4g}"]
-            + [f"{row['seconds_per_round']:.2f}", f"{row['runs']} of {len(cell.scenarios)}"]
+            + [f"{row['seconds_per_round']:.2f}", f"{row['runs']} of {len(cell.scenarios)}{stamp(summary)}"]
         )
     return heads, lines
 
@@ -210,7 +211,8 @@ def _series(cells: Sequence[Cell], metric: str) -> dict[str, list[tuple[float | 
         rest = {key: value for key, value in cell.settings.items() if key != "privacy.epsilon"}
         target = next(iter(cell.scenarios.values())).privacy.epsilon
         epsilon = None if target == "none" else target
-        label = ", ".join(_text(value) for value in rest.values()) or next(iter(cell.summaries.values()))["algorithm"]
+        summary = next(iter(cell.summaries.values()))
+        label = (", ".join(_text(value) for value in rest.values()) or summary["algorithm"]) + stamp(summary)
         mean, deviation = figures[metric]
         found.setdefault(label, []).append((epsilon, mean, 0.0 if math.isnan(deviation) else deviation))
         if epsilon is not None and f"dp-popularity {metric}" in figures:

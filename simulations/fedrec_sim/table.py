@@ -17,10 +17,14 @@ MEANING = {"full": "full: among all items", "sampled-99": "of 100: among 99 samp
 NAMES = {"hr": "HR", "ndcg": "NDCG", "recall": "R"}
 
 
+def stamp(summary: Mapping[str, Any]) -> str:
+    """What the label of a run that reproduces the published leak must end with; empty for any other."""
+    return f", {STAMP}" if summary["evaluation"].get("leaky_negatives") else ""
+
+
 def labelled_results(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The run, its order-free figure and the baselines, by the name that a person reads."""
-    leak = f", {STAMP}" if summary["evaluation"].get("leaky_negatives") else ""
-    found = {summary["scenario"] + leak: summary["metrics"]}
+    found = {summary["scenario"] + stamp(summary): summary["metrics"]}
     if summary["order_free"]:
         found["  order of events ignored"] = summary["order_free"]
     private = summary["baselines"].get("dp-popularity")
@@ -56,7 +60,7 @@ def results_table(summary: Mapping[str, Any]) -> Table:
     data = summary["dataset"]
     size = f"{data['users']:,} users, {data['items']:,} items, {data['interactions']:,} interactions"
     table = Table(
-        title=f"{data['name']}: {size}" + (f"\n{NOTE}" if summary["evaluation"].get("leaky_negatives") else ""),
+        title=f"{data['name']}: {size}" + (f"\n{NOTE}" if stamp(summary) else ""),
         title_justify="left",
         caption="; ".join([*(MEANING[protocol] for protocol in protocols), "more in summary.json"]),
         caption_justify="left",

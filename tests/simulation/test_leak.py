@@ -7,7 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fedrec_sim.compare import read_runs
 from fedrec_sim.leak import STAMP, LeakyHistories, leaky
+from fedrec_sim.scenario import load_scenario
+from fedrec_sim.sweep import Cell, write
 from fedrec_sim.table import results_table
 from rich.console import Console
 
@@ -93,7 +96,12 @@ def test_every_output_says_so(tmp_path: Path, on: bool):
     console = Console(width=200)
     with console.capture() as captured:
         console.print(results_table(summary))
+    told = [Cell({"privacy.epsilon": 8}, {1: load_scenario(str(out / "scenario.toml"))}, {1: summary})]
+    write(told, tmp_path, "sweep")
     texts = {
+        "sweep": (tmp_path / "sweep.md").read_text(),
+        "sweep as data": (tmp_path / "sweep.csv").read_text(),
+        "comparison": read_runs([out])[0].label,
         "summary": json.dumps(summary["metrics"]["rule"]),
         "evaluation": json.dumps(summary["evaluation"]),
         "table": captured.get(),
