@@ -41,6 +41,8 @@ def tune(
 ) -> None:
     """Search for good settings with Optuna, on validation data only, and write them as a scenario, best.toml.
 
+    SCENARIO is a built-in name (`fedrec simulate --list`) or a TOML file.
+
     Tuning looks at private data and costs budget that no run's epsilon counts. So best.toml carries a mark, and every
     run with it says in its privacy statement that its settings were tuned, and on what. Report its test figures.
 
@@ -87,8 +89,9 @@ def compare(
 ) -> None:
     """Put finished runs beside each other: metrics, privacy, cost, and whether the difference is significant.
 
-    All runs must have answered the same question: the same data, split and held-out items. Differences are tested
-    over users where the runs kept each user's rank (`--set evaluation.keep_ranks=true`; that file is private data).
+    RUNS are the folders of finished runs that answered the same question: the same data, split and held-out items.
+    Each is tested against the first, over users, where the runs kept each user's rank (`fedrec simulate --set
+    evaluation.keep_ranks=true`; that file is private data).
 
     Examples:
 
