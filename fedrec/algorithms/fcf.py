@@ -29,7 +29,7 @@ from fedrec.settings import Settings
 
 
 class FCFConfig(Settings):
-    """Settings of `fcf`. The ridge and the weights are those of `als`; the clip was set by the norms on MovieLens."""
+    """Settings of `fcf`. The ridge and the weights are those of `als`; the clip was chosen on the same validation split."""
 
     dim: int = Field(32, ge=1, le=1024)
     """Length of a user's and an item's vector."""
@@ -43,7 +43,7 @@ class FCFConfig(Settings):
     """What the server does with the mean gradient."""
     rate: float = Field(0.05, gt=0)
     """Step size of the server; `sgd`, whose steps follow the size of the gradient, wants about 20."""
-    clip: float = Field(20.0, gt=0)
+    clip: float = Field(8.0, gt=0)
     """L2 clip on a user's whole gradient."""
     init_std: float = Field(0.3, gt=0)
     """Initial item entries are normal with standard deviation init_std / sqrt(dim)."""
