@@ -29,7 +29,7 @@ from fedrec.settings import Settings
 
 
 class FCFConfig(Settings):
-    """Settings of `fcf`. The ridge and the weights are those of `als`; the clip was chosen on the same validation split."""
+    """Settings of `fcf`. Weights and ridge are those of `als`; the clip was chosen on the same validation split."""
 
     dim: int = Field(32, ge=1, le=1024)
     """Length of a user's and an item's vector."""
