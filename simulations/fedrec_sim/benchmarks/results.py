@@ -111,7 +111,8 @@ def document(sections: Sequence[str], seeds: Sequence[int], versions: Mapping[st
             f"Made by `fedrec bench results --seeds {','.join(map(str, seeds))}` on the CPU ({platform.machine()}, "
             f"{packages}). Mean ± standard deviation over {len(seeds)} seeds; a seed draws the noise, the local "
             "negatives and the public starting values. Everything was tuned on validation splits "
-            "(the newest training items), of MovieLens-1M, and for `ml-100k-dp` of MovieLens-100K; that tuning is not covered by the guarantee. Epsilon is for "
+            "(the newest training items), of MovieLens-1M, and for `ml-100k-dp` of MovieLens-100K; that tuning is not "
+            "covered by the guarantee. Epsilon is for "
             "whole users, add or remove one, at delta 1e-5, over all releases of a run.",
             "MovieLens was rated from lists that the site showed, so the order of events says more about the next item "
             "than it does elsewhere; the figure that ignores order stands under each headline.",
