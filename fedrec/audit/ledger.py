@@ -43,7 +43,7 @@ class Ledger:
             with path.open("ab"):
                 pass
             if new:
-                _sync(path.parent)
+                sync(path.parent)
             whole, torn = _whole_lines(path)
             if torn:
                 warnings.warn(
@@ -142,8 +142,9 @@ def _hash(line: bytes) -> str:
     return hashlib.sha256(line).hexdigest()
 
 
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
+def sync(path: Path) -> None:
+    """Return when a file's content, or a folder's list of files, is on disk."""
+    handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

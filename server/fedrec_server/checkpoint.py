@@ -16,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from fedrec.algorithms.base import Shared
+from fedrec.audit.ledger import sync
 from fedrec.errors import InputError
 
 VERSION = 1
@@ -51,9 +52,9 @@ class Checkpoint:
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.shared.items()}
         fresh = path.with_name(path.name + ".new")
         save_file(tensors, fresh, metadata={"fedrec": json.dumps(state)})
-        _sync(fresh)
+        sync(fresh)
         os.replace(fresh, path)
-        _sync(path.parent)
+        sync(path.parent)
 
 
 def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
@@ -75,11 +76,3 @@ def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
     return Checkpoint(
         state["round"], shared, state["ledger_entries"], state["ledger_head"], state["history"], state["run"]
     )
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
