@@ -1,51 +1,16 @@
-"""The `fedrec` command: it finds its subcommands by the entry-point group "fedrec.commands" and owns the exit codes.
-
-A subcommand is a typer app or a plain function that typer can read; any installed package can bring one. A
-subcommand is imported only when it is called or listed, and must import what is heavy inside its function.
-"""
+"""The `fedrec` command: it finds its subcommands by the entry-point group "fedrec.commands" and owns the exit codes."""
 
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import entry_points
 from typing import Annotated, Any
 
 import click
 import typer
-from typer.core import TyperGroup
 
 from fedrec import __version__
-from fedrec.errors import FedrecError, nearest
-
-GROUP = "fedrec.commands"
-
-
-class Commands(TyperGroup):
-    """A click group whose commands are entry points, loaded one by one."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return sorted({entry.name for entry in entry_points(group=GROUP)}, key=lambda name: (name != "simulate", name))
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        for entry in entry_points(group=GROUP, name=cmd_name):
-            found = entry.load()
-            if not isinstance(found, typer.Typer):
-                app = typer.Typer(add_completion=False, rich_markup_mode="markdown")
-                app.command(name=cmd_name)(found)
-                found = app
-            command = typer.main.get_command(found)
-            command.name = cmd_name
-            return command
-        return None
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        known = self.list_commands(ctx)
-        if args and not args[0].startswith("-") and args[0] not in known:
-            raise click.UsageError(f"unknown command '{args[0]}'.{nearest(args[0], known)}", ctx)
-        return super().resolve_command(ctx, args)
-
+from fedrec.commands import Commands
+from fedrec.errors import FedrecError
 
 app = typer.Typer(
     cls=Commands,

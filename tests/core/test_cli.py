@@ -9,7 +9,7 @@ import click
 import pytest
 import typer
 
-from fedrec import __version__, cli
+from fedrec import __version__, cli, commands
 from fedrec.errors import BudgetExhausted, InputError, VerificationError
 
 
@@ -64,7 +64,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch, command: Any) -> None:
             return command
 
     entry = Loaded("extra", "nowhere:at_all", cli.GROUP)
-    monkeypatch.setattr(cli, "entry_points", lambda group, name=None: [entry] if name in (None, "extra") else [])
+    monkeypatch.setattr(commands, "entry_points", lambda group, name=None: [entry] if name in (None, "extra") else [])
 
 
 @pytest.mark.parametrize(
