@@ -12,6 +12,7 @@ from typing import Any
 
 from fedrec.errors import InputError, nearest
 from fedrec.evaluation.kept import load_ranks
+from fedrec.evaluation.metrics import AT_K, WHOLE
 from fedrec.evaluation.significance import Comparison, compare_ranks
 from fedrec_sim.run_directory import RunDirectory
 from fedrec_sim.table import COLUMNS, flat_metrics, head, stamp
@@ -55,16 +56,23 @@ def metric_names(runs: Sequence[Run], metric: str) -> list[str]:
 
 
 def significance(runs: Sequence[Run], metric: str, seed: int = 0) -> dict[str, Comparison]:
-    """Each further run against the first, by label, where both kept their ranks; empty where the first did not."""
-    if not runs[0].folder.ranks.is_file():
-        return {}
+    """Each further run against the first, by label, where both kept their ranks; empty where the first did not, and
+    for a metric that no user has a value of."""
     protocol, _, name = metric.partition(":")
+    if not of_users(metric) or not runs[0].folder.ranks.is_file():
+        return {}
     first = load_ranks(runs[0].folder.ranks)
     return {
         run.label: compare_ranks(load_ranks(run.folder.ranks), first, name, seed, protocol)
         for run in runs[1:]
         if run.folder.ranks.is_file()
     }
+
+
+def of_users(metric: str) -> bool:
+    """Whether `PROTOCOL:METRIC` is a mean over users, who can be paired: coverage is none, say."""
+    protocol, _, name = metric.partition(":")
+    return protocol in COLUMNS and name.partition("@")[0] in (*AT_K, *WHOLE)
 
 
 def without_ranks(runs: Sequence[Run]) -> list[str]:

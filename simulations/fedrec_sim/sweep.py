@@ -245,4 +245,7 @@ def _check_known(keys: set[str], names: Sequence[Any]) -> None:
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else json.dumps(value) if isinstance(value, bool) else str(value)
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)  # two values never look alike
+    return json.dumps(value) if isinstance(value, bool) else str(value)

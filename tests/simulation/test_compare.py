@@ -51,6 +51,18 @@ def test_rows_hold_what_the_runs_came_to(runs: dict[str, Path], capfd: pytest.Ca
     assert found["users"] == 60
 
 
+def test_what_is_no_mean_over_users_is_shown_and_not_tested(
+    runs: dict[str, Path], capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pair = [str(runs["popular"]), str(runs["noisy"])]
+    assert run(["compare", *pair, "--metric", "full:coverage@10", "--json"]) == 0
+    told = capfd.readouterr()
+    assert all(row["significance"] is None and 0 < row["full:coverage@10"] <= 1 for row in json.loads(told.out))
+    assert "full:coverage@10 is no mean over users" in told.err
+    assert run(["compare", *pair, "--plot", str(tmp_path / "none" / "a.svg")]) == 2
+    assert "there is no folder" in capfd.readouterr().err
+
+
 def test_the_ranks_that_are_tested_are_the_ones_behind_the_metrics(runs: dict[str, Path]) -> None:
     ranks = load_ranks(runs["noisy"] / "evaluation" / "ranks.npz").full
     told = json.loads((runs["noisy"] / "summary.json").read_text())["metrics"]["full"]["hr@10"]

@@ -91,6 +91,7 @@ def test_an_algorithm_keeps_no_setting_that_was_meant_for_another(tmp_path: Path
 def test_names_of_folders_differ_where_settings_do() -> None:
     settings = [{"privacy.epsilon": 1.0}, {"privacy.epsilon": 0.5}, {"a.x": "p/q"}, {"a.x": "p-q"}, {"a.x": "p q"}]
     settings += [{"a.x": 1, "b.x": 2}, {"a.x": 2, "b.x": 1}, {"a.x": [0.1] * 80}, {"a.x": [0.1] * 79 + [0.2]}]
+    settings += [{"a.x": 0.12345678}, {"a.x": 0.12345679}]
     names = [run_name(one, 0) for one in settings]
     assert len(set(names)) == len(names)
     assert names[0] == "epsilon-1_seed-0"
