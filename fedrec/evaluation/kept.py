@@ -21,7 +21,7 @@ TENSORS = ("owners", "targets", "full", "sampled", "others", "lists")
 
 
 def save_ranks(found: Ranks, path: Path) -> None:
-    """Write `found` as a compressed .npz for its owner alone, with the note that nothing covers it; its folder is made."""
+    """Write `found` as a compressed .npz, readable by its owner alone, with the note that nothing covers it."""
     arrays: dict[str, Any] = {name: _small(tensor) for name in TENSORS if (tensor := getattr(found, name)) is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:

@@ -79,8 +79,8 @@ def _proven(tower: ItemTower) -> None:
     for name, layer in tower.named_modules():
         if not isinstance(layer, RowTable | ItemLinear) and next(layer.parameters(recurse=False), None) is not None:
             raise PrivacyError(
-                f"tower '{tower.name}': no norm of a user's gradient is proven for the parameters of {name or 'itself'} "
-                f"({type(layer).__name__}); make it of RowTable and ItemLinear, or give the new layer a norm sampler"
+                f"tower '{tower.name}': the norm of a user's gradient is not proven for the parameters of "
+                f"{name or 'itself'} ({type(layer).__name__}); make it of RowTable and ItemLinear"
             )
 
 

@@ -197,7 +197,7 @@ def test_no_redirect_leaves_an_encrypted_connection_or_the_web(publisher: Publis
     publisher.moved["/ml-latest.zip"] = f"{publisher.url}/moved.zip"
     assert download.get(wanted, tmp_path / "fine", quiet)
     publisher.moved["/ml-latest.zip"] = "ftp://127.0.0.1/x.zip"
-    with pytest.raises(InputError, match="sends on to ftp://127.0.0.1/x.zip, which is not safe"):
+    with pytest.raises(InputError, match=r"sends on to ftp://127\.0\.0\.1/x\.zip, which is not safe"):
         download.get(wanted, tmp_path / "ftp", quiet)
     old = Request("https://publisher.example/x.zip")
     for url in ("http://publisher.example/x.zip", "ftp://publisher.example/x.zip"):
@@ -343,11 +343,13 @@ def test_whatever_is_damaged_is_unpacked_or_told_in_one_line(whole: bytes, chang
         file, inside = Path(folder) / "x.zip", Path(folder) / "inside"
         file.write_bytes(body)
         inside.mkdir()
+        told = None
         try:
             unpack.unpack(file, inside)
         except InputError as error:
-            assert "\n" not in str(error)
-            assert not file.exists(), "a damaged archive would be taken for a whole one again and again"
+            told = str(error)
+        assert told is None or "\n" not in told
+        assert file.exists() == (told is None), "a damaged archive would be taken for a whole one again and again"
         assert {entry.name for entry in Path(folder).iterdir()} <= {"x.zip", "inside"}
 
 

@@ -18,23 +18,6 @@ SMALL = ("data.users=60", "data.items=80", "data.interactions_per_user=10", "eva
 POPULARITY = [part for change in (*SMALL, "algorithm.name=popularity") for part in ("--set", change)]
 
 
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Runs happen in this process, which saves seconds of imports each; the command lines that were run."""
-    commands: list[list[str]] = []
-
-    class Child:
-        def __init__(self, command: list[str], stderr: Any, **_: Any) -> None:
-            commands.append(command)
-            self.code = run(command[command.index("simulate") :])
-
-        def wait(self) -> int:
-            return self.code
-
-    monkeypatch.setattr(child_run.subprocess, "Popen", Child)
-    return commands
-
-
 @pytest.mark.parametrize(
     ("text", "values"),
     [
