@@ -100,19 +100,23 @@ def rows(runs: Sequence[Run], metrics: Sequence[str], tests: Mapping[str, Compar
 
 def shown(table: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Heads and cells of the table that a person reads."""
-    tested = any(row["significance"] for row in table)
     heads = ["run", "algorithm", "epsilon", *map(head, metrics), "seconds\na round"]
-    heads += ["difference", "p boot-\nstrap", "p Wil-\ncoxon"] if tested else []
     lines = []
     for row in table:
         line = [row["run"], row["algorithm"], "none" if row["epsilon"] is None else f"{row['epsilon']:.4g}"]
-        line += [*(f"{row[name]:.4f}" for name in metrics), f"{row['seconds_per_round']:.2f}"]
-        if found := row["significance"]:
-            line += [f"{found['difference']:+.4f} ± {(found['high'] - found['low']) / 2:.4f}"]
-            line += [f"{found['p_bootstrap']:.2g}", f"{found['p_wilcoxon']:.2g}"]
-        elif tested:
-            line += ["", "", ""]
-        lines.append(line)
+        lines.append([*line, *(f"{row[name]:.4f}" for name in metrics), f"{row['seconds_per_round']:.2f}"])
+    return heads, lines
+
+
+def tested(table: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells of the tests, a line a run that was tested: a table of its own, since both are too wide."""
+    heads = ["run", "difference", "95 % from", "to", "p bootstrap", "p Wilcoxon"]
+    lines = [
+        [row["run"], *(f"{found[name]:+.4f}" for name in ("difference", "low", "high"))]
+        + [f"{found[name]:.2g}" for name in ("p_bootstrap", "p_wilcoxon")]
+        for row in table
+        if (found := row["significance"])
+    ]
     return heads, lines
 
 

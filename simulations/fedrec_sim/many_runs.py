@@ -118,10 +118,14 @@ def compare(
         sys.stdout.write("\n")
     elif as_markdown:
         sys.stdout.write(markdown(*comparing.shown(table, metrics)))
+        if tests:
+            sys.stdout.write(f"\n{metric}, less that of {found[0].label}:\n\n{markdown(*comparing.tested(table))}")
     else:
         console = Console(highlight=False)
         console.print(rich_table(*comparing.shown(table, metrics), found[0].summary["dataset"]["name"]))
         if tests:
+            console.print()
+            console.print(rich_table(*comparing.tested(table), f"{metric}, less that of {found[0].label}"))
             console.print(comparing.NOTE)
     missing = comparing.without_ranks(found)
     if len(found) > 1 and not comparing.of_users(metric):

@@ -148,6 +148,14 @@ def test_a_run_has_a_process_of_its_own_and_its_error_is_one_line(tmp_path: Path
     assert "\n" not in str(caught.value)
 
 
+def test_a_run_that_was_killed_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dies = "import sys, os; print('some warning', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)"
+    real = child_run.subprocess.Popen
+    monkeypatch.setattr(child_run.subprocess, "Popen", lambda command, **more: real([command[0], "-c", dies], **more))
+    with pytest.raises(FedrecError, match="ended by signal 9, perhaps for its memory"):
+        child_run.child_run(["quickstart"], tmp_path / "r", None)
+
+
 def test_one_seed_has_no_deviation() -> None:
     assert sweep.mean_and_deviation(0.25, math.nan) == "0.2500"
     assert sweep.mean_and_deviation(0.25, 0.01) == "0.2500 ± 0.0100"
