@@ -71,6 +71,13 @@ def split(dataset: Dataset, kind: str, on: Literal["test", "validation"], seed: 
     if not dataset.keep_order and made.train.ordered:
         rule += "; devices forget the order of events"
         made = replace(made, train=_forget(made.train, seed), device=_forget(made.device, seed))
+    if dataset.dropped is not None:
+        if len(made.seen) != len(dataset.dropped):
+            raise InputError(
+                f"data.mask_dropped: not for the split '{kind}', which ranks some users only; leave it out"
+            )
+        made = replace(made, seen=made.seen.joined(dataset.dropped))
+        rule += "; masked, too: what a user rated too low to count"
     train = dataset.balance(made.train, seed ^ _SEEDED)
     return replace(made, train=train, rule=rule + dataset.balance.rule)
 
