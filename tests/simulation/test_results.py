@@ -4,10 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
-
-from fedrec.errors import InputError
 from fedrec_sim.benchmarks import results
 from fedrec_sim.benchmarks.grid import FULL, SAMPLED, SECTIONS, Row, Section
+
+from fedrec.errors import InputError
 
 DATA = {"name": "quickstart", "users": 150, "items": 300, "interactions_per_user": 6}
 POPULARITY = {"name": "popularity"}
