@@ -13,7 +13,7 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import MaxNLocator
 
 BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666"
 METRIC_NAMES = {"hr@10": "HR@10", "ndcg@10": "NDCG@10"}
@@ -108,34 +108,37 @@ def metrics_against_baselines(results: Mapping[str, Mapping[str, Any]], path: Pa
 def quality_against_epsilon(
     series: Mapping[str, Sequence[tuple[float | None, float, float]]], metric: str, path: Path
 ) -> bool:
-    """One line a series of (epsilon, mean, deviation) points with error bars; epsilon None: a level without privacy.
+    """One line a series of (epsilon, mean, deviation) points with error bars; epsilon None, no privacy, comes last.
 
     False without points.
     """
-    if not any(series.values()):
+    every = [point for points in series.values() for point in points]
+    if not every:
         return False
-    spread = ", mean ± standard deviation" if any(point[2] for points in series.values() for point in points) else ""
+    spread = ", mean ± standard deviation" if any(deviation for _, _, deviation in every) else ""
     figure, axes = _figure("Quality and privacy", "epsilon (user level; further left is more private)", metric + spread)
-    looks = itertools.cycle(zip((BLUE, VERMILION, GREEN, PURPLE, ORANGE, GREY), "osD^vP", strict=True))
-    for (label, points), (colour, marker) in zip(series.items(), looks, strict=False):
-        private = sorted((epsilon, mean, deviation) for epsilon, mean, deviation in points if epsilon is not None)
+    known = sorted({epsilon for epsilon, _, _ in every if epsilon is not None})
+    last = math.log(known[-1]) + 0.7 if known else 0.0  # where "no privacy" stands, apart from the scale
+    styles = itertools.product(("-", "--"), zip((BLUE, VERMILION, GREEN, PURPLE, ORANGE, GREY), "osD^vP", strict=True))
+    looks = itertools.cycle(styles)
+    for (label, points), (style, (colour, marker)) in zip(series.items(), looks, strict=False):
+        look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 5, "capsize": 3}
+        look["markerfacecolor"] = colour if style == "-" else "white"
+        private = sorted((math.log(epsilon), mean, deviation) for epsilon, mean, deviation in points if epsilon)
+        free = [(last, mean, deviation) for epsilon, mean, deviation in points if epsilon is None]
         if private:
-            epsilons, means, deviations = zip(*private, strict=True)
-            axes.errorbar(
-                epsilons, means, deviations, color=colour, marker=marker, markersize=5, capsize=3, label=label
-            )
-        for mean, deviation in [(mean, deviation) for epsilon, mean, deviation in points if epsilon is None]:
-            axes.axhspan(mean - deviation, mean + deviation, color=colour, alpha=0.12, linewidth=0)
-            axes.axhline(mean, color=colour, linestyle="--", label=f"{label}, no privacy".removeprefix(", "))
-    if any(epsilon is not None for points in series.values() for epsilon, _, _ in points):
-        axes.set_xscale("log")
-        ticks = sorted({epsilon for points in series.values() for epsilon, _, _ in points if epsilon is not None})
-        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
-        axes.xaxis.set_minor_locator(NullLocator())
-    else:
-        axes.set_xticks([])
+            axes.errorbar(*zip(*private, strict=True), linestyle=style, label=label, **look)
+        if free:
+            axes.errorbar(*zip(*free, strict=True), linestyle="", label=None if private else label, **look)
+        if private and free:
+            (x, mean, _), (end, free_mean, _) = private[-1], free[0]
+            axes.plot([x, end], [mean, free_mean], color=colour, linestyle=":", linewidth=1)
+    ticks = {math.log(epsilon): f"{epsilon:g}" for epsilon in known}
+    if any(epsilon is None for epsilon, _, _ in every):
+        ticks[last] = "no privacy"
+    axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_ylim(bottom=0)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8)
+    figure.legend(loc="outside right center", frameon=False, fontsize=8)
     _save(figure, path)
     return True
 
