@@ -127,12 +127,14 @@ def quality_against_epsilon(
         private = sorted((math.log(epsilon), mean, deviation) for epsilon, mean, deviation in points if epsilon)
         free = [(last, mean, deviation) for epsilon, mean, deviation in points if epsilon is None]
         if private:
-            axes.errorbar(*zip(*private, strict=True), linestyle=style, label=label, **look)
+            x, means, deviations = zip(*private, strict=True)
+            axes.errorbar(x, means, deviations, linestyle=style, label=label, **look)
         if free:
-            axes.errorbar(*zip(*free, strict=True), linestyle="", label=None if private else label, **look)
+            x, means, deviations = zip(*free, strict=True)
+            axes.errorbar(x, means, deviations, linestyle="", label=None if private else label, **look)
         if private and free:
-            (x, mean, _), (end, free_mean, _) = private[-1], free[0]
-            axes.plot([x, end], [mean, free_mean], color=colour, linestyle=":", linewidth=1)
+            (start, mean, _), (_, free_mean, _) = private[-1], free[0]
+            axes.plot([start, last], [mean, free_mean], color=colour, linestyle=":", linewidth=1)
     ticks = {math.log(epsilon): f"{epsilon:g}" for epsilon in known}
     if any(epsilon is None for epsilon, _, _ in every):
         ticks[last] = "no privacy"
