@@ -189,6 +189,16 @@ class PrivacyPlan:
             "epsilon": {name: _rounded_up(value) for name, value in epsilon.items()},
         }
 
+    def forfeit(self, round: int) -> Charge:
+        """Pay for a round that will not be run: a charge like any other, on which nothing can be released.
+
+        For a run that stops on its own outputs: it costs what was planned, or what the budget still allows.
+        Raises: BudgetExhausted as `charge` does.
+        """
+        charge = self.charge(round)
+        self._open = {(other, name) for other, name in self._open if other != round}
+        return charge
+
     def privatise(self, round: int, query: SumQuery, total: Tensor) -> PrivateSum:
         """Add the noise to a sum of clipped contributions; the value keeps the shape, dtype and device of `total`.
 

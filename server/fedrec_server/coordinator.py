@@ -2,6 +2,7 @@
 
 charge -> ledger entry on disk -> sample -> private sum -> update -> checkpoint -> report. The order is the guarantee:
 a release that may have happened is always in the ledger, so a crash can cost budget and can never hide spending.
+A run that its algorithm stops early (from the private sums alone) pays for the rounds that it leaves out.
 """
 
 import math
@@ -70,12 +71,15 @@ class RoundReport:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to. exhausted: why it ended before its last round, None when it did not."""
+    """What a run came to. Where it ended before its last round: exhausted, the budget that did not suffice; or stopped,
+    why the algorithm ended it.
+    """
 
     shared: Shared
     rounds: int
     history: list[dict[str, Any]]
     exhausted: str | None = None
+    stopped: str | None = None
 
 
 class Coordinator:
@@ -105,7 +109,10 @@ class Coordinator:
         self.on_round, self.observe = on_round, observe
 
     def run(self, *, resume: bool = False) -> Outcome:
-        """Run to the last round or to the end of the budget.
+        """Run to the last round, to the end of the budget, or to where the algorithm stops.
+
+        A run that stops is charged for the rounds that it does not run, so that its epsilon is the planned one,
+        whatever the outputs were; the ledger's `stopped` entry stands before those charges.
 
         resume: go on from the checkpoint. With a seeded plan the result has the same bits as an uninterrupted run,
         and a round that was charged but not saved is released again identically, so it is not charged again. Without
@@ -114,8 +121,13 @@ class Coordinator:
         """
         start = self._resumed() if resume else Checkpoint(0, self.algorithm.initial(), run=self.identity)
         shared, history = start.shared, list(start.history)
-        self._save(start.round, shared, history)
+        if not resume:  # saved again beside a ledger that has moved on, the state would claim the charge to come
+            self._save(start.round, shared, history)
         for round in range(start.round, self.algorithm.rounds):
+            stopped = self.algorithm.stop(shared)
+            if stopped is not None:
+                self._stop(round, stopped)
+                return Outcome(shared, round, history, stopped=stopped)
             began = time.perf_counter()
             try:
                 charge = self.plan.charge(round)
@@ -147,12 +159,28 @@ class Coordinator:
             metrics=self.observe(round, shared) if self.observe is not None else {},
         )
 
+    def _stop(self, round: int, why: str) -> None:
+        """Write down why the run ends before `round`, and pay for what is left, as the run would have by going on."""
+        unrun = [left for left in range(round, self.algorithm.rounds) if left not in self.plan.charged]
+        noted = {"type": "stopped", "round": round - 1, "why": why, "unrun": list(range(round, self.algorithm.rounds))}
+        if self.ledger is not None:
+            before = [payload for payload in _payloads(self.ledger.entries) if payload.get("type") == "stopped"]
+            if before and before != [noted]:
+                raise VerificationError("the ledger tells of another stop than this run's; restore the ledger")
+            if not before:
+                self.ledger.append(noted)
+        for left in unrun:
+            try:
+                self._record(self.plan.forfeit(left))
+            except BudgetExhausted:  # a round that was paid for twice took its place
+                return
+
     def _record(self, charge: Charge) -> None:
         if self.ledger is None:
             return
-        place = len(self.plan.charged) - 1
-        if place < len(self.ledger.entries):  # a seeded run repeats a release that its ledger holds already
-            if self.ledger.entries[place]["payload"] != charge:
+        place, charges = len(self.plan.charged) - 1, _charges(self.ledger.entries)
+        if place < len(charges):  # a seeded run repeats a release that its ledger holds already
+            if charges[place] != charge:
                 raise VerificationError(
                     f"the ledger's charge {place} differs from the one that this run repeats; restore the ledger"
                 )
@@ -180,13 +208,22 @@ class Coordinator:
                 f"{self.checkpoint}: the ledger is another run's; restore the one that belongs to it"
             )
         kept = start.ledger_entries if self.plan.seeded else len(entries)
-        self.plan.restore([entry["payload"]["round"] for entry in entries[:kept]])
+        self.plan.restore([charge["round"] for charge in _charges(entries[:kept])])
         return start
 
 
+def _payloads(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [entry["payload"] for entry in entries]
+
+
+def _charges(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [payload for payload in _payloads(entries) if payload.get("type") == "charge"]
+
+
 def _changed_bytes(before: Shared, after: Shared) -> int:
+    known = {id(tensor) for tensor in before.values()}  # under another name, too
     return sum(
         tensor.numel() * tensor.element_size()
         for name, tensor in after.items()
-        if name not in before or not (before[name] is tensor or torch.equal(before[name], tensor))
+        if id(tensor) not in known and not (name in before and torch.equal(before[name], tensor))
     )
