@@ -52,9 +52,12 @@ def statement(
     users' data lay in one place.
     Raises: VerificationError when the ledger does not hold the charges that `privacy` tells of.
     """
-    charges = [entry["payload"] for entry in ledger.entries if entry["payload"].get("type") == "charge"]
+    payloads = [entry["payload"] for entry in ledger.entries]
+    charges = [payload for payload in payloads if payload.get("type") == "charge"]
     _agree(privacy, charges)
-    releases = _releases(charges)
+    stopped = next((payload for payload in payloads if payload.get("type") == "stopped"), None)
+    made = payloads[: payloads.index(stopped)] if stopped is not None else payloads
+    releases = _releases([payload for payload in made if payload.get("type") == "charge"])
     private = privacy["guarantee"] != "none"
     given = dataset.get("catalogue", "given") == "given"
     nothing = "nothing of any user was released" + ("" if given else ", but for the list of items")
@@ -81,6 +84,7 @@ def statement(
         "not_protected": _not_protected(privacy, dataset, simulation),
         "releases": releases,
         "rounds": len(charges),
+        "stopped": stopped,
         "noise_source": privacy["noise_source"],
         "dataset": {key: dataset[key] for key in counted if key in dataset},
         "tuned_on": dataset.get("tuned_on") or None,
@@ -99,6 +103,12 @@ def as_text(stated: Mapping[str, Any]) -> str:
     lines += ["", f"A smaller epsilon is a stronger promise; 0 means nothing. Delta: {stated['delta'] or 'none'}.", ""]
     values = ", ".join(f"{name.upper()} {value or 'no bound'}" for name, value in stated["accountants"].items())
     lines += [f"The same releases were priced by two independent accountants: {values}. Both are upper bounds.", ""]
+    if stated["stopped"]:
+        left = len(stated["stopped"]["unrun"])
+        lines += [
+            f"The run stopped early on its private metrics; {left} rounds that it did not run are charged too.",
+            "",
+        ]
     if stated["assumptions"]:
         lines += ["## It holds as long as", ""]
         lines += [f"- **{row['who']}** {row['must']};" for row in stated["assumptions"]] + [""]
