@@ -43,8 +43,8 @@ def promise(
         f"Your own recommendations use your history and your taste vector, which {where} on your device.",
     ], (
         f"User-level ({epsilon}, {privacy['delta']:g})-joint differential privacy, {privacy['adjacency']}: the chance "
-        f"of any conclusion changes by at most a factor of {factor(privacy['epsilon'])}, leaving aside a probability of "
-        f"{privacy['delta']:g}; the list of items and the number of users count as known."
+        f"of any conclusion changes by at most a factor of {factor(privacy['epsilon'])}, leaving aside a probability "
+        f"of {privacy['delta']:g}; the list of items and the number of users count as known."
     )
 
 
