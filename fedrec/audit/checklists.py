@@ -14,6 +14,10 @@ STRONG, REASONABLE = 1.0, 10.0
 """Epsilon up to which "How to DP-fy ML" calls a guarantee strong, and reasonable."""
 
 
+IN_WORDS = {"perfect": "nothing is learned", "none": "no protection"}
+"""For the strengths that need more than a word."""
+
+
 def how_to_dp_fy_ml(stated: Mapping[str, Any]) -> list[Row]:
     """The reporting checklist: rows of "section", "item", "status", "answer". stated: all else of a statement."""
     private, released = _private(stated), bool(stated["releases"])

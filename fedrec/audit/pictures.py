@@ -8,7 +8,7 @@ from typing import Any
 from fedrec.audit.tradeoff import FALSE_ALARMS, Tradeoff, certainty, envelope, grid
 
 WIDTH, HEIGHT = 440.0, 300.0
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 16.0, 44.0
+LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 22.0, 44.0
 PRIORS = (0.01, 0.1, 0.5)
 MOST_ROWS = 12
 
@@ -84,8 +84,8 @@ def attacker(best: Tradeoff, epsilon: float, delta: float) -> dict[str, Any]:
         "curve": _path([(x.at(a), y.at(b)) for a, b in curve]),
         "envelope": _path([(x.at(a), y.at(b)) for a, b in outer]),
         "chance": _path([(x.at(0), y.at(0)), (x.at(1), y.at(1))]),
-        "x_ticks": [{**tick, "text": f"{100 * float(tick['text']):g} %"} for tick in x.ticks()],
-        "y_ticks": [{**tick, "text": f"{100 * float(tick['text']):g} %"} for tick in y.ticks()],
+        "x_ticks": [{**tick, "text": f"{100 * float(tick['text']):g}\u00a0%"} for tick in x.ticks()],
+        "y_ticks": [{**tick, "text": f"{100 * float(tick['text']):g}\u00a0%"} for tick in y.ticks()],
         "table": table,
         "priors": PRIORS,
     }

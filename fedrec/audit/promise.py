@@ -59,6 +59,13 @@ def rounded_up(value: float | None, digits: int = 4) -> str | None:
     return None if value is None else f"{math.ceil(value * 10**digits) / 10**digits:.{digits}f}"
 
 
+def percent(value: float | str) -> str:
+    """A share as percent, rounded up: two digits after the point below 10 %, else one."""
+    share = float(value)
+    digits = 2 if share < 0.1 else 1
+    return f"{math.ceil(share * 100 * 10**digits - 1e-9) / 10**digits:.{digits}f}".rstrip("0").rstrip(".") + "\u00a0%"
+
+
 def _guess(best: float) -> str:
     right = math.ceil(best * 100)
     if right >= 100:

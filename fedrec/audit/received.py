@@ -34,6 +34,11 @@ class Received:
         return [payload for payload in self.payloads if payload.get("type") == kind]
 
     @property
+    def privacy(self) -> Path:
+        """The folder that holds statement and ledger."""
+        return self.folder / "privacy" if (self.folder / "privacy").is_dir() else self.folder
+
+    @property
     def name(self) -> str:
         """What the run is called: its scenario, or its data, or its folder."""
         named = self.statement["scenario"] or {}

@@ -17,8 +17,9 @@ from markupsafe import Markup
 
 from fedrec import __version__
 from fedrec.audit import pictures
-from fedrec.audit.checklists import strength
+from fedrec.audit.checklists import IN_WORDS, strength
 from fedrec.audit.findings import attack_rows, provenance
+from fedrec.audit.promise import percent
 from fedrec.audit.received import Received
 from fedrec.audit.tradeoff import Tradeoff, certainty
 
@@ -45,7 +46,6 @@ MARKS = {
     "unknown": "open",
 }
 """Every status has a shape, so that none is told by colour alone."""
-WORDS = {name: name for name in MARKS} | {"perfect": "nothing is learned", "none": "no protection"}
 PRIORS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 START_ALARM, START_PRIOR = 4, 3
 """Where the two sliders begin: 5 % false alarms, 10 % before."""
@@ -73,7 +73,7 @@ def page(received: Received) -> str:
         notices=notices(received),
         sections=SECTIONS,
         marks=MARKS,
-        words=WORDS,
+        words={name: name for name in MARKS} | IN_WORDS,
         strength=_strength(stated["epsilon"]),
         rounds=pictures.over_rounds(spent, _number(stated["target_epsilon"])) if stated["epsilon"] else None,
         bars=pictures.shares(stated["budget"]),
@@ -128,13 +128,6 @@ def notices(received: Received) -> list[dict[str, Any]]:
             _notice("", "Ended early.", f"{stated['rounds']} of {stated['rounds_planned']} rounds were released.")
         )
     return found
-
-
-def percent(value: float | str) -> str:
-    """A share as percent, rounded up: two digits after the point below 10 %, else one."""
-    share = float(value)
-    digits = 2 if share < 0.1 else 1
-    return f"{math.ceil(share * 100 * 10**digits - 1e-9) / 10**digits:.{digits}f}".rstrip("0").rstrip(".") + " %"
 
 
 def _attacker(stated: Mapping[str, Any]) -> dict[str, Any]:

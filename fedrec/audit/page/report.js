@@ -8,7 +8,7 @@
   const percent = (value) => {
     const digits = value < 0.1 ? 2 : 1;
     const scale = 100 * 10 ** digits;
-    return Number((Math.ceil(value * scale - 1e-9) / scale * 100).toFixed(digits)) + " %";
+    return Number((Math.ceil(value * scale - 1e-9) / scale * 100).toFixed(digits)) + "\u00a0%";
   };
 
   const source = byId("attacker-data");
