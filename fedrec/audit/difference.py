@@ -66,7 +66,8 @@ def _verdict(a: Received, b: Received) -> str:
     for what in ("unit", "adjacency", "delta"):
         if a.statement[what] != b.statement[what]:
             return f"the two cannot be ranked by epsilon: {what} is {a.statement[what]} in A, {b.statement[what]} in B"
-    less, more = [], []
+    less: list[str] = []
+    more: list[str] = []
     for left, right in zip(a.statement["adversaries"], b.statement["adversaries"], strict=False):
         values = [float("inf") if row["epsilon"] is None else float(row["epsilon"]) for row in (left, right)]
         if values[0] != values[1]:

@@ -35,16 +35,28 @@ def provenance(received: Received) -> list[tuple[str, str]]:
     """Label and value of where the run comes from."""
     stated, summary = received.statement, received.summary
     scenario = stated["scenario"] or {}
+    opening = next(iter(received.of_type("begin")), {})
+    code = opening.get("code") if isinstance(opening.get("code"), Mapping) else {}
     return [
         ("Scenario", str(scenario.get("name", NOT_RECORDED))),
         ("Algorithm", str(scenario.get("algorithm", NOT_RECORDED))),
         ("Scenario's hash", str(scenario.get("fingerprint", NOT_RECORDED))),
+        ("Started", str(opening.get("started", NOT_RECORDED))),
+        ("Code", str((code or {}).get("commit") or NOT_RECORDED)),
         ("Software", ", ".join(f"{name} {version}" for name, version in stated["software"].items())),
         ("Noise", stated["noise_source"]),
         ("Machine", str(summary.get("device", NOT_RECORDED))),
         ("Ledger", f"{len(received.payloads)} entries, {'signed' if stated['ledger']['signed'] else 'not signed'}"),
         ("Ledger's head", received.head),
+        *_keys(received),
     ]
+
+
+def _keys(received: Received) -> list[tuple[str, str]]:
+    """Who signs, as the ledger says; a page proves no signature."""
+    parties = [party for payload in received.of_type("begin") for party in payload.get("parties", ())]
+    named = [(f"Key of the {party['role']}", str(party["key"])) for party in parties if {"role", "key"} <= set(party)]
+    return named or [("Keys", NOT_RECORDED)]
 
 
 def _float(value: Any) -> float | None:

@@ -21,13 +21,21 @@ LEDGER, STATEMENT, SUMMARY = "ledger.jsonl", "statement.json", "summary.json"
 
 @dataclass(frozen=True)
 class Received:
-    """A run as it was handed over. payloads: those of the ledger, oldest first. summary: {} where there is none."""
+    """A run as it was handed over. payloads: those of the ledger, oldest first. summary: {} where there is none.
+
+    heads: the ledger's head after 0, 1, ... entries.
+    """
 
     folder: Path
     statement: dict[str, Any]
     payloads: tuple[dict[str, Any], ...]
-    head: str
+    heads: tuple[str, ...]
     summary: dict[str, Any]
+
+    @property
+    def head(self) -> str:
+        """What fixes the whole ledger."""
+        return self.heads[-1]
 
     def of_type(self, kind: str) -> list[dict[str, Any]]:
         """The payloads of one type, oldest first."""
@@ -47,7 +55,7 @@ class Received:
     @property
     def faults(self) -> list[str]:
         """Where statement and ledger contradict each other, a line each; empty where they agree."""
-        return list(_faults(self.statement, self.of_type("charge"), len(self.payloads), self.head))
+        return _faults(self.statement, self.of_type("charge"), self.heads)
 
     def require_agreement(self) -> None:
         """Raises: VerificationError that names the first contradiction between statement and ledger."""
@@ -77,7 +85,7 @@ def receive(run: Path) -> Received:
         folder.parent if folder.name == "privacy" else folder,
         stated,
         tuple(dict(entry["payload"]) for entry in entries),
-        head,
+        (*(entry["previous"] for entry in entries), head),
         _json(summary, "") if summary.is_file() else {},
     )
 
@@ -94,13 +102,14 @@ def _json(path: Path, remedy: str) -> dict[str, Any]:
     return found
 
 
-def _faults(stated: Mapping[str, Any], charges: Sequence[Mapping[str, Any]], entries: int, head: str) -> list[str]:
-    found = []
+def _faults(stated: Mapping[str, Any], charges: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> list[str]:
+    found: list[str] = []
     if stated["rounds"] != len(charges):
         found.append(f"the statement counts {stated['rounds']} charges, the ledger holds {len(charges)}")
-    if entries < stated["ledger"]["entries"]:
-        found.append(f"the statement was drawn from {stated['ledger']['entries']} entries, the ledger holds {entries}")
-    if entries == stated["ledger"]["entries"] and head != stated["ledger"]["head"]:
+    entries, head = stated["ledger"]["entries"], stated["ledger"]["head"]
+    if entries >= len(heads):
+        found.append(f"the statement was drawn from {entries} entries, the ledger holds {len(heads) - 1}")
+    elif heads[entries] != head:
         found.append("the ledger is not the one that the statement was drawn from")
     if not charges:
         return found

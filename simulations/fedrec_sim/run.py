@@ -1,5 +1,6 @@
 """A whole simulation: data, training, evaluation, baselines, and everything that is written down of them."""
 
+import hashlib
 import os
 import platform
 import resource
@@ -16,6 +17,8 @@ from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
 
 from fedrec.algorithms.base import ReleasedModel, Shared
 from fedrec.audit.ledger import Ledger
+from fedrec.audit.received import receive
+from fedrec.audit.report import page
 from fedrec.audit.statement import as_text, statement
 from fedrec.data import datasets, splits
 from fedrec.data.datasets import Dataset
@@ -134,6 +137,7 @@ class Simulation:
         summary = self._summary(outcome, model_bytes, metrics, order_free, baselines)
         write_json(self.folder.summary, summary)
         self._plots(summary, outcome)
+        self.folder.report.write_text(page(receive(self.folder.path)), encoding="utf-8")
         return summary, outcome.exhausted
 
     def _noise_seed(self, privacy: PrivacyConfig, offset: int = 0) -> int | None:
@@ -166,7 +170,12 @@ class Simulation:
         about = {**self.dataset.report, "name": self.dataset.name, "tuned_on": self.scenario.provenance.tuned_on}
         if self.split.leaky:
             about["note"] = NOTE
-        stated = statement(self.experiment.plan.describe(), Ledger(self.folder.ledger), about)
+        scenario = {
+            "name": self.scenario.name,
+            "algorithm": self.scenario.algorithm["name"],
+            "fingerprint": hashlib.sha256(self.scenario.toml().encode("utf-8")).hexdigest(),
+        }
+        stated = statement(self.experiment.plan.describe(), Ledger(self.folder.ledger), about, scenario=scenario)
         write_json(self.folder.ledger.with_name("statement.json"), stated)
         self.folder.ledger.with_name("statement.md").write_text(as_text(stated), encoding="utf-8")
 

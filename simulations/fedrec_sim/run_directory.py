@@ -38,6 +38,11 @@ class RunDirectory:
         return self.path / "privacy" / "ledger.jsonl"
 
     @property
+    def report(self) -> Path:
+        """The privacy statement as a page."""
+        return self.path / "privacy" / "report.html"
+
+    @property
     def summary(self) -> Path:
         """What the run came to."""
         return self.path / "summary.json"

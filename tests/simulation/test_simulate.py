@@ -54,6 +54,7 @@ def test_a_run_directory_holds_everything(simulate: Simulate, tmp_path: Path) ->
         "plots/metrics.svg",
         "plots/training.svg",
         "privacy/ledger.jsonl",
+        "privacy/report.html",
         "privacy/statement.json",
         "privacy/statement.md",
         "scenario.toml",
