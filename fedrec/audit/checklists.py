@@ -227,6 +227,8 @@ def _access(stated: Mapping[str, Any]) -> tuple[str, str]:
 def _side_channels(stated: Mapping[str, Any]) -> tuple[str, str]:
     if not stated["releases"]:
         return "yes", "No computation depends on users."
+    if not _private(stated):
+        return "no", "Open: there is no noise that could hide anything."
     if stated["noise_source"].startswith("seeded"):
         return "no", "Open: the noise follows from a seed, and neither time nor rounding is covered by a proof."
     return "partly", "Noise comes from a cryptographic generator; neither time nor rounding is covered by a proof."

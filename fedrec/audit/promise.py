@@ -1,57 +1,62 @@
-"""What a run promises, in two sentences for a lay reader and in one for an expert."""
+"""What a run promises, in two sentences for a lay reader and in one for an expert, from the facts of its statement.
+
+No prose is taken from a statement that was received: the same facts give the same words.
+"""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
 from fedrec.audit.assumptions import seeded
-from fedrec.audit.tradeoff import Tradeoff
 
 
-def promise(
-    privacy: Mapping[str, Any], best: Tradeoff, *, released: bool, simulation: bool, catalogue_given: bool
-) -> tuple[list[str], str]:
-    """Two sentences for a lay reader, and the same precisely. best: what the best attacker can do.
-
-    released: whether anything that depends on users was. catalogue_given: whether the list of items is public.
-    """
-    if not released:
-        if catalogue_given:
+def promise(stated: Mapping[str, Any]) -> list[str]:
+    """Two sentences for a lay reader. stated: the facts of a statement."""
+    if not stated["releases"]:
+        if stated["dataset"]["catalogue"] == "given":
             return [
                 "Nothing was learned from any user: what was released comes from public information alone.",
                 "So it tells nothing about anybody's history, whatever else is known (epsilon 0).",
-            ], "No release depends on users: epsilon 0, delta 0."
+            ]
         return [
             "Nothing was asked of any user, but the list of items was taken from what users did, without noise.",
             "Beyond that list, what was released tells nothing about anybody's history (epsilon 0).",
-        ], "Apart from the list of items, no release depends on users: epsilon 0, delta 0."
-    if privacy["guarantee"] == "none":
+        ]
+    if stated["epsilon"] is None:
         return [
             "There is NO privacy guarantee: what was learned from users was released without bound or noise.",
             "Whoever gets the model may be able to tell what a person did.",
-        ], "Neither clip nor noise: no epsilon holds."
+        ]
     opening = (
         "If the noise were secret (here it follows from a seed, for simulation), whatever"
-        if seeded(privacy)
+        if seeded(stated)
         else "Whatever"
     )
-    where = "would stay" if simulation else "stay"
-    epsilon = rounded_up(privacy["epsilon"])
+    where = "would stay" if stated["simulation"] else "stay"
     return [
         f"{opening} anyone concludes about you from the released model, they would have concluded nearly as likely had "
-        f"you never taken part: {_guess(best.best_guess())}.",
+        f"you never taken part: {_guess(float(stated['best_guess']))}.",
         f"Your own recommendations use your history and your taste vector, which {where} on your device.",
-    ], (
-        f"User-level ({epsilon}, {privacy['delta']:g})-joint differential privacy, {privacy['adjacency']}: the chance "
-        f"of any conclusion changes by at most a factor of {factor(privacy['epsilon'])}, leaving aside a probability "
-        f"of {privacy['delta']:g}; the list of items and the number of users count as known."
+    ]
+
+
+def precisely(stated: Mapping[str, Any]) -> str:
+    """The same for an expert, in one sentence."""
+    if not stated["releases"]:
+        besides = "N" if stated["dataset"]["catalogue"] == "given" else "Apart from the list of items, n"
+        return f"{besides}o release depends on users: epsilon 0, delta 0."
+    if stated["epsilon"] is None:
+        return "Neither clip nor noise: no epsilon holds."
+    return (
+        f"User-level ({stated['epsilon']}, {stated['delta']})-joint differential privacy, {stated['adjacency']}: the "
+        f"chance of any conclusion changes by at most a factor of {factor(float(stated['epsilon']))}, leaving aside a "
+        f"probability of {stated['delta']}; the list of items and the number of users count as known."
     )
 
 
 def factor(epsilon: float) -> str:
     """e^epsilon, by which the chance of any conclusion may change, rounded up; as a power where it is huge."""
-    up = float(rounded_up(epsilon) or "inf")
-    return f"{math.ceil(math.exp(up) * 100) / 100:.2f}" if up < 10 else f"e^{up:.3g}"
+    return f"{math.ceil(math.exp(epsilon) * 100) / 100:.2f}" if epsilon < 10 else f"e^{epsilon:.3g}"
 
 
 def rounded_up(value: float | None, digits: int = 4) -> str | None:

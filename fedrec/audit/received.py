@@ -8,13 +8,40 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
+from fedrec.audit.agreement import contradictions
 from fedrec.audit.ledger import read_ledger
-from fedrec.audit.statement_schema import PrivacyStatement
+from fedrec.audit.statement_schema import Accountants, Count, Decimal, PrivacyStatement
 from fedrec.errors import InputError, VerificationError
+
+Probability = Annotated[float, Field(gt=0, le=1)]
+
+
+class _Query(BaseModel):
+    name: str
+    shape: list[Count]
+    clip_norm: Decimal | None
+    noise_multiplier: Decimal
+
+
+class _Event(BaseModel):
+    sampling: Probability
+    noise_multiplier: Annotated[float, Field(gt=1e-150, lt=1e150)]
+    count: Annotated[int, Field(ge=1)]
+
+
+class _Charge(BaseModel):
+    """What is read of a charge, whatever else it says."""
+
+    round: Count
+    queries: list[_Query]
+    events: list[_Event] = []
+    sampling: Probability
+    epsilon: Accountants
+
 
 LEDGER, STATEMENT, SUMMARY = "ledger.jsonl", "statement.json", "summary.json"
 
@@ -55,7 +82,7 @@ class Received:
     @property
     def faults(self) -> list[str]:
         """Where statement and ledger contradict each other, a line each; empty where they agree."""
-        return _faults(self.statement, self.of_type("charge"), self.heads)
+        return list(contradictions(self.statement, self.payloads, self.heads))
 
     def require_agreement(self) -> None:
         """Raises: VerificationError that names the first contradiction between statement and ledger."""
@@ -80,6 +107,7 @@ def receive(run: Path) -> Received:
             f"{folder / STATEMENT}: '{where}': {first['msg']}; this fedrec reads statements of version 2"
         ) from None
     entries, head = read_ledger(folder / LEDGER)
+    _check(folder / LEDGER, [entry["payload"] for entry in entries])
     summary = folder.parent / SUMMARY
     return Received(
         folder.parent if folder.name == "privacy" else folder,
@@ -88,6 +116,18 @@ def receive(run: Path) -> Received:
         (*(entry["previous"] for entry in entries), head),
         _json(summary, "") if summary.is_file() else {},
     )
+
+
+def _check(ledger: Path, payloads: Sequence[Mapping[str, Any]]) -> None:
+    for place, payload in enumerate(payloads):
+        try:
+            if payload.get("type") == "charge":
+                _Charge.model_validate(payload)
+        except ValidationError as error:
+            where = ".".join(str(part) for part in error.errors()[0]["loc"])
+            raise VerificationError(
+                f"{ledger}: record {place} is no charge: '{where}' is not what it must be"
+            ) from None
 
 
 def _json(path: Path, remedy: str) -> dict[str, Any]:
@@ -99,33 +139,4 @@ def _json(path: Path, remedy: str) -> dict[str, Any]:
         raise InputError(f"{path}: is not JSON; ask for it again") from None
     if not isinstance(found, dict):
         raise InputError(f"{path}: is not an object; ask for it again")
-    return found
-
-
-def _faults(stated: Mapping[str, Any], charges: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> list[str]:
-    found: list[str] = []
-    if stated["rounds"] != len(charges):
-        found.append(f"the statement counts {stated['rounds']} charges, the ledger holds {len(charges)}")
-    entries, head = stated["ledger"]["entries"], stated["ledger"]["head"]
-    if entries >= len(heads):
-        found.append(f"the statement was drawn from {entries} entries, the ledger holds {len(heads) - 1}")
-    elif heads[entries] != head:
-        found.append("the ledger is not the one that the statement was drawn from")
-    if not charges:
-        return found
-    spent = charges[-1].get("epsilon", {})
-    for name, value in stated["accountants"].items():
-        recorded = spent.get(name)
-        if (recorded is None) != (value is None) or (
-            value is not None and not float(recorded) <= float(value) < float(recorded) + 1.01e-4
-        ):
-            found.append(f"epsilon by {name.upper()} is {value} in the statement and {recorded} in the ledger")
-    delta = charges[-1].get("delta")
-    if delta != stated["delta"]:
-        found.append(f"delta is {stated['delta']} in the statement and {delta} in the ledger")
-    queries = {(q["name"], q["clip_norm"], q["noise_multiplier"]) for charge in charges for q in charge["queries"]}
-    named = {(row["name"], row["clip_norm"], row["noise_multiplier"]) for row in stated["releases"]}
-    for name, clip, noise in sorted(queries ^ named, key=str):
-        where = "ledger" if (name, clip, noise) in queries else "statement"
-        found.append(f"only the {where} has the release '{name}' with clip {clip} and noise multiplier {noise}")
     return found

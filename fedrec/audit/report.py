@@ -17,11 +17,11 @@ from markupsafe import Markup
 
 from fedrec import __version__
 from fedrec.audit import pictures
-from fedrec.audit.checklists import IN_WORDS, strength
+from fedrec.audit.checklists import IN_WORDS, how_to_dp_fy_ml, nist_sp_800_226, strength
 from fedrec.audit.findings import attack_rows, provenance
-from fedrec.audit.promise import percent
+from fedrec.audit.promise import percent, precisely, promise
 from fedrec.audit.received import Received
-from fedrec.audit.tradeoff import Tradeoff, certainty
+from fedrec.audit.tradeoff import certainty, stated_tradeoff
 
 SECTIONS = (
     ("adversaries", "Against whom"),
@@ -67,6 +67,8 @@ def page(received: Received) -> str:
     return environment.get_template("report.html.j2").render(
         r=received,
         s=stated,
+        promise=promise(stated),
+        precisely=precisely(stated),
         name=received.name,
         fedrec=__version__,
         faults=received.faults,
@@ -78,8 +80,8 @@ def page(received: Received) -> str:
         rounds=pictures.over_rounds(spent, _number(stated["target_epsilon"])) if stated["epsilon"] else None,
         bars=pictures.shares(stated["budget"]),
         attacks=_with_intervals(attack_rows(received), _number(stated["epsilon"])),
-        dp_fy=_grouped(stated["checklists"]["how_to_dp_fy_ml"], "section"),
-        pyramid=_grouped(stated["checklists"]["nist_sp_800_226"], "level"),
+        dp_fy=_grouped(how_to_dp_fy_ml(stated), "section"),
+        pyramid=_grouped(nist_sp_800_226(stated), "level"),
         provenance=provenance(received),
         css=Markup(css),
         js=Markup(js),
@@ -134,8 +136,7 @@ def _attacker(stated: Mapping[str, Any]) -> dict[str, Any]:
     curve = stated["curve"]
     if curve is None or not stated["releases"]:
         return {"picture": None}
-    bounds = tuple((float(pair["epsilon"]), float(pair["delta"])) for pair in curve["bounds"])
-    best = Tradeoff(_number(curve["mu"]), bounds)
+    best = stated_tradeoff(curve)
     picture = pictures.attacker(best, float(stated["epsilon"]), float(stated["delta"]))
     start = picture["table"][START_ALARM]
     after = certainty(start["tpr"], start["fpr"], PRIORS[START_PRIOR])

@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from fedrec.audit import checklists
 from fedrec.audit.assumptions import assumptions, not_protected
-from fedrec.audit.promise import promise, rounded_up
+from fedrec.audit.promise import precisely, promise, rounded_up
+from fedrec.audit.released import budget, releases, spent
 from fedrec.audit.tradeoff import Tradeoff
 from fedrec.errors import VerificationError
 from fedrec.privacy import accounting
@@ -21,9 +22,6 @@ from fedrec.privacy import accounting
 SCHEMA = "urn:fedrec:privacy-statement:2"
 VERSION = 2
 SOFTWARE = ("fedrec", "torch", "numpy", "opacus", "dp-accounting")
-MOST_POINTS = 200
-"""Points of epsilon over the rounds that a statement repeats; the ledger has all."""
-
 ADVERSARIES = {
     "model_recipients": "anyone who gets the released model, or every one of them, or another user",
     "knows_the_cohort": "someone who also sees who takes part in which round (the sampling is then no help)",
@@ -68,19 +66,14 @@ def statement(
     """
     charges = [entry["payload"] for entry in ledger.entries if entry["payload"].get("type") == "charge"]
     _agree(privacy, charges)
-    releases = _releases(charges)
+    released = releases(charges)
     private = privacy["guarantee"] != "none"
     given = dataset.get("catalogue", "given") == "given"
     nothing = "nothing of any user was released" + ("" if given else ", but for the list of items")
     counted = ("name", "users", "items", "interactions") if simulation else ("name", "users", "items")
     best = tradeoff(charges, privacy)
-    words, precisely = promise(privacy, best, released=bool(releases), simulation=simulation, catalogue_given=given)
-    stated = {
-        "schema": SCHEMA,
-        "version": VERSION,
-        "promise": words,
-        "precisely": precisely,
-        "guarantee": privacy["guarantee"] if private or releases else nothing,
+    facts = {
+        "guarantee": privacy["guarantee"] if private or released else nothing,
         "unit": privacy["unit"],
         "adjacency": privacy["adjacency"],
         "trust": privacy["trust"],
@@ -95,27 +88,38 @@ def statement(
         "best_guess": rounded_up(best.best_guess()),
         "curve": _curve(best),
         "adversaries": _adversaries(privacy),
-        "assumptions": assumptions(privacy, simulation) if private and releases else [],
+        "assumptions": assumptions(privacy, simulation) if private and released else [],
         "not_protected": not_protected(privacy, dataset, simulation),
-        "releases": releases,
-        "budget": _budget(releases),
-        "spent": _spent(charges),
+        "releases": released,
+        "budget": budget(released),
+        "spent": spent(charges),
         "rounds": len(charges),
         "rounds_planned": privacy["rounds_planned"],
         "noise_source": privacy["noise_source"],
-        "dataset": {key: dataset[key] for key in counted if key in dataset},
+        "dataset": {key: dataset[key] for key in counted if key in dataset}
+        | {"catalogue": dataset.get("catalogue", "given")},
         "tuned_on": dataset.get("tuned_on") or None,
         "scenario": None if scenario is None else dict(scenario),
         "software": {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}},
-        "ledger": {"entries": len(ledger.entries), "head": ledger.head, "signed": False},
+        "ledger": {"entries": len(ledger.entries), "head": ledger.head, "signed": _signed(ledger)},
         "verification": {"command": VERIFY, "needs": "the run's folder, and the public key from somebody you trust"},
     }
-    return stated | {
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "promise": promise(facts),
+        "precisely": precisely(facts),
+        **facts,
         "checklists": {
-            "how_to_dp_fy_ml": checklists.how_to_dp_fy_ml(stated),
-            "nist_sp_800_226": checklists.nist_sp_800_226(stated),
-        }
+            "how_to_dp_fy_ml": checklists.how_to_dp_fy_ml(facts),
+            "nist_sp_800_226": checklists.nist_sp_800_226(facts),
+        },
     }
+
+
+def _signed(ledger: Record) -> bool:
+    """Whether a ledger says whose key signs it."""
+    return any(entry["payload"].get("type") == "begin" and entry["payload"].get("parties") for entry in ledger.entries)
 
 
 def tradeoff(charges: Sequence[Mapping[str, Any]], privacy: Mapping[str, Any]) -> Tradeoff:
@@ -193,17 +197,6 @@ def _agree(privacy: Mapping[str, Any], charges: Sequence[Mapping[str, Any]]) -> 
         )
 
 
-def _releases(charges: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each different query and noise, with the number of rounds that it was charged in."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for charge in charges:
-        for query in charge["queries"]:
-            key = (query["name"], tuple(query["shape"]), query["clip_norm"], query["noise_multiplier"])
-            row = found.setdefault(key, {**query, "sampling": charge["sampling"], "rounds": 0})
-            row["rounds"] += 1
-    return list(found.values())
-
-
 def _adversaries(privacy: Mapping[str, Any]) -> list[dict[str, Any]]:
     against = dict(privacy["adversaries"])
     central = privacy["trust"] == "central"
@@ -232,31 +225,6 @@ def _adversaries(privacy: Mapping[str, Any]) -> list[dict[str, Any]]:
         }
         for name, who in ADVERSARIES.items()
     ]
-
-
-def _budget(releases: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A row a query: its part of all squared signal-to-noise, 1/z^2 summed over rounds, which is what composes."""
-    parts: dict[str, dict[str, Any]] = {}
-    for row in releases:
-        found = parts.setdefault(
-            row["name"], {"query": row["name"], "numbers": math.prod(row["shape"]), "rounds": 0, "spent": 0.0}
-        )
-        found["rounds"] += row["rounds"]
-        noise = float(row["noise_multiplier"])
-        found["spent"] += row["rounds"] / noise**2 if noise else math.inf
-    total = math.fsum(row["spent"] for row in parts.values())
-    return [
-        {key: row[key] for key in ("query", "numbers", "rounds")}
-        | {"share": f"{row['spent'] / total:.4f}" if math.isfinite(total) else None}
-        for row in parts.values()
-    ]
-
-
-def _spent(charges: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Epsilon after each charge, by accountant; at most `MOST_POINTS`, first and last among them."""
-    every = max(1, math.ceil((len(charges) - 1) / (MOST_POINTS - 1)))
-    kept = sorted({*range(0, len(charges), every), *({len(charges) - 1} if charges else ())})
-    return [{"charge": place + 1, "round": charges[place]["round"], **charges[place]["epsilon"]} for place in kept]
 
 
 def _curve(best: Tradeoff) -> dict[str, Any] | None:

@@ -10,12 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
-Decimal = Annotated[str, Field(pattern=r"^-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?$")]
+Decimal = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(e[-+]?[0-9]{1,2})?$", max_length=40)]
+"""A finite number that is not negative, as text."""
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 Status = Literal["yes", "partly", "no", "unknown"]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
 
 class Adversary(_Part):
@@ -42,23 +44,23 @@ class Release(_Part):
     """One private sum, as it was released in `rounds` rounds."""
 
     name: str
-    shape: list[int]
+    shape: list[Count]
     clip_norm: Decimal | None
     noise_multiplier: Decimal
     """Standard deviation of the noise over the clip"""
     noise_std: Decimal
     sampling: Decimal
     """Probability of each user to take part"""
-    rounds: int
+    rounds: Count
 
 
 class Spending(_Part):
     """What one query used of the budget."""
 
     query: str
-    numbers: int
+    numbers: Count
     """Numbers in one release"""
-    rounds: int
+    rounds: Count
     share: Decimal | None
     """Part of all squared signal-to-noise (1/z^2); null without noise"""
 
@@ -66,9 +68,9 @@ class Spending(_Part):
 class Point(_Part):
     """Epsilon after a charge, cumulative, by each accountant."""
 
-    charge: int
+    charge: Count
     """Which charge of the ledger, from 1"""
-    round: int
+    round: Count
     pld: Decimal | None
     rdp: Decimal | None
 
@@ -98,10 +100,12 @@ class Data(_Part):
     """What is said of the data."""
 
     name: str | None = None
-    users: int | None = None
-    items: int | None = None
-    interactions: int | None = None
+    users: Count | None = None
+    items: Count | None = None
+    interactions: Count | None = None
     """Of a simulation only: an exact count"""
+    catalogue: str
+    """"given", or where the items were taken from"""
 
 
 class Scenario(_Part):
@@ -116,7 +120,7 @@ class Scenario(_Part):
 class LedgerHead(_Part):
     """The ledger that the statement was drawn from."""
 
-    entries: int
+    entries: Count
     head: str
     """Hash that fixes all entries"""
     signed: bool
@@ -174,7 +178,7 @@ class PrivacyStatement(_Part):
     epsilon: Decimal | None
     """Against who gets the model; rounded up; null: no bound holds"""
     accountants: Accountants
-    best_guess: Decimal
+    best_guess: Annotated[str, Field(pattern=r"^(0\.[5-9][0-9]{3}|1\.0000)$")]
     """How often at most a guess whether somebody took part is right, both being equally likely before"""
     curve: Curve | None
     adversaries: list[Adversary]
@@ -183,8 +187,8 @@ class PrivacyStatement(_Part):
     releases: list[Release]
     budget: list[Spending]
     spent: list[Point]
-    rounds: int
-    rounds_planned: int
+    rounds: Count
+    rounds_planned: Count
     noise_source: str
     dataset: Data
     tuned_on: str | None

@@ -5,9 +5,9 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fedrec.audit.checklists import IN_WORDS, strength
+from fedrec.audit.checklists import IN_WORDS, how_to_dp_fy_ml, nist_sp_800_226, strength
 from fedrec.audit.findings import attack_rows
-from fedrec.audit.promise import percent
+from fedrec.audit.promise import percent, promise
 from fedrec.audit.received import Received
 
 
@@ -20,7 +20,7 @@ def print_summary(received: Received, console: Console | None = None) -> None:
     if stated["simulation"]:
         about.append("simulation")
     out.print(Text(", ".join(about), "bold"))
-    for sentence in stated["promise"]:
+    for sentence in promise(stated):
         out.print(Padding(Text(sentence), (0, 0, 0, 2)))
     out.print()
     out.print(_adversaries(received))
@@ -49,7 +49,7 @@ def _facts(received: Received) -> list[tuple[str, str]]:
     stated = received.statement
     shares = [f"{row['query']} {100 * float(row['share']):.1f} %" for row in stated["budget"] if row["share"]]
     unenforced = [row for row in stated["assumptions"] if row["enforced"] != "yes"]
-    open_rows = [row for rows in stated["checklists"].values() for row in rows if row["status"] in ("no", "unknown")]
+    open_rows = [row for row in how_to_dp_fy_ml(stated) + nist_sp_800_226(stated) if row["status"] in ("no", "unknown")]
     facts = [
         (
             "budget",

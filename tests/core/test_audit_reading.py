@@ -1,15 +1,21 @@
 """`fedrec audit show`, `report`, `diff` and the published schema."""
 
 import json
+from io import StringIO
 from pathlib import Path
+from random import Random
 
 import jsonschema
 import pytest
+from rich.console import Console
 
 from fedrec import cli
+from fedrec.audit.difference import difference
 from fedrec.audit.received import receive
+from fedrec.audit.report import page
 from fedrec.audit.statement_schema import schema
-from fedrec.errors import InputError
+from fedrec.audit.summary import print_summary
+from fedrec.errors import InputError, VerificationError
 from tests.core.audited_run import HOSTILE, audited_run, edit
 from tests.core.test_report import KINDS
 
@@ -69,6 +75,11 @@ def test_report_is_written_where_it_is_asked_for(run: Path, tmp_path: Path, caps
 
 
 LIES = {
+    "headline": {"epsilon": "1.0000"},
+    "guess": {"best_guess": "0.5100"},
+    "curve": {"curve": {"mu": "0.100000", "bounds": []}, "best_guess": "0.5200"},
+    "budget": {"budget": []},
+    "path": {"spent": []},
     "epsilon": {"accountants": {"pld": "1.0000", "rdp": "1.1000"}},
     "unbounded": {"accountants": {"pld": None, "rdp": None}},
     "delta": {"delta": "1e-09"},
@@ -105,6 +116,47 @@ def test_what_is_no_statement_is_one_line(content: str | None, message: str, tmp
     file.unlink() if content is None else file.write_text(content)
     with pytest.raises(InputError, match=message):
         receive(tmp_path)
+
+
+def leaves(value, path=()):
+    """The paths of all values that hold no others, the first of each list alone."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value[:1]) if isinstance(value, list) else ()
+    found = [leaf for key, part in parts for leaf in leaves(part, (*path, key))]
+    return found or [path]
+
+
+def test_whatever_a_statement_says_it_is_read_or_refused(run: Path) -> None:
+    file = run / "privacy/statement.json"
+    honest = file.read_text()
+    random = Random(0)
+    cases = [
+        (path, junk) for path in leaves(json.loads(honest)) for junk in ("0", "9" * 39, "1e99", "", None, 0, -1, 2.5)
+    ]
+    refused = 0
+    for path, junk in random.sample(cases, 150):
+        value = json.loads(honest)
+        place = value
+        for key in path[:-1]:
+            place = place[key]
+        place[path[-1]] = junk
+        file.write_text(json.dumps(value))
+        try:
+            received = receive(run)
+        except InputError:
+            refused += 1
+            continue
+        page(received)
+        print_summary(received, Console(file=StringIO()))
+        difference(received, received)
+    file.write_text(honest)
+    assert 20 < refused < 140
+
+
+@pytest.mark.parametrize("change", [{"queries": None}, {"epsilon": {}}, {"events": [{"noise_multiplier": "0"}]}])
+def test_a_charge_that_is_none_is_refused(change, tmp_path: Path) -> None:
+    record = {"type": "charge", "round": 0, "queries": [], "sampling": "1.0", "epsilon": {"pld": "1", "rdp": "1"}}
+    with pytest.raises(VerificationError, match="record 4 is no charge"):
+        receive(audited_run(tmp_path, epsilon=1.0, records=[record | change]))
 
 
 def test_no_such_run(tmp_path: Path) -> None:

@@ -148,10 +148,11 @@ def test_an_attack_above_the_bound_is_told(tmp_path: Path) -> None:
 
 def test_a_statement_that_lies_is_told_first(tmp_path: Path) -> None:
     run = audited_run(tmp_path, epsilon=2.0)
-    edit(run, accountants={"pld": "0.5000", "rdp": "0.6000"}, epsilon="0.5000")
+    edit(run, accountants={"pld": "0.5000", "rdp": "0.6000"}, promise=["Trust us.", "Nothing is learned."])
     text = " ".join("".join(Outline(page(receive(run))).text).split())
     assert "Statement and ledger contradict each other." in text
     assert "epsilon by PLD is 0.5000 in the statement" in text
+    assert "Trust us" not in text, "prose is made anew from the facts"
     assert text.index("contradict each other") < text.index("Against whom it holds")
 
 

@@ -51,7 +51,7 @@ def test_a_private_run(tmp_path: Path) -> None:
     assert "the list of items and the number of users count as known" in found["precisely"]
     assert any("floating point" in what for what in found["not_protected"])
     assert [(row["name"], row["rounds"]) for row in found["releases"]] == [("popularity", 1), ("weights", 3)]
-    assert found["ledger"] == {"entries": 4, "head": ledger.head}
+    assert found["ledger"] == {"entries": 4, "head": ledger.head, "signed": False}
     assert ledger.head in text
     assert found["noise_source"].startswith("operating system")
 
