@@ -125,9 +125,7 @@ def _check(ledger: Path, payloads: Sequence[Mapping[str, Any]]) -> None:
                 _Charge.model_validate(payload)
         except ValidationError as error:
             where = ".".join(str(part) for part in error.errors()[0]["loc"])
-            raise VerificationError(
-                f"{ledger}: record {place} is no charge: '{where}' is not what it must be"
-            ) from None
+            raise VerificationError(f"{ledger}: record {place} is no charge: '{where}' is malformed") from None
 
 
 def _json(path: Path, remedy: str) -> dict[str, Any]:

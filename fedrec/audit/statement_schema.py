@@ -6,7 +6,7 @@ That file is made from here: `python -m fedrec.audit.statement_schema > fedrec/a
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -199,6 +199,12 @@ class PrivacyStatement(_Part):
     ledger: LedgerHead
     checklists: Checklists
     verification: Verification
+
+    @model_validator(mode="after")
+    def _whole(self) -> "PrivacyStatement":
+        if self.releases and self.epsilon is not None and (self.delta is None or self.curve is None):
+            raise ValueError("an epsilon without its delta or curve")
+        return self
 
 
 def schema() -> dict[str, Any]:

@@ -133,7 +133,7 @@ def test_whatever_a_statement_says_it_is_read_or_refused(run: Path) -> None:
         (path, junk) for path in leaves(json.loads(honest)) for junk in ("0", "9" * 39, "1e99", "", None, 0, -1, 2.5)
     ]
     refused = 0
-    for path, junk in random.sample(cases, 150):
+    for path, junk in random.sample(cases, 100):
         value = json.loads(honest)
         place = value
         for key in path[:-1]:
@@ -149,7 +149,7 @@ def test_whatever_a_statement_says_it_is_read_or_refused(run: Path) -> None:
         print_summary(received, Console(file=StringIO()))
         difference(received, received)
     file.write_text(honest)
-    assert 20 < refused < 140
+    assert 20 < refused < 95
 
 
 @pytest.mark.parametrize("change", [{"queries": None}, {"epsilon": {}}, {"events": [{"noise_multiplier": "0"}]}])
