@@ -84,7 +84,10 @@ class Ledger:
 
     @property
     def entries(self) -> tuple[dict[str, Any], ...]:
-        """All entries, oldest first: {"index", "previous", "payload"}, the last being what `append` was given."""
+        """All entries, oldest first: {"index", "previous", "about", "payload"}.
+
+        payload is what `append` was given, about the "name" and "sha256" of its subject, previous the root before it.
+        """
         return tuple(self._entries)
 
     @property

@@ -91,7 +91,9 @@ class Record:
     @property
     def entry(self) -> dict[str, Any]:
         """The record as readers of a ledger get it."""
-        return {"index": self.index, "previous": self.previous, "payload": self.payload}
+        name, digest = self.subject
+        about = {"name": name.partition("/")[2], "sha256": digest}
+        return {"index": self.index, "previous": self.previous, "about": about, "payload": self.payload}
 
 
 def signed(
