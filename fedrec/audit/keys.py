@@ -173,16 +173,21 @@ def public_key(text: str) -> PublicKey:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no file's name"
         raise InputError(f"--key {text}: cannot be read ({reason}); give a PEM file or ed25519:BASE64") from None
+    return public_key_in(content, text)
+
+
+def public_key_in(content: bytes, where: str) -> PublicKey:
+    """The public key in a file's content. Raises: as `public_key`."""
     if content.startswith(PREFIX.encode("ascii")):
-        return _parsed(content.decode("ascii", "replace").strip(), text)
+        return _parsed(content.decode("ascii", "replace").strip(), where)
     if b"PRIVATE KEY" in content:
-        raise InputError(f"--key {text}: is a private key; give its public part (`fedrec audit keys show {text}`)")
+        raise InputError(f"--key {where}: is a private key; give its public part (`fedrec audit keys show {where}`)")
     try:
         key = serialization.load_pem_public_key(content)
     except (ValueError, UnsupportedAlgorithm):
-        raise InputError(f"--key {text}: no public key in PEM; give a PEM file or ed25519:BASE64") from None
+        raise InputError(f"--key {where}: no public key in PEM; give a PEM file or ed25519:BASE64") from None
     if not isinstance(key, Ed25519PublicKey):
-        raise InputError(f"--key {text}: not an Ed25519 key")
+        raise InputError(f"--key {where}: not an Ed25519 key")
     return PublicKey(key.public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw))
 
 

@@ -98,6 +98,19 @@ def verify(
     return verdict
 
 
+def integrity(
+    evidence: Evidence, key: PublicKey, copies: Sequence[Older] = ()
+) -> tuple[Chain, Checkpoint | None, list[str]]:
+    """The chain, its checkpoint, and what is wrong with them, whatever the records say: all that a witness checks."""
+    verdict, chain = Verdict(), chains.read(evidence.ledger)
+    if chain.fault or not chain.records:
+        return chain, None, [chain.fault or "there is no record"]
+    in_force = _signatures(chain, key, verdict)
+    sealed = _checkpoint(evidence, chain, in_force, verdict)
+    _copies(chain, in_force, copies, verdict)
+    return chain, sealed, verdict.faults
+
+
 def _signatures(chain: Chain, key: PublicKey, verdict: Verdict) -> list[PublicKey]:
     try:
         in_force = chains.keys(chain.records, key)
