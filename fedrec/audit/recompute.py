@@ -146,7 +146,7 @@ class _Grid:
         renyi = sum(count * _renyi(q, z, orders) for (q, z), count in zip(kinds, counts, strict=True))
         width = float(np.min(renyi + math.log(1 / (_TAIL * delta)) / (orders - 1)))
         variance = sum(count * _moments(q, z, True)[1] for (q, z), count in zip(kinds, counts, strict=True))
-        step = 0.035 * math.sqrt(variance / counts.sum())
+        step = 0.05 * math.sqrt(variance / counts.sum())
         size = next_fast_len(int(min(max(2 * width / step, 2**13), 2**21)) + 2, real=True)
         return cls(2 * width / (size - 2), size)
 

@@ -17,6 +17,7 @@ not one byte can change unnoticed, and so that text and signature alone (as in a
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,9 @@ from fedrec.audit.merkle import leaf_hash
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
+_ENVELOPE = b'{"payload":"%s","payloadType":"%s","signatures":[{"keyid":"%s","sig":"%s"}]}'
+_KEY_ID = re.compile("[0-9a-f]{16}")
+_ENCODER = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=False)
 
 
 @dataclass(frozen=True)
@@ -46,9 +50,14 @@ class Record:
     @cached_property
     def line(self) -> bytes:
         """The envelope: the leaf of the tree."""
-        signed = {"keyid": self.key_id, "sig": base64.b64encode(self.signature).decode("ascii")}
-        body = base64.b64encode(self.text).decode("ascii")
-        return _json({"payload": body, "payloadType": PAYLOAD_TYPE, "signatures": [signed]})
+        if not _KEY_ID.fullmatch(self.key_id):
+            raise ValueError("a signature by no key of ours")
+        return _ENVELOPE % (
+            base64.b64encode(self.text),
+            PAYLOAD_TYPE.encode("ascii"),
+            self.key_id.encode("ascii"),
+            base64.b64encode(self.signature),
+        )
 
     @property
     def leaf(self) -> bytes:
@@ -158,7 +167,7 @@ def _predicate_type(payload: Mapping[str, Any]) -> str:
 
 
 def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), sort_keys=True, allow_nan=False).encode("ascii")
+    return _ENCODER.encode(value).encode("ascii")
 
 
 def _pae(text: bytes) -> bytes:

@@ -9,7 +9,7 @@
 | cap | a charge past the target |
 
 Epsilon is recomputed after every round, exactly, where every user takes part; and by Renyi DP after every round in
-any case. With sampling the tight figure is recomputed at the end, at places 2 % apart, and at some drawn afresh in
+any case. With sampling the tight figure is recomputed at the end, at places 2.5 % apart, and at some drawn afresh in
 each verification; between two of them a recorded value must lie between theirs, so that it cannot be wrong by more.
 """
 
@@ -33,6 +33,7 @@ ABOVE = (2e-2, 2e-3)
 """A recorded epsilon may exceed the recomputed one by this part of it and this much: an accountant's own rounding up."""
 _ALL_PLACES = 200
 _DRAWN_PLACES = 32
+_APART = 1.025
 
 Charge = Mapping[str, Any]
 
@@ -195,6 +196,6 @@ def _places(count: int) -> list[int]:
     """After how many rounds to recompute: everywhere in a short run, see the module's text for a long one."""
     if count <= _ALL_PLACES:
         return list(range(1, count + 1))
-    fixed = {max(1, round(1.02**power)) for power in range(int(math.log(count) / math.log(1.02)) + 1)} | {count}
+    fixed = {max(1, round(_APART**power)) for power in range(int(math.log(count) / math.log(_APART)) + 1)} | {count}
     drawn = random.SystemRandom().sample(range(1, count + 1), _DRAWN_PLACES)
     return sorted(place for place in fixed | set(drawn) if place <= count)
