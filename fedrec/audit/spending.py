@@ -98,10 +98,13 @@ def _order(begin: Mapping[str, Any], payloads: Sequence[Mapping[str, Any]]) -> I
 
 def _terms(begin: Mapping[str, Any], charges: Sequence[Charge]) -> Iterator[str]:
     """A charge is on the terms that record 0 names for its round."""
-    planned = {}
+    planned: dict[int, Any] = {}
+    in_line = True
     for group in begin["plan"]:
-        planned |= dict.fromkeys(range(group["rounds"][0], group["rounds"][1] + 1), group["queries"])
-    if sorted(planned) != list(range(begin["rounds"])):
+        first, last = group["rounds"]
+        in_line = in_line and len(planned) == first <= last < begin["rounds"]
+        planned |= dict.fromkeys(range(first, last + 1) if in_line else (), group["queries"])
+    if not in_line or len(planned) != begin["rounds"]:
         yield "record 0 does not name the terms of every round"
     for charge in charges:
         where = f"the charge of round {charge['round']}"
