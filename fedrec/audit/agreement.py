@@ -28,6 +28,12 @@ def contradictions(
         for name in SAME_AT_THE_BEGINNING:
             if begin.get("type") == "begin" and name in begin and begin[name] != stated[name]:
                 yield f"{name.replace('_', ' ')} is {stated[name]} in the statement and {begin[name]} in the ledger"
+        scenario = begin.get("scenario")
+        if scenario is not None and scenario != {
+            "name": (stated["scenario"] or {}).get("name"),
+            "sha256": (stated["scenario"] or {}).get("fingerprint"),
+        }:
+            yield "the ledger began with another scenario than the statement names"
     yield from _epsilon(stated, charges)
     released = releases(charges)
     for name, found in (("releases", released), ("budget", budget(released)), ("spent", spent(charges))):

@@ -54,9 +54,22 @@ def provenance(received: Received) -> list[tuple[str, str]]:
 
 def _keys(received: Received) -> list[tuple[str, str]]:
     """Who signs, as the ledger says; a page proves no signature."""
-    parties = [party for payload in received.of_type("begin") for party in payload.get("parties", ())]
-    named = [(f"Key of the {party['role']}", str(party["key"])) for party in parties if {"role", "key"} <= set(party)]
-    return named or [("Keys", NOT_RECORDED)]
+    begun = [payload.get("parties") for payload in received.of_type("begin")]
+    parties = [
+        party
+        for found in begun
+        if isinstance(found, list)
+        for party in found
+        if isinstance(party, Mapping) and {"role", "key"} <= set(party)
+    ]
+    named = [("Signed, it says, by", f"{party['key']}: {party['role']}") for party in parties]
+    return named or [("Signed, it says, by", NOT_RECORDED)]
+
+
+def released_besides(received: Received) -> list[tuple[str, str]]:
+    """Name and value of what the last record says was released beside the sums."""
+    besides = next(iter(received.of_type("end")[-1:]), {}).get("released_besides", {})
+    return [(str(name), str(value)) for name, value in besides.items()] if isinstance(besides, Mapping) else []
 
 
 def _float(value: Any) -> float | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-Run = Annotated[Path, typer.Argument(help="A run's folder, or its privacy/ folder.", show_default=False)]
+Run = Annotated[Path, typer.Argument(help="A run's folder, or a file of `fedrec audit export`.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print it as JSON, and nothing else.")]
 
 
@@ -41,7 +41,10 @@ def show(run: Run, json: Json = False) -> None:
 def report(
     run: Run,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Where to write it. Default: privacy/report.html in RUN.")
+        Path | None,
+        typer.Option(
+            "--output", "-o", help="Where to write it. Default: beside the statement."
+        ),
     ] = None,
     open: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
@@ -61,7 +64,7 @@ def report(
     from fedrec.errors import InputError
 
     received = receive(run)
-    target = output or received.privacy / "report.html"
+    target = output or received.report
     try:
         target.write_text(page(received), encoding="utf-8")
     except OSError as error:
@@ -75,8 +78,8 @@ def report(
 
 
 def diff(
-    a: Annotated[Path, typer.Argument(help="A run's folder.", show_default=False)],
-    b: Annotated[Path, typer.Argument(help="Another run's folder.", show_default=False)],
+    a: Annotated[Path, typer.Argument(help="A run's folder, or an exported file.", show_default=False)],
+    b: Annotated[Path, typer.Argument(help="Another.", show_default=False)],
     every: Annotated[bool, typer.Option("--all", help="Also what is the same.")] = False,
     json: Json = False,
 ) -> None:

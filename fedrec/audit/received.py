@@ -1,7 +1,8 @@
 """What an auditor was handed: a run's statement and ledger, read with distrust, and whether the two agree.
 
-RUN is a run's folder, its privacy/ folder, or a file in it. The statement is a claim; the ledger is the record that it
-must follow from. Whether the record itself is genuine, `fedrec audit verify` tells.
+RUN is a run's folder, its privacy/ folder, a file in that, or what `fedrec audit export` made of one. The statement is
+a claim; the ledger is the record that it must follow from. Whether the record itself is genuine, `fedrec audit verify`
+tells.
 """
 
 import json
@@ -12,8 +13,9 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, ValidationError
 
+from fedrec.audit import chain as chains
 from fedrec.audit.agreement import contradictions
-from fedrec.audit.ledger import read_ledger
+from fedrec.audit.evidence import LEDGER, STATEMENT, received
 from fedrec.audit.statement_schema import Accountants, Count, Decimal, PrivacyStatement
 from fedrec.errors import InputError, VerificationError
 
@@ -43,7 +45,7 @@ class _Charge(BaseModel):
     epsilon: Accountants
 
 
-LEDGER, STATEMENT, SUMMARY = "ledger.jsonl", "statement.json", "summary.json"
+SUMMARY = "summary.json"
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Received:
     heads: the ledger's head after 0, 1, ... entries.
     """
 
-    folder: Path
+    place: Path
     statement: dict[str, Any]
     payloads: tuple[dict[str, Any], ...]
     heads: tuple[str, ...]
@@ -69,15 +71,17 @@ class Received:
         return [payload for payload in self.payloads if payload.get("type") == kind]
 
     @property
-    def privacy(self) -> Path:
-        """The folder that holds statement and ledger."""
-        return self.folder / "privacy" if (self.folder / "privacy").is_dir() else self.folder
+    def report(self) -> Path:
+        """Where its page belongs."""
+        if self.place.is_dir():
+            return self.place / "privacy" / "report.html"
+        return self.place.with_name(f"{self.place.name}.html")
 
     @property
     def name(self) -> str:
         """What the run is called: its scenario, or its data, or its folder."""
         named = self.statement["scenario"] or {}
-        return str(named.get("name") or self.statement["dataset"].get("name") or self.folder.name)
+        return str(named.get("name") or self.statement["dataset"].get("name") or self.place.name)
 
     @property
     def faults(self) -> list[str]:
@@ -87,38 +91,41 @@ class Received:
     def require_agreement(self) -> None:
         """Raises: VerificationError that names the first contradiction between statement and ledger."""
         if self.faults:
-            raise VerificationError(f"{self.folder}: statement and ledger do not agree: {'; '.join(self.faults)}")
+            raise VerificationError(f"{self.place}: statement and ledger do not agree: {'; '.join(self.faults)}")
 
 
 def receive(run: Path) -> Received:
     """Read a run. Raises: InputError when something is missing, VerificationError for a broken ledger."""
-    folder = run if run.is_dir() else run.parent
-    if not run.exists():
-        raise InputError(f"{run}: no such run; name the folder that `fedrec simulate --out` wrote")
-    if (folder / "privacy").is_dir():
-        folder = folder / "privacy"
-    stated = _json(folder / STATEMENT, "a finished run writes it")
+    place = _place(run)
+    evidence = received(place)
+    if STATEMENT not in evidence.files:
+        raise InputError(f"{place}: holds no {STATEMENT}; a finished run writes it")
+    stated = _json(evidence.files[STATEMENT], f"{place}: {STATEMENT}")
     try:
         PrivacyStatement.model_validate(stated)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "(top level)"
         raise InputError(
-            f"{folder / STATEMENT}: '{where}': {first['msg']}; this fedrec reads statements of version 2"
+            f"{place}: {STATEMENT}: '{where}': {first['msg']}; this fedrec reads statements of version 2"
         ) from None
-    entries, head = read_ledger(folder / LEDGER)
-    _check(folder / LEDGER, [entry["payload"] for entry in entries])
-    summary = folder.parent / SUMMARY
-    return Received(
-        folder.parent if folder.name == "privacy" else folder,
-        stated,
-        tuple(dict(entry["payload"]) for entry in entries),
-        (*(entry["previous"] for entry in entries), head),
-        _json(summary, "") if summary.is_file() else {},
-    )
+    chain = chains.read(evidence.ledger)
+    if chain.fault:
+        raise VerificationError(f"{place}: {chain.fault}; the ledger was changed, ask for it again")
+    payloads = tuple(record.payload for record in chain.records)
+    _check(f"{place}: {LEDGER}", payloads)
+    summary = place / SUMMARY
+    told = _json(summary.read_bytes(), str(summary)) if summary.is_file() else {}
+    return Received(place, stated, payloads, tuple(root.hex() for root in chain.roots), told)
 
 
-def _check(ledger: Path, payloads: Sequence[Mapping[str, Any]]) -> None:
+def _place(run: Path) -> Path:
+    """The run's folder, or the exported file."""
+    inside = run if run.is_dir() else run.parent
+    return inside.parent if inside.name == "privacy" and run.exists() else run
+
+
+def _check(ledger: str, payloads: Sequence[Mapping[str, Any]]) -> None:
     for place, payload in enumerate(payloads):
         try:
             if payload.get("type") == "charge":
@@ -128,13 +135,11 @@ def _check(ledger: Path, payloads: Sequence[Mapping[str, Any]]) -> None:
             raise VerificationError(f"{ledger}: record {place} is no charge: '{where}' is malformed") from None
 
 
-def _json(path: Path, remedy: str) -> dict[str, Any]:
+def _json(content: bytes, name: str) -> dict[str, Any]:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); {remedy}") from None
-    except ValueError:
-        raise InputError(f"{path}: is not JSON; ask for it again") from None
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        raise InputError(f"{name}: is not JSON; ask for it again") from None
     if not isinstance(found, dict):
-        raise InputError(f"{path}: is not an object; ask for it again")
+        raise InputError(f"{name}: is not an object; ask for it again")
     return found

@@ -18,7 +18,7 @@ from markupsafe import Markup
 from fedrec import __version__
 from fedrec.audit import pictures
 from fedrec.audit.checklists import IN_WORDS, how_to_dp_fy_ml, nist_sp_800_226, strength
-from fedrec.audit.findings import attack_rows, provenance
+from fedrec.audit.findings import attack_rows, provenance, released_besides
 from fedrec.audit.promise import percent, precisely, promise
 from fedrec.audit.received import Received
 from fedrec.audit.tradeoff import certainty, stated_tradeoff
@@ -83,6 +83,7 @@ def page(received: Received) -> str:
         dp_fy=_grouped(how_to_dp_fy_ml(stated), "section"),
         pyramid=_grouped(nist_sp_800_226(stated), "level"),
         provenance=provenance(received),
+        besides=released_besides(received),
         css=Markup(css),
         js=Markup(js),
         policy=f"default-src 'none'; style-src '{_hash(css)}'; script-src '{_hash(js)}'; "

@@ -70,8 +70,8 @@ def _facts(received: Received) -> list[tuple[str, str]]:
     return [
         *facts,
         ("ledger", f"{len(received.payloads)} entries, head {received.head}"),
-        ("check it", stated["verification"]["command"].replace("RUN", str(received.folder), 1)),
-        ("read it", f"fedrec audit report {received.folder}"),
+        ("check it", stated["verification"]["command"].replace("RUN", str(received.place), 1)),
+        ("read it", f"fedrec audit report {received.place}"),
     ]
 
 

@@ -39,7 +39,8 @@ from fedrec_sim.experiment import (
 )
 from fedrec_sim.leak import NOTE, STAMP, leaky
 from fedrec_sim.progress import RunProgress
-from fedrec_sim.run_directory import RunDirectory, write_json
+from fedrec_sim.recording import close, opening
+from fedrec_sim.run_directory import RunDirectory, json_text, write_json
 from fedrec_sim.scenario import Scenario, difference, load_scenario
 from fedrec_sim.table import labelled_results
 from fedrec_sim.tracking import Tracker, of_round, of_run, tracking
@@ -124,8 +125,10 @@ class Simulation:
 
     def _run(self, tracker: Tracker) -> tuple[dict[str, Any], str | None]:
         algorithm = self.experiment.algorithm
-        outcome = self._train(tracker)
-        self._state_privacy()
+        ledger = Ledger(self.folder.ledger)
+        self.folder.public_key.write_bytes(ledger.key.public.pem())
+        outcome = self._train(tracker, ledger)
+        self._state_privacy(ledger)
         model = algorithm.release(outcome.shared)
         model_bytes = self.folder.write_model(model)
         with self.progress.stage("Evaluating"):
@@ -135,7 +138,10 @@ class Simulation:
         with self.progress.stage("Baselines"):
             baselines = self._baselines()
         summary = self._summary(outcome, model_bytes, metrics, order_free, baselines)
-        write_json(self.folder.summary, summary)
+        text = json_text(summary)
+        close(ledger, self.folder, outcome, text, summary)
+        self.folder.summary.write_text(text, encoding="utf-8")
+        self._state_privacy(ledger)
         self._plots(summary, outcome)
         self.folder.report.write_text(page(receive(self.folder.path)), encoding="utf-8")
         return summary, outcome.exhausted
@@ -145,7 +151,7 @@ class Simulation:
             return self.public_seed
         return None if self.scenario.seed is None else (self.scenario.seed + offset) % 2**63
 
-    def _train(self, tracker: Tracker) -> Outcome:
+    def _train(self, tracker: Tracker, ledger: Ledger) -> Outcome:
         def on_round(report: RoundReport) -> None:
             tracker.scalars(of_round(report.row()), report.round + 1)
             self.progress.round(report)
@@ -155,9 +161,10 @@ class Simulation:
             algorithm,
             self.experiment.federation,
             plan,
-            Ledger(self.folder.ledger),
+            ledger,
             self.folder.checkpoint,
             run={"public_seed": self.public_seed, "dataset": self.dataset.report},
+            begin=opening(ledger, self.folder, self.scenario, plan, self.dataset),
             on_round=on_round,
             observe=self._observe,
         )
@@ -166,16 +173,16 @@ class Simulation:
         self.folder.write_history(outcome.history)
         return outcome
 
-    def _state_privacy(self) -> None:
+    def _state_privacy(self, ledger: Ledger) -> None:
         about = {**self.dataset.report, "name": self.dataset.name, "tuned_on": self.scenario.provenance.tuned_on}
         if self.split.leaky:
             about["note"] = NOTE
         scenario = {
             "name": self.scenario.name,
             "algorithm": self.scenario.algorithm["name"],
-            "fingerprint": hashlib.sha256(self.scenario.toml().encode("utf-8")).hexdigest(),
+            "fingerprint": hashlib.sha256(self.folder.scenario.read_bytes()).hexdigest(),
         }
-        stated = statement(self.experiment.plan.describe(), Ledger(self.folder.ledger), about, scenario=scenario)
+        stated = statement(self.experiment.plan.describe(), ledger, about, scenario=scenario)
         write_json(self.folder.ledger.with_name("statement.json"), stated)
         self.folder.ledger.with_name("statement.md").write_text(as_text(stated), encoding="utf-8")
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from fedrec import cli
 from fedrec.audit.difference import difference
+from fedrec.audit.evidence import export
 from fedrec.audit.received import receive
 from fedrec.audit.report import page
 from fedrec.audit.statement_schema import schema
@@ -49,6 +50,15 @@ def test_show_is_one_screen(run: Path, place: str, capsys) -> None:
     assert len(shown.splitlines()) <= 40
     for part in ("no bound", "popularity", "fedrec audit verify", "rest on somebody's word"):
         assert part in shown
+
+
+def test_an_exported_file_is_read_like_a_folder(run: Path, tmp_path: Path, capsys) -> None:
+    file = tmp_path / "run.zip"
+    file.write_bytes(export(run))
+    assert cli.run(["audit", "show", str(file), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["faults"] == []
+    assert cli.run(["audit", "report", str(file)]) == 0
+    assert "agrees with the statement" in (tmp_path / "run.zip.html").read_text()
 
 
 def test_show_as_json(run: Path, capsys) -> None:
@@ -108,7 +118,12 @@ def test_records_after_the_statement_are_no_contradiction(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "cannot be read"), ("{", "is not JSON"), ("[]", "is not an object"), ('{"version": 1}', "version 2")],
+    [
+        (None, "holds no privacy/"),
+        ("{", "is not JSON"),
+        ("[]", "is not an object"),
+        ('{"version": 1}', "version 2"),
+    ],
 )
 def test_what_is_no_statement_is_one_line(content: str | None, message: str, tmp_path: Path) -> None:
     audited_run(tmp_path, epsilon=1.0)
@@ -160,7 +175,7 @@ def test_a_charge_that_is_none_is_refused(change, tmp_path: Path) -> None:
 
 
 def test_no_such_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such run"):
+    with pytest.raises(InputError, match="there is no such run"):
         receive(tmp_path / "nowhere")
 
 
