@@ -6,7 +6,7 @@ from typing import Any
 
 from fedrec.audit.promise import rounded_up
 from fedrec.audit.released import budget, releases, spent
-from fedrec.audit.tradeoff import stated_tradeoff
+from fedrec.audit.tradeoff import gaussian_delta, stated_tradeoff
 
 SAME_AT_THE_BEGINNING = ("unit", "adjacency", "trust", "delta", "target_epsilon", "noise_source", "tuned_on")
 """What the ledger's first record fixes, where it has one."""
@@ -56,6 +56,12 @@ def _epsilon(stated: Mapping[str, Any], charges: Sequence[Mapping[str, Any]]) ->
     for row in stated["adversaries"]:
         if _number(row["epsilon"]) < _number(stated["epsilon"]):
             yield f"epsilon against {row['adversary'].replace('_', ' ')} is below that against who gets the model"
+    known = against.get("knows_the_cohort")
+    events = [event for charge in charges for event in charge.get("events", ())]
+    if known is not None and stated["delta"] is not None:
+        needed = gaussian_delta(_mu(events), float(known))
+        if needed > 1.001 * float(stated["delta"]):
+            yield f"epsilon {known} against who knows the cohort needs delta {needed:.1e} with the ledger's noise"
     if charges and "delta" in charges[-1] and charges[-1]["delta"] != stated["delta"]:
         yield f"delta is {stated['delta']} in the statement and {charges[-1]['delta']} in the ledger's charges"
 
@@ -68,7 +74,7 @@ def _curve(stated: Mapping[str, Any], charges: Sequence[Mapping[str, Any]]) -> I
         return
     if curve is not None and curve["mu"] is not None:
         events = [event for charge in charges for event in charge.get("events", ())]
-        mu = math.sqrt(math.fsum(int(event["count"]) / float(event["noise_multiplier"]) ** 2 for event in events))
+        mu = _mu(events)
         if curve["mu"] != rounded_up(mu, 6) or any(float(event["sampling"]) != 1 for event in events):
             yield f"mu is {curve['mu']} in the statement and {rounded_up(mu, 6)} by the ledger's events"
     elif curve is not None and not any(
@@ -79,6 +85,11 @@ def _curve(stated: Mapping[str, Any], charges: Sequence[Mapping[str, Any]]) -> I
         yield "the attacker's curve does not reach the stated epsilon and delta"
     if stated["best_guess"] != rounded_up(stated_tradeoff(curve).best_guess()):
         yield f"the best guess is {stated['best_guess']} in the statement, which does not follow from its curve"
+
+
+def _mu(events: Sequence[Mapping[str, Any]]) -> float:
+    """Total signal-to-noise where everybody takes part, or who does is known."""
+    return math.sqrt(math.fsum(int(event["count"]) / float(event["noise_multiplier"]) ** 2 for event in events))
 
 
 def _rounded(told: str | None, recorded: str | None) -> bool:

@@ -39,7 +39,7 @@ class Tradeoff:
     def best_guess(self) -> float:
         """How often the best guess is right where taking part and not are equally likely; 0.5 is tossing a coin."""
         if self.mu is not None:
-            return _NORMAL.cdf(self.mu / 2)
+            return _cdf(self.mu / 2)
         advantages = [total_variation(epsilon, delta) for epsilon, delta in self.bounds]
         return 0.5 + min([1.0, *advantages]) / 2
 
@@ -66,6 +66,14 @@ def total_variation(epsilon: float, delta: float) -> float:
     return math.tanh(epsilon / 2) + (1 - math.tanh(epsilon / 2)) * delta
 
 
+def gaussian_delta(mu: float, epsilon: float) -> float:
+    """The least delta of Gaussian releases with total signal-to-noise `mu` at an epsilon (Balle & Wang 2018)."""
+    if mu == 0 or epsilon > 700:
+        return 0.0 if mu == 0 else max(0.0, _cdf(mu / 2 - epsilon / mu))
+    lost = math.exp(epsilon) * _cdf(-mu / 2 - epsilon / mu)
+    return max(0.0, _cdf(mu / 2 - epsilon / mu) - lost)
+
+
 def certainty(tpr: float, fpr: float, prior: float) -> float:
     """How sure an alarm makes an attacker who believed with probability `prior` that the person took part."""
     hits, false_alarms = tpr * prior, fpr * (1 - prior)
@@ -81,4 +89,9 @@ def grid() -> Sequence[float]:
 def _gaussian(mu: float, fpr: float) -> float:
     if fpr <= 0 or fpr >= 1:
         return min(1.0, max(0.0, fpr))
-    return _NORMAL.cdf(_NORMAL.inv_cdf(fpr) + mu)
+    return _cdf(_NORMAL.inv_cdf(fpr) + mu)
+
+
+def _cdf(x: float) -> float:
+    """Exact in the tails too, where `NormalDist.cdf` has absolute precision only."""
+    return 0.5 * math.erfc(-x / math.sqrt(2))

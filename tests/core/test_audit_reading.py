@@ -112,6 +112,16 @@ def test_a_statement_that_does_not_follow_from_the_ledger_is_exit_code_4(
     assert captured.out, "what there is to read is shown all the same"
 
 
+def test_an_epsilon_that_the_noise_cannot_give_is_found(tmp_path: Path) -> None:
+    run = audited_run(tmp_path, epsilon=2.0, sampling=0.3)
+    assert receive(run).faults == []
+    stated = json.loads((run / "privacy/statement.json").read_text())
+    (row,) = (row for row in stated["adversaries"] if row["adversary"] == "knows_the_cohort")
+    row["epsilon"] = f"{0.95 * float(row['epsilon']):.4f}"
+    edit(run, adversaries=stated["adversaries"])
+    assert [fault for fault in receive(run).faults if "who knows the cohort needs delta" in fault]
+
+
 def test_records_after_the_statement_are_no_contradiction(tmp_path: Path) -> None:
     assert receive(audited_run(tmp_path, epsilon=1.0, records=[{"type": "attack", "name": "a"}])).faults == []
 
