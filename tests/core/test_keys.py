@@ -106,7 +106,9 @@ def test_a_checkpoint_is_read_as_it_was_written() -> None:
     note = Checkpoint("aa", 7, ROOT).signed(key).cosigned("witness/1", witness, 1_700_000_000)
     again = checkpoint_note.parsed(note.note)
     assert again == note
-    assert again.note.startswith("fedrec/run/aa\n7\nAAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n\n\u2014 fedrec/run/aa ")
+    assert again.note.startswith(
+        "fedrec/run/aa\n7\nAAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n\n\u2014 fedrec/run/aa "
+    )
     assert again.signed_by(key.public)
     assert not again.signed_by(witness.public)
     assert again.cosigned_at(witness.public) == 1_700_000_000
@@ -129,7 +131,9 @@ def test_the_published_example_has_the_key_hashes_that_the_specification_defines
         checkpoint_note.parsed(example)
 
 
-@pytest.mark.parametrize("change", [("7", "07"), ("7", "-7"), ("7", "+7"), ("\n\n", "\n"), ("\u2014", "-"), ("8=", "9=")])
+@pytest.mark.parametrize(
+    "change", [("7", "07"), ("7", "-7"), ("7", "+7"), ("\n\n", "\n"), ("\u2014", "-"), ("8=", "9=")]
+)
 def test_other_spellings_are_refused(change: tuple[str, str]) -> None:
     note = Checkpoint("aa", 7, ROOT).signed(SigningKey.generate()).note
     text, _, lines = note.partition("\u2014")
