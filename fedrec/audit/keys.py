@@ -125,7 +125,9 @@ def load_key(path: Path, passphrase: str | None = None) -> SigningKey:
     if encrypted and not passphrase:
         passphrase = os.environ.get(PASSPHRASE_VARIABLE) or _asked(path)
     try:
-        key = serialization.load_pem_private_key(content, passphrase.encode("utf-8") if encrypted and passphrase else None)
+        key = serialization.load_pem_private_key(
+            content, passphrase.encode("utf-8") if encrypted and passphrase else None
+        )
     except (ValueError, TypeError, UnsupportedAlgorithm):
         what = "the passphrase does not open it" if encrypted else "no private key in PEM"
         raise InputError(f"{path}: {what}; make one with `fedrec audit keys new FILE`") from None

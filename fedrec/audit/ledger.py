@@ -10,7 +10,7 @@ run at most once a second, since a second sync would double the time. What a cra
 | when | ledger | checkpoint | when it is opened again |
 |---|---|---|---|
 | while the files are made | none or empty | none, or of no records | a new ledger |
-| in the write of a record | a last line without its newline | of the records before | the line is dropped, with a warning |
+| in the write of a record | a last line without a newline | of those before | the line is dropped, with a warning |
 | after it, before the checkpoint | whole | of fewer records | the rest is checked by its signatures, and sealed |
 | in the write of the checkpoint | whole | the old one; `.checkpoint.new` is partial | the same |
 | after it | whole | of all records | nothing to do |

@@ -22,8 +22,8 @@ PRECISION = (
     "64-bit float again"
 )
 TRUST = {
-    "central": "the server sees the un-noised sums and adds the noise: it is trusted. No secure aggregation, so nothing "
-    "holds against a server that colludes with anybody; users that drop out of a round leave its noise whole"
+    "central": "the server sees the un-noised sums and adds the noise: it is trusted. No secure aggregation, so "
+    "nothing holds against a server that colludes with anybody; users that drop out of a round leave its noise whole"
 }
 
 

@@ -21,7 +21,9 @@ def prove(
     record: Annotated[int | None, typer.Option(min=0, help="Any record, by its number from 0.")] = None,
     from_: Annotated[
         Path | None,
-        typer.Option("--from", metavar="OLD", help="An older checkpoint or ledger: proves that this one goes on from it."),
+        typer.Option(
+            "--from", metavar="OLD", help="An older checkpoint or ledger: proves that this one goes on from it."
+        ),
     ] = None,
     out: OutOption = None,
 ) -> None:

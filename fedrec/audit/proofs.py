@@ -4,7 +4,7 @@ Both are small texts, made by whoever has the ledger and checked with a public k
 
 | proof | its lines |
 |---|---|
-| of a record | `fedrec-record@v1`; the record's text; key id and signature; a C2SP tlog-proof (index, audit path, checkpoint) |
+| of a record | `fedrec-record@v1`; its text; key id and signature; C2SP tlog-proof (index, audit path, checkpoint) |
 | of growth | `fedrec-growth@v1`; size and root before; the consistency path; an empty line; the checkpoint after |
 
 The record stands in clear, since text and signature give its envelope again, and so the leaf.
@@ -103,11 +103,11 @@ def check(text: str, key: PublicKey) -> Proven:
 
 def _record(lines: list[str], sealed: Checkpoint) -> Proven:
     key_id, signature = lines[2].split(" ")
-    record = Record(lines[1].encode("ascii"), key_id, base64.b64decode(signature, validate=True))
+    record = Record(lines[1].encode("ascii"), key_id, _bytes(signature))
     records.check_shape(record)
     if lines[3] != _TLOG or lines[4] != f"index {record.index}":
         raise ValueError("another index")
-    path = [base64.b64decode(line, validate=True) for line in lines[5:]]
+    path = [_bytes(line) for line in lines[5:]]
     if not merkle.included(record.leaf, record.index, sealed.size, path, sealed.root):
         raise VerificationError(f"record {record.index} is not in the ledger that the checkpoint is of")
     return Proven(sealed, record=record)
@@ -115,11 +115,21 @@ def _record(lines: list[str], sealed: Checkpoint) -> Proven:
 
 def _growth(lines: list[str], sealed: Checkpoint) -> Proven:
     size, root = lines[1].split(" ")
-    before = int(size), base64.b64decode(root, validate=True)
-    path = [base64.b64decode(line, validate=True) for line in lines[2:]]
+    before = int(size), _bytes(root)
+    if str(before[0]) != size:
+        raise ValueError("another spelling")
+    path = [_bytes(line) for line in lines[2:]]
     if not merkle.consistent(*before, sealed.size, sealed.root, path):
         raise VerificationError(f"the ledger of {sealed.size} records did not grow from those {before[0]}")
     return Proven(sealed, before=before)
+
+
+def _bytes(text: str) -> bytes:
+    """Base64 in its one proper spelling."""
+    value = base64.b64decode(text, validate=True)
+    if _b64(value) != text:
+        raise ValueError("another spelling")
+    return value
 
 
 def _b64(value: bytes) -> str:

@@ -6,8 +6,8 @@ seen by whoever sees all releases; adjacency is add-or-remove-one, and the worse
 - Full participation (q = 1): the exact curve of Balle & Wang (2018), at mu^2 = sum of 1/z^2.
 - Sampling: the privacy loss is rounded to a grid so that its mean stays, and composed by Fourier transform, as in
   Gopi, Lee & Wutschitz (2021). Training uses another method (dominating pairs by connected dots).
-- Renyi: the moments by quadrature, at a fine net of orders, turned into epsilon by the rule of Canonne, Kamath & Steinke
-  (2020). Training uses the binomial series.
+- Renyi: the moments by quadrature, at a fine net of orders, turned into epsilon by the rule of Canonne, Kamath &
+  Steinke (2020). Training uses the binomial series.
 
 Nothing here imports `fedrec.privacy`, Opacus or dp-accounting. Precision: exact for full participation; otherwise
 about 0.1 % of epsilon, plus one step of the grid (`Curve.step`).
@@ -112,7 +112,7 @@ def _counted(rounds: Sequence[Sequence[Event]]) -> tuple[list[tuple[float, float
 
 
 def _renyi(q: float, z: float, orders: np.ndarray) -> np.ndarray:
-    """Renyi divergence of one event at each order: log E[(1 - q + q e^((2x - 1) / 2 z^2))^a] / (a - 1), x ~ N(0, z^2)."""
+    """Renyi divergence at each order a: log E[(1 - q + q e^((2x - 1) / 2 z^2))^a] / (a - 1), x ~ N(0, z^2)."""
     if q == 1 or math.isinf(z):
         return orders / (2 * z**2)
     found = np.full(len(orders), np.inf)

@@ -30,7 +30,7 @@ RELATIVE = 1e-3
 RENYI = 5e-3
 """By how much the nets of orders of two Renyi accountants may make them differ."""
 ABOVE = (2e-2, 2e-3)
-"""A recorded epsilon may exceed the recomputed one by this part of it and this much: an accountant's own rounding up."""
+"""A recorded epsilon may exceed the recomputed one by this part of it and this much: an accountant rounds up."""
 _ALL_PLACES = 200
 _DRAWN_PLACES = 32
 _APART = 1.025
@@ -163,14 +163,14 @@ def _epsilon(begin: Mapping[str, Any], charges: Sequence[Charge], found: Spendin
         found.faults.append(
             [
                 f"the charge of round {charges[place + 1]['round']}: epsilon by {name} falls, which no release does"
-                for place in np.flatnonzero(np.diff(values) < 0)
+                for place in map(int, np.flatnonzero(np.diff(values) < 0))
             ]
         )
     found.faults.append(
         [
             f"the charge of round {charges[place]['round']}: epsilon {charges[place]['epsilon']['pld']} is past the "
             f"cap of {cap:g}"
-            for place in np.flatnonzero(recorded["pld"] > cap)
+            for place in map(int, np.flatnonzero(recorded["pld"] > cap))
         ]
     )
     last = float(tight.epsilon[-1])

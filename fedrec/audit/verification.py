@@ -128,9 +128,7 @@ def _signatures(chain: Chain, key: PublicKey, verdict: Verdict) -> list[PublicKe
     return in_force
 
 
-def _checkpoint(
-    evidence: Evidence, chain: Chain, in_force: Sequence[PublicKey], verdict: Verdict
-) -> Checkpoint | None:
+def _checkpoint(evidence: Evidence, chain: Chain, in_force: Sequence[PublicKey], verdict: Verdict) -> Checkpoint | None:
     try:
         sealed = checkpoint_note.parsed(evidence.files[CHECKPOINT].decode())
     except KeyError:

@@ -20,7 +20,9 @@ def verify(
     ] = None,
     trust_run_key: Annotated[
         bool,
-        typer.Option("--trust-run-key", help="Take the key that lies beside the ledger: shows damage, not who wrote it."),
+        typer.Option(
+            "--trust-run-key", help="Take the key that lies beside the ledger: shows damage, not who wrote it."
+        ),
     ] = False,
     older: Annotated[
         list[Path] | None,
@@ -125,7 +127,9 @@ def _digest(model: Path) -> str:
 
 
 def _show(facts: dict[str, Any], notes: list[str], faults: list[str]) -> None:
-    print(f"run {facts.get('run', 'unknown')}: {facts['records']:,} records, {facts.get('rounds_charged', 0):,} charges")
+    print(
+        f"run {facts.get('run', 'unknown')}: {facts['records']:,} records, {facts.get('rounds_charged', 0):,} charges"
+    )
     print(f"head {facts['head']}")
     if "epsilon" in facts:
         told, again = facts["epsilon"]["recorded"], facts["epsilon"]["recomputed"]

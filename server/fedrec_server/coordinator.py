@@ -1,6 +1,6 @@
 """The Coordinator: one loop over any Federation.
 
-(begin) -> charge -> ledger entry on disk -> sample -> private sum -> update -> checkpoint -> report. The order is the guarantee:
+charge -> ledger entry on disk -> sample -> private sum -> update -> checkpoint -> report. The order is the guarantee:
 a release that may have happened is always in the ledger, so a crash can cost budget and can never hide spending.
 """
 

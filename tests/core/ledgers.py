@@ -19,7 +19,10 @@ from fedrec.privacy.queries import SumQuery
 
 KEY = SigningKey.generate()
 RUN = "00112233445566aa"
-ROUNDS = [(SumQuery("popularity", (50,), 0.5, 0.4),), *[(SumQuery("gram", (4, 4), 2.0, 0.1), SumQuery("sum", (4,), 1.0, 0.2))] * 2]
+ROUNDS = [
+    (SumQuery("popularity", (50,), 0.5, 0.4),),
+    *[(SumQuery("gram", (4, 4), 2.0, 0.1), SumQuery("sum", (4,), 1.0, 0.2))] * 2,
+]
 FILES = {MODEL: b"weights", "scenario.toml": b"name = 'toy'\n"}
 FILES["model/manifest.json"] = json.dumps({"sha256": hashlib.sha256(FILES[MODEL]).hexdigest()}).encode()
 Payload = dict[str, Any]

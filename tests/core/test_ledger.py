@@ -230,7 +230,7 @@ def test_a_record_beyond_the_checkpoint_must_be_signed(path: Path) -> None:
 
 def test_another_key_is_refused_and_can_take_over(path: Path) -> None:
     new = SigningKey.generate()
-    with pytest.raises(VerificationError, match="signed by another key .* keys rotate"):
+    with pytest.raises(VerificationError, match=r"signed by another key .* keys rotate"):
         Ledger(path, new)
     opened(path).rotate(new)
     with pytest.raises(VerificationError, match="signed by another key"):

@@ -49,7 +49,9 @@ def test_both_accountants_agree_with_it(q: float, z: float, count: int, delta: f
     low = float(ours.epsilon[-1]) * (1 - spending.RELATIVE) - ours.step / 2
     assert low <= accounting.epsilon_pld([Event(q, z, count)], delta) + 1e-9
     assert accounting.epsilon_pld([Event(q, z, count)], delta) <= float(ours.epsilon[-1]) * 1.005 + 2e-3
-    assert renyi(q, z, count, delta) == pytest.approx(accounting.epsilon_rdp([Event(q, z, count)], delta), rel=spending.RENYI)
+    assert renyi(q, z, count, delta) == pytest.approx(
+        accounting.epsilon_rdp([Event(q, z, count)], delta), rel=spending.RENYI
+    )
     assert float(ours.epsilon[-1]) <= renyi(q, z, count, delta) + ours.step
 
 

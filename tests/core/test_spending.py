@@ -124,7 +124,9 @@ def test_a_long_run_is_checked_between_the_places_too(sampling: float) -> None:
     for place in (1, 333, 600):
         for name in ("pld", "rdp"):
             for factor in (0.95, 1.06) if place > 1 else (0.9,):
-                edited = changed(payloads, lambda p, at=place, which=name, by=factor: scaled(p[at], ("epsilon", which), by))
+                edited = changed(
+                    payloads, lambda p, at=place, which=name, by=factor: scaled(p[at], ("epsilon", which), by)
+                )
                 assert faults(edited), (place, name, factor)
 
 

@@ -241,6 +241,9 @@ def test_nothing_is_no_record() -> None:
     assert "there is no record" in faults(evidence([], sealed([])))
 
 
-@pytest.mark.parametrize("change", [lambda p: p[1].pop("queries"), lambda p: p[0].update(plan=3), lambda p: p[1]["epsilon"].update(pld="nan")])
+@pytest.mark.parametrize(
+    "change",
+    [lambda p: p[1].pop("queries"), lambda p: p[0].update(plan=3), lambda p: p[1]["epsilon"].update(pld="nan")],
+)
 def test_records_that_lack_something_are_faults_and_no_crash(change: Callable[[list[dict[str, Any]]], Any]) -> None:
     assert not verdict(forged(PAYLOADS, change)).holds

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from fedrec.audit import evidence, keys, opening, proofs, recompute
 from fedrec.audit import chain as chains
-from fedrec.audit import checkpoint_note
+from fedrec.audit import checkpoint_note, evidence, keys, opening, proofs, recompute
 from fedrec.audit.ledger import Ledger, checkpoint_path
 from fedrec.audit.verification import verify
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
@@ -31,7 +30,13 @@ def written(folder: Path, rounds: int, sampling: float, key: keys.SigningKey, *,
     event = (sampling, float(first["events"][0]["noise_multiplier"]), 1)
     tight, renyi = _cumulative([[event]] * rounds)
     ledger = Ledger(folder / evidence.LEDGER, key)
-    about = {"scenario": ("bench", "0" * 64), "dataset": "none", "population": "given", "unprotected": (), "tuned_on": None}
+    about = {
+        "scenario": ("bench", "0" * 64),
+        "dataset": "none",
+        "population": "given",
+        "unprotected": (),
+        "tuned_on": None,
+    }
     ledger.append(opening.begin(plan, key.public, role="benchmark", **about))  # type: ignore[arg-type]
     seconds = []
     for number in range(rounds):
