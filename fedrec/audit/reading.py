@@ -42,9 +42,7 @@ def report(
     run: Run,
     output: Annotated[
         Path | None,
-        typer.Option(
-            "--output", "-o", help="Where to write it. Default: beside the statement."
-        ),
+        typer.Option("--output", "-o", help="Where to write it. Default: beside the statement."),
     ] = None,
     open: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:

@@ -42,6 +42,12 @@ def opening(
     return begin
 
 
+def named(folder: RunDirectory, scenario: Scenario) -> dict[str, str]:
+    """What the statement calls the run."""
+    fingerprint = hashlib.sha256(folder.scenario.read_bytes()).hexdigest()
+    return {"name": scenario.name, "algorithm": scenario.algorithm["name"], "fingerprint": fingerprint}
+
+
 def close(
     ledger: Ledger, folder: RunDirectory, outcome: Outcome, summary_text: str, summary: Mapping[str, Any]
 ) -> None:

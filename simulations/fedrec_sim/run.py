@@ -1,6 +1,5 @@
 """A whole simulation: data, training, evaluation, baselines, and everything that is written down of them."""
 
-import hashlib
 import os
 import platform
 import resource
@@ -39,7 +38,7 @@ from fedrec_sim.experiment import (
 )
 from fedrec_sim.leak import NOTE, STAMP, leaky
 from fedrec_sim.progress import RunProgress
-from fedrec_sim.recording import close, opening
+from fedrec_sim.recording import close, named, opening
 from fedrec_sim.run_directory import RunDirectory, json_text, write_json
 from fedrec_sim.scenario import Scenario, difference, load_scenario
 from fedrec_sim.table import labelled_results
@@ -177,12 +176,7 @@ class Simulation:
         about = {**self.dataset.report, "name": self.dataset.name, "tuned_on": self.scenario.provenance.tuned_on}
         if self.split.leaky:
             about["note"] = NOTE
-        scenario = {
-            "name": self.scenario.name,
-            "algorithm": self.scenario.algorithm["name"],
-            "fingerprint": hashlib.sha256(self.folder.scenario.read_bytes()).hexdigest(),
-        }
-        stated = statement(self.experiment.plan.describe(), ledger, about, scenario=scenario)
+        stated = statement(self.experiment.plan.describe(), ledger, about, scenario=named(self.folder, self.scenario))
         write_json(self.folder.ledger.with_name("statement.json"), stated)
         self.folder.ledger.with_name("statement.md").write_text(as_text(stated), encoding="utf-8")
 
