@@ -23,7 +23,7 @@ from opacus.accountants.analysis import rdp
 from fedrec.errors import PrivacyError
 
 COARSEST_INTERVAL = 1e-3
-_LARGEST_SAMPLED_ORDER = 1024  # the binomials of the sampled Gaussian overflow a float64 above
+LARGEST_SAMPLED_ORDER = 1024  # the binomials of the sampled Gaussian overflow a float64 above
 _ORDERS = [1 + x / 20 for x in range(1, 200)] + [float(2**k + j * 2**k // 8) for k in range(4, 20) for j in range(8)]
 ORDERS = sorted({*_ORDERS, *map(float, range(11, 65))})
 
@@ -108,7 +108,7 @@ def epsilon_rdp(events: Iterable[Event], delta: float) -> float:
 def _renyi(sampling: float, noise_multiplier: float) -> np.ndarray:
     if sampling == 1:
         return np.array(ORDERS) / (2 * noise_multiplier**2)
-    usable = [order for order in ORDERS if order <= _LARGEST_SAMPLED_ORDER]
+    usable = [order for order in ORDERS if order <= LARGEST_SAMPLED_ORDER]
     known = rdp.compute_rdp(q=sampling, noise_multiplier=noise_multiplier, steps=1, orders=usable)
     return np.concatenate([np.asarray(known, dtype=float), np.full(len(ORDERS) - len(usable), np.inf)])
 
