@@ -7,8 +7,8 @@ filter once sampled Gaussians occur (Tran et al. 2026, arXiv 2602.06756; arXiv 2
 
 | filter | keeps | proven by |
 |---|---|---|
-| `gdp` | sum of mu^2 = 1/z^2 at most mu(epsilon, delta)^2 | Smith & Thakurta 2022 (arXiv 2210.17520); Koskela et al. 2023 |
-| `renyi` | sum of RDP(order) at most what (epsilon, delta) allows at ONE order | Feldman & Zrnic 2021 (arXiv 2008.11193) |
+| `gdp` | sum of mu^2 = 1/z^2 at most mu(epsilon, delta)^2 | Smith & Thakurta 2022 (arXiv 2210.17520) |
+| `renyi` | sum of RDP at ONE order at most what (epsilon, delta) allows | Feldman & Zrnic 2021 (arXiv 2008.11193) |
 
 `gdp` loses nothing for plain Gaussians: it is the exact curve. A sampled round it prices as if everyone took part,
 which is sound (leaving people out at random is post-processing of the plain release) and counts no amplification.
