@@ -64,6 +64,11 @@ class Budget:
     heads: tuple[str, ...] = field(repr=False)
 
     @property
+    def identity(self) -> str:
+        """What no other budget has."""
+        return str(self.text["terms"]["id"])
+
+    @property
     def head(self) -> str:
         """SHA-256 (hex) that fixes the terms and the whole history."""
         return self.heads[-1]
@@ -80,10 +85,14 @@ class Budget:
 
     def period(self) -> str:
         """The period in words."""
-        return f"from {self.start or 'ever'} to {self.end or 'ever'} (days in UTC)"
+        if self.start is None and self.end is None:
+            return "for all time"
+        return f"{f'from {self.start} ' if self.start else ''}{f'to {self.end} ' if self.end else 'on '}(days in UTC)"
 
-    def check_open(self, day: date) -> None:
-        """Raises: BudgetExhausted when the period has not begun or is over."""
+    def check_open(self, day: date, run: str | None = None) -> None:
+        """Raises: BudgetExhausted when the period has not begun or is over, but for a `run` that is settled."""
+        if run is not None and run in self.entries and self.entries[run].state == "settled":
+            return
         if self.start is not None and day < self.start:
             raise BudgetExhausted(f"budget '{self.name}': its period begins on {self.start}, and today is {day} (UTC)")
         if self.end is not None and day > self.end:
@@ -103,7 +112,8 @@ class Budget:
                 f"one with a lower --delta"
             )
         for entry in self.entries.values():
-            if entry.cost and entry.about.get("noise") == about.get("noise") != "secret":
+            seeded = str(about.get("noise", "")).startswith("seed")
+            if seeded and entry.cost and entry.about.get("noise") == about["noise"]:
                 raise PrivacyError(
                     f"budget '{self.name}': run {entry.run} drew its noise from the same seed, and the same noise on "
                     f"two releases can be taken off; give this run another seed, or none"

@@ -73,7 +73,7 @@ def reserve(path: Path, run: str, events: Sequence[Event], about: Mapping[str, A
     """
     with locked(path):
         budget = read(path)
-        budget.check_open(day or today())
+        budget.check_open(day or today(), run)
         found = budget.entries.get(run)
         if found is not None:
             if to_json(found.reserved) != to_json(events):

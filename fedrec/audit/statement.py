@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from fedrec.audit.statement_budget import other_releases, participation, shared_budget
 from fedrec.errors import VerificationError
 
 VERSION = 1
@@ -81,6 +82,8 @@ def statement(
         "not_protected": _not_protected(privacy, dataset, simulation),
         "releases": releases,
         "rounds": len(charges),
+        "participation": privacy["participation"],
+        "population_budget": privacy.get("population_budget"),
         "noise_source": privacy["noise_source"],
         "dataset": {key: dataset[key] for key in counted if key in dataset},
         "tuned_on": dataset.get("tuned_on") or None,
@@ -99,6 +102,7 @@ def as_text(stated: Mapping[str, Any]) -> str:
     lines += ["", f"A smaller epsilon is a stronger promise; 0 means nothing. Delta: {stated['delta'] or 'none'}.", ""]
     values = ", ".join(f"{name.upper()} {value or 'no bound'}" for name, value in stated["accountants"].items())
     lines += [f"The same releases were priced by two independent accountants: {values}. Both are upper bounds.", ""]
+    lines += [*shared_budget(stated["population_budget"]), *participation(stated["participation"])]
     if stated["assumptions"]:
         lines += ["## It holds as long as", ""]
         lines += [f"- **{row['who']}** {row['must']};" for row in stated["assumptions"]] + [""]
@@ -237,9 +241,7 @@ def _not_protected(privacy: Mapping[str, Any], dataset: Mapping[str, Any], simul
             "choice of settings tells"
         )
     found.append("choices that were made by looking at private data (settings, algorithms, when to stop) cost budget")
-    found.append(
-        "other releases from the same people: budgets of different runs add up, and this one counts only itself"
-    )
+    found.append(other_releases(privacy.get("population_budget")))
     found.append("what can be learned about a person from others, from public facts, or from lists that they show")
     return found
 

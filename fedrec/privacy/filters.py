@@ -19,10 +19,11 @@ floating point. A sum is no epsilon: only the limit is one, (epsilon, delta), fo
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, lru_cache
+from typing import Protocol
 
 import numpy as np
 from dp_accounting.gaussian_mechanism import get_epsilon_gaussian, get_sigma_gaussian
@@ -43,6 +44,14 @@ THEOREMS = {
     "gdp": "Smith & Thakurta 2022, Fully Adaptive Composition for Gaussian Differential Privacy",
     "renyi": "Feldman & Zrnic 2021, Individual Privacy Accounting via a Renyi Filter (one order, fixed ahead)",
 }
+
+
+class Allowance(Protocol):
+    """What else a run must stay within, beside its own target: a budget that it shares with other runs."""
+
+    def allow(self, events: Sequence[Event]) -> None:
+        """Raises: BudgetExhausted when all these releases of the run together would pass it."""
+        ...
 
 
 @dataclass(frozen=True)

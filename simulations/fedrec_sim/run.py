@@ -6,6 +6,7 @@ import resource
 import secrets
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,7 @@ from fedrec_sim.leak import NOTE, STAMP, leaky
 from fedrec_sim.progress import RunProgress
 from fedrec_sim.run_directory import RunDirectory, write_json
 from fedrec_sim.scenario import Scenario, difference, load_scenario
+from fedrec_sim.shared_budget import draw
 from fedrec_sim.table import labelled_results
 from fedrec_sim.tracking import Tracker, of_round, of_run, tracking
 
@@ -100,6 +102,7 @@ class Simulation:
             seed=self.public_seed,
             noise_seed=self._noise_seed(scenario.privacy),
         )
+        self.drawing = draw(scenario, folder, self.experiment.plan, self.dataset.name)
         progress.epsilon = None if scenario.privacy.epsilon == "none" else scenario.privacy.epsilon
         self._curve_every = curve_every(scenario.evaluation.every, self.experiment.algorithm.rounds)
         self._curve_users = curve_users(self.split, scenario.evaluation.curve_users, self.public_seed)
@@ -147,26 +150,31 @@ class Simulation:
             self.progress.round(report)
 
         algorithm, plan = self.experiment.algorithm, self.experiment.plan
+        ledger = Ledger(self.folder.ledger)
         coordinator = Coordinator(
             algorithm,
             self.experiment.federation,
             plan,
-            Ledger(self.folder.ledger),
+            ledger,
             self.folder.checkpoint,
             run={"public_seed": self.public_seed, "dataset": self.dataset.report},
             on_round=on_round,
             observe=self._observe,
         )
-        with self.progress.rounds(self.scenario.name, algorithm.rounds):
+        with self.drawing or nullcontext(), self.progress.rounds(self.scenario.name, algorithm.rounds):
             outcome = coordinator.run(resume=self.resume and self.folder.checkpoint.is_file())
         self.folder.write_history(outcome.history)
         return outcome
+
+    def _privacy(self) -> dict[str, Any]:
+        shared = self.drawing.describe() if self.drawing is not None else None
+        return self.experiment.plan.describe() | {"population_budget": shared}
 
     def _state_privacy(self) -> None:
         about = {**self.dataset.report, "name": self.dataset.name, "tuned_on": self.scenario.provenance.tuned_on}
         if self.split.leaky:
             about["note"] = NOTE
-        stated = statement(self.experiment.plan.describe(), Ledger(self.folder.ledger), about)
+        stated = statement(self._privacy(), Ledger(self.folder.ledger), about)
         write_json(self.folder.ledger.with_name("statement.json"), stated)
         self.folder.ledger.with_name("statement.md").write_text(as_text(stated), encoding="utf-8")
 
@@ -262,7 +270,7 @@ class Simulation:
                 "note": NOT_COVERED,
                 "private": private,
             },
-            "privacy": self.experiment.plan.describe() | {"budget_shares": budget_by_query(self.experiment.plan)},
+            "privacy": self._privacy() | {"budget_shares": budget_by_query(self.experiment.plan)},
             "cost": {
                 "seconds_per_round": seconds / len(history) if history else 0.0,
                 "users_per_second": sum(row["users"] for row in history) / seconds if seconds else 0.0,
