@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -89,10 +89,16 @@ class Budget:
             return "for all time"
         return f"{f'from {self.start} ' if self.start else ''}{f'to {self.end} ' if self.end else 'on '}(days in UTC)"
 
-    def check_open(self, day: date, run: str | None = None) -> None:
+    def is_open(self) -> bool:
+        """Whether the period includes today."""
+        day = today()
+        return (self.start is None or self.start <= day) and (self.end is None or day <= self.end)
+
+    def check_open(self, run: str | None = None) -> None:
         """Raises: BudgetExhausted when the period has not begun or is over, but for a `run` that is settled."""
         if run is not None and run in self.entries and self.entries[run].state == "settled":
             return
+        day = today()
         if self.start is not None and day < self.start:
             raise BudgetExhausted(f"budget '{self.name}': its period begins on {self.start}, and today is {day} (UTC)")
         if self.end is not None and day > self.end:
@@ -195,6 +201,11 @@ def _entry(record: Mapping[str, Any], entries: Mapping[str, Entry], rule: Filter
     if cost > before.reserved_cost:
         raise ValueError(f"run {run} charged more than it reserved")
     return Entry(run, before.when, before.about, before.reserved, before.reserved_cost, events, cost)
+
+
+def today() -> date:
+    """The day in UTC."""
+    return datetime.now(UTC).date()
 
 
 def amount(units: int, digits: int = 6) -> str:

@@ -65,15 +65,15 @@ def create(path: Path, name: str, who: str, rule: Filter, start: date | None = N
     return read(path)
 
 
-def reserve(path: Path, run: str, events: Sequence[Event], about: Mapping[str, Any], day: date | None = None) -> Entry:
+def reserve(path: Path, run: str, events: Sequence[Event], about: Mapping[str, Any]) -> Entry:
     """Set aside all that a run plans, on disk before this returns; the same run may ask again, and gets what it has.
 
-    day: today in UTC. Raises: BudgetExhausted when it does not fit or the period is not now, PrivacyError when it must
+    Raises: BudgetExhausted when it does not fit or the period is not now, PrivacyError when it must
     not be added, VerificationError when the run asks for something else than it reserved.
     """
     with locked(path):
         budget = read(path)
-        budget.check_open(day or today(), run)
+        budget.check_open(run)
         found = budget.entries.get(run)
         if found is not None:
             if to_json(found.reserved) != to_json(events):
@@ -100,11 +100,6 @@ def settle(path: Path, run: str, released: Sequence[Event]) -> Entry:
                 raise VerificationError(f"{path}: run {run} was settled for something else")
             return found
         return _append(budget, {"what": "settle", "run": run, "when": _now(), "events": to_json(released)}).entries[run]
-
-
-def today() -> date:
-    """The day in UTC."""
-    return datetime.now(UTC).date()
 
 
 def _append(budget: Budget, record: dict[str, Any]) -> Budget:

@@ -44,7 +44,7 @@ class Drawing:
     def check(self) -> None:
         """Raises: what entering would, before anything of the run is made (another run may still come between)."""
         tie = read_tie(self.ledger)
-        self.budget.check_open(budget_file.today(), tie["run"] if tie else None)
+        self.budget.check_open(tie["run"] if tie else None)
         if tie is None or tie["run"] not in self.budget.entries:
             self.budget.check_fits(self.planned, self.about)
 
@@ -98,7 +98,7 @@ class Drawing:
         """For `PrivacyPlan.draw_from`. Raises: BudgetExhausted past what is reserved, or when the period is over."""
         if self._cap is None:
             raise PrivacyError("the run has not reserved its budget; enter the context before the first charge")
-        self.budget.check_open(budget_file.today())
+        self.budget.check_open()
         cost = self.budget.filter.cost(events)
         if cost > self._cap:
             raise BudgetExhausted(
@@ -149,7 +149,7 @@ def settle_left(path: Path, ledger: Path) -> Entry:
 def read_tie(ledger: Path) -> dict[str, Any] | None:
     """Which reservation a run has, as texts; None for a run that draws from no budget.
 
-    "run", "budget" (the budget's identity), its "name", "who", "epsilon", "delta", "theorem", and "seen", its last head.
+    "run", "budget" (the budget's identity), its "name", "who", "epsilon", "delta", "theorem", and "seen", its head.
     """
     try:
         tie = json.loads(_tie(ledger).read_text(encoding="utf-8"))

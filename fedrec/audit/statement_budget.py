@@ -10,11 +10,11 @@ def shared_budget(budget: Mapping[str, Any] | None) -> list[str]:
         return []
     return [
         f"This run draws from the budget '{budget['name']}' of the population '{budget['who']}', {budget['period']}. "
-        f"All runs that draw from it, together, stay within epsilon {budget['epsilon']} at delta {budget['delta']}, even "
-        f"where a later run was planned after seeing what an earlier one released, as long as each run's noise is "
-        f"secret ({budget['theorem']}). Of {budget['limit']} {budget['unit']}, this run counts {budget['this_run']} and "
-        f"all runs so far {budget['all_runs']}; these sums are no epsilon, only the cap is one. Head of the budget "
-        f"file: `{budget['head']}`.",
+        f"All runs that draw from it, together, stay within epsilon {budget['epsilon']} at delta {budget['delta']}, "
+        f"even where a later run was planned after seeing what an earlier one released, as long as each run's noise "
+        f"is secret ({budget['theorem']}). Of {budget['limit']} {budget['unit']}, this run counts "
+        f"{budget['this_run']} and all runs so far {budget['all_runs']}; these sums are no epsilon, only the cap is "
+        f"one. Head of the budget file: `{budget['head']}`.",
         "",
     ]
 

@@ -54,6 +54,9 @@ class Allowance(Protocol):
         ...
 
 
+_ORDERS_TO_TRY = [*range(2, 33), *(2**k + j * 2**k // 8 for k in range(5, 10) for j in range(8)), LARGEST_SAMPLED_ORDER]
+
+
 @dataclass(frozen=True)
 class Filter:
     """One filter for the cap (epsilon, delta). order: of `renyi`; None for `gdp`.
@@ -108,7 +111,7 @@ class Filter:
         """The most that may be spent, in 1/GRID of the unit."""
         if self.order is not None:
             return math.floor(Fraction(_renyi_limit(self.epsilon, self.delta, self.order)) * GRID)
-        mu = 1 / float(get_sigma_gaussian(self.epsilon, self.delta)) * (1 - SAFETY)
+        mu = (1 - SAFETY) / float(get_sigma_gaussian(self.epsilon, self.delta))
         return math.floor(Fraction(mu) ** 2 * GRID)
 
     def cost(self, events: Iterable[Event]) -> int:
@@ -125,6 +128,21 @@ class Filter:
             return 0.0
         mu_squared = amount / GRID if self.order is None else 2 * amount / GRID / self.order
         return float(get_epsilon_gaussian(1 / math.sqrt(mu_squared), self.delta)) * (1 - SAFETY)
+
+
+def least_cap(name: str, events: Sequence[Event], delta: float) -> float:
+    """The least epsilon, at `delta`, of a filter that would have let these releases pass; its order the best one."""
+    if not events:
+        return 0.0
+    if name == "gdp":
+        mu = math.sqrt(sum(_one(1.0, event.noise_multiplier, None) * event.count for event in events))
+        return float(get_epsilon_gaussian(1 / mu / (1 + SAFETY), delta)) * (1 + SAFETY)
+    found = math.inf
+    for order in _ORDERS_TO_TRY:
+        spent = float(sum(_one(event.sampling, event.noise_multiplier, order) * event.count for event in events))
+        epsilon = spent + math.log1p(-1 / order) - (math.log(delta) + math.log(order)) / (order - 1)
+        found = min(found, epsilon * (1 + 2 * SAFETY))
+    return max(0.0, found)
 
 
 def best_order(epsilon: float, delta: float) -> int:
