@@ -146,9 +146,10 @@ def calibrate(shares: Sequence[float], sampling: float, epsilon: float, delta: f
         spent = epsilon_pld(events, delta, interval or interval_for(events))
         return min(max(math.log(spent / epsilon), -1.0), 3.0) if spent > 0 else -1.0
 
-    # Sampling only helps, so the exact Gaussian is noise enough, but for the grid's rounding up.
+    # Sampling only helps, so the exact Gaussian is noise enough, but for the grid's rounding up. A hair more leaves
+    # room for the rounding of a budget of the same epsilon (`filters.SAFETY`), which then lets the run pass.
     high = math.log(math.sqrt(math.fsum(shares)) / gaussian_mu(epsilon, delta))
-    for step in (0.0, *(1e-6 * 2**k for k in range(18))):
+    for step in (1e-8, *(1e-6 * 2**k for k in range(18))):
         if log_excess(high + step) <= 0:
             break
     else:
