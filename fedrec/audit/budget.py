@@ -147,6 +147,11 @@ def read(path: Path) -> Budget:
         raise InputError(
             f"{path}: the budget cannot be read ({error.strerror}); make one with: fedrec audit budget new"
         ) from None
+    return parse(path, content)
+
+
+def parse(path: Path, content: bytes) -> Budget:
+    """The budget in the `content` of the file `path`. Raises: VerificationError as `read`."""
     try:
         text = json.loads(content)
         if content != render(text):
