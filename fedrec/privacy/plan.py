@@ -26,6 +26,7 @@ from fedrec.privacy import accounting
 from fedrec.privacy.accounting import Event
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.config import PrivacyConfig
+from fedrec.privacy.filters import Allowance
 from fedrec.privacy.noise import NoiseSource
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 
@@ -63,7 +64,8 @@ class PrivacyPlan:
         self._seeded = seeded
         self._charged: list[int] = []
         self._open: set[tuple[int, str]] = set()
-        self._interval = accounting.interval_for(self._events(range(len(rounds))))
+        self._allowance: Allowance | None = None
+        self._interval = accounting.interval_for(self.planned)
 
     @classmethod
     def build(
@@ -152,7 +154,7 @@ class PrivacyPlan:
         """Pay for a round. Append the result to the ledger BEFORE `privatise`, which refuses unpaid rounds.
 
         Its "epsilon" is cumulative, this round included. A round paid for twice counts twice.
-        Raises: BudgetExhausted when the run's epsilon would then pass the target; nothing is charged then.
+        Raises: BudgetExhausted when the run's epsilon would pass the target, or the allowance ends; nothing is charged.
         """
         queries = self._round(round)
         after = [*self._charged, round]
@@ -162,6 +164,8 @@ class PrivacyPlan:
                 f"round {round} would bring epsilon to {epsilon['pld']:.4f}, past the budget of "
                 f"{self.config.epsilon:g}; everything up to here is saved"
             )
+        if self._allowance is not None:
+            self._allowance.allow(self._events(after))
         self._charged = after
         self._open |= {(round, name) for name in queries}
         return {
@@ -238,6 +242,15 @@ class PrivacyPlan:
             spent["prv"] = accounting.epsilon_prv(self._events(rounds), self.config.delta) if finite else math.inf
         return spent
 
+    @property
+    def planned(self) -> list[Event]:
+        """What all rounds together release, each once, for a budget to price ahead; empty without privacy."""
+        return self._events(range(len(self.rounds)))
+
+    def draw_from(self, allowance: Allowance) -> None:
+        """Let `charge` refuse also what the allowance refuses, from now on."""
+        self._allowance = allowance
+
     def restore(self, charged: Sequence[int]) -> None:
         """Take up the charges of an earlier process (the rounds in its ledger); each counts, repeated ones too.
 
@@ -272,6 +285,7 @@ class PrivacyPlan:
                 lambda round, name: self.rounds[round][name].clip_norm if self.private else None
             ),
             "sampling": self.config.sampling,
+            "participation": self._participation(),
             "users": self.users,
             "rounds": len(self._charged),
             "rounds_planned": len(self.rounds),
@@ -283,6 +297,13 @@ class PrivacyPlan:
             },
             "noise_source": self._noise_source(),
         }
+
+    def _participation(self) -> dict[str, Any]:
+        """In how many rounds that asked anything of users a user took part: expected, and at most."""
+        asked = sum(bool(self.rounds[round]) for round in self._charged)
+        everybody = self.config.sampling == 1
+        limit = "none below the number of rounds: each draws anew" if not everybody else "every user, every round"
+        return {"expected_rounds": asked * self.config.sampling, "most_rounds": asked, "limit": limit}
 
     def _noise_source(self) -> str:
         if not self.private:

@@ -3,9 +3,8 @@
 import os
 import platform
 import resource
-import secrets
 import sys
-from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,6 @@ from fedrec.audit.statement import as_text, statement
 from fedrec.data import datasets, splits
 from fedrec.data.datasets import Dataset
 from fedrec.data.splits import Split
-from fedrec.errors import InputError
 from fedrec.evaluation.private import PrivateEvaluation
 from fedrec.evaluation.report import evaluate
 from fedrec.privacy.plan import PrivacyConfig
@@ -39,8 +37,10 @@ from fedrec_sim.experiment import (
 from fedrec_sim.leak import NOTE, STAMP, leaky
 from fedrec_sim.progress import RunProgress
 from fedrec_sim.recording import close, named, opening
+from fedrec_sim.resuming import begin, same_data
 from fedrec_sim.run_directory import RunDirectory, json_text, write_json
-from fedrec_sim.scenario import Scenario, difference, load_scenario
+from fedrec_sim.scenario import Scenario
+from fedrec_sim.shared_budget import draw
 from fedrec_sim.table import labelled_results
 from fedrec_sim.tracking import Tracker, of_round, of_run, tracking
 
@@ -81,7 +81,7 @@ class Simulation:
         check_device(scenario.engine.device)
         self.track = track
         self.folder, self.progress = folder, progress
-        self.scenario, self.public_seed, self.resume = _begin(scenario, folder, resume)
+        self.scenario, self.public_seed, self.resume = begin(scenario, folder, resume)
         scenario = self.scenario
         _repeatable(scenario.engine.device)
         with progress.stage("Reading data"):
@@ -92,7 +92,7 @@ class Simulation:
             if scenario.evaluation.leaky_negatives:
                 self.split = leaky(self.split)
         if resume and folder.checkpoint.is_file():
-            _same_data(load_checkpoint(folder.checkpoint).run["dataset"], self.dataset.report)
+            same_data(load_checkpoint(folder.checkpoint).run["dataset"], self.dataset.report)
         self.experiment = Experiment.build(
             scenario.algorithm_class,
             scenario.algorithm_config,
@@ -103,6 +103,7 @@ class Simulation:
             seed=self.public_seed,
             noise_seed=self._noise_seed(scenario.privacy),
         )
+        self.drawing = draw(scenario, folder, self.experiment.plan, self.dataset.name)
         progress.epsilon = None if scenario.privacy.epsilon == "none" else scenario.privacy.epsilon
         self._curve_every = curve_every(scenario.evaluation.every, self.experiment.algorithm.rounds)
         self._curve_users = curve_users(self.split, scenario.evaluation.curve_users, self.public_seed)
@@ -167,16 +168,20 @@ class Simulation:
             on_round=on_round,
             observe=self._observe,
         )
-        with self.progress.rounds(self.scenario.name, algorithm.rounds):
+        with self.drawing or nullcontext(), self.progress.rounds(self.scenario.name, algorithm.rounds):
             outcome = coordinator.run(resume=self.resume and self.folder.checkpoint.is_file())
         self.folder.write_history(outcome.history)
         return outcome
+
+    def _privacy(self) -> dict[str, Any]:
+        shared = self.drawing.describe() if self.drawing is not None else None
+        return self.experiment.plan.describe() | {"population_budget": shared}
 
     def _state_privacy(self, ledger: Ledger) -> None:
         about = {**self.dataset.report, "name": self.dataset.name, "tuned_on": self.scenario.provenance.tuned_on}
         if self.split.leaky:
             about["note"] = NOTE
-        stated = statement(self.experiment.plan.describe(), ledger, about, scenario=named(self.folder, self.scenario))
+        stated = statement(self._privacy(), ledger, about, scenario=named(self.folder, self.scenario))
         write_json(self.folder.ledger.with_name("statement.json"), stated)
         self.folder.ledger.with_name("statement.md").write_text(as_text(stated), encoding="utf-8")
 
@@ -272,7 +277,7 @@ class Simulation:
                 "note": NOT_COVERED,
                 "private": private,
             },
-            "privacy": self.experiment.plan.describe() | {"budget_shares": budget_by_query(self.experiment.plan)},
+            "privacy": self._privacy() | {"budget_shares": budget_by_query(self.experiment.plan)},
             "cost": {
                 "seconds_per_round": seconds / len(history) if history else 0.0,
                 "users_per_second": sum(row["users"] for row in history) / seconds if seconds else 0.0,
@@ -293,39 +298,6 @@ class Simulation:
         if target != "none":
             plots.epsilon_by_round(outcome.history, target, folder / "epsilon.svg")
             plots.budget_by_query(summary["privacy"]["budget_shares"], folder / "budget.svg")
-
-
-def _begin(scenario: Scenario, folder: RunDirectory, resume: bool) -> tuple[Scenario, int, bool]:
-    """The scenario with its seed settled, the public seed, and whether there is a state to go on from."""
-    if not resume:
-        folder.check_free()
-        if scenario.seed is not None:
-            return scenario, scenario.seed, False
-        public_seed = secrets.randbits(62)
-        return scenario if scenario.privacy.private else _with_seed(scenario, public_seed), public_seed, False
-    if not folder.holds_run:
-        raise InputError(f"--resume: {folder.path} holds no run; start one without --resume")
-    began = load_scenario(str(folder.scenario))
-    if scenario.seed is None and not scenario.privacy.private:
-        scenario = _with_seed(scenario, began.seed)
-    other = difference(began.resolved(), scenario.resolved())
-    if other:
-        raise InputError(f"--resume: {other}; a run goes on with the settings that it began with")
-    if scenario.seed is not None:
-        return scenario, scenario.seed, True
-    if not folder.checkpoint.is_file():
-        raise InputError(f"--resume: {folder.path} was stopped before its first checkpoint; start anew elsewhere")
-    return scenario, load_checkpoint(folder.checkpoint).run["public_seed"], True
-
-
-def _same_data(before: dict[str, Any], now: Mapping[str, Any]) -> None:
-    other = difference(before, now, "data: ")
-    if other:
-        raise InputError(f"--resume: {other}; a run goes on with the data that it began with")
-
-
-def _with_seed(scenario: Scenario, seed: int | None) -> Scenario:
-    return scenario.model_copy(update={"seed": seed})
 
 
 def _repeatable(device: str) -> None:
