@@ -9,6 +9,7 @@ accused by ANY of them (Holm 1979).
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.stats import beta, binom, chi2, hypergeom, kstest, norm
@@ -151,7 +152,7 @@ def cohort_sizes(sizes: Sequence[int], users: int, probability: float) -> Findin
 def cohort_overlap(cohorts: Sequence[np.ndarray], users: int) -> Finding:
     """Is each round's cohort drawn afresh? The overlap of consecutive cohorts, given their sizes, is hypergeometric."""
     worst, where = 1.0, ""
-    for round, (before, after) in enumerate(zip(cohorts[:-1], cohorts[1:], strict=True)):
+    for round, (before, after) in enumerate(pairwise(cohorts)):
         both = len(np.intersect1d(before, after))
         law = hypergeom(users, len(before), len(after))
         p = 2 * float(min(law.cdf(both), law.sf(both - 1)))

@@ -49,7 +49,7 @@ def _epsilon(one: tuple[float, float], other: tuple[float, float], delta: float)
 
 
 def _hockey_stick(one: tuple[float, float], other: tuple[float, float], epsilon: float) -> float:
-    """The greatest P_one(S) - e^epsilon P_other(S) over all sets S: the S where the density ratio is above e^epsilon."""
+    """The greatest P_one(S) - e^epsilon P_other(S) over all sets S: where the density ratio is above e^epsilon."""
     (m, s), (n, t) = one, other
     # log ratio - epsilon = a x^2 + b x + c
     a = 0.5 / t**2 - 0.5 / s**2

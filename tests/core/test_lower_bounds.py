@@ -1,4 +1,4 @@
-"""Lower bounds on epsilon: below the truth as often as they say, tight with many samples, and the test sees a bad one."""
+"""Lower bounds on epsilon: below the truth as often as they say, tight with many samples; a bad one is seen."""
 
 import math
 from collections.abc import Callable

@@ -6,8 +6,6 @@ the CLAIMED noise and sampling, which no attacker can beat where the claim is tr
 refutes the proof or the system.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from fedrec.audit.lower_bounds import best_one_run, best_two_sided, errors_at, gaussian_mu
@@ -17,7 +15,7 @@ from fedrec.privacy.accounting import gaussian_epsilon
 from fedrec_sim.attacks.canaries import Canaries, Directions
 from fedrec_sim.attacks.record import Bound, Result
 from fedrec_sim.attacks.recorder import Observation
-from fedrec_sim.attacks.target import Target, Watched, watch, with_empty_users
+from fedrec_sim.attacks.target import Progress, Target, Watched, silent, watch, with_empty_users
 
 THRESHOLDS = (-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0)
 """Of the log likelihood ratio, in proven epsilons: fixed before any score is seen."""
@@ -71,7 +69,7 @@ def attack(
     canaries: int,
     *,
     confidence: float = 0.95,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Result:
     """Insert `canaries` canary users, run, and bound epsilon from below.
 
@@ -123,7 +121,7 @@ def conclude(watching: CanaryScores, watched: Watched, confidence: float, seed: 
     spread = watching.finish()
     lower = max(bound.epsilon for bound in bounds)
     accused = proven is not None and lower > proven
-    false_positives, out, true_positives, inside = errors_at(scores, included, 0.0)
+    false_positives, _, true_positives, inside = errors_at(scores, included, 0.0)
     verdict = "REFUTES" if accused else "does not refute"
     return Result(
         kind="canary",

@@ -6,7 +6,6 @@ has probes: users whose raw part is a thousand times the clip. A correct system 
 with a chance of at most 1 - confidence (one in a thousand).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -17,7 +16,16 @@ from fedrec.errors import InputError
 from fedrec_sim.attacks.canaries import Canaries
 from fedrec_sim.attacks.record import Result
 from fedrec_sim.attacks.recorder import Observation
-from fedrec_sim.attacks.target import MemoryLedger, Target, Watched, load_target, watch, with_empty_users
+from fedrec_sim.attacks.target import (
+    MemoryLedger,
+    Progress,
+    Target,
+    Watched,
+    load_target,
+    silent,
+    watch,
+    with_empty_users,
+)
 
 SMALL = (
     "data.users=300",
@@ -99,7 +107,7 @@ def self_test(
     *,
     confidence: float = CONFIDENCE,
     probes: int = PROBES,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> tuple[Result, list[Finding]]:
     """All direct tests. Raises: InputError for a run without privacy."""
     if not target.scenario.privacy.private:
@@ -114,7 +122,7 @@ def self_test(
     return _result(findings, against, confidence, target.seed), findings
 
 
-def _quiet_run(target: Target, sampling: float, progress: Callable[[int, int], None]) -> list[Finding]:
+def _quiet_run(target: Target, sampling: float, progress: Progress) -> list[Finding]:
     experiment = target.with_privacy(sampling=sampling).experiment(round(1000 * sampling))
     notes = Notes(MemoryLedger())
     watched = watch(experiment, target.users, notes.see, ledger=notes.ledger, progress=progress)
@@ -136,7 +144,7 @@ def _quiet_run(target: Target, sampling: float, progress: Callable[[int, int], N
     return findings
 
 
-def _loud_run(target: Target, sampling: float, probes: int, progress: Callable[[int, int], None]) -> list[Finding]:
+def _loud_run(target: Target, sampling: float, probes: int, progress: Progress) -> list[Finding]:
     users = len(target.users)
     crowd = target.with_users(with_empty_users(target.users, probes)).with_privacy(sampling=sampling)
     experiment = crowd.experiment()

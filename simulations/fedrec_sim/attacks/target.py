@@ -21,6 +21,13 @@ from fedrec_sim.scenario import Scenario, load_scenario
 NOISE_STREAM = 1 << 41
 """Added to a seed for the noise of an attacked repeat, lest it be that of a run with the same seed."""
 
+Progress = Callable[[int, int], None]
+"""Told of rounds: how many are done, of how many."""
+
+
+def silent(done: int, total: int) -> None:
+    """Progress that nobody follows."""
+
 
 class MemoryLedger:
     """Charges of a simulated attack, kept while it lasts: nothing of it is released."""
@@ -111,7 +118,7 @@ def watch(
     intruders: Intruders | None = None,
     *,
     ledger: MemoryLedger | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = silent,
 ) -> Watched:
     """Run `experiment` through the real coordinator and tell `on_round` of every round.
 
