@@ -29,15 +29,25 @@ class FedNCFModel(LocalModel):
     def private_size(self) -> int:
         return self.table.shape[1]
 
-    def pair_scores(self, private: Tensor, network: Tensor, rows: Tensor) -> Tensor:
+    def view(self, network: Tensor, rows: Tensor) -> Tensor:
+        dim, by_item = self.table.shape[1] // 2, self._parts(network)[2]
+        return torch.cat([rows[:, :, :dim], rows[:, :, dim:] @ by_item.mT], 2)  # (B, n, d + h)
+
+    def scores(self, private: Tensor, network: Tensor, view: Tensor) -> Tensor:
+        dim = self.table.shape[1] // 2
+        product, by_user, _, bias, output = self._parts(network)
+        mine = (by_user @ private[:, dim:, None])[:, :, 0] + bias  # (B, h)
+        units = torch.relu(view[:, :, dim:] + mine[:, None])  # (B, n, h)
+        factors = (product * private[:, :dim])[:, None] @ view[:, :, :dim].mT
+        return (factors + output[:, None] @ units.mT)[:, 0]
+
+    def _parts(self, network: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Of networks (B, K): product (B, d), by_user and by_item (B, h, d), bias (B, h), output (B, h)."""
         dim = self.table.shape[1] // 2
         hidden = (network.shape[1] - dim) // (2 * dim + 2)
         product, wide, bias, output = network.split([dim, 2 * dim * hidden, hidden, hidden], dim=1)
-        by_user, by_item = wide.view(-1, 2, hidden, dim).unbind(1)  # (B, h, d) each
-        mine = (by_user @ private[:, dim:, None])[:, :, 0] + bias  # (B, h)
-        units = torch.relu(rows[:, :, dim:] @ by_item.mT + mine[:, None])  # (B, n, h)
-        factors = rows[:, :, :dim] @ (product * private[:, :dim])[:, :, None]
-        return (factors + units @ output[:, :, None])[:, :, 0]
+        by_user, by_item = wide.view(-1, 2, hidden, dim).unbind(1)
+        return product, by_user, by_item, bias, output
 
 
 class FedNCFConfig(LocalConfig):
@@ -58,10 +68,10 @@ class FedNCF(LocalTraining):
 
     @property
     def width(self) -> int:
-        return 2 * self.config.dim
+        return 2 * self.dim
 
     def network(self) -> Tensor:
-        dim, hidden = self.config.dim, self.config.hidden
+        dim, hidden = self.dim, self.config.hidden
         size = hidden * (2 * dim + 1)
         key = draws.keys(self.setting.seed, torch.tensor([_NETWORK], device=self.setting.device))
         drawn = draws.normal(key, 0, size)[0]

@@ -18,8 +18,8 @@ class FedReconModel(LocalModel):
 
     kind: ClassVar[str] = "fedrecon"
 
-    def pair_scores(self, private: Tensor, network: Tensor, rows: Tensor) -> Tensor:
-        return (rows[:, :, :-1] @ private[:, :, None])[:, :, 0] + rows[:, :, -1]
+    def scores(self, private: Tensor, network: Tensor, view: Tensor) -> Tensor:
+        return (private[:, None] @ view[:, :, :-1].mT)[:, 0] + view[:, :, -1]
 
     @property
     def private_size(self) -> int:
@@ -36,10 +36,11 @@ class FedRecon(LocalTraining):
     name: ClassVar[str] = "fedrecon"
     Config: ClassVar[type[Settings]] = FedReconConfig
     halves = True
+    popularity_column = -1
 
     @property
     def width(self) -> int:
-        return self.config.dim + 1
+        return self.dim + 1
 
     def model(self) -> type[LocalModel]:
         return FedReconModel
