@@ -122,10 +122,7 @@ def results_(
     """Run the headline scenarios under several seeds and write the table of results; resumes where it stopped."""
     from fedrec_sim.benchmarks import results
 
-    try:
-        numbers = [int(seed) for seed in seeds.split(",")]
-    except ValueError:
-        raise InputError(f"--seeds {seeds}: must be whole numbers, e.g. 0,1,2") from None
+    numbers = _numbers(seeds, "--seeds")
     sections, versions = [], {}
     for title, cases in results.SECTIONS.items():
         rows = []
@@ -139,6 +136,47 @@ def results_(
         sections.append(results.section(title, rows))
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(results.document(sections, numbers, versions), encoding="utf-8")
+
+
+@bench.command("leak")
+def leak_(
+    data_dir: Annotated[
+        Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")
+    ] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="ml-100k or ml-1m. [default: both]")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="Seeds of every row. [default: 0,1,2 on ml-100k, 0 on ml-1m]")
+    ] = None,
+    work: Annotated[Path, typer.Option(help="Folder for the runs; finished ones are not run again.")] = Path(
+        "runs/leak"
+    ),
+    out: Annotated[Path, typer.Option(help="The page whose table is written.")] = Path("docs/leak.md"),
+) -> None:
+    """Set published, leaky and clean figures of federated recommenders side by side; resumes where it stopped."""
+    from fedrec_sim.benchmarks import leak
+
+    given = _numbers(seeds, "--seeds") if seeds else None
+    sections = []
+    for name in dataset or list(leak.SECTIONS):
+        if name not in leak.SECTIONS:
+            raise InputError(f"--dataset {name}: unknown.{nearest(name, leak.SECTIONS)}")
+        numbers = given or ([0, 1, 2] if name == "ml-100k" else [0])
+        sections.append(
+            leak.section(
+                name,
+                numbers,
+                lambda row, seed, leaky: row.run(seed, leaky, work, data_dir),
+                lambda text: print(text, file=sys.stderr, flush=True),
+            )
+        )
+    leak.write(out, sections)
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option} {text}: must be whole numbers, e.g. 0,1,2") from None
 
 
 def _names(text: str | None, known: tuple[str, ...], option: str) -> list[str]:
