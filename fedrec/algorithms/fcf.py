@@ -13,7 +13,7 @@ optimal). The gradient is clipped as one whole, and under privacy the item vecto
 """
 
 import math
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -22,10 +22,10 @@ from torch import Tensor
 from fedrec import draws
 from fedrec.algorithms import server_adam
 from fedrec.algorithms.als import ALSModel
-from fedrec.algorithms.base import Setting, Shared
+from fedrec.algorithms.base import Shared
 from fedrec.algorithms.popularity_start import PopularityStart
 from fedrec.data.users import UserBatch
-from fedrec.privacy.queries import Contribution, SumQuery
+from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
 
@@ -33,9 +33,9 @@ class FCFConfig(Settings):
     """Settings of `fcf`. Weights and ridge are those of `als`; the clip was chosen on the same validation split."""
 
     dim: int | None = Field(None, ge=1, le=1024)
-    """Length of a user's and an item's vector; by default 32, under privacy 8."""
+    """Length of a user's and an item's vector; by default 32, under privacy 8 or, with many users, 16."""
     rounds: int | None = Field(None, ge=1)
-    """Gradient steps of the server; by default 40, under privacy 4."""
+    """Gradient steps of the server; by default 40, under privacy 8."""
     popularity_share: float | None = Field(None, ge=0, lt=1)
     """Part of the privacy budget for popularity, which the item vectors begin with; by default none without privacy."""
     alpha0: float = Field(0.3, gt=0)
@@ -45,8 +45,9 @@ class FCFConfig(Settings):
     optimiser: Literal["adam", "sgd"] = "adam"
     """What the server does with the mean gradient."""
     rate: float | None = Field(None, gt=0)
-    """Step size of the server, by default 0.05; `sgd`, whose steps follow the size of the gradient, wants about 20."""
-    clip: float = Field(8.0, gt=0)
+    """Step size of the server, by default 0.05, under privacy 0.1; `sgd`, whose steps follow the size of the
+    gradient, wants about 20."""
+    clip: float = Field(4.0, gt=0)
     """L2 clip on a user's whole gradient."""
     init_std: float = Field(0.3, gt=0)
     """Initial item entries are normal with standard deviation init_std / sqrt(dim)."""
@@ -97,20 +98,8 @@ class FCF(PopularityStart):
     name: ClassVar[str] = "fcf"
     Config: ClassVar[type[Settings]] = FCFConfig
     config: FCFConfig
-
-    def __init__(self, config: FCFConfig, setting: Setting) -> None:
-        super().__init__(config, setting)
-        private = math.isfinite(setting.mu)
-        self.dim = config.dim or (8 if private else 32)
-        self.training_rounds = config.rounds or (4 if private else 40)
-        self.rate = config.rate or 0.05
-        default = 0.2 if private else 0.0
-        self.popularity_share = default if config.popularity_share is None else config.popularity_share
-
-    @property
-    def chosen(self) -> dict[str, Any]:
-        names = ("dim", "rate", "popularity_share")
-        return {name: getattr(self, name) for name in names} | {"rounds": self.training_rounds}
+    open_rounds = (40, 8)
+    open_rate = (0.05, 0.1)
 
     def initial(self) -> Shared:
         index = torch.arange(len(self.setting.catalogue), device=self.setting.device)
@@ -130,13 +119,13 @@ class FCF(PopularityStart):
         vectors = self.release(shared).vectors(users)
         return ItemGradient(vectors, shared["items"], users, self.config.alpha0)
 
-    def step(self, shared: Shared, total: Tensor, round: int) -> Shared:
+    def step(self, shared: Shared, total: PrivateSum, round: int) -> Shared:
         items = shared["items"]
         ridge = 2 * self.config.reg * self.config.alpha0  # a user's share of the items' ridge
-        gradient = total / self.setting.expected_cohort + ridge * items
+        gradient = total.value / self.setting.expected_cohort + ridge * items
         if self.config.optimiser == "sgd":
             return shared | {"items": items - self.rate * gradient}
-        items, moments = server_adam.step(items, gradient, shared, round, self.rate)
+        items, moments = server_adam.step(items, gradient, shared, round, self.rate, noisy=total.noise_std > 0)
         return {"items": items, **moments}
 
     def release(self, shared: Shared) -> ALSModel:

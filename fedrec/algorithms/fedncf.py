@@ -53,8 +53,10 @@ class FedNCFModel(LocalModel):
 class FedNCFConfig(LocalConfig):
     """Settings of `fedncf`."""
 
-    clip: float = Field(0.3, gt=0)
+    clip: float = Field(0.1, gt=0)
     """L2 clip on a user's whole change of item vectors and network."""
+    private_rate: float = Field(1.0, gt=0)
+    """Step size of the steps that rebuild what is private."""
     hidden: int = Field(16, ge=1, le=256)
     """Units of the network."""
 
@@ -65,6 +67,7 @@ class FedNCF(LocalTraining):
     name: ClassVar[str] = "fedncf"
     Config: ClassVar[type[Settings]] = FedNCFConfig
     config: FedNCFConfig
+    open_rate = (0.03, 0.03)
 
     @property
     def width(self) -> int:

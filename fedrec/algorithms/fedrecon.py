@@ -7,6 +7,7 @@ fixed, then takes steps on the item vectors with the other half (query). What is
 
 from typing import ClassVar
 
+from pydantic import Field
 from torch import Tensor
 
 from fedrec.algorithms.local_training import LocalConfig, LocalModel, LocalTraining
@@ -29,6 +30,9 @@ class FedReconModel(LocalModel):
 class FedReconConfig(LocalConfig):
     """Settings of `fedrecon`."""
 
+    clip: float = Field(0.1, gt=0)
+    """L2 clip on a user's whole change of the item rows."""
+
 
 class FedRecon(LocalTraining):
     """See the module."""
@@ -36,7 +40,9 @@ class FedRecon(LocalTraining):
     name: ClassVar[str] = "fedrecon"
     Config: ClassVar[type[Settings]] = FedReconConfig
     halves = True
-    popularity_column = -1
+    bias = True
+    open_rate = (0.03, 0.03)
+    open_popularity_share = 0.5
 
     @property
     def width(self) -> int:

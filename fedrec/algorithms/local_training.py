@@ -12,7 +12,6 @@ user's whole contribution, rows and network together; and under privacy the tabl
 (`fedrec.algorithms.popularity_start`).
 """
 
-import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
@@ -23,12 +22,12 @@ from torch import Tensor
 
 from fedrec import draws
 from fedrec.algorithms import server_adam
-from fedrec.algorithms.base import ReleasedModel, Setting, Shared
+from fedrec.algorithms.base import ReleasedModel, Shared
 from fedrec.algorithms.local_examples import Examples
 from fedrec.algorithms.popularity_start import PopularityStart, log_popularity
 from fedrec.data.users import UserBatch
 from fedrec.parallel import run_jobs
-from fedrec.privacy.queries import Contribution, SumQuery
+from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
 _SCORES_AT_ONCE = 1 << 16  # (user, item) pairs that a network scores at a time
@@ -39,9 +38,9 @@ class LocalConfig(Settings):
     """Settings that algorithms with local training share. Chosen on validation splits of MovieLens-100K and -1M."""
 
     dim: int | None = Field(None, ge=1, le=1024)
-    """Length of an item's vector; by default 32, under privacy 8."""
+    """Length of an item's vector; by default 32, under privacy 8 or, with many users, 16."""
     rounds: int | None = Field(None, ge=1)
-    """Rounds of local training; by default 60, under privacy few."""
+    """Rounds of local training; by default 60, under privacy 10."""
     popularity_share: float | None = Field(None, ge=0, lt=1)
     """Part of the privacy budget for popularity, which the item vectors begin with; by default none without privacy."""
     events: int = Field(60, ge=1)
@@ -59,8 +58,8 @@ class LocalConfig(Settings):
     optimiser: Literal["adam", "sgd"] = "adam"
     """What the server does with the mean change; `sgd` with a rate of 1 is federated averaging."""
     rate: float | None = Field(None, gt=0)
-    """Step size of the server; by default 0.03."""
-    clip: float = Field(0.1, gt=0)
+    """Step size of the server; left open, it follows from privacy (`chosen` in summary.json tells)."""
+    clip: float = Field(0.05, gt=0)
     """L2 clip on a user's whole change of the shared parameters."""
     init_std: float = Field(0.3, gt=0)
     """Initial item entries are normal with standard deviation init_std / sqrt(dim)."""
@@ -104,7 +103,7 @@ class LocalModel(ReleasedModel):
         return private
 
     def tune(self, private: Tensor, examples: Examples, steps: int, rate: float) -> tuple[Tensor, Tensor]:
-        """Rows (B, m, w) at the examples' items and networks (B, K) after gradient steps on copies of what is shared."""
+        """Rows (B, m, w) at the examples' items and networks (B, K) after steps on copies of what is shared."""
         rows, network = examples.rows(self.table), self.network.repeat(len(private), 1)
         for _ in range(steps):
             rows, network = rows.detach().requires_grad_(), network.detach().requires_grad_()
@@ -208,23 +207,12 @@ class LocalTraining(PopularityStart):
 
     halves: ClassVar[bool] = False
     """True: what is private is rebuilt on one half of the examples and the shared parameters learn from the other."""
-    popularity_column: ClassVar[int] = 0
-    """The column of the table that begins with popularity."""
+    bias: ClassVar[bool] = False
+    """True: an item's last entry is added to its scores, and begins with log-popularity. False: the first entry does,
+    at unit variance, since a private weight multiplies it and the device's steps are made for entries of that size."""
+    open_rounds = (60, 10)
+    open_rate = (0.03, 0.1)
     config: LocalConfig
-
-    def __init__(self, config: LocalConfig, setting: Setting) -> None:
-        super().__init__(config, setting)
-        private = math.isfinite(setting.mu)
-        self.dim = config.dim or (8 if private else 32)
-        self.training_rounds = config.rounds or (5 if private else 60)
-        self.rate = config.rate or 0.03
-        default = 0.2 if private else 0.0
-        self.popularity_share = default if config.popularity_share is None else config.popularity_share
-
-    @property
-    def chosen(self) -> dict[str, Any]:
-        names = ("dim", "rate", "popularity_share")
-        return {name: getattr(self, name) for name in names} | {"rounds": self.training_rounds}
 
     @abstractmethod
     def model(self) -> type[LocalModel]:
@@ -253,7 +241,8 @@ class LocalTraining(PopularityStart):
     def begin_from(self, shared: Shared, popularity: Tensor) -> Shared:
         parameters = shared["parameters"].clone()
         table = parameters[: len(popularity) * self.width].view(-1, self.width)
-        table[:, self.popularity_column] = log_popularity(popularity)
+        level = log_popularity(popularity)
+        table[:, -1 if self.bias else 0] = level if self.bias else level / level.std().clamp(min=1e-6)
         return shared | {"parameters": parameters}
 
     def query(self, share: float) -> SumQuery:
@@ -278,11 +267,13 @@ class LocalTraining(PopularityStart):
         run_jobs(work, ((start,) for start in range(0, len(users), _USERS_AT_ONCE)), users.device)
         return LocalChange(query.items, rows, network, len(model.table))
 
-    def step(self, shared: Shared, total: Tensor, round: int) -> Shared:
-        gradient = -total / self.setting.expected_cohort
+    def step(self, shared: Shared, total: PrivateSum, round: int) -> Shared:
+        gradient = -total.value / self.setting.expected_cohort
         if self.config.optimiser == "sgd":
             return shared | {"parameters": shared["parameters"] - self.rate * gradient}
-        parameters, moments = server_adam.step(shared["parameters"], gradient, shared, round, self.rate)
+        parameters, moments = server_adam.step(
+            shared["parameters"], gradient, shared, round, self.rate, noisy=total.noise_std > 0
+        )
         return {"parameters": parameters, **moments}
 
     def release(self, shared: Shared) -> LocalModel:

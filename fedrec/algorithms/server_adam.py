@@ -17,11 +17,17 @@ def start(value: Tensor) -> dict[str, Tensor]:
 
 
 def step(
-    value: Tensor, gradient: Tensor, state: Mapping[str, Tensor], round: int, rate: float
+    value: Tensor, gradient: Tensor, state: Mapping[str, Tensor], round: int, rate: float, *, noisy: bool = False
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """(the parameters after one step down the gradient, the optimiser's next state); round counts from 0."""
+    """(the parameters after one step down the gradient, the optimiser's next state); round counts from 0.
+
+    noisy: one spread for all entries. Where most of a gradient is noise, an entry's own second moment tells of noise
+    alone, and dividing by it would take every entry the same way, those that hardly a user tells of like the others.
+    """
     first = FIRST * state["first moment"] + (1 - FIRST) * gradient
     second = SECOND * state["second moment"] + (1 - SECOND) * gradient**2
     unbiased = first / (1 - FIRST ** (round + 1))
     spread = (second / (1 - SECOND ** (round + 1))).sqrt() + FLOOR
+    if noisy:
+        spread = spread.square().mean().sqrt()
     return value - rate * unbiased / spread, {"first moment": first, "second moment": second}

@@ -1,4 +1,4 @@
-"""The table of `docs/leak.md`: published figures of federated recommenders beside their re-runs with and without the leak.
+"""The table of `docs/leak.md`: published figures of federated recommenders beside leaky and clean re-runs.
 
 Each run is a `fedrec simulate` in a process and a folder of its own; finished runs are read, begun ones resumed.
 """
@@ -14,7 +14,7 @@ from fedrec_sim.scenario import checked
 
 Summary = Mapping[str, Any]
 
-AS_PUBLISHED = {  # of PFedRec's code: full participation, averaging, 100 rounds; see docs/leak.md for what differs
+AS_PUBLISHED = {  # of PFedRec's code: full participation, averaging; see docs/leak.md for what differs
     "optimiser": "sgd",
     "rate": 1.0,
     "dim": 32,
@@ -22,13 +22,13 @@ AS_PUBLISHED = {  # of PFedRec's code: full participation, averaging, 100 rounds
     "private_rate": 1.0,
     "own_items": True,
     "events": 200,
-    "rounds": 100,
+    "rounds": 60,
 }
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: an algorithm on a dataset. published: HR@10 and NDCG@10 of PFedRec's paper (Zhang et al., IJCAI 2023)."""
+    """One row: an algorithm on a dataset. published: HR@10, NDCG@10 of PFedRec's paper (Zhang et al., IJCAI 2023)."""
 
     label: str
     dataset: str
@@ -45,12 +45,13 @@ class Row:
         return f"{name}-{'leaky' if leaky else 'clean'}-seed-{seed}"
 
     def run(self, seed: int, leaky: bool, work: Path, data_dir: Path | None) -> Summary:
-        """The summary of one run, from its folder if it is finished. Raises: FedrecError naming the folder if it fails."""
+        """The summary of a run, read if it is finished. Raises: FedrecError naming the folder if it fails."""
         values = {
             "name": self.folder(seed, leaky),
             "seed": seed,
             "data": {"name": self.dataset, "split": "ncf" if self.dataset == "ml-1m" else "leave-one-out"},
             "algorithm": {"name": self.algorithm, **self.settings},
+            "privacy": {"epsilon": "none"},
             "evaluation": {"every": 0, "order_free": False, "leaky_negatives": leaky},
         }
         return child_scenario(checked(values, self.label), work / self.folder(seed, leaky), data_dir)
@@ -71,12 +72,22 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
     "ml-100k": _rows(
         "ml-100k",
         1682,
-        {"pfedrec": (0.7162, 0.4344), "fedncf": (0.6062, 0.3325), "fedrecon": (0.6445, 0.3778), "fedmf": (0.6515, 0.3938)},
+        {
+            "pfedrec": (0.7162, 0.4344),
+            "fedncf": (0.6062, 0.3325),
+            "fedrecon": (0.6445, 0.3778),
+            "fedmf": (0.6515, 0.3938),
+        },
     ),
     "ml-1m": _rows(
         "ml-1m",
         3706,
-        {"pfedrec": (0.7326, 0.4436), "fedncf": (0.6054, 0.3417), "fedrecon": (0.6328, 0.3659), "fedmf": (0.6772, 0.4090)},
+        {
+            "pfedrec": (0.7326, 0.4436),
+            "fedncf": (0.6054, 0.3417),
+            "fedrecon": (0.6328, 0.3659),
+            "fedmf": (0.6772, 0.4090),
+        },
     ),
 }
 TITLES = {"ml-100k": "MovieLens-100K, all ratings as events", "ml-1m": "MovieLens-1M, NCF leave-one-out"}
