@@ -69,11 +69,8 @@ class RunDirectory:
     def begin(self) -> None:
         """Make the folders of a new run. Raises: InputError when something lies here already."""
         self.check_free()
-        try:
-            for folder in (self.path, self.ledger.parent, self.plots, self.path / "model"):
-                folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--out {self.path}: cannot be made ({error.strerror}); choose another folder") from None
+        for folder in (self.path, self.ledger.parent, self.plots, self.path / "model"):
+            make_folder(folder)
 
     def write_history(self, rows: Sequence[dict[str, Any]]) -> None:
         """`history.csv`: a row a round; cells that a round has no value for stay empty."""
@@ -96,6 +93,14 @@ class RunDirectory:
         }
         write_json(folder / "manifest.json", manifest)
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder `path` where there is none. Raises: InputError when it cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {path}: cannot be made ({error.strerror}); choose another folder") from None
 
 
 def new_path(name: str) -> Path:

@@ -113,29 +113,49 @@ def results_(
     data_dir: Annotated[
         Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")
     ] = None,
-    seeds: Annotated[str, typer.Option(metavar="N,N,...", help="One run of every row for each.")] = "0,1,2",
-    work: Annotated[Path, typer.Option(help="Folder for the runs; finished ones are not run again.")] = Path(
-        "runs/results"
+    only: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="Run these tables alone, e.g. ml-100k,gowalla.")
+    ] = None,
+    algorithms: Annotated[str | None, typer.Option(metavar="NAME,...", help="Run these algorithms alone.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=0, help="At most so many seeds a row; 0 only writes the page. [default: 3 or 5]")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The page to write; results.json and pictures go beside it.")] = Path(
+        "docs/results.md"
     ),
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/results.md"),
 ) -> None:
-    """Run the headline scenarios under several seeds and write the table of results; resumes where it stopped."""
-    from fedrec_sim.benchmarks import results
+    """Run every algorithm on every dataset at every privacy level, and write the tables; goes on where it stopped.
 
-    numbers = _numbers(seeds, "--seeds")
-    sections, versions = [], {}
-    for title, cases in results.SECTIONS.items():
-        rows = []
-        for case in cases:
-            summaries = []
-            for seed in numbers:
-                print(f"{title}: {case.label}, seed {seed} ...", file=sys.stderr, flush=True)
-                summaries.append(results.run_case(case, seed, work, data_dir))
-            rows.append((case, summaries))
-            versions = summaries[0]["versions"]
-        sections.append(results.section(title, rows))
+    Finished runs are kept in results.json beside the page, and run again only when their settings change. The whole
+    takes many hours on two cores; what is missing is simply not shown.
+    """
+    from fedrec_sim import plots
+    from fedrec_sim.benchmarks import grid, results
+
+    known = {section.name: section for section in grid.SECTIONS}
+    chosen = [known[name] for name in _names(only, tuple(known), "--only")] or list(grid.SECTIONS)
+    wanted = _names(algorithms, tuple({row.algorithm["name"] for one in chosen for row in one.rows}), "--algorithms")
+    store = results.Results(out.with_name("results.json"))
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    try:
+        failures = results.fill(store, chosen, seeds, data_dir, say, wanted)
+    finally:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(results.document(sections, numbers, versions), encoding="utf-8")
+        tables = []
+        for section in grid.SECTIONS:
+            tables.append(results.table(section, store))
+            points = results.series(section, store)
+            if any(epsilon is not None for line in points.values() for epsilon, _, _ in line):
+                picture = out.parent / "images" / f"results-{section.name}.svg"
+                picture.parent.mkdir(exist_ok=True)
+                plots.quality_against_epsilon(points, section.columns[0][0], picture)
+                tables.append(f"![{section.title}: quality against epsilon](images/{picture.name})")
+        out.write_text(results.document(tables, store), encoding="utf-8")
+    if failures:
+        raise InputError(f"{len(failures)} runs failed, the others are kept; the first: {failures[0]}")
 
 
 @bench.command("leak")
