@@ -55,8 +55,8 @@ class FedNCFConfig(LocalConfig):
 
     clip: float = Field(0.1, gt=0)
     """L2 clip on a user's whole change of item vectors and network."""
-    private_rate: float = Field(1.0, gt=0)
-    """Step size of the steps that rebuild what is private."""
+    private_steps: int = Field(5, ge=1)
+    """Gradient steps that rebuild what is private."""
     hidden: int = Field(16, ge=1, le=256)
     """Units of the network."""
 
@@ -67,7 +67,10 @@ class FedNCF(LocalTraining):
     name: ClassVar[str] = "fedncf"
     Config: ClassVar[type[Settings]] = FedNCFConfig
     config: FedNCFConfig
+    open_dim = 16
+    open_rounds = (30, 5)
     open_rate = (0.03, 0.03)
+    open_popularity_share = 0.5
 
     @property
     def width(self) -> int:

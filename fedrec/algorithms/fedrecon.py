@@ -3,35 +3,25 @@
 Source: Singhal et al. 2021: a device rebuilds its vector on one half of its examples (support) with the item vectors
 fixed, then takes steps on the item vectors with the other half (query). What is different,
 `fedrec.algorithms.local_training` says; the paper's matrix factorisation predicts ratings, here events with negatives.
+A user has a bias beside the vector, and an item none: it would carry its noise into every score, where a vector's is
+scaled down by those who have no use for it.
 """
 
 from typing import ClassVar
 
-from pydantic import Field
-from torch import Tensor
-
 from fedrec.algorithms.local_training import LocalConfig, LocalModel, LocalTraining
+from fedrec.algorithms.pfedrec import PFedRecModel
 from fedrec.settings import Settings
 
 
-class FedReconModel(LocalModel):
-    """Item vectors with a bias each, the last entry of a row; private: the user's vector."""
+class FedReconModel(PFedRecModel):
+    """Item vectors; private: the user's vector, and a bias. What is scored is what `pfedrec` scores."""
 
     kind: ClassVar[str] = "fedrecon"
-
-    def scores(self, private: Tensor, network: Tensor, view: Tensor) -> Tensor:
-        return (private[:, None] @ view[:, :, :-1].mT)[:, 0] + view[:, :, -1]
-
-    @property
-    def private_size(self) -> int:
-        return self.table.shape[1] - 1
 
 
 class FedReconConfig(LocalConfig):
     """Settings of `fedrecon`."""
-
-    clip: float = Field(0.1, gt=0)
-    """L2 clip on a user's whole change of the item rows."""
 
 
 class FedRecon(LocalTraining):
@@ -40,13 +30,6 @@ class FedRecon(LocalTraining):
     name: ClassVar[str] = "fedrecon"
     Config: ClassVar[type[Settings]] = FedReconConfig
     halves = True
-    bias = True
-    open_rate = (0.03, 0.03)
-    open_popularity_share = 0.5
-
-    @property
-    def width(self) -> int:
-        return self.dim + 1
 
     def model(self) -> type[LocalModel]:
         return FedReconModel

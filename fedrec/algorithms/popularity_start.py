@@ -40,6 +40,8 @@ class PopularityStart(Algorithm):
     """
 
     config: OpenSettings
+    open_dim: ClassVar[int] = 32
+    """Length of an item's vector without privacy."""
     open_rounds: ClassVar[tuple[int, int]]
     """Rounds of training without privacy, and with it."""
     open_rate: ClassVar[tuple[float, float]]
@@ -51,7 +53,7 @@ class PopularityStart(Algorithm):
         super().__init__(config, setting)
         private = math.isfinite(setting.mu)
         few = private and setting.mu * setting.users < MANY
-        self.dim = config.dim or (8 if few else 16 if private else 32)
+        self.dim = config.dim or (8 if few else 16 if private else self.open_dim)
         self.training_rounds = config.rounds or self.open_rounds[private]
         self.rate = config.rate or self.open_rate[private]
         share = self.open_popularity_share if private else 0.0
@@ -105,7 +107,8 @@ class PopularityStart(Algorithm):
         return 1 if self.popularity_share > 0 else 0
 
 
-def log_popularity(popularity: Tensor) -> Tensor:
-    """The logarithm (items,), centred: the log-odds of an event against uniform negatives, up to a constant."""
+def standard_log(popularity: Tensor) -> Tensor:
+    """The logarithm (items,) at mean 0 and variance 1: a device fits a weight of its own to it, by steps that are made
+    for entries of that size (on a spread of 2 they would swing out of bounds)."""
     logarithm = torch.log(popularity)
-    return logarithm - logarithm.mean()
+    return (logarithm - logarithm.mean()) / logarithm.std().clamp(min=1e-6)

@@ -7,7 +7,7 @@ from fedrec.algorithms.fcf import FCF
 from fedrec.algorithms.fedncf import FedNCF
 from fedrec.algorithms.fedrecon import FedRecon
 from fedrec.algorithms.pfedrec import PFedRec
-from tests.core.algorithm_contract import ITEMS, USERS, AlgorithmContract, batch_of, planted_rows
+from tests.core.algorithm_contract import ITEMS, USERS, AlgorithmContract, batch_of
 
 FIELD = [FCF, FedNCF, FedRecon, PFedRec]
 
@@ -50,7 +50,7 @@ def test_before_training_everybody_is_shown_what_is_popular(kind):
     algo = kind(kind.Config(init_std=1e-4), AlgorithmContract().setting(mu=100.0))
     shared = AlgorithmContract.step(algo, algo.initial(), batch_of(rows), 0)
     model = algo.release(shared)
-    scores = model.score(model.fit(batch_of(planted_rows()[0]))).mean(0)
+    scores = model.score(model.fit(batch_of(rows))).mean(0)
     popularity = torch.zeros(ITEMS)
     for row in rows:
         popularity[row] += 1
