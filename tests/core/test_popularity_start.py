@@ -23,12 +23,12 @@ class UnderPrivacy(AlgorithmContract):
 
 class TestFCFUnderPrivacy(UnderPrivacy):
     def make(self, setting):
-        return FCF(FCF.Config(), setting)
+        return FCF(FCF.Config(rounds=3), setting)
 
 
 class TestPFedRecUnderPrivacy(UnderPrivacy):
     def make(self, setting):
-        return PFedRec(PFedRec.Config(events=10), setting)
+        return PFedRec(PFedRec.Config(events=10, rounds=3), setting)
 
 
 @pytest.mark.parametrize("kind", FIELD)
