@@ -125,7 +125,8 @@ class FCF(PopularityStart):
         gradient = total.value / self.setting.expected_cohort + ridge * items
         if self.config.optimiser == "sgd":
             return shared | {"items": items - self.rate * gradient}
-        items, moments = server_adam.step(items, gradient, shared, round, self.rate, noisy=total.noise_std > 0)
+        blocks = (len(items),) if total.noise_std > 0 else ()
+        items, moments = server_adam.step(items, gradient, shared, round, self.rate, blocks)
         return {"items": items, **moments}
 
     def release(self, shared: Shared) -> ALSModel:

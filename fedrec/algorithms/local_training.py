@@ -40,7 +40,7 @@ class LocalConfig(Settings):
     dim: int | None = Field(None, ge=1, le=1024)
     """Length of an item's vector; by default 32 (`fedncf`: 16), under privacy 8 or, with many users, 16."""
     rounds: int | None = Field(None, ge=1)
-    """Rounds of local training; by default 60 (`fedncf`: 30), under privacy 10 (5)."""
+    """Rounds of local training; by default 60 (`fedncf`: 30), under privacy 10 (3)."""
     popularity_share: float | None = Field(None, ge=0, lt=1)
     """Part of the privacy budget for popularity, which the item vectors begin with; by default none without privacy."""
     events: int = Field(60, ge=1)
@@ -267,9 +267,9 @@ class LocalTraining(PopularityStart):
         gradient = -total.value / self.setting.expected_cohort
         if self.config.optimiser == "sgd":
             return shared | {"parameters": shared["parameters"] - self.rate * gradient}
-        parameters, moments = server_adam.step(
-            shared["parameters"], gradient, shared, round, self.rate, noisy=total.noise_std > 0
-        )
+        rows = len(self.setting.catalogue) * self.width
+        blocks = (rows, len(gradient) - rows) if total.noise_std > 0 else ()
+        parameters, moments = server_adam.step(shared["parameters"], gradient, shared, round, self.rate, blocks)
         return {"parameters": parameters, **moments}
 
     def release(self, shared: Shared) -> LocalModel:
