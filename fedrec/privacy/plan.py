@@ -26,6 +26,7 @@ from fedrec.privacy import accounting
 from fedrec.privacy.accounting import Event
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.config import PrivacyConfig
+from fedrec.privacy.filters import Allowance
 from fedrec.privacy.noise import NoiseSource
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 
@@ -34,6 +35,8 @@ __all__ = ["Charge", "PrivacyConfig", "PrivacyPlan"]
 ROUNDING = 2.0**-10
 """Releases are rounded to a grid of a power of two at most this part of the noise's standard deviation."""
 
+MECHANISM = "Poisson-sampled Gaussian, add or remove one user"
+"""What the accountants take each event for."""
 
 Charge = dict[str, Any]
 """A ledger entry, plain JSON; numbers that matter are strings: exact, but for epsilons, rounded UP to 6 decimals."""
@@ -61,7 +64,8 @@ class PrivacyPlan:
         self._seeded = seeded
         self._charged: list[int] = []
         self._open: set[tuple[int, str]] = set()
-        self._interval = accounting.interval_for(self._events(range(len(rounds))))
+        self._allowance: Allowance | None = None
+        self._interval = accounting.interval_for(self.planned)
 
     @classmethod
     def build(
@@ -150,7 +154,7 @@ class PrivacyPlan:
         """Pay for a round. Append the result to the ledger BEFORE `privatise`, which refuses unpaid rounds.
 
         Its "epsilon" is cumulative, this round included. A round paid for twice counts twice.
-        Raises: BudgetExhausted when the run's epsilon would then pass the target; nothing is charged then.
+        Raises: BudgetExhausted when the run's epsilon would pass the target, or the allowance ends; nothing is charged.
         """
         queries = self._round(round)
         after = [*self._charged, round]
@@ -160,24 +164,17 @@ class PrivacyPlan:
                 f"round {round} would bring epsilon to {epsilon['pld']:.4f}, past the budget of "
                 f"{self.config.epsilon:g}; everything up to here is saved"
             )
+        if self._allowance is not None:
+            self._allowance.allow(self._events(after))
         self._charged = after
         self._open |= {(round, name) for name in queries}
         return {
             "type": "charge",
             "round": round,
-            "queries": [
-                {
-                    "name": name,
-                    "shape": list(query.shape),
-                    "clip_norm": repr(float(query.clip_norm)) if self.private else None,
-                    "noise_multiplier": repr(self.noise_multiplier(round, name)),
-                    "noise_std": repr(self.noise_std(round, name)),
-                }
-                for name, query in queries.items()
-            ],
+            "queries": self.terms(round),
             "events": [
                 {
-                    "mechanism": "Poisson-sampled Gaussian, add or remove one user",
+                    "mechanism": MECHANISM,
                     "sampling": repr(event.sampling),
                     "noise_multiplier": repr(event.noise_multiplier),
                     "count": event.count,
@@ -188,6 +185,22 @@ class PrivacyPlan:
             "delta": repr(self.config.delta) if self.private else None,
             "epsilon": {name: _rounded_up(value) for name, value in epsilon.items()},
         }
+
+    def terms(self, round: int) -> list[dict[str, Any]]:
+        """On which terms a round's queries are answered, as a charge tells it: shapes, clips, noise on each number.
+
+        Public, and fixed before the first release: clip_norm is None and the noise "0.0" without privacy.
+        """
+        return [
+            {
+                "name": name,
+                "shape": list(query.shape),
+                "clip_norm": repr(float(query.clip_norm)) if self.private else None,
+                "noise_multiplier": repr(self.noise_multiplier(round, name)),
+                "noise_std": repr(self.noise_std(round, name)),
+            }
+            for name, query in self._round(round).items()
+        ]
 
     def privatise(self, round: int, query: SumQuery, total: Tensor) -> PrivateSum:
         """Add the noise to a sum of clipped contributions; the value keeps the shape, dtype and device of `total`.
@@ -229,6 +242,15 @@ class PrivacyPlan:
             spent["prv"] = accounting.epsilon_prv(self._events(rounds), self.config.delta) if finite else math.inf
         return spent
 
+    @property
+    def planned(self) -> list[Event]:
+        """What all rounds together release, each once, for a budget to price ahead; empty without privacy."""
+        return self._events(range(len(self.rounds)))
+
+    def draw_from(self, allowance: Allowance) -> None:
+        """Let `charge` refuse also what the allowance refuses, from now on."""
+        self._allowance = allowance
+
     def restore(self, charged: Sequence[int]) -> None:
         """Take up the charges of an earlier process (the rounds in its ledger); each counts, repeated ones too.
 
@@ -263,6 +285,7 @@ class PrivacyPlan:
                 lambda round, name: self.rounds[round][name].clip_norm if self.private else None
             ),
             "sampling": self.config.sampling,
+            "participation": self._participation(),
             "users": self.users,
             "rounds": len(self._charged),
             "rounds_planned": len(self.rounds),
@@ -274,6 +297,13 @@ class PrivacyPlan:
             },
             "noise_source": self._noise_source(),
         }
+
+    def _participation(self) -> dict[str, Any]:
+        """In how many rounds that asked anything of users a user took part: expected, and at most."""
+        asked = sum(bool(self.rounds[round]) for round in self._charged)
+        everybody = self.config.sampling == 1
+        limit = "none below the number of rounds: each draws anew" if not everybody else "every user, every round"
+        return {"expected_rounds": asked * self.config.sampling, "most_rounds": asked, "limit": limit}
 
     def _noise_source(self) -> str:
         if not self.private:
