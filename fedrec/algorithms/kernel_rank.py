@@ -104,6 +104,10 @@ class KernelRank(Algorithm):
     def rounds(self) -> int:
         return self.releases + self.weight_rounds
 
+    @property
+    def preparation(self) -> int:
+        return self.releases
+
     def initial(self) -> Shared:
         return self._start_weights({"popularity": torch.ones(self.items, device=self.setting.device)})
 

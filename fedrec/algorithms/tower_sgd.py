@@ -149,6 +149,10 @@ class TowerSGD(Algorithm):
     def rounds(self) -> int:
         return self.releases + self.steps.rounds
 
+    @property
+    def preparation(self) -> int:
+        return self.releases
+
     def initial(self) -> Shared:
         zeros = torch.zeros(self.size, device=self.setting.device)
         bias = torch.zeros(len(self.setting.catalogue), device=self.setting.device)

@@ -10,6 +10,7 @@ from fedrec_server.coordinator import Outcome
 from fedrec.audit import opening as record
 from fedrec.audit.ledger import Ledger
 from fedrec.data.datasets import Dataset
+from fedrec.evaluation.private import ENTRIES
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec_sim.run_directory import RunDirectory
 from fedrec_sim.scenario import Scenario
@@ -77,4 +78,8 @@ def _besides(summary: Mapping[str, Any]) -> dict[str, str]:
         if isinstance(value, int | float)
     }
     private = summary["evaluation"]["private"]
-    return found | {f"{name} (private, charged)": repr(value["value"]) for name, value in private.items()}
+    return found | {
+        f"{name} after {look['after']} training rounds (private, charged)": repr(look[name])
+        for look in private.get("looks", ())
+        for name in ENTRIES
+    }

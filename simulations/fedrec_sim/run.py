@@ -13,7 +13,7 @@ import torch
 from fedrec_server.checkpoint import load_checkpoint
 from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
 
-from fedrec.algorithms.base import ReleasedModel, Shared
+from fedrec.algorithms.base import ReleasedModel
 from fedrec.audit.ledger import Ledger
 from fedrec.audit.received import receive
 from fedrec.audit.report import page
@@ -21,19 +21,11 @@ from fedrec.audit.statement import as_text, statement
 from fedrec.data import datasets, splits
 from fedrec.data.datasets import Dataset
 from fedrec.data.splits import Split
-from fedrec.evaluation.private import PrivateEvaluation
 from fedrec.evaluation.report import evaluate
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec_sim import plots
-from fedrec_sim.experiment import (
-    Experiment,
-    budget_by_query,
-    check_device,
-    curve_every,
-    curve_users,
-    fingerprint,
-    popularity,
-)
+from fedrec_sim.curve import Curve, private_report
+from fedrec_sim.experiment import Experiment, budget_by_query, check_device, fingerprint, popularity
 from fedrec_sim.leak import NOTE, STAMP, leaky
 from fedrec_sim.progress import RunProgress
 from fedrec_sim.recording import close, named, opening
@@ -102,12 +94,10 @@ class Simulation:
             self.split,
             seed=self.public_seed,
             noise_seed=self._noise_seed(scenario.privacy),
+            stopping=scenario.stopping,
         )
         self.drawing = draw(scenario, folder, self.experiment.plan, self.dataset.name)
         progress.epsilon = None if scenario.privacy.epsilon == "none" else scenario.privacy.epsilon
-        self._curve_every = curve_every(scenario.evaluation.every, self.experiment.algorithm.rounds)
-        self._curve_users = curve_users(self.split, scenario.evaluation.curve_users, self.public_seed)
-        self._history: list[dict[str, Any]] = []
 
     def run(self) -> tuple[dict[str, Any], str | None]:
         """Train, release, evaluate, and write the run's files. Returns the summary, and why it ended early if it did.
@@ -156,7 +146,7 @@ class Simulation:
             tracker.scalars(of_round(report.row()), report.round + 1)
             self.progress.round(report)
 
-        algorithm, plan = self.experiment.algorithm, self.experiment.plan
+        algorithm, plan, engine = self.experiment.algorithm, self.experiment.plan, self.scenario.engine
         coordinator = Coordinator(
             algorithm,
             self.experiment.federation,
@@ -166,10 +156,12 @@ class Simulation:
             run={"public_seed": self.public_seed, "dataset": self.dataset.report},
             begin=opening(ledger, self.folder, self.scenario, plan, self.dataset),
             on_round=on_round,
-            observe=self._observe,
+            observe=Curve(algorithm, self.split, self.scenario.evaluation, engine.device, self.public_seed),
         )
         with self.drawing or nullcontext(), self.progress.rounds(self.scenario.name, algorithm.rounds):
             outcome = coordinator.run(resume=self.resume and self.folder.checkpoint.is_file())
+        if outcome.stopped is not None:
+            self.progress.say(f"Stopped after round {outcome.rounds} of {algorithm.rounds}: {outcome.stopped}")
         self.folder.write_history(outcome.history)
         return outcome
 
@@ -184,24 +176,6 @@ class Simulation:
         stated = statement(self._privacy(), ledger, about, scenario=named(self.folder, self.scenario))
         write_json(self.folder.ledger.with_name("statement.json"), stated)
         self.folder.ledger.with_name("statement.md").write_text(as_text(stated), encoding="utf-8")
-
-    def _observe(self, round: int, shared: Shared) -> dict[str, float]:
-        rounds = self.experiment.algorithm.rounds
-        if not self._curve_every or ((round + 1) % self._curve_every and round + 1 != rounds):
-            return {}
-        result: Any = evaluate(
-            self.experiment.algorithm.release(shared),
-            self.split,
-            device=self.scenario.engine.device,
-            seed=self.public_seed,
-            users=self._curve_users,
-        )
-        return {
-            f"{protocol} {metric}": result[protocol][metric]
-            for protocol in ("full", "sampled-99")
-            if protocol in result
-            for metric in ("hr@10", "ndcg@10")
-        }
 
     def _evaluate(self, model: ReleasedModel, *, order_free: bool = False, keep: Path | None = None) -> dict[str, Any]:
         return evaluate(
@@ -251,7 +225,6 @@ class Simulation:
     ) -> dict[str, Any]:
         algorithm, report, history = self.experiment.algorithm, self.dataset.report, outcome.history
         seconds = sum(row["seconds"] for row in history)
-        private = algorithm.private_metrics(outcome.shared) if isinstance(algorithm, PrivateEvaluation) else {}
         return {
             "scenario": self.scenario.name,
             "algorithm": self.scenario.algorithm["name"],
@@ -275,7 +248,7 @@ class Simulation:
                 "leaky_negatives": NOTE if self.split.leaky else None,
                 "fingerprint": fingerprint(self.split),
                 "note": NOT_COVERED,
-                "private": private,
+                "private": private_report(algorithm, outcome.shared),
             },
             "privacy": self._privacy() | {"budget_shares": budget_by_query(self.experiment.plan)},
             "cost": {
@@ -294,9 +267,11 @@ class Simulation:
         note = STAMP if self.split.leaky else ""
         plots.training_curve(outcome.history, folder / "training.svg", note)
         plots.metrics_against_baselines(labelled_results(summary), folder / "metrics.svg", note)
+        plots.private_looks(summary["evaluation"]["private"], folder / "looks.svg")
         target = self.scenario.privacy.epsilon
         if target != "none":
-            plots.epsilon_by_round(outcome.history, target, folder / "epsilon.svg")
+            paid = summary["privacy"]["accountants"] if outcome.stopped else None
+            plots.epsilon_by_round(outcome.history, target, folder / "epsilon.svg", paid)
             plots.budget_by_query(summary["privacy"]["budget_shares"], folder / "budget.svg")
 
 
