@@ -15,17 +15,17 @@ from fedrec.errors import nearest
 
 
 class Commands(TyperGroup):
-    """A click group whose commands are the entry points of `group`, loaded one by one."""
+    """A click group whose commands are the entry points of `entry_group`, loaded one by one."""
 
-    group: ClassVar[str] = "fedrec.commands"
+    entry_group: ClassVar[str] = "fedrec.commands"
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted(
-            {entry.name for entry in entry_points(group=self.group)}, key=lambda name: (name != "simulate", name)
+            {entry.name for entry in entry_points(group=self.entry_group)}, key=lambda name: (name != "simulate", name)
         )
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        for entry in entry_points(group=self.group, name=cmd_name):
+        for entry in entry_points(group=self.entry_group, name=cmd_name):
             found = entry.load()
             if not isinstance(found, typer.Typer):
                 app = typer.Typer(add_completion=False, rich_markup_mode="markdown")

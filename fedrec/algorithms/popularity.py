@@ -1,9 +1,10 @@
-"""`popularity`: the floor that personalised methods are compared with. One private release of unit-norm histories."""
+"""`popularity`: the floor that personalised methods are compared with. One private release, of unit-norm histories."""
 
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from fedrec.algorithms.base import Algorithm, ReleasedModel, Shared
@@ -15,7 +16,12 @@ from fedrec.settings import Settings
 
 
 class PopularityConfig(Settings):
-    """Settings of `popularity`: none."""
+    """Settings of `popularity`."""
+
+    counts: bool = False
+    """True: a user adds 1 for each item, cut to the norm `clip`, as published floors count; else 1 / sqrt(items)."""
+    clip: float = Field(default=8.0, gt=0)
+    """Norm that a user's counts are cut to under privacy: the root of the items that count in full."""
 
 
 class PopularityModel(ReleasedModel):
@@ -50,6 +56,7 @@ class Popularity(Algorithm):
 
     name: ClassVar[str] = "popularity"
     Config: ClassVar[type[Settings]] = PopularityConfig
+    config: PopularityConfig
 
     @property
     def rounds(self) -> int:
@@ -59,10 +66,13 @@ class Popularity(Algorithm):
         return {"popularity": torch.ones(len(self.setting.catalogue), device=self.setting.device)}
 
     def queries(self, round: int) -> tuple[SumQuery, ...]:
-        return (popularity_query(len(self.setting.catalogue), 1.0),)
+        items = len(self.setting.catalogue)
+        if self.config.counts:
+            return (SumQuery("popularity", (items,), self.config.clip, 1.0),)
+        return (popularity_query(items, 1.0),)
 
     def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
-        return {"popularity": popularity_contribution(users)}
+        return {"popularity": popularity_contribution(users, counts=self.config.counts)}
 
     def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
         public = public_kernels(self.setting.catalogue, products=False).to(self.setting.device)

@@ -14,7 +14,7 @@ from fedrec.commands import Commands
 class AuditCommands(Commands):
     """The subcommands of `fedrec audit`."""
 
-    group: ClassVar[str] = "fedrec.audit.commands"
+    entry_group: ClassVar[str] = "fedrec.audit.commands"
 
 
 audit = typer.Typer(cls=AuditCommands, add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")

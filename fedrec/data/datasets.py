@@ -64,6 +64,8 @@ class DataConfig(Settings):
     """What devices train on where few users or few items have most of the events."""
     min_rating: float | None = None
     """Events rated below this are dropped; needs ratings."""
+    mask_dropped: bool = False
+    """Also leave out of a user's ranking what this user rated below `min_rating`; nobody trains on it all the same."""
     k_core: int = Field(default=0, ge=0)
     """Users and items with fewer events are dropped, again and again until none is left; 0 or 1 drops none."""
     ordered: bool = True
@@ -83,6 +85,7 @@ class Dataset:
     histories: every event that was kept, oldest first (in a seeded random order where the log tells none).
     fixed_test: a published test split as catalogue positions: targets (users,) and negatives (users, 99), int64.
     parts: (events,) uint8 in the order of `histories`, 0 train, 1 valid, 2 test, where the source came split.
+    dropped: what the same users rated too low, where `mask_dropped` asks that it be left out of their rankings.
     keep_order: False when devices must not use the order (`fedrec.data.splits.split` sees to it).
     hold_out: how much the splits that hold out several items a user hold out.
     balance: what devices train on (`split` sees to it).
@@ -95,6 +98,7 @@ class Dataset:
     fixed_test: tuple[np.ndarray, np.ndarray] | None
     report: Counts
     parts: np.ndarray | None = None
+    dropped: Histories | None = None
     keep_order: bool = True
     hold_out: HoldOutConfig = HoldOutConfig()
     balance: Balance = Balance()
@@ -108,10 +112,15 @@ def load(config: DataConfig, data_dir: Path | None, seed: int) -> Dataset:
     """
     log = read(config, data_dir, seed)
     events, counts = clean(log, config.min_rating, config.k_core)
+    dropped = None
+    if config.mask_dropped:
+        if config.min_rating is None:
+            raise InputError("data.mask_dropped leaves out what is rated below data.min_rating; give that too")
+        dropped = clean(log)[0].filter(pl.col("rating") < config.min_rating)
     if config.catalogue is not None:
         items = tables.read_catalogue(config.catalogue)
         log = Log(log.source, log.events, log.ordered, items, True, log.fixed_test)
-    return _dataset(config, log, events, counts, seed)
+    return _dataset(config, log, events, dropped, counts, seed)
 
 
 def read(config: DataConfig, data_dir: Path | None, seed: int) -> Log:
@@ -172,7 +181,9 @@ def _folder(name: str, data_dir: Path | None) -> Path:
     return folder
 
 
-def _dataset(config: DataConfig, log: Log, events: pl.DataFrame, counts: Counts, seed: int) -> Dataset:
+def _dataset(
+    config: DataConfig, log: Log, events: pl.DataFrame, dropped: pl.DataFrame | None, counts: Counts, seed: int
+) -> Dataset:
     items = log.items
     if items is not None and items["item"].dtype != events["item"].dtype:
         events, items = (table.with_columns(pl.col("item").cast(pl.String)) for table in (events, items))
@@ -216,6 +227,7 @@ def _dataset(config: DataConfig, log: Log, events: pl.DataFrame, counts: Counts,
         parts = None if parts is None else parts[order]
         histories = histories.permuted(order)
     return Dataset(
+        dropped=None if dropped is None else _rows(dropped, user_ids, item_ids),
         name=config.path.stem if config.path else config.name,
         catalogue=catalogue,
         histories=histories,
@@ -226,6 +238,18 @@ def _dataset(config: DataConfig, log: Log, events: pl.DataFrame, counts: Counts,
         hold_out=config.hold_out,
         balance=balance(config.balance, catalogue.ids),
     )
+
+
+def _rows(events: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> Histories:
+    """Each user's items in no order; users and items that cleaning took away are left out."""
+    place = events.select(
+        _positions(events["user"], user_ids).alias("user"),
+        _positions(events["item"].cast(item_ids.dtype), item_ids).alias("item"),
+    )
+    place = place.drop_nulls().sort("user", maintain_order=True)
+    lengths = np.bincount(place["user"].to_numpy(), minlength=len(user_ids))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Histories(offsets, place["item"].to_numpy().astype(np.int32), len(item_ids), ordered=False)
 
 
 def _identities(user_ids: pl.Series) -> np.ndarray:

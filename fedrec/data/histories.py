@@ -86,6 +86,18 @@ class Histories:
             identities=self._identities(users),
         )
 
+    def joined(self, other: "Histories") -> "Histories":
+        """What each user did here or in `other` (the same users in the same order): items alone, in no order."""
+        owners = np.concatenate([self.owners, other.owners])
+        order = owners.argsort(kind="stable")
+        return Histories(
+            offsets=self.offsets + other.offsets,
+            items=np.concatenate([self.items, other.items])[order],
+            n_items=self.n_items,
+            ordered=False,
+            identities=self.identities,
+        )
+
     def permuted(self, order: np.ndarray) -> "Histories":
         """The same rows with events taken in `order` (events,), which must not move any event to another row."""
         return replace(

@@ -63,12 +63,21 @@ def split(dataset: Dataset, kind: str, on: Literal["test", "validation"], seed: 
     made = one[kind](dataset, on == "test", seed) if kind in one else _several(dataset, kind, on == "test", seed)
     missing = int((made.targets < 0).sum())
     if missing == len(made.targets):
-        raise InputError(f"{dataset.name}: no user has enough events for the split '{kind}' on {on}")
+        raise InputError(
+            f"{dataset.name}: no user has enough events for the split '{kind}' on {on}; choose another data.split"
+        )
     why = "too short" if made.many is None else "without known or without held-out events"
     rule = made.rule + (f"; {missing} users {why}, not ranked" if missing else "")
     if not dataset.keep_order and made.train.ordered:
         rule += "; devices forget the order of events"
         made = replace(made, train=_forget(made.train, seed), device=_forget(made.device, seed))
+    if dataset.dropped is not None:
+        if len(made.seen) != len(dataset.dropped):
+            raise InputError(
+                f"data.mask_dropped: not for the split '{kind}', which ranks some users only; leave it out"
+            )
+        made = replace(made, seen=made.seen.joined(dataset.dropped))
+        rule += "; masked, too: what a user rated too low to count"
     train = dataset.balance(made.train, seed ^ _SEEDED)
     return replace(made, train=train, rule=rule + dataset.balance.rule)
 

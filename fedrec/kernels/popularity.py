@@ -24,11 +24,12 @@ def popularity_query(items: int, share: float) -> SumQuery:
     return SumQuery("popularity", (items,), clip_norm=1.0, budget_share=share)
 
 
-def popularity_contribution(users: UserBatch) -> SparseContribution:
-    """x_u / sqrt(n_u) for each user."""
+def popularity_contribution(users: UserBatch, *, counts: bool = False) -> SparseContribution:
+    """x_u / sqrt(n_u) for each user; with `counts`, x_u."""
     owners, items = users.distinct
-    counts = torch.bincount(owners, minlength=len(users))
-    return SparseContribution(owners, items, counts[owners].float().rsqrt(), len(users), (users.n_items,))
+    lengths = torch.bincount(owners, minlength=len(users))
+    values = torch.ones_like(owners, dtype=torch.float32) if counts else lengths[owners].float().rsqrt()
+    return SparseContribution(owners, items, values, len(users), (users.n_items,))
 
 
 def denoise(release: PrivateSum, public: PublicKernels, ridge: float = 3.0, steps: int = 40) -> Tensor:

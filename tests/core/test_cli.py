@@ -63,7 +63,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch, command: Any) -> None:
         def load(self) -> Any:
             return command
 
-    entry = Loaded("extra", "nowhere:at_all", commands.Commands.group)
+    entry = Loaded("extra", "nowhere:at_all", commands.Commands.entry_group)
     monkeypatch.setattr(commands, "entry_points", lambda group, name=None: [entry] if name in (None, "extra") else [])
 
 

@@ -1,6 +1,7 @@
 """Splits: what is held out, what is known, what is masked; and that nothing of the future leaks."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -158,3 +159,48 @@ def test_unknown_splits_and_empty_ones_are_refused() -> None:
         split(dataset([[1, 2, 3]]), "leave-one-out", "train", 0)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="no user has enough events"):
         split(dataset([[1], [2]]), "leave-one-out", "test", 0)
+
+
+RATED = "user_id,item_id,rating,timestamp\n" + "\n".join(
+    f"{user},{item},{1 if item in low else 5},{time}"
+    for user, items, low in [("ann", "xyzwv", "yw"), ("bob", "yxvuz", "xq"), ("cem", "qxyz", "q")]
+    for time, item in enumerate(items)
+)
+
+
+def test_what_was_rated_too_low_is_masked_and_not_trained_on(tmp_path: Path) -> None:
+    file = tmp_path / "log.csv"
+    file.write_text(RATED)
+    plain = load(DataConfig(path=file, min_rating=3), None, 0)
+    masked = load(DataConfig(path=file, min_rating=3, mask_dropped=True), None, 0)
+    before, after = (split(one, "leave-two-out", "test", 0) for one in (plain, masked))
+    name = masked.catalogue.ids
+    assert not {"q", "w"} & set(name)  # an item that everybody rated too low is in no catalogue
+    for part in ("train", "device"):
+        assert rows_of(getattr(after, part)) == rows_of(getattr(before, part))
+    assert after.targets.tolist() == before.targets.tolist()
+    assert [{name[item] for item in row} for row in rows_of(before.seen)] == [set("xz"), set("yvu"), set("xy")]
+    assert [{name[item] for item in row} for row in rows_of(after.seen)] == [set("xzy"), set("yvux"), set("xy")]
+    assert "masked, too" in after.rule
+    assert "masked, too" not in before.rule
+
+
+def test_masking_needs_a_threshold_and_all_users_ranked(tmp_path: Path) -> None:
+    file = tmp_path / "log.csv"
+    file.write_text(RATED)
+    with pytest.raises(InputError, match="give that too"):
+        load(DataConfig(path=file, mask_dropped=True), None, 0)
+    many = [line for copy in range(20) for line in RATED.replace("\n", f"\n{copy}").splitlines()[1:]]
+    file.write_text("\n".join([RATED.splitlines()[0], *many]))
+    half = load(DataConfig(path=file, min_rating=3, mask_dropped=True, hold_out={"share": 0.3}), None, 0)
+    with pytest.raises(InputError, match="ranks some users only"):
+        split(half, "user-holdout", "test", 0)
+
+
+@given(rows_of_items, rows_of_items)
+def test_joined_histories_hold_the_events_of_both(one: list[list[int]], other: list[list[int]]) -> None:
+    users = min(len(one), len(other))
+    a, b = (dataset(rows).histories.select(np.arange(users)) for rows in (one, other))
+    assert [sorted(row) for row in rows_of(a.joined(b))] == [
+        sorted(x + y) for x, y in zip(rows_of(a), rows_of(b), strict=True)
+    ]

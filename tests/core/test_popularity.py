@@ -29,3 +29,15 @@ class TestPopularity(AlgorithmContract):
         scores = algo.release(self.train(algo, users, noise=5.0)).score({"count": users.lengths})
         assert scores.shape == (3, items)
         assert scores.isfinite().all()
+
+
+class TestCounts(AlgorithmContract):
+    learns_taste = False
+
+    def make(self, setting: Setting) -> Algorithm:
+        return Popularity(PopularityConfig(counts=True, clip=2.0), setting)
+
+    def test_without_noise_it_ranks_by_counts(self) -> None:
+        algo = self.make(self.setting())
+        model = algo.release(self.train(algo, batch_of([[3], [3, 5], [3, 5, 9, 11], [5, 5, 3, 3], [9]])))
+        torch.testing.assert_close(model.scores[[3, 5, 9, 11]], torch.tensor([4.0, 3.0, 2.0, 1.0]))
