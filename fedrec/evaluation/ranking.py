@@ -26,7 +26,7 @@ MAX_SCORES = 1 << 22
 """Scores held at a time: 16 MiB of float32. Fewer cost more time in small steps than they save in memory."""
 COUNTED = 16
 """Up to so many targets of a row are each compared with all its scores; for more the row is sorted."""
-STRIPE = 64
+STRIPE = 16
 """Columns whose maximum stands for them in the search for the best ones."""
 
 
