@@ -24,6 +24,7 @@ from fedrec.algorithms import server_adam
 from fedrec.algorithms.als import ALSModel
 from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.data.users import UserBatch
+from fedrec.precision import full_precision
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
@@ -110,7 +111,8 @@ class FCF(Algorithm):
         return (SumQuery("gradient", shape, self.config.clip, 1 / self.config.rounds),)
 
     def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
-        vectors, items = self.release(shared).vectors(users), shared["items"]
+        with full_precision(users.device):  # linear solves
+            vectors, items = self.release(shared).vectors(users), shared["items"]
         return {"gradient": ItemGradient(vectors, items, users, self.config.alpha0)}
 
     def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:

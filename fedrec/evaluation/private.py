@@ -18,6 +18,7 @@ from fedrec.algorithms.base import Algorithm, ReleasedModel, Shared
 from fedrec.data.users import UserBatch
 from fedrec.evaluation.metrics import gains
 from fedrec.evaluation.ranking import rank_newest
+from fedrec.precision import full_precision
 from fedrec.privacy.queries import Contribution, DenseContribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
@@ -71,7 +72,8 @@ class PrivateEvaluation(Algorithm):
         if round < self.inner.rounds:
             rest = users.without_newest(torch.ones_like(users.lengths))
             return self.inner.contribute(shared, replace(rest, memory=users.memory), round)
-        found = rank_newest(self.release(shared), users)
+        with full_precision(users.device):  # in half precision many scores would be equal, and ties count against us
+            found = rank_newest(self.release(shared), users)
         able = (found >= 0).double()
         values = torch.cat([gains(found.clamp(min=0), 10), torch.ones_like(able)[:, None]], dim=1)  # (B, 3)
         return {QUERY: DenseContribution(values * able[:, None])}
