@@ -21,6 +21,7 @@ from fedrec.errors import InputError
 from fedrec.evaluation.metrics import gains
 from fedrec.evaluation.ranking import rank_newest
 from fedrec.evaluation.stopping import StoppingConfig, best, stalled
+from fedrec.precision import full_precision
 from fedrec.privacy.queries import Contribution, DenseContribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
@@ -90,7 +91,8 @@ class PrivateEvaluation(Algorithm):
             return self.inner.contribute(self._inner_state(shared), rest, self._inner_round(round))
         if self._model is None or self._model[0] is not shared:  # made once for all batches of the look
             self._model = (shared, self.inner.release(self._inner_state(shared)))
-        found = rank_newest(self._model[1], users)
+        with full_precision(users.device):  # in half precision many scores would be equal, and ties count against us
+            found = rank_newest(self._model[1], users)
         able = (found >= 0).double()
         values = torch.cat([gains(found.clamp(min=0), 10), torch.ones_like(able)[:, None]], dim=1)  # (B, 3)
         return {QUERY: DenseContribution(values * able[:, None])}

@@ -70,6 +70,7 @@ class Experiment:
             batch_users=engine.batch_users,
             batch_events=engine.batch_events,
             memory_bytes=engine.memory_mb << 20,
+            precision=engine.precision,
         )
         return cls(algorithm, federation, plan)
 

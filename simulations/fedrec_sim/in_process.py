@@ -16,6 +16,7 @@ import torch
 from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.data.users import UserBatch
 from fedrec.errors import PrivacyError
+from fedrec.precision import Precision, users_precision
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.privacy.queries import PrivateSum
 
@@ -54,6 +55,7 @@ class InProcessFederation:
     batch_users, batch_events: upper bounds of one chunk (a user with more events than that is a chunk alone).
     memory_bytes: what all devices together may remember between rounds; the rest forget, and compute again. One
     federation serves one algorithm, since what devices remember is that algorithm's.
+    precision: of the users' matrix products; norms, sums and noise are not touched.
     """
 
     def __init__(
@@ -66,11 +68,12 @@ class InProcessFederation:
         batch_users: int = 1024,
         batch_events: int = 250_000,
         memory_bytes: int = 512 << 20,
+        precision: Precision = "float32",
     ) -> None:
         self.source, self.plan, self.seed = source, plan, seed
         self.device = torch.device(device)
         self.batch_users, self.batch_events = batch_users, batch_events
-        self.memory_bytes = memory_bytes
+        self.memory_bytes, self.precision = memory_bytes, precision
         self.timings: Mapping[str, float] = {}
         self._kept: dict[int, list[UserBatch]] = {}
 
@@ -127,7 +130,8 @@ class InProcessFederation:
         watch = Stopwatch(self.device)
         for users in self.chunks(cohort):
             watch.lap("load")
-            contributions = algorithm.contribute(shared, users, round)
+            with users_precision(self.precision, self.device):
+                contributions = algorithm.contribute(shared, users, round)
             watch.lap("contribute")
             if contributions.keys() != {query.name for query in queries}:
                 raise ValueError(f"{algorithm.name}: round {round} asks for {queries}, users gave {set(contributions)}")

@@ -15,6 +15,7 @@ from fedrec.algorithms.discover import algorithm
 from fedrec.data.datasets import DataConfig
 from fedrec.errors import InputError, nearest
 from fedrec.evaluation.stopping import StoppingConfig
+from fedrec.precision import Precision
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.settings import Settings, parse
 
@@ -52,6 +53,8 @@ class EngineConfig(Settings):
     """Most events in one chunk, but for a single user with more."""
     memory_mb: int = Field(default=512, ge=0)
     """What all simulated devices together may remember between rounds; the rest compute it again."""
+    precision: Precision = "float32"
+    """Of the users' matrix products: `float32`, `tf32` or `bfloat16`. Norms, clips, sums and noise are not touched."""
 
 
 class ProvenanceConfig(Settings):
