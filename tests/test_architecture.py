@@ -27,6 +27,8 @@ ALLOWED: dict[str, set[str]] = {
     "fedrec.algorithms": BASE | {"fedrec.data", "fedrec.kernels", "fedrec.towers", "fedrec.privacy.queries"},
     "fedrec.evaluation": BASE | {"fedrec.data", "fedrec.privacy.queries", "fedrec.algorithms.base"},
     "fedrec.audit": BASE | {"fedrec.privacy", "fedrec.commands"},
+    "fedrec.federation": BASE
+    | {"fedrec.data", "fedrec.privacy.queries", "fedrec.privacy.clipping", "fedrec.algorithms", "fedrec.evaluation"},
     "fedrec.wire": BASE | {"fedrec.privacy.queries", "fedrec.algorithms.base"},
     "fedrec.cli": BASE | {"fedrec.commands"},
     "fedrec_client": {"fedrec"},
