@@ -7,7 +7,7 @@ changes float rounding alone. No noise is added here, so what comes out is for t
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -135,6 +135,33 @@ class HostedUsers:
             last = max(first + 1, int(np.searchsorted(ends, base + self.batch_events, side="right")))
             yield batch if last - first == len(batch) else batch.slice(first, last)
             first = last
+
+
+class Shard:
+    """The users `positions` of `source` as users of a place of their own."""
+
+    def __init__(self, source: UserSource, positions: np.ndarray) -> None:
+        self.source, self.positions = source, positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def batch(self, users: np.ndarray, seed: int, device: torch.device | str = "cpu") -> UserBatch:
+        """As `UserSource.batch`."""
+        return self.source.batch(self.positions[users], seed, device)
+
+
+def shard(users: int, place: int, of: int) -> np.ndarray:
+    """Positions of the users of shard `place` of `of`, int64: in order, and as even as can be."""
+    return np.arange(users * place // of, users * (place + 1) // of)
+
+
+def add_up(parts: Iterable[Tensor], shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """The sums of several places as one, float32: added in their order, in float64. One place's sum keeps its bits."""
+    total = torch.zeros(shape, dtype=torch.float64, device=device)
+    for part in parts:
+        total += part.to(device)
+    return total.float()
 
 
 def _bytes(batch: UserBatch) -> int:

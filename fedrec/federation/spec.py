@@ -26,6 +26,8 @@ class RunSpec(Settings):
     """Its name."""
     settings: dict[str, Any]
     """The algorithm's own settings, JSON-able."""
+    data: str = ""
+    """Which data the run is about: the text of a `DataRequest`."""
     catalogue: str
     """Digest of the catalogue that all sides must hold."""
     users: int = Field(ge=1)
