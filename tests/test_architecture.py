@@ -170,7 +170,7 @@ def test_a_folder_hands_on_names_and_defines_nothing(file):
 
 def test_the_core_runs_without_flower_ray_and_the_other_packages():
     """Every module of the core, in a fresh interpreter in which those imports fail; `wire` imports Flower when used."""
-    modules = [name for name in map(name_of, files("fedrec"))]
+    modules = list(map(name_of, files("fedrec")))
     blocked = ["flwr", "ray", "implicit", "pandas", "fedrec_client", "fedrec_server", "fedrec_sim"]
     program = (
         "import importlib, sys\n"

@@ -124,12 +124,12 @@ def _run(
     as_json: bool,
     quiet: bool,
 ) -> None:
+    from fedrec_server.run_directory import RunDirectory, new_path
+    from fedrec_server.scenario import load_scenario
     from rich.console import Console
 
     from fedrec_sim.progress import RunProgress
     from fedrec_sim.run import Simulation
-    from fedrec_sim.run_directory import RunDirectory, new_path
-    from fedrec_sim.scenario import load_scenario
 
     if name is None and resume and out is not None and RunDirectory(out).holds_run:
         name = str(RunDirectory(out).scenario)
@@ -159,10 +159,9 @@ def _run(
 def _list() -> None:
     import tomllib
 
+    from fedrec_server.scenario import built_in
     from rich.console import Console
     from rich.table import Table
-
-    from fedrec_sim.scenario import built_in
 
     table = Table("scenario", "what it is", box=None, pad_edge=False)
     for name, file in built_in().items():

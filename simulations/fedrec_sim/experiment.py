@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from fedrec_server.coordinator import Coordinator
+from fedrec_server.scenario import EngineConfig
 
 from fedrec.algorithms.base import Algorithm, ReleasedModel, Setting
 from fedrec.algorithms.popularity import Popularity
@@ -18,7 +19,6 @@ from fedrec.evaluation.private import PrivateEvaluation, PrivateEvaluationConfig
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.settings import Settings
 from fedrec_sim.in_process import InProcessFederation
-from fedrec_sim.scenario import EngineConfig
 
 _CURVE_STREAM = 0xC0
 

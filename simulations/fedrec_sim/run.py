@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from fedrec_server.checkpoint import load_checkpoint
 from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
+from fedrec_server.run_directory import RunDirectory, write_json
+from fedrec_server.scenario import Scenario, difference, load_scenario
 
 from fedrec.algorithms.base import ReleasedModel, Shared
 from fedrec.audit.ledger import Ledger
@@ -36,8 +38,6 @@ from fedrec_sim.experiment import (
 )
 from fedrec_sim.leak import NOTE, STAMP, leaky
 from fedrec_sim.progress import RunProgress
-from fedrec_sim.run_directory import RunDirectory, write_json
-from fedrec_sim.scenario import Scenario, difference, load_scenario
 from fedrec_sim.table import labelled_results
 from fedrec_sim.tracking import Tracker, of_round, of_run, tracking
 

@@ -113,7 +113,7 @@ class Scenario(Settings):
 
 def built_in() -> dict[str, Path]:
     """The built-in scenarios' files by name."""
-    folder = Path(str(files("fedrec_sim"))) / "scenarios"
+    folder = Path(str(files("fedrec_server"))) / "scenarios"
     return {file.stem: file for file in sorted(folder.glob("*.toml"))}
 
 
