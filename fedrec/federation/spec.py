@@ -1,7 +1,8 @@
 """RunSpec: what a node must know of a run to compute what the server will ask for, as one small public text.
 
 Server and node each build the algorithm from it, so both price, clip and sum by the same queries. It names no user, no
-noise and no secret: the seed here is the public one, which noise never comes from.
+noise and no secret: the seed here is the public one. Only in a run with a seed of its own, where everything repeats and
+nobody is protected, does the noise come from the same number.
 """
 
 import json
@@ -17,6 +18,7 @@ from fedrec.data.catalogue import Catalogue
 from fedrec.errors import InputError
 from fedrec.evaluation.private import PrivateEvaluation, PrivateEvaluationConfig
 from fedrec.settings import Settings, parse
+from fedrec.wire import fingerprint
 
 
 class RunSpec(Settings):
@@ -49,6 +51,11 @@ class RunSpec(Settings):
     def text(self) -> str:
         """The description as one JSON text, the same for the same run; `parse_spec` reads it."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, allow_nan=False)
+
+    @property
+    def mark(self) -> str:
+        """The fingerprint that every message of the run carries."""
+        return fingerprint(self.text())
 
     def build(self, catalogue: Catalogue, device: torch.device | str = "cpu") -> Algorithm:
         """The algorithm of the run. Raises: InputError when the catalogue is another, or the settings do not fit."""

@@ -7,62 +7,29 @@ adds nothing: denominators are fixed, so the guarantee holds, and only quality s
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from fedrec import wire
 from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.errors import PrivacyError
 from fedrec.federation import exchange
-from fedrec.federation.exchange import DataRequest
+from fedrec.federation.exchange import parse_data
 from fedrec.federation.hosted import add_up
 from fedrec.federation.spec import RunSpec
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.privacy.queries import PrivateSum
-from fedrec.settings import Settings
-from fedrec.wire import Precision, WireError
+from fedrec.wire import WireError
 from fedrec_server.asking import Asker, TooFewNodes, log
 from fedrec_server.directory import NodeDirectory
+from fedrec_server.federation import FederationConfig
 from fedrec_server.reply_checks import Expected, checked_sums
 
 TRIES = 3
 """How often a node is asked in one round when it fails."""
-
-
-class FederationConfig(Settings):
-    """The `[federation]` table of a scenario: how the server deals with nodes."""
-
-    min_nodes: int | None = Field(default=None, ge=1)
-    """Nodes that must answer for a round to count; all of them if left out. The others' users then add nothing."""
-    deadline: float = Field(default=600.0, gt=0)
-    """Seconds after which a round goes on with those who have answered."""
-    patience: float = Field(default=600.0, gt=0)
-    """Seconds to wait for nodes before the first round, and for the minimum of them in any round, before stopping."""
-    download: Precision = "float32"
-    """In what precision nodes get the shared model; see `fedrec.wire` for the error of each."""
-
-
-@dataclass(frozen=True)
-class RunDescription:
-    """What every message of the run refers to: the spec, its text, and the fingerprint of that."""
-
-    spec: RunSpec
-    request: DataRequest
-
-    @property
-    def text(self) -> str:
-        """As nodes get it."""
-        return self.spec.text()
-
-    @property
-    def mark(self) -> str:
-        """The run's fingerprint."""
-        return wire.fingerprint(self.text)
 
 
 class FlowerFederation:
@@ -73,16 +40,16 @@ class FlowerFederation:
         asker: Asker,
         directory: NodeDirectory,
         plan: PrivacyPlan,
-        run: RunDescription,
+        spec: RunSpec,
         config: FederationConfig | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.asker, self.directory, self.plan, self.run = asker, directory, plan, run
+        self.asker, self.directory, self.plan, self.spec = asker, directory, plan, spec
         self.config = config or FederationConfig()
         self.device = torch.device(device)
         self.timings: Mapping[str, float] = {}
         self.absences = 0
-        self._text, self._mark = run.text, run.mark
+        self._text, self._mark, self._request = spec.text(), spec.mark, parse_data(spec.data)
         self._holds: dict[int, dict[str, str]] = {}
 
     @property
@@ -124,7 +91,7 @@ class FlowerFederation:
         everyone, config = len(self.directory.nodes), self.config
         needed = min(config.min_nodes or everyone, everyone)
         asked = {
-            n: Expected(self._mark, round, algorithm.queries(round), len(part), self.run.spec.private)
+            n: Expected(self._mark, round, algorithm.queries(round), len(part), self.spec.private)
             for n, part in parts.items()
         }
         digests = {name: wire.digest(tensor) for name, tensor in shared.items()}
@@ -135,7 +102,7 @@ class FlowerFederation:
             now = self.asker.clock()
             until = start + (config.deadline if now < start + config.deadline else config.deadline + config.patience)
             idle = everyone - len(parts)  # nodes with nobody in the cohort have nothing to say
-            there = self.directory.welcome(self.asker, self.run.request, self.run.spec.catalogue, until)
+            there = self.directory.welcome(self.asker, self._request, self.spec.catalogue, until)
             due = [n for n in parts if n in there and n not in answers and tries[n] < TRIES]
             self._ask(due, shared, digests, parts, asked, until, answers)
             for n in due:

@@ -16,6 +16,7 @@ from fedrec.data.datasets import DataConfig
 from fedrec.errors import InputError, nearest
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.settings import Settings, parse
+from fedrec_server.federation import FederationConfig
 
 
 class EvaluationConfig(Settings):
@@ -43,6 +44,11 @@ class EvaluationConfig(Settings):
 class EngineConfig(Settings):
     """Where and in what portions the computation runs. No result depends on the portions, but for float rounding."""
 
+    name: Literal["in-process", "flower"] = "in-process"
+    """In this process, or on Flower's runtime: a simulation's virtual nodes."""
+    nodes: int = Field(default=1, ge=1)
+    """Groups in which users are summed: nodes of a deployment, virtual nodes of Flower's runtime. In one process the
+    same grouping gives the same bits."""
     device: str = "cpu"
     """`cpu`, `cuda` or `cuda:N`."""
     batch_users: int = Field(default=1024, gt=0)
@@ -81,6 +87,8 @@ class Scenario(Settings):
     """What is measured."""
     engine: EngineConfig = Field(default_factory=EngineConfig)
     """Where it runs."""
+    federation: FederationConfig = Field(default_factory=FederationConfig)
+    """How a server deals with nodes; without meaning in one process."""
     provenance: ProvenanceConfig = Field(default_factory=ProvenanceConfig)
     """How the settings were found; `fedrec tune` fills it in."""
 

@@ -1,20 +1,18 @@
 """A whole simulation: data, training, evaluation, baselines, and everything that is written down of them."""
 
 import os
-import platform
-import resource
-import secrets
-import sys
-from collections.abc import Mapping
-from importlib.metadata import version
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from fedrec_server.beginning import begin, same_data
 from fedrec_server.checkpoint import load_checkpoint
 from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
+from fedrec_server.federation import Federation
 from fedrec_server.run_directory import RunDirectory, write_json
-from fedrec_server.scenario import Scenario, difference, load_scenario
+from fedrec_server.scenario import Scenario
+from fedrec_server.summary import run_summary
 
 from fedrec.algorithms.base import ReleasedModel, Shared
 from fedrec.audit.ledger import Ledger
@@ -22,20 +20,20 @@ from fedrec.audit.statement import as_text, statement
 from fedrec.data import datasets, splits
 from fedrec.data.datasets import Dataset
 from fedrec.data.splits import Split
-from fedrec.errors import InputError
 from fedrec.evaluation.private import PrivateEvaluation
 from fedrec.evaluation.report import evaluate
+from fedrec.federation.exchange import DataRequest
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec_sim import plots
 from fedrec_sim.experiment import (
     Experiment,
-    budget_by_query,
     check_device,
     curve_every,
     curve_users,
     fingerprint,
     popularity,
 )
+from fedrec_sim.flower_engine import check_flower, flower_federation
 from fedrec_sim.leak import NOTE, STAMP, leaky
 from fedrec_sim.progress import RunProgress
 from fedrec_sim.table import labelled_results
@@ -76,9 +74,11 @@ class Simulation:
         track: str | None = None,
     ) -> None:
         check_device(scenario.engine.device)
-        self.track = track
+        if scenario.engine.name == "flower":
+            check_flower(scenario)
+        self.track, self.data_dir = track, data_dir
         self.folder, self.progress = folder, progress
-        self.scenario, self.public_seed, self.resume = _begin(scenario, folder, resume)
+        self.scenario, self.public_seed, self.resume = begin(scenario, folder, resume=resume)
         scenario = self.scenario
         _repeatable(scenario.engine.device)
         with progress.stage("Reading data"):
@@ -89,7 +89,8 @@ class Simulation:
             if scenario.evaluation.leaky_negatives:
                 self.split = leaky(self.split)
         if resume and folder.checkpoint.is_file():
-            _same_data(load_checkpoint(folder.checkpoint).run["dataset"], self.dataset.report)
+            same_data(load_checkpoint(folder.checkpoint).run["dataset"], self.dataset.report)
+        self.request = DataRequest(data=scenario.data, on=scenario.evaluation.on, seed=self.public_seed)
         self.experiment = Experiment.build(
             scenario.algorithm_class,
             scenario.algorithm_config,
@@ -97,7 +98,7 @@ class Simulation:
             scenario.engine,
             self.dataset,
             self.split,
-            seed=self.public_seed,
+            request=self.request,
             noise_seed=self._noise_seed(scenario.privacy),
         )
         progress.epsilon = None if scenario.privacy.epsilon == "none" else scenario.privacy.epsilon
@@ -147,20 +148,27 @@ class Simulation:
             self.progress.round(report)
 
         algorithm, plan = self.experiment.algorithm, self.experiment.plan
-        coordinator = Coordinator(
-            algorithm,
-            self.experiment.federation,
-            plan,
-            Ledger(self.folder.ledger),
-            self.folder.checkpoint,
-            run={"public_seed": self.public_seed, "dataset": self.dataset.report},
-            on_round=on_round,
-            observe=self._observe,
-        )
-        with self.progress.rounds(self.scenario.name, algorithm.rounds):
-            outcome = coordinator.run(resume=self.resume and self.folder.checkpoint.is_file())
+        with self._federation() as federation:
+            coordinator = Coordinator(
+                algorithm,
+                federation,
+                plan,
+                Ledger(self.folder.ledger),
+                self.folder.checkpoint,
+                run={"public_seed": self.public_seed, "dataset": self.dataset.report},
+                on_round=on_round,
+                observe=self._observe,
+            )
+            with self.progress.rounds(self.scenario.name, algorithm.rounds):
+                outcome = coordinator.run(resume=self.resume and self.folder.checkpoint.is_file())
         self.folder.write_history(outcome.history)
         return outcome
+
+    def _federation(self) -> AbstractContextManager[Federation]:
+        experiment = self.experiment
+        if self.scenario.engine.name == "flower":
+            return flower_federation(self.scenario, experiment.spec, experiment.plan, self.data_dir)
+        return nullcontext(experiment.federation)
 
     def _state_privacy(self) -> None:
         about = {**self.dataset.report, "name": self.dataset.name, "tuned_on": self.scenario.provenance.tuned_on}
@@ -219,7 +227,7 @@ class Simulation:
                 engine,
                 self.dataset,
                 self.split,
-                seed=self.public_seed,
+                request=self.request,
                 noise_seed=self._noise_seed(variant, BASELINE_NOISE),
             )
             epsilon = None if variant.epsilon == "none" else variant.epsilon
@@ -234,27 +242,16 @@ class Simulation:
         order_free: dict[str, Any] | None,
         baselines: dict[str, Any],
     ) -> dict[str, Any]:
-        algorithm, report, history = self.experiment.algorithm, self.dataset.report, outcome.history
-        seconds = sum(row["seconds"] for row in history)
+        algorithm, report = self.experiment.algorithm, self.dataset.report
         private = algorithm.private_metrics(outcome.shared) if isinstance(algorithm, PrivateEvaluation) else {}
         return {
-            "scenario": self.scenario.name,
-            "algorithm": self.scenario.algorithm["name"],
-            "settings": self.scenario.algorithm_config.model_dump(mode="json") | algorithm.chosen,
-            "seed": self.scenario.seed,
-            "public_seed": self.public_seed,
-            "device": _device_name(self.scenario.engine.device),
-            "versions": {
-                "python": platform.python_version(),
-                **{name: version(name) for name in ("fedrec", "torch", "numpy", "opacus", "dp-accounting")},
-            },
+            **run_summary(self.scenario, self.public_seed, algorithm, self.experiment.plan, outcome, model_bytes),
             "dataset": {"name": self.dataset.name}
             | {name: report[name] for name in ("users", "items", "interactions")}
             | {"report": report},
             "metrics": metrics,
             "order_free": order_free,
             "baselines": baselines,
-            "provenance": self.scenario.provenance.model_dump(),
             "evaluation": {
                 "on": self.scenario.evaluation.on,
                 "leaky_negatives": NOTE if self.split.leaky else None,
@@ -262,16 +259,6 @@ class Simulation:
                 "note": NOT_COVERED,
                 "private": private,
             },
-            "privacy": self.experiment.plan.describe() | {"budget_shares": budget_by_query(self.experiment.plan)},
-            "cost": {
-                "seconds_per_round": seconds / len(history) if history else 0.0,
-                "users_per_second": sum(row["users"] for row in history) / seconds if seconds else 0.0,
-                "peak_rss_mb": _peak_rss_mb(),
-                "message_bytes_up": sum(row["bytes_up"] for row in history),
-                "message_bytes_down": sum(row["bytes_down"] for row in history) + model_bytes,
-                "rounds": outcome.rounds,
-            },
-            "finished": outcome.exhausted is None,
         }
 
     def _plots(self, summary: dict[str, Any], outcome: Outcome) -> None:
@@ -285,39 +272,6 @@ class Simulation:
             plots.budget_by_query(summary["privacy"]["budget_shares"], folder / "budget.svg")
 
 
-def _begin(scenario: Scenario, folder: RunDirectory, resume: bool) -> tuple[Scenario, int, bool]:
-    """The scenario with its seed settled, the public seed, and whether there is a state to go on from."""
-    if not resume:
-        folder.check_free()
-        if scenario.seed is not None:
-            return scenario, scenario.seed, False
-        public_seed = secrets.randbits(62)
-        return scenario if scenario.privacy.private else _with_seed(scenario, public_seed), public_seed, False
-    if not folder.holds_run:
-        raise InputError(f"--resume: {folder.path} holds no run; start one without --resume")
-    began = load_scenario(str(folder.scenario))
-    if scenario.seed is None and not scenario.privacy.private:
-        scenario = _with_seed(scenario, began.seed)
-    other = difference(began.resolved(), scenario.resolved())
-    if other:
-        raise InputError(f"--resume: {other}; a run goes on with the settings that it began with")
-    if scenario.seed is not None:
-        return scenario, scenario.seed, True
-    if not folder.checkpoint.is_file():
-        raise InputError(f"--resume: {folder.path} was stopped before its first checkpoint; start anew elsewhere")
-    return scenario, load_checkpoint(folder.checkpoint).run["public_seed"], True
-
-
-def _same_data(before: dict[str, Any], now: Mapping[str, Any]) -> None:
-    other = difference(before, now, "data: ")
-    if other:
-        raise InputError(f"--resume: {other}; a run goes on with the data that it began with")
-
-
-def _with_seed(scenario: Scenario, seed: int | None) -> Scenario:
-    return scenario.model_copy(update={"seed": seed})
-
-
 def _repeatable(device: str) -> None:
     """Bit-identical repetition on CUDA needs torch's deterministic kernels; the CPU's are deterministic as they are.
 
@@ -326,14 +280,3 @@ def _repeatable(device: str) -> None:
     if device.startswith("cuda"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
         torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-def _device_name(device: str) -> str:
-    if device.startswith("cuda"):
-        return f"{device} ({torch.cuda.get_device_name(torch.device(device))})"
-    return f"cpu ({torch.get_num_threads()} threads)"
-
-
-def _peak_rss_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -8,7 +8,9 @@ from fedrec_client.node import Hosted
 from fedrec_server.asking import Asker
 from fedrec_server.coordinator import Coordinator
 from fedrec_server.directory import NodeDirectory
-from fedrec_server.flower_federation import FederationConfig, FlowerFederation, RunDescription
+from fedrec_server.federation import FederationConfig
+from fedrec_server.flower_federation import FlowerFederation
+from fedrec_server.prepared import prepare
 from fedrec_sim.in_process import InProcessFederation
 
 from fedrec.algorithms.base import Algorithm, Shared
@@ -66,17 +68,8 @@ def hosted(nodes: int, users: int | None = None) -> list[Hosted]:
 
 def spec_of(name: str, privacy: PrivacyConfig, users: int, settings: dict | None = None) -> RunSpec:
     kind = algorithm(name)
-    return RunSpec(
-        algorithm=name,
-        settings=kind.Config(**(SETTINGS[name] if settings is None else settings)).model_dump(mode="json"),
-        data=REQUEST.text(),
-        catalogue=data()[0].catalogue.digest,
-        users=users,
-        expected_cohort=users * privacy.sampling,
-        mu=privacy.mu() if privacy.private else None,
-        evaluation_share=privacy.evaluation_share,
-        seed=REQUEST.seed,
-    )
+    config = kind.Config(**(SETTINGS[name] if settings is None else settings))
+    return prepare(kind, config, privacy, data()[0].catalogue, users, REQUEST, noise_seed=9).spec
 
 
 def plan_of(made: Algorithm, privacy: PrivacyConfig, users: int) -> PrivacyPlan:
@@ -99,7 +92,7 @@ def deployed(
     made = spec.build(data()[0].catalogue)
     plan = plan_of(made, privacy, directory.users)
     config = config or FederationConfig(deadline=5, patience=5)
-    federation = FlowerFederation(asker, directory, plan, RunDescription(spec, REQUEST), config)
+    federation = FlowerFederation(asker, directory, plan, spec, config)
     return Deployed(grid, asker, federation, made, plan)
 
 

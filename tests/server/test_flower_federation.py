@@ -8,7 +8,7 @@ import pytest
 import torch
 from fedrec_server.asking import Asker, TooFewNodes
 from fedrec_server.directory import NodeDirectory
-from fedrec_server.flower_federation import FederationConfig
+from fedrec_server.federation import FederationConfig
 from fedrec_server.reply_checks import Expected, checked_sums
 from flwr.app import Array, ConfigRecord, Error, Message, RecordDict
 

@@ -22,6 +22,7 @@ from fedrec_server.scenario import Scenario, checked
 from fedrec.data import datasets, splits
 from fedrec.errors import FedrecError, InputError
 from fedrec.evaluation.report import evaluate
+from fedrec.federation.exchange import DataRequest
 from fedrec_sim.benchmarks.grid import Row, Section
 from fedrec_sim.experiment import Experiment
 
@@ -132,7 +133,7 @@ def run(wanted: Scenario, dataset: datasets.Dataset, split: splits.Split) -> dic
         wanted.engine,
         dataset,
         split,
-        seed=seed,
+        request=DataRequest(data=wanted.data, on=wanted.evaluation.on, seed=seed),
         noise_seed=seed,
     )
     outcome = Coordinator(experiment.algorithm, experiment.federation, experiment.plan).run()
