@@ -125,17 +125,18 @@ def load(config: DataConfig, data_dir: Path | None, seed: int) -> Dataset:
     return _dataset(config, log, events, dropped, counts, seed)
 
 
-def public_catalogue(config: DataConfig, data_dir: Path | None, seed: int) -> Catalogue:
+def public_catalogue(config: DataConfig, data_dir: Path | None, seed: int) -> tuple[Catalogue, str]:
     """The items alone, for who sees no events: of a public dataset, or of data that lie with the nodes (`NODES`).
 
-    Raises: InputError.
+    Also where they were taken from, as in a dataset's report. Raises: InputError.
     """
     if config.name != NODES:
-        return load(config, data_dir, seed).catalogue
+        dataset = load(config, data_dir, seed)
+        return dataset.catalogue, str(dataset.report["catalogue"])
     if config.catalogue is None or config.path is not None:
         raise InputError(f"data.name = '{NODES}' needs data.catalogue, the public file of items, and no data.path")
     items = tables.read_catalogue(config.catalogue)
-    return blocks.catalogue(items["item"].unique().sort(), items, str(config.catalogue))
+    return blocks.catalogue(items["item"].unique().sort(), items, str(config.catalogue)), "given"
 
 
 def read(config: DataConfig, data_dir: Path | None, seed: int) -> Log:

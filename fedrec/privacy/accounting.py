@@ -76,8 +76,23 @@ def epsilon_pld(events: Iterable[Event], delta: float, interval: float | None = 
     return _pld(merged, delta, interval_for(merged) if interval is None else interval)
 
 
+def deltas_pld(events: Iterable[Event], epsilons: Sequence[float]) -> tuple[float, ...]:
+    """The least delta for each of the ascending `epsilons`, by privacy loss distributions, rounded up; 0 for no events.
+
+    Together they bound every attack: for each pair, TPR <= exp(epsilon) FPR + delta (Kairouz et al. 2015).
+    """
+    merged = merge(events)
+    composed = _composed(merged, interval_for(merged))
+    return (0.0,) * len(epsilons) if composed is None else tuple(composed.get_delta_for_epsilon(list(epsilons)))
+
+
 @lru_cache(maxsize=4096)
 def _pld(events: tuple[Event, ...], delta: float, interval: float) -> float:
+    composed = _composed(events, interval)
+    return 0.0 if composed is None else max(0.0, float(composed.get_epsilon_for_delta(delta)))
+
+
+def _composed(events: tuple[Event, ...], interval: float) -> privacy_loss_distribution.PrivacyLossDistribution | None:
     composed = None
     for event in events:
         one = privacy_loss_distribution.from_gaussian_mechanism(
@@ -89,7 +104,7 @@ def _pld(events: tuple[Event, ...], delta: float, interval: float) -> float:
         )
         many = one.self_compose(event.count) if event.count > 1 else one
         composed = many if composed is None else composed.compose(many)
-    return 0.0 if composed is None else max(0.0, float(composed.get_epsilon_for_delta(delta)))
+    return composed
 
 
 def epsilon_rdp(events: Iterable[Event], delta: float) -> float:

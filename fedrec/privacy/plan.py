@@ -34,6 +34,8 @@ __all__ = ["Charge", "PrivacyConfig", "PrivacyPlan"]
 ROUNDING = 2.0**-10
 """Releases are rounded to a grid of a power of two at most this part of the noise's standard deviation."""
 
+MECHANISM = "Poisson-sampled Gaussian, add or remove one user"
+"""What the accountants take each event for."""
 
 Charge = dict[str, Any]
 """A ledger entry, plain JSON; numbers that matter are strings: exact, but for epsilons, rounded UP to 6 decimals."""
@@ -165,19 +167,10 @@ class PrivacyPlan:
         return {
             "type": "charge",
             "round": round,
-            "queries": [
-                {
-                    "name": name,
-                    "shape": list(query.shape),
-                    "clip_norm": repr(float(query.clip_norm)) if self.private else None,
-                    "noise_multiplier": repr(self.noise_multiplier(round, name)),
-                    "noise_std": repr(self.noise_std(round, name)),
-                }
-                for name, query in queries.items()
-            ],
+            "queries": self.terms(round),
             "events": [
                 {
-                    "mechanism": "Poisson-sampled Gaussian, add or remove one user",
+                    "mechanism": MECHANISM,
                     "sampling": repr(event.sampling),
                     "noise_multiplier": repr(event.noise_multiplier),
                     "count": event.count,
@@ -188,6 +181,22 @@ class PrivacyPlan:
             "delta": repr(self.config.delta) if self.private else None,
             "epsilon": {name: _rounded_up(value) for name, value in epsilon.items()},
         }
+
+    def terms(self, round: int) -> list[dict[str, Any]]:
+        """On which terms a round's queries are answered, as a charge tells it: shapes, clips, noise on each number.
+
+        Public, and fixed before the first release: clip_norm is None and the noise "0.0" without privacy.
+        """
+        return [
+            {
+                "name": name,
+                "shape": list(query.shape),
+                "clip_norm": repr(float(query.clip_norm)) if self.private else None,
+                "noise_multiplier": repr(self.noise_multiplier(round, name)),
+                "noise_std": repr(self.noise_std(round, name)),
+            }
+            for name, query in self._round(round).items()
+        ]
 
     def privatise(self, round: int, query: SumQuery, total: Tensor) -> PrivateSum:
         """Add the noise to a sum of clipped contributions; the value keeps the shape, dtype and device of `total`.

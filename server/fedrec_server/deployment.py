@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from fedrec.audit.ledger import Ledger
+from fedrec.audit.received import receive
+from fedrec.audit.report import page
 from fedrec.audit.statement import as_text, statement
 from fedrec.data import datasets
 from fedrec.evaluation.private import PrivateEvaluation
@@ -20,10 +22,19 @@ from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
 from fedrec_server.directory import NodeDirectory
 from fedrec_server.flower_federation import FlowerFederation
 from fedrec_server.prepared import Prepared, prepare
-from fedrec_server.run_directory import RunDirectory, write_json
+from fedrec_server.recording import Circumstances, close, named, opening
+from fedrec_server.run_directory import RunDirectory, json_text, write_json
 from fedrec_server.scenario import Scenario
 from fedrec_server.summary import run_summary
 
+DEPLOYED = Circumstances(
+    role="whoever runs the server, who is trusted with the un-noised sums of each node",
+    population="announced by the nodes before the run, and taken as public",
+    unprotected=(
+        "each node's clipped sums, which the server sees before the noise",
+        "which nodes answered in a round, and the time that they took",
+    ),
+)
 SEEDED = (
     "the noise follows from the scenario's seed: whoever knows it can take it off; leave the seed out to protect users"
 )
@@ -50,7 +61,7 @@ class Deployment:
         scenario = self.scenario
         if scenario.privacy.private and scenario.seed is not None:
             log.warning("%s", SEEDED)
-        catalogue = datasets.public_catalogue(scenario.data, data_dir, self.public_seed)
+        catalogue, self._taken_from = datasets.public_catalogue(scenario.data, data_dir, self.public_seed)
         # The path of the server's own file is nothing to a node, which has its own.
         asked = scenario.data.model_copy(update={"catalogue": None} if scenario.data.name == datasets.NODES else {})
         request = DataRequest(data=asked, on=scenario.evaluation.on, seed=self.public_seed)
@@ -84,6 +95,7 @@ class Deployment:
             folder.begin()
             folder.scenario.write_text(self.scenario.toml(), encoding="utf-8")
         ledger = Ledger(folder.ledger)
+        folder.public_key.write_bytes(ledger.key.public.pem())
         coordinator = Coordinator(
             algorithm,
             self.federation,
@@ -91,19 +103,33 @@ class Deployment:
             ledger,
             folder.checkpoint,
             run={"public_seed": self.public_seed, "nodes": self.directory.described()},
+            begin=opening(ledger, folder, self.scenario, plan, self.scenario.data.name, DEPLOYED),
             on_round=self.on_round,
         )
         outcome = coordinator.run(resume=self.resume and folder.checkpoint.is_file())
         folder.write_history(outcome.history)
-        about = {"name": self.scenario.data.name, "users": plan.users, "catalogue": "given"}
-        about["tuned_on"] = self.scenario.provenance.tuned_on
-        stated = statement(plan.describe(), ledger, about, simulation=False)
-        write_json(folder.ledger.with_name("statement.json"), stated)
-        folder.ledger.with_name("statement.md").write_text(as_text(stated), encoding="utf-8")
         model_bytes = folder.write_model(algorithm.release(outcome.shared))
         summary = self._summary(outcome, model_bytes)
-        write_json(folder.summary, summary)
+        text = json_text(summary)
+        close(ledger, folder, outcome, text, summary, DEPLOYED)
+        folder.summary.write_text(text, encoding="utf-8")
+        self._state_privacy(ledger)
+        folder.report.write_text(page(receive(folder.path)), encoding="utf-8")
         return summary, outcome.exhausted
+
+    def _state_privacy(self, ledger: Ledger) -> None:
+        folder, plan = self.folder, self.prepared.plan
+        about = {
+            "name": self.scenario.data.name,
+            "users": plan.users,
+            "items": len(self.prepared.algorithm.setting.catalogue),
+            "catalogue": self._taken_from,
+            "tuned_on": self.scenario.provenance.tuned_on,
+        }
+        called = named(folder, self.scenario)
+        stated = statement(plan.describe(), ledger, about, simulation=False, scenario=called)
+        write_json(folder.ledger.with_name("statement.json"), stated)
+        folder.ledger.with_name("statement.md").write_text(as_text(stated), encoding="utf-8")
 
     def _summary(self, outcome: Outcome, model_bytes: int) -> dict[str, Any]:
         algorithm, plan = self.prepared.algorithm, self.prepared.plan

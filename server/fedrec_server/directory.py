@@ -17,6 +17,9 @@ from fedrec.federation.exchange import DataRequest
 from fedrec.wire import Packet, WireError
 from fedrec_server.asking import Asker, TooFewNodes, log
 
+MOST_USERS = 100_000_000
+"""Of one node: a number beyond is no announcement, but an attempt on the server's memory."""
+
 
 @dataclass(frozen=True)
 class Node:
@@ -121,7 +124,7 @@ def _checked(packet: Packet, catalogue: str) -> Packet:
     if packet.kind == exchange.REFUSAL and packet.version == wire.VERSION:
         raise refused_by_node(packet)
     packet.expect(exchange.PRESENCE)
-    if packet.fact("users", int) < 0 or packet.fact("users", int) > 2**40 or packet.fact("place", int) < -1:
+    if packet.fact("users", int) < 0 or packet.fact("users", int) > MOST_USERS or packet.fact("place", int) < -1:
         raise WireError("facts", "a presence that cannot be")
     if packet.fact("catalogue", str) != catalogue:
         raise WireError("catalogue", exchange.REFUSALS["catalogue"])

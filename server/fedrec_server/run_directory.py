@@ -34,8 +34,18 @@ class RunDirectory:
 
     @property
     def ledger(self) -> Path:
-        """Every charge, one JSON line each."""
+        """Every charge, one signed record a line; its checkpoint lies beside it."""
         return self.path / "privacy" / "ledger.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """The privacy statement as a page."""
+        return self.path / "privacy" / "report.html"
+
+    @property
+    def public_key(self) -> Path:
+        """The key that the ledger is signed with, for convenience: lying here, it proves nothing."""
+        return self.path / "privacy" / "ledger.pub"
 
     @property
     def summary(self) -> Path:
@@ -114,4 +124,9 @@ def new_path(name: str) -> Path:
 
 def write_json(path: Path, value: Any) -> None:
     """Readable JSON; NaN and infinity are refused, since JSON has none."""
-    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(json_text(value), encoding="utf-8")
+
+
+def json_text(value: Any) -> str:
+    """The text of `write_json`."""
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"

@@ -10,12 +10,15 @@ from fedrec_server.beginning import begin, same_data
 from fedrec_server.checkpoint import load_checkpoint
 from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
 from fedrec_server.federation import Federation
-from fedrec_server.run_directory import RunDirectory, write_json
+from fedrec_server.recording import Circumstances, close, named, opening
+from fedrec_server.run_directory import RunDirectory, json_text, write_json
 from fedrec_server.scenario import Scenario
 from fedrec_server.summary import run_summary
 
 from fedrec.algorithms.base import ReleasedModel, Shared
 from fedrec.audit.ledger import Ledger
+from fedrec.audit.received import receive
+from fedrec.audit.report import page
 from fedrec.audit.statement import as_text, statement
 from fedrec.data import datasets, splits
 from fedrec.data.datasets import Dataset
@@ -48,6 +51,15 @@ NOT_COVERED = (
 COUNTERFACTUAL = (
     "a run of its own on the same data, for comparison: its model is not released, and these are its true metrics, "
     "which no guarantee covers, whatever its epsilon"
+)
+SIMULATED = Circumstances(
+    role="whoever ran the simulation, who is its server and all its users",
+    population="counted in the log, and taken as public",
+    unprotected=(
+        "this is a simulation: all users' data lie in one place, where whoever runs it can read them",
+        "true metrics, without noise, in summary.json, history.csv, plots, checkpoint and baselines",
+        "exact counts of the data, and the time and memory that the computation takes",
+    ),
 )
 BASELINE_NOISE = 1 << 40
 """Added to a seed for the noise of a baseline: by 1 it would have that of the run with the next seed."""
@@ -122,8 +134,10 @@ class Simulation:
 
     def _run(self, tracker: Tracker) -> tuple[dict[str, Any], str | None]:
         algorithm = self.experiment.algorithm
-        outcome = self._train(tracker)
-        self._state_privacy()
+        ledger = Ledger(self.folder.ledger)
+        self.folder.public_key.write_bytes(ledger.key.public.pem())
+        outcome = self._train(tracker, ledger)
+        self._state_privacy(ledger)
         model = algorithm.release(outcome.shared)
         model_bytes = self.folder.write_model(model)
         with self.progress.stage("Evaluating"):
@@ -133,8 +147,12 @@ class Simulation:
         with self.progress.stage("Baselines"):
             baselines = self._baselines()
         summary = self._summary(outcome, model_bytes, metrics, order_free, baselines)
-        write_json(self.folder.summary, summary)
+        text = json_text(summary)
+        close(ledger, self.folder, outcome, text, summary, SIMULATED)
+        self.folder.summary.write_text(text, encoding="utf-8")
+        self._state_privacy(ledger)
         self._plots(summary, outcome)
+        self.folder.report.write_text(page(receive(self.folder.path)), encoding="utf-8")
         return summary, outcome.exhausted
 
     def _noise_seed(self, privacy: PrivacyConfig, offset: int = 0) -> int | None:
@@ -142,7 +160,7 @@ class Simulation:
             return self.public_seed
         return None if self.scenario.seed is None else (self.scenario.seed + offset) % 2**63
 
-    def _train(self, tracker: Tracker) -> Outcome:
+    def _train(self, tracker: Tracker, ledger: Ledger) -> Outcome:
         def on_round(report: RoundReport) -> None:
             tracker.scalars(of_round(report.row()), report.round + 1)
             self.progress.round(report)
@@ -153,9 +171,10 @@ class Simulation:
                 algorithm,
                 federation,
                 plan,
-                Ledger(self.folder.ledger),
+                ledger,
                 self.folder.checkpoint,
                 run={"public_seed": self.public_seed, "dataset": self.dataset.report},
+                begin=opening(ledger, self.folder, self.scenario, plan, self.dataset.name, SIMULATED),
                 on_round=on_round,
                 observe=self._observe,
             )
@@ -170,11 +189,11 @@ class Simulation:
             return flower_federation(self.scenario, experiment.spec, experiment.plan, self.data_dir)
         return nullcontext(experiment.federation)
 
-    def _state_privacy(self) -> None:
+    def _state_privacy(self, ledger: Ledger) -> None:
         about = {**self.dataset.report, "name": self.dataset.name, "tuned_on": self.scenario.provenance.tuned_on}
         if self.split.leaky:
             about["note"] = NOTE
-        stated = statement(self.experiment.plan.describe(), Ledger(self.folder.ledger), about)
+        stated = statement(self.experiment.plan.describe(), ledger, about, scenario=named(self.folder, self.scenario))
         write_json(self.folder.ledger.with_name("statement.json"), stated)
         self.folder.ledger.with_name("statement.md").write_text(as_text(stated), encoding="utf-8")
 

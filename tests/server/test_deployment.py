@@ -17,6 +17,7 @@ from flwr.app import Context, RecordDict
 from safetensors.torch import load_file
 
 from fedrec.algorithms.discover import load_model
+from fedrec.cli import run as fedrec
 from fedrec.errors import InputError
 from fedrec.federation.exchange import DataRequest
 from tests.server.deployed import data, hosted
@@ -57,6 +58,7 @@ def test_a_deployed_run_writes_what_a_simulation_writes_and_nothing_true(tmp_pat
     ):
         assert (tmp_path / "a" / name).is_file()
     assert load_model(tmp_path / "a" / "model").kind == "als"
+    assert fedrec(["audit", "verify", str(tmp_path / "a"), "--trust-run-key"]) == 0
     statement = json.loads((tmp_path / "a" / "privacy" / "statement.json").read_text())
     assert "true metrics of a simulation" not in json.dumps(statement)
 
@@ -89,7 +91,7 @@ def test_a_run_that_lost_its_nodes_goes_on_to_the_same_bits(tmp_path) -> None:
     whole, part = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "part"))
     assert all(torch.equal(part[name], tensor) for name, tensor in whole.items())
     ledgers = [(tmp_path / name / "privacy" / "ledger.jsonl").read_text() for name in ("whole", "part")]
-    assert len(ledgers[0].splitlines()) == len(ledgers[1].splitlines()) == 4
+    assert len(ledgers[0].splitlines()) == len(ledgers[1].splitlines()) == 6  # begin, a charge a round, end
 
 
 def test_a_run_goes_on_with_the_nodes_that_it_began_with(tmp_path) -> None:

@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from fedrec.cli import run
 
 pytest.importorskip("ray")
-SMALL = [
-    "simulate", "--quiet", "--seed", "5", "--set", "engine.nodes=3", "--set", "data.users=150", "--set", "data.items=120",
-    "--set", "data.interactions_per_user=12", "--set", "algorithm.name=als", "--set", "algorithm.dim=8",
-    "--set", "algorithm.rounds=2", "--set", "evaluation.baselines=false", "--set", "privacy.sampling=0.6",
-]  # fmt: skip
+CHANGES = (
+    "engine.nodes=3 data.users=150 data.items=120 data.interactions_per_user=12 algorithm.name=als algorithm.dim=8 "
+    "algorithm.rounds=2 evaluation.baselines=false privacy.sampling=0.6"
+)
+SMALL = ["simulate", "--quiet", "--seed", "5", *(part for text in CHANGES.split() for part in ("--set", text))]
 
 
 @pytest.mark.slow

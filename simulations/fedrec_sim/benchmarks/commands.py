@@ -158,6 +158,41 @@ def results_(
         raise InputError(f"{len(failures)} runs failed, the others are kept; the first: {failures[0]}")
 
 
+@bench.command("ledger")
+def ledger_(
+    rounds: Annotated[int, typer.Option(min=1, help="Charges to write.")] = 10_000,
+    sampling: Annotated[float, typer.Option(min=1e-4, max=1, help="Below 1, epsilon has no closed form.")] = 1.0,
+    work: Annotated[
+        Path | None, typer.Option(help="An empty folder on the disk to measure. [default: a temporary one]")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the JSON and nothing else on standard output.")
+    ] = False,
+) -> None:
+    """Milliseconds of an append with its sync, seconds to verify the whole, and bytes of one round's proof.
+
+    Example: `fedrec bench ledger --rounds 10000 --sampling 0.05`
+    """
+    import tempfile
+
+    from fedrec_sim.benchmarks.ledger import measure
+
+    if work is not None and work.exists() and any(work.iterdir()):
+        raise InputError(f"--work {work}: is not empty; give a new folder")
+    with tempfile.TemporaryDirectory() as temporary:
+        print(f"writing {rounds:,} charges, each synced ...", file=sys.stderr, flush=True)
+        found = measure(work or Path(temporary), rounds, sampling)
+    if as_json:
+        print(json.dumps({"command": "ledger", **found, **_machine()}, indent=2, allow_nan=False))
+        return
+    append = found["append_ms"]
+    print(f"{rounds:,} charges, {found['ledger_bytes'] / 1e6:.1f} MB")
+    print(f"append and sync: median {append['median']:.2f} ms, mean {append['mean']:.2f}, 99 % {append['99 %']:.2f}")
+    print(f"  of which the disk's sync of a kilobyte: {found['sync_ms']:.2f} ms")
+    print(f"verify all: {found['verify_seconds']:.2f} s (epsilon: {found['method']})")
+    print(f"proof of one round: {found['proof_bytes']:,} bytes, made in {found['prove_ms']:.1f} ms")
+
+
 def _names(text: str | None, known: tuple[str, ...], option: str) -> list[str]:
     names = [name.strip() for name in text.split(",")] if text else []
     for name in names:

@@ -1,0 +1,90 @@
+"""What a run writes into its ledger beside the charges: how it began, and what came out."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from fedrec.audit import opening as record
+from fedrec.audit.ledger import Ledger
+from fedrec.privacy.plan import PrivacyPlan
+from fedrec_server.checkpoint import digest
+from fedrec_server.coordinator import Outcome
+from fedrec_server.run_directory import RunDirectory
+from fedrec_server.scenario import Scenario
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """Under which a run is made. role: of who signs. population: how the number of users is known.
+
+    unprotected: what the guarantee knowingly does not cover.
+    """
+
+    role: str
+    population: str
+    unprotected: tuple[str, ...]
+
+
+def opening(
+    ledger: Ledger, folder: RunDirectory, scenario: Scenario, plan: PrivacyPlan, dataset: str, under: Circumstances
+) -> dict[str, Any]:
+    """The `begin` record. A run that goes on under other code than it began with notes that at once."""
+    begin = record.begin(
+        plan,
+        ledger.key.public,
+        role=under.role,
+        scenario=(scenario.name, hashlib.sha256(folder.scenario.read_bytes()).hexdigest()),
+        dataset=dataset,
+        population=under.population,
+        unprotected=under.unprotected,
+        tuned_on=scenario.provenance.tuned_on or None,
+    )
+    if ledger.entries:
+        codes = [entry["payload"]["code"] for entry in ledger.entries if "code" in entry["payload"]]
+        if codes and codes[-1] != begin["code"]:
+            ledger.append({"type": "note", "what": "resumed under other code", "code": begin["code"]})
+    return begin
+
+
+def named(folder: RunDirectory, scenario: Scenario) -> dict[str, str]:
+    """What the statement calls the run."""
+    fingerprint = hashlib.sha256(folder.scenario.read_bytes()).hexdigest()
+    return {"name": scenario.name, "algorithm": scenario.algorithm["name"], "fingerprint": fingerprint}
+
+
+def close(
+    ledger: Ledger,
+    folder: RunDirectory,
+    outcome: Outcome,
+    summary_text: str,
+    summary: Mapping[str, Any],
+    under: Circumstances,
+) -> None:
+    """Append the `end` record, before the summary is shown. Said once: a finished run that is resumed adds nothing."""
+    files = {name: (folder.path / name).read_bytes() for name in ("model/model.safetensors", "model/manifest.json")}
+    files |= {"history.csv": (folder.path / "history.csv").read_bytes(), "summary.json": summary_text.encode()}
+    end = record.end(
+        rounds=outcome.rounds,
+        exhausted=outcome.exhausted,
+        state=digest(outcome.shared),
+        files=files,
+        besides=_besides(summary),
+        unprotected=under.unprotected,
+    )
+    if not ledger.entries or ledger.entries[-1]["payload"] != end:
+        ledger.append(end, ("model/model.safetensors", end["files"]["model/model.safetensors"]))
+    ledger.seal()
+
+
+def _besides(summary: Mapping[str, Any]) -> dict[str, str]:
+    """Every metric that a reader sees, with its value: true ones of a simulation, and those that were paid for."""
+    found = {
+        f"{protocol} {metric} (true, not protected)": repr(value)
+        for protocol, values in summary["metrics"].items()
+        if isinstance(values, Mapping)
+        for metric, value in values.items()
+        if isinstance(value, int | float)
+    }
+    private = summary["evaluation"]["private"]
+    return found | {f"{name} (private, charged)": repr(value["value"]) for name, value in private.items()}
