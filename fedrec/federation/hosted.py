@@ -7,7 +7,7 @@ changes float rounding alone. No noise is added here, so what comes out is for t
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -156,8 +156,10 @@ def shard(users: int, place: int, of: int) -> np.ndarray:
     return np.arange(users * place // of, users * (place + 1) // of)
 
 
-def add_up(parts: Iterable[Tensor], shape: tuple[int, ...], device: torch.device) -> Tensor:
+def add_up(parts: Sequence[Tensor], shape: tuple[int, ...], device: torch.device) -> Tensor:
     """The sums of several places as one, float32: added in their order, in float64. One place's sum keeps its bits."""
+    if len(parts) == 1:  # as it is, without a second tensor of its size
+        return parts[0].to(device)
     total = torch.zeros(shape, dtype=torch.float64, device=device)
     for part in parts:
         total += part.to(device)
