@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fedrec.audit.statement_budget import other_releases
+
 _FLOAT_LIMITS = (
     "users are summed in 32-bit floating point, so that one user can move a long sum by a little more than the clip; "
     "noise is drawn and added in 64-bit floating point, not by an exact sampler: it is a sum of four normals and the "
@@ -123,9 +125,7 @@ def not_protected(privacy: Mapping[str, Any], dataset: Mapping[str, Any], simula
             "choice of settings tells"
         )
     found.append("choices that were made by looking at private data (settings, algorithms, when to stop) cost budget")
-    found.append(
-        "other releases from the same people: budgets of different runs add up, and this one counts only itself"
-    )
+    found.append(other_releases(privacy.get("population_budget")))
     found.append("what can be learned about a person from others, from public facts, or from lists that they show")
     return found
 

@@ -15,6 +15,7 @@ from fedrec.audit import checklists
 from fedrec.audit.assumptions import assumptions, not_protected
 from fedrec.audit.promise import precisely, promise, rounded_up
 from fedrec.audit.released import budget, releases, spent
+from fedrec.audit.statement_budget import participation, shared_budget
 from fedrec.audit.tradeoff import Tradeoff
 from fedrec.errors import VerificationError
 from fedrec.privacy import accounting
@@ -95,6 +96,8 @@ def statement(
         "spent": spent(charges),
         "rounds": len(charges),
         "rounds_planned": privacy["rounds_planned"],
+        "participation": privacy["participation"],
+        "population_budget": privacy.get("population_budget"),
         "noise_source": privacy["noise_source"],
         "dataset": {key: dataset[key] for key in counted if key in dataset}
         | {"catalogue": dataset.get("catalogue", "given")},
@@ -151,6 +154,7 @@ def as_text(stated: Mapping[str, Any]) -> str:
     lines += ["", f"A smaller epsilon is a stronger promise; 0 means nothing. Delta: {stated['delta'] or 'none'}.", ""]
     values = ", ".join(f"{name.upper()} {value or 'no bound'}" for name, value in stated["accountants"].items())
     lines += [f"The same releases were priced by two independent accountants: {values}. Both are upper bounds.", ""]
+    lines += [*shared_budget(stated["population_budget"]), *participation(stated["participation"])]
     if stated["assumptions"]:
         lines += ["## It holds as long as", ""]
         lines += ["| who | must keep | enforced |", "|---|---|---|"]

@@ -108,6 +108,33 @@ class Data(_Part):
     """"given", or where the items were taken from"""
 
 
+class Participation(_Part):
+    """In how many rounds one person takes part."""
+
+    expected_rounds: float
+    most_rounds: Count
+    limit: str
+
+
+class PopulationBudget(_Part):
+    """The budget that this run draws from together with others; what holds for all of them is its cap."""
+
+    name: str
+    who: str
+    run: str
+    period: str
+    epsilon: Decimal
+    delta: Decimal
+    filter: str
+    theorem: str
+    unit: str
+    limit: Decimal
+    this_run: Decimal
+    all_runs: Decimal
+    head: str
+    """What an auditor compares the budget file with"""
+
+
 class Scenario(_Part):
     """What was run."""
 
@@ -189,6 +216,9 @@ class PrivacyStatement(_Part):
     spent: list[Point]
     rounds: Count
     rounds_planned: Count
+    participation: Participation
+    population_budget: PopulationBudget | None
+    """null: the run counts itself alone"""
     noise_source: str
     dataset: Data
     tuned_on: str | None

@@ -23,7 +23,7 @@ from opacus.accountants.analysis import rdp
 from fedrec.errors import PrivacyError
 
 COARSEST_INTERVAL = 1e-3
-_LARGEST_SAMPLED_ORDER = 1024  # the binomials of the sampled Gaussian overflow a float64 above
+LARGEST_SAMPLED_ORDER = 1024  # the binomials of the sampled Gaussian overflow a float64 above
 _ORDERS = [1 + x / 20 for x in range(1, 200)] + [float(2**k + j * 2**k // 8) for k in range(4, 20) for j in range(8)]
 ORDERS = sorted({*_ORDERS, *map(float, range(11, 65))})
 
@@ -123,7 +123,7 @@ def epsilon_rdp(events: Iterable[Event], delta: float) -> float:
 def _renyi(sampling: float, noise_multiplier: float) -> np.ndarray:
     if sampling == 1:
         return np.array(ORDERS) / (2 * noise_multiplier**2)
-    usable = [order for order in ORDERS if order <= _LARGEST_SAMPLED_ORDER]
+    usable = [order for order in ORDERS if order <= LARGEST_SAMPLED_ORDER]
     known = rdp.compute_rdp(q=sampling, noise_multiplier=noise_multiplier, steps=1, orders=usable)
     return np.concatenate([np.asarray(known, dtype=float), np.full(len(ORDERS) - len(usable), np.inf)])
 
@@ -161,9 +161,10 @@ def calibrate(shares: Sequence[float], sampling: float, epsilon: float, delta: f
         spent = epsilon_pld(events, delta, interval or interval_for(events))
         return min(max(math.log(spent / epsilon), -1.0), 3.0) if spent > 0 else -1.0
 
-    # Sampling only helps, so the exact Gaussian is noise enough, but for the grid's rounding up.
+    # Sampling only helps, so the exact Gaussian is noise enough, but for the grid's rounding up. A hair more leaves
+    # room for the rounding of a budget of the same epsilon (`filters.SAFETY`), which then lets the run pass.
     high = math.log(math.sqrt(math.fsum(shares)) / gaussian_mu(epsilon, delta))
-    for step in (0.0, *(1e-6 * 2**k for k in range(18))):
+    for step in (1e-8, *(1e-6 * 2**k for k in range(18))):
         if log_excess(high + step) <= 0:
             break
     else:

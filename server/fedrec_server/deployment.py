@@ -5,6 +5,7 @@ known by `privacy.evaluation_share` alone, which is charged.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from fedrec_server.prepared import Prepared, prepare
 from fedrec_server.recording import Circumstances, close, named, opening
 from fedrec_server.run_directory import RunDirectory, json_text, write_json
 from fedrec_server.scenario import Scenario
-from fedrec_server.summary import run_summary
+from fedrec_server.shared_budget import draw
+from fedrec_server.summary import budget_by_query, run_summary
 
 DEPLOYED = Circumstances(
     role="whoever runs the server, who is trusted with the un-noised sums of each node",
@@ -81,6 +83,7 @@ class Deployment:
             noise_seed=scenario.seed if scenario.privacy.private else self.public_seed,
             device=scenario.engine.device,
         )
+        self.drawing = draw(scenario, folder, self.prepared.plan, scenario.data.name)
         self.federation = FlowerFederation(
             asker, self.directory, self.prepared.plan, self.prepared.spec, scenario.federation, scenario.engine.device
         )
@@ -106,7 +109,8 @@ class Deployment:
             begin=opening(ledger, folder, self.scenario, plan, self.scenario.data.name, DEPLOYED),
             on_round=self.on_round,
         )
-        outcome = coordinator.run(resume=self.resume and folder.checkpoint.is_file())
+        with self.drawing or nullcontext():
+            outcome = coordinator.run(resume=self.resume and folder.checkpoint.is_file())
         folder.write_history(outcome.history)
         model_bytes = folder.write_model(algorithm.release(outcome.shared))
         summary = self._summary(outcome, model_bytes)
@@ -116,6 +120,10 @@ class Deployment:
         self._state_privacy(ledger)
         folder.report.write_text(page(receive(folder.path)), encoding="utf-8")
         return summary, outcome.exhausted
+
+    def _privacy(self) -> dict[str, Any]:
+        shared = self.drawing.describe() if self.drawing is not None else None
+        return self.prepared.plan.describe() | {"population_budget": shared}
 
     def _state_privacy(self, ledger: Ledger) -> None:
         folder, plan = self.folder, self.prepared.plan
@@ -127,15 +135,16 @@ class Deployment:
             "tuned_on": self.scenario.provenance.tuned_on,
         }
         called = named(folder, self.scenario)
-        stated = statement(plan.describe(), ledger, about, simulation=False, scenario=called)
+        stated = statement(self._privacy(), ledger, about, simulation=False, scenario=called)
         write_json(folder.ledger.with_name("statement.json"), stated)
         folder.ledger.with_name("statement.md").write_text(as_text(stated), encoding="utf-8")
 
     def _summary(self, outcome: Outcome, model_bytes: int) -> dict[str, Any]:
         algorithm, plan = self.prepared.algorithm, self.prepared.plan
+        privacy = self._privacy() | {"budget_shares": budget_by_query(plan)}
         private = algorithm.private_metrics(outcome.shared) if isinstance(algorithm, PrivateEvaluation) else {}
         return {
-            **run_summary(self.scenario, self.public_seed, algorithm, plan, outcome, model_bytes),
+            **run_summary(self.scenario, self.public_seed, algorithm, privacy, outcome, model_bytes),
             "dataset": {
                 "name": self.scenario.data.name,
                 "users": plan.users,

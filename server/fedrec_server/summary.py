@@ -15,7 +15,12 @@ from fedrec_server.scenario import Scenario
 
 
 def run_summary(
-    scenario: Scenario, public_seed: int, algorithm: Algorithm, plan: PrivacyPlan, outcome: Outcome, model_bytes: int
+    scenario: Scenario,
+    public_seed: int,
+    algorithm: Algorithm,
+    privacy: dict[str, Any],
+    outcome: Outcome,
+    model_bytes: int,
 ) -> dict[str, Any]:
     """JSON-able: what was run, under which privacy, at what cost."""
     history = outcome.history
@@ -32,7 +37,7 @@ def run_summary(
             **{name: version(name) for name in ("fedrec", "torch", "numpy", "opacus", "dp-accounting")},
         },
         "provenance": scenario.provenance.model_dump(),
-        "privacy": plan.describe() | {"budget_shares": budget_by_query(plan)},
+        "privacy": privacy,
         "cost": {
             "seconds_per_round": seconds / len(history) if history else 0.0,
             "users_per_second": sum(row["users"] for row in history) / seconds if seconds else 0.0,

@@ -13,7 +13,8 @@ from fedrec_server.federation import Federation
 from fedrec_server.recording import Circumstances, close, named, opening
 from fedrec_server.run_directory import RunDirectory, json_text, write_json
 from fedrec_server.scenario import Scenario
-from fedrec_server.summary import run_summary
+from fedrec_server.shared_budget import draw
+from fedrec_server.summary import budget_by_query, run_summary
 
 from fedrec.algorithms.base import ReleasedModel, Shared
 from fedrec.audit.ledger import Ledger
@@ -113,6 +114,7 @@ class Simulation:
             request=self.request,
             noise_seed=self._noise_seed(scenario.privacy),
         )
+        self.drawing = draw(scenario, folder, self.experiment.plan, self.dataset.name)
         progress.epsilon = None if scenario.privacy.epsilon == "none" else scenario.privacy.epsilon
         self._curve_every = curve_every(scenario.evaluation.every, self.experiment.algorithm.rounds)
         self._curve_users = curve_users(self.split, scenario.evaluation.curve_users, self.public_seed)
@@ -178,7 +180,7 @@ class Simulation:
                 on_round=on_round,
                 observe=self._observe,
             )
-            with self.progress.rounds(self.scenario.name, algorithm.rounds):
+            with self.drawing or nullcontext(), self.progress.rounds(self.scenario.name, algorithm.rounds):
                 outcome = coordinator.run(resume=self.resume and self.folder.checkpoint.is_file())
         self.folder.write_history(outcome.history)
         return outcome
@@ -189,11 +191,15 @@ class Simulation:
             return flower_federation(self.scenario, experiment.spec, experiment.plan, self.data_dir)
         return nullcontext(experiment.federation)
 
+    def _privacy(self) -> dict[str, Any]:
+        shared = self.drawing.describe() if self.drawing is not None else None
+        return self.experiment.plan.describe() | {"population_budget": shared}
+
     def _state_privacy(self, ledger: Ledger) -> None:
         about = {**self.dataset.report, "name": self.dataset.name, "tuned_on": self.scenario.provenance.tuned_on}
         if self.split.leaky:
             about["note"] = NOTE
-        stated = statement(self.experiment.plan.describe(), ledger, about, scenario=named(self.folder, self.scenario))
+        stated = statement(self._privacy(), ledger, about, scenario=named(self.folder, self.scenario))
         write_json(self.folder.ledger.with_name("statement.json"), stated)
         self.folder.ledger.with_name("statement.md").write_text(as_text(stated), encoding="utf-8")
 
@@ -264,7 +270,14 @@ class Simulation:
         algorithm, report = self.experiment.algorithm, self.dataset.report
         private = algorithm.private_metrics(outcome.shared) if isinstance(algorithm, PrivateEvaluation) else {}
         return {
-            **run_summary(self.scenario, self.public_seed, algorithm, self.experiment.plan, outcome, model_bytes),
+            **run_summary(
+                self.scenario,
+                self.public_seed,
+                algorithm,
+                self._privacy() | {"budget_shares": budget_by_query(self.experiment.plan)},
+                outcome,
+                model_bytes,
+            ),
             "dataset": {"name": self.dataset.name}
             | {name: report[name] for name in ("users", "items", "interactions")}
             | {"report": report},

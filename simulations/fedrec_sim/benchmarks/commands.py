@@ -158,6 +158,47 @@ def results_(
         raise InputError(f"{len(failures)} runs failed, the others are kept; the first: {failures[0]}")
 
 
+@bench.command("leak")
+def leak_(
+    data_dir: Annotated[
+        Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")
+    ] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="ml-100k or ml-1m. [default: both]")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="Seeds of every row. [default: 0,1,2 on ml-100k, 0 on ml-1m]")
+    ] = None,
+    work: Annotated[Path, typer.Option(help="Folder for the runs; finished ones are not run again.")] = Path(
+        "runs/leak"
+    ),
+    out: Annotated[Path, typer.Option(help="The page whose table is written.")] = Path("docs/leak.md"),
+) -> None:
+    """Set published, leaky and clean figures of federated recommenders side by side; resumes where it stopped."""
+    from fedrec_sim.benchmarks import leak
+
+    given = _numbers(seeds, "--seeds") if seeds else None
+    sections = []
+    for name in dataset or list(leak.SECTIONS):
+        if name not in leak.SECTIONS:
+            raise InputError(f"--dataset {name}: unknown.{nearest(name, leak.SECTIONS)}")
+        numbers = given or ([0, 1, 2] if name == "ml-100k" else [0])
+        sections.append(
+            leak.section(
+                name,
+                numbers,
+                lambda row, seed, leaky: row.run(seed, leaky, work, data_dir),
+                lambda text: print(text, file=sys.stderr, flush=True),
+            )
+        )
+    leak.write(out, sections)
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option} {text}: must be whole numbers, e.g. 0,1,2") from None
+
+
 @bench.command("ledger")
 def ledger_(
     rounds: Annotated[int, typer.Option(min=1, help="Charges to write.")] = 10_000,
