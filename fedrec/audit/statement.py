@@ -159,7 +159,7 @@ def as_text(stated: Mapping[str, Any]) -> str:
     lines += [*shared_budget(stated["population_budget"]), *participation(stated["participation"])]
     if stated["stopped"]:
         lines += [
-            f"The run stopped early on its private metrics. The {len(stated['stopped']['unrun'])} rounds that it left out "
+            f"The run stopped early on its private metrics. The {len(stated['stopped']['unrun'])} rounds left out "
             f"are charged and counted here like those that it ran.",
             "",
         ]
