@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from fedrec.audit.promise import rounded_up
-from fedrec.audit.released import budget, releases, spent
+from fedrec.audit.released import budget, releases, spent, stopped_early
 from fedrec.audit.tradeoff import gaussian_delta, stated_tradeoff
 
 SAME_AT_THE_BEGINNING = ("unit", "adjacency", "trust", "delta", "target_epsilon", "noise_source", "tuned_on")
@@ -39,6 +39,8 @@ def contradictions(
     for name, found in (("releases", released), ("budget", budget(released)), ("spent", spent(charges))):
         if stated[name] != found:
             yield f"the statement's '{name}' do not follow from the ledger's charges"
+    if stated["stopped"] != stopped_early(payloads):
+        yield "the statement and the ledger differ on whether, where or why the run stopped early"
     yield from _curve(stated, charges)
 
 

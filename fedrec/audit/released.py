@@ -42,3 +42,14 @@ def spent(charges: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     every = max(1, math.ceil((len(charges) - 1) / (MOST_POINTS - 1)))
     kept = sorted({*range(0, len(charges), every), *({len(charges) - 1} if charges else ())})
     return [{"charge": place + 1, "round": charges[place]["round"], **charges[place]["epsilon"]} for place in kept]
+
+
+def stopped_early(payloads: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """After which round a run stopped on its own private outputs, why, and which rounds it left out and paid for.
+
+    None for a run that did not stop. payloads: all of a ledger's.
+    """
+    for payload in payloads:
+        if payload.get("type") == "stopped":
+            return {key: payload[key] for key in ("round", "why", "unrun")}
+    return None

@@ -7,6 +7,7 @@
 | order | a round left out, so that its charge is missing; charges before the beginning |
 | epsilon | a recorded epsilon below the one that the recorded events have, or far above it |
 | cap | a charge past the target |
+| stop | a run that stopped on its own outputs and paid only for the rounds that it ran |
 
 Epsilon is recomputed after every round, exactly, where every user takes part; and by Renyi DP after every round in
 any case. With sampling the tight figure is recomputed at the end, at places 2.5 % apart, and at some drawn afresh in
@@ -61,9 +62,14 @@ def check(payloads: Sequence[Mapping[str, Any]]) -> Spending:
     begin = payloads[0]
     charges = [payload for payload in payloads if payload.get("type") == "charge"]
     found.faults += [list(_order(begin, payloads)), list(_terms(begin, charges)), list(_noise(charges))]
+    found.faults.append(list(_stopped(payloads, charges)))
     repeated = len(charges) - len({charge["round"] for charge in charges})
     if repeated:
         found.notes.append(f"{repeated} round(s) were charged again after an interruption; each charge counts")
+    stops = [payload for payload in payloads if payload.get("type") == "stopped"]
+    if stops:
+        unrun = len(stops[0]["unrun"])
+        found.notes.append(f"the run stopped early on its private metrics; {unrun} rounds that it left out are charged")
     found.facts |= {
         "rounds_charged": len(charges),
         "guarantee": begin["guarantee"],
@@ -94,6 +100,23 @@ def _order(begin: Mapping[str, Any], payloads: Sequence[Mapping[str, Any]]) -> I
             finished = payload["rounds"]
             if not 0 <= finished <= highest + 1:
                 yield f"record {index} tells of {finished} finished rounds, {highest + 1} were charged"
+
+
+def _stopped(payloads: Sequence[Mapping[str, Any]], charges: Sequence[Charge]) -> Iterator[str]:
+    """A run that stopped on its own outputs ended there, and paid for all that it left out.
+
+    Unless rounds that were paid for twice had used the budget up, or it was broken off before its end.
+    """
+    stops = [payload for payload in payloads if payload.get("type") == "stopped"]
+    ends = [payload["rounds"] for payload in payloads if payload.get("type") == "end"]
+    if len(stops) > 1:
+        yield "the run stops more than once"
+    paid = {charge["round"] for charge in charges}
+    for stop in stops:
+        if ends and ends[-1] != stop["round"] + 1:
+            yield f"the run stopped after round {stop['round']} and ended after {ends[-1]} finished rounds"
+        if ends and len(paid) == len(charges) and not paid.issuperset(stop["unrun"]):
+            yield "the run stopped early and did not pay for the rounds that it left out"
 
 
 def _terms(begin: Mapping[str, Any], charges: Sequence[Charge]) -> Iterator[str]:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from fedrec.audit import checklists
 from fedrec.audit.assumptions import assumptions, not_protected
 from fedrec.audit.promise import precisely, promise, rounded_up
-from fedrec.audit.released import budget, releases, spent
+from fedrec.audit.released import budget, releases, spent, stopped_early
 from fedrec.audit.statement_budget import participation, shared_budget
 from fedrec.audit.tradeoff import Tradeoff
 from fedrec.errors import VerificationError
@@ -65,7 +65,8 @@ def statement(
     users' data lay in one place. scenario: its "name", "algorithm" and "fingerprint".
     Raises: VerificationError when the ledger does not hold the charges that `privacy` tells of.
     """
-    charges = [entry["payload"] for entry in ledger.entries if entry["payload"].get("type") == "charge"]
+    payloads = [entry["payload"] for entry in ledger.entries]
+    charges = [payload for payload in payloads if payload.get("type") == "charge"]
     _agree(privacy, charges)
     released = releases(charges)
     private = privacy["guarantee"] != "none"
@@ -98,6 +99,7 @@ def statement(
         "rounds_planned": privacy["rounds_planned"],
         "participation": privacy["participation"],
         "population_budget": privacy.get("population_budget"),
+        "stopped": stopped_early(payloads),
         "noise_source": privacy["noise_source"],
         "dataset": {key: dataset[key] for key in counted if key in dataset}
         | {"catalogue": dataset.get("catalogue", "given")},
@@ -155,6 +157,12 @@ def as_text(stated: Mapping[str, Any]) -> str:
     values = ", ".join(f"{name.upper()} {value or 'no bound'}" for name, value in stated["accountants"].items())
     lines += [f"The same releases were priced by two independent accountants: {values}. Both are upper bounds.", ""]
     lines += [*shared_budget(stated["population_budget"]), *participation(stated["participation"])]
+    if stated["stopped"]:
+        lines += [
+            f"The run stopped early on its private metrics. The {len(stated['stopped']['unrun'])} rounds left out "
+            f"are charged and counted here like those that it ran.",
+            "",
+        ]
     if stated["assumptions"]:
         lines += ["## It holds as long as", ""]
         lines += ["| who | must keep | enforced |", "|---|---|---|"]

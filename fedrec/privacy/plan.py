@@ -186,6 +186,16 @@ class PrivacyPlan:
             "epsilon": {name: _rounded_up(value) for name, value in epsilon.items()},
         }
 
+    def forfeit(self, round: int) -> Charge:
+        """Pay for a round that will not be run: a charge like any other, on which nothing can be released.
+
+        For a run that stops on its own outputs: it costs what was planned, or what the budget still allows.
+        Raises: BudgetExhausted as `charge` does.
+        """
+        charge = self.charge(round)
+        self._open = {(other, name) for other, name in self._open if other != round}
+        return charge
+
     def terms(self, round: int) -> list[dict[str, Any]]:
         """On which terms a round's queries are answered, as a charge tells it: shapes, clips, noise on each number.
 

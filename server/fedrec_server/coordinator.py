@@ -2,6 +2,7 @@
 
 charge -> ledger entry on disk -> sample -> private sum -> update -> checkpoint -> report. The order is the guarantee:
 a release that may have happened is always in the ledger, so a crash can cost budget and can never hide spending.
+A run that its algorithm stops early (from the private sums alone) pays for the rounds that it leaves out.
 """
 
 import math
@@ -74,12 +75,15 @@ class RoundReport:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to. exhausted: why it ended before its last round, None when it did not."""
+    """What a run came to. Where it ended before its last round: exhausted, the budget that did not suffice; or stopped,
+    why the algorithm ended it.
+    """
 
     shared: Shared
     rounds: int
     history: list[dict[str, Any]]
     exhausted: str | None = None
+    stopped: str | None = None
 
 
 class Coordinator:
@@ -111,7 +115,10 @@ class Coordinator:
         self.on_round, self.observe = on_round, observe
 
     def run(self, *, resume: bool = False) -> Outcome:
-        """Run to the last round or to the end of the budget.
+        """Run to the last round, to the end of the budget, or to where the algorithm stops.
+
+        A run that stops is charged for the rounds that it does not run, so that its epsilon is the planned one,
+        whatever the outputs were; the ledger's `stopped` entry stands before those charges.
 
         resume: go on from the checkpoint. With a seeded plan the result has the same bits as an uninterrupted run,
         and a round that was charged but not saved is released again identically, so it is not charged again. Without
@@ -122,6 +129,8 @@ class Coordinator:
         if self.ledger is not None and self.begin is not None and not self.ledger.entries:
             self.ledger.append(self.begin)
         try:
+            if not resume:  # a state that is saved again beside a longer ledger would claim charges that it lacks
+                self._save(0, start.shared, [])
             return self._rounds(start)
         finally:
             if self.ledger is not None:
@@ -129,8 +138,11 @@ class Coordinator:
 
     def _rounds(self, start: Checkpoint) -> Outcome:
         shared, history = start.shared, list(start.history)
-        self._save(start.round, shared, history)
         for round in range(start.round, self.algorithm.rounds):
+            stopped = self.algorithm.stop(shared)
+            if stopped is not None:
+                self._stop(round, stopped, shared)
+                return Outcome(shared, round, history, stopped=stopped)
             began = time.perf_counter()
             try:
                 charge = self.plan.charge(round)
@@ -161,6 +173,23 @@ class Coordinator:
             phases={**self.federation.timings, "update": ended - updating},
             metrics=self.observe(round, shared) if self.observe is not None else {},
         )
+
+    def _stop(self, round: int, why: str, shared: Shared) -> None:
+        """Write down why the run ends before `round`, and pay for what is left, as the run would have by going on."""
+        unrun = [left for left in range(round, self.algorithm.rounds) if left not in self.plan.charged]
+        noted = {"type": "stopped", "round": round - 1, "why": why, "unrun": list(range(round, self.algorithm.rounds))}
+        if self.ledger is not None:
+            payloads = [entry["payload"] for entry in self.ledger.entries]
+            before = [payload for payload in payloads if payload.get("type") == "stopped"]
+            if before and before != [noted]:
+                raise VerificationError("the ledger tells of another stop than this run's; restore the ledger")
+            if not before:
+                self.ledger.append(noted)
+        for left in unrun:
+            try:
+                self._record(self.plan.forfeit(left), shared)
+            except BudgetExhausted:  # a round that was paid for twice took its place
+                return
 
     def _record(self, charge: Charge, shared: Shared) -> None:
         """The charge goes on disk, about the state that the round starts from."""
@@ -206,8 +235,9 @@ def _charges(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _changed_bytes(before: Shared, after: Shared) -> int:
+    known = {id(tensor) for tensor in before.values()}  # under another name, too
     return sum(
         tensor.numel() * tensor.element_size()
         for name, tensor in after.items()
-        if name not in before or not (before[name] is tensor or torch.equal(before[name], tensor))
+        if id(tensor) not in known and not (name in before and torch.equal(before[name], tensor))
     )

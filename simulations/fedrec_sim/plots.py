@@ -39,18 +39,47 @@ def training_curve(rows: Sequence[Mapping[str, Any]], path: Path, note: str = ""
     return True
 
 
-def epsilon_by_round(rows: Sequence[Mapping[str, Any]], target: float, path: Path) -> bool:
-    """Epsilon spent after each round by both accountants, against the target. False for a run without rounds."""
+def private_looks(private: Mapping[str, Any], path: Path) -> bool:
+    """Both private metrics at every look, with one standard deviation of their noise; which model was released, and
+    where the run stopped. False where there is at most one look.
+    """
+    looks = private.get("looks", [])
+    if len(looks) < 2:
+        return False
+    figure, axes = _figure("Private looks", "training rounds", "private metric, with the noise's deviation")
+    rounds, stds = [look["after"] for look in looks], [look["std"] for look in looks]
+    for (metric, label), colour, marker in zip(METRIC_NAMES.items(), (BLUE, VERMILION), "os", strict=True):
+        values = [look[metric] for look in looks]
+        axes.errorbar(rounds, values, stds, color=colour, marker=marker, markersize=4, capsize=3, label=label)
+    if private["released_after"] is not None:
+        axes.axvline(private["released_after"], color=GREEN, linestyle=":", label="released model")
+    if private["stopped"]:
+        axes.axvline(private["stopped"]["after"], color=GREY, linestyle="--", label="stopped")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
+    _save(figure, path)
+    return True
+
+
+def epsilon_by_round(
+    rows: Sequence[Mapping[str, Any]], target: float, path: Path, paid: Mapping[str, float] | None = None
+) -> bool:
+    """Epsilon spent after each round by both accountants, against the target. False for a run without rounds.
+
+    paid: by accountant, what a run that stopped early was charged in the end, the rounds that it left out included.
+    """
     if not rows:
         return False
     figure, axes = _figure("Privacy spent", "round", "epsilon (user level)")
     rounds = [row["round"] + 1 for row in rows]
     for name, colour, style in (("pld", BLUE, "-"), ("rdp", ORANGE, "--")):
-        values = [row[f"epsilon_{name}"] for row in rows]
-        axes.plot(rounds, values, style, color=colour, label=f"{name.upper()} accountant", drawstyle="steps-post")
+        values = [row[f"epsilon_{name}"] for row in rows] + ([paid[name]] if paid else [])
+        label = f"{name.upper()} accountant" + (", stopped early and paid in full" if paid else "")
+        places = [*rounds, rounds[-1] + 1] if paid else rounds
+        axes.plot(places, values, style, color=colour, label=label, drawstyle="steps-post")
     axes.axhline(target, color=VERMILION, linestyle=":", label=f"target {target:g}")
     axes.set_ylim(bottom=0)
-    figure.legend(loc="outside lower center", ncols=3, frameon=False)
+    figure.legend(loc="outside lower center", ncols=1 if paid else 3, frameon=False)
     _save(figure, path)
     return True
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedrec_server.run_directory import RunDirectory, write_json
+
 from fedrec.audit.ledger import Ledger
-from fedrec_sim.run_directory import RunDirectory, write_json
 
 VERSION = 1
 NOT_COVERED = (

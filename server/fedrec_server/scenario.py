@@ -14,8 +14,11 @@ from fedrec.algorithms.base import Algorithm
 from fedrec.algorithms.discover import algorithm
 from fedrec.data.datasets import DataConfig
 from fedrec.errors import InputError, nearest
+from fedrec.evaluation.stopping import StoppingConfig
+from fedrec.precision import Precision
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.settings import Settings, parse
+from fedrec_server.federation import FederationConfig
 
 
 class EvaluationConfig(Settings):
@@ -43,6 +46,11 @@ class EvaluationConfig(Settings):
 class EngineConfig(Settings):
     """Where and in what portions the computation runs. No result depends on the portions, but for float rounding."""
 
+    name: Literal["in-process", "flower"] = "in-process"
+    """In this process, or on Flower's runtime: a simulation's virtual nodes."""
+    nodes: int = Field(default=1, ge=1)
+    """Groups in which users are summed: nodes of a deployment, virtual nodes of Flower's runtime. In one process the
+    same grouping gives the same bits."""
     device: str = "cpu"
     """`cpu`, `cuda` or `cuda:N`."""
     batch_users: int = Field(default=1024, gt=0)
@@ -51,6 +59,8 @@ class EngineConfig(Settings):
     """Most events in one chunk, but for a single user with more."""
     memory_mb: int = Field(default=512, ge=0)
     """What all simulated devices together may remember between rounds; the rest compute it again."""
+    precision: Precision = "float32"
+    """Of the users' matrix products: `float32`, `tf32` or `bfloat16`. Norms, clips, sums and noise are not touched."""
 
 
 class ProvenanceConfig(Settings):
@@ -79,8 +89,12 @@ class Scenario(Settings):
     """The guarantee that the run must keep."""
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     """What is measured."""
+    stopping: StoppingConfig = Field(default_factory=StoppingConfig)
+    """Whether private looks between the rounds may end the run early."""
     engine: EngineConfig = Field(default_factory=EngineConfig)
     """Where it runs."""
+    federation: FederationConfig = Field(default_factory=FederationConfig)
+    """How a server deals with nodes; without meaning in one process."""
     provenance: ProvenanceConfig = Field(default_factory=ProvenanceConfig)
     """How the settings were found; `fedrec tune` fills it in."""
 
@@ -102,6 +116,8 @@ class Scenario(Settings):
         whole = self.model_dump(mode="json", exclude_none=True)
         if not any(whole["provenance"].values()):
             del whole["provenance"]
+        if self.stopping.every is None:  # the rest of the table has no effect then
+            del whole["stopping"]
         own = self.algorithm_config.model_dump(mode="json", exclude_none=True)
         return whole | {"algorithm": {"name": self.algorithm["name"]} | own}
 
@@ -113,7 +129,7 @@ class Scenario(Settings):
 
 def built_in() -> dict[str, Path]:
     """The built-in scenarios' files by name."""
-    folder = Path(str(files("fedrec_sim"))) / "scenarios"
+    folder = Path(str(files("fedrec_server"))) / "scenarios"
     return {file.stem: file for file in sorted(folder.glob("*.toml"))}
 
 
@@ -158,6 +174,11 @@ def checked(values: Mapping[str, Any], name: str) -> Scenario:
     """
     scenario = parse(Scenario, values, f"scenario '{name}'")
     _ = scenario.algorithm_config
+    if scenario.stopping.every is not None and not scenario.privacy.evaluation_share:
+        raise InputError(
+            f"scenario '{name}': stopping.every = {scenario.stopping.every} asks for private looks that nothing pays "
+            f"for; set privacy.evaluation_share, e.g. to 0.1 (true metrics never stop a run)"
+        )
     return scenario
 
 
