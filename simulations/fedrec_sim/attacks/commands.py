@@ -94,7 +94,7 @@ def attack(
         sys.stdout.write("\n")
     else:
         _show(results)
-    accused = [result["kind"] for result in results if result["accused"]]
+    accused = [result["name"] for result in results if result["accused"]]
     if accused:
         raise VerificationError(f"the system is accused by: {', '.join(accused)}; the results say what was measured")
 
@@ -180,8 +180,8 @@ def _show(results: list[dict[str, Any]]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for result in results:
         verdict = "[bold red]ACCUSED[/]: " if result["accused"] else ""
-        console.print(f"[bold]{result['kind']}[/] (as {result['adversary'].replace('_', ' ')})")
-        console.print(f"  {verdict}{result['says']}")
+        console.print(f"[bold]{result['name']}[/] (as {result['adversary'].replace('_', ' ')})")
+        console.print(f"  {verdict}{result['about']}")
         if result["epsilon_lower"] is not None:
             proven = result["epsilon_proven"] or "no bound"
             sure = f"{float(result['confidence']):.0%} confidence"
