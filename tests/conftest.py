@@ -1,9 +1,11 @@
-"""Shared by all tests: where real data lie."""
+"""Shared by all tests: where real data lie, and a key to sign ledgers with that is nobody's own."""
 
 import os
 from pathlib import Path
 
 import pytest
+
+from fedrec.audit.keys import KEY_VARIABLE, PASSPHRASE_VARIABLE, new_key
 
 
 @pytest.fixture(scope="session")
@@ -14,3 +16,14 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no datasets: set FEDREC_DATA to a folder that holds a folder per dataset ({folder} is none)")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def ledger_key(tmp_path_factory: pytest.TempPathFactory):
+    """The default key, in child processes too, so that no test touches the home of whoever runs it."""
+    path = tmp_path_factory.mktemp("key") / "ledger-key.pem"
+    new_key(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(KEY_VARIABLE, str(path))
+        patch.delenv(PASSPHRASE_VARIABLE, raising=False)
+        yield path

@@ -220,15 +220,12 @@ class ALSModel(ReleasedModel):
 
 
 class ALSConfig(Settings):
-    """Settings of `als`. The defaults are for runs without privacy; under privacy, dim 16 and 2 rounds do better.
+    """Settings of `als`, chosen on the validation split of MovieLens-1M (each user's newest training event)."""
 
-    Chosen on the validation split of MovieLens-1M (each user's newest training event).
-    """
-
-    dim: int = Field(64, ge=1, le=1024)
-    """Length of a user's and an item's vector."""
-    rounds: int = Field(10, ge=1)
-    """Alternations; each is one solve of every user and one of every item."""
+    dim: int | None = Field(None, ge=1, le=1024)
+    """Length of a user's and an item's vector; by default 64 without privacy, 16 with it."""
+    rounds: int | None = Field(None, ge=1)
+    """Alternations, each one solve of every user and one of every item; by default 10 without privacy, 2 with it."""
     alpha0: float = Field(0.3, gt=0)
     """Weight of a pair without an event (an event adds 1)."""
     reg: float = Field(0.003, gt=0)
@@ -256,23 +253,30 @@ class ALS(Algorithm):
 
     def __init__(self, config: ALSConfig, setting: Setting) -> None:
         super().__init__(config, setting)
-        self.packing = SymmetricPacking(config.dim, setting.device)
+        private = math.isfinite(setting.mu)
+        self.dim = config.dim or (16 if private else 64)
+        self._rounds = config.rounds or (2 if private else 10)
+        self.packing = SymmetricPacking(self.dim, setting.device)
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        return {"dim": self.dim, "rounds": self._rounds}
 
     @property
     def rounds(self) -> int:
-        return self.config.rounds
+        return self._rounds
 
     def initial(self) -> Shared:
         index = torch.arange(len(self.setting.catalogue), device=self.setting.device)
-        items = draws.normal(draws.keys(self.setting.seed, index), 0, self.config.dim)
-        return self._shared(items * (self.config.init_std / math.sqrt(self.config.dim)))
+        items = draws.normal(draws.keys(self.setting.seed, index), 0, self.dim)
+        return self._shared(items * (self.config.init_std / math.sqrt(self.dim)))
 
     def queries(self, round: int) -> tuple[SumQuery, ...]:
         config, packed = self.config, self.packing.size
-        shape = (len(self.setting.catalogue), packed + config.dim + 1)
+        shape = (len(self.setting.catalogue), packed + self.dim + 1)
         return (
-            SumQuery("gram", (packed,), config.gram_clip, config.gram_share / config.rounds),
-            SumQuery("items", shape, config.items_clip, (1 - config.gram_share) / config.rounds),
+            SumQuery("gram", (packed,), config.gram_clip, config.gram_share / self.rounds),
+            SumQuery("items", shape, config.items_clip, (1 - config.gram_share) / self.rounds),
         )
 
     def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
@@ -289,7 +293,7 @@ class ALS(Algorithm):
         items = torch.empty_like(shared["items"])
 
         def solve(some: slice) -> None:
-            packed, total, count = (scale * statistics.value[some]).split([self.packing.size, config.dim, 1], dim=1)
+            packed, total, count = (scale * statistics.value[some]).split([self.packing.size, self.dim, 1], dim=1)
             outer = self.packing.unpack(packed)
             if statistics.noise_std > 0:
                 outer, count = _positive(outer), count.clamp(min=0)

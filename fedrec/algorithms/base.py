@@ -103,6 +103,11 @@ class Algorithm(ABC):
     def rounds(self) -> int:
         """How many rounds the algorithm asks for (0: nothing is learned from users)."""
 
+    @property
+    def preparation(self) -> int:
+        """Rounds at the start that release what the later ones build on; before they end there is no model to judge."""
+        return 0
+
     @abstractmethod
     def initial(self) -> Shared:
         """The shared state before the first round."""
@@ -122,3 +127,11 @@ class Algorithm(ABC):
     @abstractmethod
     def release(self, shared: Shared) -> ReleasedModel:
         """What devices get."""
+
+    def stop(self, shared: Shared) -> str | None:
+        """Why to end the run before its next round, None to go on. Asked after each round but the last.
+
+        Depends on the shared state and public settings alone, so that stopping is post-processing of private sums.
+        The rounds that are left are charged all the same: see `fedrec.evaluation.stopping`.
+        """
+        return None

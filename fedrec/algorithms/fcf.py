@@ -8,11 +8,11 @@ Sources: Ammad-ud-din et al. 2019 (FCF: Adam on the server); Chai et al. 2020 (F
 here: the confidence of an event is added to that of a pair without one, as in Rendle et al. 2022, which only scales the
 target; the private vector is solved afresh each round, so a device keeps no state (FedMF takes gradient steps on one
 that it keeps); pairs without an event count in FedMF too (on events without ratings alone, 1 for everything would be
-optimal). The gradient is clipped as one whole.
+optimal). The gradient is clipped as one whole, and under privacy the item vectors begin with popularity
+(`fedrec.algorithms.popularity_start`).
 """
 
 import math
-from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
@@ -22,7 +22,8 @@ from torch import Tensor
 from fedrec import draws
 from fedrec.algorithms import server_adam
 from fedrec.algorithms.als import ALSModel
-from fedrec.algorithms.base import Algorithm, Shared
+from fedrec.algorithms.base import Shared
+from fedrec.algorithms.popularity_start import PopularityStart
 from fedrec.data.users import UserBatch
 from fedrec.precision import full_precision
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
@@ -32,19 +33,22 @@ from fedrec.settings import Settings
 class FCFConfig(Settings):
     """Settings of `fcf`. Weights and ridge are those of `als`; the clip was chosen on the same validation split."""
 
-    dim: int = Field(32, ge=1, le=1024)
-    """Length of a user's and an item's vector."""
-    rounds: int = Field(40, ge=1)
-    """Gradient steps of the server."""
+    dim: int | None = Field(None, ge=1, le=1024)
+    """Length of a user's and an item's vector; by default 32, under privacy 8 or, with many users, 16."""
+    rounds: int | None = Field(None, ge=1)
+    """Gradient steps of the server; by default 40, under privacy 8."""
+    popularity_share: float | None = Field(None, ge=0, lt=1)
+    """Part of the privacy budget for popularity, which the item vectors begin with; by default none without privacy."""
     alpha0: float = Field(0.3, gt=0)
     """Weight of a pair without an event (an event adds 1)."""
     reg: float = Field(0.003, gt=0)
     """Ridge, times (events + alpha0 x items) for a user, and alpha0 x users for an item."""
     optimiser: Literal["adam", "sgd"] = "adam"
     """What the server does with the mean gradient."""
-    rate: float = Field(0.05, gt=0)
-    """Step size of the server; `sgd`, whose steps follow the size of the gradient, wants about 20."""
-    clip: float = Field(8.0, gt=0)
+    rate: float | None = Field(None, gt=0)
+    """Step size of the server, by default 0.05, under privacy 0.1; `sgd`, whose steps follow the size of the
+    gradient, wants about 20."""
+    clip: float = Field(4.0, gt=0)
     """L2 clip on a user's whole gradient."""
     init_std: float = Field(0.3, gt=0)
     """Initial item entries are normal with standard deviation init_std / sqrt(dim)."""
@@ -89,39 +93,42 @@ class ItemGradient(Contribution):
         return torch.outer(error, self.vectors[row])
 
 
-class FCF(Algorithm):
+class FCF(PopularityStart):
     """See the module."""
 
     name: ClassVar[str] = "fcf"
     Config: ClassVar[type[Settings]] = FCFConfig
     config: FCFConfig
-
-    @property
-    def rounds(self) -> int:
-        return self.config.rounds
+    open_rounds = (40, 8)
+    open_rate = (0.05, 0.1)
 
     def initial(self) -> Shared:
         index = torch.arange(len(self.setting.catalogue), device=self.setting.device)
-        entries = draws.normal(draws.keys(self.setting.seed, index), 0, self.config.dim)
-        items = entries * (self.config.init_std / math.sqrt(self.config.dim))
+        entries = draws.normal(draws.keys(self.setting.seed, index), 0, self.dim)
+        items = entries * (self.config.init_std / math.sqrt(self.dim))
         return {"items": items} | server_adam.start(items)
 
-    def queries(self, round: int) -> tuple[SumQuery, ...]:
-        shape = (len(self.setting.catalogue), self.config.dim)
-        return (SumQuery("gradient", shape, self.config.clip, 1 / self.config.rounds),)
+    def begin_from(self, shared: Shared, popularity: Tensor) -> Shared:
+        items = shared["items"].clone()
+        items[:, 0] = popularity / popularity.max()  # what a user of popular taste alone would have scores like
+        return shared | {"items": items}
 
-    def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
+    def query(self, share: float) -> SumQuery:
+        return SumQuery("gradient", (len(self.setting.catalogue), self.dim), self.config.clip, share)
+
+    def part(self, shared: Shared, users: UserBatch, round: int) -> Contribution:
         with full_precision(users.device):  # linear solves
-            vectors, items = self.release(shared).vectors(users), shared["items"]
-        return {"gradient": ItemGradient(vectors, items, users, self.config.alpha0)}
+            vectors = self.release(shared).vectors(users)
+        return ItemGradient(vectors, shared["items"], users, self.config.alpha0)
 
-    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
-        items, rate = shared["items"], self.config.rate
+    def step(self, shared: Shared, total: PrivateSum, round: int) -> Shared:
+        items = shared["items"]
         ridge = 2 * self.config.reg * self.config.alpha0  # a user's share of the items' ridge
-        gradient = sums["gradient"].value / self.setting.expected_cohort + ridge * items
+        gradient = total.value / self.setting.expected_cohort + ridge * items
         if self.config.optimiser == "sgd":
-            return shared | {"items": items - rate * gradient}
-        items, moments = server_adam.step(items, gradient, shared, round, rate)
+            return shared | {"items": items - self.rate * gradient}
+        blocks = (len(items),) if total.noise_std > 0 else ()
+        items, moments = server_adam.step(items, gradient, shared, round, self.rate, blocks)
         return {"items": items, **moments}
 
     def release(self, shared: Shared) -> ALSModel:

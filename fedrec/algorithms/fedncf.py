@@ -29,22 +29,36 @@ class FedNCFModel(LocalModel):
     def private_size(self) -> int:
         return self.table.shape[1]
 
-    def pair_scores(self, private: Tensor, network: Tensor, rows: Tensor) -> Tensor:
+    def view(self, network: Tensor, rows: Tensor) -> Tensor:
+        dim, by_item = self.table.shape[1] // 2, self._parts(network)[2]
+        return torch.cat([rows[:, :, :dim], rows[:, :, dim:] @ by_item.mT], 2)  # (B, n, d + h)
+
+    def scores(self, private: Tensor, network: Tensor, view: Tensor) -> Tensor:
+        dim = self.table.shape[1] // 2
+        product, by_user, _, bias, output = self._parts(network)
+        mine = (by_user @ private[:, dim:, None])[:, :, 0] + bias  # (B, h)
+        units = torch.relu(view[:, :, dim:] + mine[:, None])  # (B, n, h)
+        factors = (product * private[:, :dim])[:, None] @ view[:, :, :dim].mT
+        return (factors + output[:, None] @ units.mT)[:, 0]
+
+    def _parts(self, network: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Of networks (B, K): product (B, d), by_user and by_item (B, h, d), bias (B, h), output (B, h)."""
         dim = self.table.shape[1] // 2
         hidden = (network.shape[1] - dim) // (2 * dim + 2)
         product, wide, bias, output = network.split([dim, 2 * dim * hidden, hidden, hidden], dim=1)
-        by_user, by_item = wide.view(-1, 2, hidden, dim).unbind(1)  # (B, h, d) each
-        mine = (by_user @ private[:, dim:, None])[:, :, 0] + bias  # (B, h)
-        units = torch.relu(rows[:, :, dim:] @ by_item.mT + mine[:, None])  # (B, n, h)
-        factors = rows[:, :, :dim] @ (product * private[:, :dim])[:, :, None]
-        return (factors + units @ output[:, :, None])[:, :, 0]
+        by_user, by_item = wide.view(-1, 2, hidden, dim).unbind(1)
+        return product, by_user, by_item, bias, output
 
 
 class FedNCFConfig(LocalConfig):
     """Settings of `fedncf`."""
 
-    clip: float = Field(0.3, gt=0)
+    clip: float = Field(0.1, gt=0)
     """L2 clip on a user's whole change of item vectors and network."""
+    private_steps: int = Field(5, ge=1)
+    """Gradient steps that rebuild what is private."""
+    private_rate: float = Field(2.0, gt=0)
+    """Their step size: larger ones swing out of bounds as the network grows, under noise most of all."""
     hidden: int = Field(16, ge=1, le=256)
     """Units of the network."""
 
@@ -55,13 +69,17 @@ class FedNCF(LocalTraining):
     name: ClassVar[str] = "fedncf"
     Config: ClassVar[type[Settings]] = FedNCFConfig
     config: FedNCFConfig
+    open_dim = 16
+    open_rounds = (30, 3)
+    open_rate = (0.03, 0.03)
+    open_popularity_share = 0.5
 
     @property
     def width(self) -> int:
-        return 2 * self.config.dim
+        return 2 * self.dim
 
     def network(self) -> Tensor:
-        dim, hidden = self.config.dim, self.config.hidden
+        dim, hidden = self.dim, self.config.hidden
         size = hidden * (2 * dim + 1)
         key = draws.keys(self.setting.seed, torch.tensor([_NETWORK], device=self.setting.device))
         drawn = draws.normal(key, 0, size)[0]

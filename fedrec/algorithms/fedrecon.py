@@ -3,27 +3,21 @@
 Source: Singhal et al. 2021: a device rebuilds its vector on one half of its examples (support) with the item vectors
 fixed, then takes steps on the item vectors with the other half (query). What is different,
 `fedrec.algorithms.local_training` says; the paper's matrix factorisation predicts ratings, here events with negatives.
+A user has a bias beside the vector, and an item none: it would carry its noise into every score, where a vector's is
+scaled down by those who have no use for it.
 """
 
 from typing import ClassVar
 
-from torch import Tensor
-
 from fedrec.algorithms.local_training import LocalConfig, LocalModel, LocalTraining
+from fedrec.algorithms.pfedrec import PFedRecModel
 from fedrec.settings import Settings
 
 
-class FedReconModel(LocalModel):
-    """Item vectors with a bias each, the last entry of a row; private: the user's vector."""
+class FedReconModel(PFedRecModel):
+    """Item vectors; private: the user's vector, and a bias. What is scored is what `pfedrec` scores."""
 
     kind: ClassVar[str] = "fedrecon"
-
-    def pair_scores(self, private: Tensor, network: Tensor, rows: Tensor) -> Tensor:
-        return (rows[:, :, :-1] @ private[:, :, None])[:, :, 0] + rows[:, :, -1]
-
-    @property
-    def private_size(self) -> int:
-        return self.table.shape[1] - 1
 
 
 class FedReconConfig(LocalConfig):
@@ -36,10 +30,6 @@ class FedRecon(LocalTraining):
     name: ClassVar[str] = "fedrecon"
     Config: ClassVar[type[Settings]] = FedReconConfig
     halves = True
-
-    @property
-    def width(self) -> int:
-        return self.config.dim + 1
 
     def model(self) -> type[LocalModel]:
         return FedReconModel

@@ -29,9 +29,12 @@ from fedrec.privacy.queries import Contribution, DenseContribution, PrivateSum, 
 from fedrec.settings import Settings
 
 GRADIENT_CLIP = 1.0
-NETWORK_MU = 1.3  # from here on hidden units gain more than their noise costs (ML-1M validation split)
+TUNED_USERS = 6040  # of MovieLens-1M, on whose validation split the choices below were made
+NETWORK_STRENGTH = 1.3  # from here on hidden units gain more than their noise costs
+FAST_STRENGTH = 0.3  # below, larger steps of a linear head gain nothing on ML-1M and lose on ML-100K
+PAIRS_STRENGTH = 0.07  # below, what the co-occurrence tells drowns in its noise (ML-100K validation split)
 FEWEST = 3  # events that a history must have before an item counts as a training target
-SHARES = {  # mu: parts of mu^2 for popularity, weights, co-occurrence (tuned on the ML-1M validation split)
+SHARES = {  # strength: parts of mu^2 for popularity, weights, co-occurrence
     0.1422: (0.60, 0.10, 0.30),
     0.2681: (0.50, 0.10, 0.40),
     0.7191: (0.20, 0.05, 0.75),
@@ -55,16 +58,17 @@ class KernelRankConfig(Settings):
     weight_rounds: int | None = Field(default=None, ge=1)
     """Rounds of private gradient descent on the ranking weights; by default 40, with hidden units 80."""
     learning_rate: float | None = Field(default=None, gt=0)
-    """Step on the clipped mean gradient; by default 1, with hidden units 4."""
+    """Step on the clipped mean gradient; by default 0.3 or 1 by the budget and the users, with hidden units 4."""
     momentum: float = Field(default=0.8, ge=0, lt=1)
     """Momentum of the ranking weights."""
     hidden: int | None = Field(default=None, ge=0, le=256)
-    """Units of a network on the features, learned with the weights; 0 for a linear head. By default 16 where the
-    budget can pay for it (about epsilon 6 and more), else 0."""
-    cooccurrence: bool = True
-    """False leaves the co-occurrence release out; its budget goes to the weights."""
+    """Units of a network on the features, learned with the weights; 0 for a linear head. By default 16 where
+    budget and users can pay for it (6,000 users: about epsilon 6 and more), else 0."""
+    cooccurrence: bool | None = None
+    """False leaves the co-occurrence release out; its budget goes to the others. By default it is left out where the
+    budget and the users are too few for it."""
     shares: tuple[float, float, float] | None = None
-    """Parts of the budget for popularity, weights, co-occurrence; by default chosen from epsilon."""
+    """Parts of the budget for popularity, weights, co-occurrence; by default chosen from epsilon and the users."""
 
 
 class KernelRank(Algorithm):
@@ -79,23 +83,30 @@ class KernelRank(Algorithm):
         self.items = len(setting.catalogue)
         self.public = public_kernels(setting.catalogue, config.kernel_rank, setting.seed).to(setting.device)
         self.numbers = number_scores(setting.catalogue).to(setting.device)
-        self.shares = config.shares or default_shares(setting.mu)
+        # What a sum tells grows with the users, its noise does not: the same budget goes further with more of them.
+        strength = setting.mu * setting.users / TUNED_USERS
+        self.shares = config.shares or default_shares(strength)
         self.head = min(self.items, config.head or default_head(setting.users, setting.mu))
-        self.releases = 2 if config.cooccurrence and self.head > 1 else 1
-        network = setting.mu >= NETWORK_MU
+        pairs = strength >= PAIRS_STRENGTH if config.cooccurrence is None else config.cooccurrence
+        self.releases = 2 if pairs and self.head > 1 else 1
+        network = strength >= NETWORK_STRENGTH
         self.hidden = config.hidden if config.hidden is not None else 16 if network else 0
         self.weight_rounds = config.weight_rounds or (80 if self.hidden else 40)
-        self.learning_rate = config.learning_rate or (4.0 if self.hidden else 1.0)
+        self.learning_rate = config.learning_rate or (4.0 if self.hidden else 1.0 if strength >= FAST_STRENGTH else 0.3)
         self._space: tuple[Tensor, KernelSpace] | None = None
 
     @property
     def chosen(self) -> dict[str, Any]:
         names = ("head", "shares", "hidden", "weight_rounds", "learning_rate")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in names} | {"cooccurrence": self.releases == 2}
 
     @property
     def rounds(self) -> int:
         return self.releases + self.weight_rounds
+
+    @property
+    def preparation(self) -> int:
+        return self.releases
 
     def initial(self) -> Shared:
         return self._start_weights({"popularity": torch.ones(self.items, device=self.setting.device)})
@@ -254,16 +265,16 @@ class KernelRank(Algorithm):
         return weights, {"hidden": wide.view(features, hidden), "bias": bias, "output": output}
 
 
-def default_shares(mu: float) -> tuple[float, float, float]:
-    """Parts of the budget for (popularity, weights, co-occurrence), interpolated in log mu."""
+def default_shares(strength: float) -> tuple[float, float, float]:
+    """Parts of the budget for (popularity, weights, co-occurrence), interpolated in the logarithm of the strength."""
     points = sorted(SHARES)
-    if mu >= points[-1]:
+    if strength >= points[-1]:
         return SHARES[points[-1]]
-    if mu <= points[0]:
+    if strength <= points[0]:
         return SHARES[points[0]]
-    above = next(p for p in points if p >= mu)
+    above = next(p for p in points if p >= strength)
     below = points[points.index(above) - 1]
-    part = math.log(mu / below) / math.log(above / below)
+    part = math.log(strength / below) / math.log(above / below)
     a, b, c = ((1 - part) * low + part * high for low, high in zip(SHARES[below], SHARES[above], strict=True))
     return a, b, c
 

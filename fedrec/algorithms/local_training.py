@@ -7,38 +7,42 @@ adds end minus start to the sum. The server takes the mean as a gradient (FedAvg
 
 Different from the papers, for all alike: devices keep no state between rounds, so what is private is rebuilt; the mean
 is over users, not over examples (a user's weight would tell the length of the history); a device uses at most `events`
-of its events a round; training negatives come from everything outside the user's own history; and the clip is on the
-user's whole contribution, rows and network together.
+of its events a round; training negatives come from everything outside the user's own history; the clip is on the
+user's whole contribution, rows and network together; and under privacy the table begins with popularity
+(`fedrec.algorithms.popularity_start`).
 """
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from fedrec import draws
 from fedrec.algorithms import server_adam
-from fedrec.algorithms.base import Algorithm, ReleasedModel, Shared
+from fedrec.algorithms.base import ReleasedModel, Shared
+from fedrec.algorithms.local_examples import Examples
+from fedrec.algorithms.popularity_start import PopularityStart, standard_log
 from fedrec.data.users import UserBatch
+from fedrec.parallel import run_jobs
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
-_EVENT, _NEGATIVE = 0x80, 0x81
 _SCORES_AT_ONCE = 1 << 16  # (user, item) pairs that a network scores at a time
+_USERS_AT_ONCE = 64  # their rows stay in a processor's cache over the steps
 
 
 class LocalConfig(Settings):
     """Settings that algorithms with local training share. Chosen on validation splits of MovieLens-100K and -1M."""
 
-    dim: int = Field(32, ge=1, le=1024)
-    """Length of an item's vector."""
-    rounds: int = Field(60, ge=1)
-    """Rounds of local training."""
+    dim: int | None = Field(None, ge=1, le=1024)
+    """Length of an item's vector; by default 32 (`fedncf`: 16), under privacy 8 or, with many users, 16."""
+    rounds: int | None = Field(None, ge=1)
+    """Rounds of local training; by default 60 (`fedncf`: 30), under privacy 10 (3)."""
+    popularity_share: float | None = Field(None, ge=0, lt=1)
+    """Part of the privacy budget for popularity, which the item vectors begin with; by default none without privacy."""
     events: int = Field(60, ge=1)
     """Most events of a history that a device uses in a round, drawn afresh each time."""
     negatives: int = Field(4, ge=1)
@@ -53,58 +57,33 @@ class LocalConfig(Settings):
     """Their step size."""
     optimiser: Literal["adam", "sgd"] = "adam"
     """What the server does with the mean change; `sgd` with a rate of 1 is federated averaging."""
-    rate: float = Field(0.03, gt=0)
-    """Step size of the server."""
-    clip: float = Field(0.1, gt=0)
+    rate: float | None = Field(None, gt=0)
+    """Step size of the server; left open, it follows from privacy (`chosen` in summary.json tells)."""
+    clip: float = Field(0.05, gt=0)
     """L2 clip on a user's whole change of the shared parameters."""
     init_std: float = Field(0.3, gt=0)
     """Initial item entries are normal with standard deviation init_std / sqrt(dim)."""
-
-
-@dataclass(frozen=True)
-class Examples:
-    """items: (B, T, 1 + N) int64, an event and its negatives; valid: (B, T) bool, which events exist."""
-
-    items: Tensor
-    valid: Tensor
-
-    @classmethod
-    def draw(cls, users: UserBatch, events: int, negatives: int, round: int) -> "Examples":
-        """Up to `events` events of each user in random order, each with uniform negatives outside the history."""
-        seeds = draws.mix(users.keys + round)
-        place = torch.arange(len(users.items), device=users.device) - users.offsets[:-1][users.owners]
-        value = draws.uniform(draws.mix(seeds[users.owners] + place), _EVENT, 1)[:, 0]
-        order = torch.argsort(users.owners + value)  # within each user, shuffled
-        chosen = place < events  # and `place` is also the position in the shuffled history
-        owner, slot = users.owners[chosen], place[chosen]
-        items = torch.zeros(len(users), events, 1 + negatives, dtype=torch.int64, device=users.device)
-        items[owner, slot, 0] = users.items[order][chosen]
-        drawn = users.negatives(events * negatives, _NEGATIVE + (round << 8))
-        items[:, :, 1:] = drawn.view(len(users), events, negatives)
-        return cls(items, torch.arange(events, device=users.device) < users.lengths[:, None])
-
-    def every_second(self, first: int) -> "Examples":
-        """Half of the examples: those at positions first, first + 2, ... of the random order."""
-        return Examples(self.items[:, first::2], self.valid[:, first::2])
-
-    def loss(self, scores: Tensor) -> Tensor:
-        """Sum over users of each one's mean binary cross-entropy; scores (B, T, 1 + N)."""
-        losses = softplus(scores).sum(2) - scores[:, :, 0]
-        count = self.valid.sum(1, keepdim=True).clamp(min=1) * scores.shape[2]
-        return (torch.where(self.valid, losses, 0.0) / count).sum()
 
 
 class LocalModel(ReleasedModel):
     """table (items, w) and network (K,); a device rebuilds what is private from its history. Knows no other user."""
 
     def __init__(self, table: Tensor, network: Tensor, manifest: Mapping[str, Any]) -> None:
-        self.table, self.network = table, network
-        self.events, self.negatives = int(manifest["events"]), int(manifest["negatives"])
-        self.steps, self.rate = int(manifest["steps"]), float(manifest["rate"])
+        """manifest: events, negatives; steps and rate for what is private; own_steps and own_rate for the device's own
+        copy of the item rows, which it ranks by (0 steps: by the shared ones)."""
+        self.table, self.network, self.settings = table, network, dict(manifest)
 
     @abstractmethod
+    def scores(self, private: Tensor, network: Tensor, view: Tensor) -> Tensor:
+        """Scores (B, n) of private vectors (B, p) under networks (B, K) with the items' views (B or 1, n, v)."""
+
+    def view(self, network: Tensor, rows: Tensor) -> Tensor:
+        """What `scores` needs of item rows (B, n, w) under networks (B, K): all that no private vector changes."""
+        return rows
+
     def pair_scores(self, private: Tensor, network: Tensor, rows: Tensor) -> Tensor:
         """Scores (B, n) of private vectors (B, p) under networks (B, K) with item rows (B, n, w)."""
+        return self.scores(private, network, self.view(network, rows))
 
     @property
     @abstractmethod
@@ -113,23 +92,51 @@ class LocalModel(ReleasedModel):
 
     def rebuild(self, examples: Examples) -> Tensor:
         """The private vectors (B, p) after gradient steps from zero."""
-        chosen = examples.items.flatten(1)
-        rows, network = self.table[chosen], self.network.expand(len(chosen), -1)
-        private = rows.new_zeros(len(chosen), self.private_size)
-        for _ in range(self.steps):
+        view = self.view(self.network[None], examples.rows(self.table))
+        private = view.new_zeros(len(view), self.private_size)
+        network = self.network.expand(len(view), -1)
+        for _ in range(self.settings["steps"]):
             private.requires_grad_()
-            scores = self.pair_scores(private, network, rows).view(examples.items.shape)
-            (slope,) = torch.autograd.grad(examples.loss(scores), private)
-            private = private.detach() - self.rate * slope
+            scores = self.scores(private, network, view)
+            (slope,) = torch.autograd.grad(scores, private, examples.error(scores.detach()))
+            private = private.detach().sub_(slope, alpha=self.settings["rate"])
         return private
 
+    def tune(self, private: Tensor, examples: Examples, steps: int, rate: float) -> tuple[Tensor, Tensor]:
+        """Rows (B, m, w) at the examples' items and networks (B, K) after steps on copies of what is shared."""
+        rows, network = examples.rows(self.table), self.network.repeat(len(private), 1)
+        for _ in range(steps):
+            rows, network = rows.detach().requires_grad_(), network.detach().requires_grad_()
+            scores = self.pair_scores(private, network, rows)
+            error = examples.error(scores.detach())
+            slopes = torch.autograd.grad(scores, (rows, network), error, materialize_grads=True)
+            rows, network = (
+                old.detach().sub_(slope, alpha=rate) for old, slope in zip((rows, network), slopes, strict=True)
+            )
+        return rows, network
+
     def fit(self, users: UserBatch) -> dict[str, Tensor]:
-        """private (B, p), and what folding in needs: items (B, L), -1 past the end, keys (B,)."""
+        """private (B, p), and what folding in needs: items (B, L), -1 past the end, keys (B,). With a copy of the rows
+        of its own also own_items and own_scores (B, m)."""
         items = users.items.new_full((len(users), int(users.lengths.max()) if len(users) else 0), -1)
         items[torch.arange(items.shape[1], device=items.device) < users.lengths[:, None]] = users.items
-        private = self.rebuild(Examples.draw(users, self.events, self.negatives, 0))
-        avoid = {} if users.avoid is None else {"avoid": users.avoid}
-        return {"private": private, "items": items, "keys": users.keys} | avoid
+        examples = Examples.draw(users, self.settings["events"], self.settings["negatives"], 0)
+        private = self.table.new_zeros(len(users), self.private_size)
+        own_scores = self.table.new_zeros(examples.items.shape)
+
+        def work(start: int) -> None:
+            some = slice(start, start + _USERS_AT_ONCE)
+            mine = examples.slice(some.start, some.stop)
+            private[some] = self.rebuild(mine)
+            if self.settings["own_steps"]:
+                rows, network = self.tune(private[some], mine, self.settings["own_steps"], self.settings["own_rate"])
+                own_scores[some] = self.pair_scores(private[some], network, rows)
+
+        run_jobs(work, ((start,) for start in range(0, len(users), _USERS_AT_ONCE)), users.device)
+        state = {"private": private, "items": items, "keys": users.keys}
+        if self.settings["own_steps"]:
+            state |= {"own_items": examples.items, "own_scores": own_scores}
+        return state if users.avoid is None else state | {"avoid": users.avoid}
 
     def fold_in(self, state: dict[str, Tensor], items: Tensor) -> dict[str, Tensor]:
         lengths = (state["items"] >= 0).sum(1)
@@ -141,16 +148,23 @@ class LocalModel(ReleasedModel):
     def score(self, state: dict[str, Tensor], candidates: Tensor | None = None) -> Tensor:
         private = state["private"]
         network = self.network.expand(len(private), -1)
+        if candidates is not None and "own_items" in state:
+            return self.score(state).gather(1, candidates)
         if candidates is not None:
             return self.pair_scores(private, network, self.table[candidates])
         parts = self.table.split(max(1, _SCORES_AT_ONCE // max(1, len(private))))
-        return torch.cat([self.pair_scores(private, network, part.expand(len(private), -1, -1)) for part in parts], 1)
+        views = (self.view(self.network[None], part[None]) for part in parts)
+        scores = torch.cat([self.scores(private, network, view) for view in views], 1)
+        if "own_items" in state:
+            owner, place = (state["own_items"] >= 0).nonzero(as_tuple=True)
+            scores[owner, state["own_items"][owner, place]] = state["own_scores"][owner, place]
+        return scores
 
     def tensors(self) -> dict[str, Tensor]:
         return {"table": self.table, "network": self.network}
 
     def manifest(self) -> dict[str, Any]:
-        return {"events": self.events, "negatives": self.negatives, "steps": self.steps, "rate": self.rate}
+        return self.settings
 
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> "LocalModel":
@@ -164,16 +178,23 @@ class LocalChange(Contribution):
         self.items, self.rows, self.network, self.n_items = items, rows, network, n_items
 
     def norms(self) -> Tensor:
-        squares = self.rows.double().square().sum((1, 2)) + self.network.double().square().sum(1)
-        return squares.sqrt()
+        squares = torch.empty(len(self.rows), dtype=torch.float64, device=self.rows.device)
+        for start in range(0, len(squares), _USERS_AT_ONCE):
+            some = slice(start, start + _USERS_AT_ONCE)
+            squares[some] = self.rows[some].double().square().sum((1, 2))
+        return (squares + self.network.double().square().sum(1)).sqrt()
+
+    def unit_weights(self) -> Tensor:
+        return torch.ones(len(self.rows), dtype=torch.float64, device=self.rows.device)
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
-        used = weights != 0
-        weight = weights[used].to(self.rows.dtype)
+        weight, used = weights.to(self.rows.dtype), weights != 0
         table = self.rows.new_zeros(self.n_items + 1, self.rows.shape[2])  # the last row takes what is no item
-        items = self.items[used].flatten() % (self.n_items + 1)
-        table.index_add_(0, items, (self.rows[used] * weight[:, None, None]).flatten(0, 1))
-        return torch.cat([table[:-1].flatten(), weight @ self.network[used]])
+        for start in range(0, len(used), _USERS_AT_ONCE):
+            some = used[start : start + _USERS_AT_ONCE].nonzero()[:, 0] + start
+            rows = self.rows[some] * weight[some, None, None]
+            table.index_add_(0, self.items[some].flatten() % (self.n_items + 1), rows.flatten(0, 1))
+        return torch.cat([table[:-1].flatten(), weight[used] @ self.network[used]])
 
     def dense(self, row: int) -> Tensor:
         weights = self.rows.new_zeros(len(self.rows))
@@ -181,16 +202,14 @@ class LocalChange(Contribution):
         return self.weighted_sum(weights)
 
 
-class LocalTraining(Algorithm):
+class LocalTraining(PopularityStart):
     """One round as in the module; a subclass gives the model, and the network where it has one."""
 
     halves: ClassVar[bool] = False
     """True: what is private is rebuilt on one half of the examples and the shared parameters learn from the other."""
+    open_rounds = (60, 10)
+    open_rate = (0.03, 0.1)
     config: LocalConfig
-
-    @property
-    def rounds(self) -> int:
-        return self.config.rounds
 
     @abstractmethod
     def model(self) -> type[LocalModel]:
@@ -199,46 +218,58 @@ class LocalTraining(Algorithm):
     @property
     def width(self) -> int:
         """Length of an item's row in the table."""
-        return self.config.dim
+        return self.dim
 
     def network(self) -> Tensor:
         """The network's initial parameters (K,); none by default."""
         return torch.zeros(0, device=self.setting.device)
 
+    def own_steps(self) -> int:
+        """Steps on the device's own copy of the item rows before it ranks by them; 0 for the shared rows."""
+        return 0
+
     def initial(self) -> Shared:
         index = torch.arange(len(self.setting.catalogue), device=self.setting.device)
         entries = draws.normal(draws.keys(self.setting.seed, index), 0, self.width)
-        table = entries * (self.config.init_std / self.config.dim**0.5)
+        table = entries * (self.config.init_std / self.dim**0.5)
         parameters = torch.cat([table.flatten(), self.network()])
         return {"parameters": parameters} | server_adam.start(parameters)
 
-    def queries(self, round: int) -> tuple[SumQuery, ...]:
+    def begin_from(self, shared: Shared, popularity: Tensor) -> Shared:
+        parameters = shared["parameters"].clone()
+        table = parameters[: len(popularity) * self.width].view(-1, self.width)
+        table[:, 0] = standard_log(popularity)
+        return shared | {"parameters": parameters}
+
+    def query(self, share: float) -> SumQuery:
         size = len(self.setting.catalogue) * self.width + len(self.network())
-        return (SumQuery("change", (size,), self.config.clip, 1 / self.config.rounds),)
+        return SumQuery("change", (size,), self.config.clip, share)
 
-    def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
+    def part(self, shared: Shared, users: UserBatch, round: int) -> Contribution:
         config, model = self.config, self.release(shared)
-        examples = Examples.draw(users, config.events, config.negatives, 1 + round)
-        support = examples.every_second(0) if self.halves else examples
-        query = examples.every_second(1) if self.halves else examples
-        private = model.rebuild(support)
-        items, place = _own_rows(query)
-        start = rows = model.table[items.clamp(min=0)]
-        network = model.network.repeat(len(users), 1)
-        for _ in range(config.local_steps):
-            rows, network = rows.detach().requires_grad_(), network.detach().requires_grad_()
-            touched = rows.gather(1, place[:, :, None].expand(-1, -1, rows.shape[2]))
-            scores = model.pair_scores(private, network, touched).view(query.items.shape)
-            by_row, by_network = torch.autograd.grad(query.loss(scores), (rows, network), materialize_grads=True)
-            rows, network = rows - config.local_rate * by_row, network - config.local_rate * by_network
-        change = LocalChange(items, rows.detach() - start, network.detach() - model.network, len(model.table))
-        return {"change": change}
+        parts = Examples.parts(users, config.events, config.negatives, 1 + round, 2 if self.halves else 1)
+        support, query = parts[0], parts[-1]
+        rows = model.table.new_empty(*query.items.shape, self.width)
+        network = model.network.new_empty(len(users), len(model.network))
 
-    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
-        gradient = -sums["change"].value / self.setting.expected_cohort
+        def work(start: int) -> None:
+            some = slice(start, start + _USERS_AT_ONCE)
+            mine = query.slice(some.start, some.stop)
+            private = model.rebuild(support.slice(some.start, some.stop))
+            rows[some], network[some] = model.tune(private, mine, config.local_steps, config.local_rate)
+            rows[some] -= mine.rows(model.table)
+            network[some] -= model.network
+
+        run_jobs(work, ((start,) for start in range(0, len(users), _USERS_AT_ONCE)), users.device)
+        return LocalChange(query.items, rows, network, len(model.table))
+
+    def step(self, shared: Shared, total: PrivateSum, round: int) -> Shared:
+        gradient = -total.value / self.setting.expected_cohort
         if self.config.optimiser == "sgd":
-            return shared | {"parameters": shared["parameters"] - self.config.rate * gradient}
-        parameters, moments = server_adam.step(shared["parameters"], gradient, shared, round, self.config.rate)
+            return shared | {"parameters": shared["parameters"] - self.rate * gradient}
+        rows = len(self.setting.catalogue) * self.width
+        blocks = (rows, len(gradient) - rows) if total.noise_std > 0 else ()
+        parameters, moments = server_adam.step(shared["parameters"], gradient, shared, round, self.rate, blocks)
         return {"parameters": parameters, **moments}
 
     def release(self, shared: Shared) -> LocalModel:
@@ -250,16 +281,7 @@ class LocalTraining(Algorithm):
             "negatives": config.negatives,
             "steps": config.private_steps,
             "rate": config.private_rate,
+            "own_steps": self.own_steps(),
+            "own_rate": config.local_rate,
         }
         return self.model()(table.clone(), shared["parameters"][rows:].clone(), manifest)
-
-
-def _own_rows(examples: Examples) -> tuple[Tensor, Tensor]:
-    """(items (B, m), each once a user and -1 for the rest; place (B, m) of each example's item among them)."""
-    chosen = examples.items.flatten(1)
-    ordered = chosen.sort(dim=1)
-    new = torch.ones_like(chosen)
-    new[:, 1:] = (ordered.values[:, 1:] != ordered.values[:, :-1]).long()
-    rank = new.cumsum(1) - 1
-    items = torch.full_like(chosen, -1).scatter_(1, rank, ordered.values)
-    return items, torch.empty_like(chosen).scatter_(1, ordered.indices, rank)

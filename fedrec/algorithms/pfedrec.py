@@ -20,8 +20,8 @@ class PFedRecModel(LocalModel):
 
     kind: ClassVar[str] = "pfedrec"
 
-    def pair_scores(self, private: Tensor, network: Tensor, rows: Tensor) -> Tensor:
-        return (rows @ private[:, :-1, None])[:, :, 0] + private[:, -1:]
+    def scores(self, private: Tensor, network: Tensor, view: Tensor) -> Tensor:
+        return (private[:, None, :-1] @ view.mT)[:, 0] + private[:, -1:]
 
     @property
     def private_size(self) -> int:
@@ -31,12 +31,19 @@ class PFedRecModel(LocalModel):
 class PFedRecConfig(LocalConfig):
     """Settings of `pfedrec`."""
 
+    own_items: bool = False
+    """The paper's second personalisation: a device ranks by its own copy of the item vectors, tuned like in a round."""
+
 
 class PFedRec(LocalTraining):
     """See the module."""
 
     name: ClassVar[str] = "pfedrec"
     Config: ClassVar[type[Settings]] = PFedRecConfig
+    config: PFedRecConfig
+
+    def own_steps(self) -> int:
+        return self.config.local_steps if self.config.own_items else 0
 
     def model(self) -> type[LocalModel]:
         return PFedRecModel

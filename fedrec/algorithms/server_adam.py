@@ -3,7 +3,7 @@
 Source: Kingma and Ba 2015; on the server of a federation, Reddi et al. 2021 (FedAdam).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -17,11 +17,19 @@ def start(value: Tensor) -> dict[str, Tensor]:
 
 
 def step(
-    value: Tensor, gradient: Tensor, state: Mapping[str, Tensor], round: int, rate: float
+    value: Tensor, gradient: Tensor, state: Mapping[str, Tensor], round: int, rate: float, blocks: Sequence[int] = ()
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """(the parameters after one step down the gradient, the optimiser's next state); round counts from 0."""
+    """(the parameters after one step down the gradient, the optimiser's next state); round counts from 0.
+
+    blocks: lengths along the first dimension within which all entries share one spread, for gradients that are mostly
+    noise: an entry's own second moment then tells of noise alone, and dividing by it would take every entry equally
+    far, those that hardly a user tells of like the others.
+    """
     first = FIRST * state["first moment"] + (1 - FIRST) * gradient
     second = SECOND * state["second moment"] + (1 - SECOND) * gradient**2
     unbiased = first / (1 - FIRST ** (round + 1))
     spread = (second / (1 - SECOND ** (round + 1))).sqrt() + FLOOR
+    if blocks:
+        parts = spread.split(list(blocks))
+        spread = torch.cat([part.square().mean().sqrt().expand_as(part) for part in parts])
     return value - rate * unbiased / spread, {"first moment": first, "second moment": second}

@@ -195,6 +195,10 @@ class Spectral(Algorithm):
     def rounds(self) -> int:
         return 2 if self.gram else 1 + self.config.iterations
 
+    @property
+    def preparation(self) -> int:
+        return 1  # the popularity
+
     def initial(self) -> Shared:
         one = torch.ones(self.items, device=self.setting.device)
         return {"popularity": one, **self._start(one)}

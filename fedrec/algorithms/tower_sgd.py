@@ -13,7 +13,7 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -34,6 +34,7 @@ from fedrec.towers.local import LocalContribution
 from fedrec.towers.objective import Objective
 
 PREFIX = "tower."
+TUNED_MU, TUNED_USERS = 1.666, 6040  # epsilon 8 on MovieLens-1M, where the step under privacy was chosen
 
 
 class TowerSGDConfig(Settings):
@@ -41,18 +42,18 @@ class TowerSGDConfig(Settings):
 
     tower: dict[str, Any] = Field(default_factory=lambda: {"name": "id"}, validate_default=True)
     """Which item tower: `name` (id, content, hybrid), and that tower's own settings."""
-    rounds: int = Field(60, ge=1)
-    """Gradient steps of the server."""
+    rounds: int | None = Field(None, ge=1)
+    """Gradient steps of the server; by default 60 without privacy and 6 with it, so that each may cost more."""
     loss: Literal["softmax", "bpr", "bce", "squared"] = "softmax"
     """What a target and its negatives should score."""
     ratings: bool = False
     """Predict ratings instead of events: loss `squared`, no negatives, no popularity; needs a log with ratings."""
     rating_centre: float = 3.5
     """With `ratings`: what a user is expected to give an item that nothing is known of (the scale's public middle)."""
-    targets: int = Field(8, ge=1)
-    """Events that each user holds out in a round."""
-    negatives: int = Field(20, ge=1)
-    """Local negatives for each target."""
+    targets: int | None = Field(None, ge=1)
+    """Events that each user holds out in a round; by default 8 without privacy, 2 with it."""
+    negatives: int | None = Field(None, ge=1)
+    """Local negatives for each target; by default 20 without privacy, 16 with it."""
     hold_out: Literal["random", "next"] = "random"
     """Targets are any events, or those that follow a random cut in the history's second half."""
     alpha0: float = Field(0.3, gt=0)
@@ -77,8 +78,8 @@ class TowerSGDConfig(Settings):
     """L2 clip on a user's whole contribution to the tower in a round."""
     optimiser: Literal["sgd", "adam"] = "adam"
     """What the server does with the mean gradient."""
-    learning_rate: float = Field(0.02, gt=0)
-    """The server's step size."""
+    learning_rate: float | None = Field(None, gt=0)
+    """The server's step size; by default 0.02, and smaller where the noise is large beside what the users tell."""
     momentum: float = Field(0.9, ge=0, lt=1)
     """Momentum of `sgd`, and the first decay rate of `adam`; 0 for none."""
     averaged: float = Field(0.0, ge=0, lt=1)
@@ -103,6 +104,27 @@ def _tower_config(value: Mapping[str, Any]) -> tuple[type[ItemTower], TowerConfi
     return kind, parse(kind.Config, own, f"[algorithm.tower] of tower '{kind.name}'")
 
 
+class Steps(NamedTuple):
+    """The settings of the descent that may be left open, chosen by the budget and the number of users (both public)."""
+
+    rounds: int
+    targets: int
+    negatives: int
+    learning_rate: float
+
+    @classmethod
+    def of(cls, config: TowerSGDConfig, setting: Setting) -> "Steps":
+        """What `config` says, and what it leaves open."""
+        private = math.isfinite(setting.mu)
+        strength = setting.mu * setting.users / (TUNED_MU * TUNED_USERS)
+        return cls(
+            rounds=config.rounds or (6 if private else 60),
+            targets=config.targets or (2 if private else 8),
+            negatives=config.negatives or (16 if private else 20),
+            learning_rate=config.learning_rate or 0.02 * min(1.0, strength**0.75),
+        )
+
+
 class TowerSGD(Algorithm):
     """See the module."""
 
@@ -112,6 +134,7 @@ class TowerSGD(Algorithm):
 
     def __init__(self, config: TowerSGDConfig, setting: Setting) -> None:
         super().__init__(config, setting)
+        self.steps = Steps.of(config, setting)
         kind, tower_config = _tower_config(config.tower)
         self._untrained = kind(tower_config, setting.catalogue, setting.seed).to(setting.device)
         self._start = {name: parameter.detach().clone() for name, parameter in self._untrained.named_parameters()}
@@ -120,8 +143,16 @@ class TowerSGD(Algorithm):
         self._round: tuple[Shared, ItemTower, TowerModel] | None = None
 
     @property
+    def chosen(self) -> dict[str, Any]:
+        return self.steps._asdict()
+
+    @property
     def rounds(self) -> int:
-        return self.releases + self.config.rounds
+        return self.releases + self.steps.rounds
+
+    @property
+    def preparation(self) -> int:
+        return self.releases
 
     def initial(self) -> Shared:
         zeros = torch.zeros(self.size, device=self.setting.device)
@@ -135,7 +166,7 @@ class TowerSGD(Algorithm):
         share = self.config.popularity_share if self.releases else 0.0
         if round < self.releases:
             return (popularity_query(len(self.setting.catalogue), share),)
-        return (SumQuery("tower", (self.size,), self.config.clip, (1 - share) / self.config.rounds),)
+        return (SumQuery("tower", (self.size,), self.config.clip, (1 - share) / self.steps.rounds),)
 
     def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
         config = self.config
@@ -143,7 +174,7 @@ class TowerSGD(Algorithm):
             return {"popularity": popularity_contribution(users)}
         if not config.ratings:
             users = replace(users, ratings=None)
-        history, targets = hold_out(users, config.targets, config.negatives, config.hold_out, round)
+        history, targets = hold_out(users, self.steps.targets, self.steps.negatives, config.hold_out, round)
         tower, model = self._current(shared)
         objective = Objective(model.vectors(history), targets, model.bias, model.solver.scale, config.loss)
         if config.local_steps == 1:
@@ -157,7 +188,7 @@ class TowerSGD(Algorithm):
             level = popularity.log()
             return shared | {"bias": config.popularity_weight * (level - level.mean())}
         gradient, step = sums["tower"].value / self.setting.expected_cohort, round - self.releases + 1
-        state, rate = dict(shared), config.learning_rate
+        state, rate = dict(shared), self.steps.learning_rate
         if config.optimiser == "adam":
             state["moment"] = config.momentum * shared["moment"] + (1 - config.momentum) * gradient
             state["variance"] = 0.999 * shared["variance"] + 0.001 * gradient.square()
@@ -166,7 +197,7 @@ class TowerSGD(Algorithm):
         else:
             state["moment"] = change = config.momentum * shared["moment"] + gradient
         parameters = self._flat(shared) - rate * change
-        kept = max(1, step - config.rounds + math.ceil(config.averaged * config.rounds))
+        kept = max(1, step - self.steps.rounds + math.ceil(config.averaged * self.steps.rounds))
         state["average"] = shared["average"] + (parameters - shared["average"]) / kept
         return state | self._named(parameters)
 

@@ -1,30 +1,38 @@
 """The privacy statement: what a run promises, to whom, under which assumptions, and what it does not promise.
 
-One account for a program (`statement`, JSON) and the same for a person who is no expert (`as_text`, Markdown). It is
-drawn from the plan's description and the ledger together, and the two must agree. Numbers that matter are strings,
-epsilons rounded UP to four decimals.
+One account for a program (`statement`, JSON; its schema is `statement.schema.json`) and the same for a person who is
+no expert (`as_text`, Markdown). It is drawn from the plan's description and the ledger together, and the two must
+agree. Numbers that matter are strings, epsilons rounded UP to four decimals.
 """
 
 import math
+import platform
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any, Protocol
 
+from fedrec.audit import checklists
+from fedrec.audit.assumptions import assumptions, not_protected
+from fedrec.audit.promise import precisely, promise, rounded_up
+from fedrec.audit.released import budget, releases, spent, stopped_early
+from fedrec.audit.statement_budget import participation, shared_budget
+from fedrec.audit.tradeoff import Tradeoff
 from fedrec.errors import VerificationError
+from fedrec.privacy import accounting
 
-VERSION = 1
-
+SCHEMA = "urn:fedrec:privacy-statement:2"
+VERSION = 2
+SOFTWARE = ("fedrec", "torch", "numpy", "opacus", "dp-accounting")
 ADVERSARIES = {
     "model_recipients": "anyone who gets the released model, or every one of them, or another user",
     "knows_the_cohort": "someone who also sees who takes part in which round (the sampling is then no help)",
     "server": "the server itself",
     "server_with_colluders": "the server together with other users",
+    "secure_aggregation_fails": "anyone who reads what a device sends, where secure aggregation fails or is not used",
 }
-_FLOAT_LIMITS = (
-    "users are summed in 32-bit floating point, so that one user can move a long sum by a little more than the clip; "
-    "noise is drawn and added in 64-bit floating point, not by an exact sampler: it is a sum of four normals and the "
-    "release is rounded to a grid of a thousandth of the noise, which hides low-order bits, but no proof covers the "
-    "rounding, nor the time that the computation takes"
-)
+VERIFY = "fedrec audit verify RUN --key PUBLIC_KEY"
+GAUSSIAN = "Poisson-sampled Gaussian, add or remove one user"
+"""The mechanism whose trade-off curve is known here."""
 
 
 class Record(Protocol):
@@ -42,66 +50,126 @@ class Record(Protocol):
 
 
 def statement(
-    privacy: Mapping[str, Any], ledger: Record, dataset: Mapping[str, Any], *, simulation: bool = True
+    privacy: Mapping[str, Any],
+    ledger: Record,
+    dataset: Mapping[str, Any],
+    *,
+    simulation: bool = True,
+    scenario: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """The statement on a run, JSON-able.
 
     privacy: `PrivacyPlan.describe()` at the end of the run. dataset: its "name", "users", "items", "interactions"
     (repeated for a simulation only: it is an exact count), "catalogue": "given", or where its items were taken from,
     "k-core rounds" where a k-core was taken, and "note", what else must be said of the run. simulation: whether all
-    users' data lay in one place.
+    users' data lay in one place. scenario: its "name", "algorithm" and "fingerprint".
     Raises: VerificationError when the ledger does not hold the charges that `privacy` tells of.
     """
-    charges = [entry["payload"] for entry in ledger.entries if entry["payload"].get("type") == "charge"]
+    payloads = [entry["payload"] for entry in ledger.entries]
+    charges = [payload for payload in payloads if payload.get("type") == "charge"]
     _agree(privacy, charges)
-    releases = _releases(charges)
+    released = releases(charges)
     private = privacy["guarantee"] != "none"
     given = dataset.get("catalogue", "given") == "given"
     nothing = "nothing of any user was released" + ("" if given else ", but for the list of items")
     counted = ("name", "users", "items", "interactions") if simulation else ("name", "users", "items")
-    return {
-        "version": VERSION,
-        "promise": _promise(privacy, bool(releases), simulation, given),
-        "guarantee": privacy["guarantee"] if private or releases else nothing,
+    best = tradeoff(charges, privacy)
+    facts = {
+        "guarantee": privacy["guarantee"] if private or released else nothing,
         "unit": privacy["unit"],
         "adjacency": privacy["adjacency"],
         "trust": privacy["trust"],
+        "simulation": simulation,
         "delta": None if privacy["delta"] is None else repr(privacy["delta"]),
         "target_epsilon": None if privacy["target_epsilon"] is None else repr(privacy["target_epsilon"]),
-        "epsilon": _epsilon(privacy["adversaries"]["model_recipients"]),
+        "epsilon": rounded_up(privacy["adversaries"]["model_recipients"]),
         "accountants": {
-            name: _epsilon(privacy["adversaries"]["model_recipients"] if value is None else value)
+            name: rounded_up(privacy["adversaries"]["model_recipients"] if value is None else value)
             for name, value in privacy["accountants"].items()
         },
-        "adversaries": [
-            {"adversary": name, "who": who, "epsilon": _epsilon(privacy["adversaries"][name])}
-            for name, who in ADVERSARIES.items()
-        ],
-        "assumptions": _assumptions(privacy, simulation) if private and releases else [],
-        "not_protected": _not_protected(privacy, dataset, simulation),
-        "releases": releases,
+        "best_guess": rounded_up(best.best_guess()),
+        "curve": _curve(best),
+        "adversaries": _adversaries(privacy),
+        "assumptions": assumptions(privacy, simulation) if private and released else [],
+        "not_protected": not_protected(privacy, dataset, simulation),
+        "releases": released,
+        "budget": budget(released),
+        "spent": spent(charges),
         "rounds": len(charges),
+        "rounds_planned": privacy["rounds_planned"],
+        "participation": privacy["participation"],
+        "population_budget": privacy.get("population_budget"),
+        "stopped": stopped_early(payloads),
         "noise_source": privacy["noise_source"],
-        "dataset": {key: dataset[key] for key in counted if key in dataset},
+        "dataset": {key: dataset[key] for key in counted if key in dataset}
+        | {"catalogue": dataset.get("catalogue", "given")},
         "tuned_on": dataset.get("tuned_on") or None,
-        "ledger": {"entries": len(ledger.entries), "head": ledger.head},
+        "scenario": None if scenario is None else dict(scenario),
+        "software": {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}},
+        "ledger": {"entries": len(ledger.entries), "head": ledger.head, "signed": _signed(ledger)},
+        "verification": {"command": VERIFY, "needs": "the run's folder, and the public key from somebody you trust"},
     }
+    return {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "promise": promise(facts),
+        "precisely": precisely(facts),
+        **facts,
+        "checklists": {
+            "how_to_dp_fy_ml": checklists.how_to_dp_fy_ml(facts),
+            "nist_sp_800_226": checklists.nist_sp_800_226(facts),
+        },
+    }
+
+
+def _signed(ledger: Record) -> bool:
+    """Whether a ledger says whose key signs it."""
+    return any(entry["payload"].get("type") == "begin" and entry["payload"].get("parties") for entry in ledger.entries)
+
+
+def tradeoff(charges: Sequence[Mapping[str, Any]], privacy: Mapping[str, Any]) -> Tradeoff:
+    """What the best attacker can do against all `charges`: exactly where every user always took part."""
+    events = [
+        accounting.Event(float(event["sampling"]), float(event["noise_multiplier"]), int(event["count"]))
+        for charge in charges
+        for event in charge.get("events", ())
+    ]
+    epsilon = privacy["adversaries"]["model_recipients"]
+    if epsilon is None:
+        return Tradeoff()
+    if any(event.get("mechanism") != GAUSSIAN for charge in charges for event in charge.get("events", ())):
+        return Tradeoff(bounds=((epsilon, privacy["delta"]),))
+    if all(event.sampling == 1 for event in events):
+        return Tradeoff(mu=math.sqrt(math.fsum(event.count / event.noise_multiplier**2 for event in events)))
+    epsilons = [0.05 * epsilon * step for step in range(41)]
+    return Tradeoff(bounds=tuple(zip(epsilons, accounting.deltas_pld(events, epsilons), strict=True)))
 
 
 def as_text(stated: Mapping[str, Any]) -> str:
     """The statement for a reader who is no expert, in Markdown."""
     data = stated["dataset"]
     about = ", ".join(f"{data[key]:,} {key}" for key in ("users", "items", "interactions") if key in data)
-    lines = ["# Privacy statement", "", " ".join(stated["promise"]), ""]
+    lines = ["# Privacy statement", "", " ".join(stated["promise"]), "", f"Precisely: {stated['precisely']}", ""]
     lines += [f"Data: {data.get('name', 'unnamed')} ({about})." if about else "", ""]
     lines += ["## How much can be learned about one person", "", "| by whom | epsilon |", "|---|---|"]
     lines += [f"| {row['who']} | {row['epsilon'] or 'no bound'} |" for row in stated["adversaries"]]
     lines += ["", f"A smaller epsilon is a stronger promise; 0 means nothing. Delta: {stated['delta'] or 'none'}.", ""]
     values = ", ".join(f"{name.upper()} {value or 'no bound'}" for name, value in stated["accountants"].items())
     lines += [f"The same releases were priced by two independent accountants: {values}. Both are upper bounds.", ""]
+    lines += [*shared_budget(stated["population_budget"]), *participation(stated["participation"])]
+    if stated["stopped"]:
+        lines += [
+            f"The run stopped early on its private metrics. The {len(stated['stopped']['unrun'])} rounds that it left out "
+            f"are charged and counted here like those that it ran.",
+            "",
+        ]
     if stated["assumptions"]:
         lines += ["## It holds as long as", ""]
-        lines += [f"- **{row['who']}** {row['must']};" for row in stated["assumptions"]] + [""]
+        lines += ["| who | must keep | enforced |", "|---|---|---|"]
+        lines += [
+            f"| {row['who']} | {row['must']} | {row['enforced']}: {row['how']} |" for row in stated["assumptions"]
+        ]
+        lines += [""]
     lines += ["## What is not protected", "", *(f"- {what};" for what in stated["not_protected"]), ""]
     if stated["releases"]:
         lines += [
@@ -116,6 +184,13 @@ def as_text(stated: Mapping[str, Any]) -> str:
             for row in stated["releases"]
         ]
         lines += [""]
+    lines += ["## Checklists", "", "| item | answered | this run |", "|---|---|---|"]
+    lines += [
+        f"| {row['item']} | {row['status']} | {row['answer']} |"
+        for rows in stated["checklists"].values()
+        for row in rows
+    ]
+    lines += ["", f"To check the record: `{stated['verification']['command']}`.", ""]
     lines += [f"Noise: {stated['noise_source']}. Ledger: {stated['ledger']['entries']} entries, head"]
     lines += [f"`{stated['ledger']['head']}`.", ""]
     return "\n".join(lines)
@@ -127,123 +202,49 @@ def _agree(privacy: Mapping[str, Any], charges: Sequence[Mapping[str, Any]]) -> 
             f"the ledger holds {len(charges)} charges, the plan counts {privacy['rounds']}; use the ledger of this run"
         )
     spent = privacy["accountants"]["pld"]
-    if charges and spent is not None and float(charges[-1]["epsilon"]["pld"]) != float(_epsilon(spent, 6) or "nan"):
+    if charges and spent is not None and float(charges[-1]["epsilon"]["pld"]) != float(rounded_up(spent, 6) or "nan"):
         raise VerificationError(
-            f"the ledger ends at epsilon {charges[-1]['epsilon']['pld']} and the plan at {_epsilon(spent, 6)}; use the "
-            f"ledger of this run"
+            f"the ledger ends at epsilon {charges[-1]['epsilon']['pld']} and the plan at {rounded_up(spent, 6)}; use "
+            f"the ledger of this run"
         )
 
 
-def _releases(charges: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One row for each different query and noise, with the number of rounds that it was charged in."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for charge in charges:
-        for query in charge["queries"]:
-            key = (query["name"], tuple(query["shape"]), query["clip_norm"], query["noise_multiplier"])
-            row = found.setdefault(key, {**query, "sampling": charge["sampling"], "rounds": 0})
-            row["rounds"] += 1
-    return list(found.values())
-
-
-def _promise(privacy: Mapping[str, Any], released: bool, simulation: bool, given: bool) -> list[str]:
-    if not released and not given:
-        return [
-            "Nothing was asked of any user, but the list of items was taken from what users did, without noise.",
-            "Beyond that list, what was released tells nothing about anybody's history (epsilon 0).",
-        ]
-    if not released:
-        return [
-            "Nothing was learned from any user: what was released comes from public information alone.",
-            "So it tells nothing about anybody's history, whatever else is known (epsilon 0).",
-        ]
-    if privacy["guarantee"] == "none":
-        return [
-            "There is NO privacy guarantee: what was learned from users was released without bound or noise.",
-            "Whoever gets the model may be able to tell what a person did.",
-        ]
-    epsilon = float(_epsilon(privacy["epsilon"]) or "inf")
-    chance = (
-        f"{math.ceil(math.exp(epsilon) * 100) / 100:.2f}" if epsilon < 10 else f"e^{epsilon:.3g} (a very weak promise)"
-    )
-    where = "would stay on the person's device" if simulation else "stay on the person's device"
-    secret = not privacy["noise_source"].startswith("seeded")
-    opening = (
-        "Whatever" if secret else "If the noise were secret (here it follows from a seed, for simulation), whatever"
-    )
+def _adversaries(privacy: Mapping[str, Any]) -> list[dict[str, Any]]:
+    against = dict(privacy["adversaries"])
+    central = privacy["trust"] == "central"
+    against.setdefault("secure_aggregation_fails", against["server"] if central else None)
+    sampled = privacy["sampling"] < 1
+    private = privacy["guarantee"] != "none"
+    why = {
+        "model_recipients": "clip and noise",
+        "knows_the_cohort": "clip and noise alone, without the sampling" if sampled else "everybody always takes part",
+        "server": "it sees the sums before it adds the noise",
+        "server_with_colluders": "as the server",
+        "secure_aggregation_fails": "there is none in this run, and a device's message carries no noise of its own",
+    }
     return [
-        f"{opening} anyone concludes about a person from the released model, they would have concluded nearly as "
-        f"likely had that person never taken part: the chance of any conclusion changes by at most a factor of "
-        f"{chance}, leaving aside a probability of {privacy['delta']:g} (user-level epsilon "
-        f"{_epsilon(privacy['epsilon'])}; the list of items and the number of users count as known).",
-        f"A person's own recommendations use that person's history and taste vector, which {where}.",
+        {
+            "adversary": name,
+            "who": who,
+            "epsilon": rounded_up(against[name]),
+            "why": "nothing depends on users"
+            if against[name] == 0
+            else why[name]
+            if private and (central or against[name] is None or name in ("model_recipients", "knows_the_cohort"))
+            else "trust model " + privacy["trust"]
+            if private
+            else "there is neither clip nor noise",
+        }
+        for name, who in ADVERSARIES.items()
     ]
 
 
-def _assumptions(privacy: Mapping[str, Any], simulation: bool) -> list[dict[str, str]]:
-    found = [
-        {
-            "who": "the server",
-            "must": "adds the noise as stated, shows nobody the sums before it, and forgets them: it is trusted",
-        },
-        {"who": "every client", "must": "clips its user's whole contribution as the plan says"},
-        {
-            "who": "the operator",
-            "must": "publishes nothing else made from the users' data: no cohort, no losses, no un-noised metrics",
-        },
-        {
-            "who": "the operator",
-            "must": "takes the number of users and the catalogue from public knowledge, not from logs",
-        },
-        {"who": "one person", "must": "is one user: several accounts of a person share no bound"},
-    ]
-    if privacy["sampling"] < 1:
-        found.append({"who": "the server", "must": "keeps secret who takes part in which round"})
-    if simulation:
-        found[1]["who"] = "the simulation"
-        found[3]["must"] = "may count the number of users, here taken from the log, and the catalogue as known to all"
-    return found
-
-
-def _not_protected(privacy: Mapping[str, Any], dataset: Mapping[str, Any], simulation: bool) -> list[str]:
-    found = [dataset["note"]] if "note" in dataset else []
-    if simulation:
-        found.append("this was a simulation: all users' data lay in one place, where whoever ran it could read them")
-        found.append(
-            "the metrics of a simulation are the true ones, without noise, wherever they stand (summary, history, "
-            "plots, checkpoint), and so are those of the baselines, whatever epsilon a baseline had"
-        )
-        found.append(
-            "what is told of the data (interactions, what cleaning dropped, how many users could be ranked) and of "
-            "time and memory used is exact"
-        )
-    if "k-core rounds" in dataset:
-        found.append(
-            "users and items with few events were dropped from the log (k-core), so one person's events decide which "
-            "events of others are left: epsilon holds for the data after that, not for the log"
-        )
-    if dataset.get("catalogue", "given") != "given":
-        found.append(
-            f"the catalogue is {dataset['catalogue']}: that an item occurs in it tells that somebody used the item"
-        )
-    if privacy["guarantee"] != "none":
-        if privacy["noise_source"].startswith("seeded"):
-            found.append("the noise of this run follows from its seed: whoever knows the seed can take the noise off")
-        else:
-            found.append("the operating system's random generator and the memory of the server are trusted")
-        found.append(_FLOAT_LIMITS)
-    if dataset.get("tuned_on"):
-        found.append(
-            f"these settings were tuned on the private data of {dataset['tuned_on']}: epsilon does not cover what the "
-            "choice of settings tells"
-        )
-    found.append("choices that were made by looking at private data (settings, algorithms, when to stop) cost budget")
-    found.append(
-        "other releases from the same people: budgets of different runs add up, and this one counts only itself"
-    )
-    found.append("what can be learned about a person from others, from public facts, or from lists that they show")
-    return found
-
-
-def _epsilon(value: float | None, digits: int = 4) -> str | None:
-    """Rounded up, as text; None stands for no bound."""
-    return None if value is None else f"{math.ceil(value * 10**digits) / 10**digits:.{digits}f}"
+def _curve(best: Tradeoff) -> dict[str, Any] | None:
+    if best.mu is None and not best.bounds:
+        return None
+    return {
+        "mu": rounded_up(best.mu, 6),
+        "bounds": [
+            {"epsilon": rounded_up(epsilon), "delta": f"{delta * (1 + 1e-5):.5e}"} for epsilon, delta in best.bounds
+        ],
+    }

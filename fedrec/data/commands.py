@@ -104,10 +104,12 @@ def describe(
 
     from fedrec.data.datasets import FOLDERS, GENERATED, DataConfig, load
     from fedrec.data.sources import SOURCES
+    from fedrec.settings import parse
 
     is_file = dataset not in (*FOLDERS, *GENERATED) and Path(dataset).suffix != ""
     chosen = {"path": Path(dataset)} if is_file else {"name": dataset}
-    config = DataConfig.model_validate({**chosen, "catalogue": catalogue, "min_rating": min_rating, "k_core": k_core})
+    options = {"catalogue": catalogue, "min_rating": min_rating, "k_core": k_core}
+    config = parse(DataConfig, {**chosen, **options}, "fedrec data describe")
     found = load(config, data_dir, seed=0)
 
     lengths, popularity = found.histories.lengths, np.bincount(found.histories.items, minlength=len(found.catalogue))

@@ -1,7 +1,8 @@
 """Downloads from a publisher that go on where they stopped, are checked, and appear whole or not at all.
 
-HTTP ranges (RFC 9110, 14) with If-Range, so that a file that changed meanwhile starts anew. What has no published
-checksum is trusted once: its SHA-256 is kept in `NAME.sha256` beside the data, and a later download must have it too.
+HTTP ranges (RFC 9110, 14) with If-Range, so that a file that changed meanwhile starts anew. No redirect leaves an
+encrypted connection. What has no published checksum is trusted once: its SHA-256 is kept in `NAME.sha256` beside the
+data, and a later download must have it too.
 """
 
 import errno
@@ -12,8 +13,10 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from fedrec.data.sources import Remote, Source
 from fedrec.data.unpack import unpack
@@ -100,24 +103,38 @@ def _receive(url: str, part: Path, tag: Path, progress: Progress) -> bool:
         headers |= {"Range": f"bytes={have}-", "If-Range": known}
     if not url.startswith(("https://", "http://")):
         raise InputError(f"{url}: not a web address; only http and https are downloaded")
-    with urlopen(Request(url, headers=headers), timeout=TIMEOUT) as answer:
-        if answer.status == 206 and not str(answer.headers.get("Content-Range", "")).startswith(f"bytes {have}-"):
-            part.unlink()  # not what was asked for: start anew
+    with build_opener(_Redirects).open(Request(url, headers=headers), timeout=TIMEOUT) as answer:
+        etag = answer.headers.get("ETag") or ""
+        version = etag if etag and not etag.startswith("W/") else answer.headers.get("Last-Modified") or ""
+        goes_on = answer.status == 206
+        placed = str(answer.headers.get("Content-Range", "")).startswith(f"bytes {have}-")
+        if goes_on and not (placed and version in ("", known)):
+            part.unlink(missing_ok=True)  # not what was asked for: start anew
             return False
-        have = have if answer.status == 206 else 0
-        length = answer.headers.get("Content-Length")
-        total = have + int(length) if length else None
+        have = have if goes_on else 0
+        length = str(answer.headers.get("Content-Length", ""))
+        total = have + int(length) if length.isdecimal() else None
         if total is not None and total - have > shutil.disk_usage(part.parent).free:
             raise OSError(errno.ENOSPC, "No space left on device")
-        etag = answer.headers.get("ETag") or ""
-        tag.write_text(etag if etag and not etag.startswith("W/") else answer.headers.get("Last-Modified") or "")
-        with part.open("ab" if have else "wb") as out:
+        with part.open("ab" if goes_on else "wb") as out:
+            # Only now, when the old beginning is gone: its bytes under the new file's tag would be gone on with.
+            tag.write_text(known if goes_on else version)
             progress(part.stem, have, total)
             while block := answer.read(_BLOCK):
                 out.write(block)
                 have += len(block)
                 progress(part.stem, have, total)
     return total is None or have == total
+
+
+class _Redirects(HTTPRedirectHandler):
+    """urllib's, which would also follow from https to http and to ftp."""
+
+    def redirect_request(self, req: Request, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Request | None:
+        allowed = ("https",) if urlsplit(req.full_url).scheme == "https" else ("http", "https")
+        if urlsplit(newurl).scheme not in allowed:
+            raise InputError(f"{req.full_url}: the publisher sends on to {newurl}, which is not safe; get it by hand")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def checksum(file: Path, algorithm: str) -> str:

@@ -58,9 +58,8 @@ def temporal(histories: Histories, config: HoldOutConfig, test: bool, seed: int)
     if not test:
         cut, end, from_log = _latest(times[times < cut], config.share), cut, True
     known = histories.keep(times < cut)
-    when = datetime.fromtimestamp(int(cut), UTC).isoformat(" ").removesuffix("+00:00")
     taken = ", a moment taken from everybody's events, which epsilon does not cover" if from_log else ""
-    rule = f"temporal: events since {when} UTC{taken}"
+    rule = f"temporal: events since {_moment(int(cut))}{taken}"
     return HoldOut(known, known, histories.keep((times >= cut) & (times < end)), rule)
 
 
@@ -139,6 +138,13 @@ def _latest(times: np.ndarray, share: float) -> int:
 
 def _seconds(moment: datetime) -> int:
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+
+
+def _moment(seconds: int) -> str:
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(" ").removesuffix("+00:00") + " UTC"
+    except (ValueError, OverflowError, OSError):  # a log whose times are in milliseconds, or no dates at all
+        return f"the time {seconds}"
 
 
 def _user_keys(histories: Histories, seed: int) -> torch.Tensor:

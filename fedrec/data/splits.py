@@ -63,7 +63,9 @@ def split(dataset: Dataset, kind: str, on: Literal["test", "validation"], seed: 
     made = one[kind](dataset, on == "test", seed) if kind in one else _several(dataset, kind, on == "test", seed)
     missing = int((made.targets < 0).sum())
     if missing == len(made.targets):
-        raise InputError(f"{dataset.name}: no user has enough events for the split '{kind}' on {on}")
+        raise InputError(
+            f"{dataset.name}: no user has enough events for the split '{kind}' on {on}; choose another data.split"
+        )
     why = "too short" if made.many is None else "without known or without held-out events"
     rule = made.rule + (f"; {missing} users {why}, not ranked" if missing else "")
     if not dataset.keep_order and made.train.ordered:

@@ -1,5 +1,7 @@
 """Archives of strangers: nothing is written outside the folder, no link is made, and the size is bounded."""
 
+import errno
+import lzma
 import shutil
 import stat
 import zipfile
@@ -11,6 +13,17 @@ from fedrec.errors import InputError
 MOST = 20
 """Bytes unpacked for a byte packed (text packs to a fifth; a bomb to a thousandth), but always `AT_LEAST`."""
 AT_LEAST = 1 << 28
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    RuntimeError,  # encrypted, or a method that is not known
+    ValueError,  # a name that is no text
+    IndexError,
+)
+_NOT_OF_THE_DISK = (None, errno.EINVAL)
+"""What `zipfile` and bz2 put into an OSError about the archive."""
 
 
 def unpack(file: Path, folder: Path) -> None:
@@ -26,6 +39,9 @@ def unpack(file: Path, folder: Path) -> None:
         with zipfile.ZipFile(file) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
             paths = [_inside(file, member) for member in members]
+            folders = {parent for path in paths for parent in path.parents}
+            if len(set(paths)) < len(paths) or not folders.isdisjoint(paths):
+                raise InputError(f"{file}: holds two files of one name; it was deleted: get it again")
             if sum(member.file_size for member in members) > max(AT_LEAST, MOST * file.stat().st_size):
                 raise InputError(f"{file}: would unpack to far more than it should; it was deleted")
             tops = {path.parts[0] for path in paths}
@@ -38,7 +54,9 @@ def unpack(file: Path, folder: Path) -> None:
     except InputError:
         file.unlink()
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
+    except (*_DAMAGED, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in _NOT_OF_THE_DISK:
+            raise
         file.unlink()
         raise InputError(f"{file}: a damaged archive ({error}); it was deleted: get it again") from None
 
@@ -47,5 +65,5 @@ def _inside(file: Path, member: zipfile.ZipInfo) -> PurePosixPath:
     path = PurePosixPath(member.filename.replace("\\", "/"))
     link = stat.S_ISLNK(member.external_attr >> 16)
     if path.is_absolute() or ".." in path.parts or not path.parts or ":" in path.parts[0] or link:
-        raise InputError(f"{file}: '{member.filename}' points outside of the archive; it was deleted, nothing unpacked")
+        raise InputError(f"{file}: {member.filename!r} points outside of the archive; it was deleted, nothing unpacked")
     return path

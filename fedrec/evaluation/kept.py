@@ -4,6 +4,8 @@ They tell what each user's held-out items were and how well they were found: pri
 simulation keeps them only when asked, and nothing that a deployment does ever makes them.
 """
 
+import os
+import zlib
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -19,10 +21,10 @@ TENSORS = ("owners", "targets", "full", "sampled", "others", "lists")
 
 
 def save_ranks(found: Ranks, path: Path) -> None:
-    """Write `found` as a compressed .npz with the note that nothing covers it; its folder is made."""
+    """Write `found` as a compressed .npz, readable by its owner alone, with the note that nothing covers it."""
     arrays: dict[str, Any] = {name: _small(tensor) for name in TENSORS if (tensor := getattr(found, name)) is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
+    with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
         np.savez_compressed(
             file, note=NOTE, users=_small(torch.from_numpy(found.users)), n_items=found.n_items, **arrays
         )
@@ -41,7 +43,7 @@ def load_ranks(path: Path) -> Ranks:
         return Ranks(users=users, n_items=n_items, **{"sampled": None, **tensors})
     except FileNotFoundError:
         raise InputError(f"{path}: no ranks were kept; run again with --set evaluation.keep_ranks=true") from None
-    except (ValueError, KeyError, TypeError, OSError, EOFError, BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, OSError, EOFError, BadZipFile, RuntimeError, zlib.error) as error:
         raise InputError(f"{path}: not a file of ranks: {error}") from None
 
 

@@ -1,12 +1,13 @@
-"""Private metrics: one more round in which each user adds its own metric vector to a clipped, noised sum.
+"""Private metrics: rounds in which each user adds its own metric vector to a clipped, noised sum.
 
-Wraps an algorithm. The inner algorithm never sees a user's newest training event; after its last round every user
-ranks that event against the whole catalogue with the released model, fitted on the rest of its history, and adds
-(hr@10, ndcg@10, 1). So a deployment can know how well it serves people, and the knowledge is charged to the budget
-like any other release.
+Wraps an algorithm. The inner algorithm never sees a user's newest training event; in a look every user ranks that event
+against the whole catalogue with the model as it then is, fitted on the rest of its history, and adds
+(hr@10, ndcg@10, 1). So a deployment can know how well it serves people, and the knowledge is charged to the budget like
+any other release. The last look comes after the last training round; earlier ones let a run stop (see `stopping`).
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
@@ -16,44 +17,59 @@ from pydantic import Field
 
 from fedrec.algorithms.base import Algorithm, ReleasedModel, Shared
 from fedrec.data.users import UserBatch
+from fedrec.errors import InputError
 from fedrec.evaluation.metrics import gains
 from fedrec.evaluation.ranking import rank_newest
+from fedrec.evaluation.stopping import StoppingConfig, best, stalled
 from fedrec.precision import full_precision
 from fedrec.privacy.queries import Contribution, DenseContribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
 QUERY = "evaluation"
+OWN, BEST = f"{QUERY}.", f"{QUERY}.best."
+"""What the names of this algorithm's tensors begin with, and those of the best look's model."""
 ENTRIES = ("hr@10", "ndcg@10", "evaluated")
 CLIP = math.sqrt(len(ENTRIES))
 """Each entry lies in [0, 1], and a user whose item comes first reaches 1 in all: the clip never bites."""
 
 
 class PrivateEvaluationConfig(Settings):
-    """How much of the budget the metrics may use."""
+    """How much of the budget the metrics may use, when they are taken, and what follows from them."""
 
     share: float = Field(default=0.02, gt=0, lt=1)
-    """Fraction of the run's whole privacy budget that the metrics use; the training gets the rest."""
+    """Fraction of the run's whole privacy budget that all looks together use; the training gets the rest."""
+    stopping: StoppingConfig = Field(default_factory=StoppingConfig)
+    """Looks between training rounds, and the rule that stops the run."""
 
 
 class PrivateEvaluation(Algorithm):
-    """`inner` with a last round of private metrics; its budget shares are scaled by 1 - share.
+    """`inner` with looks between its rounds and after the last; its budget shares are scaled by 1 - share.
 
     The inner algorithm is rebuilt with its mu scaled by sqrt(1 - share), so that what it derives from the budget
-    agrees with the noise that it will meet. The rounds count one more; `release` is the inner one's.
+    agrees with the noise that it will meet; its rounds keep their own numbers, whatever lies between. Every look is a
+    round of its own, so its noise is, too. What the looks told stays in the shared state, so a run that goes on after
+    an interruption decides as it would have.
+
+    Raises: InputError when `stopping.every` is so large that the only look would be the last.
     """
 
     name: ClassVar[str] = "private-evaluation"
     Config = PrivateEvaluationConfig
+    config: PrivateEvaluationConfig
 
     def __init__(self, inner: Algorithm, config: PrivateEvaluationConfig | None = None) -> None:
         config = config or PrivateEvaluationConfig()
         super().__init__(config, inner.setting)
         left = replace(inner.setting, mu=inner.setting.mu * math.sqrt(1 - config.share))
         self.inner = type(inner)(inner.config, left)
+        self.trained = _look_after(self.inner, config.stopping.every)
+        self._looks = tuple(done + place for place, done in enumerate(self.trained))
+        self._split: tuple[Shared, Shared] | None = None
+        self._model: tuple[Shared, ReleasedModel] | None = None
 
     @property
     def rounds(self) -> int:
-        return self.inner.rounds + 1
+        return self.inner.rounds + len(self._looks)
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -64,44 +80,113 @@ class PrivateEvaluation(Algorithm):
 
     def queries(self, round: int) -> tuple[SumQuery, ...]:
         share = self.config.share
-        if round < self.inner.rounds:
-            return tuple(replace(q, budget_share=q.budget_share * (1 - share)) for q in self.inner.queries(round))
-        return (SumQuery(QUERY, (len(ENTRIES),), CLIP, share),)
+        if round in self._looks:
+            return (SumQuery(QUERY, (len(ENTRIES),), CLIP, share / len(self._looks)),)
+        queries = self.inner.queries(self._inner_round(round))
+        return tuple(replace(query, budget_share=query.budget_share * (1 - share)) for query in queries)
 
     def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
-        if round < self.inner.rounds:
-            rest = users.without_newest(torch.ones_like(users.lengths))
-            return self.inner.contribute(shared, replace(rest, memory=users.memory), round)
+        if round not in self._looks:
+            rest = replace(users.without_newest(torch.ones_like(users.lengths)), memory=users.memory)
+            return self.inner.contribute(self._inner_state(shared), rest, self._inner_round(round))
+        if self._model is None or self._model[0] is not shared:  # made once for all batches of the look
+            self._model = (shared, self.inner.release(self._inner_state(shared)))
         with full_precision(users.device):  # in half precision many scores would be equal, and ties count against us
-            found = rank_newest(self.release(shared), users)
+            found = rank_newest(self._model[1], users)
         able = (found >= 0).double()
         values = torch.cat([gains(found.clamp(min=0), 10), torch.ones_like(able)[:, None]], dim=1)  # (B, 3)
         return {QUERY: DenseContribution(values * able[:, None])}
 
     def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
-        if round < self.inner.rounds:
-            return self.inner.update(shared, sums, round)
+        inner = self._inner_state(shared)
+        own = {name: tensor for name, tensor in shared.items() if name.startswith(OWN)}
+        if round not in self._looks:
+            return self.inner.update(inner, sums, self._inner_round(round)) | own
         total = sums[QUERY]
-        return {
-            **shared,
-            f"{QUERY}.sums": total.value,
-            f"{QUERY}.noise_std": torch.tensor(total.noise_std, dtype=torch.float64),
-        }
+        std = torch.tensor([total.noise_std], dtype=torch.float64, device=total.value.device)
+        for name, row in ((f"{OWN}sums", total.value[None]), (f"{OWN}noise_std", std)):  # (looks, 3), (looks,)
+            own[name] = torch.cat([own[name], row]) if name in own else row
+        keep = self.config.stopping.release == "best" and len(self._looks) > 1
+        if keep and best(self._values(own)) == len(self._values(own)) - 1:
+            own = {name: tensor for name, tensor in own.items() if not name.startswith(BEST)}
+            own |= {BEST + name: tensor for name, tensor in inner.items()}
+        return inner | own
 
     def release(self, shared: Shared) -> ReleasedModel:
-        return self.inner.release({key: value for key, value in shared.items() if not key.startswith(f"{QUERY}.")})
+        """The inner algorithm's model as it is; once the run is over, that of the look that the settings keep."""
+        kept = {name.removeprefix(BEST): tensor for name, tensor in shared.items() if name.startswith(BEST)}
+        return self.inner.release(kept if kept and self._over(shared) else self._inner_state(shared))
 
-    def private_metrics(self, shared: Shared) -> dict[str, dict[str, float]]:
-        """`{"hr@10": {"value", "std"}, "ndcg@10": ..., "evaluated": ...}`; empty until the last round is done.
+    def stop(self, shared: Shared) -> str | None:
+        """See `fedrec.evaluation.stopping`: a function of the looks' noisy sums, the public noise and the settings."""
+        done = len(shared.get(f"{OWN}sums", ()))
+        if not done or done == len(self._looks):
+            return None
+        return stalled(self._values(shared), self._stds(shared), self.config.stopping)
+
+    def looks(self, shared: Shared) -> list[dict[str, float]]:
+        """Every look so far: its "round", the training rounds "after" which it came, each metric, and their "std".
 
         Each sum is divided by the public expected cohort, never by a count, so a user with fewer than two events
         counts as a miss; "evaluated" is the share of the cohort that had enough. The denominator is a constant:
         std = noise_std / expected_cohort, the same for every entry. It covers the noise alone, not which users a
         Poisson round happened to draw. Noise can carry a value outside [0, 1]: clamping would bias it.
         """
-        if f"{QUERY}.sums" not in shared:
+        if f"{OWN}sums" not in shared:
+            return []
+        values = (shared[f"{OWN}sums"].double() / self.setting.expected_cohort).tolist()
+        return [
+            {"round": round, "after": after, **dict(zip(ENTRIES, row, strict=True)), "std": std}
+            for round, after, row, std in zip(self._looks, self.trained, values, self._stds(shared), strict=False)
+        ]
+
+    def private_metrics(self, shared: Shared) -> dict[str, dict[str, float]]:
+        """`{"hr@10": {"value", "std"}, "ndcg@10": ..., "evaluated": ...}` of the released model, as its look told.
+
+        Empty until the run is over. The best of several looks is above what its model is worth, by luck.
+        """
+        if not self._over(shared):
             return {}
-        cohort = self.setting.expected_cohort
-        std = float(shared[f"{QUERY}.noise_std"]) / cohort
-        values = (shared[f"{QUERY}.sums"].double() / cohort).tolist()
-        return {name: {"value": value, "std": std} for name, value in zip(ENTRIES, values, strict=True)}
+        look = self.looks(shared)[self.kept(shared)]
+        return {name: {"value": look[name], "std": look["std"]} for name in ENTRIES}
+
+    def kept(self, shared: Shared) -> int:
+        """Which look's model is released when the run is over; at least one look must be done."""
+        values = self._values(shared)
+        return best(values) if self.config.stopping.release == "best" else len(values) - 1
+
+    def _over(self, shared: Shared) -> bool:
+        done = len(shared.get(f"{OWN}sums", ()))
+        return done == len(self._looks) or self.stop(shared) is not None
+
+    def _values(self, shared: Shared) -> list[float]:
+        sums = shared[f"{OWN}sums"][:, ENTRIES.index(self.config.stopping.metric)]
+        values: list[float] = (sums.double() / self.setting.expected_cohort).tolist()
+        return values
+
+    def _stds(self, shared: Shared) -> list[float]:
+        stds: list[float] = (shared[f"{OWN}noise_std"] / self.setting.expected_cohort).tolist()
+        return stds
+
+    def _inner_round(self, round: int) -> int:
+        return round - bisect_left(self._looks, round)
+
+    def _inner_state(self, shared: Shared) -> Shared:
+        """What the inner algorithm knows of; the same object for the same state, by which it may remember things."""
+        if self._split is None or self._split[0] is not shared:
+            self._split = (shared, {name: tensor for name, tensor in shared.items() if not name.startswith(OWN)})
+        return self._split[1]
+
+
+def _look_after(inner: Algorithm, every: int | None) -> tuple[int, ...]:
+    """After how many training rounds to look: every so many that build a model, and after the last."""
+    if every is None:
+        return (inner.rounds,)
+    start, steps = inner.preparation, inner.rounds - inner.preparation
+    found = (*range(start + every, inner.rounds, every), inner.rounds)
+    if len(found) == 1 and steps > 1:
+        raise InputError(
+            f"stopping.every = {every}: {inner.name} builds its model in {steps} rounds, so that no look would come "
+            f"before the last of them; choose a smaller number, or leave it out"
+        )
+    return found

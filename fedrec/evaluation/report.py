@@ -19,7 +19,7 @@ from fedrec.evaluation.metrics import coverage, measure
 from fedrec.evaluation.ranking import LIST, Ranks, ranks
 from fedrec.evaluation.ratings import RatingModel, rating_errors
 
-FULL = ("hr@10", "ndcg@10", "hr@20", "recall@20", "ndcg@100", "precision@10", "mrr@10")
+FULL = ("hr@10", "ndcg@10", "hr@20", "recall@20", "hr@50", "ndcg@50", "ndcg@100", "precision@10", "mrr@10")
 SAMPLED = ("hr@10", "ndcg@10")
 MORE = ("recall@10", "f1@10", "map@10", "auc", "gauc")
 LEAKY_RULE = "ties count against the model; LEAKY NEGATIVES: those of training avoided the held-out item on purpose"

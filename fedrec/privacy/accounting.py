@@ -23,7 +23,7 @@ from opacus.accountants.analysis import rdp
 from fedrec.errors import PrivacyError
 
 COARSEST_INTERVAL = 1e-3
-_LARGEST_SAMPLED_ORDER = 1024  # the binomials of the sampled Gaussian overflow a float64 above
+LARGEST_SAMPLED_ORDER = 1024  # the binomials of the sampled Gaussian overflow a float64 above
 _ORDERS = [1 + x / 20 for x in range(1, 200)] + [float(2**k + j * 2**k // 8) for k in range(4, 20) for j in range(8)]
 ORDERS = sorted({*_ORDERS, *map(float, range(11, 65))})
 
@@ -76,8 +76,23 @@ def epsilon_pld(events: Iterable[Event], delta: float, interval: float | None = 
     return _pld(merged, delta, interval_for(merged) if interval is None else interval)
 
 
+def deltas_pld(events: Iterable[Event], epsilons: Sequence[float]) -> tuple[float, ...]:
+    """The least delta for each of the ascending `epsilons`, by privacy loss distributions, rounded up; 0 for no events.
+
+    Together they bound every attack: for each pair, TPR <= exp(epsilon) FPR + delta (Kairouz et al. 2015).
+    """
+    merged = merge(events)
+    composed = _composed(merged, interval_for(merged))
+    return (0.0,) * len(epsilons) if composed is None else tuple(composed.get_delta_for_epsilon(list(epsilons)))
+
+
 @lru_cache(maxsize=4096)
 def _pld(events: tuple[Event, ...], delta: float, interval: float) -> float:
+    composed = _composed(events, interval)
+    return 0.0 if composed is None else max(0.0, float(composed.get_epsilon_for_delta(delta)))
+
+
+def _composed(events: tuple[Event, ...], interval: float) -> privacy_loss_distribution.PrivacyLossDistribution | None:
     composed = None
     for event in events:
         one = privacy_loss_distribution.from_gaussian_mechanism(
@@ -89,7 +104,7 @@ def _pld(events: tuple[Event, ...], delta: float, interval: float) -> float:
         )
         many = one.self_compose(event.count) if event.count > 1 else one
         composed = many if composed is None else composed.compose(many)
-    return 0.0 if composed is None else max(0.0, float(composed.get_epsilon_for_delta(delta)))
+    return composed
 
 
 def epsilon_rdp(events: Iterable[Event], delta: float) -> float:
@@ -108,7 +123,7 @@ def epsilon_rdp(events: Iterable[Event], delta: float) -> float:
 def _renyi(sampling: float, noise_multiplier: float) -> np.ndarray:
     if sampling == 1:
         return np.array(ORDERS) / (2 * noise_multiplier**2)
-    usable = [order for order in ORDERS if order <= _LARGEST_SAMPLED_ORDER]
+    usable = [order for order in ORDERS if order <= LARGEST_SAMPLED_ORDER]
     known = rdp.compute_rdp(q=sampling, noise_multiplier=noise_multiplier, steps=1, orders=usable)
     return np.concatenate([np.asarray(known, dtype=float), np.full(len(ORDERS) - len(usable), np.inf)])
 
@@ -146,9 +161,10 @@ def calibrate(shares: Sequence[float], sampling: float, epsilon: float, delta: f
         spent = epsilon_pld(events, delta, interval or interval_for(events))
         return min(max(math.log(spent / epsilon), -1.0), 3.0) if spent > 0 else -1.0
 
-    # Sampling only helps, so the exact Gaussian is noise enough, but for the grid's rounding up.
+    # Sampling only helps, so the exact Gaussian is noise enough, but for the grid's rounding up. A hair more leaves
+    # room for the rounding of a budget of the same epsilon (`filters.SAFETY`), which then lets the run pass.
     high = math.log(math.sqrt(math.fsum(shares)) / gaussian_mu(epsilon, delta))
-    for step in (0.0, *(1e-6 * 2**k for k in range(18))):
+    for step in (1e-8, *(1e-6 * 2**k for k in range(18))):
         if log_excess(high + step) <= 0:
             break
     else:

@@ -22,7 +22,9 @@ class PrivacyConfig(Settings):
     sampling: float = Field(default=1.0, gt=0, le=1)
     """Probability of each user to take part in a round (Poisson sampling); 1 = everybody, always."""
     evaluation_share: float = Field(default=0.0, ge=0, lt=1)
-    """Part of the budget for one private evaluation at the end."""
+    """Part of the budget for private metrics: one look at the end, or several with `stopping.every`; 0 = none."""
+    budget: str | None = None
+    """File of a budget that this run shares with others on the same people; see `fedrec audit budget --help`."""
 
     @field_validator("epsilon", mode="before")
     @classmethod

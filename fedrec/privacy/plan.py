@@ -14,7 +14,7 @@ factor t for the run. The round is one Gaussian release with 1/z^2 = sum of 1/z_
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 
 from fedrec.errors import BudgetExhausted, PrivacyError, nearest
-from fedrec.privacy import accounting
+from fedrec.privacy import accounting, description
 from fedrec.privacy.accounting import Event
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.config import PrivacyConfig
+from fedrec.privacy.filters import Allowance
 from fedrec.privacy.noise import NoiseSource
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 
@@ -34,6 +35,8 @@ __all__ = ["Charge", "PrivacyConfig", "PrivacyPlan"]
 ROUNDING = 2.0**-10
 """Releases are rounded to a grid of a power of two at most this part of the noise's standard deviation."""
 
+MECHANISM = "Poisson-sampled Gaussian, add or remove one user"
+"""What the accountants take each event for."""
 
 Charge = dict[str, Any]
 """A ledger entry, plain JSON; numbers that matter are strings: exact, but for epsilons, rounded UP to 6 decimals."""
@@ -61,7 +64,8 @@ class PrivacyPlan:
         self._seeded = seeded
         self._charged: list[int] = []
         self._open: set[tuple[int, str]] = set()
-        self._interval = accounting.interval_for(self._events(range(len(rounds))))
+        self._allowance: Allowance | None = None
+        self._interval = accounting.interval_for(self.planned)
 
     @classmethod
     def build(
@@ -150,7 +154,7 @@ class PrivacyPlan:
         """Pay for a round. Append the result to the ledger BEFORE `privatise`, which refuses unpaid rounds.
 
         Its "epsilon" is cumulative, this round included. A round paid for twice counts twice.
-        Raises: BudgetExhausted when the run's epsilon would then pass the target; nothing is charged then.
+        Raises: BudgetExhausted when the run's epsilon would pass the target, or the allowance ends; nothing is charged.
         """
         queries = self._round(round)
         after = [*self._charged, round]
@@ -160,34 +164,53 @@ class PrivacyPlan:
                 f"round {round} would bring epsilon to {epsilon['pld']:.4f}, past the budget of "
                 f"{self.config.epsilon:g}; everything up to here is saved"
             )
+        if self._allowance is not None:
+            self._allowance.allow(self.events(after))
         self._charged = after
         self._open |= {(round, name) for name in queries}
         return {
             "type": "charge",
             "round": round,
-            "queries": [
-                {
-                    "name": name,
-                    "shape": list(query.shape),
-                    "clip_norm": repr(float(query.clip_norm)) if self.private else None,
-                    "noise_multiplier": repr(self.noise_multiplier(round, name)),
-                    "noise_std": repr(self.noise_std(round, name)),
-                }
-                for name, query in queries.items()
-            ],
+            "queries": self.terms(round),
             "events": [
                 {
-                    "mechanism": "Poisson-sampled Gaussian, add or remove one user",
+                    "mechanism": MECHANISM,
                     "sampling": repr(event.sampling),
                     "noise_multiplier": repr(event.noise_multiplier),
                     "count": event.count,
                 }
-                for event in self._events([round])
+                for event in self.events([round])
             ],
             "sampling": repr(self.config.sampling),
             "delta": repr(self.config.delta) if self.private else None,
             "epsilon": {name: _rounded_up(value) for name, value in epsilon.items()},
         }
+
+    def forfeit(self, round: int) -> Charge:
+        """Pay for a round that will not be run: a charge like any other, on which nothing can be released.
+
+        For a run that stops on its own outputs: it costs what was planned, or what the budget still allows.
+        Raises: BudgetExhausted as `charge` does.
+        """
+        charge = self.charge(round)
+        self._open = {(other, name) for other, name in self._open if other != round}
+        return charge
+
+    def terms(self, round: int) -> list[dict[str, Any]]:
+        """On which terms a round's queries are answered, as a charge tells it: shapes, clips, noise on each number.
+
+        Public, and fixed before the first release: clip_norm is None and the noise "0.0" without privacy.
+        """
+        return [
+            {
+                "name": name,
+                "shape": list(query.shape),
+                "clip_norm": repr(float(query.clip_norm)) if self.private else None,
+                "noise_multiplier": repr(self.noise_multiplier(round, name)),
+                "noise_std": repr(self.noise_std(round, name)),
+            }
+            for name, query in self._round(round).items()
+        ]
 
     def privatise(self, round: int, query: SumQuery, total: Tensor) -> PrivateSum:
         """Add the noise to a sum of clipped contributions; the value keeps the shape, dtype and device of `total`.
@@ -226,8 +249,17 @@ class PrivacyPlan:
         spent = self._epsilon(rounds)
         if prv:
             finite = math.isfinite(spent["pld"])
-            spent["prv"] = accounting.epsilon_prv(self._events(rounds), self.config.delta) if finite else math.inf
+            spent["prv"] = accounting.epsilon_prv(self.events(rounds), self.config.delta) if finite else math.inf
         return spent
+
+    @property
+    def planned(self) -> list[Event]:
+        """What all rounds together release, each once, for a budget to price ahead; empty without privacy."""
+        return self.events(range(len(self.rounds)))
+
+    def draw_from(self, allowance: Allowance) -> None:
+        """Let `charge` refuse also what the allowance refuses, from now on."""
+        self._allowance = allowance
 
     def restore(self, charged: Sequence[int]) -> None:
         """Take up the charges of an earlier process (the rounds in its ledger); each counts, repeated ones too.
@@ -240,54 +272,8 @@ class PrivacyPlan:
         self._charged = list(charged)
 
     def describe(self) -> dict[str, Any]:
-        """The `privacy` part of summary.json, for what was charged so far. JSON-able; None stands for "no bound".
-
-        noise_multipliers, clip_norms: by query name; a list, one per round, where they differ between rounds.
-        adversaries: epsilon against each. `knows_the_cohort`: sampling does not help against who sees who takes part.
-        """
-        spent = {name: _finite(value) for name, value in self._epsilon(self._charged).items()}
-        mu = math.sqrt(math.fsum(1 / event.noise_multiplier**2 for event in self._events(self._charged)))
-        known_cohort = None if spent["pld"] is None else accounting.gaussian_epsilon(mu, self.config.delta)
-        nothing = not any(self.rounds[round] for round in self._charged)
-        return {
-            "unit": "user",
-            "guarantee": "(epsilon, delta)-joint differential privacy" if self.private else "none",
-            "adjacency": "add or remove one user",
-            "trust": self.config.trust,
-            "target_epsilon": None if self.config.epsilon == "none" else self.config.epsilon,
-            "epsilon": spent["pld"] if self.private else None,
-            "delta": self.config.delta if self.private else None,
-            "accountants": spent if self.private else {"pld": None, "rdp": None},
-            "noise_multipliers": self._by_name(self.noise_multiplier),
-            "clip_norms": self._by_name(
-                lambda round, name: self.rounds[round][name].clip_norm if self.private else None
-            ),
-            "sampling": self.config.sampling,
-            "users": self.users,
-            "rounds": len(self._charged),
-            "rounds_planned": len(self.rounds),
-            "adversaries": {
-                "model_recipients": spent["pld"],
-                "knows_the_cohort": known_cohort,
-                "server": 0.0 if nothing else None,
-                "server_with_colluders": 0.0 if nothing else None,
-            },
-            "noise_source": self._noise_source(),
-        }
-
-    def _noise_source(self) -> str:
-        if not self.private:
-            return "no noise"
-        if self._seeded:
-            return "seeded: repeatable, for simulation only"
-        return "operating system CSPRNG, ChaCha20"
-
-    def _by_name(self, value: Callable[[int, str], float | None]) -> dict[str, Any]:
-        found: dict[str, list[Any]] = {}
-        for number, queries in enumerate(self.rounds):
-            for name in queries:
-                found.setdefault(name, []).append(value(number, name))
-        return {name: values[0] if len(set(values)) == 1 else values for name, values in found.items()}
+        """The `privacy` part of summary.json, for what was charged so far; see `fedrec.privacy.description`."""
+        return description.describe(self)
 
     def _time(self, round: int) -> int:
         """Which release of the round this is: the same noise on two sums would give their difference away."""
@@ -304,7 +290,8 @@ class PrivacyPlan:
             raise PrivacyError(f"round {round}: the plan has no query '{name}'.{nearest(name, queries)}")
         return queries[name]
 
-    def _events(self, rounds: Sequence[int]) -> list[Event]:
+    def events(self, rounds: Sequence[int]) -> list[Event]:
+        """What these rounds release; empty without privacy."""
         if not self.private:
             return []
         shares = [math.fsum(query.budget_share for query in self.rounds[round].values()) for round in rounds]
@@ -313,7 +300,7 @@ class PrivacyPlan:
     def _epsilon(self, rounds: Sequence[int]) -> dict[str, float]:
         if not self.private and any(self.rounds[round] for round in rounds):
             return {"pld": math.inf, "rdp": math.inf}
-        events = self._events(rounds)
+        events = self.events(rounds)
         return {
             "pld": accounting.epsilon_pld(events, self.config.delta, self._interval),
             "rdp": accounting.epsilon_rdp(events, self.config.delta),
@@ -322,7 +309,3 @@ class PrivacyPlan:
 
 def _rounded_up(value: float) -> str | None:
     return f"{math.ceil(value * 1e6) / 1e6:.6f}" if math.isfinite(value) else None
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding
 
+from fedrec.errors import PrivacyError
 from fedrec.privacy.queries import Contribution
 from fedrec.towers.base import ItemTower
 from fedrec.towers.layers import ItemLinear, RowTable
@@ -30,6 +31,7 @@ class GhostContribution(Contribution):
     """The gradients of users' losses in all parameters of the tower, (P,) each; `tower` in float64."""
 
     def __init__(self, tower: ItemTower, objective: Objective) -> None:
+        _proven(tower)
         self.tower, self.objective = tower, objective
 
     @cached_property
@@ -69,6 +71,17 @@ class GhostContribution(Contribution):
         alone = self.objective.take(torch.tensor([row], device=self.objective.vectors.device))
         loss = alone.losses(self.tower(alone.targets.items)).sum()
         return flat(torch.autograd.grad(loss, tuple(self.tower.parameters()))).float()
+
+
+def _proven(tower: ItemTower) -> None:
+    """Opacus has norms for other layers too, which take an item's dimension for another sample: they come out too
+    small, and the clip would hold nothing. Raises: PrivacyError for a tower with any."""
+    for name, layer in tower.named_modules():
+        if not isinstance(layer, RowTable | ItemLinear) and next(layer.parameters(recurse=False), None) is not None:
+            raise PrivacyError(
+                f"tower '{tower.name}': the norm of a user's gradient is not proven for the parameters of "
+                f"{name or 'itself'} ({type(layer).__name__}); make it of RowTable and ItemLinear"
+            )
 
 
 @lru_cache(maxsize=1)

@@ -6,12 +6,14 @@ no user's data. The tensors are covered by the run's guarantee; the seconds of a
 `history` and `run` (true metrics, counts of its data), are not.
 """
 
+import hashlib
 import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -55,6 +57,16 @@ class Checkpoint:
         sync(fresh)
         os.replace(fresh, path)
         sync(path.parent)
+
+
+def digest(shared: Shared) -> str:
+    """SHA-256 (hex) of a shared state: names, types, shapes and bits. The ledger names states by it."""
+    found = hashlib.sha256()
+    for name in sorted(shared):
+        tensor = shared[name].detach().cpu().contiguous()
+        found.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        found.update(tensor.flatten().view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:

@@ -2,6 +2,7 @@
 
 charge -> ledger entry on disk -> sample -> private sum -> update -> checkpoint -> report. The order is the guarantee:
 a release that may have happened is always in the ledger, so a crash can cost budget and can never hide spending.
+A run that its algorithm stops early (from the private sums alone) pays for the rounds that it leaves out.
 """
 
 import math
@@ -16,7 +17,7 @@ import torch
 from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.errors import BudgetExhausted, VerificationError
 from fedrec.privacy.plan import Charge, PrivacyPlan
-from fedrec_server.checkpoint import Checkpoint, load_checkpoint
+from fedrec_server.checkpoint import Checkpoint, digest, load_checkpoint
 from fedrec_server.federation import Federation
 
 BYTES_PER_NUMBER = 4
@@ -27,7 +28,7 @@ class Record(Protocol):
 
     @property
     def entries(self) -> Sequence[Mapping[str, Any]]:
-        """All entries, oldest first; what `append` was given is their "payload"."""
+        """All entries, oldest first; what `append` was given is their "payload" and "about" ("name", "sha256")."""
         ...
 
     @property
@@ -35,8 +36,12 @@ class Record(Protocol):
         """Hash that fixes all entries."""
         ...
 
-    def append(self, payload: Mapping[str, Any]) -> Any:
-        """Write one entry and sync it."""
+    def append(self, payload: Mapping[str, Any], about: tuple[str, str] | None = None) -> Any:
+        """Write one entry and sync it. about: name and SHA-256 (hex) of what it is about."""
+        ...
+
+    def seal(self) -> None:
+        """Sign what was written so far."""
         ...
 
 
@@ -70,19 +75,23 @@ class RoundReport:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to. exhausted: why it ended before its last round, None when it did not."""
+    """What a run came to. Where it ended before its last round: exhausted, the budget that did not suffice; or stopped,
+    why the algorithm ended it.
+    """
 
     shared: Shared
     rounds: int
     history: list[dict[str, Any]]
     exhausted: str | None = None
+    stopped: str | None = None
 
 
 class Coordinator:
     """Runs an algorithm over a federation under a plan.
 
     ledger: None only for a counterfactual of a simulation, which releases nothing. checkpoint: the file to keep the
-    state in, None to keep none. run: what identifies the run, kept in the checkpoint. on_round is called when the
+    state in, None to keep none. run: what identifies the run, kept in the checkpoint. begin: what the ledger says
+    before the first charge. on_round is called when the
     round is safely on disk, so it may raise to stop the run there. observe(round, shared) returns what a simulation
     wants to note of a round's result.
     """
@@ -96,16 +105,20 @@ class Coordinator:
         checkpoint: Path | None = None,
         *,
         run: Mapping[str, Any] | None = None,
+        begin: Mapping[str, Any] | None = None,
         on_round: Callable[[RoundReport], None] | None = None,
         observe: Callable[[int, Shared], dict[str, float]] | None = None,
     ) -> None:
         self.algorithm, self.federation, self.plan = algorithm, federation, plan
         self.ledger, self.checkpoint = ledger, checkpoint
-        self.identity = dict(run or {})
+        self.identity, self.begin = dict(run or {}), begin
         self.on_round, self.observe = on_round, observe
 
     def run(self, *, resume: bool = False) -> Outcome:
-        """Run to the last round or to the end of the budget.
+        """Run to the last round, to the end of the budget, or to where the algorithm stops.
+
+        A run that stops is charged for the rounds that it does not run, so that its epsilon is the planned one,
+        whatever the outputs were; the ledger's `stopped` entry stands before those charges.
 
         resume: go on from the checkpoint. With a seeded plan the result has the same bits as an uninterrupted run,
         and a round that was charged but not saved is released again identically, so it is not charged again. Without
@@ -113,15 +126,29 @@ class Coordinator:
         end before the last round.
         """
         start = self._resumed() if resume else Checkpoint(0, self.algorithm.initial(), run=self.identity)
+        if self.ledger is not None and self.begin is not None and not self.ledger.entries:
+            self.ledger.append(self.begin)
+        try:
+            if not resume:  # a state that is saved again beside a longer ledger would claim charges that it lacks
+                self._save(0, start.shared, [])
+            return self._rounds(start)
+        finally:
+            if self.ledger is not None:
+                self.ledger.seal()
+
+    def _rounds(self, start: Checkpoint) -> Outcome:
         shared, history = start.shared, list(start.history)
-        self._save(start.round, shared, history)
         for round in range(start.round, self.algorithm.rounds):
+            stopped = self.algorithm.stop(shared)
+            if stopped is not None:
+                self._stop(round, stopped, shared)
+                return Outcome(shared, round, history, stopped=stopped)
             began = time.perf_counter()
             try:
                 charge = self.plan.charge(round)
             except BudgetExhausted as error:
                 return Outcome(shared, round, history, exhausted=str(error))
-            self._record(charge)
+            self._record(charge, shared)
             shared, report = self._round(round, shared, began)
             history.append(report.row())
             self._save(round + 1, shared, history)
@@ -147,17 +174,36 @@ class Coordinator:
             metrics=self.observe(round, shared) if self.observe is not None else {},
         )
 
-    def _record(self, charge: Charge) -> None:
+    def _stop(self, round: int, why: str, shared: Shared) -> None:
+        """Write down why the run ends before `round`, and pay for what is left, as the run would have by going on."""
+        unrun = [left for left in range(round, self.algorithm.rounds) if left not in self.plan.charged]
+        noted = {"type": "stopped", "round": round - 1, "why": why, "unrun": list(range(round, self.algorithm.rounds))}
+        if self.ledger is not None:
+            payloads = [entry["payload"] for entry in self.ledger.entries]
+            before = [payload for payload in payloads if payload.get("type") == "stopped"]
+            if before and before != [noted]:
+                raise VerificationError("the ledger tells of another stop than this run's; restore the ledger")
+            if not before:
+                self.ledger.append(noted)
+        for left in unrun:
+            try:
+                self._record(self.plan.forfeit(left), shared)
+            except BudgetExhausted:  # a round that was paid for twice took its place
+                return
+
+    def _record(self, charge: Charge, shared: Shared) -> None:
+        """The charge goes on disk, about the state that the round starts from."""
         if self.ledger is None:
             return
-        place = len(self.plan.charged) - 1
-        if place < len(self.ledger.entries):  # a seeded run repeats a release that its ledger holds already
-            if self.ledger.entries[place]["payload"] != charge:
+        state = digest(shared)
+        place, charges = len(self.plan.charged) - 1, _charges(self.ledger.entries)
+        if place < len(charges):  # a seeded run repeats a release that its ledger holds already
+            if charges[place]["payload"] != charge or charges[place]["about"]["sha256"] != state:
                 raise VerificationError(
                     f"the ledger's charge {place} differs from the one that this run repeats; restore the ledger"
                 )
             return
-        self.ledger.append(charge)
+        self.ledger.append(charge, ("state", state))
 
     def _save(self, round: int, shared: Shared, history: list[dict[str, Any]]) -> None:
         if self.checkpoint is None:
@@ -172,7 +218,7 @@ class Coordinator:
         entries = self.ledger.entries if self.ledger is not None else ()
         if len(entries) < start.ledger_entries:
             raise VerificationError(
-                f"{self.checkpoint}: the state was written after {start.ledger_entries} charges and the ledger holds "
+                f"{self.checkpoint}: the state was written after {start.ledger_entries} records and the ledger holds "
                 f"{len(entries)}; restore the ledger that belongs to it"
             )
         if self.ledger is not None and len(entries) == start.ledger_entries and self.ledger.head != start.ledger_head:
@@ -180,13 +226,18 @@ class Coordinator:
                 f"{self.checkpoint}: the ledger is another run's; restore the one that belongs to it"
             )
         kept = start.ledger_entries if self.plan.seeded else len(entries)
-        self.plan.restore([entry["payload"]["round"] for entry in entries[:kept]])
+        self.plan.restore([charge["payload"]["round"] for charge in _charges(entries[:kept])])
         return start
 
 
+def _charges(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [entry for entry in entries if entry["payload"].get("type") == "charge"]
+
+
 def _changed_bytes(before: Shared, after: Shared) -> int:
+    known = {id(tensor) for tensor in before.values()}  # under another name, too
     return sum(
         tensor.numel() * tensor.element_size()
         for name, tensor in after.items()
-        if name not in before or not (before[name] is tensor or torch.equal(before[name], tensor))
+        if id(tensor) not in known and not (name in before and torch.equal(before[name], tensor))
     )

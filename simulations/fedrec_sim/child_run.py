@@ -31,7 +31,10 @@ def child_run(arguments: Sequence[str], out: Path, data_dir: Path | None) -> dic
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
             code = _wait(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said))
             said.seek(0)
-            lines = said.read().strip().splitlines() or [f"the run ended with code {code}"]
+            lines = said.read().strip().splitlines()
+        if code < 0:  # what it said last is not why
+            lines = [f"the run was ended by signal {-code}" + (", perhaps for its memory" if code == -9 else "")]
+        lines = lines or [f"the run ended with code {code}"]
         if code or not folder.summary.is_file():
             raise FedrecError(f"{out}: {lines[-1].removeprefix('error: ')}")
     summary: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))

@@ -12,6 +12,7 @@ from typing import Any
 
 from fedrec.errors import InputError, nearest
 from fedrec.evaluation.kept import load_ranks
+from fedrec.evaluation.metrics import AT_K, WHOLE
 from fedrec.evaluation.significance import Comparison, compare_ranks
 from fedrec_sim.run_directory import RunDirectory
 from fedrec_sim.table import COLUMNS, flat_metrics, head, stamp
@@ -55,16 +56,23 @@ def metric_names(runs: Sequence[Run], metric: str) -> list[str]:
 
 
 def significance(runs: Sequence[Run], metric: str, seed: int = 0) -> dict[str, Comparison]:
-    """Each further run against the first, by label, where both kept their ranks; empty where the first did not."""
-    if not runs[0].folder.ranks.is_file():
-        return {}
+    """Each further run against the first, by label, where both kept their ranks; empty where the first did not, and
+    for a metric that no user has a value of."""
     protocol, _, name = metric.partition(":")
+    if not of_users(metric) or not runs[0].folder.ranks.is_file():
+        return {}
     first = load_ranks(runs[0].folder.ranks)
     return {
         run.label: compare_ranks(load_ranks(run.folder.ranks), first, name, seed, protocol)
         for run in runs[1:]
         if run.folder.ranks.is_file()
     }
+
+
+def of_users(metric: str) -> bool:
+    """Whether `PROTOCOL:METRIC` is a mean over users, who can be paired: coverage is none, say."""
+    protocol, _, name = metric.partition(":")
+    return protocol in COLUMNS and name.partition("@")[0] in (*AT_K, *WHOLE)
 
 
 def without_ranks(runs: Sequence[Run]) -> list[str]:
@@ -92,19 +100,23 @@ def rows(runs: Sequence[Run], metrics: Sequence[str], tests: Mapping[str, Compar
 
 def shown(table: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
     """Heads and cells of the table that a person reads."""
-    tested = any(row["significance"] for row in table)
     heads = ["run", "algorithm", "epsilon", *map(head, metrics), "seconds\na round"]
-    heads += ["difference", "p boot-\nstrap", "p Wil-\ncoxon"] if tested else []
     lines = []
     for row in table:
         line = [row["run"], row["algorithm"], "none" if row["epsilon"] is None else f"{row['epsilon']:.4g}"]
-        line += [*(f"{row[name]:.4f}" for name in metrics), f"{row['seconds_per_round']:.2f}"]
-        if found := row["significance"]:
-            line += [f"{found['difference']:+.4f} ± {(found['high'] - found['low']) / 2:.4f}"]
-            line += [f"{found['p_bootstrap']:.2g}", f"{found['p_wilcoxon']:.2g}"]
-        elif tested:
-            line += ["", "", ""]
-        lines.append(line)
+        lines.append([*line, *(f"{row[name]:.4f}" for name in metrics), f"{row['seconds_per_round']:.2f}"])
+    return heads, lines
+
+
+def tested(table: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Heads and cells of the tests, a line a run that was tested: a table of its own, since both are too wide."""
+    heads = ["run", "difference", "95 % from", "to", "p bootstrap", "p Wilcoxon"]
+    lines = [
+        [row["run"], *(f"{found[name]:+.4f}" for name in ("difference", "low", "high"))]
+        + [f"{found[name]:.2g}" for name in ("p_bootstrap", "p_wilcoxon")]
+        for row in table
+        if (found := row["significance"])
+    ]
     return heads, lines
 
 

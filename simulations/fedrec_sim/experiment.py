@@ -1,10 +1,8 @@
 """One algorithm under one privacy plan over one split: put together here, for the run and for its baselines alike."""
 
 import hashlib
-import math
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from fedrec_server.coordinator import Coordinator
 
@@ -12,15 +10,13 @@ from fedrec.algorithms.base import Algorithm, ReleasedModel, Setting
 from fedrec.algorithms.popularity import Popularity
 from fedrec.data.datasets import Dataset
 from fedrec.data.splits import Split
-from fedrec.draws import keys, uniform
 from fedrec.errors import InputError
 from fedrec.evaluation.private import PrivateEvaluation, PrivateEvaluationConfig
+from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.settings import Settings
 from fedrec_sim.in_process import InProcessFederation
 from fedrec_sim.scenario import EngineConfig
-
-_CURVE_STREAM = 0xC0
 
 
 @dataclass(frozen=True)
@@ -43,8 +39,11 @@ class Experiment:
         *,
         seed: int,
         noise_seed: int | None,
+        stopping: StoppingConfig | None = None,
     ) -> "Experiment":
-        """Price everything before a user is asked. seed: public randomness; noise_seed: None for secret noise.
+        """Price everything before a user is asked, all private looks included.
+
+        seed: public randomness; noise_seed: None for secret noise. stopping: None for no look before the end.
 
         Raises: PrivacyError when the guarantee cannot be proven; InputError when the settings do not fit the data.
         """
@@ -59,7 +58,8 @@ class Experiment:
         )
         algorithm = kind(config, setting)
         if privacy.evaluation_share > 0:
-            algorithm = PrivateEvaluation(algorithm, PrivateEvaluationConfig(share=privacy.evaluation_share))
+            looks = PrivateEvaluationConfig(share=privacy.evaluation_share, stopping=stopping or StoppingConfig())
+            algorithm = PrivateEvaluation(algorithm, looks)
         rounds = [algorithm.queries(round) for round in range(algorithm.rounds)]
         plan = PrivacyPlan.build(privacy, rounds, users, noise_seed)
         federation = InProcessFederation(
@@ -100,13 +100,6 @@ def budget_by_query(plan: PrivacyPlan) -> dict[str, float]:
     return shares
 
 
-def curve_users(split: Split, count: int, seed: int) -> np.ndarray:
-    """A fixed sample of at most `count` users with a target, drawn from the public seed, positions ascending."""
-    able = np.flatnonzero(split.targets >= 0)
-    order = uniform(keys(seed, torch.from_numpy(able)), _CURVE_STREAM, 1)[:, 0].argsort().numpy()
-    return np.sort(able[order[:count]])
-
-
 def fingerprint(split: Split) -> str:
     """The question that a run answered: a hash of what users train on, know, hold out and are ranked against."""
     digest = hashlib.sha256()
@@ -117,13 +110,6 @@ def fingerprint(split: Split) -> str:
     if split.negatives is not None:
         digest.update(split.negatives.tobytes())
     return digest.hexdigest()
-
-
-def curve_every(every: int | None, rounds: int) -> int:
-    """Rounds between points of the curve; 0 for none. `every` None: about eight points, none for a single round."""
-    if every is not None:
-        return every
-    return math.ceil(rounds / 8) if rounds > 1 else 0
 
 
 def check_device(device: str) -> None:

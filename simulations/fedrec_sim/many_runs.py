@@ -105,6 +105,8 @@ def compare(
     from fedrec_sim import plots
     from fedrec_sim.sweep import markdown, rich_table
 
+    if plot is not None and not plot.parent.is_dir():
+        raise InputError(f"--plot {plot}: there is no folder '{plot.parent}'; make it first, or choose another")
     found = comparing.read_runs(runs)
     metrics = comparing.metric_names(found, metric)
     tests = comparing.significance(found, metric)
@@ -116,13 +118,19 @@ def compare(
         sys.stdout.write("\n")
     elif as_markdown:
         sys.stdout.write(markdown(*comparing.shown(table, metrics)))
+        if tests:
+            sys.stdout.write(f"\n{metric}, less that of {found[0].label}:\n\n{markdown(*comparing.tested(table))}")
     else:
         console = Console(highlight=False)
         console.print(rich_table(*comparing.shown(table, metrics), found[0].summary["dataset"]["name"]))
         if tests:
+            console.print()
+            console.print(rich_table(*comparing.tested(table), f"{metric}, less that of {found[0].label}"))
             console.print(comparing.NOTE)
     missing = comparing.without_ranks(found)
-    if missing and len(found) > 1:
+    if len(found) > 1 and not comparing.of_users(metric):
+        print(f"Not tested: {metric} is no mean over users, so users cannot be paired.", file=sys.stderr)
+    elif missing and len(found) > 1:
         hint = f"Not tested, no ranks kept: {', '.join(missing)}. Run again with --set evaluation.keep_ranks=true."
         print(hint, file=sys.stderr)
 
@@ -143,7 +151,7 @@ def sweep(
     from rich.console import Console
 
     from fedrec_sim import sweep as sweeping
-    from fedrec_sim.run_directory import RunDirectory, new_path
+    from fedrec_sim.run_directory import RunDirectory, make_folder, new_path
 
     name = name or "quickstart"
     parsed = dict(map(sweeping.parse_axis, axes))
@@ -152,7 +160,7 @@ def sweep(
     folder = out or new_path(f"{Path(name).stem}-sweep")
     if RunDirectory(folder).holds_run:
         raise InputError(f"--out {folder}: holds a single run; choose a new folder for the sweep")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     screen = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
     try:
         failures = sweeping.run(cells, folder, data_dir, screen.print)

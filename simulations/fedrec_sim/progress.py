@@ -2,13 +2,15 @@
 
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
 from fedrec_server.coordinator import RoundReport
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from fedrec_sim.curve import PRIVATE
 
 PLAIN_LINES = 10
 
@@ -96,11 +98,20 @@ class RunProgress:
         if self.epsilon is not None:
             note = f"epsilon {report.epsilon['pld']:.3f} of {self.epsilon:g}, {note}"
         if report.metrics:
-            measured = ", ".join(f"{name} {value:.3f}" for name, value in report.metrics.items())
-            self.say(f"round {report.round + 1}: {measured}")
+            self.say(f"round {report.round + 1}: {_measured(report.metrics)}")
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=report.round + 1, note=note)
         elif (report.round + 1) % max(1, report.rounds // PLAIN_LINES) == 0 or report.round + 1 == report.rounds:
             self.say(f"round {report.round + 1}/{report.rounds}: {note}")
         if self.stop.asked:
             raise KeyboardInterrupt
+
+
+def _measured(metrics: Mapping[str, float]) -> str:
+    """True metrics as they are; those of a private look with the standard deviation of their noise."""
+    std = metrics.get(f"{PRIVATE}std", 0.0)
+    return ", ".join(
+        f"{name} {value:.3f}" + (f" +- {std:.3f}" if name.startswith(PRIVATE) else "")
+        for name, value in metrics.items()
+        if name != f"{PRIVATE}std"
+    )

@@ -3,9 +3,8 @@
 import os
 import platform
 import resource
-import secrets
 import sys
-from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,30 +13,26 @@ import torch
 from fedrec_server.checkpoint import load_checkpoint
 from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
 
-from fedrec.algorithms.base import ReleasedModel, Shared
+from fedrec.algorithms.base import ReleasedModel
 from fedrec.audit.ledger import Ledger
+from fedrec.audit.received import receive
+from fedrec.audit.report import page
 from fedrec.audit.statement import as_text, statement
 from fedrec.data import datasets, splits
 from fedrec.data.datasets import Dataset
 from fedrec.data.splits import Split
-from fedrec.errors import InputError
-from fedrec.evaluation.private import PrivateEvaluation
 from fedrec.evaluation.report import evaluate
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec_sim import plots
-from fedrec_sim.experiment import (
-    Experiment,
-    budget_by_query,
-    check_device,
-    curve_every,
-    curve_users,
-    fingerprint,
-    popularity,
-)
+from fedrec_sim.curve import Curve, private_report
+from fedrec_sim.experiment import Experiment, budget_by_query, check_device, fingerprint, popularity
 from fedrec_sim.leak import NOTE, STAMP, leaky
 from fedrec_sim.progress import RunProgress
-from fedrec_sim.run_directory import RunDirectory, write_json
-from fedrec_sim.scenario import Scenario, difference, load_scenario
+from fedrec_sim.recording import close, named, opening
+from fedrec_sim.resuming import begin, same_data
+from fedrec_sim.run_directory import RunDirectory, json_text, write_json
+from fedrec_sim.scenario import Scenario
+from fedrec_sim.shared_budget import draw
 from fedrec_sim.table import labelled_results
 from fedrec_sim.tracking import Tracker, of_round, of_run, tracking
 
@@ -78,7 +73,7 @@ class Simulation:
         check_device(scenario.engine.device)
         self.track = track
         self.folder, self.progress = folder, progress
-        self.scenario, self.public_seed, self.resume = _begin(scenario, folder, resume)
+        self.scenario, self.public_seed, self.resume = begin(scenario, folder, resume)
         scenario = self.scenario
         _repeatable(scenario.engine.device)
         with progress.stage("Reading data"):
@@ -89,7 +84,7 @@ class Simulation:
             if scenario.evaluation.leaky_negatives:
                 self.split = leaky(self.split)
         if resume and folder.checkpoint.is_file():
-            _same_data(load_checkpoint(folder.checkpoint).run["dataset"], self.dataset.report)
+            same_data(load_checkpoint(folder.checkpoint).run["dataset"], self.dataset.report)
         self.experiment = Experiment.build(
             scenario.algorithm_class,
             scenario.algorithm_config,
@@ -99,11 +94,10 @@ class Simulation:
             self.split,
             seed=self.public_seed,
             noise_seed=self._noise_seed(scenario.privacy),
+            stopping=scenario.stopping,
         )
+        self.drawing = draw(scenario, folder, self.experiment.plan, self.dataset.name)
         progress.epsilon = None if scenario.privacy.epsilon == "none" else scenario.privacy.epsilon
-        self._curve_every = curve_every(scenario.evaluation.every, self.experiment.algorithm.rounds)
-        self._curve_users = curve_users(self.split, scenario.evaluation.curve_users, self.public_seed)
-        self._history: list[dict[str, Any]] = []
 
     def run(self) -> tuple[dict[str, Any], str | None]:
         """Train, release, evaluate, and write the run's files. Returns the summary, and why it ended early if it did.
@@ -121,8 +115,10 @@ class Simulation:
 
     def _run(self, tracker: Tracker) -> tuple[dict[str, Any], str | None]:
         algorithm = self.experiment.algorithm
-        outcome = self._train(tracker)
-        self._state_privacy()
+        ledger = Ledger(self.folder.ledger)
+        self.folder.public_key.write_bytes(ledger.key.public.pem())
+        outcome = self._train(tracker, ledger)
+        self._state_privacy(ledger)
         model = algorithm.release(outcome.shared)
         model_bytes = self.folder.write_model(model)
         with self.progress.stage("Evaluating"):
@@ -132,8 +128,12 @@ class Simulation:
         with self.progress.stage("Baselines"):
             baselines = self._baselines()
         summary = self._summary(outcome, model_bytes, metrics, order_free, baselines)
-        write_json(self.folder.summary, summary)
+        text = json_text(summary)
+        close(ledger, self.folder, outcome, text, summary)
+        self.folder.summary.write_text(text, encoding="utf-8")
+        self._state_privacy(ledger)
         self._plots(summary, outcome)
+        self.folder.report.write_text(page(receive(self.folder.path)), encoding="utf-8")
         return summary, outcome.exhausted
 
     def _noise_seed(self, privacy: PrivacyConfig, offset: int = 0) -> int | None:
@@ -141,52 +141,41 @@ class Simulation:
             return self.public_seed
         return None if self.scenario.seed is None else (self.scenario.seed + offset) % 2**63
 
-    def _train(self, tracker: Tracker) -> Outcome:
+    def _train(self, tracker: Tracker, ledger: Ledger) -> Outcome:
         def on_round(report: RoundReport) -> None:
             tracker.scalars(of_round(report.row()), report.round + 1)
             self.progress.round(report)
 
-        algorithm, plan = self.experiment.algorithm, self.experiment.plan
+        algorithm, plan, engine = self.experiment.algorithm, self.experiment.plan, self.scenario.engine
         coordinator = Coordinator(
             algorithm,
             self.experiment.federation,
             plan,
-            Ledger(self.folder.ledger),
+            ledger,
             self.folder.checkpoint,
             run={"public_seed": self.public_seed, "dataset": self.dataset.report},
+            begin=opening(ledger, self.folder, self.scenario, plan, self.dataset),
             on_round=on_round,
-            observe=self._observe,
+            observe=Curve(algorithm, self.split, self.scenario.evaluation, engine.device, self.public_seed),
         )
-        with self.progress.rounds(self.scenario.name, algorithm.rounds):
+        with self.drawing or nullcontext(), self.progress.rounds(self.scenario.name, algorithm.rounds):
             outcome = coordinator.run(resume=self.resume and self.folder.checkpoint.is_file())
+        if outcome.stopped is not None:
+            self.progress.say(f"Stopped after round {outcome.rounds} of {algorithm.rounds}: {outcome.stopped}")
         self.folder.write_history(outcome.history)
         return outcome
 
-    def _state_privacy(self) -> None:
+    def _privacy(self) -> dict[str, Any]:
+        shared = self.drawing.describe() if self.drawing is not None else None
+        return self.experiment.plan.describe() | {"population_budget": shared}
+
+    def _state_privacy(self, ledger: Ledger) -> None:
         about = {**self.dataset.report, "name": self.dataset.name, "tuned_on": self.scenario.provenance.tuned_on}
         if self.split.leaky:
             about["note"] = NOTE
-        stated = statement(self.experiment.plan.describe(), Ledger(self.folder.ledger), about)
+        stated = statement(self._privacy(), ledger, about, scenario=named(self.folder, self.scenario))
         write_json(self.folder.ledger.with_name("statement.json"), stated)
         self.folder.ledger.with_name("statement.md").write_text(as_text(stated), encoding="utf-8")
-
-    def _observe(self, round: int, shared: Shared) -> dict[str, float]:
-        rounds = self.experiment.algorithm.rounds
-        if not self._curve_every or ((round + 1) % self._curve_every and round + 1 != rounds):
-            return {}
-        result: Any = evaluate(
-            self.experiment.algorithm.release(shared),
-            self.split,
-            device=self.scenario.engine.device,
-            seed=self.public_seed,
-            users=self._curve_users,
-        )
-        return {
-            f"{protocol} {metric}": result[protocol][metric]
-            for protocol in ("full", "sampled-99")
-            if protocol in result
-            for metric in ("hr@10", "ndcg@10")
-        }
 
     def _evaluate(self, model: ReleasedModel, *, order_free: bool = False, keep: Path | None = None) -> dict[str, Any]:
         return evaluate(
@@ -236,7 +225,6 @@ class Simulation:
     ) -> dict[str, Any]:
         algorithm, report, history = self.experiment.algorithm, self.dataset.report, outcome.history
         seconds = sum(row["seconds"] for row in history)
-        private = algorithm.private_metrics(outcome.shared) if isinstance(algorithm, PrivateEvaluation) else {}
         return {
             "scenario": self.scenario.name,
             "algorithm": self.scenario.algorithm["name"],
@@ -260,9 +248,9 @@ class Simulation:
                 "leaky_negatives": NOTE if self.split.leaky else None,
                 "fingerprint": fingerprint(self.split),
                 "note": NOT_COVERED,
-                "private": private,
+                "private": private_report(algorithm, outcome.shared),
             },
-            "privacy": self.experiment.plan.describe() | {"budget_shares": budget_by_query(self.experiment.plan)},
+            "privacy": self._privacy() | {"budget_shares": budget_by_query(self.experiment.plan)},
             "cost": {
                 "seconds_per_round": seconds / len(history) if history else 0.0,
                 "users_per_second": sum(row["users"] for row in history) / seconds if seconds else 0.0,
@@ -279,43 +267,12 @@ class Simulation:
         note = STAMP if self.split.leaky else ""
         plots.training_curve(outcome.history, folder / "training.svg", note)
         plots.metrics_against_baselines(labelled_results(summary), folder / "metrics.svg", note)
+        plots.private_looks(summary["evaluation"]["private"], folder / "looks.svg")
         target = self.scenario.privacy.epsilon
         if target != "none":
-            plots.epsilon_by_round(outcome.history, target, folder / "epsilon.svg")
+            paid = summary["privacy"]["accountants"] if outcome.stopped else None
+            plots.epsilon_by_round(outcome.history, target, folder / "epsilon.svg", paid)
             plots.budget_by_query(summary["privacy"]["budget_shares"], folder / "budget.svg")
-
-
-def _begin(scenario: Scenario, folder: RunDirectory, resume: bool) -> tuple[Scenario, int, bool]:
-    """The scenario with its seed settled, the public seed, and whether there is a state to go on from."""
-    if not resume:
-        folder.check_free()
-        if scenario.seed is not None:
-            return scenario, scenario.seed, False
-        public_seed = secrets.randbits(62)
-        return scenario if scenario.privacy.private else _with_seed(scenario, public_seed), public_seed, False
-    if not folder.holds_run:
-        raise InputError(f"--resume: {folder.path} holds no run; start one without --resume")
-    began = load_scenario(str(folder.scenario))
-    if scenario.seed is None and not scenario.privacy.private:
-        scenario = _with_seed(scenario, began.seed)
-    other = difference(began.resolved(), scenario.resolved())
-    if other:
-        raise InputError(f"--resume: {other}; a run goes on with the settings that it began with")
-    if scenario.seed is not None:
-        return scenario, scenario.seed, True
-    if not folder.checkpoint.is_file():
-        raise InputError(f"--resume: {folder.path} was stopped before its first checkpoint; start anew elsewhere")
-    return scenario, load_checkpoint(folder.checkpoint).run["public_seed"], True
-
-
-def _same_data(before: dict[str, Any], now: Mapping[str, Any]) -> None:
-    other = difference(before, now, "data: ")
-    if other:
-        raise InputError(f"--resume: {other}; a run goes on with the data that it began with")
-
-
-def _with_seed(scenario: Scenario, seed: int | None) -> Scenario:
-    return scenario.model_copy(update={"seed": seed})
 
 
 def _repeatable(device: str) -> None:

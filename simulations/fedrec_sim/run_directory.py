@@ -34,8 +34,18 @@ class RunDirectory:
 
     @property
     def ledger(self) -> Path:
-        """Every charge, one JSON line each."""
+        """Every charge, one signed record a line; its checkpoint lies beside it."""
         return self.path / "privacy" / "ledger.jsonl"
+
+    @property
+    def report(self) -> Path:
+        """The privacy statement as a page."""
+        return self.path / "privacy" / "report.html"
+
+    @property
+    def public_key(self) -> Path:
+        """The key that the ledger is signed with, for convenience: lying here, it proves nothing."""
+        return self.path / "privacy" / "ledger.pub"
 
     @property
     def summary(self) -> Path:
@@ -69,11 +79,8 @@ class RunDirectory:
     def begin(self) -> None:
         """Make the folders of a new run. Raises: InputError when something lies here already."""
         self.check_free()
-        try:
-            for folder in (self.path, self.ledger.parent, self.plots, self.path / "model"):
-                folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise InputError(f"--out {self.path}: cannot be made ({error.strerror}); choose another folder") from None
+        for folder in (self.path, self.ledger.parent, self.plots, self.path / "model"):
+            make_folder(folder)
 
     def write_history(self, rows: Sequence[dict[str, Any]]) -> None:
         """`history.csv`: a row a round; cells that a round has no value for stay empty."""
@@ -98,6 +105,14 @@ class RunDirectory:
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
+def make_folder(path: Path) -> None:
+    """Make the folder `path` where there is none. Raises: InputError when it cannot be made."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--out {path}: cannot be made ({error.strerror}); choose another folder") from None
+
+
 def new_path(name: str) -> Path:
     """A path under `runs/` that does not exist yet: the scenario's name and the time."""
     stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
@@ -109,4 +124,9 @@ def new_path(name: str) -> Path:
 
 def write_json(path: Path, value: Any) -> None:
     """Readable JSON; NaN and infinity are refused, since JSON has none."""
-    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    path.write_text(json_text(value), encoding="utf-8")
+
+
+def json_text(value: Any) -> str:
+    """The text of `write_json`."""
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"

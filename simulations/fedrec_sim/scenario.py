@@ -14,6 +14,7 @@ from fedrec.algorithms.base import Algorithm
 from fedrec.algorithms.discover import algorithm
 from fedrec.data.datasets import DataConfig
 from fedrec.errors import InputError, nearest
+from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.precision import Precision
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.settings import Settings, parse
@@ -82,6 +83,8 @@ class Scenario(Settings):
     """The guarantee that the run must keep."""
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig)
     """What is measured."""
+    stopping: StoppingConfig = Field(default_factory=StoppingConfig)
+    """Whether private looks between the rounds may end the run early."""
     engine: EngineConfig = Field(default_factory=EngineConfig)
     """Where it runs."""
     provenance: ProvenanceConfig = Field(default_factory=ProvenanceConfig)
@@ -105,6 +108,8 @@ class Scenario(Settings):
         whole = self.model_dump(mode="json", exclude_none=True)
         if not any(whole["provenance"].values()):
             del whole["provenance"]
+        if self.stopping.every is None:  # the rest of the table has no effect then
+            del whole["stopping"]
         own = self.algorithm_config.model_dump(mode="json", exclude_none=True)
         return whole | {"algorithm": {"name": self.algorithm["name"]} | own}
 
@@ -161,6 +166,11 @@ def checked(values: Mapping[str, Any], name: str) -> Scenario:
     """
     scenario = parse(Scenario, values, f"scenario '{name}'")
     _ = scenario.algorithm_config
+    if scenario.stopping.every is not None and not scenario.privacy.evaluation_share:
+        raise InputError(
+            f"scenario '{name}': stopping.every = {scenario.stopping.every} asks for private looks that nothing pays "
+            f"for; set privacy.evaluation_share, e.g. to 0.1 (true metrics never stop a run)"
+        )
     return scenario
 
 

@@ -37,6 +37,9 @@ NOTE = (
     "with evaluation.on=validation and report the test figures of the choice."
 )
 
+FIGURE = 12
+"""Characters that a figure, or the name of an algorithm, takes at most."""
+
 
 @dataclass
 class Cell:
@@ -169,11 +172,14 @@ def shown(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
 
 def rich_table(heads: Sequence[str], lines: Sequence[Sequence[str]], title: str) -> Table:
     """The table for a terminal."""
-    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for text in heads:
-        table.add_column(text.split(".")[-1], no_wrap=True)
-    for line in lines:
-        table.add_row(*(cell.replace(" ± ", "\n±") for cell in line))
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, padding=(0, 1, 0, 0))
+    cells = [[cell.replace(" ± ", "\n±") for cell in line] for line in lines]
+    for place, text in enumerate(heads):
+        longest = max((len(part) for line in cells for part in line[place].split("\n")), default=0)
+        # A figure that is cut is none: where the screen is narrow, long names are folded.
+        table.add_column(text.split(".")[-1], no_wrap=longest <= FIGURE, overflow="fold")
+    for line in cells:
+        table.add_row(*line)
     return table
 
 
@@ -245,4 +251,7 @@ def _check_known(keys: set[str], names: Sequence[Any]) -> None:
 
 
 def _text(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else json.dumps(value) if isinstance(value, bool) else str(value)
+    if isinstance(value, float):
+        short = f"{value:g}"
+        return short if float(short) == value else repr(value)  # two values never look alike
+    return json.dumps(value) if isinstance(value, bool) else str(value)

@@ -1,6 +1,6 @@
 """What a run tells to an experiment tracker while it goes on: `fedrec simulate --track`.
 
-A tracker is three methods; each adapter imports its library when it is made. What is sent is what history.csv and
+A tracker is three methods; each adapter imports its library late. What is sent is what history.csv and
 summary.json hold, true metrics of the simulation among it, so it is covered by the guarantee as little as they are.
 """
 
@@ -60,14 +60,24 @@ class MLflow:
     package = "mlflow"
 
     def __init__(self, out: Path) -> None:
-        from mlflow.tracking import MlflowClient
-
-        self._client = MlflowClient(
-            os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(out / 'mlflow.db').resolve()}"
-        )
+        self._uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(out / 'mlflow.db').resolve()}"
+        self._client: Any = None
         self._run = ""
 
     def begin(self, name: str, settings: Mapping[str, Any]) -> None:
+        """As in `Tracker`. Raises: InputError when the server cannot be used."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self._begin(name, settings)
+        except MlflowException as error:
+            said = (str(error).strip().splitlines() or ["no answer"])[0]
+            raise InputError(f"{self._uri}: {said}; mend MLFLOW_TRACKING_URI, or leave --track mlflow out") from None
+
+    def _begin(self, name: str, settings: Mapping[str, Any]) -> None:
+        from mlflow.tracking import MlflowClient
+
+        self._client = MlflowClient(self._uri)
         found = self._client.get_experiment_by_name("fedrec")
         experiment = found.experiment_id if found is not None else self._client.create_experiment("fedrec")
         self._run = self._client.create_run(experiment, run_name=name).info.run_id

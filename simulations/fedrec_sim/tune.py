@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedrec.errors import FedrecError, InputError, nearest
 from fedrec_sim.child_run import child_scenario
+from fedrec_sim.run_directory import make_folder
 from fedrec_sim.scenario import Scenario, checked, difference, parse_change, put, read_values
 from fedrec_sim.sweep import parse_axis
 from fedrec_sim.table import flat_metrics
@@ -160,7 +161,7 @@ def run(search: Search, trials: int, out: Path, data_dir: Path | None, say: Call
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     study = optuna.create_study(
         study_name="fedrec", storage=f"sqlite:///{out / 'study.db'}", direction="maximize", load_if_exists=True
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.request import Request
 
 import pytest
 
@@ -29,6 +30,8 @@ class Publisher:
         self.cut: int | None = None
         self.etag = '"one"'
         self.fail: list[int] = []
+        self.moved: dict[str, str] = {}
+        self.heeds_if_range = True
         self.seen: list[tuple[str, str | None]] = []
         publisher = self
 
@@ -45,12 +48,17 @@ class Publisher:
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         wanted = request.headers.get("Range")
         self.seen.append((request.path, wanted))
+        if request.path in self.moved:
+            request.send_response(302)
+            request.send_header("Location", self.moved[request.path])
+            request.end_headers()
+            return
         body = self.files.get(request.path)
         if self.fail or body is None:
             request.send_error(self.fail.pop(0) if self.fail else 404)
             return
         start = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted else 0
-        if wanted and request.headers.get("If-Range") != self.etag:
+        if wanted and self.heeds_if_range and request.headers.get("If-Range") != self.etag:
             start = 0
         if start >= len(body):
             request.send_error(416)
@@ -141,6 +149,58 @@ def test_a_later_run_goes_on_and_a_changed_file_starts_anew(publisher: Publisher
     download.get(source(publisher, other), tmp_path, quiet)
     assert publisher.seen == [("/ml-latest.zip", f"bytes={have}-")]
     assert (tmp_path / "ml-latest" / "ratings.csv").read_text().endswith("9,1,1,1\n")
+
+
+def test_a_changed_file_starts_anew_from_a_publisher_that_ignores_if_range(
+    publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
+    publisher.cut, publisher.heeds_if_range = 100, False
+    with pytest.raises(InputError):
+        download.get(source(publisher, checksum=None), tmp_path, quiet)
+    changed = archive(**{"ratings.csv": RATINGS, "movies.csv": MOVIES + "7,New (1991),Drama\n"})
+    publisher.cut, publisher.etag = None, '"two"'
+    monkeypatch.setattr(download, "ATTEMPTS", 2)
+    found = download.get(source(publisher, changed, checksum=None), tmp_path, quiet)
+    assert found["ml-latest.zip"] == f"sha256:{hashlib.sha256(changed).hexdigest()}"
+
+
+def test_a_run_that_dies_before_the_first_byte_leaves_no_mixture(
+    publisher: Publisher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publisher.cut = 100
+    with pytest.raises(InputError):
+        download.get(source(publisher, checksum=None), tmp_path, quiet)
+    publisher.cut, publisher.etag = None, '"two"'
+    changed = archive(**{"ratings.csv": RATINGS, "movies.csv": MOVIES + "7,New (1991),Drama\n"})
+    real = Path.open
+
+    def dies(file: Path, mode: str = "r", *rest: Any, **named: Any) -> Any:
+        if file.suffix == ".part" and mode == "wb":
+            raise KeyboardInterrupt
+        return real(file, mode, *rest, **named)
+
+    monkeypatch.setattr(Path, "open", dies)
+    with pytest.raises(KeyboardInterrupt):
+        download.get(source(publisher, changed, checksum=None), tmp_path, quiet)
+    monkeypatch.setattr(Path, "open", real)
+    found = download.get(source(publisher, changed, checksum=None), tmp_path, quiet)
+    assert found["ml-latest.zip"] == f"sha256:{hashlib.sha256(changed).hexdigest()}"
+
+
+def test_no_redirect_leaves_an_encrypted_connection_or_the_web(publisher: Publisher, tmp_path: Path) -> None:
+    wanted = source(publisher)
+    publisher.files["/moved.zip"] = ZIP
+    publisher.moved["/ml-latest.zip"] = f"{publisher.url}/moved.zip"
+    assert download.get(wanted, tmp_path / "fine", quiet)
+    publisher.moved["/ml-latest.zip"] = "ftp://127.0.0.1/x.zip"
+    with pytest.raises(InputError, match=r"sends on to ftp://127\.0\.0\.1/x\.zip, which is not safe"):
+        download.get(wanted, tmp_path / "ftp", quiet)
+    old = Request("https://publisher.example/x.zip")
+    for url in ("http://publisher.example/x.zip", "ftp://publisher.example/x.zip"):
+        with pytest.raises(InputError, match="which is not safe"):
+            download._Redirects().redirect_request(old, None, 302, "Found", {}, url)
+    assert download._Redirects().redirect_request(old, None, 302, "Found", {}, "https://mirror.example/x.zip")
 
 
 def test_what_cannot_be_a_beginning_starts_anew(publisher: Publisher, tmp_path: Path) -> None:

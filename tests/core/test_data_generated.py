@@ -100,6 +100,8 @@ def test_the_command_describes_and_lists(tmp_path: Path, capsys: pytest.CaptureF
     assert "unknown" in told
     assert run(["data", "list", "--data-dir", str(tmp_path)]) == 0
     assert "ml-1m" in capsys.readouterr().out
+    assert run(["data", "describe", str(log), "--min-rating", "nan"]) == 2
+    assert capsys.readouterr().err.startswith("error: fedrec data describe: 'min_rating' = nan: ")
     assert run(["data", "describe", "ml-1x"]) == 2
     assert "Did you mean 'ml-1m'" in capsys.readouterr().err
     assert run(["data", "describe", str(tmp_path / "none.parquet")]) == 2

@@ -84,6 +84,16 @@ def test_temporal_has_one_moment_for_everybody() -> None:
         split(replace(toy, histories=replace(toy.histories, times=None)), "temporal", "test", 0)
 
 
+def test_times_that_are_no_dates_are_told_as_they_are() -> None:
+    toy = dataset([[0, 1, 2, 3]], share=0.4)
+    assert toy.histories.times is not None
+    times = 1_600_000_000_000 + toy.histories.times  # milliseconds
+    made = split(replace(toy, histories=replace(toy.histories, times=times)), "temporal", "test", 0)
+    assert made.many is not None
+    assert made.many.times is not None
+    assert f"events since the time {made.many.times.min()}, a moment taken" in made.rule
+
+
 def test_a_moment_from_the_log_holds_out_about_the_share() -> None:
     toy = load(DataConfig(users=300, items=200, hold_out=HoldOutConfig(share=0.15)), None, seed=1)
     made = split(toy, "temporal", "test", 1)

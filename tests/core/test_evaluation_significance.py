@@ -132,6 +132,7 @@ def test_kept_ranks_come_back_and_say_what_they_are(make, tmp_path):
         kept, first = getattr(again, name), getattr(found, name)
         assert (kept is None and first is None) or (kept.equal(first) and kept.dtype == first.dtype)
     assert str(np.load(path)["note"]) == NOTE
+    assert path.stat().st_mode & 0o077 == 0, "private data: nobody else may read it"
     assert np.load(path)["full"].dtype.itemsize == 1
 
 
@@ -140,6 +141,12 @@ def test_a_file_of_something_else_is_an_error(tmp_path):
         load_ranks(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("no")
     np.savez(tmp_path / "other.npz", a=1)
-    for name in ("text.npz", "other.npz"):
+    whole = tmp_path / "whole.npz"
+    save_ranks(two_runs()[0], whole)
+    body = bytearray(whole.read_bytes())
+    start = body.index(b"full.npy") + 40  # inside of what is compressed
+    body[start : start + 8] = b"\xff" * 8
+    (tmp_path / "damaged.npz").write_bytes(body)
+    for name in ("text.npz", "other.npz", "damaged.npz"):
         with pytest.raises(InputError, match="not a file of ranks"):
             load_ranks(tmp_path / name)

@@ -45,3 +45,15 @@ def test_adam_on_the_server_is_that_of_pytorch():
         value, state = server_adam.step(value, gradient, state, round, 0.1)
         optimiser.step()
     assert torch.allclose(value, reference.detach(), atol=1e-6)
+
+
+def test_a_block_under_noise_shares_one_spread():
+    """The first step of a block is the gradient over its root mean square; another block's size plays no part."""
+    gradient = torch.tensor([3.0, -4.0, 0.0, 100.0, 300.0])
+    value = torch.zeros(5)
+    after, _ = server_adam.step(value, gradient, server_adam.start(value), 0, 0.1, (3, 2))
+    for part in (slice(0, 3), slice(3, 5)):
+        root_mean_square = gradient[part].square().mean().sqrt()
+        assert torch.allclose(after[part], -0.1 * gradient[part] / root_mean_square, rtol=1e-5)
+    without_network, _ = server_adam.step(value, gradient, server_adam.start(value), 0, 0.1, (5, 0))
+    assert without_network.isfinite().all()

@@ -18,6 +18,7 @@ from tests.core.toy_users import ITEMS, batch_of, edge_rows, planted_catalogue, 
 def small(**changes: object) -> KernelRankConfig:
     """Few features and few rounds: what a test needs of the defaults."""
     base = {"decays": (1.0, 0.5), "kernel_rank": 8, "head": 24, "targets": 2, "negatives": 8, "weight_rounds": 4}
+    base |= {"cooccurrence": True}
     return KernelRankConfig.model_validate(base | changes)
 
 
@@ -76,10 +77,20 @@ def test_every_round_gives_what_it_asks_for(config: KernelRankConfig, metadata: 
             spent += query.budget_share
     assert spent == pytest.approx(1.0)
     names = [algo.queries(round)[0].name for round in range(algo.rounds)]
-    assert names == ["popularity", *["cooccurrence"] * config.cooccurrence, *["weights"] * 4]
+    assert names == ["popularity", *["cooccurrence"] * bool(config.cooccurrence), *["weights"] * 4]
 
 
-# ---- shares
+# ---- what follows from the budget and the number of users
+
+
+@pytest.mark.parametrize(
+    ("users", "mu", "cooccurrence", "hidden", "rate"),
+    [(6040, 2.0, True, 16, 4.0), (6040, 0.5, True, 0, 1.0), (900, 2.0, True, 0, 0.3), (900, 0.3, False, 0, 0.3)],
+)
+def test_fewer_users_are_asked_for_less(users: int, mu: float, cooccurrence: bool, hidden: int, rate: float) -> None:
+    config = KernelRankConfig(kernel_rank=8)
+    chosen = KernelRank(config, plain(users=users, expected_cohort=float(users), mu=mu)).chosen
+    assert (chosen["cooccurrence"], chosen["hidden"], chosen["learning_rate"]) == (cooccurrence, hidden, rate)
 
 
 @given(st.floats(1e-4, 1e4))

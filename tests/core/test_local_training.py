@@ -5,7 +5,7 @@ import torch
 
 from fedrec.algorithms.fedncf import FedNCF, FedNCFConfig
 from fedrec.algorithms.fedrecon import FedRecon, FedReconConfig
-from fedrec.algorithms.local_training import Examples
+from fedrec.algorithms.local_examples import Examples
 from fedrec.algorithms.pfedrec import PFedRec, PFedRecConfig
 from tests.core.algorithm_contract import AlgorithmContract
 from tests.core.toy_users import ITEMS, batch_of, edge_rows
@@ -28,13 +28,11 @@ class TestPFedRec(AlgorithmContract):
             private, own = torch.zeros(9), table.clone()
 
             def loss(private, own, examples=examples):
-                logits = own[examples.items[0]] @ private[:8] + private[8]  # (T, 1 + N)
-                labels = torch.zeros_like(logits)
-                labels[:, 0] = 1
-                kept = examples.valid[0]
-                if not kept.any():
+                items, labels = one_by_one(examples)
+                if not len(items):
                     return 0 * private.sum() + 0 * own.sum()
-                return torch.nn.functional.binary_cross_entropy_with_logits(logits[kept], labels[kept])
+                logits = own[items] @ private[:8] + private[8]
+                return torch.nn.functional.binary_cross_entropy_with_logits(logits, labels)
 
             for _ in range(5):
                 private.requires_grad_()
@@ -51,6 +49,11 @@ class TestPFedRec(AlgorithmContract):
         after = self.step(algo, shared, users, 0)
         mean = torch.stack([change.dense(row) for row in range(len(users))]).sum(0) / self.setting().expected_cohort
         assert torch.allclose(after["parameters"], shared["parameters"] + mean, atol=1e-6)
+
+
+class TestPFedRecByItsOwnItems(AlgorithmContract):
+    def make(self, setting):
+        return PFedRec(PFedRecConfig(**SMALL, own_items=True), setting)
 
 
 class TestFedRecon(AlgorithmContract):
@@ -79,20 +82,95 @@ class TestFedNCF(AlgorithmContract):
                 assert torch.isclose(found[user, item], expected, atol=1e-5)
 
 
+def one_by_one(examples, row=0):
+    """The items (n,) of a user's examples, repeats included, and their labels (n,)."""
+    items, labels = [], []
+    for item, events, count in zip(examples.items[row], examples.events[row], examples.examples[row], strict=True):
+        items += [int(item)] * int(count)
+        labels += [1.0] * int(events) + [0.0] * int(count - events)
+    return torch.tensor(items, dtype=torch.int64), torch.tensor(labels)
+
+
 def test_examples_are_distinct_events_and_negatives_from_outside_the_history():
-    rows = [[3, 1, 4, 15, 9, 2, 6], [], [35], list(range(30))]
+    rows = [[3, 1, 4, 15, 9, 2, 6], [], [35], list(range(30)), [5, 5, 5]]
     users = batch_of(rows)
     examples = Examples.draw(users, 5, 4, 2)
     for row, history in enumerate(rows):
-        drawn = examples.items[row][examples.valid[row]]
-        assert len(drawn) == min(5, len(history))
-        assert len(set(drawn[:, 0].tolist())) == len(drawn)
-        assert set(drawn[:, 0].tolist()) <= set(history)
-        assert not set(drawn[:, 1:].flatten().tolist()) & set(history)
+        there = examples.items[row] >= 0
+        assert len(set(examples.items[row][there].tolist())) == int(there.sum()), "an item once a user"
+        assert not examples.examples[row][~there].any()
+        items, labels = one_by_one(examples, row)
+        events = items[labels == 1].tolist()
+        assert len(events) == min(5, len(history))
+        assert all(events.count(item) <= history.count(item) for item in events)
+        assert len(items) == 5 * len(events)
+        assert not set(items[labels == 0].tolist()) & set(history)
+
+
+def test_parts_deal_the_examples_out():
+    users = batch_of([[3, 1, 4, 15, 9, 2, 6], [], [35], list(range(30))])
+    whole = Examples.draw(users, 5, 4, 2)
+    parts = Examples.parts(users, 5, 4, 2, 2)
+    for row in range(len(users)):
+        dealt = [sorted(zip(*map(torch.Tensor.tolist, one_by_one(part, row)), strict=True)) for part in parts]
+        assert sorted(dealt[0] + dealt[1]) == sorted(
+            zip(*map(torch.Tensor.tolist, one_by_one(whole, row)), strict=True)
+        )
+        events = [sum(label for _, label in part) for part in dealt]
+        assert events[0] - events[1] in (0, 1)
+
+
+def test_the_slope_is_that_of_the_mean_cross_entropy():
+    users = batch_of([[3, 1, 4, 15], [35], [7, 7, 7]])
+    examples = Examples.draw(users, 4, 3, 0)
+    table = torch.linspace(-2, 2, ITEMS)
+    slope = examples.error(examples.rows(table[:, None])[:, :, 0])
+    for row in range(len(users)):
+        items, labels = one_by_one(examples, row)
+        scores = table.clone().requires_grad_()
+        torch.nn.functional.binary_cross_entropy_with_logits(scores[items], labels).backward()
+        there = examples.items[row] >= 0
+        assert torch.allclose(slope[row][there], scores.grad[examples.items[row][there]], atol=1e-7)
+        assert not slope[row][~there].any()
 
 
 @pytest.mark.parametrize("round", [0, 1])
 def test_all_events_get_their_turn(round):
     users = batch_of([list(range(20))])
-    seen = {int(i) for r in range(30) for i in Examples.draw(users, 5, 1, 100 * round + r).items[0, :, 0]}
+    seen = set()
+    for r in range(30):
+        items, labels = one_by_one(Examples.draw(users, 5, 1, 100 * round + r))
+        seen |= set(items[labels == 1].tolist())
     assert seen == set(range(20))
+
+
+def test_users_are_computed_alike_in_any_portion(monkeypatch):
+    """A user's part has the same value whoever stands beside them, and however many are computed at a time."""
+    algo = TestPFedRec().make(TestPFedRec().setting())
+    shared, users = algo.initial(), batch_of(edge_rows() * 3)
+    whole = algo.contribute(shared, users, 0)["change"]
+    monkeypatch.setattr("fedrec.algorithms.local_training._USERS_AT_ONCE", 4)
+    portions = algo.contribute(shared, users, 0)["change"]
+    assert torch.allclose(whole.rows, portions.rows, atol=1e-6)
+    weights = torch.linspace(0, 1, len(users))
+    assert torch.allclose(whole.weighted_sum(weights), portions.weighted_sum(weights), atol=1e-5)
+    assert torch.allclose(whole.norms(), portions.norms())
+
+
+def test_a_device_ranks_by_its_own_copy_where_it_is_told_to():
+    """The items of its examples have the scores of tuned rows, all others those of the shared rows."""
+    setting = TestPFedRec().setting()
+    users = batch_of(edge_rows())
+    plain = PFedRec(PFedRecConfig(**SMALL), setting)
+    own = PFedRec(PFedRecConfig(**SMALL, own_items=True), setting)
+    shared = plain.initial()
+    state = own.release(shared).fit(users)
+    scores, before = own.release(shared).score(state), plain.release(shared).score(plain.release(shared).fit(users))
+    for row in range(len(users)):
+        mine = state["own_items"][row][state["own_items"][row] >= 0]
+        others = torch.ones(ITEMS, dtype=torch.bool).scatter(0, mine, False)
+        assert torch.allclose(scores[row][others], before[row][others], atol=1e-6)
+        history = sorted(set(edge_rows()[row]) & set(mine.tolist()))
+        if len(set(edge_rows()[row])) < ITEMS:  # who has everything has it as negatives too
+            assert (scores[row][history] > before[row][history]).all(), "events rise"
+        assert torch.equal(scores[row][mine], state["own_scores"][row][state["own_items"][row] >= 0])

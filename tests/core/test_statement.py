@@ -32,7 +32,8 @@ def test_a_private_run(tmp_path: Path) -> None:
     plan, ledger = run(tmp_path, epsilon=2.0, sampling=0.5)
     found, text = stated(plan, ledger)
     assert len(found["promise"]) == 2
-    assert "at most a factor of 7.38, leaving aside" in found["promise"][0]
+    assert "is right at most 59 times in 100, where tossing a coin" in found["promise"][0]
+    assert "at most a factor of 7.38, leaving aside" in found["precisely"]
     assert float(found["epsilon"]) == pytest.approx(2.0, rel=5e-3)
     assert float(found["epsilon"]) >= plan.epsilon()["pld"]
     for value in found["accountants"].values():
@@ -47,10 +48,10 @@ def test_a_private_run(tmp_path: Path) -> None:
     assert any("whatever epsilon a baseline had" in what for what in found["not_protected"])
     assert any("interactions" in what and "exact" in what for what in found["not_protected"])
     assert any("the number of users, here taken from the log" in row["must"] for row in found["assumptions"])
-    assert "the list of items and the number of users count as known" in found["promise"][0]
+    assert "the list of items and the number of users count as known" in found["precisely"]
     assert any("floating point" in what for what in found["not_protected"])
     assert [(row["name"], row["rounds"]) for row in found["releases"]] == [("popularity", 1), ("weights", 3)]
-    assert found["ledger"] == {"entries": 4, "head": ledger.head}
+    assert found["ledger"] == {"entries": 4, "head": ledger.head, "signed": False}
     assert ledger.head in text
     assert found["noise_source"].startswith("operating system")
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedrec.data.catalogue import Catalogue
-from fedrec.errors import InputError
+from fedrec.errors import InputError, PrivacyError
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.queries import Contribution
 from fedrec.towers.base import ItemTower, tower, towers
+from fedrec.towers.content import ContentTower
 from fedrec.towers.examples import Targets, hold_out
 from fedrec.towers.ghost import GhostContribution
 from fedrec.towers.local import LocalContribution
@@ -196,6 +197,25 @@ def test_towers_are_found_by_name() -> None:
     assert set(towers()) == {"id", "content", "hybrid"}
     with pytest.raises(InputError, match="hybrid"):
         tower("hybird")
+
+
+class Normalised(ContentTower):
+    """A tower with a layer whose norms Opacus gets too small for a user with several items."""
+
+    name = "normalised"
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.last = nn.LayerNorm(DIM)
+
+    def encode(self, items: Tensor, rows: Tensor) -> Tensor:
+        return self.last(super().encode(items, rows))
+
+
+def test_a_layer_whose_norm_is_not_proven_is_refused() -> None:
+    built = Normalised(ContentTower.Config.model_validate({"dim": DIM, "features": 8}), planted_catalogue(), 3)
+    with pytest.raises(PrivacyError, match=r"the parameters of last \(LayerNorm\); make it of RowTable"):
+        GhostContribution(built.double(), an_objective("softmax"))
 
 
 @pytest.mark.parametrize("name", TOWERS)

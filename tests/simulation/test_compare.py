@@ -1,6 +1,7 @@
 """`fedrec compare`: what it shows, what it tests, and what it refuses to put side by side."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,18 @@ def test_rows_hold_what_the_runs_came_to(runs: dict[str, Path], capfd: pytest.Ca
     assert found["users"] == 60
 
 
+def test_what_is_no_mean_over_users_is_shown_and_not_tested(
+    runs: dict[str, Path], capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pair = [str(runs["popular"]), str(runs["noisy"])]
+    assert run(["compare", *pair, "--metric", "full:coverage@10", "--json"]) == 0
+    told = capfd.readouterr()
+    assert all(row["significance"] is None and 0 < row["full:coverage@10"] <= 1 for row in json.loads(told.out))
+    assert "full:coverage@10 is no mean over users" in told.err
+    assert run(["compare", *pair, "--plot", str(tmp_path / "none" / "a.svg")]) == 2
+    assert "there is no folder" in capfd.readouterr().err
+
+
 def test_the_ranks_that_are_tested_are_the_ones_behind_the_metrics(runs: dict[str, Path]) -> None:
     ranks = load_ranks(runs["noisy"] / "evaluation" / "ranks.npz").full
     told = json.loads((runs["noisy"] / "summary.json").read_text())["metrics"]["full"]["hr@10"]
@@ -69,7 +82,25 @@ def test_what_a_person_reads(runs: dict[str, Path], tmp_path: Path, capfd: pytes
     lines = capfd.readouterr().out.splitlines()
     assert lines[0].startswith("| run | algorithm | epsilon | HR@10 full | NDCG@10 full |")
     assert lines[2].startswith("| popular | popularity | none |")
-    assert len({line.count("|") for line in lines}) == 1
+    assert len({line.count("|") for line in lines[:4]}) == 1
+    assert lines[5] == "full:hr@10, less that of popular:"
+    assert lines[9].startswith("| noisy | -")
+
+
+def test_no_figure_is_cut_on_a_narrow_screen(
+    runs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    long = shutil.copytree(runs["noisy"], tmp_path / f"a-run-with-a-name-{'that-goes-on' * 4}")
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["compare", str(runs["popular"]), str(long), "--json"]) == 0
+    rows = json.loads(capfd.readouterr().out)
+    assert run(["compare", str(runs["popular"]), str(long)]) == 0
+    shown = capfd.readouterr().out
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    for row in rows:
+        assert f"{row['full:ndcg@10']:.4f}" in shown
+    assert f"{rows[1]['significance']['low']:+.4f}" in shown
 
 
 @pytest.mark.parametrize(

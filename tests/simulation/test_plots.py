@@ -19,12 +19,19 @@ RESULT = {"full": {"hr@10": 0.2, "ndcg@10": 0.1}, "sampled-99": {"hr@10": 0.6, "
 FULL_ONLY = {"full": RESULT["full"]}
 
 DRAWN: dict[str, tuple[Callable[[Path], bool], list[str]]] = {
-    "training": (lambda path: plots.training_curve(MEASURED, path), ["round", "full hr@10", "sampled-99 hr@10"]),
+    "training": (
+        lambda path: plots.training_curve(MEASURED, path),
+        ["round", "HR@10, whole catalogue", "HR@10, 99 sampled items"],
+    ),
     "epsilon": (lambda path: plots.epsilon_by_round(ROWS, 2.5, path), ["PLD", "RDP", "target 2.5", "user level"]),
     "budget": (lambda path: plots.budget_by_query({"popularity": 0.2, "weights": 0.8}, path), ["weights", "80.0 %"]),
     "metrics": (
         lambda path: plots.metrics_against_baselines({"mine": RESULT, "popularity": RESULT}, path),
         ["HR@10", "NDCG@10", "mine", "popularity", "0.600"],
+    ),
+    "metrics, more than there are colours": (
+        lambda path: plots.metrics_against_baselines({f"run {n}": FULL_ONLY for n in range(9)}, path),
+        ["run 0", "run 8"],
     ),
     "metrics, full only": (
         lambda path: plots.metrics_against_baselines({"mine": FULL_ONLY}, path),

@@ -53,7 +53,10 @@ def test_a_run_directory_holds_everything(simulate: Simulate, tmp_path: Path) ->
         "plots/epsilon.svg",
         "plots/metrics.svg",
         "plots/training.svg",
+        "privacy/checkpoint",
         "privacy/ledger.jsonl",
+        "privacy/ledger.pub",
+        "privacy/report.html",
         "privacy/statement.json",
         "privacy/statement.md",
         "scenario.toml",
@@ -81,13 +84,15 @@ def test_a_run_directory_holds_everything(simulate: Simulate, tmp_path: Path) ->
     assert float(rows[-1]["epsilon_pld"]) == pytest.approx(privacy["epsilon"])
     assert told["cost"]["message_bytes_up"] == sum(int(row["bytes_up"]) for row in rows)
     assert told["cost"]["peak_rss_mb"] > 50
-    assert len(read_ledger(folder / "privacy" / "ledger.jsonl")[0]) == rounds
+    types = [entry["payload"]["type"] for entry in read_ledger(folder / "privacy" / "ledger.jsonl")[0]]
+    assert types == ["begin", *["charge"] * rounds, "end"]
+    assert run(["audit", "verify", str(folder), "--trust-run-key"]) == 0
     assert load_model(folder / "model").kind == json.loads((folder / "model" / "manifest.json").read_text())["kind"]
 
 
 def test_what_was_chosen_from_the_budget_is_told(simulate: Simulate, tmp_path: Path) -> None:
     few = ["--set", "algorithm.kernel_rank=4", "--set", "algorithm.head=20", "--set", "evaluation.baselines=false"]
-    for epsilon, hidden, rounds in (("1", 0, 40), ("8", 16, 80)):
+    for epsilon, hidden, rounds in (("1", 0, 40), ("none", 16, 80)):
         folder = tmp_path / epsilon
         changes = ["--set", f"privacy.epsilon={epsilon}", "--set", "evaluation.every=0"]
         assert simulate(*SMALL, *few, *changes, "--out", folder, "--seed", 1, "--quiet") == 0
@@ -176,8 +181,14 @@ def test_a_seeded_run_that_was_killed_resumes_to_the_same_bits(
     whole, resumed = model(tmp_path / "whole"), model(tmp_path / "r")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert summary(tmp_path / "whole")["metrics"] == summary(tmp_path / "r")["metrics"]
-    ledgers = [(tmp_path / name / "privacy" / "ledger.jsonl").read_bytes() for name in ("whole", "r")]
-    assert ledgers[0] == ledgers[1]
+    ledgers = [read_ledger(tmp_path / name / "privacy" / "ledger.jsonl")[0] for name in ("whole", "r")]
+    charges = [
+        [(entry["payload"], entry["about"]) for entry in entries if entry["payload"]["type"] == "charge"]
+        for entries in ledgers
+    ]
+    assert charges[0] == charges[1]
+    assert len(ledgers[0]) == len(ledgers[1])
+    assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
 
 
 def test_a_budget_that_ends_early_leaves_everything_and_exit_code_3(
@@ -196,6 +207,8 @@ def test_a_budget_that_ends_early_leaves_everything_and_exit_code_3(
     assert told["privacy"]["rounds"] == told["cost"]["rounds"] + 1, "one round was charged and never released"
     assert told["metrics"]["full"]["hr@10"] >= 0
     load_model(tmp_path / "r" / "model")
+    assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
+    assert "charged again" in capsys.readouterr().out
     assert (tmp_path / "r" / "privacy" / "statement.md").is_file()
 
 

@@ -18,23 +18,6 @@ SMALL = ("data.users=60", "data.items=80", "data.interactions_per_user=10", "eva
 POPULARITY = [part for change in (*SMALL, "algorithm.name=popularity") for part in ("--set", change)]
 
 
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Runs happen in this process, which saves seconds of imports each; the command lines that were run."""
-    commands: list[list[str]] = []
-
-    class Child:
-        def __init__(self, command: list[str], stderr: Any, **_: Any) -> None:
-            commands.append(command)
-            self.code = run(command[command.index("simulate") :])
-
-        def wait(self) -> int:
-            return self.code
-
-    monkeypatch.setattr(child_run.subprocess, "Popen", Child)
-    return commands
-
-
 @pytest.mark.parametrize(
     ("text", "values"),
     [
@@ -91,6 +74,7 @@ def test_an_algorithm_keeps_no_setting_that_was_meant_for_another(tmp_path: Path
 def test_names_of_folders_differ_where_settings_do() -> None:
     settings = [{"privacy.epsilon": 1.0}, {"privacy.epsilon": 0.5}, {"a.x": "p/q"}, {"a.x": "p-q"}, {"a.x": "p q"}]
     settings += [{"a.x": 1, "b.x": 2}, {"a.x": 2, "b.x": 1}, {"a.x": [0.1] * 80}, {"a.x": [0.1] * 79 + [0.2]}]
+    settings += [{"a.x": 0.12345678}, {"a.x": 0.12345679}]
     names = [run_name(one, 0) for one in settings]
     assert len(set(names)) == len(names)
     assert names[0] == "epsilon-1_seed-0"
@@ -162,6 +146,14 @@ def test_a_run_has_a_process_of_its_own_and_its_error_is_one_line(tmp_path: Path
         child_run.child_run([str(tmp_path / "none.toml")], tmp_path / "r", None)
     assert str(caught.value).startswith(f"{tmp_path / 'r'}: ")
     assert "\n" not in str(caught.value)
+
+
+def test_a_run_that_was_killed_is_told_as_that(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dies = "import sys, os; print('some warning', file=sys.stderr, flush=True); os.kill(os.getpid(), 9)"
+    real = child_run.subprocess.Popen
+    monkeypatch.setattr(child_run.subprocess, "Popen", lambda command, **more: real([command[0], "-c", dies], **more))
+    with pytest.raises(FedrecError, match="ended by signal 9, perhaps for its memory"):
+        child_run.child_run(["quickstart"], tmp_path / "r", None)
 
 
 def test_one_seed_has_no_deviation() -> None:

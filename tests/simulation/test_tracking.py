@@ -65,6 +65,16 @@ def test_bad_input(arguments: list[str], says: str, capfd: pytest.CaptureFixture
     assert says in capfd.readouterr().err
 
 
+def test_a_server_that_cannot_be_used_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("mlflow", reason="needs the extra fedrec[track]")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "ftp://nobody.example")
+    command = ["simulate", "--quiet", "--track", "mlflow", "--set", "data.users=60", "--set", "data.items=80"]
+    assert run([*command, "--out", str(tmp_path / "r")]) == 2
+    assert "mend MLFLOW_TRACKING_URI, or leave --track mlflow out" in capfd.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
 def test_a_missing_tracker_names_the_extra(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedrec_sim import child_run
 from fedrec_sim.tune import Dimension, parse_space
 
 from fedrec.cli import run
@@ -15,23 +14,6 @@ pytest.importorskip("optuna", reason="needs the extra fedrec[tune]")
 
 SMALL = ("data.users=60", "data.items=80", "data.interactions_per_user=10", "algorithm.name=als", "algorithm.rounds=2")
 SETTINGS = [part for change in SMALL for part in ("--set", change)]
-
-
-@pytest.fixture
-def in_process(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """Runs happen in this process, which saves seconds of imports each; the command lines that were run."""
-    commands: list[list[str]] = []
-
-    class Child:
-        def __init__(self, command: list[str], stderr: Any, **_: Any) -> None:
-            commands.append(command)
-            self.code = run(command[command.index("simulate") :])
-
-        def wait(self) -> int:
-            return self.code
-
-    monkeypatch.setattr(child_run.subprocess, "Popen", Child)
-    return commands
 
 
 @pytest.mark.parametrize(

@@ -113,32 +113,125 @@ def results_(
     data_dir: Annotated[
         Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")
     ] = None,
-    seeds: Annotated[str, typer.Option(metavar="N,N,...", help="One run of every row for each.")] = "0,1,2",
-    work: Annotated[Path, typer.Option(help="Folder for the runs; finished ones are not run again.")] = Path(
-        "runs/results"
+    only: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="Run these tables alone, e.g. ml-100k,gowalla.")
+    ] = None,
+    algorithms: Annotated[str | None, typer.Option(metavar="NAME,...", help="Run these algorithms alone.")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=0, help="At most so many seeds a row; 0 only writes the page. [default: 3 or 5]")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="The page to write; results.json and pictures go beside it.")] = Path(
+        "docs/results.md"
     ),
-    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("docs/results.md"),
 ) -> None:
-    """Run the headline scenarios under several seeds and write the table of results; resumes where it stopped."""
-    from fedrec_sim.benchmarks import results
+    """Run every algorithm on every dataset at every privacy level, and write the tables; goes on where it stopped.
+
+    Finished runs are kept in results.json beside the page, and run again only when their settings change. The whole
+    takes many hours on two cores; what is missing is simply not shown.
+    """
+    from fedrec_sim import plots
+    from fedrec_sim.benchmarks import grid, results
+
+    known = {section.name: section for section in grid.SECTIONS}
+    chosen = [known[name] for name in _names(only, tuple(known), "--only")] or list(grid.SECTIONS)
+    wanted = _names(algorithms, tuple({row.algorithm["name"] for one in chosen for row in one.rows}), "--algorithms")
+    store = results.Results(out.with_name("results.json"))
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
 
     try:
-        numbers = [int(seed) for seed in seeds.split(",")]
-    except ValueError:
-        raise InputError(f"--seeds {seeds}: must be whole numbers, e.g. 0,1,2") from None
-    sections, versions = [], {}
-    for title, cases in results.SECTIONS.items():
-        rows = []
-        for case in cases:
-            summaries = []
-            for seed in numbers:
-                print(f"{title}: {case.label}, seed {seed} ...", file=sys.stderr, flush=True)
-                summaries.append(results.run_case(case, seed, work, data_dir))
-            rows.append((case, summaries))
-            versions = summaries[0]["versions"]
-        sections.append(results.section(title, rows))
+        failures = results.fill(store, chosen, seeds, data_dir, say, wanted)
+    finally:
         out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(results.document(sections, numbers, versions), encoding="utf-8")
+        tables = []
+        for section in grid.SECTIONS:
+            tables.append(results.table(section, store))
+            points = results.series(section, store)
+            if any(epsilon is not None for line in points.values() for epsilon, _, _ in line):
+                picture = out.parent / "images" / f"results-{section.name}.svg"
+                picture.parent.mkdir(exist_ok=True)
+                plots.quality_against_epsilon(points, section.columns[0][0], picture)
+                tables.append(f"![{section.title}: quality against epsilon](images/{picture.name})")
+        out.write_text(results.document(tables, store), encoding="utf-8")
+    if failures:
+        raise InputError(f"{len(failures)} runs failed, the others are kept; the first: {failures[0]}")
+
+
+@bench.command("leak")
+def leak_(
+    data_dir: Annotated[
+        Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")
+    ] = None,
+    dataset: Annotated[list[str] | None, typer.Option(help="ml-100k or ml-1m. [default: both]")] = None,
+    seeds: Annotated[
+        str | None, typer.Option(metavar="N,N,...", help="Seeds of every row. [default: 0,1,2 on ml-100k, 0 on ml-1m]")
+    ] = None,
+    work: Annotated[Path, typer.Option(help="Folder for the runs; finished ones are not run again.")] = Path(
+        "runs/leak"
+    ),
+    out: Annotated[Path, typer.Option(help="The page whose table is written.")] = Path("docs/leak.md"),
+) -> None:
+    """Set published, leaky and clean figures of federated recommenders side by side; resumes where it stopped."""
+    from fedrec_sim.benchmarks import leak
+
+    given = _numbers(seeds, "--seeds") if seeds else None
+    sections = []
+    for name in dataset or list(leak.SECTIONS):
+        if name not in leak.SECTIONS:
+            raise InputError(f"--dataset {name}: unknown.{nearest(name, leak.SECTIONS)}")
+        numbers = given or ([0, 1, 2] if name == "ml-100k" else [0])
+        sections.append(
+            leak.section(
+                name,
+                numbers,
+                lambda row, seed, leaky: row.run(seed, leaky, work, data_dir),
+                lambda text: print(text, file=sys.stderr, flush=True),
+            )
+        )
+    leak.write(out, sections)
+
+
+def _numbers(text: str, option: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise InputError(f"{option} {text}: must be whole numbers, e.g. 0,1,2") from None
+
+
+@bench.command("ledger")
+def ledger_(
+    rounds: Annotated[int, typer.Option(min=1, help="Charges to write.")] = 10_000,
+    sampling: Annotated[float, typer.Option(min=1e-4, max=1, help="Below 1, epsilon has no closed form.")] = 1.0,
+    work: Annotated[
+        Path | None, typer.Option(help="An empty folder on the disk to measure. [default: a temporary one]")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the JSON and nothing else on standard output.")
+    ] = False,
+) -> None:
+    """Milliseconds of an append with its sync, seconds to verify the whole, and bytes of one round's proof.
+
+    Example: `fedrec bench ledger --rounds 10000 --sampling 0.05`
+    """
+    import tempfile
+
+    from fedrec_sim.benchmarks.ledger import measure
+
+    if work is not None and work.exists() and any(work.iterdir()):
+        raise InputError(f"--work {work}: is not empty; give a new folder")
+    with tempfile.TemporaryDirectory() as temporary:
+        print(f"writing {rounds:,} charges, each synced ...", file=sys.stderr, flush=True)
+        found = measure(work or Path(temporary), rounds, sampling)
+    if as_json:
+        print(json.dumps({"command": "ledger", **found, **_machine()}, indent=2, allow_nan=False))
+        return
+    append = found["append_ms"]
+    print(f"{rounds:,} charges, {found['ledger_bytes'] / 1e6:.1f} MB")
+    print(f"append and sync: median {append['median']:.2f} ms, mean {append['mean']:.2f}, 99 % {append['99 %']:.2f}")
+    print(f"  of which the disk's sync of a kilobyte: {found['sync_ms']:.2f} ms")
+    print(f"verify all: {found['verify_seconds']:.2f} s (epsilon: {found['method']})")
+    print(f"proof of one round: {found['proof_bytes']:,} bytes, made in {found['prove_ms']:.1f} ms")
 
 
 def _names(text: str | None, known: tuple[str, ...], option: str) -> list[str]:

@@ -1,122 +1,232 @@
-"""The results table of `docs/results.md`: every headline scenario under several seeds, mean and deviation.
+"""`fedrec bench results`: fills a store of finished runs, one after the other, and writes the page from it.
 
-Each run is a `fedrec simulate` in a process and a folder of its own, so its peak memory is its own. A table that was
-interrupted goes on where it stopped: finished runs are read, begun ones resumed.
+A run in the store is not run again unless its settings have changed, so the table can be made in several sittings and
+on several machines; every run keeps its versions. All runs share one process, so memory is measured elsewhere
+(`fedrec bench round`).
 """
 
+import hashlib
+import json
+import os
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from fedrec_sim.child_run import child_run
+import torch
+from fedrec_server.coordinator import Coordinator
+
+from fedrec.data import datasets, splits
+from fedrec.errors import FedrecError, InputError
+from fedrec.evaluation.report import evaluate
+from fedrec_sim.benchmarks.grid import Row, Section
+from fedrec_sim.experiment import Experiment
+from fedrec_sim.scenario import Scenario, checked
+
+Runs = dict[str, dict[str, Any]]
+"""Finished runs by "section | row | seed"."""
 
 
-@dataclass(frozen=True)
-class Case:
-    """One row: a scenario with changed settings."""
-
-    scenario: str
-    changes: tuple[str, ...] = ()
-    label: str = ""
-
-    @property
-    def name(self) -> str:
-        """A folder's name that tells the settings."""
-        return "-".join([self.scenario, *(change.replace("=", "-").replace(".", "-") for change in self.changes)])
+def scenario(section: Section, row: Row, seed: int) -> Scenario:
+    """The run of one row under one seed, its settings checked."""
+    values = {
+        "name": f"results-{section.name}",
+        "seed": seed,
+        "data": dict(section.data),
+        "algorithm": dict(row.algorithm),
+        "privacy": {"epsilon": row.epsilon, "delta": row.delta},
+    }
+    return checked(values, f"results, {section.name}: {row.name}")
 
 
-SECTIONS: dict[str, tuple[Case, ...]] = {
-    "MovieLens-1M, NCF leave-one-out": (
-        Case("ml-1m-als", label="`als`, no privacy"),
-        Case("ml-1m", label="`kernel-rank`, no privacy"),
-        *(
-            Case("ml-1m-dp", (f"privacy.epsilon={epsilon}",), label=f"`kernel-rank`, epsilon {epsilon}")
-            for epsilon in ("8", "3", "1", "0.5")
-        ),
-    ),
-    "MovieLens-1M, trained and ranked without any order of events": (
-        Case("ml-1m", ("data.ordered=false",), label="`kernel-rank`, no privacy, no order"),
-        Case("ml-1m-dp", ("data.ordered=false",), label="`kernel-rank`, epsilon 1, no order"),
-    ),
-    "MovieLens-100K, ratings of 4 and above, leave-two-out": tuple(
-        Case("ml-100k-dp", (f"privacy.epsilon={epsilon}",), label=f"`kernel-rank`, epsilon {epsilon}")
-        for epsilon in ("8", "4", "1")
-    ),
-    "Gowalla, its own split": (Case("gowalla", label="`kernel-rank`, epsilon 8"),),
-}
-COLUMNS = (
-    ("HR@10 of 100", "sampled-99", "hr@10"),
-    ("NDCG@10 of 100", "sampled-99", "ndcg@10"),
-    ("HR@10 full", "full", "hr@10"),
-    ("NDCG@10 full", "full", "ndcg@10"),
-    ("R@20 full", "full", "recall@20"),
-)
+def key(section: Section, row: Row, seed: int) -> str:
+    """What the run is called in the store."""
+    return f"{section.name} | {row.name} | {seed}"
 
 
-def run_case(case: Case, seed: int, folder: Path, data_dir: Path | None) -> dict[str, Any]:
-    """The summary of one run, from its folder if it is finished. Raises: FedrecError naming the folder if it fails."""
-    changes = ["evaluation.every=0", *case.changes]
-    settings = [part for change in changes for part in ("--set", change)]
-    return child_run([case.scenario, "--seed", str(seed), *settings], folder / f"{case.name}-seed-{seed}", data_dir)
+def settings_hash(section: Section, row: Row, seed: int) -> str:
+    """Changes with what the row asks for and with the algorithm's defaults; what its code does, it cannot tell."""
+    own = scenario(section, row, seed).algorithm_config.model_dump(mode="json")
+    asked = [dict(section.data), row.algorithm["name"], own, row.epsilon, row.delta, seed]
+    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def section(title: str, rows: Sequence[tuple[Case, Sequence[Mapping[str, Any]]]]) -> str:
-    """One Markdown table: each case, under it the figure without order and DP popularity, mean and deviation."""
-    first = rows[0][1][0]
-    columns = [column for column in COLUMNS if column[1] in first["metrics"]]
-    lines = [f"## {title}", "", f"Rule: {first['metrics']['rule']}", ""]
-    lines.append("| | " + " | ".join(name for name, _, _ in columns) + " | seconds a round | peak MB | MB up a user |")
-    lines.append("|---|" + "---|" * (len(columns) + 3))
-    for case, summaries in rows:
-        cost = [summary["cost"] for summary in summaries]
-        tail = [
-            f"{statistics.median(c['seconds_per_round'] for c in cost):.2f} x {cost[0]['rounds']}",
-            f"{max(c['peak_rss_mb'] for c in cost):,.0f}",
-            f"{cost[0]['message_bytes_up'] / 1e6:.2f}",
+class Results:
+    """The store in the JSON file `path`; written anew, whole or not at all, after each run.
+
+    Raises: InputError when the file is none.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.runs: Runs = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        except ValueError as error:
+            raise InputError(
+                f"{path}: not a store of results ({error}); move it away or give another --store"
+            ) from None
+
+    def holds(self, section: Section, row: Row, seed: int) -> bool:
+        """Whether this very run, with today's settings, is finished."""
+        found = self.runs.get(key(section, row, seed))
+        return found is not None and found["settings"] == settings_hash(section, row, seed)
+
+    def add(self, name: str, run: dict[str, Any]) -> None:
+        """Keep a finished run."""
+        self.runs[name] = run
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        fresh = self.path.with_name(self.path.name + ".new")
+        lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(run)}" for name, run in sorted(self.runs.items()))
+        fresh.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
+        os.replace(fresh, self.path)
+
+    def of(self, section: Section, row: Row) -> list[dict[str, Any]]:
+        """The finished runs of a row, by seed."""
+        found = {name: run for name, run in self.runs.items() if name.startswith(f"{section.name} | {row.name} | ")}
+        return [found[name] for name in sorted(found)]
+
+
+def fill(
+    store: Results,
+    sections: Sequence[Section],
+    seeds: int | None,
+    data_dir: Path | None,
+    say: Callable[[str], None],
+    algorithms: Sequence[str] = (),
+) -> list[str]:
+    """Run what the store lacks: the first seed of every row, then the second, and so on. Returns what failed.
+
+    seeds: at most so many a row; None for what each section asks. algorithms: run these alone; empty for all.
+    """
+    failures = []
+    most = max(section.seeds for section in sections)
+    for seed in range(most if seeds is None else seeds):
+        for section in sections:
+            rows = [row for row in section.rows if not algorithms or row.algorithm["name"] in algorithms]
+            rows = [row for row in rows if not store.holds(section, row, seed)]
+            if seed >= section.seeds or not rows:
+                continue
+            wanted = scenario(section, rows[0], seed)
+            dataset = datasets.load(wanted.data, data_dir, seed)
+            split = splits.split(dataset, wanted.data.split, wanted.evaluation.on, seed)
+            for row in rows:
+                say(f"{section.title}: {row.name}, seed {seed}")
+                try:
+                    found = run(scenario(section, row, seed), dataset, split)
+                    store.add(key(section, row, seed), {"settings": settings_hash(section, row, seed), **found})
+                except FedrecError as error:
+                    failures.append(f"{key(section, row, seed)}: {error}")
+                    say(f"failed: {error}")
+    return failures
+
+
+def run(wanted: Scenario, dataset: datasets.Dataset, split: splits.Split) -> dict[str, Any]:
+    """Train and rank; what the store keeps of it."""
+    seed = wanted.seed or 0
+    experiment = Experiment.build(
+        wanted.algorithm_class,
+        wanted.algorithm_config,
+        wanted.privacy,
+        wanted.engine,
+        dataset,
+        split,
+        seed=seed,
+        noise_seed=seed,
+    )
+    outcome = Coordinator(experiment.algorithm, experiment.federation, experiment.plan).run()
+    model = experiment.algorithm.release(outcome.shared)
+    metrics = evaluate(model, split, seed=seed)
+    order_free = evaluate(model, split, seed=seed, order_free=True) if split.device.ordered else metrics
+    seconds = sum(row["seconds"] for row in outcome.history)
+    return {
+        "metrics": _short(metrics),
+        "order_free": _short(order_free),
+        "rule": metrics["rule"],
+        "chosen": experiment.algorithm.chosen,
+        "epsilon": experiment.plan.describe()["epsilon"],
+        "users_per_second": round(sum(row["users"] for row in outcome.history) / seconds) if seconds else None,
+        "rounds": outcome.rounds,
+        "bytes_up": sum(row["bytes_up"] for row in outcome.history),
+        "versions": {name: version(name) for name in ("fedrec", "torch", "numpy", "opacus", "dp-accounting")},
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, python {platform.python_version()}",
+    }
+
+
+def _short(metrics: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    protocols = ("full", "sampled-99")
+    return {name: {k: round(v, 5) for k, v in metrics[name].items()} for name in protocols if name in metrics}
+
+
+def table(section: Section, store: Results) -> str:
+    """One Markdown table: what was published, then a row for each algorithm and privacy level that was run."""
+    rows = [(row, runs) for row in section.rows if (runs := store.of(section, row))]
+    if not rows:
+        return f"## {section.title}\n\nNot run yet."
+    columns = section.columns
+    heads = ["", "epsilon", *(name for name, _, _ in columns), f"{columns[0][0]}, order ignored"]
+    heads += ["users/s", "rounds", "MB up a user", "seeds"]
+    lines = [f"## {section.title}", "", f"Rule: {rows[0][1][0]['rule']}.", ""]
+    lines += [section.note, ""] if section.note else []
+    lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
+    for label, figures in section.published:
+        told = ["" if value is None else f"{value:.4f}" for value in figures]
+        lines.append("| " + " | ".join([label, "", *told, "", "", "", "", ""]) + " |")
+    for row, runs in rows:
+        first = runs[0]
+        told = [_figure(runs, "metrics", column) for column in columns]
+        cost = [
+            f"{statistics.median(run['users_per_second'] for run in runs):,.0f}" if first["users_per_second"] else "",
+            str(first["rounds"]),
+            f"{first['bytes_up'] / 1e6:.2f}",
+            str(len(runs)),
         ]
-        lines.append(_row(f"**{case.label}**", [s["metrics"] for s in summaries], columns, tail))
-        if all(s["order_free"] and s["order_free"]["full"] != s["metrics"]["full"] for s in summaries):
-            lines.append(_row("- the same, device ignores order", [s["order_free"] for s in summaries], columns))
-        if "dp-popularity" in summaries[0]["baselines"]:
-            baseline = [s["baselines"]["dp-popularity"] for s in summaries]
-            lines.append(_row("- DP popularity, same epsilon", baseline, columns))
-    popularity = [s["baselines"]["popularity"] for s in rows[0][1]]
-    lines.append(_row("popularity, no privacy", popularity, columns))
+        free = _figure(runs, "order_free", columns[0])
+        lines.append("| " + " | ".join([f"`{row.label}`", str(row.epsilon), *told, free, *cost]) + " |")
     return "\n".join(lines)
 
 
-def _row(
-    label: str,
-    results: Sequence[Mapping[str, Any]],
-    columns: Sequence[tuple[str, str, str]],
-    tail: Sequence[str] = ("", "", ""),
-) -> str:
-    cells = []
-    for _, protocol, metric in columns:
-        values = [result[protocol][metric] for result in results]
-        deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-        cells.append(f"{statistics.mean(values):.4f}{deviation}")
-    return "| " + " | ".join([label, *cells, *tail]) + " |"
+def _figure(runs: Sequence[Mapping[str, Any]], kind: str, column: tuple[str, str, str]) -> str:
+    _, protocol, metric = column
+    values = [run[kind][protocol][metric] for run in runs]
+    return f"{statistics.mean(values):.4f}" + (f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else "")
 
 
-def document(sections: Sequence[str], seeds: Sequence[int], versions: Mapping[str, str]) -> str:
+def series(section: Section, store: Results) -> dict[str, list[tuple[float | None, float, float]]]:
+    """Points (epsilon, mean, deviation) by algorithm, of the section's first column."""
+    _, protocol, metric = section.columns[0]
+    found: dict[str, list[tuple[float | None, float, float]]] = {}
+    for row in section.rows:
+        values = [run["metrics"][protocol][metric] for run in store.of(section, row)]
+        if values:
+            epsilon = None if isinstance(row.epsilon, str) else row.epsilon
+            deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+            found.setdefault(row.label, []).append((epsilon, statistics.mean(values), deviation))
+    return found
+
+
+def document(tables: Sequence[str], store: Results) -> str:
     """The whole page."""
-    packages = ", ".join(f"{name} {number}" for name, number in versions.items())
+    runs = list(store.runs.values())
+    told = sorted({", ".join(f"{name} {number}" for name, number in run["versions"].items()) for run in runs})
+    machines = sorted({run["machine"] for run in runs})
     return "\n\n".join(
         [
             "# Results",
-            f"Made by `fedrec bench results --seeds {','.join(map(str, seeds))}` on the CPU ({platform.machine()}, "
-            f"{packages}). Mean ± standard deviation over {len(seeds)} seeds; a seed draws the noise, the local "
-            "negatives and the public starting values. Everything was tuned on validation splits "
-            "(the newest training items), of MovieLens-1M, and for `ml-100k-dp` of MovieLens-100K; that tuning is not "
-            "covered by the guarantee. Epsilon is for "
-            "whole users, add or remove one, at delta 1e-5, over all releases of a run.",
+            "Made by `fedrec bench results`, which keeps every finished run in `results.json` beside this page and "
+            "runs only what is missing there or has changed settings. CPU "
+            f"({'; '.join(machines)}; {'; '.join(told)}). Mean ± standard deviation over the seeds in the last column; "
+            "a seed draws the noise, the local negatives and the public starting values. Settings are the defaults, "
+            "which follow epsilon and the number of users and were chosen on validation splits (the newest training "
+            "items) of MovieLens-1M and MovieLens-100K; that choice is not covered by the guarantee. Epsilon is for "
+            "whole users, add or remove one, at delta 1e-5, over all releases of a run. The metrics are a simulation's "
+            "true ones.",
             "MovieLens was rated from lists that the site showed, so the order of events says more about the next item "
-            "than it does elsewhere; the figure that ignores order stands under each headline.",
-            *sections,
+            "than it does elsewhere: beside each first column stands the figure when devices ignore that order. Users "
+            "per second count the users of all rounds; other programs shared the machine, so they are too low and "
+            "vary by a factor of two.",
+            *tables,
             "",
         ]
     )

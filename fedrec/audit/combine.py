@@ -1,0 +1,221 @@
+"""The epsilon of several runs over the same people, after the fact: each number with the assumption that it needs.
+
+| number | holds when |
+|---|---|
+| composed (PLD, RDP) | every run's parameters were fixed ahead: none was chosen by what an earlier run released |
+| basic: the runs' targets added | always (Rogers et al. 2016: adding is an odometer), at the sum of the deltas |
+| filter: gdp, renyi | a budget with at least this cap and this filter had been fixed before the first run |
+| the cap of a shared budget | always: the runs drew from it, and it let them pass |
+
+Composing all events afterwards is no bound where a run was chosen by earlier outputs: see `fedrec.privacy.filters`.
+Within a run the parameters are fixed at its start, so that a run as a whole is as good as its own target; that it
+stopped early does not make it cheaper here.
+"""
+
+import math
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fedrec.audit.drawing import read_tie
+from fedrec.audit.events import charges, events_of
+from fedrec.audit.ledger import read_ledger
+from fedrec.errors import InputError, PrivacyError, VerificationError
+from fedrec.privacy import accounting
+from fedrec.privacy.accounting import Event
+from fedrec.privacy.filters import least_cap
+
+ASSUMPTIONS = {
+    "fixed_ahead": "every run's parameters were fixed ahead; none was chosen by what an earlier run released",
+    "basic": "none on how parameters were chosen; delta is the sum of the runs' deltas, which must be bounded ahead",
+    "filters": "a budget with at least this cap, this filter and order was fixed before the first run",
+    "shared_budget": "none on how parameters were chosen: the runs drew from one budget, whose filter was fixed ahead",
+    "knows_the_cohort": "as fixed_ahead, against someone who sees who takes part in which round",
+}
+DISJOINT = (
+    "no person is in two of the populations, under whatever account; whoever runs them must guarantee it, nothing "
+    "here can check it, and who belongs where must not follow from what was released"
+)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as its folder tells it. target: epsilon that it was planned for, at delta; None for no guarantee.
+
+    population: whose data, None where nothing tells. seed: of noise that repeats, None for secret noise.
+    expected_rounds, most_rounds: in which one person takes part.
+    """
+
+    path: Path
+    population: str | None
+    events: tuple[Event, ...]
+    target: float | None
+    delta: float | None
+    seed: int | None
+    head: str
+    expected_rounds: float
+    most_rounds: int
+    budget: Mapping[str, Any] | None
+
+    @classmethod
+    def read(cls, path: Path) -> "Run":
+        """The run in a folder, or beside a ledger file.
+
+        Raises: InputError when there is none, VerificationError when its ledger does not verify.
+        """
+        ledger = path / "privacy" / "ledger.jsonl" if path.is_dir() else path
+        entries, head = read_ledger(ledger)
+        charged, scenario, tie = charges(entries), _scenario(ledger.parent.parent / "scenario.toml"), read_tie(ledger)
+        asked = [charge for charge in charged if charge["queries"]]
+        deltas = {charge["delta"] for charge in asked}
+        if len(deltas) > 1:
+            raise VerificationError(f"{ledger}: the charges have different deltas")
+        events = tuple(events_of(charged))
+        told = deltas.pop() if deltas else repr(float(scenario.get("privacy", {}).get("delta", 1e-5)))
+        delta = None if told is None else float(told)
+        target: float | None = None
+        if delta is not None:
+            target = accounting.epsilon_pld(events, delta) if events else 0.0
+            planned = scenario.get("privacy", {}).get("epsilon")
+            if events and isinstance(planned, int | float):
+                target = max(target, float(planned))
+        return cls(
+            path=path,
+            population=tie["who"] if tie is not None else scenario.get("data", {}).get("name"),
+            events=events,
+            target=target,
+            delta=delta,
+            seed=scenario.get("seed"),
+            head=head,
+            expected_rounds=math.fsum(float(charge["sampling"]) for charge in asked),
+            most_rounds=len(asked),
+            budget=tie,
+        )
+
+
+def combine(
+    runs: Sequence[Run], delta: float | None = None, *, disjoint: bool = False, same_people: bool = False
+) -> dict[str, Any]:
+    """What the runs cost one person together. JSON-able; epsilons are strings rounded UP, None for no bound.
+
+    delta: of the composed numbers; the largest of the runs' where none is given. disjoint: runs of different
+    populations concern different people (parallel composition). same_people: take all runs for one population.
+    Raises: InputError for runs that are unknown or given twice, PrivacyError where nothing can be proven.
+    """
+    groups = _groups(runs, disjoint, same_people)
+    _check_apart(runs)
+    own = [run.delta for run in runs if run.delta is not None]
+    at = delta if delta is not None else max(own, default=1e-5)
+    if not 0 < at < 1:
+        raise InputError(f"--delta {at}: must lie between 0 and 1")
+    costs = [_group(members, at) for members in groups.values()]
+    worst = {
+        key: None if any(cost[key] is None for cost in costs) else max(cost[key] for cost in costs) for key in costs[0]
+    }
+    return {
+        "runs": [_about(run) for run in runs],
+        "populations": [name or "unnamed" for name in groups],
+        "delta": repr(at),
+        "fixed_ahead": {"pld": up(worst["pld"]), "rdp": up(worst["rdp"])},
+        "basic": {"epsilon": up(worst["basic"]), "delta": repr(worst["deltas"])},
+        "filters": {"gdp": up(worst["gdp"]), "renyi": up(worst["renyi"])},
+        "knows_the_cohort": up(worst["cohort"]),
+        "shared_budget": _shared(runs),
+        "participation": {"expected_rounds": worst["expected_rounds"], "most_rounds": worst["most_rounds"]},
+        "assumptions": ASSUMPTIONS | ({"disjoint": DISJOINT} if len(groups) > 1 else {}),
+        "noise_follows_from_a_seed": any(run.seed is not None for run in runs),
+    }
+
+
+def up(value: float | None, digits: int = 4) -> str | None:
+    """Rounded up, as text; None stands for no bound."""
+    return None if value is None else f"{math.ceil(value * 10**digits) / 10**digits:.{digits}f}"
+
+
+def _groups(runs: Sequence[Run], disjoint: bool, same_people: bool) -> dict[str | None, list[Run]]:
+    if not runs:
+        raise InputError("no runs to combine; name their folders")
+    if disjoint and same_people:
+        raise InputError("--disjoint and --same-people exclude each other")
+    if same_people:
+        return {None: list(runs)}
+    groups: dict[str | None, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(run.population, []).append(run)
+    if None in groups and len(runs) > 1:
+        raise InputError(f"{groups[None][0].path}: nothing tells whose data it used; say --same-people if it is known")
+    if len(groups) > 1 and not disjoint:
+        raise InputError(
+            f"the runs name different populations ({', '.join(sorted(map(str, groups)))}); say --same-people to add "
+            f"them up, or --disjoint if nobody is in two of them"
+        )
+    return groups
+
+
+def _check_apart(runs: Sequence[Run]) -> None:
+    heads: dict[str, Path] = {}
+    seeds: dict[int, Path] = {}
+    for run in runs:
+        if not run.events:
+            continue
+        if run.head in heads:
+            raise InputError(f"{run.path}: holds the same ledger as {heads[run.head]}; give each run once")
+        heads[run.head] = run.path
+        if run.seed is not None and run.seed in seeds:
+            raise PrivacyError(
+                f"{run.path}: drew its noise from the same seed as {seeds[run.seed]}, and the same noise on two "
+                f"releases can be taken off; nothing can be proven of them together"
+            )
+        if run.seed is not None:
+            seeds[run.seed] = run.path
+
+
+def _group(runs: Sequence[Run], delta: float) -> dict[str, Any]:
+    """What runs over the same people cost together, None for no bound."""
+    rounds = {
+        "expected_rounds": math.fsum(run.expected_rounds for run in runs),
+        "most_rounds": sum(run.most_rounds for run in runs),
+        "deltas": math.fsum(run.delta or 0.0 for run in runs),
+    }
+    if any(run.target is None for run in runs):
+        return dict.fromkeys(("pld", "rdp", "basic", "gdp", "renyi", "cohort")) | rounds
+    events = [event for run in runs for event in run.events]
+    gdp = least_cap("gdp", events, delta)
+    return rounds | {
+        "pld": accounting.epsilon_pld(events, delta),
+        "rdp": accounting.epsilon_rdp(events, delta),
+        "basic": math.fsum(run.target or 0.0 for run in runs),
+        "gdp": gdp,
+        "renyi": least_cap("renyi", events, delta),
+        "cohort": gdp,
+    }
+
+
+def _about(run: Run) -> dict[str, Any]:
+    return {
+        "run": str(run.path),
+        "population": run.population,
+        "target_epsilon": up(run.target),
+        "delta": None if run.delta is None else repr(run.delta),
+        "participation": {"expected_rounds": run.expected_rounds, "most_rounds": run.most_rounds},
+        "budget": None if run.budget is None else run.budget["name"],
+        "head": run.head,
+    }
+
+
+def _shared(runs: Iterable[Run]) -> dict[str, str] | None:
+    ties = [run.budget for run in runs]
+    if any(tie is None or ties[0] is None or tie["budget"] != ties[0]["budget"] for tie in ties):
+        return None
+    return {key: str((ties[0] or {})[key]) for key in ("name", "who", "epsilon", "delta", "theorem")}
+
+
+def _scenario(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error}); give the run's whole folder") from None

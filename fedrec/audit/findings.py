@@ -1,0 +1,79 @@
+"""What records say besides the charges: attacks and where a run comes from. Only what is recorded is told."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedrec.audit.received import Received
+
+NOT_RECORDED = "not recorded"
+
+
+def attack_rows(received: Received) -> list[dict[str, Any]]:
+    """The `attack` records: rows of "name", "about", "lower" (epsilon, None: not recorded), "status", "verdict"."""
+    upper = received.statement["epsilon"]
+    return [_attack(payload, None if upper is None else float(upper)) for payload in received.of_type("attack")]
+
+
+def _attack(payload: Mapping[str, Any], upper: float | None) -> dict[str, Any]:
+    lower = _float(payload.get("epsilon_lower"))
+    confidence = _float(payload.get("confidence"))
+    about = [str(payload[key]) for key in ("about", "canaries", "seed") if key in payload]
+    if confidence is not None:
+        about.append(f"confidence {100 * confidence:g} %")
+    broken = lower is not None and upper is not None and lower > upper
+    return {
+        "name": str(payload.get("name", payload.get("attack", "attack"))),
+        "about": ", ".join(about),
+        "lower": lower,
+        "lower_text": "" if lower is None else f"{lower:.4f}",
+        "status": "no" if broken else "unknown" if lower is None else "yes",
+        "verdict": "contradicts the bound" if broken else NOT_RECORDED if lower is None else "agrees with the bound",
+    }
+
+
+def provenance(received: Received) -> list[tuple[str, str]]:
+    """Label and value of where the run comes from."""
+    stated, summary = received.statement, received.summary
+    scenario = stated["scenario"] or {}
+    opening = next(iter(received.of_type("begin")), {})
+    code = opening.get("code") if isinstance(opening.get("code"), Mapping) else {}
+    return [
+        ("Scenario", str(scenario.get("name", NOT_RECORDED))),
+        ("Algorithm", str(scenario.get("algorithm", NOT_RECORDED))),
+        ("Scenario's hash", str(scenario.get("fingerprint", NOT_RECORDED))),
+        ("Started", str(opening.get("started", NOT_RECORDED))),
+        ("Code", str((code or {}).get("commit") or NOT_RECORDED)),
+        ("Software", ", ".join(f"{name} {version}" for name, version in stated["software"].items())),
+        ("Noise", stated["noise_source"]),
+        ("Machine", str(summary.get("device", NOT_RECORDED))),
+        ("Ledger", f"{len(received.payloads)} entries, {'signed' if stated['ledger']['signed'] else 'not signed'}"),
+        ("Ledger's head", received.head),
+        *_keys(received),
+    ]
+
+
+def _keys(received: Received) -> list[tuple[str, str]]:
+    """Who signs, as the ledger says; a page proves no signature."""
+    begun = [payload.get("parties") for payload in received.of_type("begin")]
+    parties = [
+        party
+        for found in begun
+        if isinstance(found, list)
+        for party in found
+        if isinstance(party, Mapping) and {"role", "key"} <= set(party)
+    ]
+    named = [("Signed, it says, by", f"{party['key']}: {party['role']}") for party in parties]
+    return named or [("Signed, it says, by", NOT_RECORDED)]
+
+
+def released_besides(received: Received) -> list[tuple[str, str]]:
+    """Name and value of what the last record says was released beside the sums."""
+    besides = next(iter(received.of_type("end")[-1:]), {}).get("released_besides", {})
+    return [(str(name), str(value)) for name, value in besides.items()] if isinstance(besides, Mapping) else []
+
+
+def _float(value: Any) -> float | None:
+    try:
+        return None if value is None or isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,143 @@
+"""What a ledger says before the first charge and after the last: all that holds for the whole run.
+
+`begin` fixes the promise: who, over whom, on which terms, up to which epsilon, and what is knowingly not protected. It
+holds the terms of every planned query, so that no charge can quietly be made on others. `end` fixes what came out.
+"""
+
+import hashlib
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fedrec import __version__
+from fedrec.audit.keys import PublicKey
+from fedrec.privacy.plan import MECHANISM, ROUNDING, PrivacyPlan
+
+FORMAT = 1
+PRECISION = (
+    "epsilons are rounded up to 6 decimals; every other number in quotes is the shortest decimal that gives the same "
+    "64-bit float again"
+)
+TRUST = {
+    "central": "the server sees the un-noised sums and adds the noise: it is trusted. No secure aggregation, so "
+    "nothing holds against a server that colludes with anybody; users that drop out of a round leave its noise whole"
+}
+
+
+def begin(
+    plan: PrivacyPlan,
+    key: PublicKey,
+    *,
+    role: str,
+    scenario: tuple[str, str],
+    dataset: str,
+    population: str,
+    unprotected: Sequence[str],
+    tuned_on: str | None,
+) -> dict[str, Any]:
+    """The `begin` record of a run under `plan`.
+
+    key, role: who signs, and as what. scenario: its name and the SHA-256 (hex) of its resolved text. population: how
+    the number of users is known. unprotected: what the guarantee knowingly does not cover. tuned_on: whose private
+    data decided on the settings, None for nobody's.
+    """
+    about = plan.describe()
+    return {
+        "type": "begin",
+        "format": FORMAT,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "scenario": {"name": scenario[0], "sha256": scenario[1]},
+        "dataset": dataset,
+        "population": {"users": about["users"], "known": population},
+        "unit": about["unit"],
+        "adjacency": about["adjacency"],
+        "guarantee": about["guarantee"],
+        "trust": about["trust"],
+        "trust_assumption": TRUST[about["trust"]],
+        "target_epsilon": None if about["target_epsilon"] is None else repr(float(about["target_epsilon"])),
+        "delta": None if about["delta"] is None else repr(about["delta"]),
+        "sampling": _sampling(about["sampling"]),
+        "mechanism": {
+            "name": MECHANISM,
+            "noise_per_user": "0.0: the server adds it once to the sum",
+            "rounding": f"to a grid of a power of two, at most {ROUNDING!r} of the noise's standard deviation",
+            "bits": None,
+            "modulus": None,
+        },
+        "noise_source": about["noise_source"],
+        "seeded": plan.seeded,
+        "rounds": about["rounds_planned"],
+        "plan": _terms(plan),
+        "parties": [{"role": role, "key": key.text}],
+        "accountants": {"pld": f"dp-accounting {version('dp-accounting')}", "rdp": f"opacus {version('opacus')}"},
+        "code": {"fedrec": __version__, "commit": _commit()},
+        "unprotected": list(unprotected),
+        "tuned_on": tuned_on,
+        "precision": PRECISION,
+    }
+
+
+def end(
+    *,
+    rounds: int,
+    exhausted: str | None,
+    state: str,
+    files: Mapping[str, bytes],
+    besides: Mapping[str, str],
+    unprotected: Sequence[str],
+) -> dict[str, Any]:
+    """The `end` record. rounds: finished ones. state: digest of the shared state after the last.
+
+    files: content of each file that is handed on, by its path in the run's folder. besides: everything else that is
+    released, numbers as text.
+    """
+    return {
+        "type": "end",
+        "rounds": rounds,
+        "exhausted": exhausted,
+        "state": state,
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        "released_besides": dict(besides),
+        "unprotected": list(unprotected),
+    }
+
+
+def _sampling(probability: float) -> dict[str, str]:
+    if probability == 1:
+        return {"probability": "1.0", "claimed": "every user, every round", "enforced": "nothing is left to chance"}
+    return {
+        "probability": repr(probability),
+        "claimed": "Poisson: each user on its own, afresh every round, and nobody is told who",
+        "enforced": "by the server, which draws the cohort from the noise source and is trusted to keep it secret",
+    }
+
+
+def _terms(plan: PrivacyPlan) -> list[dict[str, Any]]:
+    """The terms of every round; rounds in a row with the same terms stand together, [first, last]."""
+    found: list[dict[str, Any]] = []
+    for number in range(len(plan.rounds)):
+        queries = plan.terms(number)
+        if found and found[-1]["queries"] == queries:
+            found[-1]["rounds"][1] = number
+        else:
+            found.append({"rounds": [number, number], "queries": queries})
+    return found
+
+
+def _commit() -> str | None:
+    """The commit of the code that runs, `-modified` where files differ from it; None where it is in no repository."""
+    folder = str(Path(__file__).parent)
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", folder, *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", Path(__file__).name)
+        return git("rev-parse", "HEAD") + ("-modified" if git("status", "--porcelain", "-uno", "--", "..") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

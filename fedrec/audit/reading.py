@@ -1,0 +1,122 @@
+"""`fedrec audit show`, `report` and `diff`: a run's promise for a person to read."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Run = Annotated[Path, typer.Argument(help="A run's folder, or a file of `fedrec audit export`.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print it as JSON, and nothing else.")]
+
+
+def show(run: Run, json: Json = False) -> None:
+    """What a run promises, against whom, what was spent and on what: one screen.
+
+    Reads the statement and the ledger of RUN and compares them. Exit code 4 when they contradict each other. Whether
+    the ledger is genuine, `fedrec audit verify` tells; the whole account is `fedrec audit report`.
+
+    - `fedrec audit show runs/quickstart`
+
+    - `fedrec audit show runs/quickstart --json | jq .statement.epsilon`
+    """
+    from fedrec.audit.received import receive
+    from fedrec.audit.summary import print_summary
+
+    received = receive(run)
+    if json:
+        _print_json(
+            {
+                "statement": received.statement,
+                "faults": received.faults,
+                "attacks": received.of_type("attack"),
+                "ledger": {"entries": len(received.payloads), "head": received.head},
+            }
+        )
+    else:
+        print_summary(received)
+    received.require_agreement()
+
+
+def report(
+    run: Run,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Where to write it. Default: beside the statement."),
+    ] = None,
+    open: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+) -> None:
+    """The whole account as one HTML page, for a reader who is no expert and for one who is.
+
+    One file that loads nothing from anywhere: send it, print it, keep it. It tells the promise, epsilon by adversary,
+    what the best attacker could do, where the budget went, assumptions and who must keep them, what is not protected,
+    two published checklists, and how to check it. Exit code 4, after writing, when statement and ledger contradict each
+    other; the page says so first.
+
+    - `fedrec audit report runs/quickstart --open`
+
+    - `fedrec audit report received/run -o report.html`
+    """
+    from fedrec.audit.received import receive
+    from fedrec.audit.report import page
+    from fedrec.errors import InputError
+
+    received = receive(run)
+    target = output or received.report
+    try:
+        target.write_text(page(received), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{target}: cannot be written ({error.strerror}); name another file with -o") from None
+    print(f"Written to {target}")
+    if open:
+        import webbrowser
+
+        webbrowser.open(target.resolve().as_uri())
+    received.require_agreement()
+
+
+def diff(
+    a: Annotated[Path, typer.Argument(help="A run's folder, or an exported file.", show_default=False)],
+    b: Annotated[Path, typer.Argument(help="Another.", show_default=False)],
+    every: Annotated[bool, typer.Option("--all", help="Also what is the same.")] = False,
+    json: Json = False,
+) -> None:
+    """What differs between the promises and records of two runs.
+
+    Epsilon against each adversary, unit, clips, noise, sampling, rounds, data, versions, assumptions, what is not
+    protected; and which run promises less, where that can be said. Exit code 0 whether or not they differ.
+
+    - `fedrec audit diff runs/before runs/after`
+
+    - `fedrec audit diff runs/before runs/after --json | jq .differs`
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    from fedrec.audit.difference import difference
+    from fedrec.audit.received import receive
+
+    found = difference(receive(a), receive(b))
+    if json:
+        _print_json({"a": str(a), "b": str(b), "verdict": found.verdict, "differs": found.differs, "same": found.same})
+        return
+    console = Console(highlight=False)
+    rows = found.differs + (found.same if every else [])
+    if rows:
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        for heading in ("", str(a), str(b)):
+            table.add_column(Text(heading), overflow="fold")
+        for row in rows:
+            table.add_row(*(Text("-" if row[key] is None else row[key]) for key in ("what", "a", "b")))
+        console.print(table)
+    console.print(
+        Text(f"{len(found.differs)} of {len(found.differs) + len(found.same)} facts differ; {found.verdict}.", "bold")
+    )
+
+
+def _print_json(value: Any) -> None:
+    import json
+
+    json.dump(value, sys.stdout, indent=2)
+    print()

@@ -1,0 +1,83 @@
+"""A run's promise on one screen of a terminal. Text from the run is printed as it is, never as markup."""
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from fedrec.audit.checklists import IN_WORDS, how_to_dp_fy_ml, nist_sp_800_226, strength
+from fedrec.audit.findings import attack_rows
+from fedrec.audit.promise import percent, promise
+from fedrec.audit.received import Received
+
+
+def print_summary(received: Received, console: Console | None = None) -> None:
+    """Promise, epsilon by adversary, budget, assumptions that nothing enforces, record, and what to do next."""
+    out = console or Console(highlight=False)
+    stated = received.statement
+    data = stated["dataset"]
+    about = [received.name, *(f"{data[key]:,} {key}" for key in ("users", "items") if key in data)]
+    if stated["simulation"]:
+        about.append("simulation")
+    out.print(Text(", ".join(about), "bold"))
+    for sentence in promise(stated):
+        out.print(Padding(Text(sentence), (0, 0, 0, 2)))
+    out.print()
+    out.print(_adversaries(received))
+    out.print()
+    for label, value in _facts(received):
+        out.print(_row(label, value))
+    if received.faults:
+        out.print()
+        for fault in received.faults:
+            out.print(Text(f"  CONTRADICTION: {fault}", "bold red"))
+
+
+def _adversaries(received: Received) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 2), header_style="bold", show_edge=False)
+    table.add_column("against")
+    table.add_column("epsilon", justify="right")
+    table.add_column("")
+    for row in received.statement["adversaries"]:
+        words = strength(None if row["epsilon"] is None else float(row["epsilon"]))
+        style = {"none": "red", "weak": "red", "reasonable": "yellow"}.get(words, "green")
+        table.add_row(Text(row["who"]), Text(row["epsilon"] or "no bound"), Text(IN_WORDS.get(words, words), style))
+    return table
+
+
+def _facts(received: Received) -> list[tuple[str, str]]:
+    stated = received.statement
+    shares = [f"{row['query']} {100 * float(row['share']):.1f} %" for row in stated["budget"] if row["share"]]
+    unenforced = [row for row in stated["assumptions"] if row["enforced"] != "yes"]
+    open_rows = [row for row in how_to_dp_fy_ml(stated) + nist_sp_800_226(stated) if row["status"] in ("no", "unknown")]
+    facts = [
+        (
+            "budget",
+            f"{stated['epsilon'] or 'no bound'} of {stated['target_epsilon'] or 'no cap'}, delta "
+            f"{stated['delta'] or 'none'}, {stated['rounds']} of {stated['rounds_planned']} rounds",
+        ),
+        ("spent on", ", ".join(shares) or "nothing"),
+        ("a guess", f"whether you took part is right in at most {percent(stated['best_guess'])} of cases"),
+        ("noise", stated["noise_source"]),
+        ("assumptions", f"{len(stated['assumptions'])}, of which {len(unenforced)} rest on somebody's word"),
+        ("not protected", f"{len(stated['not_protected'])} points"),
+        ("checklists", f"{len(open_rows)} points not fulfilled or unknown"),
+    ]
+    facts += [
+        ("attack", f"{row['name']}: epsilon at least {row['lower_text'] or row['verdict']}; {row['verdict']}")
+        for row in attack_rows(received)
+    ]
+    return [
+        *facts,
+        ("ledger", f"{len(received.payloads)} entries, head {received.head}"),
+        ("check it", stated["verification"]["command"].replace("RUN", str(received.place), 1)),
+        ("read it", f"fedrec audit report {received.place}"),
+    ]
+
+
+def _row(label: str, value: str) -> Table:
+    table = Table.grid(padding=(0, 2, 0, 2))
+    table.add_column(width=13, style="dim")
+    table.add_column(overflow="fold")
+    table.add_row(Text(label), Text(value))
+    return table

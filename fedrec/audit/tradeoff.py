@@ -1,0 +1,97 @@
+"""What the best attacker can do: of those who took part, how many are found at a given rate of false alarms.
+
+The attacker knows everything but whether one person took part, and tests for it; FPR is the rate of false alarms, TPR
+that of hits. Gaussian releases of total signal-to-noise mu have exactly TPR = Phi(Phi^-1(FPR) + mu) (Dong, Roth & Su
+2022). Every pair (epsilon, delta) bounds it by min(e^epsilon FPR + delta, 1 - e^-epsilon (1 - delta - FPR)) (Kairouz
+et al. 2015); the least over all pairs is a bound too. Knowing only the standard library, so that a page needs no more.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+_NORMAL = NormalDist()
+EVEN_STEPS = 200
+FALSE_ALARMS = (0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
+
+
+@dataclass(frozen=True)
+class Tradeoff:
+    """A bound on every attack. mu: total signal-to-noise of plain Gaussian releases, None for others (then no equality
+    is known). bounds: pairs (epsilon, delta) that hold together; infinite epsilons are left out."""
+
+    mu: float | None = None
+    bounds: tuple[tuple[float, float], ...] = ()
+
+    @property
+    def exact(self) -> bool:
+        """Whether the best attack reaches the curve."""
+        return self.mu is not None
+
+    def tpr(self, fpr: float) -> float:
+        """The largest rate of hits at a rate of false alarms `fpr` in [0, 1]; 1 where nothing is bounded."""
+        if self.mu is not None:
+            return _gaussian(self.mu, fpr)
+        return min([1.0, *(envelope(epsilon, delta, fpr) for epsilon, delta in self.bounds)])
+
+    def best_guess(self) -> float:
+        """How often the best guess is right where taking part and not are equally likely; 0.5 is tossing a coin."""
+        if self.mu is not None:
+            return _cdf(self.mu / 2)
+        advantages = [total_variation(epsilon, delta) for epsilon, delta in self.bounds]
+        return 0.5 + min([1.0, *advantages]) / 2
+
+
+def stated_tradeoff(curve: Mapping[str, Any] | None) -> Tradeoff:
+    """The bound of a statement's "curve"; nothing is bounded where there is none."""
+    if curve is None:
+        return Tradeoff()
+    bounds = tuple((float(pair["epsilon"]), float(pair["delta"])) for pair in curve["bounds"])
+    return Tradeoff(None if curve["mu"] is None else float(curve["mu"]), bounds)
+
+
+def envelope(epsilon: float, delta: float, fpr: float) -> float:
+    """What (epsilon, delta) alone allows at most: a rate of hits, in [0, 1]."""
+    if epsilon > 700:  # beyond the exponentials of a float64
+        return 1.0
+    up = math.exp(epsilon) * fpr + delta
+    down = 1 - math.exp(-epsilon) * (1 - delta - fpr)
+    return max(0.0, min(1.0, up, down))
+
+
+def total_variation(epsilon: float, delta: float) -> float:
+    """The largest TPR - FPR that (epsilon, delta) alone allows."""
+    return math.tanh(epsilon / 2) + (1 - math.tanh(epsilon / 2)) * delta
+
+
+def gaussian_delta(mu: float, epsilon: float) -> float:
+    """The least delta of Gaussian releases with total signal-to-noise `mu` at an epsilon (Balle & Wang 2018)."""
+    if mu == 0 or epsilon > 700:
+        return 0.0 if mu == 0 else max(0.0, _cdf(mu / 2 - epsilon / mu))
+    lost = math.exp(epsilon) * _cdf(-mu / 2 - epsilon / mu)
+    return max(0.0, _cdf(mu / 2 - epsilon / mu) - lost)
+
+
+def certainty(tpr: float, fpr: float, prior: float) -> float:
+    """How sure an alarm makes an attacker who believed with probability `prior` that the person took part."""
+    hits, false_alarms = tpr * prior, fpr * (1 - prior)
+    return hits / (hits + false_alarms) if hits + false_alarms else prior
+
+
+def grid() -> Sequence[float]:
+    """Rates of false alarms to draw a curve through: even steps, and finer ones near 0 and 1 where it is steep."""
+    fine = [10 ** (-5 + step / 8) for step in range(24)]
+    return sorted({0.0, 1.0, *fine, *(1 - f for f in fine), *(k / EVEN_STEPS for k in range(EVEN_STEPS))})
+
+
+def _gaussian(mu: float, fpr: float) -> float:
+    if fpr <= 0 or fpr >= 1:
+        return min(1.0, max(0.0, fpr))
+    return _cdf(_NORMAL.inv_cdf(fpr) + mu)
+
+
+def _cdf(x: float) -> float:
+    """Exact in the tails too, where `NormalDist.cdf` has absolute precision only."""
+    return 0.5 * math.erfc(-x / math.sqrt(2))

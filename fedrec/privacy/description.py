@@ -1,0 +1,70 @@
+"""What a plan says of itself, for summaries and statements."""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from fedrec.privacy import accounting
+
+if TYPE_CHECKING:
+    from fedrec.privacy.plan import PrivacyPlan
+
+
+def describe(plan: "PrivacyPlan") -> dict[str, Any]:
+    """The `privacy` part of summary.json, for what was charged so far. JSON-able; None stands for "no bound".
+
+    noise_multipliers, clip_norms: by query name; a list, one per round, where they differ between rounds.
+    adversaries: epsilon against each. `knows_the_cohort`: sampling does not help against who sees who takes part.
+    participation: in how many rounds that asked anything of users a user took part, expected and at most.
+    """
+    private, config, delta = plan.private, plan.config, plan.config.delta
+    spent = {name: value if math.isfinite(value) else None for name, value in plan.epsilon().items()}
+    mu = math.sqrt(math.fsum(1 / event.noise_multiplier**2 for event in plan.events(plan.charged)))
+    known_cohort = None if spent["pld"] is None else accounting.gaussian_epsilon(mu, delta)
+    asked = sum(bool(plan.rounds[round]) for round in plan.charged)
+    return {
+        "unit": "user",
+        "guarantee": "(epsilon, delta)-joint differential privacy" if private else "none",
+        "adjacency": "add or remove one user",
+        "trust": config.trust,
+        "target_epsilon": None if config.epsilon == "none" else config.epsilon,
+        "epsilon": spent["pld"] if private else None,
+        "delta": delta if private else None,
+        "accountants": spent if private else {"pld": None, "rdp": None},
+        "noise_multipliers": _by_name(plan, plan.noise_multiplier),
+        "clip_norms": _by_name(plan, lambda round, name: plan.rounds[round][name].clip_norm if private else None),
+        "sampling": config.sampling,
+        "participation": {
+            "expected_rounds": asked * config.sampling,
+            "most_rounds": asked,
+            "limit": "every user, every round"
+            if config.sampling == 1
+            else "none below the number of rounds: each draws anew",
+        },
+        "users": plan.users,
+        "rounds": len(plan.charged),
+        "rounds_planned": len(plan.rounds),
+        "adversaries": {
+            "model_recipients": spent["pld"],
+            "knows_the_cohort": known_cohort,
+            "server": None if asked else 0.0,
+            "server_with_colluders": None if asked else 0.0,
+        },
+        "noise_source": _noise_source(plan),
+    }
+
+
+def _noise_source(plan: "PrivacyPlan") -> str:
+    if not plan.private:
+        return "no noise"
+    if plan.seeded:
+        return "seeded: repeatable, for simulation only"
+    return "operating system CSPRNG, ChaCha20"
+
+
+def _by_name(plan: "PrivacyPlan", value: Callable[[int, str], float | None]) -> dict[str, Any]:
+    found: dict[str, list[Any]] = {}
+    for number, queries in enumerate(plan.rounds):
+        for name in queries:
+            found.setdefault(name, []).append(value(number, name))
+    return {name: values[0] if len(set(values)) == 1 else values for name, values in found.items()}

@@ -1,0 +1,189 @@
+"""`fedrec audit attack`: what can be asked for on the command line, and what a person reads at the end.
+
+Everything heavy is imported inside the functions, so that `--help` answers at once.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from fedrec.errors import InputError, VerificationError, nearest
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from fedrec_sim.attacks.record import Result
+    from fedrec_sim.attacks.target import Progress, Target
+
+KINDS = {
+    "self-test": "does the system do what its ledger says (noise, clip, sampling, support)",
+    "canary": "worst-case users in one run: a lower bound on epsilon, held against the proven one",
+    "membership": "was this history in the run, with privacy and without",
+    "reconstruction": "which items are in a history, from one device's message",
+    "attribute": "what kind of person is this, from one device's message",
+}
+"""What `--kind` offers -> what it asks."""
+
+
+def attack(
+    target: Annotated[
+        str | None,
+        typer.Argument(help="A finished run's folder, a built-in scenario or a TOML file; quickstart if left out."),
+    ] = None,
+    kinds: Annotated[
+        list[str] | None,
+        typer.Option("--kind", metavar="KIND", help=f"{', '.join(KINDS)}; may be repeated. [default: all]"),
+    ] = None,
+    canaries: Annotated[int, typer.Option(min=1, help="Canary users of --kind canary.")] = 1000,
+    confidence: Annotated[
+        float, typer.Option(help="Of the lower bounds; the self-test accuses at 0.999 or more.")
+    ] = 0.95,
+    seed: Annotated[int, typer.Option(min=0, help="Coins, directions and the noise of the attacked repeats.")] = 0,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of a scenario; may be repeated."),
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Also write attacks.json into this folder (a scenario only).")
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the results on standard output, and nothing else there.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Attack the system: is the claimed epsilon plausible, and does the system do what its record says?
+
+    TARGET is a finished run's folder, a built-in scenario (`fedrec simulate --list`) or a TOML file. The scenario is
+    run again in a simulation, through the real coordinator, federation and plan, with the attack's users among its
+    own. For a run's folder the results go into its ledger and into privacy/attacks.json.
+
+    A bound above the proven epsilon refutes the claim. An attack that fails proves nothing: a better one may come.
+    What a bound rests on, and what each kind means, is in docs/attacks.md.
+
+    Examples:
+
+    - `fedrec audit attack --kind self-test` - does this installation do what it says? Generated data, a minute
+
+    - `fedrec audit attack quickstart --kind canary --seed 1` - epsilon from below, beside the proven one
+
+    - `fedrec audit attack runs/mine` - every kind, on a finished run's scenario; kept in its ledger
+
+    - `fedrec audit attack ml-100k-dp --kind attribute --data-dir DATA` - is gender readable from a message?
+
+    Exit codes: 0 nothing refutes the claim, 2 input that cannot be used, 4 the system is accused.
+    """
+    chosen = list(dict.fromkeys(kinds or KINDS))
+    for kind in chosen:
+        if kind not in KINDS:
+            raise InputError(f"--kind {kind}: unknown.{nearest(kind, KINDS)}")
+    if not 0.5 <= confidence < 1:
+        raise InputError(f"--confidence {confidence:g}: must be at least 0.5 and below 1; 0.95 is usual")
+    if out is not None and target is not None and Path(target).is_dir():
+        raise InputError("--out: the results of a run go into its own folder; leave it out")
+    results = _attacked(
+        target, chosen, canaries, confidence, seed, changes or [], data_dir, out, quiet=quiet or as_json
+    )
+    if as_json:
+        json.dump(results, sys.stdout, indent=2, allow_nan=False)
+        sys.stdout.write("\n")
+    else:
+        _show(results)
+    accused = [result["kind"] for result in results if result["accused"]]
+    if accused:
+        raise VerificationError(f"the system is accused by: {', '.join(accused)}; the results say what was measured")
+
+
+def _attacked(
+    name: str | None,
+    kinds: list[str],
+    canaries: int,
+    confidence: float,
+    seed: int,
+    changes: list[str],
+    data_dir: Path | None,
+    out: Path | None,
+    *,
+    quiet: bool,
+) -> list[dict[str, Any]]:
+    from rich.console import Console
+
+    from fedrec_sim.attacks import record
+    from fedrec_sim.attacks.self_test import small_target
+    from fedrec_sim.attacks.target import load_target
+
+    screen = Console(stderr=True, quiet=quiet)
+    small = name is None and not changes
+    loaded = None if small and kinds == ["self-test"] else load_target(name or "quickstart", changes, data_dir, seed)
+    results: list[dict[str, Any]] = []
+    for kind in kinds:
+        subject = small_target(seed) if loaded is None or (small and kind == "self-test") else loaded
+        done = [result.payload() for result in _one_kind(kind, subject, canaries, confidence, screen)]
+        results += done
+        if loaded is not None and loaded.run is not None:  # kept at once: nothing is lost when a later kind dies
+            record.keep_in_run(done, loaded.run)
+        elif out is not None:
+            record.keep(done, out / "attacks.json")
+    return results
+
+
+def _one_kind(kind: str, target: "Target", canaries: int, confidence: float, screen: "Console") -> "list[Result]":
+    import time
+    from dataclasses import replace
+
+    from fedrec_sim.attacks import attribute, canary_attack, membership, reconstruction, self_test
+
+    began = time.perf_counter()
+    with _progress(kind, screen) as progress:
+        if kind == "self-test":
+            at = max(confidence, self_test.CONFIDENCE)
+            found = [self_test.self_test(target, confidence=at, progress=progress)[0]]
+        elif kind == "canary":
+            found = [canary_attack.attack(target, canaries, confidence=confidence, progress=progress)]
+        else:
+            module: Any = {"membership": membership, "reconstruction": reconstruction, "attribute": attribute}[kind]
+            found = module.attack(target, confidence=confidence, progress=progress)
+    seconds = time.perf_counter() - began
+    return [replace(result, seconds=seconds) for result in found]
+
+
+class _progress:
+    """A bar of the rounds of one kind in a terminal, one line elsewhere; gives the function to tell."""
+
+    def __init__(self, kind: str, screen: "Console") -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._kind, self._screen = kind, screen
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=screen, transient=True)
+        self._task = self._bar.add_task(kind, total=None)
+
+    def __enter__(self) -> "Progress":
+        if self._screen.is_terminal and not self._screen.quiet:
+            self._bar.start()
+        else:
+            self._screen.print(f"{self._kind} ...", highlight=False)
+        return lambda done, total: self._bar.update(self._task, completed=done, total=total)
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+
+def _show(results: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    for result in results:
+        verdict = "[bold red]ACCUSED[/]: " if result["accused"] else ""
+        console.print(f"[bold]{result['kind']}[/] (as {result['adversary'].replace('_', ' ')})")
+        console.print(f"  {verdict}{result['says']}")
+        if result["epsilon_lower"] is not None:
+            proven = result["epsilon_proven"] or "no bound"
+            sure = f"{float(result['confidence']):.0%} confidence"
+            console.print(f"  epsilon: {result['epsilon_lower']} (attack, {sure}) <= true <= {proven} (proof)")
+    console.print("An attack that fails proves nothing; docs/attacks.md says what each means.")

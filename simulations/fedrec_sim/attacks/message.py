@@ -1,0 +1,59 @@
+"""What ONE device sends in the first round, and what is left of it behind the noise."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from fedrec.privacy.clipping import clip_weights
+from fedrec.privacy.plan import PrivacyPlan
+from fedrec.privacy.queries import SumQuery
+from fedrec_sim.attacks.target import Target
+from fedrec_sim.experiment import Experiment
+
+AT_ONCE = 256
+
+
+@dataclass(frozen=True)
+class Message:
+    """The part of the user at `position` in a query, (size,) float32 each.
+
+    raw: as computed. sent: clipped, as the server sees it under trust `central`. released: the sum if this user were
+    alone, noise and all: what is left for somebody who knows all other users and takes them off.
+    """
+
+    position: int
+    raw: np.ndarray
+    sent: np.ndarray
+    released: np.ndarray
+
+
+def item_query(experiment: Experiment, items: int) -> SumQuery | None:
+    """The first round's query that has a row for each item, None where it has none."""
+    queries = experiment.algorithm.queries(0) if experiment.algorithm.rounds else ()
+    return next((query for query in queries if query.shape[0] == items), None)
+
+
+def messages(target: Target, experiment: Experiment, query: SumQuery, positions: np.ndarray) -> Iterator[Message]:
+    """The messages of the users at `positions`, one by one; each is released by a plan of its own."""
+    algorithm, plan = experiment.algorithm, experiment.plan
+    shared = algorithm.initial()
+    rounds = [tuple(queries.values()) for queries in plan.rounds]
+    for start in range(0, len(positions), AT_ONCE):
+        some = positions[start : start + AT_ONCE]
+        batch = target.users.batch(some, target.seed, algorithm.setting.device)
+        contribution = algorithm.contribute(shared, batch, 0)[query.name]
+        weights = clip_weights(contribution, query.clip_norm) if plan.private else contribution.unit_weights()
+        for row, position in enumerate(some.tolist()):
+            raw = contribution.dense(row).detach()
+            sent = raw * float(weights[row])
+            alone = PrivacyPlan.build(plan.config, rounds, plan.users, (target.seed << 20) + position)
+            alone.charge(0)
+            released = alone.privatise(0, query, sent).value
+            yield Message(position, *(_flat(part) for part in (raw, sent, released)))
+
+
+def _flat(tensor: torch.Tensor) -> np.ndarray:
+    flat: np.ndarray = tensor.cpu().reshape(-1).float().numpy()
+    return flat

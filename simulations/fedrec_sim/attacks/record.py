@@ -1,0 +1,106 @@
+"""What an attack found, as the ledger, the audit page and a person get it."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedrec.audit.ledger import Ledger
+from fedrec_sim.run_directory import RunDirectory, write_json
+
+VERSION = 1
+NOT_COVERED = (
+    "made in a simulation that holds all users' data: these figures are exact, and no epsilon covers them; publish "
+    "them for generated or public data only"
+)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A lower bound on epsilon by one method, with what it takes for granted."""
+
+    method: str
+    epsilon: float
+    assumes: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """One attack.
+
+    adversary: whose view it has, by the names of the privacy statement. proven: the epsilon that is claimed against
+    that adversary, None where nothing is claimed. bounds hold together with `confidence`. figures: what was measured,
+    JSON-able. accused: whether the claim is refuted. says: the result in a sentence.
+    """
+
+    kind: str
+    adversary: str
+    threat_model: str
+    observed: str
+    figures: Mapping[str, Any]
+    seed: int
+    accused: bool
+    says: str
+    confidence: float = 0.95
+    proven: float | None = None
+    delta: float | None = None
+    bounds: tuple[Bound, ...] = ()
+    estimate: float | None = None
+    seconds: float = field(default=0.0, compare=False)
+
+    @property
+    def lower(self) -> float | None:
+        """The best lower bound, None where none was tried."""
+        return max((bound.epsilon for bound in self.bounds), default=None)
+
+    def payload(self) -> dict[str, Any]:
+        """The ledger's record: numbers that matter are strings, lower bounds rounded DOWN, proven epsilons UP."""
+        lower = self.lower
+        return {
+            "type": "attack",
+            "version": VERSION,
+            "kind": self.kind,
+            "adversary": self.adversary,
+            "threat_model": self.threat_model,
+            "observed": self.observed,
+            "confidence": repr(self.confidence),
+            "epsilon_lower": None if lower is None else rounded_down(lower),
+            "epsilon_proven": None if self.proven is None else f"{math.ceil(self.proven * 1e4) / 1e4:.4f}",
+            "delta": None if self.delta is None else repr(self.delta),
+            "bounds": [
+                {"method": each.method, "epsilon_lower": rounded_down(each.epsilon), "assumes": each.assumes}
+                for each in self.bounds
+            ],
+            "epsilon_estimate": None
+            if self.estimate is None or not math.isfinite(self.estimate)
+            else f"{self.estimate:.4f}",
+            "figures": dict(self.figures),
+            "accused": self.accused,
+            "says": self.says,
+            "not_covered": NOT_COVERED,
+            "seed": self.seed,
+            "seconds": f"{self.seconds:.1f}",
+        }
+
+
+def rounded_down(value: float) -> str:
+    """Four decimals, never above the value."""
+    return f"{math.floor(value * 1e4) / 1e4:.4f}"
+
+
+def keep_in_run(results: list[dict[str, Any]], folder: RunDirectory) -> Path:
+    """Append each result to the ledger of a finished run, and write them to `privacy/attacks.json`, older ones kept."""
+    ledger = Ledger(folder.ledger)
+    for result in results:
+        ledger.append(result)
+    return keep(results, folder.ledger.with_name("attacks.json"))
+
+
+def keep(results: list[dict[str, Any]], path: Path) -> Path:
+    """Add the results to the JSON list in `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    write_json(path, [*before, *results])
+    return path

@@ -1,0 +1,45 @@
+"""How a run begins, and how it goes on: the scenario, the public seed and the data must be those of its first round."""
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+from fedrec_server.checkpoint import load_checkpoint
+
+from fedrec.errors import InputError
+from fedrec_sim.run_directory import RunDirectory
+from fedrec_sim.scenario import Scenario, difference, load_scenario
+
+
+def begin(scenario: Scenario, folder: RunDirectory, resume: bool) -> tuple[Scenario, int, bool]:
+    """The scenario with its seed settled, the public seed, and whether there is a state to go on from."""
+    if not resume:
+        folder.check_free()
+        if scenario.seed is not None:
+            return scenario, scenario.seed, False
+        public_seed = secrets.randbits(62)
+        return scenario if scenario.privacy.private else _with_seed(scenario, public_seed), public_seed, False
+    if not folder.holds_run:
+        raise InputError(f"--resume: {folder.path} holds no run; start one without --resume")
+    began = load_scenario(str(folder.scenario))
+    if scenario.seed is None and not scenario.privacy.private:
+        scenario = _with_seed(scenario, began.seed)
+    other = difference(began.resolved(), scenario.resolved())
+    if other:
+        raise InputError(f"--resume: {other}; a run goes on with the settings that it began with")
+    if scenario.seed is not None:
+        return scenario, scenario.seed, True
+    if not folder.checkpoint.is_file():
+        raise InputError(f"--resume: {folder.path} was stopped before its first checkpoint; start anew elsewhere")
+    return scenario, load_checkpoint(folder.checkpoint).run["public_seed"], True
+
+
+def same_data(before: dict[str, Any], now: Mapping[str, Any]) -> None:
+    """Raises: InputError when a run would go on with other data than it began with."""
+    other = difference(before, now, "data: ")
+    if other:
+        raise InputError(f"--resume: {other}; a run goes on with the data that it began with")
+
+
+def _with_seed(scenario: Scenario, seed: int | None) -> Scenario:
+    return scenario.model_copy(update={"seed": seed})

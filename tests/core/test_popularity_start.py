@@ -1,0 +1,58 @@
+"""Baselines under privacy: popularity is released first and stands in the item vectors."""
+
+import pytest
+import torch
+
+from fedrec.algorithms.fcf import FCF
+from fedrec.algorithms.fedncf import FedNCF
+from fedrec.algorithms.fedrecon import FedRecon
+from fedrec.algorithms.pfedrec import PFedRec
+from tests.core.algorithm_contract import ITEMS, USERS, AlgorithmContract, batch_of
+
+FIELD = [FCF, FedNCF, FedRecon, PFedRec]
+
+
+class UnderPrivacy(AlgorithmContract):
+    """The contract as it is for a run with a budget: the first round asks for popularity."""
+
+    learns_taste = False  # a few rounds at mu 1 are not meant to
+
+    def setting(self, **changes):
+        return super().setting(**{"mu": 1.0} | changes)
+
+
+class TestFCFUnderPrivacy(UnderPrivacy):
+    def make(self, setting):
+        return FCF(FCF.Config(rounds=3), setting)
+
+
+class TestPFedRecUnderPrivacy(UnderPrivacy):
+    def make(self, setting):
+        return PFedRec(PFedRec.Config(events=10, rounds=3), setting)
+
+
+@pytest.mark.parametrize("kind", FIELD)
+def test_popularity_comes_first_under_privacy_alone(kind):
+    contract = AlgorithmContract()
+    private, free = kind(kind.Config(), contract.setting(mu=1.0)), kind(kind.Config(), contract.setting())
+    assert [query.name for query in private.queries(0)] == ["popularity"]
+    assert "popularity" not in [query.name for round in range(free.rounds) for query in free.queries(round)]
+    assert private.rounds == 1 + private.chosen["rounds"]
+    assert private.rounds < free.rounds
+
+
+@pytest.mark.parametrize("kind", FIELD)
+def test_before_training_everybody_is_shown_what_is_popular(kind):
+    """With item vectors that hold nothing but popularity, ranks are those of popularity."""
+    generator = torch.Generator().manual_seed(0)
+    weights = 1.0 / torch.arange(1, ITEMS + 1)
+    rows = [torch.multinomial(weights, 6, generator=generator).tolist() for _ in range(USERS)]
+    algo = kind(kind.Config(init_std=1e-4), AlgorithmContract().setting(mu=100.0))
+    shared = AlgorithmContract.step(algo, algo.initial(), batch_of(rows), 0)
+    model = algo.release(shared)
+    scores = model.score(model.fit(batch_of(rows))).mean(0)
+    popularity = torch.zeros(ITEMS)
+    for row in rows:
+        popularity[row] += 1
+    ranks = torch.stack([scores.argsort().argsort().float(), popularity.argsort().argsort().float()])
+    assert float(torch.corrcoef(ranks)[0, 1]) > 0.8
