@@ -57,7 +57,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         memory_bytes=job["memory_mb"] << 20,
         precision=job["precision"],
     )
-    wanted = {name: job["warm_up"] + job["repeat"] for name in _kinds(algo)}
+    wanted = dict.fromkeys(_kinds(algo), job["warm_up"] + job["repeat"])
     reports: dict[str, list[RoundReport]] = {name: [] for name in wanted}
     cpu: dict[str, list[float]] = {name: [] for name in wanted}
     needed: dict[str, int] = {}
