@@ -13,16 +13,20 @@ from functools import lru_cache
 
 import torch
 
+from fedrec.precision import full_precision
+
 
 def run_jobs(work: Callable[..., None], jobs: Iterable[tuple[object, ...]], device: torch.device) -> None:
     """Call `work(*job)` for every job, on as many threads as PyTorch may use. Raises what a job raises.
 
-    device: where the jobs compute. A GPU is fed by one thread.
+    device: where the jobs compute. A GPU is fed by one thread. Jobs are solves and sums, in full precision: half
+    precision is a setting of one thread, and the result would depend on their number.
     """
     threads = torch.get_num_threads() if device.type == "cpu" else 1
     if threads == 1:  # also inside a job: what it starts stays on its thread
-        for job in jobs:
-            work(*job)
+        with full_precision(device):
+            for job in jobs:
+                work(*job)
         return
     for _ in _pool(threads).map(lambda job: work(*job), jobs):
         pass

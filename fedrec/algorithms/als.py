@@ -28,7 +28,7 @@ from fedrec.parallel import run_jobs
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
-_ITEMS_AT_ONCE = 256
+_ITEMS_AT_ONCE = {"cpu": 1 << 8, "cuda": 1 << 13}
 
 
 class SymmetricPacking:
@@ -304,7 +304,8 @@ class ALS(Algorithm):
                 solved = solved * (config.max_item_norm / solved.norm(dim=1, keepdim=True)).clamp(max=1.0)
             items[some] = solved
 
-        parts = ((slice(start, start + _ITEMS_AT_ONCE),) for start in range(0, len(items), _ITEMS_AT_ONCE))
+        step = _ITEMS_AT_ONCE["cpu" if items.device.type == "cpu" else "cuda"]
+        parts = ((slice(start, start + step),) for start in range(0, len(items), step))
         run_jobs(solve, parts, items.device)
         return self._shared(items)
 

@@ -25,6 +25,7 @@ from fedrec.algorithms.als import ALSModel
 from fedrec.algorithms.base import Shared
 from fedrec.algorithms.popularity_start import PopularityStart
 from fedrec.data.users import UserBatch
+from fedrec.precision import full_precision
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
@@ -116,7 +117,8 @@ class FCF(PopularityStart):
         return SumQuery("gradient", (len(self.setting.catalogue), self.dim), self.config.clip, share)
 
     def part(self, shared: Shared, users: UserBatch, round: int) -> Contribution:
-        vectors = self.release(shared).vectors(users)
+        with full_precision(users.device):  # linear solves
+            vectors = self.release(shared).vectors(users)
         return ItemGradient(vectors, shared["items"], users, self.config.alpha0)
 
     def step(self, shared: Shared, total: PrivateSum, round: int) -> Shared:

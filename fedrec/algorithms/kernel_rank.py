@@ -180,9 +180,8 @@ class KernelRank(Algorithm):
         if self.hidden:  # the output starts at zero, so the network does too; its input weights must differ
             generator = torch.Generator().manual_seed(self.setting.seed)
             wide = len(scales) * self.hidden
-            start[len(scales) : len(scales) + wide] = (torch.randn(wide, generator=generator) / len(scales) ** 0.5).to(
-                self.setting.device
-            )
+            drawn = torch.randn(wide, generator=generator, device="cpu") / len(scales) ** 0.5
+            start[len(scales) : len(scales) + wide] = drawn.to(self.setting.device)
         return shared | {"scales": scales, "parameters": start, "average": start, "velocity": torch.zeros_like(start)}
 
     def _lift(self, shared: Shared, release: PrivateSum) -> Shared:
@@ -247,7 +246,7 @@ class KernelRank(Algorithm):
     @property
     def _features(self) -> int:
         kernels = len(self.public.maps) + (3 if self.releases == 2 else 0)
-        empty = KernelSpace({}, {}, self.config.decays, torch.zeros(0), self.numbers)
+        empty = KernelSpace({}, {}, self.config.decays, torch.zeros(0, device=self.numbers.device), self.numbers)
         return empty.own + kernels * len(self.config.decays)
 
     @property

@@ -24,6 +24,7 @@ from fedrec.algorithms.tower_model import RatingTowerModel, SolverConfig, TowerM
 from fedrec.data.users import UserBatch
 from fedrec.kernels.popularity import denoise, popularity_contribution, popularity_query
 from fedrec.kernels.public import public_kernels
+from fedrec.precision import full_precision
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings, parse
 from fedrec.towers.base import ItemTower, TowerConfig, tower
@@ -211,7 +212,7 @@ class TowerSGD(Algorithm):
 
     def _model(self, shared: Shared, tower: ItemTower) -> TowerModel:
         config = self.config
-        with torch.no_grad():
+        with torch.no_grad(), full_precision(self.setting.device):  # users' vectors are solved against them
             items = tower(torch.arange(tower.items, device=self.setting.device))
         solver = SolverConfig(
             alpha0=config.alpha0,

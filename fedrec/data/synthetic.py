@@ -55,16 +55,19 @@ class SyntheticUsers:
         return names[ranked].int()
 
     def batch(self, users: np.ndarray, seed: int, device: torch.device | str = "cpu") -> UserBatch:
-        """The users at positions `users`, the same in any batch; `seed` makes their local randomness."""
-        index = torch.from_numpy(np.ascontiguousarray(users, dtype=np.int64))
-        items = torch.empty((len(index), self.interactions_per_user), dtype=torch.int64)
+        """The users at positions `users`, the same in any batch; `seed` makes their local randomness.
+
+        They are drawn on `device`; another device rounds otherwise, so a few events differ there.
+        """
+        index = torch.from_numpy(np.ascontiguousarray(users, dtype=np.int64)).to(device)
+        items = torch.empty((len(index), self.interactions_per_user), dtype=torch.int64, device=device)
         for start in range(0, len(index), _BLOCK):
             items[start : start + _BLOCK] = self._items(index[start : start + _BLOCK])
         return UserBatch(
-            items=items.flatten().to(device),
+            items=items.flatten(),
             lengths=torch.full((len(index),), self.interactions_per_user, device=device),
             n_items=self.n_items,
-            keys=draws.keys(seed, index).to(device),
+            keys=draws.keys(seed, index),
         )
 
     def _items(self, index: Tensor) -> Tensor:
@@ -75,9 +78,9 @@ class SyntheticUsers:
         u, order = draws.uniform(keys, 1, count).float().sort(dim=1)
         wanted = ((1 + u * (self.n_items**_FLATNESS - 1)) ** (1 / _FLATNESS) - 1).long()  # (B, count), rising
         # Sorted ranks become distinct by pushing each past the one before it.
-        step = torch.arange(count)
+        step = torch.arange(count, device=index.device)
         ranks = (wanted - step).cummax(dim=1).values.clamp(max=last) + step
-        items = self.rankings.flatten()[taste * self.n_items + ranks].long()
+        items = self.rankings.to(index.device).flatten()[taste * self.n_items + ranks].long()
         return torch.empty_like(items).scatter_(1, order, items)
 
 

@@ -41,7 +41,9 @@ class UserBatch:
     @cached_property
     def owners(self) -> Tensor:
         """The user (0..B-1) of each event, (E,) int64."""
-        return torch.repeat_interleave(torch.arange(len(self), device=self.device), self.lengths)
+        return torch.repeat_interleave(
+            torch.arange(len(self), device=self.device), self.lengths, output_size=len(self.items)
+        )
 
     @cached_property
     def offsets(self) -> Tensor:

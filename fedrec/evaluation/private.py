@@ -21,6 +21,7 @@ from fedrec.errors import InputError
 from fedrec.evaluation.metrics import gains
 from fedrec.evaluation.ranking import rank_newest
 from fedrec.evaluation.stopping import StoppingConfig, best, stalled
+from fedrec.precision import full_precision
 from fedrec.privacy.queries import Contribution, DenseContribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
@@ -90,7 +91,8 @@ class PrivateEvaluation(Algorithm):
             return self.inner.contribute(self._inner_state(shared), rest, self._inner_round(round))
         if self._model is None or self._model[0] is not shared:  # made once for all batches of the look
             self._model = (shared, self.inner.release(self._inner_state(shared)))
-        found = rank_newest(self._model[1], users)
+        with full_precision(users.device):  # in half precision many scores would be equal, and ties count against us
+            found = rank_newest(self._model[1], users)
         able = (found >= 0).double()
         values = torch.cat([gains(found.clamp(min=0), 10), torch.ones_like(able)[:, None]], dim=1)  # (B, 3)
         return {QUERY: DenseContribution(values * able[:, None])}
@@ -188,3 +190,28 @@ def _look_after(inner: Algorithm, every: int | None) -> tuple[int, ...]:
             f"before the last of them; choose a smaller number, or leave it out"
         )
     return found
+
+
+PRIVATE = "private "
+"""What the names of columns begin with that come from a private look; every other metric is a true one."""
+
+
+def private_figures(algorithm: Algorithm, round: int, shared: Shared) -> dict[str, float]:
+    """What `history.csv` tells of a round that was a look: metrics and the deviation of their noise; else empty."""
+    looks = algorithm.looks(shared) if isinstance(algorithm, PrivateEvaluation) else []
+    if not looks or looks[-1]["round"] != round:
+        return {}
+    return {f"{PRIVATE}{name}": looks[-1][name] for name in ("hr@10", "ndcg@10", "std")}
+
+
+def private_report(algorithm: Algorithm, shared: Shared) -> dict[str, Any]:
+    """`evaluation.private` of the summary: the released model's private metrics, every look, and why the run stopped.
+
+    Empty without a private evaluation.
+    """
+    if not isinstance(algorithm, PrivateEvaluation):
+        return {}
+    looks, why, told = algorithm.looks(shared), algorithm.stop(shared), algorithm.private_metrics(shared)
+    stopped = {"round": looks[-1]["round"], "after": looks[-1]["after"], "why": why} if why else None
+    kept = looks[algorithm.kept(shared)]["after"] if told else None
+    return told | {"released_after": kept, "looks": looks, "stopped": stopped}

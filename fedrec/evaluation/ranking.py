@@ -22,8 +22,12 @@ from fedrec.errors import FedrecError, InputError
 from fedrec.evaluation.metrics import Placed
 
 LIST = 10
-MAX_SCORES = 1 << 20
-"""Scores held at a time: 4 MiB of float32, and a few hundred MiB where a model keeps sixty features a score."""
+MAX_SCORES = 1 << 22
+"""Scores held at a time: 16 MiB of float32. Fewer cost more time in small steps than they save in memory."""
+COUNTED = 16
+"""Up to so many targets of a row are each compared with all its scores; for more the row is sorted."""
+STRIPE = 16
+"""Columns whose maximum stands for them in the search for the best ones."""
 
 
 @dataclass(frozen=True)
@@ -167,28 +171,54 @@ def _seen(histories: UserBatch, target: tuple[Tensor, Tensor]) -> tuple[Tensor, 
 
 
 def _rank(scores: Tensor, target: tuple[Tensor, Tensor], seen: tuple[Tensor, Tensor]) -> Tensor:
-    """The rank of each target (row, item) among its row's unseen items, (T,) int64.
+    """The rank of each target (row, item) among its row's unseen items, (T,) int64; rows ascending.
 
     Ties count against the model; among the targets of one row their order does not matter, and the first comes first.
     """
     rows, items = target
     own = scores[rows, items]
-    if len(rows) == len(scores):  # one a row: a comparison is all that it takes
-        hidden = (scores[seen] >= own[seen[0]]).long()
-        level = (scores >= own[:, None]).sum(dim=1, dtype=torch.int32)  # a wider sum takes twice as long
-        return level.long().index_add_(0, seen[0], -hidden) - 1  # less the target itself
+    apart = torch.cat([rows, seen[0]]), torch.cat([items, seen[1]])
+    with _set(scores, apart, torch.inf):  # as good as any target, so that they can be taken off again
+        ahead = _at_least(scores, rows, own)
+    hidden = torch.bincount(apart[0], minlength=len(scores))
+    return ahead - hidden[rows] + _place(rows, own)
+
+
+def _place(rows: Tensor, own: Tensor) -> Tensor:
+    """How many targets of its own row come before each, (T,) int64."""
     order = own.argsort(descending=True, stable=True)
     order = order[rows[order].argsort(stable=True)]
-    counts = torch.bincount(rows, minlength=len(scores))
-    place = torch.arange(len(rows), device=rows.device) - (counts.cumsum(0) - counts)[rows[order]]
-    levels = scores.new_zeros(len(scores), int(counts.max()))
-    levels[rows[order], place] = own[order]
-    apart = torch.cat([rows, seen[0]]), torch.cat([items, seen[1]])
-    with _set(scores, apart, torch.inf):  # never below a target
-        below = torch.searchsorted(_ascending(scores), levels)  # (B, most targets)
-    hidden = torch.bincount(apart[0], minlength=len(scores))
-    ahead = scores.shape[1] - hidden[rows[order]] - below[rows[order], place]
-    return torch.empty_like(rows).scatter_(0, order, ahead + place)
+    starts = torch.searchsorted(rows, rows)
+    return torch.empty_like(rows).scatter_(0, order, torch.arange(len(rows), device=rows.device) - starts)
+
+
+def _at_least(scores: Tensor, rows: Tensor, own: Tensor) -> Tensor:
+    """How many scores of its row reach each target's `own`, (T,) int64; rows ascending."""
+    return _counted_by_row(scores, rows, own) if scores.device.type == "cpu" else _counted(scores, rows, own)
+
+
+def _counted(scores: Tensor, rows: Tensor, own: Tensor) -> Tensor:
+    """`_at_least` by comparisons of as many rows at a time as `scores` has."""
+    parts = torch.arange(len(rows), device=rows.device).split(max(1, len(scores)))
+    return torch.cat([(scores[rows[part]] >= own[part, None]).sum(dim=1) for part in parts])
+
+
+def _counted_by_row(scores: Tensor, rows: Tensor, own: Tensor) -> Tensor:
+    """`_at_least` in NumPy: a row stays in the CPU's cache, and the loops use vector instructions where torch's do not.
+
+    A row with many targets is sorted instead.
+    """
+    table, levels = scores.numpy(), own.numpy()
+    starts = np.searchsorted(rows.numpy(), np.arange(len(table) + 1))
+    found, reached = np.empty(len(levels), dtype=np.int64), np.empty(table.shape[1], dtype=bool)
+    for row, first, last in zip(table, starts, starts[1:], strict=False):
+        if last - first > COUNTED:
+            found[first:last] = len(row) - np.searchsorted(np.sort(row), levels[first:last])
+            continue
+        for place in range(first, last):
+            np.greater_equal(row, levels[place], out=reached)
+            found[place] = np.count_nonzero(reached)
+    return torch.from_numpy(found)
 
 
 @contextmanager
@@ -205,12 +235,6 @@ def _set(scores: Tensor, where: tuple[Tensor, Tensor], value: float) -> Iterator
         scores[where] = kept
 
 
-def _ascending(scores: Tensor) -> Tensor:
-    if scores.device.type == "cpu":  # NumPy sorts with vector instructions, some forty times as fast as torch
-        return torch.from_numpy(np.sort(scores.numpy(), axis=1))
-    return scores.sort(dim=1).values
-
-
 def _lists(scores: Tensor, seen: tuple[Tensor, Tensor], k: int) -> Tensor:
     """The k best unseen items of each row, ascending by position, (B, k) int32; -1 where there are fewer.
 
@@ -222,7 +246,7 @@ def _lists(scores: Tensor, seen: tuple[Tensor, Tensor], k: int) -> Tensor:
 
 
 def _best(scores: Tensor, k: int) -> Tensor:
-    values, best = scores.topk(min(k + 1, scores.shape[1]), dim=1)
+    values, best = _top(scores, min(k + 1, scores.shape[1]))
     edge = values[:, :k][:, -1:]
     tied = (values[:, k:] == edge).any(dim=1)
     lists = torch.full((len(scores), k), -1, dtype=torch.int32, device=scores.device)
@@ -236,3 +260,22 @@ def _best(scores: Tensor, k: int) -> Tensor:
     mended[rows, place] = items.int()
     lists[tied] = mended
     return lists.sort(dim=1).values
+
+
+def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest values of each row, descending, and where they are, (B, k) each; several times as fast as `topk`.
+
+    Columns `width` apart share a stripe. The k stripes with the largest maxima hold the k largest values: a value in
+    another stripe is at most that stripe's maximum, so each of the k stripes has one that is no smaller.
+    """
+    width = scores.shape[1] // STRIPE
+    if width < 2 * k:
+        found = scores.topk(k, dim=1)
+        return found.values, found.indices
+    whole = width * STRIPE
+    stripes = scores[:, :whole].unflatten(1, (STRIPE, width)).amax(dim=1).topk(k, dim=1).indices
+    steps = width * torch.arange(STRIPE, device=scores.device)
+    rest = torch.arange(whole, scores.shape[1], device=scores.device).expand(len(scores), -1)
+    places = torch.cat([(stripes[:, :, None] + steps).flatten(1), rest], dim=1)
+    found = scores.gather(1, places).topk(k, dim=1)
+    return found.values, places.gather(1, found.indices)

@@ -54,7 +54,8 @@ def fit_lift(
     predicted = _kernel_part(release, expected, kernels) * off
 
     generator = torch.Generator().manual_seed(seed)
-    content = (0.1 * torch.randn(features.shape[1], rank, generator=generator)).to(release.device).requires_grad_()
+    drawn = torch.randn(features.shape[1], rank, generator=generator, device="cpu")
+    content = (0.1 * drawn).to(release.device).requires_grad_()
     own = torch.zeros(head, rank, device=release.device, requires_grad=True)
     signs = torch.ones(rank, device=release.device)
     signs[rank * 3 // 4 :] = -1
@@ -101,7 +102,7 @@ def _shrunk_residual(
     row, column = torch.triu_indices(head, head, 1, device=release.device)
     count, lift = expected[row, column], predicted[row, column]
     left = release[row, column] - count * (1 + lift)
-    sample = torch.randint(len(count), (500_000,), generator=generator).to(release.device)
+    sample = torch.randint(len(count), (500_000,), generator=generator, device="cpu").to(release.device)
     count_edges = count[sample].quantile(torch.linspace(0, 1, 13, device=release.device)[1:-1].pow(0.4))
     lift_edges = lift[sample].quantile(torch.tensor([0.5, 0.8, 0.95, 0.99, 0.997], device=release.device))
     bins = torch.bucketize(count, count_edges) * 6 + torch.bucketize(lift, lift_edges)
@@ -125,7 +126,7 @@ def low_rank(matrix: Tensor, rank: int, seed: int = 0, passes: int = 4) -> tuple
     rank = min(rank, len(matrix))
     width = min(rank + 16, len(matrix))
     generator = torch.Generator().manual_seed(seed)
-    basis = torch.randn(len(matrix), width, generator=generator).to(matrix.device)
+    basis = torch.randn(len(matrix), width, generator=generator, device="cpu").to(matrix.device)
     for _ in range(passes):
         basis, _ = torch.linalg.qr(matrix @ basis)
     eigenvalues, vectors = torch.linalg.eigh(basis.T @ matrix @ basis)

@@ -258,7 +258,7 @@ def feature_scales(
 ) -> Tensor:
     """Standard deviation of each feature over SYNTHETIC users drawn from the released popularity (public), (K,)."""
     generator = draws.keys(seed, torch.arange(users, device=popularity.device))
-    mass = (popularity / popularity.sum()).double().cumsum(0)
+    mass = (popularity / popularity.sum()).double().cpu().cumsum(0).to(popularity.device)  # CUDA's sums do not repeat
     picks = torch.searchsorted(mass, draws.uniform(generator, 1, events) * mass[-1]).clamp(
         max=space.numbers.shape[0] - 1
     )

@@ -45,9 +45,9 @@ def cholesky_map(kernel: Kernel, rank: int, seed: int = 0, tolerance: float = 1e
     """
     residual = kernel.known.float()
     items, enough = len(residual), tolerance * float(residual.sum())
-    factor = torch.zeros(items, min(rank, items))
+    factor = torch.zeros(items, min(rank, items), device=residual.device)
     used = 0
-    for uniform in draws.uniform(torch.tensor([seed]), 0, factor.shape[1])[0]:
+    for uniform in draws.uniform(torch.tensor([seed], device=residual.device), 0, factor.shape[1])[0]:
         mass = residual.double().cumsum(0)
         if float(mass[-1]) <= enough:
             break
@@ -209,4 +209,4 @@ def number_scores(catalogue: Catalogue) -> Tensor:
             centred = torch.where(known, values - values[known].mean(), 0.0) if bool(known.any()) else values.zero_()
             spread = float(centred[known].std()) if int(known.sum()) > 1 else 1.0
             columns.append((centred / max(spread, 1e-9)).float())
-    return torch.stack(columns, 1) if columns else torch.zeros(len(catalogue), 0)
+    return torch.stack(columns, 1) if columns else torch.zeros(len(catalogue), 0, device="cpu")

@@ -72,10 +72,13 @@ class Contribution(ABC):
 
 
 class DenseContribution(Contribution):
-    """Contributions held as one dense row per user: values (B, *shape)."""
+    """Contributions held as one dense row per user: values (B, *shape).
+
+    At least float32 from here on: in half precision the weights would be rounded by more than the clip's margin.
+    """
 
     def __init__(self, values: Tensor) -> None:
-        self.values = values
+        self.values = values if values.dtype == torch.float64 else values.float()
 
     def norms(self) -> Tensor:
         return self.values.double().flatten(1).norm(dim=1)

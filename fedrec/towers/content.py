@@ -40,12 +40,13 @@ class ContentTower(ItemTower):
         super().__init__(config, catalogue, seed)
         self.register_buffer("features", public_features(catalogue, config.features), persistent=False)
         width = self.features.shape[1]
-        self.linear = ItemLinear(width, config.dim, bias=False)
-        self.linear.weight.data = config.content_scale * torch.eye(config.dim, width)
+        self.linear = ItemLinear(width, config.dim, bias=False, device="cpu")
+        self.linear.weight.data = config.content_scale * torch.eye(config.dim, width, device="cpu")
         self.hidden: nn.Module | None = None
         if config.hidden:
-            first, last = ItemLinear(width, config.hidden), ItemLinear(config.hidden, config.dim, bias=False)
-            first.weight.data = draws.normal(draws.keys(seed, torch.arange(config.hidden)), 0, width)
+            first = ItemLinear(width, config.hidden, device="cpu")
+            last = ItemLinear(config.hidden, config.dim, bias=False, device="cpu")
+            first.weight.data = draws.normal(draws.keys(seed, torch.arange(config.hidden, device="cpu")), 0, width)
             nn.init.zeros_(first.bias)
             nn.init.zeros_(last.weight)
             self.hidden = nn.Sequential(first, nn.ReLU(), last)

@@ -46,7 +46,7 @@ def _features(key: _ById, width: int) -> Tensor:
     kernels, items = public_kernels(key.catalogue), len(key.catalogue)
     if not kernels.maps:
         raise InputError("this tower needs public item data, and the catalogue has no feature block; use tower 'id'")
-    basis = draws.normal(draws.keys(0, torch.arange(items)), 0, min(width + SPARE, items)).double()
+    basis = draws.normal(draws.keys(0, torch.arange(items, device="cpu")), 0, min(width + SPARE, items)).double()
     for _ in range(STEPS):
         basis = torch.linalg.qr(_times_kernel(kernels, basis))[0]
     image = _times_kernel(kernels, basis)
@@ -58,7 +58,7 @@ def _features(key: _ById, width: int) -> Tensor:
 
 
 def _rows(kernels: PublicKernels, items: int, start: int) -> Tensor:
-    index = torch.arange(start, min(start + PART, items))
+    index = torch.arange(start, min(start + PART, items), device="cpu")
     return torch.cat([map_.rows(index) for map_ in kernels.maps.values()], 1).double()
 
 

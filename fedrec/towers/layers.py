@@ -21,7 +21,7 @@ class RowTable(nn.Embedding):
     @classmethod
     def normal(cls, items: int, dim: int, std: float, seed: int) -> "RowTable":
         """Entries normal with standard deviation std / sqrt(dim), a function of the seed and the item's position."""
-        entries = draws.normal(draws.keys(seed, torch.arange(items)), 0, dim)
+        entries = draws.normal(draws.keys(seed, torch.arange(items, device="cpu")), 0, dim)
         return cls(items, dim, _weight=entries * (std / math.sqrt(dim)))
 
 

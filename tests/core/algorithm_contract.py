@@ -9,69 +9,22 @@ import json
 import math
 from dataclasses import replace
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from fedrec import draws
 from fedrec.algorithms.base import Algorithm, ReleasedModel, Setting, Shared
 from fedrec.algorithms.discover import algorithm
-from fedrec.data.catalogue import Catalogue, Categories, Numbers
 from fedrec.data.users import UserBatch
+from fedrec.evaluation.private import PrivateEvaluation, PrivateEvaluationConfig
+from fedrec.evaluation.stopping import StoppingConfig
+from fedrec.precision import users_precision
+from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
-from tests.core.looks_contract import LooksContract
-
-ITEMS, GROUPS, USERS = 40, 4, 160
-
-
-def planted_catalogue(items: int = ITEMS) -> Catalogue:
-    """Items in GROUPS tastes (item i belongs to taste i mod GROUPS), which the public labels tell as well."""
-    taste = np.arange(items) % GROUPS
-    return Catalogue(
-        ids=tuple(f"item-{i}" for i in range(items)),
-        blocks=(
-            Categories("taste", tuple(f"taste-{g}" for g in range(GROUPS)), np.eye(GROUPS, dtype=bool)[taste]),
-            Numbers("year", 1990.0 + np.arange(items) % 7),
-        ),
-    )
+from tests.core.toy_users import ITEMS, USERS, batch_of, close, edge_rows, planted_catalogue, planted_rows
+from tests.core.whole_algorithm import everything
 
 
-def batch_of(rows: list[list[int]], seed: int = 7, items: int = ITEMS) -> UserBatch:
-    """Users with the given histories, oldest event first."""
-    return UserBatch(
-        items=torch.tensor([item for row in rows for item in row], dtype=torch.int64),
-        lengths=torch.tensor([len(row) for row in rows], dtype=torch.int64),
-        n_items=items,
-        keys=draws.keys(seed, torch.arange(len(rows))),
-    )
-
-
-def planted_rows(users: int = USERS, seed: int = 0) -> tuple[list[list[int]], list[int]]:
-    """Histories of one taste each (five of its ten items), every item equally popular; and one held-out item each."""
-    generator = np.random.default_rng(seed)
-    rows, held_out = [], []
-    for user in range(users):
-        liked = generator.permutation(np.arange(user % GROUPS, ITEMS, GROUPS))
-        rows.append([int(item) for item in liked[:5]])
-        held_out.append(int(liked[5]))
-    return rows, held_out
-
-
-def edge_rows() -> list[list[int]]:
-    """Ordinary users between the awkward ones: empty, one item, all items, the same item again and again."""
-    generator = np.random.default_rng(3)
-    rows = [[int(i) for i in generator.choice(ITEMS, n, replace=False)] for n in (3, 9, 17, 6, 9, 9)]
-    return [rows[0], [], rows[1], [5], list(range(ITEMS)), rows[2], [4, 4, 4, 9], rows[3], [ITEMS - 1], rows[4]]
-
-
-def close(left: Tensor, right: Tensor, tolerance: float = 2e-4) -> bool:
-    """Equal up to float32 rounding at the scale of the larger entries."""
-    scale = max(float(right.double().abs().max()), 1e-6) if right.numel() else 1.0
-    return bool((left.double() - right.double()).abs().max() <= tolerance * scale) if right.numel() else True
-
-
-class AlgorithmContract(LooksContract):
+class AlgorithmContract:
     """Inherit, and give `make`. Class attributes say where an algorithm may differ."""
 
     learns_taste = True
@@ -200,6 +153,20 @@ class AlgorithmContract(LooksContract):
                         moved = part.weighted_sum(alone).double().norm()
                         assert moved <= clip * (1 + 1e-4), (query.name, row)
 
+    def test_the_clip_holds_however_coarsely_users_compute(self, algo: Algorithm, users: UserBatch) -> None:
+        odd = batch_of(edge_rows())
+        for round, shared in self.sample_rounds(algo, users):
+            with users_precision("bfloat16", odd.device):
+                pairs = self.pairs(algo, shared, odd, round)
+            for query, part in pairs:
+                clip = query.clip_norm * 0.3
+                weights = clip_weights(part, clip)
+                assert weights.isfinite().all()
+                for row in range(len(odd)):
+                    alone = torch.zeros_like(weights)
+                    alone[row] = weights[row]
+                    assert part.weighted_sum(alone).double().norm() <= clip, (query.name, row)
+
     # ---- users never mix
 
     def test_a_batch_of_one_equals_the_row_of_a_batch(self, algo: Algorithm, users: UserBatch) -> None:
@@ -293,6 +260,27 @@ class AlgorithmContract(LooksContract):
         model = algo.release(shared)
         assert model.score(model.fit(odd)).isfinite().all()
 
+    # ---- devices
+
+    def test_no_tensor_is_made_without_saying_where(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """With `meta` as the default device a tensor made without a device meets none of the others, and that raises:
+        on a GPU it would be on the CPU, and the same would happen."""
+        monkeypatch.setattr("torch.get_num_threads", lambda: 1)  # the default device is one of this thread alone
+        odd = batch_of(edge_rows())
+        with torch.device("meta"):
+            found = everything(lambda: self.make(self.setting()), odd)
+        assert {name for name, tensor in found.items() if tensor.device.type != "cpu"} == set()
+
+    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+    def test_cuda_gives_what_the_cpu_gives(self) -> None:
+        setting = self.setting(device=torch.device("cuda"))
+        found = everything(lambda: self.make(setting), batch_of(edge_rows(), device="cuda"))
+        expected = everything(lambda: self.make(self.setting()), batch_of(edge_rows()))
+        assert {name for name, tensor in found.items() if tensor.device.type != "cuda"} == set()
+        for name, tensor in expected.items():
+            if name.startswith(("norms", "scores")):  # eigenvectors may differ in sign
+                assert close(found[name].cpu(), tensor, 1e-2), name
+
     # ---- determinism
 
     def test_the_same_seed_gives_the_same_bits(self, users: UserBatch) -> None:
@@ -308,6 +296,30 @@ class AlgorithmContract(LooksContract):
             self.step(algo, shared, users, round)
             assert shared.keys() == kept.keys()
             assert all(torch.equal(shared[name], kept[name]) for name in kept)
+
+    # ---- private looks between the rounds
+
+    def test_looks_leave_the_training_as_it_is(self, algo: Algorithm, users: UserBatch) -> None:
+        """With looks a run trains as without, on all but the newest events; from the first look on there is a model."""
+        steps = algo.rounds - algo.preparation
+        if steps < 2:
+            return  # one look, at the end
+        rule = StoppingConfig(every=max(1, steps // 2))
+        looking = PrivateEvaluation(algo, PrivateEvaluationConfig(share=0.1, stopping=rule))
+        assert len(looking.trained) >= 2
+        shared, states = looking.initial(), {}
+        for round in range(looking.rounds):
+            shared = states[round] = self.step(looking, shared, users, round)
+        known = users.without_newest(torch.ones_like(users.lengths))
+        alone = self.train(self.make(looking.inner.setting), known)
+        for name, tensor in alone.items():
+            assert torch.equal(shared[name], tensor), name
+        looks = looking.looks(shared)
+        assert all(0 <= look["ndcg@10"] <= 1 for look in looks)
+        kept = int(looks[looking.kept(shared)]["round"])
+        released = looking.release(shared).tensors()
+        expected = looking.inner.release(looking._inner_state(states[kept])).tensors()
+        assert all(torch.equal(released[name], expected[name]) for name in expected)
 
     # ---- the released model
 

@@ -9,15 +9,8 @@ from fedrec.algorithms.base import Algorithm, Setting
 from fedrec.algorithms.ragged import CAPACITY, each_rectangle
 from fedrec.data.users import UserBatch
 from fedrec.privacy.queries import PrivateSum
-from tests.core.algorithm_contract import (
-    ITEMS,
-    USERS,
-    AlgorithmContract,
-    batch_of,
-    edge_rows,
-    planted_catalogue,
-    planted_rows,
-)
+from tests.core.algorithm_contract import AlgorithmContract
+from tests.core.toy_users import ITEMS, USERS, batch_of, edge_rows, planted_catalogue, planted_rows
 
 
 class TestALS(AlgorithmContract):

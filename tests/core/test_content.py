@@ -4,7 +4,8 @@ from fedrec.algorithms.base import Algorithm, Setting
 from fedrec.algorithms.content import Content, ContentConfig
 from fedrec.data.catalogue import Catalogue, Texts
 from fedrec.errors import InputError
-from tests.core.algorithm_contract import GROUPS, AlgorithmContract, batch_of, planted_catalogue
+from tests.core.algorithm_contract import AlgorithmContract
+from tests.core.toy_users import GROUPS, batch_of, planted_catalogue
 
 
 class TestContent(AlgorithmContract):

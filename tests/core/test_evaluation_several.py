@@ -13,7 +13,7 @@ from fedrec.data.splits import Split
 from fedrec.errors import InputError
 from fedrec.evaluation import metrics
 from fedrec.evaluation.metrics import Placed
-from fedrec.evaluation.ranking import ranks
+from fedrec.evaluation.ranking import COUNTED, STRIPE, _counted, _counted_by_row, _lists, _top, ranks
 from fedrec.evaluation.report import FULL, evaluate
 from tests.core.table_model import Table, histories
 
@@ -51,10 +51,11 @@ def slow(model: Table, split: Split) -> list[dict[int, int]]:
     return found
 
 
+@pytest.mark.parametrize("most", [7, COUNTED + 9])
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("max_scores", [1, 130, 10**6])
-def test_ranks_equal_a_full_sort(seed, max_scores):
-    split, model = toy(seed)
+def test_ranks_equal_a_full_sort(seed, max_scores, most):
+    split, model = toy(seed, most=most)
     if seed == 5:
         model.table[:, 7:] = -torch.inf
     found, expected = ranks(model, split, max_scores=max_scores), slow(model, split)
@@ -84,6 +85,40 @@ def test_one_item_a_user_gives_the_same_bits_either_way(seed):
     split, model = toy(seed, most=1)
     one = replace(split, many=None)
     assert evaluate(model, split, extended=True) == evaluate(model, one, extended=True)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_scores_are_counted_alike_by_comparing_and_by_sorting(data):
+    users, items = data.draw(st.integers(1, 5)), data.draw(st.integers(1, 60))
+    levels = st.sampled_from([-math.inf, -1.0, -0.0, 0.0, 0.5, 1.0, math.inf])
+    row = st.lists(levels, min_size=items, max_size=items)
+    scores = torch.tensor(data.draw(st.lists(row, min_size=users, max_size=users)))
+    rows = torch.tensor(sorted(data.draw(st.lists(st.integers(0, users - 1), max_size=3 * COUNTED))), dtype=torch.int64)
+    own = torch.tensor(data.draw(st.lists(levels, min_size=len(rows), max_size=len(rows))), dtype=torch.float32)
+    expected = [int((scores[row] >= level).sum()) for row, level in zip(rows, own, strict=True)]
+    assert _counted_by_row(scores, rows, own).tolist() == expected
+    assert _counted(scores, rows, own).tolist() == expected
+
+
+@pytest.mark.parametrize("items", [STRIPE * 22, STRIPE * 22 + 1, STRIPE * 30 + STRIPE - 1])
+@pytest.mark.parametrize("levels", [2, 40, 10**6])
+def test_the_best_items_of_a_wide_catalogue_are_those_of_a_full_sort(items, levels):
+    rng = np.random.default_rng(items + levels)
+    scores = torch.from_numpy(rng.integers(0, levels, (6, items)).astype(np.float32))
+    scores[1], scores[2, 5:] = 0.0, -torch.inf
+    scores[3, -8:] = 2.0 * levels  # the columns that belong to no stripe
+    values, places = _top(scores, 11)
+    assert torch.equal(values, scores.sort(dim=1, descending=True).values[:, :11])
+    assert torch.equal(scores.gather(1, places), values)
+    assert all(len(set(row.tolist())) == 11 for row in places)
+    seen = torch.tensor([0, 0, 3]), torch.tensor([4, items - 1, items - 2])
+    hidden = scores.clone()
+    hidden[seen] = -torch.inf
+    for row, found in zip(hidden.numpy(), _lists(scores, seen, 10), strict=True):
+        best = np.lexsort((np.arange(items), -row))[:10]
+        expected = sorted(best[row[best] > -np.inf].tolist())
+        assert found[found >= 0].tolist() == expected
 
 
 def test_a_constant_score_is_the_worst_model():

@@ -20,7 +20,8 @@ from fedrec.towers.examples import Targets
 from fedrec.towers.ghost import GhostContribution
 from fedrec.towers.id import IdConfig, IdTower
 from fedrec.towers.objective import Objective
-from tests.core.algorithm_contract import GROUPS, ITEMS, USERS, AlgorithmContract, batch_of, close, planted_catalogue
+from tests.core.algorithm_contract import AlgorithmContract
+from tests.core.toy_users import GROUPS, ITEMS, USERS, batch_of, close, planted_catalogue
 
 
 class TowerContract(AlgorithmContract):

@@ -19,7 +19,7 @@ from fedrec.towers.ghost import GhostContribution
 from fedrec.towers.local import LocalContribution
 from fedrec.towers.losses import LOSSES
 from fedrec.towers.objective import Objective
-from tests.core.algorithm_contract import ITEMS, batch_of, edge_rows, planted_catalogue
+from tests.core.toy_users import ITEMS, batch_of, edge_rows, planted_catalogue
 
 DIM, USERS, TARGETS, NEGATIVES, SCALE, RATE = 5, 7, 3, 4, 1.7, 0.2
 TOWERS: dict[str, dict[str, Any]] = {

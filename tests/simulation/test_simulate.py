@@ -92,7 +92,7 @@ def test_a_run_directory_holds_everything(simulate: Simulate, tmp_path: Path) ->
 
 def test_what_was_chosen_from_the_budget_is_told(simulate: Simulate, tmp_path: Path) -> None:
     few = ["--set", "algorithm.kernel_rank=4", "--set", "algorithm.head=20", "--set", "evaluation.baselines=false"]
-    for epsilon, hidden, rounds in (("1", 0, 40), ("8", 16, 80)):
+    for epsilon, hidden, rounds in (("1", 0, 40), ("none", 16, 80)):
         folder = tmp_path / epsilon
         changes = ["--set", f"privacy.epsilon={epsilon}", "--set", "evaluation.every=0"]
         assert simulate(*SMALL, *few, *changes, "--out", folder, "--seed", 1, "--quiet") == 0
@@ -239,8 +239,9 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "delta too large": ([*POPULARITY, "--set", "privacy.delta=0.5"], "1/users"),
     "sampling 0": (["--set", "privacy.sampling=0"], "privacy.sampling"),
     "sampling above 1": (["--set", "privacy.sampling=1.1"], "privacy.sampling"),
-    "no such engine": (["--engine", "ray"], "in-process"),
-    "engine not offered": (["--engine", "flower"], "not offered yet"),
+    "no such engine": (["--engine", "ray"], "engine.name"),
+    "a file on Flower's nodes": (["--engine", "flower", "--set", "data.path='x.csv'"], "nodes read no file"),
+    "a leak on Flower's nodes": (["--engine", "flower", "--set", "evaluation.leaky_negatives=true"], "never knows"),
     "no such device": (["--device", "tpu"], "engine.device"),
     "resume without a folder": (["--resume"], "--out"),
     "resume of nothing": (["--resume", "--out", "none"], "holds no run"),

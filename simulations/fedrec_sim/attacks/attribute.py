@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from fedrec_sim.attacks.crowd import identities
 from fedrec_sim.attacks.message import item_query, messages
 from fedrec_sim.attacks.record import Result
 from fedrec_sim.attacks.success import area_figures, share_figures
-from fedrec_sim.attacks.target import Progress, Target, identities, silent
+from fedrec_sim.attacks.target import Progress, Target, silent
 
 TARGETS = 400
 NUMBERS = 50_000_000

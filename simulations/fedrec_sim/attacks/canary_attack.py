@@ -13,9 +13,10 @@ from fedrec.audit.one_shot import one_shot_estimate
 from fedrec.errors import InputError
 from fedrec.privacy.accounting import gaussian_epsilon
 from fedrec_sim.attacks.canaries import Canaries, Directions
+from fedrec_sim.attacks.crowd import with_empty_users
 from fedrec_sim.attacks.record import Bound, Result
 from fedrec_sim.attacks.recorder import Observation
-from fedrec_sim.attacks.target import Progress, Target, Watched, silent, watch, with_empty_users
+from fedrec_sim.attacks.target import Progress, Target, Watched, silent, watch
 
 THRESHOLDS = (-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0)
 """Of the log likelihood ratio, in proven epsilons: fixed before any score is seen."""

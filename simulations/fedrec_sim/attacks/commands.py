@@ -94,7 +94,7 @@ def attack(
         sys.stdout.write("\n")
     else:
         _show(results)
-    accused = [result["kind"] for result in results if result["accused"]]
+    accused = [result["name"] for result in results if result["accused"]]
     if accused:
         raise VerificationError(f"the system is accused by: {', '.join(accused)}; the results say what was measured")
 
@@ -176,17 +176,14 @@ class _progress:
 
 def _show(results: list[dict[str, Any]]) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table("attack", "as", "lower bound <= true", "<= proven", "result", box=None, pad_edge=False)
+    console = Console(highlight=False, soft_wrap=True)
     for result in results:
-        table.add_row(
-            result["kind"],
-            result["adversary"].replace("_", " "),
-            result["epsilon_lower"] or "",
-            result["epsilon_proven"] or "",
-            ("ACCUSED: " if result["accused"] else "") + result["says"],
-        )
-    console = Console(highlight=False)
-    console.print(table)
-    console.print("An attack that fails proves nothing; what each means is in docs/attacks.md.")
+        verdict = "[bold red]ACCUSED[/]: " if result["accused"] else ""
+        console.print(f"[bold]{result['name']}[/] (as {result['adversary'].replace('_', ' ')})")
+        console.print(f"  {verdict}{result['about']}")
+        if result["epsilon_lower"] is not None:
+            proven = result["epsilon_proven"] or "no bound"
+            sure = f"{float(result['confidence']):.0%} confidence"
+            console.print(f"  epsilon: {result['epsilon_lower']} (attack, {sure}) <= true <= {proven} (proof)")
+    console.print("An attack that fails proves nothing; docs/attacks.md says what each means.")

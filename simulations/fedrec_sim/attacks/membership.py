@@ -1,9 +1,9 @@
 """Membership inference: was this person, with this history, among the users of the run?
 
-The run's own users are the suspects: each is in or out by a fair coin. Two attackers guess. One knows all others and
-sees every noisy sum, and looks in them for what each suspect would have added. The other has only the released model,
-and looks how well the model's fit explains the suspect's events. Both are tried with the scenario's privacy and
-without any.
+Suspects are the run's own users, and as many inserted ones with unusual histories: each is in or out by a fair coin.
+Two attackers guess. One knows all others and sees every noisy sum, and looks in them for what each suspect would have
+added. The other has only the released model, and looks how well the model's fit explains the suspect's events. Both
+are tried with the scenario's privacy and without any.
 """
 
 import numpy as np
@@ -17,6 +17,7 @@ from fedrec.data.users import UserBatch
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.queries import Contribution, SumQuery
 from fedrec_sim.attacks.canaries import WithCanaries
+from fedrec_sim.attacks.crowd import with_unusual_users
 from fedrec_sim.attacks.record import Bound, Result
 from fedrec_sim.attacks.recorder import Observation
 from fedrec_sim.attacks.success import area, area_figures
@@ -24,8 +25,9 @@ from fedrec_sim.attacks.target import Progress, Target, Watched, silent, watch
 
 TARGETS = 400
 AT_ONCE = 256
-NUMBERS = 50_000_000
-"""Most numbers of all suspects' parts in one query."""
+FEWEST = 40
+NUMBERS = 100_000_000
+"""Most numbers of all suspects' parts in one query; where queries are large, there are fewer suspects."""
 
 
 class Suspects:
@@ -90,18 +92,26 @@ class Suspects:
 def attack(
     target: Target, *, targets: int = TARGETS, confidence: float = 0.95, progress: Progress = silent
 ) -> list[Result]:
-    """Both attackers. targets: at most so many users of the run are suspects; the others are all in."""
+    """Both attackers. targets: how many suspects; half of them, where there are so many, are the run's own users."""
     private = target.scenario.privacy.private
+    plan = target.experiment().plan
+    largest = max((query.size for queries in plan.rounds for query in queries.values()), default=1)
+    targets = min(targets, max(FEWEST, NUMBERS // largest))
     draw = np.random.default_rng([target.seed, 2])
-    able = np.flatnonzero(target.users.lengths > 0)
-    positions = np.sort(draw.permutation(able)[:targets])
+    own = np.sort(draw.permutation(np.flatnonzero(target.users.lengths > 0))[: targets // 2])
+    unusual = targets - targets // 2
+    crowd = target.with_users(with_unusual_users(target.users, unusual, target.seed))
+    positions = np.concatenate([own, len(target.users) + np.arange(unusual)])
     included = draw.random(len(positions)) < 0.5
     found = {}
-    for name, one in {"without": target.with_privacy(epsilon="none"), "with": target}.items():
+    for name, one in {"without": crowd.with_privacy(epsilon="none"), "with": crowd}.items():
         if name == "with" and not private:
             continue
         found[name] = _run(one, positions, included, progress)
-    return [_transcript(found, included, confidence, target.seed), _model(found, included, confidence, target.seed)]
+    return [
+        _transcript(found, included, len(own), confidence, target.seed),
+        _model(found, included, len(own), confidence, target.seed),
+    ]
 
 
 Found = dict[str, tuple[Watched, np.ndarray, np.ndarray]]
@@ -132,11 +142,12 @@ def fit_scores(model: ReleasedModel, users: Histories, positions: np.ndarray, se
     return np.concatenate(found) if found else np.zeros(0)
 
 
-def _transcript(found: Found, included: np.ndarray, confidence: float, seed: int) -> Result:
+def _transcript(found: Found, included: np.ndarray, own: int, confidence: float, seed: int) -> Result:
     return _result(
         found,
         1,
         included,
+        own,
         confidence,
         seed,
         kind="membership from the noisy sums",
@@ -145,11 +156,12 @@ def _transcript(found: Found, included: np.ndarray, confidence: float, seed: int
     )
 
 
-def _model(found: Found, included: np.ndarray, confidence: float, seed: int) -> Result:
+def _model(found: Found, included: np.ndarray, own: int, confidence: float, seed: int) -> Result:
     return _result(
         found,
         2,
         included,
+        own,
         confidence,
         seed,
         kind="membership from the model",
@@ -162,6 +174,7 @@ def _result(
     found: Found,
     place: int,
     included: np.ndarray,
+    own: int,
     confidence: float,
     seed: int,
     *,
@@ -169,7 +182,11 @@ def _result(
     threat_model: str,
     observed: str,
 ) -> Result:
-    areas = {name: area_figures(np.asarray(run[place]), included) for name, run in found.items()}
+    groups = {"own_users": slice(0, own), "unusual_users": slice(own, None)}
+    areas = {
+        name: {group: area_figures(np.asarray(run[place])[part], included[part]) for group, part in groups.items()}
+        for name, run in found.items()
+    }
     bounds: tuple[Bound, ...] = ()
     proven = delta = None
     guesses: dict[str, int] = {}
@@ -191,6 +208,7 @@ def _result(
         observed=observed,
         figures={
             "suspects": len(included),
+            "own_users": own,
             "included": int(included.sum()),
             "without_privacy": areas.get("without"),
             "with_privacy": areas.get("with"),

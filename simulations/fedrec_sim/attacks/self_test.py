@@ -14,6 +14,7 @@ from fedrec.audit import direct_checks
 from fedrec.audit.direct_checks import Finding
 from fedrec.errors import InputError
 from fedrec_sim.attacks.canaries import Canaries
+from fedrec_sim.attacks.crowd import with_empty_users
 from fedrec_sim.attacks.record import Result
 from fedrec_sim.attacks.recorder import Observation
 from fedrec_sim.attacks.target import (
@@ -24,7 +25,6 @@ from fedrec_sim.attacks.target import (
     load_target,
     silent,
     watch,
-    with_empty_users,
 )
 
 SMALL = (

@@ -17,8 +17,14 @@ Job = dict[str, Any]
 Result = dict[str, Any]
 
 _NEEDS = {"fedrec": ("torch", ""), "implicit": ("implicit", "bench"), "flower": ("ray", "sim")}
-_MODULES = {"fedrec": "own_round", "implicit": "central_als", "flower": "flower_ray"}
-COMPARISONS = tuple(name for name in _MODULES if name != "fedrec")
+_MODULES = {
+    "fedrec": "own_round",
+    "implicit": "central_als",
+    "flower": "flower_ray",
+    "scale": "growth",
+    "ranking": "full_ranking",
+}
+COMPARISONS = ("implicit", "flower")
 
 
 def require(what: str) -> None:

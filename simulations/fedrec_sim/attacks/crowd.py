@@ -1,0 +1,49 @@
+"""Users whom an attack adds to a population: without events, or with a history that is nobody else's."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from fedrec.data.histories import Histories
+
+
+def identities(users: Histories) -> np.ndarray:
+    """(users,) int64: what each user's local randomness goes by."""
+    return np.arange(len(users)) if users.identities is None else users.identities
+
+
+def with_empty_users(users: Histories, count: int) -> Histories:
+    """`users` and then `count` more without events, whose identities are nobody else's."""
+    return _joined(users, count, np.zeros(0, dtype=users.items.dtype), 0)
+
+
+def with_unusual_users(users: Histories, count: int, seed: int) -> Histories:
+    """`users` and then `count` more, each with as many events as the median user, of items drawn evenly.
+
+    Real histories are of popular items, and alike; an even draw is like nobody's, and so the easiest to find again.
+    Ratings are the highest that occurs, times the last.
+    """
+    length = min(users.n_items, max(1, int(np.median(users.lengths))))
+    draw = np.random.default_rng([seed, 5])
+    rows = [draw.permutation(users.n_items)[:length] for _ in range(count)]
+    items = np.concatenate(rows) if rows else np.zeros(0)
+    return _joined(users, count, items.astype(users.items.dtype), length)
+
+
+def _joined(users: Histories, count: int, items: np.ndarray, length: int) -> Histories:
+    known = identities(users)
+    fresh = np.setdiff1d(-1 - np.arange(count + len(known)), known)[:count]
+
+    def longer(values: np.ndarray | None) -> np.ndarray | None:
+        if values is None:
+            return None
+        return np.concatenate([values, np.full(len(items), values.max(initial=0), dtype=values.dtype)])
+
+    return replace(
+        users,
+        offsets=np.concatenate([users.offsets, users.offsets[-1] + length * np.arange(1, count + 1)]),
+        items=np.concatenate([users.items, items]),
+        ratings=longer(users.ratings),
+        times=longer(users.times),
+        identities=np.concatenate([known, fresh]).astype(np.int64),
+    )

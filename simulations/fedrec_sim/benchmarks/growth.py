@@ -1,0 +1,161 @@
+"""One algorithm's rounds over any number of generated users: seconds, peak memory of host and device, bandwidth.
+
+An algorithm may have rounds of several kinds (popularity first, then steps), which cost differently, so each kind is
+measured on its own. The peer is the memory of the same device: a plain copy, in the same process, of the bytes that
+the round at least needs.
+"""
+
+import contextlib
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from fedrec_server.coordinator import Coordinator, RoundReport
+
+from fedrec.algorithms.base import Algorithm, Setting, Shared
+from fedrec.algorithms.discover import algorithm
+from fedrec.errors import InputError
+from fedrec.privacy.config import PrivacyConfig
+from fedrec.privacy.plan import PrivacyPlan
+from fedrec.settings import parse
+from fedrec_sim.benchmarks.memory import own_peak_mb
+from fedrec_sim.benchmarks.population import open_users
+from fedrec_sim.in_process import InProcessFederation
+
+COPIED = 256 << 20
+"""Bytes of one copy: more than any cache holds."""
+
+
+class _Enough(Exception):
+    """Raised when every kind of round was measured as often as wanted."""
+
+
+def measure(job: dict[str, Any]) -> dict[str, Any]:
+    """A result for each kind of round, medians over `repeat` of them after `warm_up` others of that kind.
+
+    The job is that of `own_round`, with "precision" and "memory_mb" (what generated users may be kept in).
+    """
+    device = torch.device(job["device"])
+    source, catalogue = open_users(job)
+    kind = algorithm(job["algorithm"])
+    setting = Setting(catalogue, len(source), float(len(source)), seed=job["seed"], device=device)
+    algo = kind(parse(kind.Config, job["config"], f"--set {job['algorithm']}"), setting)
+    if algo.rounds == 0:
+        raise InputError(f"--algorithm {algo.name}: it learns nothing from users, so there is no round to measure")
+    plan = PrivacyPlan.build(
+        PrivacyConfig(epsilon="none"), [algo.queries(round) for round in range(algo.rounds)], len(source), job["seed"]
+    )
+    federation = InProcessFederation(
+        source,
+        plan,
+        seed=job["seed"],
+        device=device,
+        batch_users=job["batch_users"],
+        batch_events=job["batch_events"],
+        memory_bytes=job["memory_mb"] << 20,
+        precision=job["precision"],
+    )
+    wanted = dict.fromkeys(_kinds(algo), job["warm_up"] + job["repeat"])
+    reports: dict[str, list[RoundReport]] = {name: [] for name in wanted}
+    cpu: dict[str, list[float]] = {name: [] for name in wanted}
+    needed: dict[str, int] = {}
+    clock = [time.process_time()]
+
+    def note(report: RoundReport) -> None:
+        name = _kind(algo, report.round)
+        reports[name].append(report)
+        cpu[name].append(time.process_time() - clock[0])
+        if all(len(found) >= min(wanted[name], _kinds(algo)[name]) for name, found in reports.items()):
+            raise _Enough
+        clock[0] = time.process_time()
+
+    def observe(round: int, shared: Shared) -> dict[str, float]:
+        events = len(source) * job["interactions_per_user"]
+        needed.setdefault(_kind(algo, round), needed_bytes(algo, shared, round, events))
+        return {}
+
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with contextlib.suppress(_Enough):
+        Coordinator(algo, federation, plan, on_round=note, observe=observe).run()
+    bandwidth = copied_per_second(device)
+    whole = {
+        "what": "scale",
+        "algorithm": algo.name,
+        "users": len(source),
+        "items": len(catalogue),
+        "interactions": len(source) * job["interactions_per_user"],
+        "copy_gb_per_second": bandwidth / 1e9,
+        "peak_rss_mb": own_peak_mb(),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "peak_device_mb": torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None,
+        "reserved_device_mb": torch.cuda.max_memory_reserved(device) / 1e6 if device.type == "cuda" else None,
+    }
+    kinds = [
+        {"round": name} | _summary(found, cpu[name], job["warm_up"], needed[name], bandwidth, len(source))
+        for name, found in reports.items()
+    ]
+    return whole | {"kinds": kinds}
+
+
+def _kind(algo: Algorithm, round: int) -> str:
+    return "+".join(query.name for query in algo.queries(round))
+
+
+def _kinds(algo: Algorithm) -> dict[str, int]:
+    """How many rounds there are of each kind, in order of appearance."""
+    found: dict[str, int] = {}
+    for round in range(algo.rounds):
+        name = _kind(algo, round)
+        found[name] = found.get(name, 0) + 1
+    return found
+
+
+def _summary(
+    reports: Sequence[RoundReport], cpu: Sequence[float], warm_up: int, needed: int, bandwidth: float, users: int
+) -> dict[str, Any]:
+    skip = min(warm_up, len(reports) - 1)
+    measured = reports[skip:]
+    seconds = statistics.median(report.seconds for report in measured)
+    return {
+        "rounds": [report.seconds for report in measured],
+        "warm": skip,
+        "seconds": seconds,
+        "cpu_seconds": statistics.median(cpu[skip:]),
+        "phases": {name: statistics.median(r.phases[name] for r in measured) for name in measured[0].phases},
+        "users_per_second": users / seconds,
+        "needed_bytes": needed,
+        "bandwidth_fraction": needed / bandwidth / seconds,
+    }
+
+
+def needed_bytes(algo: Algorithm, shared: Mapping[str, torch.Tensor], round: int, events: int) -> int:
+    """A lower bound on what a round moves: each event (8 bytes) and the row of its item in every shared table, once;
+    each sum written once and read once. Rows are counted for every event, whether a cache holds them or not.
+    """
+    items = len(algo.setting.catalogue)
+    row = sum(
+        tensor.element_size() * tensor[0].numel() for tensor in shared.values() if tensor.ndim and len(tensor) == items
+    )
+    return events * (8 + row) + 2 * 4 * sum(query.size for query in algo.queries(round))
+
+
+def copied_per_second(device: torch.device, repeat: int = 8) -> float:
+    """Bytes a second that a plain copy moves in `device`'s memory, read and written both counted; the best of some."""
+    source = torch.zeros(COPIED // 4, device=device)
+    target = torch.empty_like(source)
+    best = float("inf")
+    for _ in range(repeat):
+        _wait(device)
+        began = time.perf_counter()
+        target.copy_(source)
+        _wait(device)
+        best = min(best, time.perf_counter() - began)
+    return 2 * COPIED / best
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,80 @@
+"""Half precision in the users' computation: where it reaches, that it repeats, and what it leaves alone."""
+
+import numpy as np
+import pytest
+import torch
+from fedrec_sim.in_process import InProcessFederation
+
+from fedrec.algorithms.base import Setting
+from fedrec.algorithms.kernel_rank import KernelRank, KernelRankConfig
+from fedrec.data.histories import Histories
+from fedrec.parallel import run_jobs
+from fedrec.precision import full_precision, users_precision
+from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
+from tests.core.toy_users import ITEMS, planted_catalogue, planted_rows
+
+CPU = torch.device("cpu")
+ONE = torch.full((8, 8), 1 + 2.0**-12)
+
+
+def test_products_are_coarse_where_asked_and_nowhere_else() -> None:
+    with users_precision("bfloat16", CPU):
+        assert (ONE @ ONE).dtype == torch.bfloat16
+        assert (ONE.double() @ ONE.double()).dtype == torch.float64
+        with full_precision(CPU):
+            assert (ONE @ ONE).dtype == torch.float32
+    assert (ONE @ ONE).dtype == torch.float32
+
+
+@pytest.mark.parametrize(("precision", "inside"), [("tf32", "high"), ("float32", "highest")])
+def test_the_setting_of_products_is_put_back(precision, inside) -> None:
+    before = torch.get_float32_matmul_precision()
+
+    def stops() -> None:
+        with users_precision(precision, CPU):
+            assert torch.get_float32_matmul_precision() == inside
+            raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        stops()
+    assert torch.get_float32_matmul_precision() == before
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_jobs_are_exact_on_any_number_of_threads(threads, monkeypatch) -> None:
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+    made = torch.zeros(2, 8, 8)
+
+    def job(place: int) -> None:
+        made[place] = ONE @ ONE
+
+    with users_precision("bfloat16", CPU):
+        run_jobs(job, [(0,), (1,)], CPU)
+    assert torch.equal(made, torch.stack([ONE @ ONE] * 2))
+
+
+def sums(precision, rounds: int = 3) -> list[torch.Tensor]:
+    rows, _ = planted_rows(40)
+    offsets = np.cumsum([0, *map(len, rows)]).astype(np.int64)
+    source = Histories(offsets, np.concatenate(rows).astype(np.int32), ITEMS)
+    algo = KernelRank(KernelRankConfig(weight_rounds=3), Setting(planted_catalogue(), 40, 40.0, mu=1.0))
+    plan = PrivacyPlan.build(
+        PrivacyConfig(epsilon=2.0, delta=1e-3), [algo.queries(r) for r in range(algo.rounds)], 40, 5
+    )
+    federation = InProcessFederation(source, plan, seed=1, batch_users=7, precision=precision)
+    shared, found = algo.initial(), []
+    for round in range(rounds):
+        plan.charge(round)
+        released = federation.private_sum(algo, shared, round, federation.sample(round), plan)
+        shared = algo.update(shared, released, round)
+        found += [release.value for release in released.values()]
+    return found
+
+
+def test_a_coarse_run_repeats_and_is_near_the_exact_one() -> None:
+    coarse, again, exact = sums("bfloat16"), sums("bfloat16"), sums("float32")
+    assert all(torch.equal(a, b) for a, b in zip(coarse, again, strict=True))
+    assert all(value.dtype == torch.float32 for value in coarse)
+    assert torch.equal(coarse[0], exact[0])  # counts: no product in them
+    assert not torch.equal(coarse[2], exact[2])
+    assert (coarse[2] - exact[2]).norm() < 0.1 * exact[2].norm()
