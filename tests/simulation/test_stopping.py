@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
+from fedrec_server.scenario import load_scenario
 from fedrec_sim.in_process import InProcessFederation
-from fedrec_sim.scenario import load_scenario
 
 from fedrec.cli import run
 from tests.simulation.test_simulate import SMALL, model, simulate, summary
