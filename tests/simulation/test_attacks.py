@@ -197,7 +197,7 @@ def test_canaries_that_cannot_be(changes, canaries, message):
 
 def test_as_many_canaries_as_most_of_the_budget_has_room_for():
     assert canary_attack.fitting(small_target(1).experiment().plan) == 1000
-    kernel = load_target("quickstart", ["data.users=300"], None, 1).experiment().plan
+    kernel = load_target("quickstart", [], None, 1).experiment().plan
     assert canary_attack.fitting(kernel) == 600  # the items of the popularity query
 
 

@@ -104,12 +104,12 @@ def attack(
 
 
 def fitting(plan: PrivacyPlan) -> int:
-    """The most canaries, of 200 to 1,000, for which the queries with room hold 90 % of the budget; else 1,000."""
+    """The most canaries, of 200 to 1,000, for which the queries with room hold 85 % of the budget; else 1,000."""
     queries = [query for queries in plan.rounds for query in queries.values()]
     whole = sum(query.budget_share for query in queries)
     for count in sorted({MOST, *(query.size for query in queries)}, reverse=True):
         room = sum(query.budget_share for query in queries if query.size >= count)
-        if FEWEST <= count <= MOST and room >= 0.9 * whole:
+        if FEWEST <= count <= MOST and room >= 0.85 * whole:
             return count
     return MOST
 
