@@ -164,7 +164,7 @@ def table(section: Section, store: Results) -> str:
     """One Markdown table: what was published, then a row for each algorithm and privacy level that was run."""
     rows = [(row, runs) for row in section.rows if (runs := store.of(section, row))]
     if not rows:
-        return f"## {section.title}\n\nNot run yet."
+        return "\n\n".join([f"## {section.title}", *([section.note] if section.note else []), "Not run yet."])
     columns = section.columns
     heads = ["", "epsilon", *(name for name, _, _ in columns), f"{columns[0][0]}, order ignored"]
     heads += ["users/s", "rounds", "MB up a user", "seeds"]
