@@ -195,6 +195,12 @@ def test_canaries_that_cannot_be(changes, canaries, message):
         canary_attack.attack(target, canaries)
 
 
+def test_as_many_canaries_as_most_of_the_budget_has_room_for():
+    assert canary_attack.fitting(small_target(1).experiment().plan) == 1000
+    kernel = load_target("quickstart", [], None, 1).experiment().plan
+    assert canary_attack.fitting(kernel) == 600  # the items of the popularity query
+
+
 def test_a_self_test_needs_noise():
     with pytest.raises(InputError, match="states no noise"):
         self_test(small_target(1).with_privacy(epsilon="none"))
