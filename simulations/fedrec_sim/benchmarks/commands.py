@@ -1,7 +1,6 @@
 """`fedrec bench`: what can be asked for on the command line, and what a person reads at the end."""
 
 import json
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,6 +8,16 @@ from typing import Annotated, Any
 import typer
 
 from fedrec.errors import InputError, nearest
+from fedrec_sim.benchmarks.options import (
+    check_device,
+    cores,
+    machine,
+    read_names,
+    read_numbers,
+    read_settings,
+    read_sizes,
+)
+from fedrec_sim.benchmarks.scale_commands import ranking, scale
 
 bench = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -65,10 +74,10 @@ def round_(
     """
     from fedrec_sim.benchmarks import jobs
 
-    others = _names(compare, jobs.COMPARISONS, "--compare")
-    sizes = _sizes(users, dataset)
-    settings = _settings(changes or [])
-    _check_device(device)
+    others = read_names(compare, jobs.COMPARISONS, "--compare")
+    sizes = read_sizes(users, dataset)
+    settings = read_settings(changes or [])
+    check_device(device)
     if out is not None and (out / "bench.json").exists():
         raise InputError(f"--out {out}: holds another benchmark; give a new folder")
     for other in others:
@@ -78,7 +87,7 @@ def round_(
         "data_dir": str(data_dir) if data_dir else None,
         "items": items,
         "interactions_per_user": interactions,
-        "threads": threads or _cores(),
+        "threads": threads or cores(),
         "seed": seed,
         "clients": clients,
         "batch_users": batch_users,
@@ -95,7 +104,7 @@ def round_(
                 rounds = {"repeat": min(rounds["repeat"], 2), "warm_up": 1}
             print(f"measuring {job['what']} on {size or dataset} ...", file=sys.stderr, flush=True)
             results.append(jobs.run_job(common | {"users": size} | job | rounds))
-    document = {"command": "round", "algorithm": algorithm, **common, "results": results, **_machine()}
+    document = {"command": "round", "algorithm": algorithm, **common, "results": results, **machine()}
     if out is not None:
         from fedrec_sim.benchmarks.figure import draw
 
@@ -133,8 +142,10 @@ def results_(
     from fedrec_sim.benchmarks import grid, results
 
     known = {section.name: section for section in grid.SECTIONS}
-    chosen = [known[name] for name in _names(only, tuple(known), "--only")] or list(grid.SECTIONS)
-    wanted = _names(algorithms, tuple({row.algorithm["name"] for one in chosen for row in one.rows}), "--algorithms")
+    chosen = [known[name] for name in read_names(only, tuple(known), "--only")] or list(grid.SECTIONS)
+    wanted = read_names(
+        algorithms, tuple({row.algorithm["name"] for one in chosen for row in one.rows}), "--algorithms"
+    )
     store = results.Results(out.with_name("results.json"))
 
     def say(line: str) -> None:
@@ -175,7 +186,7 @@ def leak_(
     """Set published, leaky and clean figures of federated recommenders side by side; resumes where it stopped."""
     from fedrec_sim.benchmarks import leak
 
-    given = _numbers(seeds, "--seeds") if seeds else None
+    given = read_numbers(seeds, "--seeds") if seeds else None
     sections = []
     for name in dataset or list(leak.SECTIONS):
         if name not in leak.SECTIONS:
@@ -190,13 +201,6 @@ def leak_(
             )
         )
     leak.write(out, sections)
-
-
-def _numbers(text: str, option: str) -> list[int]:
-    try:
-        return [int(number) for number in text.split(",")]
-    except ValueError:
-        raise InputError(f"{option} {text}: must be whole numbers, e.g. 0,1,2") from None
 
 
 @bench.command("ledger")
@@ -224,7 +228,7 @@ def ledger_(
         print(f"writing {rounds:,} charges, each synced ...", file=sys.stderr, flush=True)
         found = measure(work or Path(temporary), rounds, sampling)
     if as_json:
-        print(json.dumps({"command": "ledger", **found, **_machine()}, indent=2, allow_nan=False))
+        print(json.dumps({"command": "ledger", **found, **machine()}, indent=2, allow_nan=False))
         return
     append = found["append_ms"]
     print(f"{rounds:,} charges, {found['ledger_bytes'] / 1e6:.1f} MB")
@@ -234,71 +238,8 @@ def ledger_(
     print(f"proof of one round: {found['proof_bytes']:,} bytes, made in {found['prove_ms']:.1f} ms")
 
 
-def _names(text: str | None, known: tuple[str, ...], option: str) -> list[str]:
-    names = [name.strip() for name in text.split(",")] if text else []
-    for name in names:
-        if name not in known:
-            raise InputError(f"{option}: unknown '{name}'.{nearest(name, known)}")
-    return names
-
-
-def _sizes(text: str | None, dataset: str) -> list[int | None]:
-    if dataset != "synthetic":
-        if text is not None:
-            raise InputError("--users is for generated users; leave out --dataset, or --users")
-        return [None]
-    try:
-        sizes = [int(size.replace("_", "")) for size in (text or "10000").split(",")]
-    except ValueError:
-        raise InputError(f"--users {text}: must be whole numbers, e.g. 10000,100000") from None
-    if min(sizes) < 1:
-        raise InputError(f"--users {text}: must be at least 1")
-    return list(sizes)
-
-
-def _settings(changes: list[str]) -> dict[str, Any]:
-    settings: dict[str, Any] = {}
-    for change in changes:
-        key, equals, value = change.partition("=")
-        if not equals:
-            raise InputError(f"--set {change}: must be KEY=VALUE, e.g. dim=32")
-        try:
-            settings[key] = json.loads(value)
-        except ValueError:
-            settings[key] = value
-    return settings
-
-
-def _check_device(device: str) -> None:
-    kind = device.partition(":")[0]
-    if kind not in ("cpu", "cuda"):
-        raise InputError(f"--device {device}: must be cpu, cuda or cuda:N")
-    if kind == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise InputError(f"--device {device}: this machine has no CUDA device; use --device cpu")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _machine() -> dict[str, Any]:
-    import platform
-    from importlib.metadata import PackageNotFoundError, version
-
-    versions = {}
-    for package in ("fedrec", "torch", "implicit", "flwr", "ray"):
-        try:
-            versions[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
-    return {
-        "versions": versions,
-        "machine": {"system": platform.platform(), "python": platform.python_version(), "load_at_the_end": load},
-    }
+bench.command("scale")(scale)
+bench.command("ranking")(ranking)
 
 
 def _show(document: dict[str, Any], out: Path | None) -> None:

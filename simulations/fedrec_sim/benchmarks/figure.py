@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666", "#56B4E9", "#F0E442")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#666666", "#56B4E9", "#F0E442")
 """Okabe and Ito 2008, which colour-blind people can tell apart; hatches say the same again."""
 _HATCHES = ("", "//", "..", "\\\\", "xx", "--", "++", "oo")
 
@@ -28,7 +28,7 @@ def draw(document: dict[str, Any], path: Path) -> None:
     left = [0.0] * len(results)
     phases = [] if all(plain) else list(dict.fromkeys(p for result in results for p in result.get("phases", {})))
     for number, phase in enumerate(phases):
-        look = {"color": _COLOURS[number % len(_COLOURS)], "hatch": _HATCHES[number % len(_HATCHES)]}
+        look = {"color": COLOURS[number % len(COLOURS)], "hatch": _HATCHES[number % len(_HATCHES)]}
         widths = [1e6 * result.get("phases", {}).get(phase, 0.0) / result["users"] for result in results]
         time_axes.barh(rows, widths, left=left, label=phase, height=0.6, **look)
         left = [start + width for start, width in zip(left, widths, strict=True)]

@@ -14,15 +14,9 @@ from typing import Any
 import torch
 from fedrec_server.coordinator import Coordinator, RoundReport
 
-from fedrec.algorithms.base import Algorithm, Setting, Shared
-from fedrec.algorithms.discover import algorithm
-from fedrec.errors import InputError
-from fedrec.privacy.config import PrivacyConfig
-from fedrec.privacy.plan import PrivacyPlan
-from fedrec.settings import parse
+from fedrec.algorithms.base import Algorithm, Shared
 from fedrec_sim.benchmarks.memory import own_peak_mb
-from fedrec_sim.benchmarks.population import open_users
-from fedrec_sim.in_process import InProcessFederation
+from fedrec_sim.benchmarks.own_round import prepare
 
 COPIED = 256 << 20
 """Bytes of one copy: more than any cache holds."""
@@ -35,28 +29,11 @@ class _Enough(Exception):
 def measure(job: dict[str, Any]) -> dict[str, Any]:
     """A result for each kind of round, medians over `repeat` of them after `warm_up` others of that kind.
 
-    The job is that of `own_round`, with "precision" and "memory_mb" (what generated users may be kept in).
+    The job is that of `own_round`.
     """
-    device = torch.device(job["device"])
-    source, catalogue = open_users(job)
-    kind = algorithm(job["algorithm"])
-    setting = Setting(catalogue, len(source), float(len(source)), seed=job["seed"], device=device)
-    algo = kind(parse(kind.Config, job["config"], f"--set {job['algorithm']}"), setting)
-    if algo.rounds == 0:
-        raise InputError(f"--algorithm {algo.name}: it learns nothing from users, so there is no round to measure")
-    plan = PrivacyPlan.build(
-        PrivacyConfig(epsilon="none"), [algo.queries(round) for round in range(algo.rounds)], len(source), job["seed"]
-    )
-    federation = InProcessFederation(
-        source,
-        plan,
-        seed=job["seed"],
-        device=device,
-        batch_users=job["batch_users"],
-        batch_events=job["batch_events"],
-        memory_bytes=job["memory_mb"] << 20,
-        precision=job["precision"],
-    )
+    algo, federation, plan = prepare(job)
+    device, users = federation.device, federation.users
+    events = users * job["interactions_per_user"]
     wanted = dict.fromkeys(_kinds(algo), job["warm_up"] + job["repeat"])
     reports: dict[str, list[RoundReport]] = {name: [] for name in wanted}
     cpu: dict[str, list[float]] = {name: [] for name in wanted}
@@ -72,7 +49,6 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         clock[0] = time.process_time()
 
     def observe(round: int, shared: Shared) -> dict[str, float]:
-        events = len(source) * job["interactions_per_user"]
         needed.setdefault(_kind(algo, round), needed_bytes(algo, shared, round, events))
         return {}
 
@@ -80,24 +56,23 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats(device)
     with contextlib.suppress(_Enough):
         Coordinator(algo, federation, plan, on_round=note, observe=observe).run()
-    bandwidth = copied_per_second(device)
     whole = {
         "what": "scale",
         "algorithm": algo.name,
-        "users": len(source),
-        "items": len(catalogue),
-        "interactions": len(source) * job["interactions_per_user"],
-        "copy_gb_per_second": bandwidth / 1e9,
+        "users": users,
+        "items": len(algo.setting.catalogue),
+        "interactions": events,
         "peak_rss_mb": own_peak_mb(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "peak_device_mb": torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None,
         "reserved_device_mb": torch.cuda.max_memory_reserved(device) / 1e6 if device.type == "cuda" else None,
     }
+    bandwidth = copied_per_second(device)  # last: its buffers are no part of the peak
     kinds = [
-        {"round": name} | _summary(found, cpu[name], job["warm_up"], needed[name], bandwidth, len(source))
+        {"round": name} | _summary(found, cpu[name], job["warm_up"], needed[name], bandwidth, users)
         for name, found in reports.items()
     ]
-    return whole | {"kinds": kinds}
+    return whole | {"copy_gb_per_second": bandwidth / 1e9, "kinds": kinds}
 
 
 def _kind(algo: Algorithm, round: int) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from fedrec_server.coordinator import Coordinator, RoundReport
 
-from fedrec.algorithms.base import Setting
+from fedrec.algorithms.base import Algorithm, Setting
 from fedrec.algorithms.discover import algorithm
 from fedrec.errors import InputError
 from fedrec.privacy.config import PrivacyConfig
@@ -24,10 +24,10 @@ class _Enough(Exception):
     """Raised when as many rounds as wanted were measured."""
 
 
-def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of a full-cohort round and of its phases: medians over `repeat` rounds after `warm_up` others.
+def prepare(job: dict[str, Any]) -> tuple[Algorithm, InProcessFederation, PrivacyPlan]:
+    """The job's algorithm, its users, and a plan without noise in which everybody takes part.
 
-    cpu_seconds counts the work of all threads, which other programs on the machine disturb less.
+    "precision" and "memory_mb" may be left out. Raises: InputError for an algorithm that asks users for nothing.
     """
     device = torch.device(job["device"])
     source, catalogue = open_users(job)
@@ -48,8 +48,19 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         batch_users=job["batch_users"],
         batch_events=job["batch_events"],
         # Generated users are made anew each round (phase "load"), so that memory does not grow with their number.
-        memory_bytes=0 if job["dataset"] == "synthetic" else 512 << 20,
+        memory_bytes=job.get("memory_mb", 0 if job["dataset"] == "synthetic" else 512) << 20,
+        precision=job.get("precision", "float32"),
     )
+    return algo, federation, plan
+
+
+def measure(job: dict[str, Any]) -> dict[str, Any]:
+    """Seconds of a full-cohort round and of its phases: medians over `repeat` rounds after `warm_up` others.
+
+    cpu_seconds counts the work of all threads, which other programs on the machine disturb less.
+    """
+    algo, federation, plan = prepare(job)
+    device, users = federation.device, federation.users
     reports: list[RoundReport] = []
     cpu = [time.process_time()]
     wanted = job["warm_up"] + job["repeat"]
@@ -69,15 +80,15 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     seconds = statistics.median(report.seconds for report in measured)
     return {
         "what": "fedrec",
-        "users": len(source),
-        "items": len(catalogue),
+        "users": users,
+        "items": len(algo.setting.catalogue),
         "rounds": [report.seconds for report in measured],
         "seconds": seconds,
         "cpu_seconds": statistics.median(np.diff(cpu)[skip:].tolist()),
         "phases": {
             phase: statistics.median(report.phases[phase] for report in measured) for phase in measured[0].phases
         },
-        "users_per_second": len(source) / seconds,
+        "users_per_second": users / seconds,
         "peak_rss_mb": own_peak_mb(),
         "peak_device_mb": torch.cuda.max_memory_allocated(device) / 1e6 if device.type == "cuda" else None,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",

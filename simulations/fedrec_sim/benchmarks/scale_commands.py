@@ -1,0 +1,190 @@
+"""`fedrec bench scale` and `fedrec bench ranking`: how cost grows with users, and what full ranking costs."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fedrec.errors import InputError
+from fedrec.precision import Precision
+from fedrec_sim.benchmarks.options import check_device, cores, machine, read_names, read_settings, read_sizes
+
+ALGORITHMS = ("als", "kernel-rank", "tower-sgd")
+DEFAULTS: dict[str, dict[str, Any]] = {"kernel-rank": {"head": 2000}}
+"""The head grows with the users by default, and what the server does with it would hide what users cost."""
+CHUNKS = {"cpu": (16_384, 1_000_000), "cuda": (65_536, 8_000_000)}
+"""Users and events of a chunk: a CPU's cache is small, and a GPU idles on little."""
+MANY = 50_000
+"""Above, a CPU measures one round of each kind and warms up with none."""
+
+
+def scale(
+    algorithm: Annotated[str, typer.Option(metavar="NAME,...", help="The algorithms to measure.")] = ",".join(
+        ALGORITHMS
+    ),
+    users: Annotated[
+        str, typer.Option(metavar="N,N,...", help="Generated users: one process a size.")
+    ] = "10000,100000",
+    interactions: Annotated[int, typer.Option(min=1, help="Events of each user.")] = 100,
+    items: Annotated[int, typer.Option(min=20, help="Size of the catalogue.")] = 50_000,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="ALGORITHM.KEY=VALUE", help="Change a setting of an algorithm.")
+    ] = None,
+    repeat: Annotated[int, typer.Option(min=1, help="Measured rounds of each kind; the median counts.")] = 3,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    precision: Annotated[Precision, typer.Option(help="Of the users' matrix products.")] = "float32",
+    batch_users: Annotated[int | None, typer.Option(min=1, help="Most users of a chunk. [default: by device]")] = None,
+    batch_events: Annotated[int | None, typer.Option(min=1, help="About the most events. [default: by device]")] = None,
+    memory_mb: Annotated[
+        int | None,
+        typer.Option(min=0, help="What chunks are kept in between rounds. [default: none, on CUDA a quarter of all]"),
+    ] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: the cores]")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for scale.json and scale.svg.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON and nothing else.")] = False,
+) -> None:
+    """Seconds of a round in which everybody takes part, users/s, peak memory, and the share of memory bandwidth.
+
+    Users are generated, without privacy noise. An algorithm's rounds of different kinds (popularity, steps) are
+    measured apart. On the CPU, above 50,000 users one round of each kind is measured, without one to warm up. The
+    bandwidth is that of a plain copy in the same process; the share is of the bytes that the round at least needs.
+
+    Example: `fedrec bench scale --device cuda --users 10000,100000,1000000`
+    """
+    from fedrec_sim.benchmarks import jobs
+
+    names, sizes = read_names(algorithm, None, "--algorithm"), read_sizes(users, "synthetic")
+    settings = _by_algorithm(changes or [], names)
+    check_device(device)
+    _check_free(out, "scale.json")
+    kind = device.partition(":")[0]
+    common = {
+        "dataset": "synthetic",
+        "data_dir": None,
+        "interactions_per_user": interactions,
+        "items": items,
+        "device": device,
+        "precision": precision,
+        "batch_users": batch_users or CHUNKS[kind][0],
+        "batch_events": batch_events or CHUNKS[kind][1],
+        "memory_mb": _kept_mb(device) if memory_mb is None else memory_mb,
+        "threads": threads or cores(),
+        "seed": seed,
+    }
+    results = []
+    for size in sizes:
+        many = kind == "cpu" and size is not None and size > MANY
+        rounds = {"repeat": 1 if many else repeat, "warm_up": 0 if many else 1}
+        for name in names:
+            print(f"measuring {name} on {size:,} users ...", file=sys.stderr, flush=True)
+            job = {"what": "scale", "algorithm": name, "config": settings[name], "users": size}
+            results.append(jobs.run_job(common | job | rounds))
+    document = {"command": "scale", "settings": settings, **common, "results": results, **machine()}
+    if out is not None:
+        from fedrec_sim.benchmarks.growth_figure import draw
+
+        _write(document, out, "scale.json")
+        draw(document, out / "scale.svg")
+    _show(document, as_json, _scale_rows(document))
+
+
+def ranking(
+    users: Annotated[int, typer.Option(min=1, help="Generated users.")] = 30_000,
+    items: Annotated[int, typer.Option(min=20, help="Size of the catalogue.")] = 41_000,
+    interactions: Annotated[int, typer.Option(min=1, help="Events that each device knows.")] = 50,
+    held_out: Annotated[str, typer.Option(metavar="N,N,...", help="Held-out items a user: a row each.")] = "1,8",
+    dim: Annotated[int, typer.Option(min=1, help="Dimensions of the dot-product model.")] = 64,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder for ranking.json.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the JSON and nothing else.")] = False,
+) -> None:
+    """Full ranking beside the plain blocked product with mask and top 10: both in turns, in one process.
+
+    The ratio is that of CPU seconds (on CUDA of seconds), which other programs on the machine disturb less.
+    """
+    from fedrec_sim.benchmarks import jobs
+
+    check_device(device)
+    _check_free(out, "ranking.json")
+    common = {"users": users, "items": items, "interactions_per_user": interactions, "dim": dim}
+    common |= {"device": device, "threads": threads, "seed": seed}
+    results = []
+    for count in read_sizes(held_out, "synthetic", "--held-out"):
+        print(f"ranking {count} held-out items a user ...", file=sys.stderr, flush=True)
+        results.append(jobs.run_job(common | {"what": "ranking", "held_out": count}))
+    document = {"command": "ranking", **common, "results": results, **machine()}
+    if out is not None:
+        _write(document, out, "ranking.json")
+    rows = [["held-out items a user", "CPU seconds", "plain product, top 10", "ratio", "peak memory"]]
+    for result in results:
+        seconds = [f"{result[name]:.2f}" for name in ("cpu_seconds", "plain_cpu_seconds", "ratio")]
+        rows.append([str(result["held_out"]), *seconds, f"{result['peak_rss_mb']:,.0f} MB"])
+    _show(document, as_json, rows)
+
+
+def _by_algorithm(changes: list[str], names: list[str]) -> dict[str, dict[str, Any]]:
+    settings = {name: dict(DEFAULTS.get(name, {})) for name in names}
+    for key, value in read_settings(changes).items():
+        name, dot, own = key.partition(".")
+        if not dot or name not in settings:
+            raise InputError(
+                f"--set {key}: must be ALGORITHM.KEY=VALUE with one of {', '.join(names)}, e.g. als.dim=32"
+            )
+        settings[name][own] = value
+    return settings
+
+
+def _kept_mb(device: str) -> int:
+    if device == "cpu":
+        return 0
+    import torch
+
+    return torch.cuda.get_device_properties(torch.device(device)).total_memory // 4 >> 20
+
+
+def _check_free(out: Path | None, name: str) -> None:
+    if out is not None and (out / name).exists():
+        raise InputError(f"--out {out}: holds another benchmark; give a new folder")
+
+
+def _write(document: dict[str, Any], out: Path, name: str) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    (out / name).write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def _scale_rows(document: dict[str, Any]) -> list[list[str]]:
+    rows = [["", "users", "seconds", "users/s", "of bandwidth", "host", "device", "phases, seconds"]]
+    for result in document["results"]:
+        device = result["peak_device_mb"]
+        for kind in result["kinds"]:
+            rows.append(
+                [
+                    f"{result['algorithm']}: {kind['round'].replace('+', ', ')}",
+                    f"{result['users']:,}",
+                    f"{kind['seconds']:.3f}",
+                    f"{kind['users_per_second']:,.0f}",
+                    f"{kind['bandwidth_fraction']:.1%}",
+                    f"{result['peak_rss_mb']:,.0f} MB",
+                    "" if device is None else f"{device:,.0f} MB",
+                    ", ".join(f"{name} {seconds:.2f}" for name, seconds in kind["phases"].items()),
+                ]
+            )
+    return rows
+
+
+def _show(document: dict[str, Any], as_json: bool, rows: list[list[str]]) -> None:
+    if as_json:
+        print(json.dumps(document, indent=2, allow_nan=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*rows[0], box=None)
+    for row in rows[1:]:
+        table.add_row(*row)
+    Console().print(table)
