@@ -111,7 +111,7 @@ def ranking(
 
     check_device(device)
     _check_free(out, "ranking.json")
-    common = {"users": users, "items": items, "interactions_per_user": interactions, "dim": dim}
+    common: dict[str, Any] = {"users": users, "items": items, "interactions_per_user": interactions, "dim": dim}
     common |= {"device": device, "threads": threads, "seed": seed}
     results = []
     for count in read_sizes(held_out, "synthetic", "--held-out"):
