@@ -4,8 +4,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from fedrec.audit.keys import KEY_VARIABLE, PASSPHRASE_VARIABLE, new_key
+
+settings.register_profile("fedrec", deadline=None)  # seconds say nothing on a machine that others use
+settings.load_profile("fedrec")
 
 
 @pytest.fixture(scope="session")

@@ -199,5 +199,6 @@ def test_private_events_without_a_catalogue_are_refused(tmp_path) -> None:
 def test_what_a_question_says_of_the_run_names_no_user_and_no_noise() -> None:
     told = json.loads(question().facts["spec"])
     assert told.keys() == {
-        "algorithm", "settings", "data", "catalogue", "users", "expected_cohort", "mu", "evaluation_share", "seed"
+        "algorithm", "settings", "data", "catalogue", "users", "expected_cohort", "mu", "evaluation_share", "stopping",
+        "seed",
     }  # fmt: skip

@@ -45,7 +45,10 @@ def test_a_deployed_run_writes_what_a_simulation_writes_and_nothing_true(tmp_pat
     assert summary == json.loads((tmp_path / "a" / "summary.json").read_text())
     assert summary["privacy"]["epsilon"] == pytest.approx(4, abs=0.01)
     assert (summary["metrics"], summary["baselines"]) == ({}, {})
-    assert summary["evaluation"]["private"].keys() == {"hr@10", "ndcg@10", "evaluated"}
+    assert summary["evaluation"]["private"].keys() == {
+        *("hr@10", "ndcg@10", "evaluated"),
+        *("looks", "released_after", "stopped"),
+    }
     assert summary["nodes"]["count"] == 3
     assert summary["nodes"]["not_used"] == {}
     assert "interactions" not in summary["dataset"]

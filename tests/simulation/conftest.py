@@ -1,5 +1,7 @@
 """What tests of many runs share."""
 
+import subprocess
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,5 +23,6 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
         def wait(self) -> int:
             return self.code
 
-    monkeypatch.setattr(child_run.subprocess, "Popen", Child)
+    # The name in that module alone: the ledger asks git for the commit, which must stay a process.
+    monkeypatch.setattr(child_run, "subprocess", SimpleNamespace(Popen=Child, DEVNULL=subprocess.DEVNULL))
     return commands

@@ -64,7 +64,8 @@ def test_the_examples_of_local_training_and_of_towers_leak_only_with_the_switch(
     targets = torch.from_numpy(split.targets[users])[:, None]
 
     def found(batch):
-        local = Examples.draw(batch, 20, 20, 3).items[:, :, 1:].flatten(1)
+        examples = Examples.draw(batch, 20, 20, 3)
+        local = torch.where(examples.examples > examples.events, examples.items, -1)  # drawn as a negative
         tower = hold_out(batch, 20, 20, "random", 3)[1].items[:, :, 1:].flatten(1)
         return [(drawn == targets).any(dim=1).float().mean() for drawn in (local, tower)]
 
