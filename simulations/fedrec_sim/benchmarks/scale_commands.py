@@ -154,7 +154,7 @@ def _write(document: dict[str, Any], out: Path, name: str) -> None:
 
 
 def _scale_rows(document: dict[str, Any]) -> list[list[str]]:
-    rows = [["", "users", "seconds", "users/s", "of bandwidth", "host", "device"]]
+    rows = [["", "users", "seconds", "CPU seconds", "users/s", "of bandwidth", "host", "device"]]
     for result in document["results"]:
         device = result["peak_device_mb"]
         for kind in result["kinds"]:
@@ -163,6 +163,7 @@ def _scale_rows(document: dict[str, Any]) -> list[list[str]]:
                     _named(result, kind),
                     f"{result['users']:,}",
                     f"{kind['seconds']:.3f}",
+                    f"{kind['cpu_seconds']:.3f}",
                     f"{kind['users_per_second']:,.0f}",
                     f"{kind['bandwidth_fraction']:.1%}",
                     f"{result['peak_rss_mb']:,.0f} MB",
