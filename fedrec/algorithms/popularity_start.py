@@ -84,6 +84,10 @@ class PopularityStart(Algorithm):
     def rounds(self) -> int:
         return self._before + self.training_rounds
 
+    @property
+    def preparation(self) -> int:
+        return self._before
+
     def queries(self, round: int) -> tuple[SumQuery, ...]:
         if round < self._before:
             return (popularity_query(len(self.setting.catalogue), self.popularity_share),)

@@ -6,6 +6,7 @@ from typing import Any
 from fedrec.audit.received import Received
 
 NOT_RECORDED = "not recorded"
+_ABOUT = {"about": "", "canaries": "canaries: ", "seed": "seed "}
 
 
 def attack_rows(received: Received) -> list[dict[str, Any]]:
@@ -17,17 +18,26 @@ def attack_rows(received: Received) -> list[dict[str, Any]]:
 def _attack(payload: Mapping[str, Any], upper: float | None) -> dict[str, Any]:
     lower = _float(payload.get("epsilon_lower"))
     confidence = _float(payload.get("confidence"))
-    about = [str(payload[key]) for key in ("about", "canaries", "seed") if key in payload]
+    about = [f"{said}{payload[key]}" for key, said in _ABOUT.items() if key in payload]
     if confidence is not None:
         about.append(f"confidence {100 * confidence:g} %")
     broken = lower is not None and upper is not None and lower > upper
+    accused, tried = payload.get("accused") is True, "accused" in payload
     return {
         "name": str(payload.get("name", payload.get("attack", "attack"))),
         "about": ", ".join(about),
         "lower": lower,
         "lower_text": "" if lower is None else f"{lower:.4f}",
-        "status": "no" if broken else "unknown" if lower is None else "yes",
-        "verdict": "contradicts the bound" if broken else NOT_RECORDED if lower is None else "agrees with the bound",
+        "status": "no" if broken or accused else "unknown" if lower is None else "yes",
+        "verdict": "contradicts the bound"
+        if broken
+        else "accuses the system"
+        if accused
+        else "agrees with the bound"
+        if lower is not None
+        else "tests no bound"
+        if tried
+        else NOT_RECORDED,
     }
 
 

@@ -126,7 +126,11 @@ def notices(received: Received) -> list[dict[str, Any]]:
                 f"The settings were chosen on {stated['tuned_on']}, and epsilon does not cover what that choice tells.",
             )
         )
-    if stated["rounds"] < stated["rounds_planned"]:
+    if stated["stopped"]:
+        left = len(stated["stopped"]["unrun"])
+        what = f"By its private metrics. The {left} rounds that it left out are charged and counted like those it ran."
+        found.append(_notice("", "Stopped early.", what))
+    elif stated["rounds"] < stated["rounds_planned"]:
         found.append(
             _notice("", "Ended early.", f"{stated['rounds']} of {stated['rounds_planned']} rounds were released.")
         )

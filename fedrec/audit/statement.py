@@ -158,11 +158,8 @@ def as_text(stated: Mapping[str, Any]) -> str:
     lines += [f"The same releases were priced by two independent accountants: {values}. Both are upper bounds.", ""]
     lines += [*shared_budget(stated["population_budget"]), *participation(stated["participation"])]
     if stated["stopped"]:
-        lines += [
-            f"The run stopped early on its private metrics. The {len(stated['stopped']['unrun'])} rounds that it left out "
-            f"are charged and counted here like those that it ran.",
-            "",
-        ]
+        left = len(stated["stopped"]["unrun"])
+        lines += [f"The run stopped early on its private metrics; {left} rounds that it left out are charged, too.", ""]
     if stated["assumptions"]:
         lines += ["## It holds as long as", ""]
         lines += ["| who | must keep | enforced |", "|---|---|---|"]

@@ -41,7 +41,7 @@ class Assumption(_Part):
 
 
 class Release(_Part):
-    """One private sum, as it was released in `rounds` rounds."""
+    """One private sum, as it was charged in `rounds` rounds."""
 
     name: str
     shape: list[Count]
@@ -63,6 +63,16 @@ class Spending(_Part):
     rounds: Count
     share: Decimal | None
     """Part of all squared signal-to-noise (1/z^2); null without noise"""
+
+
+class Stop(_Part):
+    """A run that ended before its last planned round, by its own private outputs."""
+
+    round: Count
+    """The last round that was run, from 0"""
+    why: str
+    unrun: list[Count]
+    """Rounds that were left out, and charged all the same"""
 
 
 class Point(_Part):
@@ -216,6 +226,8 @@ class PrivacyStatement(_Part):
     spent: list[Point]
     rounds: Count
     rounds_planned: Count
+    stopped: Stop | None
+    """null: the run did not stop early by a rule"""
     participation: Participation
     population_budget: PopulationBudget | None
     """null: the run counts itself alone"""

@@ -1,6 +1,8 @@
 """The catalogue: which items there are and what is publicly known of them. Public by definition; costs no budget."""
 
+import hashlib
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 
@@ -68,6 +70,22 @@ class Catalogue:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of all that is publicly known: the same for those who hold the same catalogue."""
+        found = hashlib.sha256(repr((self.ids, self.titles)).encode())
+        for block in self.blocks:
+            found.update(f"\n{type(block).__name__} {block.name!r} ".encode())
+            if isinstance(block, Texts):
+                found.update(repr(block.texts).encode())
+                continue
+            values = block.membership if isinstance(block, Categories) else block.values
+            labels = block.labels if isinstance(block, Categories) else ()
+            found.update(
+                f"{labels!r} {values.dtype} {values.shape}\n".encode() + np.ascontiguousarray(values).tobytes()
+            )
+        return found.hexdigest()
 
     def title(self, item: int) -> str:
         """What to call an item before a person: its title, else its id."""

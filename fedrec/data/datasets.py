@@ -43,6 +43,8 @@ GENERATED: dict[str, tuple[Callable[[int, int, int, int], Log], tuple[int, int, 
 """Datasets that need no files: the function of (seed, users, items, events a user) and its usual sizes."""
 
 _AMAZON = "amazon"
+NODES = "nodes"
+"""`data.name` of a deployment whose events lie with its nodes, each its own; a simulation has none."""
 
 
 class DataConfig(Settings):
@@ -121,6 +123,20 @@ def load(config: DataConfig, data_dir: Path | None, seed: int) -> Dataset:
         items = tables.read_catalogue(config.catalogue)
         log = Log(log.source, log.events, log.ordered, items, True, log.fixed_test)
     return _dataset(config, log, events, dropped, counts, seed)
+
+
+def public_catalogue(config: DataConfig, data_dir: Path | None, seed: int) -> tuple[Catalogue, str]:
+    """The items alone, for who sees no events: of a public dataset, or of data that lie with the nodes (`NODES`).
+
+    Also where they were taken from, as in a dataset's report. Raises: InputError.
+    """
+    if config.name != NODES:
+        dataset = load(config, data_dir, seed)
+        return dataset.catalogue, str(dataset.report["catalogue"])
+    if config.catalogue is None or config.path is not None:
+        raise InputError(f"data.name = '{NODES}' needs data.catalogue, the public file of items, and no data.path")
+    items = tables.read_catalogue(config.catalogue)
+    return blocks.catalogue(items["item"].unique().sort(), items, str(config.catalogue)), "given"
 
 
 def read(config: DataConfig, data_dir: Path | None, seed: int) -> Log:

@@ -190,3 +190,28 @@ def _look_after(inner: Algorithm, every: int | None) -> tuple[int, ...]:
             f"before the last of them; choose a smaller number, or leave it out"
         )
     return found
+
+
+PRIVATE = "private "
+"""What the names of columns begin with that come from a private look; every other metric is a true one."""
+
+
+def private_figures(algorithm: Algorithm, round: int, shared: Shared) -> dict[str, float]:
+    """What `history.csv` tells of a round that was a look: metrics and the deviation of their noise; else empty."""
+    looks = algorithm.looks(shared) if isinstance(algorithm, PrivateEvaluation) else []
+    if not looks or looks[-1]["round"] != round:
+        return {}
+    return {f"{PRIVATE}{name}": looks[-1][name] for name in ("hr@10", "ndcg@10", "std")}
+
+
+def private_report(algorithm: Algorithm, shared: Shared) -> dict[str, Any]:
+    """`evaluation.private` of the summary: the released model's private metrics, every look, and why the run stopped.
+
+    Empty without a private evaluation.
+    """
+    if not isinstance(algorithm, PrivateEvaluation):
+        return {}
+    looks, why, told = algorithm.looks(shared), algorithm.stop(shared), algorithm.private_metrics(shared)
+    stopped = {"round": looks[-1]["round"], "after": looks[-1]["after"], "why": why} if why else None
+    kept = looks[algorithm.kept(shared)]["after"] if told else None
+    return told | {"released_after": kept, "looks": looks, "stopped": stopped}

@@ -21,6 +21,7 @@ from fedrec_server.checkpoint import Checkpoint, digest, load_checkpoint
 from fedrec_server.federation import Federation
 
 BYTES_PER_NUMBER = 4
+OTHER_STOP = "the ledger tells of another stop than this run's; restore the ledger that belongs to it"
 
 
 class Record(Protocol):
@@ -143,6 +144,9 @@ class Coordinator:
             if stopped is not None:
                 self._stop(round, stopped, shared)
                 return Outcome(shared, round, history, stopped=stopped)
+            noted = self._noted_stop()
+            if noted is not None and noted["round"] < round:
+                raise VerificationError(OTHER_STOP)
             began = time.perf_counter()
             try:
                 charge = self.plan.charge(round)
@@ -178,18 +182,19 @@ class Coordinator:
         """Write down why the run ends before `round`, and pay for what is left, as the run would have by going on."""
         unrun = [left for left in range(round, self.algorithm.rounds) if left not in self.plan.charged]
         noted = {"type": "stopped", "round": round - 1, "why": why, "unrun": list(range(round, self.algorithm.rounds))}
-        if self.ledger is not None:
-            payloads = [entry["payload"] for entry in self.ledger.entries]
-            before = [payload for payload in payloads if payload.get("type") == "stopped"]
-            if before and before != [noted]:
-                raise VerificationError("the ledger tells of another stop than this run's; restore the ledger")
-            if not before:
-                self.ledger.append(noted)
+        if self.ledger is not None and self._noted_stop() is None:
+            self.ledger.append(noted)
+        if self.ledger is not None and self._noted_stop() != noted:
+            raise VerificationError(OTHER_STOP)
         for left in unrun:
             try:
                 self._record(self.plan.forfeit(left), shared)
             except BudgetExhausted:  # a round that was paid for twice took its place
                 return
+
+    def _noted_stop(self) -> Mapping[str, Any] | None:
+        entries = self.ledger.entries if self.ledger is not None else ()
+        return next((entry["payload"] for entry in entries if entry["payload"].get("type") == "stopped"), None)
 
     def _record(self, charge: Charge, shared: Shared) -> None:
         """The charge goes on disk, about the state that the round starts from."""

@@ -4,10 +4,26 @@ from collections.abc import Mapping
 from typing import Protocol
 
 import numpy as np
+from pydantic import Field
 
 from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.privacy.queries import PrivateSum
+from fedrec.settings import Settings
+from fedrec.wire import Precision
+
+
+class FederationConfig(Settings):
+    """The `[federation]` table of a scenario: how the server deals with nodes."""
+
+    min_nodes: int | None = Field(default=None, ge=1)
+    """Nodes that must answer for a round to count; all of them if left out. The others' users then add nothing."""
+    deadline: float = Field(default=600.0, gt=0)
+    """Seconds after which a round goes on with those who have answered."""
+    patience: float = Field(default=600.0, gt=0)
+    """Seconds to wait for nodes before the first round, and for the minimum of them in any round, before stopping."""
+    download: Precision = "float32"
+    """In what precision nodes get the shared model; see `fedrec.wire` for the error of each."""
 
 
 class Federation(Protocol):

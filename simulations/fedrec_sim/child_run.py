@@ -12,9 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from fedrec_server.run_directory import RunDirectory
+from fedrec_server.scenario import Scenario, difference, load_scenario
+
 from fedrec.errors import FedrecError
-from fedrec_sim.run_directory import RunDirectory
-from fedrec_sim.scenario import Scenario, difference, load_scenario
 
 
 def child_run(arguments: Sequence[str], out: Path, data_dir: Path | None) -> dict[str, Any]:

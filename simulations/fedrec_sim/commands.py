@@ -27,7 +27,10 @@ def simulate(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; runs/SCENARIO-TIME if left out.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
-    engine: Annotated[str, typer.Option(help="in-process, or flower (Flower's runtime).")] = "in-process",
+    engine: Annotated[
+        str | None,
+        typer.Option(help="in-process, or flower: virtual nodes (engine.nodes) on Flower's Ray runtime."),
+    ] = None,
     seed: Annotated[
         int | None,
         typer.Option(min=0, help="Everything repeats bit for bit, the noise too (so nothing is private)."),
@@ -87,12 +90,8 @@ def simulate(
     if list_:
         _list()
         return
-    if engine != "in-process":
-        raise InputError(
-            "--engine flower: not offered yet; use --engine in-process"
-            if engine == "flower"
-            else f"--engine {engine}: must be in-process"
-        )
+    if engine is not None:
+        changes = [*(changes or []), f"engine.name={engine}"]
     if resume and out is None:
         raise InputError("--resume: say which run with --out DIR")
     if track is not None:
@@ -124,12 +123,12 @@ def _run(
     as_json: bool,
     quiet: bool,
 ) -> None:
+    from fedrec_server.run_directory import RunDirectory, new_path
+    from fedrec_server.scenario import load_scenario
     from rich.console import Console
 
     from fedrec_sim.progress import RunProgress
     from fedrec_sim.run import Simulation
-    from fedrec_sim.run_directory import RunDirectory, new_path
-    from fedrec_sim.scenario import load_scenario
 
     if name is None and resume and out is not None and RunDirectory(out).holds_run:
         name = str(RunDirectory(out).scenario)
@@ -159,10 +158,9 @@ def _run(
 def _list() -> None:
     import tomllib
 
+    from fedrec_server.scenario import built_in
     from rich.console import Console
     from rich.table import Table
-
-    from fedrec_sim.scenario import built_in
 
     table = Table("scenario", "what it is", box=None, pad_edge=False)
     for name, file in built_in().items():

@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fedrec_server.run_directory import RunDirectory
+
 from fedrec.errors import InputError, nearest
 from fedrec.evaluation.kept import load_ranks
 from fedrec.evaluation.metrics import AT_K, WHOLE
 from fedrec.evaluation.significance import Comparison, compare_ranks
-from fedrec_sim.run_directory import RunDirectory
 from fedrec_sim.table import COLUMNS, flat_metrics, head, stamp
 
 NOTE = (

@@ -5,17 +5,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from fedrec_server.scenario import EvaluationConfig
 
 from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.data.splits import Split
 from fedrec.draws import keys, uniform
-from fedrec.evaluation.private import PrivateEvaluation
+from fedrec.evaluation.private import private_figures
 from fedrec.evaluation.report import evaluate
-from fedrec_sim.scenario import EvaluationConfig
 
 _STREAM = 0xC0
-PRIVATE = "private "
-"""What the names of columns begin with that come from a private look; every other metric is a true one."""
 
 
 class Curve:
@@ -32,7 +30,7 @@ class Curve:
         self.users = curve_users(split, config.curve_users, seed)
 
     def __call__(self, round: int, shared: Shared) -> dict[str, float]:
-        return self._true(round, shared) | self._private(round, shared)
+        return self._true(round, shared) | private_figures(self.algorithm, round, shared)
 
     def _true(self, round: int, shared: Shared) -> dict[str, float]:
         if not self.every or ((round + 1) % self.every and round + 1 != self.algorithm.rounds):
@@ -45,25 +43,6 @@ class Curve:
             if protocol in result
             for metric in ("hr@10", "ndcg@10")
         }
-
-    def _private(self, round: int, shared: Shared) -> dict[str, float]:
-        looks = self.algorithm.looks(shared) if isinstance(self.algorithm, PrivateEvaluation) else []
-        if not looks or looks[-1]["round"] != round:
-            return {}
-        return {f"{PRIVATE}{name}": looks[-1][name] for name in ("hr@10", "ndcg@10", "std")}
-
-
-def private_report(algorithm: Algorithm, shared: Shared) -> dict[str, Any]:
-    """`evaluation.private` of the summary: the released model's private metrics, every look, and why the run stopped.
-
-    Empty without a private evaluation.
-    """
-    if not isinstance(algorithm, PrivateEvaluation):
-        return {}
-    looks, why, told = algorithm.looks(shared), algorithm.stop(shared), algorithm.private_metrics(shared)
-    stopped = {"round": looks[-1]["round"], "after": looks[-1]["after"], "why": why} if why else None
-    kept = looks[algorithm.kept(shared)]["after"] if told else None
-    return told | {"released_after": kept, "looks": looks, "stopped": stopped}
 
 
 def curve_users(split: Split, count: int, seed: int) -> np.ndarray:

@@ -5,18 +5,20 @@ from dataclasses import dataclass
 
 import torch
 from fedrec_server.coordinator import Coordinator
+from fedrec_server.prepared import prepare
+from fedrec_server.scenario import EngineConfig
 
-from fedrec.algorithms.base import Algorithm, ReleasedModel, Setting
+from fedrec.algorithms.base import Algorithm, ReleasedModel
 from fedrec.algorithms.popularity import Popularity
 from fedrec.data.datasets import Dataset
 from fedrec.data.splits import Split
 from fedrec.errors import InputError
-from fedrec.evaluation.private import PrivateEvaluation, PrivateEvaluationConfig
 from fedrec.evaluation.stopping import StoppingConfig
+from fedrec.federation.exchange import DataRequest
+from fedrec.federation.spec import RunSpec
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.settings import Settings
 from fedrec_sim.in_process import InProcessFederation
-from fedrec_sim.scenario import EngineConfig
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Experiment:
     algorithm: Algorithm
     federation: InProcessFederation
     plan: PrivacyPlan
+    spec: RunSpec
 
     @classmethod
     def build(
@@ -37,42 +40,41 @@ class Experiment:
         dataset: Dataset,
         split: Split,
         *,
-        seed: int,
+        request: DataRequest,
         noise_seed: int | None,
         stopping: StoppingConfig | None = None,
     ) -> "Experiment":
         """Price everything before a user is asked, all private looks included.
 
-        seed: public randomness; noise_seed: None for secret noise. stopping: None for no look before the end.
+        request: tells nodes of the data, and has the public seed. stopping: None for no look before the end.
 
+        noise_seed: None for secret noise.
         Raises: PrivacyError when the guarantee cannot be proven; InputError when the settings do not fit the data.
         """
         users = len(split.train)
-        setting = Setting(
-            catalogue=dataset.catalogue,
-            users=users,
-            expected_cohort=users * privacy.sampling,
-            mu=privacy.model_copy(update={"evaluation_share": 0.0}).mu(),
-            seed=seed,
-            device=torch.device(engine.device),
+        made = prepare(
+            kind,
+            config,
+            privacy,
+            dataset.catalogue,
+            users,
+            request,
+            noise_seed=noise_seed,
+            device=engine.device,
+            stopping=stopping,
         )
-        algorithm = kind(config, setting)
-        if privacy.evaluation_share > 0:
-            looks = PrivateEvaluationConfig(share=privacy.evaluation_share, stopping=stopping or StoppingConfig())
-            algorithm = PrivateEvaluation(algorithm, looks)
-        rounds = [algorithm.queries(round) for round in range(algorithm.rounds)]
-        plan = PrivacyPlan.build(privacy, rounds, users, noise_seed)
         federation = InProcessFederation(
             split.train,
-            plan,
-            seed=seed,
-            device=setting.device,
+            made.plan,
+            seed=request.seed,
+            nodes=engine.nodes,
+            device=engine.device,
             batch_users=engine.batch_users,
             batch_events=engine.batch_events,
             memory_bytes=engine.memory_mb << 20,
             precision=engine.precision,
         )
-        return cls(algorithm, federation, plan)
+        return cls(made.algorithm, federation, made.plan, made.spec)
 
     def counterfactual(self) -> ReleasedModel:
         """The model of a run that keeps no record, since in a simulation it is only compared with."""
@@ -80,24 +82,19 @@ class Experiment:
 
 
 def popularity(
-    privacy: PrivacyConfig, engine: EngineConfig, dataset: Dataset, split: Split, *, seed: int, noise_seed: int | None
+    privacy: PrivacyConfig,
+    engine: EngineConfig,
+    dataset: Dataset,
+    split: Split,
+    *,
+    request: DataRequest,
+    noise_seed: int | None,
 ) -> ReleasedModel:
     """The popularity baseline under `privacy`, through the same machinery as any run."""
     fair = privacy.model_copy(update={"evaluation_share": 0.0})
     config = Popularity.Config()
-    built = Experiment.build(Popularity, config, fair, engine, dataset, split, seed=seed, noise_seed=noise_seed)
+    built = Experiment.build(Popularity, config, fair, engine, dataset, split, request=request, noise_seed=noise_seed)
     return built.counterfactual()
-
-
-def budget_by_query(plan: PrivacyPlan) -> dict[str, float]:
-    """Each query's part of the whole budget over all its rounds; empty without privacy."""
-    if not plan.private:
-        return {}
-    shares: dict[str, float] = {}
-    for queries in plan.rounds:
-        for name, query in queries.items():
-            shares[name] = shares.get(name, 0.0) + query.budget_share
-    return shares
 
 
 def fingerprint(split: Split) -> str:

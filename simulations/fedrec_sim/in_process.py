@@ -1,117 +1,41 @@
 """A federation in one process: batches of users as tensor programs on CPU or CUDA.
 
-The users' computation is the algorithm's own, the one that a device runs for a batch of one. Memory is bounded
-whatever the number of users: a chunk holds at most `batch_users` users and about `batch_events` events. Chunks are
-summed in a fixed order, so a run repeats bit for bit on the same machine and device; another chunk size changes
-float rounding alone.
+The users' computation is that of any place that hosts users (`fedrec.federation.hosted`); what is added here is the
+plan, which draws the cohorts and adds the noise once, on the total.
+
+Float sums depend on how they are grouped, by less than a millionth; under noise, which is rounded to a grid, that may
+move an entry by a step of the grid. So users can be summed in the groups that the nodes of a deployment would have: the
+two then end with equal bits.
 """
 
-import time
-from collections.abc import Iterator, Mapping
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-import torch
 
 from fedrec.algorithms.base import Algorithm, Shared
-from fedrec.data.users import UserBatch
 from fedrec.errors import PrivacyError
-from fedrec.precision import Precision, users_precision
+from fedrec.federation.hosted import HostedUsers, Shard, Stopwatch, UserSource, add_up, shard
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.privacy.queries import PrivateSum
 
 
-class UserSource(Protocol):
-    """Users who can be made into batches: `Histories`, or users generated as they are asked for."""
-
-    def __len__(self) -> int: ...
-
-    def batch(self, users: np.ndarray, seed: int, device: torch.device | str = "cpu") -> UserBatch:
-        """The users at these positions as tensors on `device`."""
-        ...
-
-
-class Stopwatch:
-    """Adds up the seconds of named phases. On CUDA it waits for the device at every lap, so the parts are true."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.seconds: dict[str, float] = {}
-        self._device = device
-        self._last = time.perf_counter()
-
-    def lap(self, phase: str) -> None:
-        """Count the time since the last lap to `phase`."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        now = time.perf_counter()
-        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
-        self._last = now
-
-
-class InProcessFederation:
+class InProcessFederation(HostedUsers):
     """All users of `source` in this process.
 
-    plan: draws the cohorts. seed: the users' own randomness (local negatives), which privacy does not rest on.
-    batch_users, batch_events: upper bounds of one chunk (a user with more events than that is a chunk alone).
-    memory_bytes: what all devices together may remember between rounds; the rest forget, and compute again. One
-    federation serves one algorithm, since what devices remember is that algorithm's.
-    precision: of the users' matrix products; norms, sums and noise are not touched.
+    plan: draws the cohorts. nodes: into how many shards the users are grouped. bounds: those of `HostedUsers`.
     """
 
-    def __init__(
-        self,
-        source: UserSource,
-        plan: PrivacyPlan,
-        *,
-        seed: int,
-        device: torch.device | str = "cpu",
-        batch_users: int = 1024,
-        batch_events: int = 250_000,
-        memory_bytes: int = 512 << 20,
-        precision: Precision = "float32",
-    ) -> None:
-        self.source, self.plan, self.seed = source, plan, seed
-        self.device = torch.device(device)
-        self.batch_users, self.batch_events = batch_users, batch_events
-        self.memory_bytes, self.precision = memory_bytes, precision
+    def __init__(self, source: UserSource, plan: PrivacyPlan, *, seed: int, nodes: int = 1, **bounds: Any) -> None:
+        super().__init__(source, seed=seed, **bounds)
+        self.plan = plan
+        self._shards = [shard(len(source), place, nodes) for place in range(nodes)]
+        self._places = [self] if nodes == 1 else [self._place(users, nodes) for users in self._shards]
         self.timings: Mapping[str, float] = {}
-        self._kept: dict[int, list[UserBatch]] = {}
-
-    @property
-    def users(self) -> int:
-        """Size of the population."""
-        return len(self.source)
 
     def sample(self, round: int) -> np.ndarray:
         """The cohort of a round, positions (cohort,) int64, drawn by the plan."""
         return self.plan.sample(round)
-
-    def chunks(self, cohort: np.ndarray) -> Iterator[UserBatch]:
-        """The cohort in order, cut into batches within the bounds.
-
-        When everybody takes part, every round has the same chunks: what their devices remember is kept, up to
-        `memory_bytes`. The memory of an algorithm's devices saves time and never changes a result.
-        """
-        everybody = len(cohort) == self.users
-        for start in range(0, len(cohort), self.batch_users):
-            chunks = self._kept.pop(start, None) if everybody else None
-            if chunks is None:
-                chunks = list(
-                    self._cut(self.source.batch(cohort[start : start + self.batch_users], self.seed, self.device))
-                )
-            yield from chunks
-            kept = sum(_bytes(chunk) for others in self._kept.values() for chunk in others)
-            if everybody and kept + sum(map(_bytes, chunks)) <= self.memory_bytes:
-                self._kept[start] = chunks
-
-    def _cut(self, batch: UserBatch) -> Iterator[UserBatch]:
-        ends = batch.offsets[1:].cpu().numpy()
-        first = 0
-        while first < len(batch):
-            base = ends[first - 1] if first else 0
-            last = max(first + 1, int(np.searchsorted(ends, base + self.batch_events, side="right")))
-            yield batch if last - first == len(batch) else batch.slice(first, last)
-            first = last
 
     def private_sum(
         self, algorithm: Algorithm, shared: Shared, round: int, cohort: np.ndarray, plan: PrivacyPlan
@@ -119,35 +43,39 @@ class InProcessFederation:
         """Each query of the round over the cohort: contribute, clip, sum, then noise once on the total.
 
         Raises: PrivacyError when `plan` is not the one that draws the cohorts (another sampling has another price), or
-        the cohort is not ascending (a user who stands in it twice adds twice the clip).
+        the cohort is not ascending.
         """
         if plan is not self.plan:
             raise PrivacyError(f"round {round}: the federation samples by another plan; make both with the same one")
-        if np.any(np.diff(cohort) <= 0):
-            raise PrivacyError(f"round {round}: the cohort is not ascending; take each user once, in order")
-        queries = algorithm.queries(round)
-        totals = {query.name: torch.zeros(query.shape, device=self.device) for query in queries}
         watch = Stopwatch(self.device)
-        for users in self.chunks(cohort):
-            watch.lap("load")
-            with users_precision(self.precision, self.device):
-                contributions = algorithm.contribute(shared, users, round)
-            watch.lap("contribute")
-            if contributions.keys() != {query.name for query in queries}:
-                raise ValueError(f"{algorithm.name}: round {round} asks for {queries}, users gave {set(contributions)}")
-            for query in queries:
-                # Taken out of the dictionary, so that one query's parts are freed before the next one is summed.
-                contribution = contributions.pop(query.name)
-                weights = plan.clip(query, contribution)
-                watch.lap("clip")
-                contribution.add_to(totals[query.name], weights)
-                watch.lap("sum")
-        sums = {query.name: plan.privatise(round, query, totals.pop(query.name)) for query in queries}
-        watch.lap("noise")
+        parts = self._split(cohort)
+        found = [
+            place.clipped_sums(algorithm, shared, round, part, plan.clip, watch)
+            for place, part in zip(self._places, parts, strict=True)
+        ]
+        sums = {}
+        for query in algorithm.queries(round):
+            total = add_up([part.pop(query.name) for part in found], query.shape, self.device)
+            watch.lap("sum")
+            sums[query.name] = plan.privatise(round, query, total)
+            watch.lap("noise")
         self.timings = watch.seconds
         return sums
 
+    def _place(self, users: np.ndarray, nodes: int) -> HostedUsers:
+        return HostedUsers(
+            Shard(self.source, users),
+            seed=self.seed,
+            device=self.device,
+            batch_users=self.batch_users,
+            batch_events=self.batch_events,
+            memory_bytes=self.memory_bytes // nodes,
+        )
 
-def _bytes(batch: UserBatch) -> int:
-    tensors = (batch.items, batch.owners, batch.lags, batch.lengths, batch.keys, *batch.memory.values())
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    def _split(self, cohort: np.ndarray) -> list[np.ndarray]:
+        """The cohort by shard, as positions within it."""
+        if len(self._places) == 1:
+            return [cohort]
+        firsts = [int(users[0]) if len(users) else self.users for users in self._shards]
+        bounds = np.searchsorted(cohort, [*firsts, self.users])
+        return [cohort[bounds[n] : bounds[n + 1]] - first for n, first in enumerate(firsts)]

@@ -52,10 +52,10 @@ def tune(
 
     - `fedrec simulate runs/tuned/best.toml` - the test figures of what was found
     """
+    from fedrec_server.run_directory import new_path
     from rich.console import Console
 
     from fedrec_sim import tune as tuning
-    from fedrec_sim.run_directory import new_path
 
     tuning.require_optuna()
     overrides = {} if device is None else {"engine.device": device}
@@ -148,10 +148,10 @@ def sweep(
     quiet: bool,
 ) -> None:
     """What `fedrec simulate --sweep` does. Raises: FedrecError at the end when some runs failed."""
+    from fedrec_server.run_directory import RunDirectory, make_folder, new_path
     from rich.console import Console
 
     from fedrec_sim import sweep as sweeping
-    from fedrec_sim.run_directory import RunDirectory, make_folder, new_path
 
     name = name or "quickstart"
     parsed = dict(map(sweeping.parse_axis, axes))

@@ -10,7 +10,7 @@ from fedrec_server.coordinator import RoundReport
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from fedrec_sim.curve import PRIVATE
+from fedrec.evaluation.private import PRIVATE
 
 PLAIN_LINES = 10
 

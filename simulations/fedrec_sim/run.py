@@ -1,17 +1,20 @@
 """A whole simulation: data, training, evaluation, baselines, and everything that is written down of them."""
 
 import os
-import platform
-import resource
-import sys
-from contextlib import nullcontext
-from importlib.metadata import version
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
+from fedrec_server.beginning import begin, same_data
 from fedrec_server.checkpoint import load_checkpoint
 from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
+from fedrec_server.federation import Federation
+from fedrec_server.recording import Circumstances, close, named, opening
+from fedrec_server.run_directory import RunDirectory, json_text, write_json
+from fedrec_server.scenario import Scenario
+from fedrec_server.shared_budget import draw
+from fedrec_server.summary import budget_by_query, run_summary
 
 from fedrec.algorithms.base import ReleasedModel
 from fedrec.audit.ledger import Ledger
@@ -21,18 +24,16 @@ from fedrec.audit.statement import as_text, statement
 from fedrec.data import datasets, splits
 from fedrec.data.datasets import Dataset
 from fedrec.data.splits import Split
+from fedrec.evaluation.private import private_report
 from fedrec.evaluation.report import evaluate
+from fedrec.federation.exchange import DataRequest
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec_sim import plots
-from fedrec_sim.curve import Curve, private_report
-from fedrec_sim.experiment import Experiment, budget_by_query, check_device, fingerprint, popularity
+from fedrec_sim.curve import Curve
+from fedrec_sim.experiment import Experiment, check_device, fingerprint, popularity
+from fedrec_sim.flower_engine import check_flower, flower_federation
 from fedrec_sim.leak import NOTE, STAMP, leaky
 from fedrec_sim.progress import RunProgress
-from fedrec_sim.recording import close, named, opening
-from fedrec_sim.resuming import begin, same_data
-from fedrec_sim.run_directory import RunDirectory, json_text, write_json
-from fedrec_sim.scenario import Scenario
-from fedrec_sim.shared_budget import draw
 from fedrec_sim.table import labelled_results
 from fedrec_sim.tracking import Tracker, of_round, of_run, tracking
 
@@ -45,6 +46,15 @@ NOT_COVERED = (
 COUNTERFACTUAL = (
     "a run of its own on the same data, for comparison: its model is not released, and these are its true metrics, "
     "which no guarantee covers, whatever its epsilon"
+)
+SIMULATED = Circumstances(
+    role="whoever ran the simulation, who is its server and all its users",
+    population="counted in the log, and taken as public",
+    unprotected=(
+        "this is a simulation: all users' data lie in one place, where whoever runs it can read them",
+        "true metrics, without noise, in summary.json, history.csv, plots, checkpoint and baselines",
+        "exact counts of the data, and the time and memory that the computation takes",
+    ),
 )
 BASELINE_NOISE = 1 << 40
 """Added to a seed for the noise of a baseline: by 1 it would have that of the run with the next seed."""
@@ -71,9 +81,11 @@ class Simulation:
         track: str | None = None,
     ) -> None:
         check_device(scenario.engine.device)
-        self.track = track
+        if scenario.engine.name == "flower":
+            check_flower(scenario)
+        self.track, self.data_dir = track, data_dir
         self.folder, self.progress = folder, progress
-        self.scenario, self.public_seed, self.resume = begin(scenario, folder, resume)
+        self.scenario, self.public_seed, self.resume = begin(scenario, folder, resume=resume)
         scenario = self.scenario
         _repeatable(scenario.engine.device)
         with progress.stage("Reading data"):
@@ -85,6 +97,7 @@ class Simulation:
                 self.split = leaky(self.split)
         if resume and folder.checkpoint.is_file():
             same_data(load_checkpoint(folder.checkpoint).run["dataset"], self.dataset.report)
+        self.request = DataRequest(data=scenario.data, on=scenario.evaluation.on, seed=self.public_seed)
         self.experiment = Experiment.build(
             scenario.algorithm_class,
             scenario.algorithm_config,
@@ -92,7 +105,7 @@ class Simulation:
             scenario.engine,
             self.dataset,
             self.split,
-            seed=self.public_seed,
+            request=self.request,
             noise_seed=self._noise_seed(scenario.privacy),
             stopping=scenario.stopping,
         )
@@ -129,7 +142,7 @@ class Simulation:
             baselines = self._baselines()
         summary = self._summary(outcome, model_bytes, metrics, order_free, baselines)
         text = json_text(summary)
-        close(ledger, self.folder, outcome, text, summary)
+        close(ledger, self.folder, outcome, text, summary, SIMULATED)
         self.folder.summary.write_text(text, encoding="utf-8")
         self._state_privacy(ledger)
         self._plots(summary, outcome)
@@ -146,24 +159,31 @@ class Simulation:
             tracker.scalars(of_round(report.row()), report.round + 1)
             self.progress.round(report)
 
-        algorithm, plan, engine = self.experiment.algorithm, self.experiment.plan, self.scenario.engine
-        coordinator = Coordinator(
-            algorithm,
-            self.experiment.federation,
-            plan,
-            ledger,
-            self.folder.checkpoint,
-            run={"public_seed": self.public_seed, "dataset": self.dataset.report},
-            begin=opening(ledger, self.folder, self.scenario, plan, self.dataset),
-            on_round=on_round,
-            observe=Curve(algorithm, self.split, self.scenario.evaluation, engine.device, self.public_seed),
-        )
-        with self.drawing or nullcontext(), self.progress.rounds(self.scenario.name, algorithm.rounds):
-            outcome = coordinator.run(resume=self.resume and self.folder.checkpoint.is_file())
+        algorithm, plan, device = self.experiment.algorithm, self.experiment.plan, self.scenario.engine.device
+        with self._federation() as federation:
+            coordinator = Coordinator(
+                algorithm,
+                federation,
+                plan,
+                ledger,
+                self.folder.checkpoint,
+                run={"public_seed": self.public_seed, "dataset": self.dataset.report},
+                begin=opening(ledger, self.folder, self.scenario, plan, self.dataset.name, SIMULATED),
+                on_round=on_round,
+                observe=Curve(algorithm, self.split, self.scenario.evaluation, device, self.public_seed),
+            )
+            with self.drawing or nullcontext(), self.progress.rounds(self.scenario.name, algorithm.rounds):
+                outcome = coordinator.run(resume=self.resume and self.folder.checkpoint.is_file())
         if outcome.stopped is not None:
             self.progress.say(f"Stopped after round {outcome.rounds} of {algorithm.rounds}: {outcome.stopped}")
         self.folder.write_history(outcome.history)
         return outcome
+
+    def _federation(self) -> AbstractContextManager[Federation]:
+        experiment = self.experiment
+        if self.scenario.engine.name == "flower":
+            return flower_federation(self.scenario, experiment.spec, experiment.plan, self.data_dir)
+        return nullcontext(experiment.federation)
 
     def _privacy(self) -> dict[str, Any]:
         shared = self.drawing.describe() if self.drawing is not None else None
@@ -208,7 +228,7 @@ class Simulation:
                 engine,
                 self.dataset,
                 self.split,
-                seed=self.public_seed,
+                request=self.request,
                 noise_seed=self._noise_seed(variant, BASELINE_NOISE),
             )
             epsilon = None if variant.epsilon == "none" else variant.epsilon
@@ -223,26 +243,22 @@ class Simulation:
         order_free: dict[str, Any] | None,
         baselines: dict[str, Any],
     ) -> dict[str, Any]:
-        algorithm, report, history = self.experiment.algorithm, self.dataset.report, outcome.history
-        seconds = sum(row["seconds"] for row in history)
+        algorithm, report = self.experiment.algorithm, self.dataset.report
         return {
-            "scenario": self.scenario.name,
-            "algorithm": self.scenario.algorithm["name"],
-            "settings": self.scenario.algorithm_config.model_dump(mode="json") | algorithm.chosen,
-            "seed": self.scenario.seed,
-            "public_seed": self.public_seed,
-            "device": _device_name(self.scenario.engine.device),
-            "versions": {
-                "python": platform.python_version(),
-                **{name: version(name) for name in ("fedrec", "torch", "numpy", "opacus", "dp-accounting")},
-            },
+            **run_summary(
+                self.scenario,
+                self.public_seed,
+                algorithm,
+                self._privacy() | {"budget_shares": budget_by_query(self.experiment.plan)},
+                outcome,
+                model_bytes,
+            ),
             "dataset": {"name": self.dataset.name}
             | {name: report[name] for name in ("users", "items", "interactions")}
             | {"report": report},
             "metrics": metrics,
             "order_free": order_free,
             "baselines": baselines,
-            "provenance": self.scenario.provenance.model_dump(),
             "evaluation": {
                 "on": self.scenario.evaluation.on,
                 "leaky_negatives": NOTE if self.split.leaky else None,
@@ -250,16 +266,6 @@ class Simulation:
                 "note": NOT_COVERED,
                 "private": private_report(algorithm, outcome.shared),
             },
-            "privacy": self._privacy() | {"budget_shares": budget_by_query(self.experiment.plan)},
-            "cost": {
-                "seconds_per_round": seconds / len(history) if history else 0.0,
-                "users_per_second": sum(row["users"] for row in history) / seconds if seconds else 0.0,
-                "peak_rss_mb": _peak_rss_mb(),
-                "message_bytes_up": sum(row["bytes_up"] for row in history),
-                "message_bytes_down": sum(row["bytes_down"] for row in history) + model_bytes,
-                "rounds": outcome.rounds,
-            },
-            "finished": outcome.exhausted is None,
         }
 
     def _plots(self, summary: dict[str, Any], outcome: Outcome) -> None:
@@ -283,14 +289,3 @@ def _repeatable(device: str) -> None:
     if device.startswith("cuda"):
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
         torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-def _device_name(device: str) -> str:
-    if device.startswith("cuda"):
-        return f"{device} ({torch.cuda.get_device_name(torch.device(device))})"
-    return f"cpu ({torch.get_num_threads()} threads)"
-
-
-def _peak_rss_mb() -> float:
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -21,14 +21,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedrec_server.run_directory import write_json
+from fedrec_server.scenario import Scenario, checked, parse_change, put, read_values, toml_or_text
 from rich.table import Table
 
 from fedrec.algorithms.discover import algorithm
 from fedrec.errors import FedrecError, InputError
 from fedrec_sim import plots
 from fedrec_sim.child_run import child_scenario
-from fedrec_sim.run_directory import write_json
-from fedrec_sim.scenario import Scenario, checked, parse_change, put, read_values, toml_or_text
 from fedrec_sim.table import COLUMNS, flat_metrics, head, stamp
 
 NOTE = (

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from fedrec_server.scenario import Scenario
+
 from fedrec.errors import InputError
-from fedrec_sim.scenario import Scenario
 from fedrec_sim.table import flat_metrics
 
 

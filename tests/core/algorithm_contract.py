@@ -15,6 +15,8 @@ import torch
 from fedrec.algorithms.base import Algorithm, ReleasedModel, Setting, Shared
 from fedrec.algorithms.discover import algorithm
 from fedrec.data.users import UserBatch
+from fedrec.evaluation.private import PrivateEvaluation, PrivateEvaluationConfig
+from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.precision import users_precision
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
@@ -294,6 +296,30 @@ class AlgorithmContract:
             self.step(algo, shared, users, round)
             assert shared.keys() == kept.keys()
             assert all(torch.equal(shared[name], kept[name]) for name in kept)
+
+    # ---- private looks between the rounds
+
+    def test_looks_leave_the_training_as_it_is(self, algo: Algorithm, users: UserBatch) -> None:
+        """With looks a run trains as without, on all but the newest events; from the first look on there is a model."""
+        steps = algo.rounds - algo.preparation
+        if steps < 2:
+            return  # one look, at the end
+        rule = StoppingConfig(every=max(1, steps // 2))
+        looking = PrivateEvaluation(algo, PrivateEvaluationConfig(share=0.1, stopping=rule))
+        assert len(looking.trained) >= 2
+        shared, states = looking.initial(), {}
+        for round in range(looking.rounds):
+            shared = states[round] = self.step(looking, shared, users, round)
+        known = users.without_newest(torch.ones_like(users.lengths))
+        alone = self.train(self.make(looking.inner.setting), known)
+        for name, tensor in alone.items():
+            assert torch.equal(shared[name], tensor), name
+        looks = looking.looks(shared)
+        assert all(0 <= look["ndcg@10"] <= 1 for look in looks)
+        kept = int(looks[looking.kept(shared)]["round"])
+        released = looking.release(shared).tensors()
+        expected = looking.inner.release(looking._inner_state(states[kept])).tensors()
+        assert all(torch.equal(released[name], expected[name]) for name in expected)
 
     # ---- the released model
 

@@ -1,5 +1,6 @@
 """Attacks through the real system: what they see without privacy, what is left of it with, and how it is told."""
 
+import html
 import json
 from pathlib import Path
 
@@ -66,12 +67,15 @@ def test_the_recorder_changes_nothing_and_leaves_nothing_but_noise():
     watched = watch(target.experiment(), target.users, rounds.append)
     model = watched.experiment.algorithm.release(watched.outcome.shared)
     assert all(torch.equal(tensor, plain.tensors()[name]) for name, tensor in model.tensors().items())
-    slow = target.users.batch(np.arange(len(target.users)), 1)
-    contribution = watched.experiment.algorithm.contribute(rounds[1].before, slow, 1)["gradient"]
-    weights = clip_weights(contribution, 8.0)
-    oracle = sum(weights[u].float() * contribution.dense(u) for u in range(len(slow)))
-    assert np.allclose(rounds[1].releases["gradient"].others, oracle.flatten().numpy(), atol=1e-3)
-    assert [len(seen.cohort) for seen in rounds] == [len(target.users)] * 2
+    everybody = target.users.batch(np.arange(len(target.users)), 1)
+    for seen in rounds:
+        contributions = watched.experiment.algorithm.contribute(seen.before, everybody, seen.round)
+        for name, release in seen.releases.items():
+            weights = clip_weights(contributions[name], release.query.clip_norm)
+            oracle = sum(weights[u].float() * contributions[name].dense(u) for u in range(len(everybody)))
+            assert np.allclose(release.others, oracle.flatten().numpy(), atol=1e-3)
+        assert len(seen.cohort) == len(target.users)
+    assert len(rounds) == watched.experiment.algorithm.rounds
     assert watched.ledger.charge(1)["round"] == 1
 
 
@@ -119,7 +123,7 @@ def test_the_suspects_who_are_out_add_nothing():
     seen: list[Observation] = []
     suspects = membership.Suspects(positions, np.zeros(60, dtype=bool), 1.0, private=False)
     watch(target.experiment(), target.users, seen.append, suspects)
-    assert np.abs(seen[0].releases["gradient"].rest).max() < 1e-4
+    assert all(np.abs(release.rest).max() < 1e-4 for one in seen for release in one.releases.values())
 
 
 def test_reconstruction_says_what_the_server_sees():
@@ -191,6 +195,12 @@ def test_canaries_that_cannot_be(changes, canaries, message):
         canary_attack.attack(target, canaries)
 
 
+def test_as_many_canaries_as_most_of_the_budget_has_room_for():
+    assert canary_attack.fitting(small_target(1).experiment().plan) == 1000
+    kernel = load_target("quickstart", [], None, 1).experiment().plan
+    assert canary_attack.fitting(kernel) == 600  # the items of the popularity query
+
+
 def test_a_self_test_needs_noise():
     with pytest.raises(InputError, match="states no noise"):
         self_test(small_target(1).with_privacy(epsilon="none"))
@@ -205,11 +215,16 @@ def test_results_go_into_the_ledger_of_a_run(tmp_path, capsys):
     asked = ["audit", "attack", str(folder), "--kind", "canary", "--kind", "reconstruction", "--canaries", "200"]
     assert run([*asked, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told[0]["kind"] == "canary"
+    assert told[0]["name"] == "canary"
     entries = read_ledger(folder / "privacy" / "ledger.jsonl")[0]
     assert [entry["payload"] for entry in entries[before:]] == told
     assert all(each["type"] == "attack" for each in told)
     assert json.loads((folder / "privacy" / "attacks.json").read_text()) == told
+    assert run(["audit", "verify", str(folder), "--trust-run-key"]) == 0
+    assert run(["audit", "report", str(folder), "--output", str(tmp_path / "page.html")]) == 0
+    page = html.unescape((tmp_path / "page.html").read_text())
+    assert told[0]["about"] in page
+    assert "tests no bound" in page
     lower, proven = float(told[0]["epsilon_lower"]), float(told[0]["epsilon_proven"])
     assert 0 <= lower <= proven
     assert run([*asked[:5], "--canaries", "100", "--quiet"]) == 0

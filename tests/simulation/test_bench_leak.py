@@ -1,8 +1,8 @@
 from pathlib import Path
 
 import pytest
+from fedrec_server.scenario import checked
 from fedrec_sim.benchmarks import leak
-from fedrec_sim.scenario import checked
 
 from fedrec.cli import run
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fedrec_server.scenario import load_scenario
 from fedrec_sim.compare import read_runs
 from fedrec_sim.leak import STAMP, LeakyHistories, leaky
-from fedrec_sim.scenario import load_scenario
 from fedrec_sim.sweep import Cell, write
 from fedrec_sim.table import results_table
 from rich.console import Console

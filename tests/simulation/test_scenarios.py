@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from fedrec_sim.scenario import built_in, load_scenario, parse_change
+from fedrec_server.scenario import built_in, load_scenario, parse_change
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -12,6 +12,7 @@ from fedrec.audit.lower_bounds import best_one_run, best_two_sided, errors_at, g
 from fedrec.audit.one_shot import one_shot_estimate
 from fedrec.errors import InputError
 from fedrec.privacy.accounting import gaussian_epsilon
+from fedrec.privacy.plan import PrivacyPlan
 from fedrec_sim.attacks.canaries import Canaries, Directions
 from fedrec_sim.attacks.crowd import with_empty_users
 from fedrec_sim.attacks.record import Bound, Result
@@ -20,6 +21,9 @@ from fedrec_sim.attacks.target import Progress, Target, Watched, silent, watch
 
 THRESHOLDS = (-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0)
 """Of the log likelihood ratio, in proven epsilons: fixed before any score is seen."""
+
+FEWEST, MOST = 200, 1000
+"""Canaries, where no number is given."""
 
 
 class CanaryScores:
@@ -67,17 +71,19 @@ class CanaryScores:
 
 def attack(
     target: Target,
-    canaries: int,
+    canaries: int | None = None,
     *,
     confidence: float = 0.95,
     progress: Progress = silent,
 ) -> Result:
-    """Insert `canaries` canary users, run, and bound epsilon from below.
+    """Insert `canaries` canary users (None: `fitting`), run, and bound epsilon from below.
 
     Raises: InputError for a run without privacy, which claims nothing, or when no query has room for the canaries.
     """
     if not target.scenario.privacy.private:
         raise InputError("--kind canary: a run without privacy claims no epsilon to test; use --kind membership")
+    if canaries is None:
+        canaries = fitting(target.experiment().plan)
     if canaries < 10:
         raise InputError(f"--canaries {canaries}: fewer than 10 say nothing; 1000 is usual")
     users = len(target.users)
@@ -95,6 +101,17 @@ def attack(
     watching = CanaryScores(planted, plan.config.sampling)
     watched = watch(experiment, crowd.users, watching.see, planted, progress=progress)
     return conclude(watching, watched, confidence, target.seed)
+
+
+def fitting(plan: PrivacyPlan) -> int:
+    """The most canaries, of 200 to 1,000, for which the queries with room hold 85 % of the budget; else 1,000."""
+    queries = [query for queries in plan.rounds for query in queries.values()]
+    whole = sum(query.budget_share for query in queries)
+    for count in sorted({MOST, *(query.size for query in queries)}, reverse=True):
+        room = sum(query.budget_share for query in queries if query.size >= count)
+        if FEWEST <= count <= MOST and room >= 0.85 * whole:
+            return count
+    return MOST
 
 
 def conclude(watching: CanaryScores, watched: Watched, confidence: float, seed: int) -> Result:

@@ -37,7 +37,12 @@ def attack(
         list[str] | None,
         typer.Option("--kind", metavar="KIND", help=f"{', '.join(KINDS)}; may be repeated. [default: all]"),
     ] = None,
-    canaries: Annotated[int, typer.Option(min=1, help="Canary users of --kind canary.")] = 1000,
+    canaries: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Canary users of --kind canary. [default: at most 1000, so that most queries have room]"
+        ),
+    ] = None,
     confidence: Annotated[
         float, typer.Option(help="Of the lower bounds; the self-test accuses at 0.999 or more.")
     ] = 0.95,
@@ -94,7 +99,7 @@ def attack(
         sys.stdout.write("\n")
     else:
         _show(results)
-    accused = [result["kind"] for result in results if result["accused"]]
+    accused = [result["name"] for result in results if result["accused"]]
     if accused:
         raise VerificationError(f"the system is accused by: {', '.join(accused)}; the results say what was measured")
 
@@ -102,7 +107,7 @@ def attack(
 def _attacked(
     name: str | None,
     kinds: list[str],
-    canaries: int,
+    canaries: int | None,
     confidence: float,
     seed: int,
     changes: list[str],
@@ -132,7 +137,9 @@ def _attacked(
     return results
 
 
-def _one_kind(kind: str, target: "Target", canaries: int, confidence: float, screen: "Console") -> "list[Result]":
+def _one_kind(
+    kind: str, target: "Target", canaries: int | None, confidence: float, screen: "Console"
+) -> "list[Result]":
     import time
     from dataclasses import replace
 
@@ -180,8 +187,8 @@ def _show(results: list[dict[str, Any]]) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for result in results:
         verdict = "[bold red]ACCUSED[/]: " if result["accused"] else ""
-        console.print(f"[bold]{result['kind']}[/] (as {result['adversary'].replace('_', ' ')})")
-        console.print(f"  {verdict}{result['says']}")
+        console.print(f"[bold]{result['name']}[/] (as {result['adversary'].replace('_', ' ')})")
+        console.print(f"  {verdict}{result['about']}")
         if result["epsilon_lower"] is not None:
             proven = result["epsilon_proven"] or "no bound"
             sure = f"{float(result['confidence']):.0%} confidence"

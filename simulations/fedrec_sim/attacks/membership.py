@@ -25,8 +25,9 @@ from fedrec_sim.attacks.target import Progress, Target, Watched, silent, watch
 
 TARGETS = 400
 AT_ONCE = 256
-NUMBERS = 50_000_000
-"""Most numbers of all suspects' parts in one query."""
+FEWEST = 40
+NUMBERS = 100_000_000
+"""Most numbers of all suspects' parts in one query; where queries are large, there are fewer suspects."""
 
 
 class Suspects:
@@ -93,6 +94,9 @@ def attack(
 ) -> list[Result]:
     """Both attackers. targets: how many suspects; half of them, where there are so many, are the run's own users."""
     private = target.scenario.privacy.private
+    plan = target.experiment().plan
+    largest = max((query.size for queries in plan.rounds for query in queries.values()), default=1)
+    targets = min(targets, max(FEWEST, NUMBERS // largest))
     draw = np.random.default_rng([target.seed, 2])
     own = np.sort(draw.permutation(np.flatnonzero(target.users.lengths > 0))[: targets // 2])
     unusual = targets - targets // 2

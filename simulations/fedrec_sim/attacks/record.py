@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedrec_server.run_directory import RunDirectory, write_json
+
 from fedrec.audit.ledger import Ledger
-from fedrec_sim.run_directory import RunDirectory, write_json
 
 VERSION = 1
 NOT_COVERED = (
@@ -61,7 +62,8 @@ class Result:
         return {
             "type": "attack",
             "version": VERSION,
-            "kind": self.kind,
+            "name": self.kind,
+            "about": self.says,
             "adversary": self.adversary,
             "threat_model": self.threat_model,
             "observed": self.observed,
@@ -78,7 +80,6 @@ class Result:
             else f"{self.estimate:.4f}",
             "figures": dict(self.figures),
             "accused": self.accused,
-            "says": self.says,
             "not_covered": NOT_COVERED,
             "seed": self.seed,
             "seconds": f"{self.seconds:.1f}",
@@ -95,6 +96,7 @@ def keep_in_run(results: list[dict[str, Any]], folder: RunDirectory) -> Path:
     ledger = Ledger(folder.ledger)
     for result in results:
         ledger.append(result)
+    ledger.seal()
     return keep(results, folder.ledger.with_name("attacks.json"))
 
 

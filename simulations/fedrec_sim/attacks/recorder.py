@@ -99,6 +99,13 @@ class Recorder(Algorithm):
     def rounds(self) -> int:
         return self.inner.rounds
 
+    @property
+    def preparation(self) -> int:
+        return self.inner.preparation
+
+    def stop(self, shared: Shared) -> str | None:
+        return self.inner.stop(shared)
+
     def initial(self) -> Shared:
         return self.inner.initial()
 

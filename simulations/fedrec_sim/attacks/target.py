@@ -6,17 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from fedrec_server.coordinator import Coordinator, Outcome
+from fedrec_server.run_directory import RunDirectory
+from fedrec_server.scenario import Scenario, load_scenario
 
 from fedrec.data import datasets, splits
 from fedrec.data.datasets import Dataset
 from fedrec.data.histories import Histories
 from fedrec.data.splits import Split
 from fedrec.errors import InputError
+from fedrec.federation.exchange import DataRequest
 from fedrec_sim.attacks.crowd import identities
 from fedrec_sim.attacks.recorder import Intruders, Observation, Recorder
 from fedrec_sim.experiment import Experiment
-from fedrec_sim.run_directory import RunDirectory
-from fedrec_sim.scenario import Scenario, load_scenario
 
 NOISE_STREAM = 1 << 41
 """Added to a seed for the noise of an attacked repeat, lest it be that of a run with the same seed."""
@@ -91,7 +92,7 @@ class Target:
             scenario.engine,
             self.dataset,
             self.split,
-            seed=self.seed,
+            request=DataRequest(data=scenario.data, on=scenario.evaluation.on, seed=self.seed),
             noise_seed=(self.seed + (1 + stream) * NOISE_STREAM) % 2**63,
         )
 

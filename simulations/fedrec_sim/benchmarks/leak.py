@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedrec_server.scenario import checked
+
 from fedrec_sim.child_run import child_scenario
-from fedrec_sim.scenario import checked
 
 Summary = Mapping[str, Any]
 

@@ -17,13 +17,14 @@ from typing import Any
 
 import torch
 from fedrec_server.coordinator import Coordinator
+from fedrec_server.scenario import Scenario, checked
 
 from fedrec.data import datasets, splits
 from fedrec.errors import FedrecError, InputError
 from fedrec.evaluation.report import evaluate
+from fedrec.federation.exchange import DataRequest
 from fedrec_sim.benchmarks.grid import Row, Section
 from fedrec_sim.experiment import Experiment
-from fedrec_sim.scenario import Scenario, checked
 
 Runs = dict[str, dict[str, Any]]
 """Finished runs by "section | row | seed"."""
@@ -132,7 +133,7 @@ def run(wanted: Scenario, dataset: datasets.Dataset, split: splits.Split) -> dic
         wanted.engine,
         dataset,
         split,
-        seed=seed,
+        request=DataRequest(data=wanted.data, on=wanted.evaluation.on, seed=seed),
         noise_seed=seed,
     )
     outcome = Coordinator(experiment.algorithm, experiment.federation, experiment.plan).run()
@@ -163,7 +164,7 @@ def table(section: Section, store: Results) -> str:
     """One Markdown table: what was published, then a row for each algorithm and privacy level that was run."""
     rows = [(row, runs) for row in section.rows if (runs := store.of(section, row))]
     if not rows:
-        return f"## {section.title}\n\nNot run yet."
+        return "\n\n".join([f"## {section.title}", *([section.note] if section.note else []), "Not run yet."])
     columns = section.columns
     heads = ["", "epsilon", *(name for name, _, _ in columns), f"{columns[0][0]}, order ignored"]
     heads += ["users/s", "rounds", "MB up a user", "seeds"]

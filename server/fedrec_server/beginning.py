@@ -1,18 +1,20 @@
-"""How a run begins, and how it goes on: the scenario, the public seed and the data must be those of its first round."""
+"""How a run begins or goes on: which seeds it has, and whether the folder, the settings and the data are its own."""
 
 import secrets
 from collections.abc import Mapping
 from typing import Any
 
-from fedrec_server.checkpoint import load_checkpoint
-
 from fedrec.errors import InputError
-from fedrec_sim.run_directory import RunDirectory
-from fedrec_sim.scenario import Scenario, difference, load_scenario
+from fedrec_server.checkpoint import load_checkpoint
+from fedrec_server.run_directory import RunDirectory
+from fedrec_server.scenario import Scenario, difference, load_scenario
 
 
-def begin(scenario: Scenario, folder: RunDirectory, resume: bool) -> tuple[Scenario, int, bool]:
-    """The scenario with its seed settled, the public seed, and whether there is a state to go on from."""
+def begin(scenario: Scenario, folder: RunDirectory, *, resume: bool) -> tuple[Scenario, int, bool]:
+    """The scenario with its seed settled, the public seed, and whether there is a state to go on from.
+
+    Raises: InputError when the folder cannot take the run, or holds another one.
+    """
     if not resume:
         folder.check_free()
         if scenario.seed is not None:
@@ -35,7 +37,7 @@ def begin(scenario: Scenario, folder: RunDirectory, resume: bool) -> tuple[Scena
 
 
 def same_data(before: dict[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises: InputError when a run would go on with other data than it began with."""
+    """Raises: InputError when the data of a resumed run are not those that it began with (JSON-able facts each)."""
     other = difference(before, now, "data: ")
     if other:
         raise InputError(f"--resume: {other}; a run goes on with the data that it began with")

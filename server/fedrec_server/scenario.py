@@ -18,6 +18,7 @@ from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.precision import Precision
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.settings import Settings, parse
+from fedrec_server.federation import FederationConfig
 
 
 class EvaluationConfig(Settings):
@@ -45,6 +46,11 @@ class EvaluationConfig(Settings):
 class EngineConfig(Settings):
     """Where and in what portions the computation runs. No result depends on the portions, but for float rounding."""
 
+    name: Literal["in-process", "flower"] = "in-process"
+    """In this process, or on Flower's runtime: a simulation's virtual nodes."""
+    nodes: int = Field(default=1, ge=1)
+    """Groups in which users are summed: nodes of a deployment, virtual nodes of Flower's runtime. In one process the
+    same grouping gives the same bits."""
     device: str = "cpu"
     """`cpu`, `cuda` or `cuda:N`."""
     batch_users: int = Field(default=1024, gt=0)
@@ -87,6 +93,8 @@ class Scenario(Settings):
     """Whether private looks between the rounds may end the run early."""
     engine: EngineConfig = Field(default_factory=EngineConfig)
     """Where it runs."""
+    federation: FederationConfig = Field(default_factory=FederationConfig)
+    """How a server deals with nodes; without meaning in one process."""
     provenance: ProvenanceConfig = Field(default_factory=ProvenanceConfig)
     """How the settings were found; `fedrec tune` fills it in."""
 
@@ -121,7 +129,7 @@ class Scenario(Settings):
 
 def built_in() -> dict[str, Path]:
     """The built-in scenarios' files by name."""
-    folder = Path(str(files("fedrec_sim"))) / "scenarios"
+    folder = Path(str(files("fedrec_server"))) / "scenarios"
     return {file.stem: file for file in sorted(folder.glob("*.toml"))}
 
 

@@ -1,11 +1,11 @@
-"""A simulated run's part of a budget that it shares with other runs on the same people."""
+"""A run's part of a budget that it shares with other runs on the same people."""
 
 from pathlib import Path
 
 from fedrec.audit.drawing import Drawing
 from fedrec.privacy.plan import PrivacyPlan
-from fedrec_sim.run_directory import RunDirectory
-from fedrec_sim.scenario import Scenario
+from fedrec_server.run_directory import RunDirectory
+from fedrec_server.scenario import Scenario
 
 
 def draw(scenario: Scenario, folder: RunDirectory, plan: PrivacyPlan, data: str) -> Drawing | None:

@@ -1,39 +1,44 @@
-"""What a simulation writes into its ledger beside the charges: how it began, and what came out."""
+"""What a run writes into its ledger beside the charges: how it began, and what came out."""
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
-
-from fedrec_server.checkpoint import digest
-from fedrec_server.coordinator import Outcome
 
 from fedrec.audit import opening as record
 from fedrec.audit.ledger import Ledger
-from fedrec.data.datasets import Dataset
 from fedrec.evaluation.private import ENTRIES
 from fedrec.privacy.plan import PrivacyPlan
-from fedrec_sim.run_directory import RunDirectory
-from fedrec_sim.scenario import Scenario
+from fedrec_server.checkpoint import digest
+from fedrec_server.coordinator import Outcome
+from fedrec_server.run_directory import RunDirectory
+from fedrec_server.scenario import Scenario
 
-UNPROTECTED = (
-    "this is a simulation: all users' data lie in one place, where whoever runs it can read them",
-    "true metrics, without noise, in summary.json, history.csv, plots, checkpoint and baselines",
-    "exact counts of the data, and the time and memory that the computation takes",
-)
+
+@dataclass(frozen=True)
+class Circumstances:
+    """Under which a run is made. role: of who signs. population: how the number of users is known.
+
+    unprotected: what the guarantee knowingly does not cover.
+    """
+
+    role: str
+    population: str
+    unprotected: tuple[str, ...]
 
 
 def opening(
-    ledger: Ledger, folder: RunDirectory, scenario: Scenario, plan: PrivacyPlan, dataset: Dataset
+    ledger: Ledger, folder: RunDirectory, scenario: Scenario, plan: PrivacyPlan, dataset: str, under: Circumstances
 ) -> dict[str, Any]:
     """The `begin` record. A run that goes on under other code than it began with notes that at once."""
     begin = record.begin(
         plan,
         ledger.key.public,
-        role="whoever ran the simulation, who is its server and all its users",
+        role=under.role,
         scenario=(scenario.name, hashlib.sha256(folder.scenario.read_bytes()).hexdigest()),
-        dataset=dataset.name,
-        population="counted in the log, and taken as public",
-        unprotected=UNPROTECTED,
+        dataset=dataset,
+        population=under.population,
+        unprotected=under.unprotected,
         tuned_on=scenario.provenance.tuned_on or None,
     )
     if ledger.entries:
@@ -50,7 +55,12 @@ def named(folder: RunDirectory, scenario: Scenario) -> dict[str, str]:
 
 
 def close(
-    ledger: Ledger, folder: RunDirectory, outcome: Outcome, summary_text: str, summary: Mapping[str, Any]
+    ledger: Ledger,
+    folder: RunDirectory,
+    outcome: Outcome,
+    summary_text: str,
+    summary: Mapping[str, Any],
+    under: Circumstances,
 ) -> None:
     """Append the `end` record, before the summary is shown. Said once: a finished run that is resumed adds nothing."""
     files = {name: (folder.path / name).read_bytes() for name in ("model/model.safetensors", "model/manifest.json")}
@@ -61,7 +71,7 @@ def close(
         state=digest(outcome.shared),
         files=files,
         besides=_besides(summary),
-        unprotected=UNPROTECTED,
+        unprotected=under.unprotected,
     )
     if not ledger.entries or ledger.entries[-1]["payload"] != end:
         ledger.append(end, ("model/model.safetensors", end["files"]["model/model.safetensors"]))

@@ -1,0 +1,1 @@
+"""The client: what computes where the users' data lie."""

@@ -1,0 +1,89 @@
+"""The Flower ClientApp of a node: unpacks a message, lets the `UserNode` answer, packs the answer.
+
+What the node holds of the shared model is kept in Flower's context for the run, so that a new process for every message
+(Flower's stock way) still needs only what changed. `answer_message` is all there is to call for whoever starts
+processes in another way.
+"""
+
+import json
+from functools import lru_cache
+from typing import Any
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from fedrec import wire
+from fedrec.federation import exchange
+from fedrec.wire import Packet, WireError
+from fedrec_client.node import ConfigError, UserNode, log
+from fedrec_client.sources import finder
+
+app = ClientApp()
+
+
+@app.query()
+def hello(message: Message, context: Context) -> Message:
+    """How many users there are here."""
+    return answer_message(message, context)
+
+
+@app.train()
+def work(message: Message, context: Context) -> Message:
+    """A round's sums."""
+    return answer_message(message, context)
+
+
+def answer_message(message: Message, context: Context) -> Message:
+    """The reply to one message. Never raises: an exception's text would travel to the server."""
+    answer = _answer(message.content if message.has_content() else None, context)
+    return Message(wire.to_record(answer), reply_to=message)
+
+
+def _answer(record: Any, context: Context) -> Packet:
+    try:
+        packet = wire.from_record(record)
+    except WireError as error:
+        log.warning("refused a message: %s", error)
+        return exchange.refusal(error.code)
+    try:
+        node = _node(json.dumps(dict(context.node_config), sort_keys=True))
+        for name, kept in _kept(context.state).items():
+            if node.held.get(name, ("",))[0] != kept[0]:
+                node.held[name] = kept
+        answer = node.answer(packet)
+        if answer.kind == exchange.SUMS:
+            _keep(context.state, node)
+        return answer
+    except ConfigError as error:
+        log.error("cannot find users: %s", error)
+        return exchange.refusal("data", packet)
+    except Exception as error:
+        log.error("could not answer: %s", type(error).__name__)
+        return exchange.refusal("error", packet)
+
+
+@lru_cache(maxsize=8)
+def _node(config: str) -> UserNode:
+    """The node of this process with that configuration; a warm process keeps it between messages."""
+    values = json.loads(config)
+    bounds = {key: values[name] for key, name in _BOUNDS.items() if name in values}
+    return UserNode(finder(values), **bounds)
+
+
+_BOUNDS = {"device": "device", "batch_users": "batch-users", "batch_events": "batch-events"}
+
+
+def _keep(state: Any, node: UserNode) -> None:
+    digests = {name: digest for name, (digest, _) in node.held.items()}
+    tensors = {name: tensor for name, (_, tensor) in node.held.items()}
+    state.update(wire.to_record(Packet("held", facts={"digests": json.dumps(digests)}, tensors=tensors)))
+
+
+def _kept(state: Any) -> dict[str, Any]:
+    """What `_keep` kept, or nothing: a node that lost it asks for all again."""
+    try:
+        packet = wire.from_record(state).expect("held")
+        digests = json.loads(packet.fact("digests", str))
+        return {name: (digests[name], tensor) for name, tensor in packet.tensors.items()}
+    except (WireError, ValueError, KeyError, TypeError):
+        return {}

@@ -1,0 +1,153 @@
+"""A node: it hosts users, one or many, and answers for them. It knows nothing of Flower.
+
+Each user's whole contribution to a query is clipped HERE, by the code that a simulation runs, and one sum over the
+cohort leaves. What does not leave: histories, user vectors, un-noised metrics, and the texts of errors, which may quote
+data; whoever asks gets one word of `REFUSALS`. The server is trusted with the sums (trust model `central`).
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from fedrec import wire
+from fedrec.algorithms.base import Algorithm, Shared
+from fedrec.data.catalogue import Catalogue
+from fedrec.errors import InputError
+from fedrec.federation import exchange
+from fedrec.federation.hosted import Clip, HostedUsers, Stopwatch, UserSource
+from fedrec.federation.spec import parse_spec
+from fedrec.privacy.clipping import clip_weights
+from fedrec.wire import Packet, WireError
+
+log = logging.getLogger("fedrec.node")
+
+
+class ConfigError(InputError):
+    """The node's own configuration cannot be used. The text quotes nothing of the data, so it may be logged."""
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """What a node knows: its users, the public catalogue, and which shard of a dataset they are (-1: none).
+
+    public: the users' data are a public dataset. without_privacy: they may take part in runs that clip nothing; users
+    of a public dataset always may.
+    """
+
+    source: UserSource
+    catalogue: Catalogue
+    place: int = -1
+    public: bool = False
+    without_privacy: bool = False
+
+
+Find = Callable[[str], Hosted]
+"""The users whom the request (the text of a `DataRequest`) is about. Raises: InputError."""
+
+
+class UserNode:
+    """Answers for the users that `find` finds. bounds: those of `HostedUsers`, the device among them.
+
+    held: the shared tensors that it keeps by name, with their digests, so that only what changed must be sent. Whoever
+    runs it may take them along to the next process, and may lose them.
+    """
+
+    def __init__(self, find: Find, **bounds: Any) -> None:
+        self._find, self._bounds = find, bounds
+        self.held: dict[str, tuple[str, Tensor]] = {}
+        self._run: tuple[str, Algorithm, HostedUsers, bool] | None = None
+
+    def answer(self, packet: Packet) -> Packet:
+        """The answer to one message; never raises, and never says why in words."""
+        try:
+            if packet.kind == exchange.HELLO:
+                return self._presence(packet.expect(exchange.HELLO))
+            return self._sums(packet.expect(exchange.SUM))
+        except WireError as error:
+            log.warning("refused a message: %s", error)
+            return exchange.refusal(error.code, packet)
+        except Exception as error:
+            # The text of an exception may quote data, so neither it nor the traceback's values are written anywhere.
+            log.error("could not answer: %s at %s", type(error).__name__, _where(error))
+            return exchange.refusal("error", packet)
+
+    def _presence(self, packet: Packet) -> Packet:
+        hosted = self._hosted(packet.fact("data", str))
+        facts: dict[str, wire.Fact] = {
+            "users": len(hosted.source),
+            "place": hosted.place,
+            "catalogue": hosted.catalogue.digest,
+        }
+        return Packet(exchange.PRESENCE, facts=facts)
+
+    def _sums(self, packet: Packet) -> Packet:
+        algorithm, users, private = self._prepared(packet)
+        if not 0 <= packet.round < algorithm.rounds:
+            raise WireError("request", f"round {packet.round} of a run of {algorithm.rounds} rounds")
+        shared = self._shared(packet, users.device)
+        cohort = exchange.cohort_of(packet, users.users).numpy()
+        watch = Stopwatch(users.device)
+        sums = users.clipped_sums(algorithm, shared, packet.round, cohort, clip_of(private), watch)
+        return Packet(exchange.SUMS, packet.fingerprint, packet.round, tensors=sums)
+
+    def _hosted(self, text: str) -> Hosted:
+        try:
+            return self._find(text)
+        except ConfigError as error:
+            raise WireError("data", str(error)) from None
+        except InputError:  # whose text may quote the data
+            raise WireError("data", "cannot use the data; `fedrec data describe` on this machine says why") from None
+
+    def _prepared(self, packet: Packet) -> tuple[Algorithm, HostedUsers, bool]:
+        """The run's algorithm and users, made once for all its rounds."""
+        text = packet.fact("spec", str)
+        if wire.fingerprint(text) != packet.fingerprint:
+            raise WireError("fingerprint", exchange.REFUSALS["fingerprint"])
+        if self._run is None or self._run[0] != packet.fingerprint:
+            try:
+                spec = parse_spec(text)
+            except InputError as error:
+                raise WireError("request", str(error)) from None
+            hosted = self._hosted(spec.data)
+            if hosted.catalogue.digest != spec.catalogue:
+                raise WireError("catalogue", exchange.REFUSALS["catalogue"])
+            if not (spec.private or hosted.public or hosted.without_privacy):
+                raise WireError("privacy", exchange.REFUSALS["privacy"])
+            users = HostedUsers(hosted.source, seed=spec.seed, **self._bounds)
+            try:
+                algorithm = spec.build(hosted.catalogue, users.device)
+            except InputError as error:
+                raise WireError("request", str(error)) from None
+            self._run = packet.fingerprint, algorithm, users, spec.private
+        return self._run[1:]
+
+    def _shared(self, packet: Packet, device: torch.device) -> Shared:
+        digests, sent = exchange.shared_of(packet)
+        held = {name: (digest, sent[name].to(device)) for name, digest in digests.items() if name in sent}
+        for name, digest in digests.items():
+            if name in held:
+                continue
+            kept = self.held.get(name)
+            if kept is None or kept[0] != digest:
+                raise WireError("missing", exchange.REFUSALS["missing"])
+            held[name] = (digest, kept[1].to(device))
+        self.held = held
+        return {name: tensor for name, (_, tensor) in held.items()}
+
+
+def clip_of(private: bool) -> Clip:
+    """The clip of a run: each user's whole contribution to the query's norm, or none in a run without privacy."""
+    if private:
+        return lambda query, contribution: clip_weights(contribution, query.clip_norm)
+    return lambda _, contribution: contribution.unit_weights()
+
+
+def _where(error: BaseException) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return "an unknown place" if trace is None else f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}"

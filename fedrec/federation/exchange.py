@@ -1,0 +1,111 @@
+"""The messages between server and nodes, by kind: what is asked, what is answered, and why a node refuses.
+
+| asked | answered | what the answer tells |
+|---|---|---|
+| `hello`: which data the run is about | `presence` | how many users the node hosts, which shard, which catalogue |
+| `sum`: one round, over a cohort of the node's users | `sums` | one clipped sum a query, over the cohort |
+| either | `refusal` | one word from `REFUSALS`, never the text of an error |
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from fedrec.data.datasets import DataConfig
+from fedrec.errors import InputError
+from fedrec.settings import Settings, parse
+from fedrec.wire import Fact, Packet, WireError
+
+HELLO, PRESENCE, SUM, SUMS, REFUSAL = "hello", "presence", "sum", "sums", "refusal"
+
+REFUSALS = {
+    "version": "it speaks another version of the protocol; install the same fedrec on server and nodes",
+    "request": "it could not use what was asked; install the same fedrec on server and nodes",
+    "fingerprint": "the description of the run and its fingerprint do not fit",
+    "catalogue": "it holds another catalogue; give server and nodes the same file of items",
+    "privacy": "it takes part in private runs alone; set privacy.epsilon, or start it with without-privacy=true",
+    "data": "it cannot use its data; its own log says why",
+    "cohort": "the cohort names users that it does not host",
+    "missing": "it no longer holds what was not sent again",
+    "error": "its computation failed; its own log says where",
+}
+"""Why a node refuses: the word that travels, and what the server makes of it."""
+
+_SHARED = "shared."
+_COHORT = "cohort"
+
+
+class DataRequest(Settings):
+    """Which public log a node takes its shard of; a node with data of its own heeds cleaning alone."""
+
+    data: DataConfig
+    """The scenario's table."""
+    on: Literal["test", "validation"] = "test"
+    """Which events are held out."""
+    seed: int = Field(ge=0)
+    """The public seed: generated data and splits come from it."""
+
+    def text(self) -> str:
+        """As one JSON text; `parse_data` reads it."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+
+
+def parse_data(text: str) -> DataRequest:
+    """The inverse of `DataRequest.text`. Raises: InputError."""
+    try:
+        return parse(DataRequest, json.loads(text), "the data that the run is about")
+    except (ValueError, TypeError, RecursionError):
+        raise InputError("the data that the run is about: not readable") from None
+
+
+def ask_hello(request: DataRequest) -> Packet:
+    """The first message to a node."""
+    return Packet(HELLO, facts={"data": request.text()})
+
+
+def ask_sum(
+    spec: str, mark: str, round: int, digests: Mapping[str, str], sent: Mapping[str, Tensor], cohort: Tensor | None
+) -> Packet:
+    """A round's question. digests: of every shared tensor by name. sent: those that the node does not hold.
+
+    cohort: (C,) int64, positions among the node's users, ascending; None for all of them.
+    """
+    tensors = {_SHARED + name: tensor for name, tensor in sent.items()}
+    if cohort is not None:
+        tensors[_COHORT] = cohort
+    facts: dict[str, Fact] = {"spec": spec, "digests": json.dumps(dict(digests)), "everybody": cohort is None}
+    return Packet(SUM, mark, round, facts, tensors)
+
+
+def shared_of(packet: Packet) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """The digests and the tensors that a `sum` message brings. Raises: WireError."""
+    try:
+        digests = json.loads(packet.fact("digests", str))
+    except (ValueError, RecursionError):
+        raise WireError("facts", "a question without readable digests") from None
+    if not isinstance(digests, dict) or not all(isinstance(value, str) for value in digests.values()):
+        raise WireError("facts", "a question without usable digests")
+    sent = {name.removeprefix(_SHARED): t for name, t in packet.tensors.items() if name.startswith(_SHARED)}
+    return digests, sent
+
+
+def cohort_of(packet: Packet, users: int) -> Tensor:
+    """The positions that take part, (C,) int64 ascending, each below `users`. Raises: WireError."""
+    if packet.fact("everybody", bool):
+        return torch.arange(users)
+    cohort = packet.tensors.get(_COHORT)
+    if cohort is None or cohort.dtype != torch.int64 or cohort.dim() != 1:
+        raise WireError("cohort", "a question without a cohort")
+    if len(cohort) and not (int(cohort[0]) >= 0 and int(cohort[-1]) < users and bool((cohort.diff() > 0).all())):
+        raise WireError("cohort", "a cohort that is not ascending, or names users who are not hosted here")
+    return cohort
+
+
+def refusal(code: str, packet: Packet | None = None) -> Packet:
+    """The answer of a node that cannot or will not: one word of `REFUSALS`."""
+    mark, round = (packet.fingerprint, packet.round) if packet is not None else ("", -1)
+    return Packet(REFUSAL, mark, round, {"code": code if code in REFUSALS else "request"})

@@ -1,0 +1,175 @@
+"""What the users of one place do in a round: cut into batches within memory bounds, contribute, clip, add up.
+
+The place may be a whole simulation, a hospital, or a phone with a single user: the code is this, and no other. Memory
+is bounded whatever the number of users: a chunk holds at most `batch_users` users and about `batch_events` events.
+Chunks are summed in a fixed order, so a sum repeats bit for bit on the same machine and device; another chunk size
+changes float rounding alone. No noise is added here, so what comes out is for the sum's trusted party only.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedrec.algorithms.base import Algorithm, Shared
+from fedrec.data.users import UserBatch
+from fedrec.errors import PrivacyError
+from fedrec.precision import Precision, users_precision
+from fedrec.privacy.queries import Contribution, SumQuery
+
+Clip = Callable[[SumQuery, Contribution], Tensor]
+"""Weights (B,) float64 that bound each user's whole contribution to a query."""
+
+
+class UserSource(Protocol):
+    """Users who can be made into batches: `Histories`, or users generated as they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, users: np.ndarray, seed: int, device: torch.device | str = "cpu") -> UserBatch:
+        """The users at these positions as tensors on `device`."""
+        ...
+
+
+class Stopwatch:
+    """Adds up the seconds of named phases. On CUDA it waits for the device at every lap, so the parts are true."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.seconds: dict[str, float] = {}
+        self._device = device
+        self._last = time.perf_counter()
+
+    def lap(self, phase: str) -> None:
+        """Count the time since the last lap to `phase`."""
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        now = time.perf_counter()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
+        self._last = now
+
+
+class HostedUsers:
+    """All users of `source`, computed for in one process.
+
+    seed: the users' own randomness (local negatives), which privacy does not rest on.
+    batch_users, batch_events: upper bounds of one chunk (a user with more events than that is a chunk alone).
+    memory_bytes: what all devices together may remember between rounds; the rest forget, and compute again. What
+    devices remember is one algorithm's: other users for another algorithm. precision: of the users' matrix products;
+    norms, sums and noise are not touched.
+    """
+
+    def __init__(
+        self,
+        source: UserSource,
+        *,
+        seed: int,
+        device: torch.device | str = "cpu",
+        batch_users: int = 1024,
+        batch_events: int = 250_000,
+        memory_bytes: int = 512 << 20,
+        precision: Precision = "float32",
+    ) -> None:
+        self.source, self.seed = source, seed
+        self.device = torch.device(device)
+        self.batch_users, self.batch_events = batch_users, batch_events
+        self.memory_bytes, self.precision = memory_bytes, precision
+        self._kept: dict[int, list[UserBatch]] = {}
+
+    @property
+    def users(self) -> int:
+        """How many there are."""
+        return len(self.source)
+
+    def chunks(self, cohort: np.ndarray) -> Iterator[UserBatch]:
+        """The cohort in order, cut into batches within the bounds.
+
+        When everybody takes part, every round has the same chunks: what their devices remember is kept, up to
+        `memory_bytes`. The memory of an algorithm's devices saves time and never changes a result.
+        """
+        everybody = len(cohort) == self.users
+        for start in range(0, len(cohort), self.batch_users):
+            chunks = self._kept.pop(start, None) if everybody else None
+            if chunks is None:
+                chunks = list(
+                    self._cut(self.source.batch(cohort[start : start + self.batch_users], self.seed, self.device))
+                )
+            yield from chunks
+            kept = sum(_bytes(chunk) for others in self._kept.values() for chunk in others)
+            if everybody and kept + sum(map(_bytes, chunks)) <= self.memory_bytes:
+                self._kept[start] = chunks
+
+    def clipped_sums(
+        self, algorithm: Algorithm, shared: Shared, round: int, cohort: np.ndarray, clip: Clip, watch: Stopwatch
+    ) -> dict[str, Tensor]:
+        """Each query of the round, summed over the cohort's clipped contributions, WITHOUT noise.
+
+        cohort: positions in `source`, ascending. Raises: PrivacyError when it is not (a user who stands in it twice
+        adds twice the clip) or names a user who is not there.
+        """
+        if np.any(np.diff(cohort) <= 0):
+            raise PrivacyError(f"round {round}: the cohort is not ascending; take each user once, in order")
+        if len(cohort) and not 0 <= cohort[0] <= cohort[-1] < self.users:
+            raise PrivacyError(f"round {round}: the cohort names a user outside 0..{self.users - 1}; sample from those")
+        queries = algorithm.queries(round)
+        totals = {query.name: torch.zeros(query.shape, device=self.device) for query in queries}
+        for users in self.chunks(cohort):
+            watch.lap("load")
+            with users_precision(self.precision, self.device):
+                contributions = algorithm.contribute(shared, users, round)
+            watch.lap("contribute")
+            if contributions.keys() != {query.name for query in queries}:
+                raise ValueError(f"{algorithm.name}: round {round} asks for {queries}, users gave {set(contributions)}")
+            for query in queries:
+                # Taken out of the dictionary, so that one query's parts are freed before the next one is summed.
+                contribution = contributions.pop(query.name)
+                weights = clip(query, contribution)
+                watch.lap("clip")
+                contribution.add_to(totals[query.name], weights)
+                watch.lap("sum")
+        return totals
+
+    def _cut(self, batch: UserBatch) -> Iterator[UserBatch]:
+        ends = batch.offsets[1:].cpu().numpy()
+        first = 0
+        while first < len(batch):
+            base = ends[first - 1] if first else 0
+            last = max(first + 1, int(np.searchsorted(ends, base + self.batch_events, side="right")))
+            yield batch if last - first == len(batch) else batch.slice(first, last)
+            first = last
+
+
+class Shard:
+    """The users `positions` of `source` as users of a place of their own."""
+
+    def __init__(self, source: UserSource, positions: np.ndarray) -> None:
+        self.source, self.positions = source, positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def batch(self, users: np.ndarray, seed: int, device: torch.device | str = "cpu") -> UserBatch:
+        """As `UserSource.batch`."""
+        return self.source.batch(self.positions[users], seed, device)
+
+
+def shard(users: int, place: int, of: int) -> np.ndarray:
+    """Positions of the users of shard `place` of `of`, int64: in order, and as even as can be."""
+    return np.arange(users * place // of, users * (place + 1) // of)
+
+
+def add_up(parts: Sequence[Tensor], shape: tuple[int, ...], device: torch.device) -> Tensor:
+    """The sums of several places as one, float32: added in their order, in float64. One place's sum keeps its bits."""
+    if len(parts) == 1:  # as it is, without a second tensor of its size
+        return parts[0].to(device)
+    total = torch.zeros(shape, dtype=torch.float64, device=device)
+    for part in parts:
+        total += part.to(device)
+    return total.float()
+
+
+def _bytes(batch: UserBatch) -> int:
+    tensors = (batch.items, batch.owners, batch.lags, batch.lengths, batch.keys, *batch.memory.values())
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

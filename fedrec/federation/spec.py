@@ -1,0 +1,90 @@
+"""RunSpec: what a node must know of a run to compute what the server will ask for, as one small public text.
+
+Server and node each build the algorithm from it, so both price, clip and sum by the same queries. It names no user, no
+noise and no secret: the seed here is the public one. Only in a run with a seed of its own, where everything repeats and
+nobody is protected, does the noise come from the same number.
+"""
+
+import json
+import math
+from typing import Any
+
+import torch
+from pydantic import Field
+
+from fedrec.algorithms.base import Algorithm, Setting
+from fedrec.algorithms.discover import algorithm
+from fedrec.data.catalogue import Catalogue
+from fedrec.errors import InputError
+from fedrec.evaluation.private import PrivateEvaluation, PrivateEvaluationConfig
+from fedrec.evaluation.stopping import StoppingConfig
+from fedrec.settings import Settings, parse
+from fedrec.wire import fingerprint
+
+
+class RunSpec(Settings):
+    """The public description of a run."""
+
+    algorithm: str
+    """Its name."""
+    settings: dict[str, Any]
+    """The algorithm's own settings, JSON-able."""
+    data: str = ""
+    """Which data the run is about: the text of a `DataRequest`."""
+    catalogue: str
+    """Digest of the catalogue that all sides must hold."""
+    users: int = Field(ge=1)
+    """Size of the whole population."""
+    expected_cohort: float = Field(gt=0)
+    """The fixed denominator of every average."""
+    mu: float | None = None
+    """Total signal-to-noise of all releases; None without privacy, and then nothing is clipped."""
+    evaluation_share: float = Field(default=0.0, ge=0, lt=1)
+    """Part of the budget for private looks at the metrics."""
+    stopping: StoppingConfig = Field(default_factory=StoppingConfig)
+    """When they are taken, and what follows from them."""
+    seed: int
+    """Public randomness: initial values, local negatives."""
+
+    @property
+    def private(self) -> bool:
+        """Whether contributions are clipped."""
+        return self.mu is not None
+
+    def text(self) -> str:
+        """The description as one JSON text, the same for the same run; `parse_spec` reads it."""
+        return json.dumps(self.model_dump(mode="json"), sort_keys=True, allow_nan=False)
+
+    @property
+    def mark(self) -> str:
+        """The fingerprint that every message of the run carries."""
+        return fingerprint(self.text())
+
+    def build(self, catalogue: Catalogue, device: torch.device | str = "cpu") -> Algorithm:
+        """The algorithm of the run. Raises: InputError when the catalogue is another, or the settings do not fit."""
+        if catalogue.digest != self.catalogue:
+            raise InputError("the catalogue is not that of the run; give server and nodes the same file of items")
+        kind = algorithm(self.algorithm)
+        setting = Setting(
+            catalogue=catalogue,
+            users=self.users,
+            expected_cohort=self.expected_cohort,
+            mu=math.inf if self.mu is None else self.mu,
+            seed=self.seed,
+            device=torch.device(device),
+        )
+        made = kind(parse(kind.Config, self.settings, f"the run's settings of '{self.algorithm}'"), setting)
+        if self.evaluation_share > 0:
+            return PrivateEvaluation(made, PrivateEvaluationConfig(share=self.evaluation_share, stopping=self.stopping))
+        return made
+
+
+def parse_spec(text: str) -> RunSpec:
+    """The inverse of `RunSpec.text`. Raises: InputError for anything else."""
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        raise InputError("the description of the run is not JSON; install the same fedrec on both sides") from None
+    if not isinstance(values, dict):
+        raise InputError("the description of the run is no table; install the same fedrec on both sides")
+    return parse(RunSpec, values, "the description of the run")

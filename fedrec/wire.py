@@ -1,0 +1,229 @@
+"""What travels between server and nodes, and the only place that knows how: record keys, versions, packing.
+
+A message is a `Packet`: a few plain facts and named tensors. In Flower's records it is one ConfigRecord and one
+ArrayRecord, each tensor as raw little-endian bytes with its type and shape spelled out. Nothing is pickled, nothing of
+a sender's is evaluated, and whatever arrives is either a well-formed packet or a `WireError`.
+
+Downloads may be coarser than what the server holds. Error of an entry x, at most:
+
+| precision | which tensors | bound |
+|---|---|---|
+| float32 | all, as they are | 0 |
+| float16 | float32 ones that fit its range | 2^-11 abs(x) + 2^-25 |
+| int8 | float32 ones with rows: at least two dimensions | (1 + 2^-15) row_max / 254 + 2^-126 |
+
+Where a tensor holds NaN or infinity, or the coarser form could not hold it, it travels as it is. Uploads are never made
+coarser.
+"""
+
+import hashlib
+import math
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from fedrec.errors import FedrecError
+
+VERSION = 1
+"""Of the protocol. Both sides refuse any other."""
+
+Precision = Literal["float32", "float16", "int8"]
+Fact = str | int | float | bool
+
+FACTS, TENSORS = "fedrec", "tensors"
+"""The two records of a message."""
+
+RAW, HALF, ROWS = "fedrec.raw", "fedrec.half", "fedrec.rows"
+"""How a tensor's bytes are to be read: as they are; float16 of a float32; float32 scales of the rows, then int8."""
+
+MOST_BYTES = 1 << 31
+"""Of one tensor: Flower's own limit on a message is about that."""
+
+_DTYPES = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (
+        torch.float64,
+        torch.float32,
+        torch.float16,
+        torch.bfloat16,
+        torch.int64,
+        torch.int32,
+        torch.int16,
+        torch.int8,
+        torch.uint8,
+        torch.bool,
+    )
+}
+_MOST_IN_ROWS = 1e38  # beyond, 127 scales may be more than a float32 holds
+_KEYS = {"version": int, "kind": str, "fingerprint": str, "round": int}
+_OWN = "fact."
+
+
+class WireError(FedrecError):
+    """A message that is none of ours, or of another version or run. `code`: one word for the other side and for counts.
+
+    The text is for the log of the side that found it: it never quotes what a message holds.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Packet:
+    """One message. round: -1 outside rounds. fingerprint: of the run (empty before there is one)."""
+
+    kind: str
+    fingerprint: str = ""
+    round: int = -1
+    facts: Mapping[str, Fact] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    version: int = VERSION
+
+    def expect(self, kind: str, fingerprint: str | None = None, round: int | None = None) -> "Packet":
+        """This packet, if it is of our version and of this kind, run and round. Raises: WireError in one line."""
+        if self.version != VERSION:
+            raise WireError(
+                "version", f"the other side speaks protocol version {self.version}, this one {VERSION}; install the "
+                "same fedrec on server and nodes"
+            )  # fmt: skip
+        if self.kind != kind:
+            raise WireError("kind", f"expected a message of kind '{kind}'")
+        if fingerprint is not None and self.fingerprint != fingerprint:
+            raise WireError("fingerprint", "a message of another run, or of other settings; start both sides anew")
+        if round is not None and self.round != round:
+            raise WireError("round", f"a message of another round than {round}")
+        return self
+
+    def fact(self, name: str, kind: type[Any]) -> Any:
+        """The fact `name`, which must be a `kind` exactly. Raises: WireError."""
+        value = self.facts.get(name)
+        if type(value) is not kind:
+            raise WireError("facts", f"a message of kind '{self.kind}' without a usable '{name}'")
+        return value
+
+
+def fingerprint(text: str) -> str:
+    """What identifies a run on the wire: SHA-256 (hex) of the protocol version and of the run's description."""
+    return hashlib.sha256(f"fedrec wire {VERSION}\n{text}".encode()).hexdigest()
+
+
+def digest(tensor: Tensor) -> str:
+    """SHA-256 (hex, 32 digits) of a tensor's type, shape and bits."""
+    head = f"{_name(tensor.dtype)} {tuple(tensor.shape)}\n".encode()
+    return hashlib.sha256(head + _bytes(tensor)).hexdigest()[:32]
+
+
+def to_record(packet: Packet, precision: Precision = "float32", keep: Collection[str] = ()) -> Any:
+    """Flower's RecordDict of the packet. precision: of its float32 tensors, but for those named in `keep`."""
+    from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
+
+    facts: dict[str, Any] = {key: getattr(packet, key) for key in _KEYS}
+    facts |= {_OWN + name: value for name, value in packet.facts.items()}
+    arrays = {
+        name: Array(*_pack(tensor, "float32" if name in keep else precision)) for name, tensor in packet.tensors.items()
+    }
+    return RecordDict({FACTS: ConfigRecord(facts), TENSORS: ArrayRecord(arrays)})
+
+
+def from_record(record: Any) -> Packet:
+    """The packet in Flower's RecordDict; its tensors are on the CPU and share nothing with the record.
+
+    Raises: WireError for anything else.
+    """
+    try:
+        configs, arrays = record.config_records, record.array_records
+        if set(record) != {FACTS, TENSORS} or FACTS not in configs or TENSORS not in arrays:
+            raise WireError("records", "a message without the two records of the protocol")
+        facts = dict(configs[FACTS])
+        if any(type(facts.get(key)) is not kind for key, kind in _KEYS.items()):
+            raise WireError("records", "a message without version, kind, fingerprint and round")
+        if facts["version"] != VERSION:  # what stands beside may mean something else there
+            return Packet(facts["kind"], facts["fingerprint"], facts["round"], version=facts["version"])
+        own = {name.removeprefix(_OWN): value for name, value in facts.items() if name not in _KEYS}
+        if any(type(value) not in get_args(Fact) for value in own.values()):
+            raise WireError("records", "a message with a fact that is neither text nor number")
+        tensors = {
+            name: _unpack(array.dtype, array.shape, array.stype, array.data) for name, array in arrays[TENSORS].items()
+        }
+    except (AttributeError, TypeError, KeyError, ValueError, OverflowError):
+        raise WireError("records", "a message that is not one of the protocol") from None
+    return Packet(facts["kind"], facts["fingerprint"], facts["round"], own, tensors)
+
+
+def size(record: Any) -> int:
+    """Bytes of the tensors' data in a RecordDict: nearly all that travels."""
+    return sum(len(array.data) for arrays in record.array_records.values() for array in arrays.values())
+
+
+def coarse(tensor: Tensor, precision: Precision) -> Tensor:
+    """What the other side will hold of `tensor`."""
+    return _unpack(*_pack(tensor, precision))
+
+
+def _pack(tensor: Tensor, precision: Precision) -> tuple[str, tuple[int, ...], str, bytes]:
+    _little_endian()
+    tensor = tensor.detach().cpu().contiguous()
+    dtype, shape = _name(tensor.dtype), tuple(tensor.shape)
+    if precision != "float32" and tensor.dtype == torch.float32 and bool(tensor.isfinite().all()):
+        if precision == "float16":
+            half = tensor.half()
+            if bool(half.isfinite().all()):
+                return dtype, shape, HALF, _bytes(half)
+        elif tensor.dim() >= 2 and tensor.numel() and float(tensor.abs().max()) < _MOST_IN_ROWS:
+            rows = tensor.flatten(1)
+            scales = rows.abs().amax(1) / 127
+            levels = (rows / torch.where(scales > 0, scales, 1)[:, None]).round().clamp(-127, 127)
+            return dtype, shape, ROWS, _bytes(scales) + _bytes(levels.to(torch.int8))
+    return dtype, shape, RAW, _bytes(tensor)
+
+
+def _unpack(dtype: str, shape: tuple[int, ...], stype: str, data: bytes) -> Tensor:
+    _little_endian()
+    if dtype not in _DTYPES or not isinstance(data, bytes) or not isinstance(shape, tuple) or len(shape) > 8:
+        raise WireError("tensor", "a tensor of an unknown type or form")
+    if any(type(side) is not int or not 0 <= side <= MOST_BYTES for side in shape):
+        raise WireError("tensor", "a tensor with an impossible shape")
+    count = math.prod(shape)
+    packed = {RAW: _DTYPES[dtype].itemsize * count, HALF: 2 * count, ROWS: count + 4 * (shape[0] if shape else 0)}
+    if stype not in packed or (stype != RAW and dtype != "float32") or (stype == ROWS and len(shape) < 2):
+        raise WireError("tensor", "a tensor in an unknown packing")
+    if len(data) != packed[stype] or len(data) > MOST_BYTES:
+        raise WireError("tensor", "a tensor whose bytes do not fit its shape")
+    if stype == RAW:
+        return _read(data, _DTYPES[dtype], shape)
+    if stype == HALF:
+        return _read(data, torch.float16, shape).float()
+    scales = _read(data[: 4 * shape[0]], torch.float32, shape[:1])
+    levels = _read(data[4 * shape[0] :], torch.int8, (shape[0], count // shape[0] if shape[0] else 0))
+    return (levels * scales[:, None]).view(shape)
+
+
+def _read(data: bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
+    if not data:
+        return torch.empty(shape, dtype=dtype)
+    if dtype == torch.bool and max(data) > 1:  # torch has no meaning for such a bool
+        raise WireError("tensor", "a truth value that is neither 0 nor 1")
+    return torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    tensor = tensor.detach().cpu().contiguous()
+    return tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
+
+
+def _name(dtype: torch.dtype) -> str:
+    name = str(dtype).removeprefix("torch.")
+    if name not in _DTYPES:
+        raise ValueError(f"tensors of type {dtype} do not travel")
+    return name
+
+
+def _little_endian() -> None:
+    if sys.byteorder != "little":
+        raise WireError("endian", "this machine stores numbers big-endian; run server and nodes on little-endian ones")

@@ -1,0 +1,109 @@
+"""Questions to nodes and their replies over Flower's Grid, with short polls and a deadline.
+
+Flower's own `send_and_receive` sleeps three seconds at a time. What comes back is matched by the id of the question:
+a reply to another question, a second reply, or one from another node than was asked is counted and dropped, and the
+question stays open.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from fedrec import wire
+from fedrec.errors import FedrecError
+from fedrec.wire import Packet, WireError
+
+log = logging.getLogger("fedrec.server")
+
+POLL_SECONDS = 0.1
+
+
+class TooFewNodes(FedrecError):
+    """Fewer nodes than needed were there in time; everything up to the last finished round is saved (exit code 5)."""
+
+    exit_code = 5
+
+
+class Grid(Protocol):
+    """What is used of Flower's Grid."""
+
+    def get_node_ids(self) -> Any:
+        """Ids of the nodes that are online."""
+        ...
+
+    def push_messages(self, messages: Any) -> Any:
+        """Send; ids of what was sent."""
+        ...
+
+    def pull_messages(self, message_ids: Any) -> Any:
+        """Replies to these messages that have come by now."""
+        ...
+
+
+class Asker:
+    """Asks nodes over a grid.
+
+    counts: what was dropped or failed, by one word each. sent, received: bytes of tensors so far.
+    """
+
+    def __init__(self, grid: Grid, *, poll: float = POLL_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
+        self.grid, self.poll, self.clock = grid, poll, clock
+        self.counts: Counter[str] = Counter()
+        self.sent = self.received = 0
+
+    def online(self) -> set[int]:
+        """Ids of the nodes that are online."""
+        return set(self.grid.get_node_ids())
+
+    def ask(self, questions: Mapping[int, Any], kind: str, group: str, until: float) -> Iterator[tuple[int, Packet]]:
+        """Send each node its question (a RecordDict) and yield the nodes' packets as they come, until `until`.
+
+        kind: Flower's message type. A node that failed, or whose reply is no packet, is not yielded, but counted.
+        """
+        from flwr.app import Message
+
+        open_questions: dict[str, int] = {}
+        lifetime = max(1.0, until - self.clock())
+        for node, record in questions.items():
+            message = Message(record, dst_node_id=node, message_type=kind, group_id=group, ttl=lifetime)
+            for identity in self.grid.push_messages([message]):
+                open_questions[identity] = node
+                self.sent += wire.size(record)
+        self.counts["not sent"] += len(questions) - len(open_questions)
+        while open_questions:
+            for reply in self.grid.pull_messages(list(open_questions)):
+                identity = reply.metadata.reply_to_message_id
+                if identity not in open_questions:
+                    self.dropped("late or duplicate", group)
+                    continue
+                node = open_questions[identity]
+                if reply.has_error():
+                    # The text of the error is the node's; only Flower's number is written down.
+                    self.dropped(f"error {int(reply.error.code)}", group, node)
+                    del open_questions[identity]
+                elif reply.metadata.src_node_id != node:
+                    self.dropped("foreign", group, node)
+                else:
+                    del open_questions[identity]
+                    try:
+                        packet = wire.from_record(reply.content)
+                        self.received += wire.size(reply.content)
+                        yield node, packet
+                    except WireError as error:
+                        self.dropped(error.code, group, node)
+            if not open_questions or self.clock() >= until:
+                break
+            self.wait()
+        for node in open_questions.values():
+            self.dropped("no reply", group, node)
+
+    def wait(self) -> None:
+        """Until the next look."""
+        time.sleep(self.poll)
+
+    def dropped(self, why: str, group: str, node: int | None = None) -> None:
+        """Count and log what was not used: a word, and which node; nothing of what it sent."""
+        self.counts[why] += 1
+        log.warning("%s: %s from %s, not used", group, why, "an unknown node" if node is None else f"node {node}")

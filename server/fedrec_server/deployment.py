@@ -1,0 +1,164 @@
+"""A whole run over nodes: from the scenario to the run directory, as a simulation writes it.
+
+What only a simulation can know is absent: true metrics, baselines, counts of the data. How well people are served is
+known by `privacy.evaluation_share` alone, which is charged.
+"""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+from fedrec.audit.ledger import Ledger
+from fedrec.audit.received import receive
+from fedrec.audit.report import page
+from fedrec.audit.statement import as_text, statement
+from fedrec.data import datasets
+from fedrec.evaluation.private import private_figures, private_report
+from fedrec.federation.exchange import DataRequest
+from fedrec_server.asking import Asker, log
+from fedrec_server.beginning import begin
+from fedrec_server.checkpoint import load_checkpoint
+from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
+from fedrec_server.directory import NodeDirectory
+from fedrec_server.flower_federation import FlowerFederation
+from fedrec_server.prepared import Prepared, prepare
+from fedrec_server.recording import Circumstances, close, named, opening
+from fedrec_server.run_directory import RunDirectory, json_text, write_json
+from fedrec_server.scenario import Scenario
+from fedrec_server.shared_budget import draw
+from fedrec_server.summary import budget_by_query, run_summary
+
+DEPLOYED = Circumstances(
+    role="whoever runs the server, who is trusted with the un-noised sums of each node",
+    population="announced by the nodes before the run, and taken as public",
+    unprotected=(
+        "each node's clipped sums, which the server sees before the noise",
+        "which nodes answered in a round, and the time that they took",
+    ),
+)
+SEEDED = (
+    "the noise follows from the scenario's seed: whoever knows it can take it off; leave the seed out to protect users"
+)
+
+
+class Deployment:
+    """One run in one folder over the nodes that `asker` reaches. data_dir: where a named dataset lies, for its items.
+
+    Waits for `engine.nodes` nodes before anything is written. on_round is told of every finished round.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        folder: RunDirectory,
+        asker: Asker,
+        data_dir: Path | None = None,
+        *,
+        resume: bool = False,
+        on_round: Callable[[RoundReport], None] | None = None,
+    ) -> None:
+        self.folder, self.asker, self.on_round = folder, asker, on_round
+        self.scenario, self.public_seed, self.resume = begin(scenario, folder, resume=resume)
+        scenario = self.scenario
+        if scenario.privacy.private and scenario.seed is not None:
+            log.warning("%s", SEEDED)
+        catalogue, self._taken_from = datasets.public_catalogue(scenario.data, data_dir, self.public_seed)
+        # The path of the server's own file is nothing to a node, which has its own.
+        asked = scenario.data.model_copy(update={"catalogue": None} if scenario.data.name == datasets.NODES else {})
+        request = DataRequest(data=asked, on=scenario.evaluation.on, seed=self.public_seed)
+        before = None
+        if self.resume and folder.checkpoint.is_file():
+            before = load_checkpoint(folder.checkpoint).run["nodes"]
+        self.directory = NodeDirectory.gather(
+            asker, request, catalogue.digest, scenario.engine.nodes, scenario.federation.patience, before
+        )
+        self.prepared: Prepared = prepare(
+            scenario.algorithm_class,
+            scenario.algorithm_config,
+            scenario.privacy,
+            catalogue,
+            self.directory.users,
+            request,
+            noise_seed=scenario.seed if scenario.privacy.private else self.public_seed,
+            device=scenario.engine.device,
+            stopping=scenario.stopping,
+        )
+        self.drawing = draw(scenario, folder, self.prepared.plan, scenario.data.name)
+        self.federation = FlowerFederation(
+            asker, self.directory, self.prepared.plan, self.prepared.spec, scenario.federation, scenario.engine.device
+        )
+
+    def run(self) -> tuple[dict[str, Any], str | None]:
+        """Train, release, and write the run's files. Returns the summary, and why it ended early if it did.
+
+        Raises: TooFewNodes when nodes stay away; the last finished round is safe then.
+        """
+        algorithm, plan, folder = self.prepared.algorithm, self.prepared.plan, self.folder
+        if not self.resume:
+            folder.begin()
+            folder.scenario.write_text(self.scenario.toml(), encoding="utf-8")
+        ledger = Ledger(folder.ledger)
+        folder.public_key.write_bytes(ledger.key.public.pem())
+        coordinator = Coordinator(
+            algorithm,
+            self.federation,
+            plan,
+            ledger,
+            folder.checkpoint,
+            run={"public_seed": self.public_seed, "nodes": self.directory.described()},
+            begin=opening(ledger, folder, self.scenario, plan, self.scenario.data.name, DEPLOYED),
+            on_round=self.on_round,
+            observe=lambda round, shared: private_figures(algorithm, round, shared),
+        )
+        with self.drawing or nullcontext():
+            outcome = coordinator.run(resume=self.resume and folder.checkpoint.is_file())
+        folder.write_history(outcome.history)
+        model_bytes = folder.write_model(algorithm.release(outcome.shared))
+        summary = self._summary(outcome, model_bytes)
+        text = json_text(summary)
+        close(ledger, folder, outcome, text, summary, DEPLOYED)
+        folder.summary.write_text(text, encoding="utf-8")
+        self._state_privacy(ledger)
+        folder.report.write_text(page(receive(folder.path)), encoding="utf-8")
+        return summary, outcome.exhausted
+
+    def _privacy(self) -> dict[str, Any]:
+        shared = self.drawing.describe() if self.drawing is not None else None
+        return self.prepared.plan.describe() | {"population_budget": shared}
+
+    def _state_privacy(self, ledger: Ledger) -> None:
+        folder, plan = self.folder, self.prepared.plan
+        about = {
+            "name": self.scenario.data.name,
+            "users": plan.users,
+            "items": len(self.prepared.algorithm.setting.catalogue),
+            "catalogue": self._taken_from,
+            "tuned_on": self.scenario.provenance.tuned_on,
+        }
+        called = named(folder, self.scenario)
+        stated = statement(self._privacy(), ledger, about, simulation=False, scenario=called)
+        write_json(folder.ledger.with_name("statement.json"), stated)
+        folder.ledger.with_name("statement.md").write_text(as_text(stated), encoding="utf-8")
+
+    def _summary(self, outcome: Outcome, model_bytes: int) -> dict[str, Any]:
+        algorithm, plan = self.prepared.algorithm, self.prepared.plan
+        privacy = self._privacy() | {"budget_shares": budget_by_query(plan)}
+        return {
+            **run_summary(self.scenario, self.public_seed, algorithm, privacy, outcome, model_bytes),
+            "dataset": {
+                "name": self.scenario.data.name,
+                "users": plan.users,
+                "items": len(algorithm.setting.catalogue),
+            },
+            "metrics": {},
+            "baselines": {},
+            "evaluation": {"private": private_report(algorithm, outcome.shared)},
+            "nodes": {
+                "count": len(self.directory.nodes),
+                "absences": self.federation.absences,
+                "not_used": {why: count for why, count in sorted(self.asker.counts.items()) if count},
+                "bytes_sent": self.asker.sent,
+                "bytes_received": self.asker.received,
+            },
+        }

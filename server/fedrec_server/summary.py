@@ -1,0 +1,72 @@
+"""The part of `summary.json` that every run has, simulated or deployed."""
+
+import platform
+import resource
+import sys
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from fedrec.algorithms.base import Algorithm
+from fedrec.privacy.plan import PrivacyPlan
+from fedrec_server.coordinator import Outcome
+from fedrec_server.scenario import Scenario
+
+
+def run_summary(
+    scenario: Scenario,
+    public_seed: int,
+    algorithm: Algorithm,
+    privacy: dict[str, Any],
+    outcome: Outcome,
+    model_bytes: int,
+) -> dict[str, Any]:
+    """JSON-able: what was run, under which privacy, at what cost."""
+    history = outcome.history
+    seconds = sum(row["seconds"] for row in history)
+    return {
+        "scenario": scenario.name,
+        "algorithm": scenario.algorithm["name"],
+        "settings": scenario.algorithm_config.model_dump(mode="json") | algorithm.chosen,
+        "seed": scenario.seed,
+        "public_seed": public_seed,
+        "device": _device_name(scenario.engine.device),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("fedrec", "torch", "numpy", "opacus", "dp-accounting")},
+        },
+        "provenance": scenario.provenance.model_dump(),
+        "privacy": privacy,
+        "cost": {
+            "seconds_per_round": seconds / len(history) if history else 0.0,
+            "users_per_second": sum(row["users"] for row in history) / seconds if seconds else 0.0,
+            "peak_rss_mb": _peak_rss_mb(),
+            "message_bytes_up": sum(row["bytes_up"] for row in history),
+            "message_bytes_down": sum(row["bytes_down"] for row in history) + model_bytes,
+            "rounds": outcome.rounds,
+        },
+        "finished": outcome.exhausted is None,
+    }
+
+
+def budget_by_query(plan: PrivacyPlan) -> dict[str, float]:
+    """Each query's part of the whole budget over all its rounds; empty without privacy."""
+    if not plan.private:
+        return {}
+    shares: dict[str, float] = {}
+    for queries in plan.rounds:
+        for name, query in queries.items():
+            shares[name] = shares.get(name, 0.0) + query.budget_share
+    return shares
+
+
+def _device_name(device: str) -> str:
+    if device.startswith("cuda"):
+        return f"{device} ({torch.cuda.get_device_name(torch.device(device))})"
+    return f"cpu ({torch.get_num_threads()} threads)"
+
+
+def _peak_rss_mb() -> float:
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10

@@ -1,0 +1,27 @@
+"""The same run over nodes and in one process ends with the same model: one node, three, four; noise or none."""
+
+import pytest
+
+from fedrec.privacy.plan import PrivacyConfig
+from tests.server.deployed import SETTINGS, deployed, difference, in_process
+
+SEEN = {
+    "no privacy": PrivacyConfig(epsilon="none"),
+    "noise": PrivacyConfig(epsilon=4.0, delta=1e-4),
+    "Poisson": PrivacyConfig(epsilon=4.0, delta=1e-4, sampling=0.5),
+    "private metrics": PrivacyConfig(epsilon=4.0, delta=1e-4, evaluation_share=0.1),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+@pytest.mark.parametrize("privacy", SEEN)
+def test_nodes_end_with_the_bits_of_one_process(name, privacy) -> None:
+    for nodes in (1, 3, 4):
+        found = deployed(nodes, name, SEEN[privacy]).run()
+        assert difference(found, in_process(name, SEEN[privacy], nodes)) == 0
+
+
+@pytest.mark.parametrize("name", ["als", "tower-sgd", "popularity"])
+def test_how_users_are_grouped_changes_float_rounding_alone(name) -> None:
+    together = in_process(name, SEEN["no privacy"])
+    assert 0 < difference(deployed(4, name, SEEN["no privacy"]).run(), together) < 1e-6
