@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fedrec.algorithms.base import Algorithm
 from fedrec.algorithms.discover import algorithm
@@ -60,7 +60,14 @@ class EngineConfig(Settings):
     memory_mb: int = Field(default=512, ge=0)
     """What all simulated devices together may remember between rounds; the rest compute it again."""
     precision: Precision = "float32"
-    """Of the users' matrix products: `float32`, `tf32` or `bfloat16`. Norms, clips, sums and noise are not touched."""
+    """Of the users' matrix products: `float32`, `tf32` or `bfloat16`. Norms, clips, sums and noise are not touched.
+    In one process alone: nodes compute in float32."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "EngineConfig":
+        if self.name == "flower" and self.precision != "float32":
+            raise ValueError(f"precision = '{self.precision}' is for name = 'in-process'; nodes compute in float32")
+        return self
 
 
 class ProvenanceConfig(Settings):

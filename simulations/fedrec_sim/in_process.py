@@ -70,6 +70,7 @@ class InProcessFederation(HostedUsers):
             batch_users=self.batch_users,
             batch_events=self.batch_events,
             memory_bytes=self.memory_bytes // nodes,
+            precision=self.precision,
         )
 
     def _split(self, cohort: np.ndarray) -> list[np.ndarray]:

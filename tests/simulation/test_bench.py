@@ -136,3 +136,66 @@ def test_memory_of_the_tree_includes_children() -> None:
     assert together.peak_mb is not None
     assert together.peak_mb > alone.peak_mb + 150
     assert own_peak_mb() > 20
+
+
+SMALL_SCALE = ["bench", "scale", "--items", "120", "--interactions", "8", "--repeat", "2", "--threads", "1"]
+
+
+def test_every_kind_of_round_is_measured_apart(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    chosen = ["--algorithm", "als,kernel-rank", "--set", "als.dim=4", "--set", "kernel-rank.hidden=0"]
+    assert run([*SMALL_SCALE, *chosen, "--users", "60,90", "--out", str(tmp_path / "s"), "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert document == json.loads((tmp_path / "s" / "scale.json").read_text())
+    assert [(r["users"], r["algorithm"]) for r in document["results"]] == [
+        (60, "als"),
+        (60, "kernel-rank"),
+        (90, "als"),
+        (90, "kernel-rank"),
+    ]
+    als, kernel = document["results"][:2]
+    assert [kind["round"] for kind in als["kinds"]] == ["gram+items"]
+    assert [kind["round"] for kind in kernel["kinds"]] == ["popularity", "cooccurrence", "weights"]
+    # Of each event the item's position and row of 4 numbers; the sums of 10 + 120 x 15 numbers, written and read.
+    assert als["kinds"][0]["needed_bytes"] == 60 * 8 * (8 + 16) + 2 * 4 * (10 + 120 * 15)
+    for result in document["results"]:
+        assert result["peak_device_mb"] is None
+        assert 0.1 < result["copy_gb_per_second"] < 10_000
+        for kind in result["kinds"]:
+            copied = kind["needed_bytes"] / (1e9 * result["copy_gb_per_second"])
+            assert kind["bandwidth_fraction"] == pytest.approx(copied / kind["seconds"])
+            assert kind["users_per_second"] == pytest.approx(result["users"] / kind["seconds"])
+    assert [len(kind["rounds"]) for kind in kernel["kinds"]] == [1, 1, 2]  # the first two come once in a run
+    assert [kind["warm"] for kind in kernel["kinds"]] == [0, 0, 1]
+    assert (tmp_path / "s" / "scale.svg").read_text().startswith("<?xml")
+
+
+def test_half_precision_is_measured_too(capfd: pytest.CaptureFixture[str]) -> None:
+    chosen = ["--algorithm", "fcf", "--users", "40", "--precision", "bfloat16"]
+    assert run([*SMALL_SCALE, *chosen]) == 0
+    assert "fcf: gradient" in capfd.readouterr().out
+
+
+def test_full_ranking_is_measured_beside_the_plain_product(capfd: pytest.CaptureFixture[str]) -> None:
+    sizes = ["--users", "60", "--items", "300", "--interactions", "9", "--held-out", "1,3", "--dim", "8"]
+    assert run(["bench", "ranking", *sizes, "--json"]) == 0
+    results = json.loads(capfd.readouterr().out)["results"]
+    assert [result["held_out"] for result in results] == [1, 3]
+    for result in results:
+        assert result["ratio"] == pytest.approx(result["cpu_seconds"] / result["plain_cpu_seconds"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["scale", "--set", "dim=3"], "ALGORITHM.KEY=VALUE"),
+        (["scale", "--set", "spectral.rank=3"], "ALGORITHM.KEY=VALUE"),
+        (["scale", "--algorithm", "asl", "--users", "9"], "Did you mean 'als'?"),
+        (["scale", "--device", "tpu"], "must be cpu, cuda"),
+        (["ranking", "--held-out", "0"], "--held-out 0: must be at least 1"),
+    ],
+)
+def test_bad_input_to_scale_gives_one_line(arguments: list[str], says: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", *arguments]) == 2
+    errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert says in errors[0]

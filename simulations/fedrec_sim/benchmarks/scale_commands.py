@@ -24,9 +24,7 @@ def scale(
     algorithm: Annotated[str, typer.Option(metavar="NAME,...", help="The algorithms to measure.")] = ",".join(
         ALGORITHMS
     ),
-    users: Annotated[
-        str, typer.Option(metavar="N,N,...", help="Generated users: one process a size.")
-    ] = "10000,100000",
+    users: Annotated[str, typer.Option(metavar="N,N,...", help="Generated users: a process each.")] = "10000,100000",
     interactions: Annotated[int, typer.Option(min=1, help="Events of each user.")] = 100,
     items: Annotated[int, typer.Option(min=20, help="Size of the catalogue.")] = 50_000,
     changes: Annotated[
@@ -88,7 +86,7 @@ def scale(
 
         _write(document, out, "scale.json")
         draw(document, out / "scale.svg")
-    _show(document, as_json, _scale_rows(document))
+    _show(document, as_json, _scale_rows(document), _phases(document))
 
 
 def ranking(
@@ -124,7 +122,7 @@ def ranking(
     for result in results:
         seconds = [f"{result[name]:.2f}" for name in ("cpu_seconds", "plain_cpu_seconds", "ratio")]
         rows.append([str(result["held_out"]), *seconds, f"{result['peak_rss_mb']:,.0f} MB"])
-    _show(document, as_json, rows)
+    _show(document, as_json, rows, [])
 
 
 def _by_algorithm(changes: list[str], names: list[str]) -> dict[str, dict[str, Any]]:
@@ -132,9 +130,7 @@ def _by_algorithm(changes: list[str], names: list[str]) -> dict[str, dict[str, A
     for key, value in read_settings(changes).items():
         name, dot, own = key.partition(".")
         if not dot or name not in settings:
-            raise InputError(
-                f"--set {key}: must be ALGORITHM.KEY=VALUE with one of {', '.join(names)}, e.g. als.dim=32"
-            )
+            raise InputError(f"--set {key}: must be ALGORITHM.KEY=VALUE, e.g. {names[0]}.dim=32, of {', '.join(names)}")
         settings[name][own] = value
     return settings
 
@@ -158,26 +154,40 @@ def _write(document: dict[str, Any], out: Path, name: str) -> None:
 
 
 def _scale_rows(document: dict[str, Any]) -> list[list[str]]:
-    rows = [["", "users", "seconds", "users/s", "of bandwidth", "host", "device", "phases, seconds"]]
+    rows = [["", "users", "seconds", "CPU seconds", "users/s", "of bandwidth", "host", "device"]]
     for result in document["results"]:
         device = result["peak_device_mb"]
         for kind in result["kinds"]:
             rows.append(
                 [
-                    f"{result['algorithm']}: {kind['round'].replace('+', ', ')}",
+                    _named(result, kind),
                     f"{result['users']:,}",
                     f"{kind['seconds']:.3f}",
+                    f"{kind['cpu_seconds']:.3f}",
                     f"{kind['users_per_second']:,.0f}",
                     f"{kind['bandwidth_fraction']:.1%}",
                     f"{result['peak_rss_mb']:,.0f} MB",
                     "" if device is None else f"{device:,.0f} MB",
-                    ", ".join(f"{name} {seconds:.2f}" for name, seconds in kind["phases"].items()),
                 ]
             )
     return rows
 
 
-def _show(document: dict[str, Any], as_json: bool, rows: list[list[str]]) -> None:
+def _named(result: dict[str, Any], kind: dict[str, Any]) -> str:
+    return f"{result['algorithm']}: {kind['round'].replace('+', ', ')}"
+
+
+def _phases(document: dict[str, Any]) -> list[str]:
+    lines = []
+    for result in document["results"]:
+        for kind in result["kinds"]:
+            phases = ", ".join(f"{name} {seconds:.2f}" for name, seconds in kind["phases"].items())
+            lines.append(f"{_named(result, kind)}, {result['users']:,} users, seconds: {phases}")
+        lines.append(f"a plain copy in the same process: {result['copy_gb_per_second']:.1f} GB/s")
+    return lines
+
+
+def _show(document: dict[str, Any], as_json: bool, rows: list[list[str]], lines: list[str]) -> None:
     if as_json:
         print(json.dumps(document, indent=2, allow_nan=False))
         return
@@ -187,4 +197,7 @@ def _show(document: dict[str, Any], as_json: bool, rows: list[list[str]]) -> Non
     table = Table(*rows[0], box=None)
     for row in rows[1:]:
         table.add_row(*row)
-    Console().print(table)
+    console = Console()
+    console.print(table)
+    for line in lines:
+        console.print(line, highlight=False)
