@@ -163,8 +163,9 @@ class _Grid:
         mass[0] += min(reached[0], 1 - reached[0])
         mass[-1] += min(reached[-1], 1 - reached[-1])
         mean = _moments(q, z, remove)[0]
-        with np.errstate(divide="ignore"):
-            return np.log(rfft(np.roll(mass, -(self.size // 2)))), mean - float(mass @ self.points)
+        transform = rfft(np.roll(mass, -(self.size // 2)))
+        transform[transform == 0] = 1e-300  # its logarithm must be finite
+        return np.log(transform), mean - float(mass @ self.points)
 
     def epsilon(self, logs: np.ndarray, shift: float, delta: float) -> float:
         """Epsilon of the composed loss, never below 0."""
