@@ -163,23 +163,30 @@ class _Grid:
         mass[0] += min(reached[0], 1 - reached[0])
         mass[-1] += min(reached[-1], 1 - reached[-1])
         mean = _moments(q, z, remove)[0]
-        with np.errstate(divide="ignore"):
-            return np.log(rfft(np.roll(mass, -(self.size // 2)))), mean - float(mass @ self.points)
+        transform = rfft(np.roll(mass, -(self.size // 2)))
+        transform[transform == 0] = 1e-300  # its logarithm must be finite
+        return np.log(transform), mean - float(mass @ self.points)
 
     def epsilon(self, logs: np.ndarray, shift: float, delta: float) -> float:
         """Epsilon of the composed loss, never below 0."""
-        mass = np.roll(irfft(np.exp(logs), self.size), self.size // 2)
-        losses = self.points + shift
-        positive = losses > 0
-        mass, losses = np.maximum(mass[positive], 0), losses[positive]
+        first = math.floor(-shift / self.step) + 1  # the lowest loss above 0, in steps of the grid
+        mass = np.roll(irfft(np.exp(logs), self.size), -first)[: max(self.size // 2 - first, 0)]
+        mass = np.maximum(mass, 0)
+        losses = (first + np.arange(len(mass))) * self.step + shift
         above = np.cumsum(mass[::-1])[::-1]
         weighted = np.cumsum((mass * np.exp(-losses))[::-1])[::-1]
-        start = np.concatenate([[0.0], losses[:-1]])  # between two losses, the sums over those above decide
-        enough = above - np.exp(start) * weighted <= delta
-        place = int(np.argmax(enough)) if enough.any() else len(losses)
-        if place == 0:
+        # Between two losses, the sums over those above decide; delta(epsilon) falls, so the place is found by halving.
+        low, high = 0, len(losses)
+        while low < high:
+            middle = (low + high) // 2
+            start = losses[middle - 1] if middle else 0.0
+            if above[middle] - math.exp(start) * weighted[middle] <= delta:
+                high = middle
+            else:
+                low = middle + 1
+        if low == 0:
             return 0.0
-        over, under = above[place - 1] - delta, weighted[place - 1]
+        over, under = above[low - 1] - delta, weighted[low - 1]
         return max(0.0, math.log(over / under)) if over > 0 and under > 0 else 0.0
 
 

@@ -193,7 +193,7 @@ def _epsilon(begin: Mapping[str, Any], charges: Sequence[Charge], found: Spendin
         [
             f"the charge of round {charges[place]['round']}: epsilon {charges[place]['epsilon']['pld']} is past the "
             f"cap of {cap:g}"
-            for place in map(int, np.flatnonzero(recorded["pld"] > cap))
+            for place in map(int, np.flatnonzero(recorded["pld"] > math.ceil(cap * 1e6) / 1e6))
         ]
     )
     last = float(tight.epsilon[-1])

@@ -30,6 +30,10 @@ def test_what_a_plan_charges_is_sound() -> None:
     assert faults(SAMPLED) == []
 
 
+def test_a_cap_between_two_sixth_decimals_is_not_passed_by_rounding_up() -> None:
+    assert faults(payloads_of(plan_of(epsilon=1 / 3))) == []
+
+
 def numbers(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """The path of every number in a payload, a text or not."""
     if isinstance(value, dict):

@@ -199,3 +199,13 @@ def test_bad_input_to_scale_gives_one_line(arguments: list[str], says: str, capf
     errors = [line for line in capfd.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
     assert says in errors[0]
+
+
+@pytest.mark.parametrize("sampling", ["1", "0.1"])
+def test_a_ledger_is_measured_and_its_proof_is_small(sampling: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "ledger", "--rounds", "40", "--sampling", sampling, "--json"]) == 0
+    document = json.loads(capfd.readouterr().out)
+    assert document["rounds"] == 40
+    assert document["append_ms"]["median"] > 0
+    path = 14 - 6  # hashes that a proof among ten thousand has more than one among forty
+    assert document["proof_bytes"] + path * 45 < 2048
