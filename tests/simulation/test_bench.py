@@ -191,6 +191,7 @@ def test_full_ranking_is_measured_beside_the_plain_product(capfd: pytest.Capture
         (["scale", "--set", "spectral.rank=3"], "ALGORITHM.KEY=VALUE"),
         (["scale", "--algorithm", "asl", "--users", "9"], "Did you mean 'als'?"),
         (["scale", "--device", "tpu"], "must be cpu, cuda"),
+        (["scale", "--precision", "float16"], "--precision: unknown 'float16'"),
         (["ranking", "--held-out", "0"], "--held-out 0: must be at least 1"),
     ],
 )

@@ -3,12 +3,11 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from fedrec.errors import InputError
-from fedrec.precision import Precision
 from fedrec_sim.benchmarks.options import check_device, cores, machine, read_names, read_settings, read_sizes
 
 ALGORITHMS = ("als", "kernel-rank", "tower-sgd")
@@ -32,7 +31,7 @@ def scale(
     ] = None,
     repeat: Annotated[int, typer.Option(min=1, help="Measured rounds of each kind; the median counts.")] = 3,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
-    precision: Annotated[Precision, typer.Option(help="Of the users' matrix products.")] = "float32",
+    precision: Annotated[str, typer.Option(help="Of the users' products: float32, tf32 or bfloat16.")] = "float32",
     batch_users: Annotated[int | None, typer.Option(min=1, help="Most users of a chunk. [default: by device]")] = None,
     batch_events: Annotated[int | None, typer.Option(min=1, help="About the most events. [default: by device]")] = None,
     memory_mb: Annotated[
@@ -52,8 +51,10 @@ def scale(
 
     Example: `fedrec bench scale --device cuda --users 10000,100000,1000000`
     """
+    from fedrec.precision import Precision
     from fedrec_sim.benchmarks import jobs
 
+    read_names(precision, get_args(Precision), "--precision")
     names, sizes = read_names(algorithm, None, "--algorithm"), read_sizes(users, "synthetic")
     settings = _by_algorithm(changes or [], names)
     check_device(device)
