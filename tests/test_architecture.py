@@ -12,11 +12,20 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCES = {"fedrec": "fedrec", "fedrec_client": "clients", "fedrec_server": "server", "fedrec_sim": "simulations"}
 """Import package -> the folder that holds it (for `fedrec`, the root)."""
 
-BASE = {"fedrec.errors", "fedrec.settings", "fedrec.draws", "fedrec.parallel", "fedrec.precision", "fedrec.__version__"}
+BASE = {
+    "fedrec.errors",
+    "fedrec.settings",
+    "fedrec.draws",
+    "fedrec.parallel",
+    "fedrec.precision",
+    "fedrec.durable",
+    "fedrec.__version__",
+}
 ALLOWED: dict[str, set[str]] = {
     "fedrec": set(),
     "fedrec.errors": set(),
     "fedrec.draws": set(),
+    "fedrec.durable": set(),
     "fedrec.parallel": {"fedrec.precision"},
     "fedrec.precision": set(),
     "fedrec.settings": {"fedrec.errors"},

@@ -24,7 +24,7 @@ from typing import Any
 
 from fedrec.audit.budget import VERSION, Budget, Entry, amount, checked, digest, read, render
 from fedrec.audit.events import to_json
-from fedrec.audit.ledger import sync
+from fedrec.durable import replace, sync
 from fedrec.errors import InputError, VerificationError
 from fedrec.privacy.accounting import Event
 from fedrec.privacy.filters import Filter
@@ -114,13 +114,8 @@ def _append(budget: Budget, record: dict[str, Any]) -> Budget:
 
 
 def _write(path: Path, text: dict[str, Any]) -> None:
-    new = path.with_name(f"{path.name}.new")
     try:
-        with new.open("wb") as file:
-            file.write(render(text))
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(path)
+        replace(path, render(text))
         sync(path.parent)
     except OSError as error:
         raise InputError(f"{path}: the budget cannot be written ({error.strerror}), so nothing is drawn") from None

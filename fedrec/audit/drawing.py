@@ -16,7 +16,8 @@ from typing import Any
 from fedrec.audit import budget_file
 from fedrec.audit.budget import Budget, Entry, amount, read
 from fedrec.audit.events import charges, events_of
-from fedrec.audit.ledger import read_ledger, sync
+from fedrec.audit.ledger import read_ledger
+from fedrec.durable import replace, sync
 from fedrec.errors import BudgetExhausted, InputError, PrivacyError, VerificationError
 from fedrec.privacy.accounting import Event
 
@@ -191,11 +192,5 @@ def _alive(ledger: Path) -> Iterator[None]:
 
 
 def _write(path: Path, value: Mapping[str, Any]) -> None:
-    new = path.with_name(f"{path.name}.new")
-    with new.open("w", encoding="utf-8") as file:
-        json.dump(value, file, indent=2)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    replace(path, (json.dumps(value, indent=2) + "\n").encode())
     sync(path.parent)

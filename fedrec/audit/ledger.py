@@ -35,6 +35,7 @@ from fedrec.audit.chain import Chain
 from fedrec.audit.checkpoint_note import Checkpoint
 from fedrec.audit.keys import SigningKey
 from fedrec.audit.merkle import EMPTY, Frontier
+from fedrec.durable import replace, sync
 from fedrec.errors import InputError, VerificationError
 
 BEGINNING = EMPTY.hex()
@@ -144,13 +145,7 @@ class Ledger:
 
     def _seal(self) -> None:
         note = Checkpoint(self.run, self._tree.size, self._tree.root()).signed(self.key).note
-        target = checkpoint_path(self.path)
-        fresh = target.with_name(f".{target.name}.new")
-        with fresh.open("wb") as file:
-            file.write(note.encode())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(fresh, target)
+        replace(checkpoint_path(self.path), note.encode())
         self._sealed_at = time.monotonic()
 
     def _made_or_read(self) -> Chain:
@@ -218,12 +213,3 @@ def read_ledger(path: Path) -> tuple[tuple[dict[str, Any], ...], str]:
     if chain.fault:
         raise VerificationError(f"{path}: {chain.fault}; the ledger was changed, restore it from a copy")
     return tuple(record.entry for record in chain.records), chain.head
-
-
-def sync(path: Path) -> None:
-    """Return when a file's content, or a folder's list of files, is on disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

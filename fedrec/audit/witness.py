@@ -10,8 +10,8 @@ from pathlib import Path
 from fedrec.audit import checkpoint_note
 from fedrec.audit.checkpoint_note import Checkpoint
 from fedrec.audit.keys import SigningKey
-from fedrec.audit.ledger import sync
 from fedrec.audit.merkle import EMPTY
+from fedrec.durable import replace, sync
 from fedrec.errors import InputError, VerificationError
 
 
@@ -63,11 +63,7 @@ class Witness:
             )
         cosigned = sealed.cosigned(self.name, self.key, time)
         self.memory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        place = self._place(sealed.run)
-        fresh = place.with_name(f".{place.name}.new")
-        fresh.write_bytes(cosigned.note.encode())
-        sync(fresh)
-        os.replace(fresh, place)
+        replace(self._place(sealed.run), cosigned.note.encode())
         sync(self.memory)
         return cosigned
 

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from fedrec.algorithms.base import Shared
-from fedrec.audit.ledger import sync
+from fedrec.durable import sync
 from fedrec.errors import InputError
 
 VERSION = 1

@@ -7,7 +7,6 @@ on several machines; every run keeps its versions. All runs share one process, s
 
 import hashlib
 import json
-import os
 import platform
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from fedrec_server.coordinator import Coordinator
 from fedrec_server.scenario import Scenario, checked
 
 from fedrec.data import datasets, splits
+from fedrec.durable import replace
 from fedrec.errors import FedrecError, InputError
 from fedrec.evaluation.report import evaluate
 from fedrec.federation.exchange import DataRequest
@@ -78,10 +78,8 @@ class Results:
         """Keep a finished run."""
         self.runs[name] = run
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        fresh = self.path.with_name(self.path.name + ".new")
         lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(run)}" for name, run in sorted(self.runs.items()))
-        fresh.write_text(f"{{\n{lines}\n}}\n", encoding="utf-8")
-        os.replace(fresh, self.path)
+        replace(self.path, f"{{\n{lines}\n}}\n".encode())
 
     def of(self, section: Section, row: Row) -> list[dict[str, Any]]:
         """The finished runs of a row, by seed."""

@@ -1,0 +1,24 @@
+"""Files that are whole after a crash, whenever it comes."""
+
+import os
+from pathlib import Path
+
+
+def sync(path: Path) -> None:
+    """Return when a file's content, or a folder's list of files, is on disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Put `content` at `path`, on disk before it takes the place of what was there.
+
+    After a crash the old file or the new one is there; that it is the new one is certain once the folder is synced.
+    """
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_bytes(content)
+    sync(fresh)
+    os.replace(fresh, path)
