@@ -13,12 +13,14 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Put `content` at `path`, on disk before it takes the place of what was there.
+def replace(path: Path, content: bytes, mode: int = 0o666) -> None:
+    """Put `content` at `path`, on disk before it takes the place of what was there; mode: less what the umask takes.
 
     After a crash the old file or the new one is there; that it is the new one is certain once the folder is synced.
     """
     fresh = path.with_name(f".{path.name}.new")
-    fresh.write_bytes(content)
+    fresh.unlink(missing_ok=True)  # what a crash left may have another mode
+    with open(fresh, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+        file.write(content)
     sync(fresh)
     os.replace(fresh, path)

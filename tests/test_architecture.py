@@ -19,6 +19,7 @@ BASE = {
     "fedrec.parallel",
     "fedrec.precision",
     "fedrec.durable",
+    "fedrec.private_files",
     "fedrec.__version__",
 }
 ALLOWED: dict[str, set[str]] = {
@@ -26,6 +27,7 @@ ALLOWED: dict[str, set[str]] = {
     "fedrec.errors": set(),
     "fedrec.draws": set(),
     "fedrec.durable": set(),
+    "fedrec.private_files": {"fedrec.durable", "fedrec.errors"},
     "fedrec.parallel": {"fedrec.precision"},
     "fedrec.precision": set(),
     "fedrec.settings": {"fedrec.errors"},
@@ -41,6 +43,7 @@ ALLOWED: dict[str, set[str]] = {
     | {"fedrec.data", "fedrec.privacy.queries", "fedrec.privacy.clipping", "fedrec.algorithms", "fedrec.evaluation"}
     | {"fedrec.wire"},
     "fedrec.wire": BASE | {"fedrec.privacy.queries", "fedrec.algorithms.base"},
+    "fedrec.transport": BASE | {"fedrec.wire"},
     "fedrec.cli": BASE | {"fedrec.commands"},
     "fedrec_client": {"fedrec"},
     "fedrec_server": {"fedrec"},
@@ -52,7 +55,7 @@ An algorithm meets no noise and no accounting, so of `privacy` it may know the q
 """
 
 ONLY_IN: dict[str, set[str]] = {
-    "flwr": {"fedrec.wire", "fedrec_client", "fedrec_server", "fedrec_sim"},
+    "flwr": {"fedrec.wire", "fedrec.transport", "fedrec_client", "fedrec_server", "fedrec_sim"},
     "ray": {"fedrec_sim"},
     "implicit": {"fedrec_sim"},
     "pandas": set(),

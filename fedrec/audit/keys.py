@@ -9,7 +9,6 @@ import base64
 import binascii
 import hashlib
 import os
-import stat
 import sys
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from fedrec import private_files
 from fedrec.errors import InputError
 
 PREFIX = "ed25519:"
@@ -90,18 +90,7 @@ def new_key(path: Path, passphrase: str | None = None) -> SigningKey:
     Raises: InputError when something lies there already, or it cannot be written.
     """
     key = SigningKey.generate()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(handle, "wb") as file:
-            os.fchmod(file.fileno(), 0o600)
-            file.write(key.pem(passphrase))
-            file.flush()
-            os.fsync(file.fileno())
-    except FileExistsError:
-        raise InputError(f"{path}: exists already; a key is never overwritten, choose another file") from None
-    except OSError as error:
-        raise InputError(f"{path}: the key cannot be written ({error.strerror}); choose another file") from None
+    private_files.create(path, key.pem(passphrase))
     return key
 
 
@@ -110,17 +99,7 @@ def load_key(path: Path, passphrase: str | None = None) -> SigningKey:
 
     Raises: InputError for a file that others can read, that is no Ed25519 key, or that the passphrase does not open.
     """
-    try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            content = file.read()
-    except OSError as error:
-        raise InputError(f"{path}: the key cannot be read ({error.strerror})") from None
-    if mode & 0o077:
-        raise InputError(
-            f"{path}: others can read this key (mode {mode:04o}); `chmod 600 {path}`, or make a new one if they may "
-            f"have read it"
-        )
+    content = private_files.read(path)
     encrypted = b"ENCRYPTED" in content.split(b"\n", 1)[0]
     if encrypted and not passphrase:
         passphrase = os.environ.get(PASSPHRASE_VARIABLE) or _asked(path)

@@ -1,0 +1,51 @@
+"""Files that only their owner can read, from their first byte on: private keys."""
+
+import os
+import stat
+from pathlib import Path
+
+from fedrec.durable import replace
+from fedrec.errors import InputError
+
+
+def create(path: Path, content: bytes) -> None:
+    """Put `content` into the new file `path`, mode 0600 whatever the umask, on disk when this returns.
+
+    Raises: InputError when something lies there already, or it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(handle, "wb") as file:
+            os.fchmod(file.fileno(), 0o600)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError:
+        raise InputError(f"{path}: exists already; a key is never overwritten, choose another file") from None
+    except OSError as error:
+        raise InputError(f"{path}: the key cannot be written ({error.strerror}); choose another file") from None
+
+
+def read(path: Path) -> bytes:
+    """The content of a file that nobody else can read.
+
+    Raises: InputError when others can read it, since they may have done so, or when it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            content = file.read()
+    except OSError as error:
+        raise InputError(f"{path}: the key cannot be read ({error.strerror})") from None
+    if mode & 0o077:
+        raise InputError(
+            f"{path}: others can read this key (mode {mode:04o}); `chmod 600 {path}`, or make a new one if they may "
+            f"have read it"
+        )
+    return content
+
+
+def exchange(path: Path, content: bytes) -> None:
+    """Put `content` in the place of what is at `path`, mode 0600; after a crash the old or the new is there."""
+    replace(path, content, mode=0o600)

@@ -1,0 +1,104 @@
+"""Keys by which nodes prove to the server who they are: ECDSA on P-384, as Flower's node authentication reads them.
+
+Source: `cryptography`. The private key is an OpenSSH file (`BEGIN OPENSSH PRIVATE KEY`) of mode 0600 and stays on the
+node; the public key is one line (`ecdsa-sha2-nistp384 BASE64`), and the server lets in the nodes whose line it has.
+"""
+
+import base64
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fedrec import private_files
+from fedrec.errors import InputError
+
+CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
+
+
+@dataclass(frozen=True)
+class NodePublicKey:
+    """A node's public key.
+
+    line: `ecdsa-sha2-nistp384 BASE64`, without a comment, so that the same key is the same line.
+    """
+
+    line: str
+
+    @property
+    def fingerprint(self) -> str:
+        """`SHA256:...`, what `ssh-keygen -l` says: short enough to compare on the telephone."""
+        digest = hashlib.sha256(base64.b64decode(self.line.split()[1])).digest()
+        return "SHA256:" + base64.b64encode(digest).decode("ascii").rstrip("=")
+
+
+def new_node_key(path: Path, public: Path | None = None) -> NodePublicKey:
+    """Make a key in the new file `path`, and its public part in `public` (`path` with `.pub` after it if left out).
+
+    Raises: InputError when either is there already, or cannot be written.
+    """
+    public = public or path.with_name(f"{path.name}.pub")
+    if public.exists():
+        raise InputError(f"{public}: exists already; a key is never overwritten, choose another file")
+    key = ec.generate_private_key(ec.SECP384R1())
+    content = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+    )
+    private_files.create(path, content)
+    made = _public(key.public_key())
+    write_public(public, made)
+    return made
+
+
+def write_public(path: Path, key: NodePublicKey) -> None:
+    """Write `key` to the new file `path`, for everybody to read. Raises: InputError when it cannot be written."""
+    try:
+        with path.open("x", encoding="ascii") as file:
+            file.write(key.line + "\n")
+        path.chmod(0o644)
+    except FileExistsError:
+        raise InputError(f"{path}: exists already; a key is never overwritten, choose another file") from None
+    except OSError as error:
+        raise InputError(f"{path}: the key cannot be written ({error.strerror}); choose another file") from None
+
+
+def public_part(path: Path) -> NodePublicKey:
+    """The public part of the private key in `path`.
+
+    Raises: InputError for a file that others can read, or that is not such a key, or has a passphrase.
+    """
+    content = private_files.read(path)
+    try:
+        key = serialization.load_ssh_private_key(content, None)
+        if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, CURVES):
+            return _public(key.public_key())
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        pass
+    raise InputError(
+        f"{path}: not a node's private key (OpenSSH, ECDSA, no passphrase); make one with `fedrec client key FILE`"
+    )
+
+
+def read_public(path: Path) -> NodePublicKey:
+    """The public key in `path`. Raises: InputError for anything else, a private key too: it should stay on its node."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); give the .pub file of a node") from None
+    if b"PRIVATE KEY" in content:
+        raise InputError(f"{path}: is a private key, which stays on its node; give the .pub file beside it")
+    try:
+        key = serialization.load_ssh_public_key(content)
+        if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, CURVES):
+            return _public(key)
+    except (ValueError, UnsupportedAlgorithm):
+        pass
+    raise InputError(f"{path}: not a node's public key (`ecdsa-sha2-nistp384 ...`); `fedrec client key FILE` makes one")
+
+
+def _public(key: ec.EllipticCurvePublicKey) -> NodePublicKey:
+    content = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    return NodePublicKey(content.decode("ascii"))

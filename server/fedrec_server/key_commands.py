@@ -1,0 +1,134 @@
+"""`fedrec keys`: the certificates of a server and the keys of its nodes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from fedrec_server.keyring import Keyring
+
+keys = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")
+
+Folder = Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the keys.")]
+Hosts = Annotated[
+    list[str] | None,
+    typer.Option("--host", metavar="NAME_OR_IP", help="A name or address at which nodes reach the server; repeat it."),
+]
+Days = Annotated[int, typer.Option("--days", min=1, max=3650, help="How long the server's certificate lasts.")]
+
+
+@keys.callback()
+def _keys() -> None:
+    """Make, renew and show the certificates of a server and the keys of its nodes.
+
+    Nodes need `ca.crt`, which is no secret but must reach them unchanged, and a key of their own, which they best make
+    themselves (`fedrec client key FILE`). `ca.key` and `server.key` stay with the server.
+    """
+
+
+@keys.command()
+def init(
+    folder: Folder,
+    host: Hosts = None,
+    node: Annotated[
+        list[str] | None, typer.Option("--node", metavar="NAME", help="Make a key for a node of that name; repeat it.")
+    ] = None,
+    days: Days = 365,
+) -> None:
+    """Make an authority, a certificate for the server, and keys for nodes, in a new folder."""
+    from datetime import UTC, datetime
+
+    from fedrec_server import key_making
+
+    keyring = key_making.make(folder, host or [], node or [], datetime.now(UTC), days)
+    _print(keyring)
+
+
+@keys.command()
+def node(
+    folder: Folder,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The node's name, for the server's lists.")],
+    public: Annotated[
+        Path | None, typer.Option("--public", metavar="FILE", help="The public key that the node made itself.")
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="Forget the node; the server then refuses it.")] = False,
+) -> None:
+    """Let in a node, by the public key that it made or by a key made here; or forget it.
+
+    A server that runs already notices when it is started again.
+    """
+    from fedrec.errors import InputError
+    from fedrec_server import key_making
+    from fedrec_server.keyring import Keyring
+
+    keyring = Keyring(folder)
+    if remove:
+        if public is not None:
+            raise InputError("--public does not go with --remove; leave one out")
+        key_making.remove_node(keyring, name)
+        print(f"Forgot node '{name}'; start the server again")
+        return
+    key = key_making.add_node(keyring, name, public)
+    private = keyring.nodes[name][0]
+    print(f"Node '{name}' has the key {key.fingerprint}")
+    if private is not None:
+        print(f"Move {private} to the node by a safe way, and keep no copy here")
+
+
+@keys.command()
+def renew(
+    folder: Folder,
+    host: Hosts = None,
+    days: Days = 365,
+    authority: Annotated[
+        bool,
+        typer.Option("--authority", help="Make a new authority beside the old one; the server's certificate stays."),
+    ] = False,
+) -> None:
+    """Give the server a new key and certificate, good for the hosts of the old one and for `--host`.
+
+    Nodes notice nothing. With `--authority`, hand the new `ca.crt` to every node, then renew without it.
+    """
+    from datetime import UTC, datetime
+
+    from fedrec.errors import InputError
+    from fedrec_server import key_making
+    from fedrec_server.keyring import Keyring
+
+    if authority and host:
+        raise InputError("--host does not go with --authority, which leaves the server's certificate alone")
+    keyring = Keyring(folder)
+    for path in key_making.renew(keyring, host or [], datetime.now(UTC), days, authority):
+        print(f"Wrote {path}")
+    if authority:
+        print(f"Hand {keyring.ca_certificate} to every node, start them again, then run `fedrec keys renew {folder}`")
+    else:
+        print("Start the server again; nodes notice nothing")
+
+
+@keys.command()
+def show(folder: Folder) -> None:
+    """Show hosts, dates and fingerprints, and what expires soon; exit code 2 where a server cannot start with it."""
+    from fedrec_server.keyring import Keyring
+
+    keyring = Keyring(folder)
+    _print(keyring)
+    for line in keyring.check():
+        print(f"warning: {line}")
+
+
+def _print(keyring: "Keyring") -> None:
+    from cryptography.hazmat.primitives import hashes
+
+    from fedrec_server.certificates import day, hosts_of
+
+    keyring.check_folder()
+    for authority in keyring.authorities():
+        digest = authority.fingerprint(hashes.SHA256()).hex(":").upper()
+        print(f"authority  until {day(authority)}  SHA-256 {digest}")
+    server = keyring.server()
+    print(f"server     until {day(server)}  {', '.join(hosts_of(server))}")
+    for name, key in keyring.public_keys().items():
+        where = "its private key is here" if keyring.nodes[name][0] else "made by the node"
+        print(f"node       {name}  {key.fingerprint}  {where}")
