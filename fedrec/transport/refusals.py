@@ -1,0 +1,113 @@
+"""Why Flower's node was turned away or gave up, as one line read from its log.
+
+Source: flwr 1.41. Its SuperNode ends with exit code 1 whatever went wrong, with exit code 0 where the server refused
+its signature, and, once it was connected, goes on as a process that asks for nothing when a request failed for good.
+"""
+
+import re
+from dataclasses import dataclass
+
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_ERROR = re.compile(r"^ERROR *: +(.*)$", re.MULTILINE)
+_PASSES = ("Failed to ", "The FAB could not", "FAB verification failed", "SSL/TLS handshake error")
+"""Errors of one message or of one attempt; the node goes on after them."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a node does not work.
+
+    line: what is wrong and how to mend it. may_pass: whether starting the node again later may help by itself.
+    """
+
+    line: str
+    may_pass: bool = False
+
+
+_KNOWN: tuple[tuple[str, Refusal], ...] = (
+    (
+        r"\[code: 2004\]",
+        Refusal(
+            "the server does not let this node in: it does not know its key (`fedrec keys node DIR NAME --public "
+            "FILE.pub` there, then restart it), or a node with this key is or was connected within the last minute",
+            may_pass=True,
+        ),
+    ),
+    (
+        r"\[code: 2001\]",
+        Refusal(
+            "the server lets in only nodes whose key it knows and this node has none; `fedrec client key FILE` makes "
+            "one, then start it with --key FILE"
+        ),
+    ),
+    (
+        r"\[code: 1001\]|Exit Code: 606",
+        Refusal("the server runs another version of Flower; install the same fedrec[deploy] here and there"),
+    ),
+    (
+        r"unable to get local issuer certificate|self.signed certificate|certificate signature failure",
+        Refusal("the server's certificate is not signed by --ca; get ca.crt from whoever runs the server"),
+    ),
+    (
+        r"certificate has expired",
+        Refusal("the server's certificate expired; `fedrec keys renew DIR` on the server, then restart it"),
+    ),
+    (
+        r"certificate is not yet valid",
+        Refusal("the server's certificate is not valid yet; set the clock of this machine or of the server"),
+    ),
+    (
+        r"[Hh]ostname mismatch|IP address mismatch",
+        Refusal("the server's certificate is for other hosts than --server; `fedrec keys renew DIR --host` adds one"),
+    ),
+    (
+        r"WRONG_VERSION_NUMBER|RECORD_LAYER_FAILURE",
+        Refusal("the server speaks no TLS at this port; give the port of `fedrec server`"),
+    ),
+    (
+        r"Server disconnected without sending a response",
+        Refusal("the server broke off: it speaks TLS alone, and this node was started without", may_pass=True),
+    ),
+    (
+        r"Exit Code: 303|Exit Code: 603",
+        Refusal("this node has a key and no TLS; start it with --ca, which switches TLS on"),
+    ),
+    (
+        r"Exit Code: 302",
+        Refusal("Flower cannot read this node's key; make one with `fedrec client key FILE`"),
+    ),
+    (
+        r"Connection refused|timed out|No route to host|Name or service not known",
+        Refusal("the server cannot be reached; is it started, are host, port and firewall right?", may_pass=True),
+    ),
+)
+
+_SIGNATURE = Refusal(
+    "the server refused this node's signature: set this machine's clock by NTP (at most 5 seconds ahead of the "
+    "server's), or the node was removed on the server while it ran"
+)
+
+
+def refusal(log: str, exit_code: int | None, stopped: bool = False) -> Refusal | None:
+    """Why the SuperNode that wrote `log` does not work, or None where it does or was asked to stop.
+
+    exit_code: None while it runs, in which case only what it never recovers from counts. stopped: whether somebody
+    asked it to stop.
+    """
+    plain = _COLOUR.sub("", log)
+    since = plain[plain.rfind("SuperNode ID: ") :] if "SuperNode ID: " in plain else plain
+    if exit_code is None:
+        fatal = [found for found in _ERROR.finditer(since) if not found[1].startswith(_PASSES)]
+        return _known(since[fatal[0].start() :], fatal[0][1]) if fatal else None
+    if stopped:
+        return None
+    if exit_code == 0:
+        return _SIGNATURE
+    return _known(since, f"it ended with exit code {exit_code}")
+
+
+def _known(text: str, otherwise: str) -> Refusal:
+    for pattern, found in _KNOWN:
+        if re.search(pattern, text):
+            return found
+    return Refusal(f"Flower's node gave up ({' '.join(otherwise.split())[:200]}); see its log", may_pass=True)
