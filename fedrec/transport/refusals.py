@@ -73,6 +73,10 @@ _KNOWN: tuple[tuple[str, Refusal], ...] = (
         Refusal("this node has a key and no TLS; start it with --ca, which switches TLS on"),
     ),
     (
+        r"address already in use",
+        Refusal("another process of this machine listens at this node's port; choose another one with --port"),
+    ),
+    (
         r"Exit Code: 302",
         Refusal("Flower cannot read this node's key; make one with `fedrec client key FILE`"),
     ),
