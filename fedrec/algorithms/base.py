@@ -39,6 +39,19 @@ class Setting:
     seed: int = 0
     device: torch.device = torch.device("cpu")
 
+    @property
+    def private(self) -> bool:
+        """Whether sums come with noise."""
+        return math.isfinite(self.mu)
+
+    @property
+    def strength(self) -> float:
+        """mu x users: what a sum tells grows with the users and its noise does not, so a budget goes further with more.
+
+        Public, for settings that are left open; infinite without privacy.
+        """
+        return self.mu * self.users
+
 
 class ReleasedModel(ABC):
     """What a device receives, with the local solver: fit a private state, fold in an event, rank. Never sends."""
