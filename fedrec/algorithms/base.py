@@ -133,6 +133,15 @@ class Algorithm(ABC):
     def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
         """What each user of the batch would add to each query of the round. Users never mix."""
 
+    @property
+    def server_only(self) -> frozenset[str]:
+        """Names in the shared state that `contribute` never reads: they need not travel."""
+        return frozenset()
+
+    def for_devices(self, shared: Shared, round: int) -> Shared:
+        """What of the shared state a device needs for `contribute` in that round."""
+        return {name: tensor for name, tensor in shared.items() if name not in self.server_only}
+
     @abstractmethod
     def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
         """The next shared state. `sums` are private already; divide by `setting.expected_cohort`, never by a count."""

@@ -95,6 +95,10 @@ class KernelRank(Algorithm):
         self._space: tuple[Tensor, KernelSpace] | None = None
 
     @property
+    def server_only(self) -> frozenset[str]:
+        return frozenset({"velocity", "average"} | ({"head"} if self.releases == 1 else set()))
+
+    @property
     def chosen(self) -> dict[str, Any]:
         names = ("head", "shares", "hidden", "weight_rounds", "learning_rate")
         return {name: getattr(self, name) for name in names} | {"cooccurrence": self.releases == 2}

@@ -218,6 +218,10 @@ class LocalTraining(PopularityStart):
         """What is released."""
 
     @property
+    def server_only(self) -> frozenset[str]:
+        return server_adam.MOMENTS
+
+    @property
     def width(self) -> int:
         """Length of an item's row in the table."""
         return self.dim

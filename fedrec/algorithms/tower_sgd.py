@@ -142,6 +142,10 @@ class TowerSGD(Algorithm):
         self._round: tuple[Shared, ItemTower, TowerModel] | None = None
 
     @property
+    def server_only(self) -> frozenset[str]:
+        return frozenset({"moment", "variance", "average"})
+
+    @property
     def chosen(self) -> dict[str, Any]:
         return self.steps._asdict()
 

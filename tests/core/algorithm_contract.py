@@ -108,6 +108,24 @@ class AlgorithmContract(ModelContract):
                 assert total.dtype == torch.float32
                 assert part.dense(0).shape == query.shape
 
+    def test_devices_get_what_they_read_and_nothing_else(self, algo: Algorithm, users: UserBatch) -> None:
+        read: set[str] = set()
+
+        class Read(dict):
+            def __getitem__(self, name: str) -> torch.Tensor:
+                read.add(name)
+                return super().__getitem__(name)
+
+        sent: set[str] = set()
+        for round, shared in self.each_round(algo, users):
+            part = algo.for_devices(shared, round)
+            sent |= part.keys()
+            device = self.make(self.setting())  # which remembers nothing of the server's
+            found = device.contribute(Read(part), batch_of(planted_rows()[0]), round)
+            for name, contribution in algo.contribute(shared, users, round).items():
+                assert torch.equal(found[name].norms(), contribution.norms())
+        assert sent == read
+
     # ---- contributions against the slow oracle
 
     def test_norms_and_sums_equal_those_of_dense_rows(self, algo: Algorithm, users: UserBatch) -> None:
