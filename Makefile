@@ -15,8 +15,8 @@ help: ## what there is to make
 simulate: $(VENV)/.ready ## run a simulation: make simulate ARGS="ml-1m-dp --set privacy.epsilon=3"
 	@$(VENV)/bin/fedrec simulate $(ARGS)
 
-test: $(VENV)/.ready-test ## run the tests: make test ARGS="tests/core -k ranks"
-	@$(RUN) pytest $(ARGS)
+test: $(VENV)/.ready-test ## run the tests, a process a core: make test ARGS="tests/core -k ranks"
+	@OMP_NUM_THREADS=1 $(RUN) pytest -n auto --maxprocesses 8 $(ARGS)
 
 lint: $(VENV)/.ready-dev ## check the style and the formatting
 	@$(RUN) ruff check .

@@ -253,9 +253,8 @@ class ALS(Algorithm):
 
     def __init__(self, config: ALSConfig, setting: Setting) -> None:
         super().__init__(config, setting)
-        private = math.isfinite(setting.mu)
-        self.dim = config.dim or (16 if private else 64)
-        self._rounds = config.rounds or (2 if private else 10)
+        self.dim = config.dim or (16 if setting.private else 64)
+        self._rounds = config.rounds or (2 if setting.private else 10)
         self.packing = SymmetricPacking(self.dim, setting.device)
 
     @property

@@ -39,6 +39,19 @@ class Setting:
     seed: int = 0
     device: torch.device = torch.device("cpu")
 
+    @property
+    def private(self) -> bool:
+        """Whether sums come with noise."""
+        return math.isfinite(self.mu)
+
+    @property
+    def strength(self) -> float:
+        """mu x users: what a sum tells grows with the users and its noise does not, so a budget goes further with more.
+
+        Public, for settings that are left open; infinite without privacy.
+        """
+        return self.mu * self.users
+
 
 class ReleasedModel(ABC):
     """What a device receives, with the local solver: fit a private state, fold in an event, rank. Never sends."""
@@ -119,6 +132,15 @@ class Algorithm(ABC):
     @abstractmethod
     def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
         """What each user of the batch would add to each query of the round. Users never mix."""
+
+    @property
+    def server_only(self) -> frozenset[str]:
+        """Names in the shared state that `contribute` never reads: they need not travel."""
+        return frozenset()
+
+    def for_devices(self, shared: Shared, round: int) -> Shared:
+        """What of the shared state a device needs for `contribute` in that round."""
+        return {name: tensor for name, tensor in shared.items() if name not in self.server_only}
 
     @abstractmethod
     def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:

@@ -102,6 +102,10 @@ class FCF(PopularityStart):
     open_rounds = (40, 8)
     open_rate = (0.05, 0.1)
 
+    @property
+    def server_only(self) -> frozenset[str]:
+        return server_adam.MOMENTS
+
     def initial(self) -> Shared:
         index = torch.arange(len(self.setting.catalogue), device=self.setting.device)
         entries = draws.normal(draws.keys(self.setting.seed, index), 0, self.dim)

@@ -83,8 +83,7 @@ class KernelRank(Algorithm):
         self.items = len(setting.catalogue)
         self.public = public_kernels(setting.catalogue, config.kernel_rank, setting.seed).to(setting.device)
         self.numbers = number_scores(setting.catalogue).to(setting.device)
-        # What a sum tells grows with the users, its noise does not: the same budget goes further with more of them.
-        strength = setting.mu * setting.users / TUNED_USERS
+        strength = setting.strength / TUNED_USERS
         self.shares = config.shares or default_shares(strength)
         self.head = min(self.items, config.head or default_head(setting.users, setting.mu))
         pairs = strength >= PAIRS_STRENGTH if config.cooccurrence is None else config.cooccurrence
@@ -94,6 +93,10 @@ class KernelRank(Algorithm):
         self.weight_rounds = config.weight_rounds or (80 if self.hidden else 40)
         self.learning_rate = config.learning_rate or (4.0 if self.hidden else 1.0 if strength >= FAST_STRENGTH else 0.3)
         self._space: tuple[Tensor, KernelSpace] | None = None
+
+    @property
+    def server_only(self) -> frozenset[str]:
+        return frozenset({"velocity", "average"} | ({"head"} if self.releases == 1 else set()))
 
     @property
     def chosen(self) -> dict[str, Any]:

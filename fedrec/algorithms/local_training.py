@@ -127,10 +127,12 @@ class LocalModel(ReleasedModel):
         def work(start: int) -> None:
             some = slice(start, start + _USERS_AT_ONCE)
             mine = examples.slice(some.start, some.stop)
-            private[some] = self.rebuild(mine)
+            vectors = self.rebuild(mine)
+            private[some] = vectors
             if self.settings["own_steps"]:
-                rows, network = self.tune(private[some], mine, self.settings["own_steps"], self.settings["own_rate"])
-                own_scores[some] = self.pair_scores(private[some], network, rows)
+                # Not private[some]: to autograd, what another job writes into the same tensor changes this part, too.
+                rows, network = self.tune(vectors, mine, self.settings["own_steps"], self.settings["own_rate"])
+                own_scores[some] = self.pair_scores(vectors, network, rows)
 
         run_jobs(work, ((start,) for start in range(0, len(users), _USERS_AT_ONCE)), users.device)
         state = {"private": private, "items": items, "keys": users.keys}
@@ -214,6 +216,10 @@ class LocalTraining(PopularityStart):
     @abstractmethod
     def model(self) -> type[LocalModel]:
         """What is released."""
+
+    @property
+    def server_only(self) -> frozenset[str]:
+        return server_adam.MOMENTS
 
     @property
     def width(self) -> int:

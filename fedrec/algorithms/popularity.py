@@ -62,6 +62,10 @@ class Popularity(Algorithm):
     def rounds(self) -> int:
         return 1
 
+    @property
+    def server_only(self) -> frozenset[str]:
+        return frozenset({"popularity"})
+
     def initial(self) -> Shared:
         return {"popularity": torch.ones(len(self.setting.catalogue), device=self.setting.device)}
 

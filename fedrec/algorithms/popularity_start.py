@@ -6,7 +6,6 @@ and put into one column of the table; training then only has to add what is pers
 without privacy there is none here either.
 """
 
-import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
@@ -51,8 +50,8 @@ class PopularityStart(Algorithm):
 
     def __init__(self, config: Any, setting: Setting) -> None:
         super().__init__(config, setting)
-        private = math.isfinite(setting.mu)
-        few = private and setting.mu * setting.users < MANY
+        private = setting.private
+        few = private and setting.strength < MANY
         self.dim = config.dim or (8 if few else 16 if private else self.open_dim)
         self.training_rounds = config.rounds or self.open_rounds[private]
         self.rate = config.rate or self.open_rate[private]

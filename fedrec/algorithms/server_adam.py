@@ -10,6 +10,9 @@ from torch import Tensor
 
 FIRST, SECOND, FLOOR = 0.9, 0.99, 1e-8
 
+MOMENTS = frozenset({"first moment", "second moment"})
+"""Names of the optimiser's part of the shared state, which no device needs."""
+
 
 def start(value: Tensor) -> dict[str, Tensor]:
     """The optimiser's part of the shared state for parameters like `value`."""

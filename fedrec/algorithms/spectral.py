@@ -192,6 +192,10 @@ class Spectral(Algorithm):
         self.rank = min(self.items, config.rank if self.gram else config.subspace_rank)
 
     @property
+    def server_only(self) -> frozenset[str]:
+        return frozenset({"filter", "vectors"} if self.gram else {"filter"})
+
+    @property
     def rounds(self) -> int:
         return 2 if self.gram else 1 + self.config.iterations
 

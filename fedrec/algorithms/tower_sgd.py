@@ -34,7 +34,7 @@ from fedrec.towers.local import LocalContribution
 from fedrec.towers.objective import Objective
 
 PREFIX = "tower."
-TUNED_MU, TUNED_USERS = 1.666, 6040  # epsilon 8 on MovieLens-1M, where the step under privacy was chosen
+TUNED_STRENGTH = 1.666 * 6040  # epsilon 8 on MovieLens-1M, where the step under privacy was chosen
 
 
 class TowerSGDConfig(Settings):
@@ -115,8 +115,7 @@ class Steps(NamedTuple):
     @classmethod
     def of(cls, config: TowerSGDConfig, setting: Setting) -> "Steps":
         """What `config` says, and what it leaves open."""
-        private = math.isfinite(setting.mu)
-        strength = setting.mu * setting.users / (TUNED_MU * TUNED_USERS)
+        private, strength = setting.private, setting.strength / TUNED_STRENGTH
         return cls(
             rounds=config.rounds or (6 if private else 60),
             targets=config.targets or (2 if private else 8),
@@ -141,6 +140,10 @@ class TowerSGD(Algorithm):
         self.size = sum(parameter.numel() for parameter in self._start.values())
         self.releases = 0 if config.ratings or config.popularity_weight == 0 else 1
         self._round: tuple[Shared, ItemTower, TowerModel] | None = None
+
+    @property
+    def server_only(self) -> frozenset[str]:
+        return frozenset({"moment", "variance", "average"})
 
     @property
     def chosen(self) -> dict[str, Any]:

@@ -18,12 +18,12 @@ def contradictions(
     """A line for each. payloads: the ledger's, oldest first. heads: the ledger's head after 0, 1, ... entries."""
     charges = [payload for payload in payloads if payload.get("type") == "charge"]
     if stated["rounds"] != len(charges):
-        yield f"the statement counts {stated['rounds']} charges, the ledger holds {len(charges)}"
+        yield f"the statement counts {stated['rounds']} charged rounds, the ledger holds {len(charges)}"
     entries, head = stated["ledger"]["entries"], stated["ledger"]["head"]
     if not 0 <= entries < len(heads):
         yield f"the statement was drawn from {entries} entries, the ledger holds {len(heads) - 1}"
     elif heads[entries] != head:
-        yield "the ledger is not the one that the statement was drawn from"
+        yield "the ledger is not the one that the statement was drawn from: it holds other records"
     for begin in payloads[:1]:
         for name in SAME_AT_THE_BEGINNING:
             if begin.get("type") == "begin" and name in begin and begin[name] != stated[name]:
@@ -38,7 +38,7 @@ def contradictions(
     released = releases(charges)
     for name, found in (("releases", released), ("budget", budget(released)), ("spent", spent(charges))):
         if stated[name] != found:
-            yield f"the statement's '{name}' do not follow from the ledger's charges"
+            yield f"the statement's '{name}' do not follow from the ledger's charges, which tell of other {name}"
     if stated["stopped"] != stopped_early(payloads):
         yield "the statement and the ledger differ on whether, where or why the run stopped early"
     yield from _curve(stated, charges)

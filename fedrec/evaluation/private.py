@@ -97,6 +97,10 @@ class PrivateEvaluation(Algorithm):
         values = torch.cat([gains(found.clamp(min=0), 10), torch.ones_like(able)[:, None]], dim=1)  # (B, 3)
         return {QUERY: DenseContribution(values * able[:, None])}
 
+    def for_devices(self, shared: Shared, round: int) -> Shared:
+        inner = self._inner_state(shared)
+        return inner if round in self._looks else self.inner.for_devices(inner, self._inner_round(round))
+
     def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
         inner = self._inner_state(shared)
         own = {name: tensor for name, tensor in shared.items() if name.startswith(OWN)}

@@ -53,8 +53,9 @@ class RoundReport:
     Not covered by the guarantee: the times, which grow with the realised cohort, and what `observe` tells.
 
     epsilon: spent so far by accountant, None without privacy. seconds: wall time of the whole round; phases: seconds
-    of its parts. bytes_up: what one participating user sends, 4 bytes a number; bytes_down: the tensors that
-    the round changed, which a user fetches who keeps the others. metrics: what `observe` told, empty in other rounds.
+    of its parts. bytes_up: what one participating user sends, 4 bytes a number; bytes_down: what the round changed of
+    the tensors that the next one needs on a device, which a user fetches who keeps the others. metrics: what `observe`
+    told, empty in other rounds.
     """
 
     round: int
@@ -173,9 +174,20 @@ class Coordinator:
             users=self.plan.expected_cohort,
             epsilon={name: value if math.isfinite(value) else None for name, value in self.plan.epsilon().items()},
             bytes_up=BYTES_PER_NUMBER * sum(query.size for query in self.algorithm.queries(round)),
-            bytes_down=_changed_bytes(before, shared),
+            bytes_down=self._changed_bytes(before, shared, round),
             phases={**self.federation.timings, "update": ended - updating},
             metrics=self.observe(round, shared) if self.observe is not None else {},
+        )
+
+    def _changed_bytes(self, before: Shared, after: Shared, round: int) -> int:
+        if round + 1 == self.algorithm.rounds:
+            return 0  # from here on devices fetch the model
+        needed = self.algorithm.for_devices(after, round + 1)
+        known = {id(tensor) for tensor in self.algorithm.for_devices(before, round).values()}  # under another name, too
+        return sum(
+            tensor.numel() * tensor.element_size()
+            for name, tensor in needed.items()
+            if id(tensor) not in known and not (name in before and torch.equal(before[name], tensor))
         )
 
     def _stop(self, round: int, why: str, shared: Shared) -> None:
@@ -237,12 +249,3 @@ class Coordinator:
 
 def _charges(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     return [entry for entry in entries if entry["payload"].get("type") == "charge"]
-
-
-def _changed_bytes(before: Shared, after: Shared) -> int:
-    known = {id(tensor) for tensor in before.values()}  # under another name, too
-    return sum(
-        tensor.numel() * tensor.element_size()
-        for name, tensor in after.items()
-        if id(tensor) not in known and not (name in before and torch.equal(before[name], tensor))
-    )

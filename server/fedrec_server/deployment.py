@@ -12,7 +12,7 @@ from typing import Any
 from fedrec.audit.ledger import Ledger
 from fedrec.audit.received import receive
 from fedrec.audit.report import page
-from fedrec.audit.statement import as_text, statement
+from fedrec.audit.statement import statement
 from fedrec.data import datasets
 from fedrec.evaluation.private import private_figures, private_report
 from fedrec.federation.exchange import DataRequest
@@ -23,11 +23,11 @@ from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
 from fedrec_server.directory import NodeDirectory
 from fedrec_server.flower_federation import FlowerFederation
 from fedrec_server.prepared import Prepared, prepare
-from fedrec_server.recording import Circumstances, close, named, opening
-from fedrec_server.run_directory import RunDirectory, json_text, write_json
+from fedrec_server.recording import Circumstances, close, named, opening, write_statement
+from fedrec_server.run_directory import RunDirectory
 from fedrec_server.scenario import Scenario
-from fedrec_server.shared_budget import draw
-from fedrec_server.summary import budget_by_query, run_summary
+from fedrec_server.shared_budget import described, draw
+from fedrec_server.summary import run_summary
 
 DEPLOYED = Circumstances(
     role="whoever runs the server, who is trusted with the un-noised sums of each node",
@@ -116,16 +116,10 @@ class Deployment:
         folder.write_history(outcome.history)
         model_bytes = folder.write_model(algorithm.release(outcome.shared))
         summary = self._summary(outcome, model_bytes)
-        text = json_text(summary)
-        close(ledger, folder, outcome, text, summary, DEPLOYED)
-        folder.summary.write_text(text, encoding="utf-8")
+        close(ledger, folder, outcome, summary, DEPLOYED)
         self._state_privacy(ledger)
         folder.report.write_text(page(receive(folder.path)), encoding="utf-8")
         return summary, outcome.exhausted
-
-    def _privacy(self) -> dict[str, Any]:
-        shared = self.drawing.describe() if self.drawing is not None else None
-        return self.prepared.plan.describe() | {"population_budget": shared}
 
     def _state_privacy(self, ledger: Ledger) -> None:
         folder, plan = self.folder, self.prepared.plan
@@ -137,15 +131,15 @@ class Deployment:
             "tuned_on": self.scenario.provenance.tuned_on,
         }
         called = named(folder, self.scenario)
-        stated = statement(self._privacy(), ledger, about, simulation=False, scenario=called)
-        write_json(folder.ledger.with_name("statement.json"), stated)
-        folder.ledger.with_name("statement.md").write_text(as_text(stated), encoding="utf-8")
+        stated = statement(
+            described(self.prepared.plan, self.drawing), ledger, about, simulation=False, scenario=called
+        )
+        write_statement(folder, stated)
 
     def _summary(self, outcome: Outcome, model_bytes: int) -> dict[str, Any]:
         algorithm, plan = self.prepared.algorithm, self.prepared.plan
-        privacy = self._privacy() | {"budget_shares": budget_by_query(plan)}
         return {
-            **run_summary(self.scenario, self.public_seed, algorithm, privacy, outcome, model_bytes),
+            **run_summary(self.scenario, self.public_seed, algorithm, plan, self.drawing, outcome, model_bytes),
             "dataset": {
                 "name": self.scenario.data.name,
                 "users": plan.users,

@@ -75,7 +75,8 @@ class FlowerFederation:
             raise PrivacyError(f"round {round}: the cohort is not ascending; take each user once, in order")
         began = time.perf_counter()
         queries = algorithm.queries(round)
-        answers = self._answers(algorithm, shared, round, self.directory.split(cohort)) if queries else {}
+        needed = algorithm.for_devices(shared, round)
+        answers = self._answers(algorithm, needed, round, self.directory.split(cohort)) if queries else {}
         asked = time.perf_counter()
         sums = {}
         for query in queries:

@@ -7,11 +7,12 @@ from typing import Any
 
 from fedrec.audit import opening as record
 from fedrec.audit.ledger import Ledger
+from fedrec.audit.statement import as_text
 from fedrec.evaluation.private import ENTRIES
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec_server.checkpoint import digest
 from fedrec_server.coordinator import Outcome
-from fedrec_server.run_directory import RunDirectory
+from fedrec_server.run_directory import RunDirectory, json_text, write_json
 from fedrec_server.scenario import Scenario
 
 
@@ -58,13 +59,13 @@ def close(
     ledger: Ledger,
     folder: RunDirectory,
     outcome: Outcome,
-    summary_text: str,
     summary: Mapping[str, Any],
     under: Circumstances,
 ) -> None:
-    """Append the `end` record, before the summary is shown. Said once: a finished run that is resumed adds nothing."""
+    """Append the `end` record, then write the summary. Said once: a finished run that is resumed adds nothing."""
+    text = json_text(summary)
     files = {name: (folder.path / name).read_bytes() for name in ("model/model.safetensors", "model/manifest.json")}
-    files |= {"history.csv": (folder.path / "history.csv").read_bytes(), "summary.json": summary_text.encode()}
+    files |= {"history.csv": (folder.path / "history.csv").read_bytes(), "summary.json": text.encode()}
     end = record.end(
         rounds=outcome.rounds,
         exhausted=outcome.exhausted,
@@ -76,6 +77,13 @@ def close(
     if not ledger.entries or ledger.entries[-1]["payload"] != end:
         ledger.append(end, ("model/model.safetensors", end["files"]["model/model.safetensors"]))
     ledger.seal()
+    folder.summary.write_text(text, encoding="utf-8")
+
+
+def write_statement(folder: RunDirectory, stated: Mapping[str, Any]) -> None:
+    """The privacy statement, for programs and for people."""
+    write_json(folder.ledger.with_name("statement.json"), stated)
+    folder.ledger.with_name("statement.md").write_text(as_text(stated), encoding="utf-8")
 
 
 def _besides(summary: Mapping[str, Any]) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """A run's part of a budget that it shares with other runs on the same people."""
 
 from pathlib import Path
+from typing import Any
 
 from fedrec.audit.drawing import Drawing
 from fedrec.privacy.plan import PrivacyPlan
@@ -27,3 +28,8 @@ def draw(scenario: Scenario, folder: RunDirectory, plan: PrivacyPlan, data: str)
     drawing.check()
     plan.draw_from(drawing)
     return drawing
+
+
+def described(plan: PrivacyPlan, drawing: Drawing | None) -> dict[str, Any]:
+    """What the plan says of itself, and of the budget that it shares; the `privacy` part of summary and statement."""
+    return plan.describe() | {"population_budget": None if drawing is None else drawing.describe()}

@@ -9,16 +9,19 @@ from typing import Any
 import torch
 
 from fedrec.algorithms.base import Algorithm
+from fedrec.audit.drawing import Drawing
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec_server.coordinator import Outcome
 from fedrec_server.scenario import Scenario
+from fedrec_server.shared_budget import described
 
 
 def run_summary(
     scenario: Scenario,
     public_seed: int,
     algorithm: Algorithm,
-    privacy: dict[str, Any],
+    plan: PrivacyPlan,
+    drawing: Drawing | None,
     outcome: Outcome,
     model_bytes: int,
 ) -> dict[str, Any]:
@@ -37,7 +40,7 @@ def run_summary(
             **{name: version(name) for name in ("fedrec", "torch", "numpy", "opacus", "dp-accounting")},
         },
         "provenance": scenario.provenance.model_dump(),
-        "privacy": privacy,
+        "privacy": described(plan, drawing) | {"budget_shares": budget_by_query(plan)},
         "cost": {
             "seconds_per_round": seconds / len(history) if history else 0.0,
             "users_per_second": sum(row["users"] for row in history) / seconds if seconds else 0.0,

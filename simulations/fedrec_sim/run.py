@@ -10,17 +10,17 @@ from fedrec_server.beginning import begin, same_data
 from fedrec_server.checkpoint import load_checkpoint
 from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
 from fedrec_server.federation import Federation
-from fedrec_server.recording import Circumstances, close, named, opening
-from fedrec_server.run_directory import RunDirectory, json_text, write_json
+from fedrec_server.recording import Circumstances, close, named, opening, write_statement
+from fedrec_server.run_directory import RunDirectory
 from fedrec_server.scenario import Scenario
-from fedrec_server.shared_budget import draw
-from fedrec_server.summary import budget_by_query, run_summary
+from fedrec_server.shared_budget import described, draw
+from fedrec_server.summary import run_summary
 
 from fedrec.algorithms.base import ReleasedModel
 from fedrec.audit.ledger import Ledger
 from fedrec.audit.received import receive
 from fedrec.audit.report import page
-from fedrec.audit.statement import as_text, statement
+from fedrec.audit.statement import statement
 from fedrec.data import datasets, splits
 from fedrec.data.datasets import Dataset
 from fedrec.data.splits import Split
@@ -141,9 +141,7 @@ class Simulation:
         with self.progress.stage("Baselines"):
             baselines = self._baselines()
         summary = self._summary(outcome, model_bytes, metrics, order_free, baselines)
-        text = json_text(summary)
-        close(ledger, self.folder, outcome, text, summary, SIMULATED)
-        self.folder.summary.write_text(text, encoding="utf-8")
+        close(ledger, self.folder, outcome, summary, SIMULATED)
         self._state_privacy(ledger)
         self._plots(summary, outcome)
         self.folder.report.write_text(page(receive(self.folder.path)), encoding="utf-8")
@@ -185,17 +183,14 @@ class Simulation:
             return flower_federation(self.scenario, experiment.spec, experiment.plan, self.data_dir)
         return nullcontext(experiment.federation)
 
-    def _privacy(self) -> dict[str, Any]:
-        shared = self.drawing.describe() if self.drawing is not None else None
-        return self.experiment.plan.describe() | {"population_budget": shared}
-
     def _state_privacy(self, ledger: Ledger) -> None:
         about = {**self.dataset.report, "name": self.dataset.name, "tuned_on": self.scenario.provenance.tuned_on}
         if self.split.leaky:
             about["note"] = NOTE
-        stated = statement(self._privacy(), ledger, about, scenario=named(self.folder, self.scenario))
-        write_json(self.folder.ledger.with_name("statement.json"), stated)
-        self.folder.ledger.with_name("statement.md").write_text(as_text(stated), encoding="utf-8")
+        stated = statement(
+            described(self.experiment.plan, self.drawing), ledger, about, scenario=named(self.folder, self.scenario)
+        )
+        write_statement(self.folder, stated)
 
     def _evaluate(self, model: ReleasedModel, *, order_free: bool = False, keep: Path | None = None) -> dict[str, Any]:
         return evaluate(
@@ -249,7 +244,8 @@ class Simulation:
                 self.scenario,
                 self.public_seed,
                 algorithm,
-                self._privacy() | {"budget_shares": budget_by_query(self.experiment.plan)},
+                self.experiment.plan,
+                self.drawing,
                 outcome,
                 model_bytes,
             ),

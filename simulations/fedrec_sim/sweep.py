@@ -65,10 +65,7 @@ class Cell:
             for prefix, result in results.items():
                 for name, value in flat_metrics(result).items():
                     found.setdefault(prefix + name, []).append(value)
-        return {
-            name: (statistics.mean(values), statistics.stdev(values) if len(values) > 1 else math.nan)
-            for name, values in found.items()
-        }
+        return {name: spread(values) for name, values in found.items()}
 
 
 def parse_axis(text: str) -> tuple[str, list[Any]]:
@@ -200,6 +197,11 @@ def write(cells: Sequence[Cell], out: Path, title: str, metric: str = "full:ndcg
     page = [f"# {title}", markdown(*shown(cells)).rstrip(), NOTE, ""]
     (out / "sweep.md").write_text("\n\n".join(page), encoding="utf-8")
     plots.quality_against_epsilon(_series(cells, metric), head(metric).replace("\n", ", "), out / "sweep.svg")
+
+
+def spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation; the deviation of a single value is NaN."""
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def mean_and_deviation(mean: float, deviation: float) -> str:

@@ -5,8 +5,6 @@ class TestALS(AlgorithmContract):
         return ALS(ALSConfig(dim=8, rounds=4), setting)
 """
 
-import json
-import math
 from dataclasses import replace
 
 import pytest
@@ -20,17 +18,13 @@ from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.precision import users_precision
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
+from tests.core.model_contract import ModelContract
 from tests.core.toy_users import ITEMS, USERS, batch_of, close, edge_rows, planted_catalogue, planted_rows
 from tests.core.whole_algorithm import everything
 
 
-class AlgorithmContract:
-    """Inherit, and give `make`. Class attributes say where an algorithm may differ."""
-
-    learns_taste = True
-    """False for algorithms that rank alike for everybody (popularity): they need not beat chance on planted tastes."""
-    exact_batches = 2e-4
-    """Relative difference allowed between a user alone and the same user in a batch (float32 rounding)."""
+class AlgorithmContract(ModelContract):
+    """Inherit, and give `make`. Class attributes say where an algorithm may differ; the model has its own contract."""
 
     def make(self, setting: Setting) -> Algorithm:
         """The algorithm with a configuration small enough for toy data."""
@@ -113,6 +107,24 @@ class AlgorithmContract:
                 assert total.shape == query.shape
                 assert total.dtype == torch.float32
                 assert part.dense(0).shape == query.shape
+
+    def test_devices_get_what_they_read_and_nothing_else(self, algo: Algorithm, users: UserBatch) -> None:
+        read: set[str] = set()
+
+        class Read(dict):
+            def __getitem__(self, name: str) -> torch.Tensor:
+                read.add(name)
+                return super().__getitem__(name)
+
+        sent: set[str] = set()
+        for round, shared in self.each_round(algo, users):
+            part = algo.for_devices(shared, round)
+            sent |= part.keys()
+            device = self.make(self.setting())  # which remembers nothing of the server's
+            found = device.contribute(Read(part), batch_of(planted_rows()[0]), round)
+            for name, contribution in algo.contribute(shared, users, round).items():
+                assert torch.equal(found[name].norms(), contribution.norms())
+        assert sent == read
 
     # ---- contributions against the slow oracle
 
@@ -330,68 +342,3 @@ class AlgorithmContract:
 
     def test_the_algorithm_is_found_by_its_name(self, algo: Algorithm) -> None:
         assert algorithm(algo.name) is type(algo)
-
-    def test_it_recommends_and_never_what_was_seen(self, model: ReleasedModel) -> None:
-        odd = batch_of([row for row in edge_rows() if len(set(row)) <= ITEMS - 10])
-        items, scores = model.recommend(odd, 10)
-        assert items.shape == scores.shape == (len(odd), 10)
-        assert (scores.diff(dim=1) <= 0).all()
-        for row in range(len(odd)):
-            assert len(set(items[row].tolist())) == 10
-            assert not set(items[row].tolist()) & set(odd.slice(row, row + 1).items.tolist())
-
-    def test_it_learns_planted_tastes_better_than_chance(self, model: ReleasedModel) -> None:
-        if not self.learns_taste:
-            pytest.skip("ranks alike for everybody by design")
-        rows, held_out = planted_rows(seed=1)
-        items, _ = model.recommend(batch_of(rows), 5)
-        hits = (items == torch.tensor(held_out)[:, None]).any(1).float().mean()
-        # By chance, as by popularity: 5 of the 35 unseen items. Knowing the taste: all 5 are left of it.
-        assert hits > 0.6, float(hits)
-
-    def test_restoring_gives_the_same_scores(self, model: ReleasedModel) -> None:
-        odd = batch_of(edge_rows())
-        manifest = json.loads(json.dumps(model.manifest()))
-        tensors = {name: tensor.clone() for name, tensor in model.tensors().items()}
-        again = type(model).restore(tensors, manifest)
-        assert torch.equal(again.score(again.fit(odd)), model.score(model.fit(odd)))
-        assert json.dumps(again.manifest()) == json.dumps(model.manifest())
-        moved = model.to("cpu")
-        assert torch.equal(moved.score(moved.fit(odd)), model.score(model.fit(odd)))
-
-    def test_fitting_alone_equals_fitting_in_a_batch(self, model: ReleasedModel) -> None:
-        odd = batch_of(edge_rows())
-        together = model.score(model.fit(odd))
-        for row in range(len(odd)):
-            alone = model.score(model.fit(odd.slice(row, row + 1)))
-            assert alone.shape == (1, ITEMS)
-            assert close(alone[0], together[row], self.exact_batches), row
-
-    def test_folding_in_equals_refitting(self, model: ReleasedModel) -> None:
-        rows = [row for row in edge_rows() if len(set(row)) < ITEMS]
-        state = model.fit(batch_of(rows))
-        for step in range(3):
-            new = [next(item for item in range(step, ITEMS) if item not in row) for row in rows]
-            state = model.fold_in(state, torch.tensor(new))
-            rows = [[*row, item] for row, item in zip(rows, new, strict=True)]
-            refitted = model.fit(batch_of(rows))
-            assert state.keys() == refitted.keys()
-            assert close(model.score(state), model.score(refitted), 1e-3), step
-
-    def test_folding_in_leaves_the_state_that_it_got(self, model: ReleasedModel) -> None:
-        state = model.fit(batch_of(edge_rows()))
-        kept = {name: tensor.clone() for name, tensor in state.items()}
-        model.fold_in(state, torch.full((len(edge_rows()),), 3))
-        assert all(torch.equal(state[name], kept[name]) for name in kept)
-
-    def test_scores_of_candidates_are_those_of_the_full_list(self, model: ReleasedModel) -> None:
-        odd = batch_of(edge_rows())
-        state = model.fit(odd)
-        candidates = torch.randint(0, ITEMS, (len(odd), 9), generator=torch.Generator().manual_seed(5))
-        full = model.score(state)
-        assert close(model.score(state, candidates), full.gather(1, candidates), 1e-5)
-
-    def test_states_have_a_row_for_each_user(self, model: ReleasedModel) -> None:
-        odd = batch_of(edge_rows())
-        assert all(len(tensor) == len(odd) for tensor in model.fit(odd).values())
-        assert math.prod(model.score(model.fit(odd)).shape) == len(odd) * ITEMS

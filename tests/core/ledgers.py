@@ -28,12 +28,15 @@ FILES["model/manifest.json"] = json.dumps({"sha256": hashlib.sha256(FILES[MODEL]
 Payload = dict[str, Any]
 
 
+SCENARIO = {"name": "toy", "fingerprint": hashlib.sha256(FILES["scenario.toml"]).hexdigest()}
+
+
 def begun(plan: PrivacyPlan) -> Payload:
     return opening.begin(
         plan,
         KEY.public,
         role="operator",
-        scenario=("toy", hashlib.sha256(FILES["scenario.toml"]).hexdigest()),
+        scenario=(SCENARIO["name"], SCENARIO["fingerprint"]),
         dataset="toy",
         population="given",
         unprotected=["true metrics"],
@@ -119,7 +122,7 @@ class Read:
 
 def stated(plan: PrivacyPlan, lines: Sequence[bytes]) -> bytes:
     about = {"name": "toy", "users": 1000, "items": 50, "interactions": 9000}
-    return json.dumps(statement(plan.describe(), Read(lines), about)).encode()
+    return json.dumps(statement(plan.describe(), Read(lines), about, scenario=SCENARIO)).encode()
 
 
 __all__ = ["STATEMENT"]

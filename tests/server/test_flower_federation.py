@@ -199,6 +199,15 @@ def test_a_node_that_lost_what_it_held_gets_all_of_it_again() -> None:
     assert made.federation.absences == 0
 
 
+@pytest.mark.parametrize("name", ["kernel-rank", "tower-sgd"])
+def test_what_only_the_server_needs_is_sent_to_nobody(name) -> None:
+    made = deployed(2, name)
+    made.run()
+    down = b"".join(made.grid.down)
+    named = {name: f'"{name}": "'.encode() in down for name in made.algorithm.initial()}  # in the list of digests
+    assert {name for name, sent in named.items() if not sent} == made.algorithm.server_only & named.keys()
+
+
 def test_coarse_downloads_are_what_nodes_compute_with() -> None:
     exact, coarse = (deployed(2, "als", config=FederationConfig(download=p)) for p in ("float32", "int8"))
     a, b = exact.round(), coarse.round()

@@ -6,6 +6,8 @@ added. The other has only the released model, and looks how well the model's fit
 are tried with the scenario's privacy and without any.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -108,13 +110,35 @@ def attack(
         if name == "with" and not private:
             continue
         found[name] = _run(one, positions, included, progress)
-    return [
-        _transcript(found, included, len(own), confidence, target.seed),
-        _model(found, included, len(own), confidence, target.seed),
-    ]
+    return [_result(found, view, included, len(own), confidence, target.seed) for view in VIEWS]
 
 
 Found = dict[str, tuple[Watched, np.ndarray, np.ndarray]]
+
+
+class View(NamedTuple):
+    """What an attacker sees. place: of its scores in what `_run` returns."""
+
+    place: int
+    kind: str
+    threat_model: str
+    observed: str
+
+
+VIEWS = (
+    View(
+        1,
+        "membership from the noisy sums",
+        "knows all other users and the suspect's history; guesses whether the suspect was in",
+        "every noisy sum of the run",
+    ),
+    View(
+        2,
+        "membership from the model",
+        "knows the suspect's history and nothing of the others; guesses whether the suspect was in",
+        "the released model alone",
+    ),
+)
 
 
 def _run(
@@ -142,46 +166,8 @@ def fit_scores(model: ReleasedModel, users: Histories, positions: np.ndarray, se
     return np.concatenate(found) if found else np.zeros(0)
 
 
-def _transcript(found: Found, included: np.ndarray, own: int, confidence: float, seed: int) -> Result:
-    return _result(
-        found,
-        1,
-        included,
-        own,
-        confidence,
-        seed,
-        kind="membership from the noisy sums",
-        threat_model="knows all other users and the suspect's history; guesses whether the suspect was in",
-        observed="every noisy sum of the run",
-    )
-
-
-def _model(found: Found, included: np.ndarray, own: int, confidence: float, seed: int) -> Result:
-    return _result(
-        found,
-        2,
-        included,
-        own,
-        confidence,
-        seed,
-        kind="membership from the model",
-        threat_model="knows the suspect's history and nothing of the others; guesses whether the suspect was in",
-        observed="the released model alone",
-    )
-
-
-def _result(
-    found: Found,
-    place: int,
-    included: np.ndarray,
-    own: int,
-    confidence: float,
-    seed: int,
-    *,
-    kind: str,
-    threat_model: str,
-    observed: str,
-) -> Result:
+def _result(found: Found, view: View, included: np.ndarray, own: int, confidence: float, seed: int) -> Result:
+    place = view.place
     groups = {"own_users": slice(0, own), "unusual_users": slice(own, None)}
     areas = {
         name: {group: area_figures(np.asarray(run[place])[part], included[part]) for group, part in groups.items()}
@@ -202,10 +188,10 @@ def _result(
     )
     against = "" if on is None else f", with the run's privacy {on:.2f} (epsilon >= {lower:.2f})"
     return Result(
-        kind=kind,
+        kind=view.kind,
         adversary="model_recipients",
-        threat_model=threat_model,
-        observed=observed,
+        threat_model=view.threat_model,
+        observed=view.observed,
         figures={
             "suspects": len(included),
             "own_users": own,

@@ -3,7 +3,6 @@
 Each run is a `fedrec simulate` in a process and a folder of its own; finished runs are read, begun ones resumed.
 """
 
-import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 from fedrec_server.scenario import checked
 
 from fedrec_sim.child_run import child_scenario
+from fedrec_sim.sweep import mean_and_deviation, spread
 
 Summary = Mapping[str, Any]
 
@@ -136,6 +136,5 @@ def _cell(results: Sequence[Mapping[str, Any]]) -> str:
     parts = []
     for metric in ("hr@10", "ndcg@10"):
         values = [result["sampled-99"][metric] for result in results]
-        deviation = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-        parts.append(f"{statistics.mean(values):.4f}{deviation}")
+        parts.append(mean_and_deviation(*spread(values)))
     return " / ".join(parts)

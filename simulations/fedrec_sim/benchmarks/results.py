@@ -7,6 +7,7 @@ on several machines; every run keeps its versions. All runs share one process, s
 
 import hashlib
 import json
+import math
 import platform
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,7 @@ from fedrec.evaluation.report import evaluate
 from fedrec.federation.exchange import DataRequest
 from fedrec_sim.benchmarks.grid import Row, Section
 from fedrec_sim.experiment import Experiment
+from fedrec_sim.sweep import mean_and_deviation, spread
 
 Runs = dict[str, dict[str, Any]]
 """Finished runs by "section | row | seed"."""
@@ -189,7 +191,7 @@ def table(section: Section, store: Results) -> str:
 def _figure(runs: Sequence[Mapping[str, Any]], kind: str, column: tuple[str, str, str]) -> str:
     _, protocol, metric = column
     values = [run[kind][protocol][metric] for run in runs]
-    return f"{statistics.mean(values):.4f}" + (f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else "")
+    return mean_and_deviation(*spread(values))
 
 
 def series(section: Section, store: Results) -> dict[str, list[tuple[float | None, float, float]]]:
@@ -200,8 +202,8 @@ def series(section: Section, store: Results) -> dict[str, list[tuple[float | Non
         values = [run["metrics"][protocol][metric] for run in store.of(section, row)]
         if values:
             epsilon = None if isinstance(row.epsilon, str) else row.epsilon
-            deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-            found.setdefault(row.label, []).append((epsilon, statistics.mean(values), deviation))
+            mean, deviation = spread(values)
+            found.setdefault(row.label, []).append((epsilon, mean, 0.0 if math.isnan(deviation) else deviation))
     return found
 
 

@@ -1,0 +1,89 @@
+"""`fedrec evaluate`: what a released model is worth on a dataset's held-out items, wherever it was trained.
+
+A deployment knows no true metrics: its users are elsewhere. Where its nodes were shards of a dataset, whoever holds
+that dataset can measure the released model here, by the code and the protocol of `fedrec simulate`.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fedrec.errors import InputError
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run, simulated or deployed.")],
+    data_dir: Annotated[
+        Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")
+    ] = None,
+    on: Annotated[
+        str | None, typer.Option(metavar="test|validation", help="Held-out items; the scenario's own if left out.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, and nothing else.")] = False,
+) -> None:
+    """Measure a run's released model on the dataset that its scenario names; nothing is written.
+
+    The figures are true metrics of private data, which no guarantee covers: for research on public datasets.
+
+    Examples:
+
+    - `fedrec evaluate runs/federation --data-dir DATA` - a model that nodes trained on shards of a dataset
+
+    - `fedrec evaluate runs/mine --on validation --json`
+    """
+    measured = measure(run, data_dir, on, device)
+    if as_json:
+        json.dump(measured, sys.stdout, indent=2, allow_nan=False)
+        sys.stdout.write("\n")
+        return
+    from rich.console import Console
+
+    from fedrec_sim.table import results_table
+
+    console = Console()
+    console.print(results_table(measured))
+    console.print("True metrics, which the run's guarantee does not cover.", highlight=False)
+
+
+def measure(run: Path, data_dir: Path | None, on: str | None, device: str) -> dict[str, Any]:
+    """The part of `summary.json` that a table is made of. Raises: InputError for a run or data that cannot be used."""
+    from fedrec_server.run_directory import RunDirectory
+    from fedrec_server.scenario import load_scenario
+
+    from fedrec.algorithms.discover import load_model
+    from fedrec.data import datasets, splits
+    from fedrec.evaluation import report
+    from fedrec_sim.leak import NOTE, leaky
+
+    folder = RunDirectory(run)
+    if not folder.summary.is_file() or not folder.holds_run:
+        raise InputError(f"{run}: no finished run (needs scenario.toml, summary.json and model/)")
+    scenario = load_scenario(str(folder.scenario), [] if on is None else [f"evaluation.on={on}"])
+    if scenario.data.name == datasets.NODES:
+        raise InputError(f"{run}: its nodes had data of their own, and nothing was held out; there is nothing to rank")
+    summary = json.loads(folder.summary.read_text(encoding="utf-8"))
+    seed = int(summary["public_seed"])
+    dataset = datasets.load(scenario.data, data_dir, seed)
+    split = splits.split(dataset, scenario.data.split, scenario.evaluation.on, seed)
+    if scenario.evaluation.leaky_negatives:
+        split = leaky(split)
+    model = load_model(run / "model").to(device)
+    if len(dataset.catalogue) != summary["dataset"]["items"]:
+        raise InputError(
+            f"{run}: trained on {summary['dataset']['items']:,} items, the data hold {len(dataset.catalogue):,}"
+        )
+    metrics = report.evaluate(
+        model, split, device=device, seed=seed, extended=scenario.evaluation.extended, catalogue=dataset.catalogue
+    )
+    return {
+        "scenario": summary["scenario"],
+        "dataset": {"name": dataset.name} | {name: dataset.report[name] for name in ("users", "items", "interactions")},
+        "metrics": metrics,
+        "order_free": None,
+        "baselines": {},
+        "evaluation": {"on": scenario.evaluation.on, "leaky_negatives": NOTE if split.leaky else None},
+    }

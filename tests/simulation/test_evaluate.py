@@ -1,0 +1,50 @@
+"""`fedrec evaluate` gives the figures that the run itself wrote, and one line where it cannot."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fedrec.cli import run
+
+SMALL = [f"--set=data.{name}={value}" for name, value in (("users", 120), ("items", 50))]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert run(["simulate", "--quiet", "--out", str(out), "--set=algorithm.weight_rounds=2", *SMALL]) == 0
+    return out
+
+
+def test_it_repeats_what_the_run_wrote(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", str(trained), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["metrics"] == json.loads((trained / "summary.json").read_text())["metrics"]
+
+
+def test_validation_items_are_others(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", str(trained), "--on", "validation", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["evaluation"]["on"] == "validation"
+    assert told["metrics"] != json.loads((trained / "summary.json").read_text())["metrics"]
+
+
+def test_a_person_gets_a_table_and_a_warning(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", str(trained)]) == 0
+    shown = capsys.readouterr().out
+    assert "HR@10" in shown
+    assert "guarantee does not cover" in shown
+
+
+def test_what_cannot_be_measured_is_one_line(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", str(tmp_path)]) == 2
+    assert "no finished run" in capsys.readouterr().err
+    assert run(["evaluate", str(trained), "--on", "train"]) == 2
+    assert "evaluation.on" in capsys.readouterr().err
+    other = trained / "scenario.toml"
+    text = other.read_text()
+    other.write_text(text.replace("items = 50", "items = 40"))
+    assert run(["evaluate", str(trained)]) == 2
+    assert "trained on 50 items, the data hold 40" in capsys.readouterr().err
+    other.write_text(text)
