@@ -34,6 +34,12 @@ class NodePublicKey:
         digest = hashlib.sha256(base64.b64decode(self.line.split()[1])).digest()
         return "SHA256:" + base64.b64encode(digest).decode("ascii").rstrip("=")
 
+    @property
+    def pem(self) -> bytes:
+        """The key as Flower sends it: a PEM file's content."""
+        key = serialization.load_ssh_public_key(self.line.encode("ascii"))
+        return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
 
 def new_node_key(path: Path, public: Path | None = None) -> NodePublicKey:
     """Make a key in the new file `path`, and its public part in `public` (`path` with `.pub` after it if left out).
@@ -97,6 +103,15 @@ def read_public(path: Path) -> NodePublicKey:
     except (ValueError, UnsupportedAlgorithm):
         pass
     raise InputError(f"{path}: not a node's public key (`ecdsa-sha2-nistp384 ...`); `fedrec client key FILE` makes one")
+
+
+def from_pem(content: bytes) -> NodePublicKey | None:
+    """The key in PEM, or None for anything else than a key that a node may have."""
+    try:
+        key = serialization.load_pem_public_key(content)
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    return _public(key) if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, CURVES) else None
 
 
 def _public(key: ec.EllipticCurvePublicKey) -> NodePublicKey:

@@ -126,11 +126,11 @@ class RealFlower:
         return self.start("node", [NODE, *own, *options], first)
 
     def register(self, keyring: Keyring, port: int, name: str) -> None:
-        """Let in a node by Flower's command."""
-        home = self.folder / "control"
-        home.mkdir(exist_ok=True)
+        """Let in one node, by Flower's command."""
         lines = ["[superlink]", 'default = "link"', "[superlink.link]", f'address = "127.0.0.1:{port}"']
         lines += [f'root-certificates = "{keyring.ca_certificate}"']
+        home = self.folder / "control"
+        home.mkdir(exist_ok=True)
         (home / "config.toml").write_text("\n".join(lines) + "\n")
         command = [CONTROL, "supernode", "register", str(keyring.nodes[name][1]), "link"]
         done = Process(command, home, self.folder / f"register-{name}.log")
