@@ -114,4 +114,5 @@ def _known(text: str, otherwise: str) -> Refusal:
     for pattern, found in _KNOWN:
         if re.search(pattern, text):
             return found
-    return Refusal(f"Flower's node gave up ({' '.join(otherwise.split())[:200]}); see its log", may_pass=True)
+    said = "".join(filter(str.isprintable, " ".join(otherwise.split())))[:200]
+    return Refusal(f"Flower's node gave up ({said}); see its log", may_pass=True)

@@ -52,7 +52,7 @@ def node(
     public: Annotated[
         Path | None, typer.Option("--public", metavar="FILE", help="The public key that the node made itself.")
     ] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Forget the node; the server then refuses it.")] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Forget the node; its key is refused for good.")] = False,
 ) -> None:
     """Let in a node, by the public key that it made or by a key made here; or forget it.
 
@@ -67,7 +67,7 @@ def node(
         if public is not None:
             raise InputError("--public does not go with --remove; leave one out")
         key_making.remove_node(keyring, name)
-        print(f"Forgot node '{name}'; start the server again")
+        print(f"Forgot node '{name}'; it is refused once the server is started again")
         return
     key = key_making.add_node(keyring, name, public)
     private = keyring.nodes[name][0]

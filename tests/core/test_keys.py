@@ -31,6 +31,18 @@ def test_a_key_file_is_its_owners_alone(tmp_path: Path) -> None:
             load_key(path)
 
 
+def test_half_a_key_does_not_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(InputError, match="No space left"):
+            new_key(tmp_path / "key.pem")
+    made = new_key(tmp_path / "key.pem")
+    assert load_key(tmp_path / "key.pem").public == made.public
+
+
 def test_a_passphrase_is_needed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "key.pem"
     made = new_key(path, "correct horse")

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import shutil
 import ssl
 import stat
@@ -331,3 +332,23 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert "phone" not in shown
     assert run(["keys", "init", folder]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_commands_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every command of docs/deploy.md about keys, in its order; the node's and the server's files side by side."""
+    guide = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
+    section = guide.split("## Keys and certificates")[1].split("\n## ")[0]
+    commands = [shlex.split(line)[1:] for line in section.splitlines() if line.startswith("    fedrec ")]
+    assert {tuple(command[:2]) for command in commands} == {
+        *(("keys", word) for word in ("init", "node", "renew", "show")),
+        ("client", "key"),
+    }
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        if command[:2] == ["client", "key"]:
+            new_node_key(Path(command[2]))
+        else:
+            assert run(command) == 0, command
+    keyring = Keyring(Path("keys"))
+    assert keyring.check("fed.example.org") == keyring.check("fed2.example.org") == []
+    assert keyring.public_keys() == {"clinic-a": public_part(Path("new.key"))}

@@ -10,12 +10,15 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from fedrec_server import key_making
 from fedrec_server.keyring import Keyring
 
 from fedrec.errors import InputError
 from fedrec.transport.node_key import new_node_key
-from fedrec.transport.preflight import address, preflight, trusting
+from fedrec.transport.preflight import _names, address, preflight, trusting
 
 NOW = datetime.now(UTC)
 DAY = timedelta(days=1)
@@ -140,6 +143,27 @@ def test_a_certificate_for_other_hosts(tmp_path: Path, monkeypatch: pytest.Monke
         line = refused(server.replace("127.0.0.1", "fed.example.org"), mine.ca_certificate)
     assert "not for fed.example.org but for localhost, 127.0.0.1, ::1, 10.1.2.3" in line
     assert "--host fed.example.org" in line
+
+
+def test_a_hostile_certificate_writes_nothing_but_text(keyring: Keyring) -> None:
+    """Names in a certificate may hold anything; an escape sequence would reach the terminal."""
+    key = ec.generate_private_key(ec.SECP384R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "x")])
+    names = [x509.DNSName(f"\x1b[2J\n{n}" + "x" * 200) for n in range(40)]
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + DAY)
+        .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        .sign(key, hashes.SHA384())
+    )
+    shown = _names(certificate)
+    assert len(shown) == 10
+    assert all(name.isprintable() and len(name) <= 80 for name in shown)
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\n\r\n", b""], ids=["http", "closes"])
