@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedrec.errors import InputError
+from fedrec.transport.control import control
 from fedrec.transport.node_key import NodePublicKey, from_pem
 
 _KEY_IN_USE = 23
@@ -47,24 +47,13 @@ class Admission:
 
     @classmethod
     @contextlib.contextmanager
-    def at(cls, address: str, ca: Path) -> Iterator["Admission"]:
-        """That of the link at `address` (HOST:PORT), whose certificate `ca` signed. Raises: InputError, also later."""
-        import httpx
-        from flwr.supercore.control import ControlHttpClient
-        from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
+    def at(cls, address: str, ca: Path, secret: str = "") -> Iterator["Admission"]:
+        """That of the link at `address` (HOST:PORT), whose certificate `ca` signed. Raises: InputError, also later.
 
-        interceptors = [RuntimeVersionHttpInterceptor(component_name="flwr CLI")]
-        client = ControlHttpClient.from_server_address(address, False, ca.read_bytes(), interceptors)
-        try:
+        secret: what the gate before the link asks for.
+        """
+        with control(address, ca, secret) as client:
             yield cls(client)
-        except httpx.HTTPStatusError as error:
-            raise InputError(
-                f"{address}: the server refused to change its nodes ({error.response.text[:200]})"
-            ) from None
-        except httpx.HTTPError as error:
-            raise InputError(f"{address}: no answer about its nodes ({error}); is `fedrec server` running?") from None
-        finally:
-            client.close()
 
     def nodes(self) -> list[Listed]:
         """Every node that the link lets in."""

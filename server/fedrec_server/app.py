@@ -7,23 +7,27 @@
 | `out` | the folder of the run; `runs/SCENARIO-TIME` if left out |
 | `resume` | true: go on with the run in `out` |
 | `data-dir` | where named datasets lie; the environment's FEDREC_DATA if left out |
+| `told` | a file on the server that hears of every round and of the end (`fedrec_server.told`) |
 
 The run's configuration also travels to the nodes and lies in Flower's database: it holds no secret.
 """
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from fedrec.errors import BudgetExhausted
+from fedrec.errors import BudgetExhausted, FedrecError
 from fedrec_server.asking import Asker, log
 from fedrec_server.coordinator import RoundReport
 from fedrec_server.deployment import Deployment
 from fedrec_server.run_directory import RunDirectory, new_path
 from fedrec_server.scenario import load_scenario
+from fedrec_server.told import Teller
 
 app = ServerApp()
 
@@ -31,8 +35,21 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run to the end. Raises: FedrecError in one line, which Flower shows as the reason of a failed run."""
-    logging.getLogger("fedrec").setLevel(logging.INFO)
-    config = context.run_config
+    _log_once()
+    told = str(context.run_config.get("told") or "")
+    teller = Teller(Path(told) if told else None)
+    try:
+        folder = _run(grid, context.run_config, teller)
+    except FedrecError as error:
+        teller.end(error.exit_code, str(error))
+        raise
+    except Exception as error:
+        teller.end(1, f"the run failed by an error in fedrec ({type(error).__name__}); see the server's log")
+        raise
+    teller.end(0, str(folder.path))
+
+
+def _run(grid: Grid, config: Mapping[str, Any], teller: Teller) -> RunDirectory:
     out, data_dir = str(config.get("out") or ""), str(config.get("data-dir") or os.environ.get("FEDREC_DATA") or "")
     name, resume = str(config.get("scenario") or "quickstart"), config.get("resume") is True
     if resume and out and RunDirectory(Path(out)).holds_run and not config.get("scenario"):
@@ -40,11 +57,27 @@ def main(grid: Grid, context: Context) -> None:
     changes = [line for line in str(config.get("set") or "").splitlines() if line.strip()]
     scenario = load_scenario(name, changes)
     folder = RunDirectory(Path(out) if out else new_path(scenario.name))
-    made = Deployment(scenario, folder, Asker(grid), Path(data_dir) if data_dir else None, resume=resume, on_round=_say)
+    teller.folder(folder.path)
+
+    def on_round(report: RoundReport) -> None:
+        _say(report)
+        teller.round(report)
+
+    data = Path(data_dir) if data_dir else None
+    made = Deployment(scenario, folder, Asker(grid), data, resume=resume, on_round=on_round)
     _, exhausted = made.run()
     log.info("written to %s", folder.path)
     if exhausted:
         raise BudgetExhausted(f"{exhausted} ({folder.path})")
+    return folder
+
+
+def _log_once() -> None:
+    """Under Flower the root logger and Flower's own both write to the same place: ours goes through one of them."""
+    ours = logging.getLogger("fedrec")
+    ours.setLevel(logging.INFO)
+    if not logging.getLogger().handlers and not ours.handlers:
+        ours.addHandler(logging.StreamHandler())
 
 
 def _say(report: RoundReport) -> None:

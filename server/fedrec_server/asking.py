@@ -54,8 +54,8 @@ class Asker:
         self.sent = self.received = 0
 
     def online(self) -> set[int]:
-        """Ids of the nodes that are online."""
-        return set(self.grid.get_node_ids())
+        """Ids of the nodes that are online; none while the link does not answer."""
+        return set(self._reached(self.grid.get_node_ids))
 
     def ask(self, questions: Mapping[int, Any], kind: str, group: str, until: float) -> Iterator[tuple[int, Packet]]:
         """Send each node its question (a RecordDict) and yield the nodes' packets as they come, until `until`.
@@ -68,12 +68,12 @@ class Asker:
         lifetime = max(1.0, until - self.clock())
         for node, record in questions.items():
             message = Message(record, dst_node_id=node, message_type=kind, group_id=group, ttl=lifetime)
-            for identity in self.grid.push_messages([message]):
+            for identity in self._reached(lambda sent=message: self.grid.push_messages([sent])):
                 open_questions[identity] = node
                 self.sent += wire.size(record)
         self.counts["not sent"] += len(questions) - len(open_questions)
         while open_questions:
-            for reply in self.grid.pull_messages(list(open_questions)):
+            for reply in self._reached(lambda: self.grid.pull_messages(list(open_questions))):
                 identity = reply.metadata.reply_to_message_id
                 if identity not in open_questions:
                     self.dropped("late or duplicate", group)
@@ -98,6 +98,15 @@ class Asker:
             self.wait()
         for node in open_questions.values():
             self.dropped("no reply", group, node)
+
+    def _reached(self, call: Callable[[], Any]) -> list[Any]:
+        """What the link answers, or nothing where it fails: it may be there again the next time, before the deadline."""
+        try:
+            return list(call())
+        except Exception as error:
+            self.counts["link failed"] += 1
+            log.warning("the link did not answer (%s)", type(error).__name__)
+            return []
 
     def wait(self) -> None:
         """Until the next look."""

@@ -94,9 +94,14 @@ class Deployment:
 
         Raises: TooFewNodes when nodes stay away; the last finished round is safe then.
         """
+        if not self.resume:
+            self.folder.begin()
+        with self.folder.alone():
+            return self._run()
+
+    def _run(self) -> tuple[dict[str, Any], str | None]:
         algorithm, plan, folder = self.prepared.algorithm, self.prepared.plan, self.folder
         if not self.resume:
-            folder.begin()
             folder.scenario.write_text(self.scenario.toml(), encoding="utf-8")
         ledger = Ledger(folder.ledger)
         folder.public_key.write_bytes(ledger.key.public.pem())

@@ -1,10 +1,13 @@
 """The folder of one run: what lies where, and who may write into it."""
 
+import contextlib
 import csv
+import fcntl
 import hashlib
 import json
+import os
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +84,22 @@ class RunDirectory:
         self.check_free()
         for folder in (self.path, self.ledger.parent, self.plots, self.path / "model"):
             make_folder(folder)
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Have the run to oneself: two processes would charge and release side by side.
+
+        Raises: InputError when another process has it, which is so until that process ends.
+        """
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise InputError(f"--out {self.path}: another process goes on with this run; stop it first") from None
+            yield
+        finally:
+            os.close(handle)
 
     def write_history(self, rows: Sequence[dict[str, Any]]) -> None:
         """`history.csv`: a row a round; cells that a round has no value for stay empty."""

@@ -119,6 +119,11 @@ class Simulation:
         """
         if not self.resume:
             self.folder.begin()
+        with self.folder.alone():
+            return self._tracked()
+
+    def _tracked(self) -> tuple[dict[str, Any], str | None]:
+        if not self.resume:
             comment = SECRET_NOISE if self.scenario.privacy.private and self.scenario.seed is None else ""
             self.folder.scenario.write_text(self.scenario.toml(comment), encoding="utf-8")
         with tracking(self.track, self.folder.path, self.scenario) as tracker:

@@ -1,0 +1,101 @@
+"""`fedrec client`: a node that hosts users, one or many.
+
+Everything heavy is imported inside the functions, so that `--help` answers at once.
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedrec.errors import InputError
+from fedrec_client.key_command import key
+
+client = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")
+client.command()(key)
+
+
+@client.callback()
+def _client() -> None:
+    """Host users for a server: their histories stay here; clipped sums leave, when a run asks for them.
+
+    - `fedrec client key node.key` makes this node's key; the server gets `node.key.pub`
+
+    - `fedrec client start --server HOST:9092 --ca ca.crt --key node.key --data events.csv --catalogue items.csv`
+    """
+
+
+@client.command()
+def start(
+    server: Annotated[str, typer.Option(metavar="HOST:PORT", help="The server, by a name that is in its certificate.")],
+    ca: Annotated[Path, typer.Option(metavar="FILE", help="The server's ca.crt, which alone is trusted.")],
+    key: Annotated[Path, typer.Option(metavar="FILE", help="This node's private key (fedrec client key FILE).")],
+    shard: Annotated[
+        str | None, typer.Option(metavar="I/N", help="Host users i of n, in order, of the dataset that a run names.")
+    ] = None,
+    data_dir: Annotated[
+        Path | None, typer.Option(envvar="FEDREC_DATA", help="With --shard: where datasets lie, a folder each.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Host users of one's own: a log (parquet, CSV, TSV, .inter).")
+    ] = None,
+    catalogue: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="With --data: the public items, the file that the server has.")
+    ] = None,
+    without_privacy: Annotated[
+        bool, typer.Option("--without-privacy", help="With --data: also take part in runs that clip and noise nothing.")
+    ] = False,
+    device: Annotated[str | None, typer.Option(help="Where it computes: cpu, cuda or cuda:N.")] = None,
+    state: Annotated[
+        Path | None, typer.Option("--state", metavar="DIR", help="This node's own folder. [default: ~/.fedrec/client]")
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(help="The node's own port on the loopback; any free one if left out.")
+    ] = None,
+    patience: Annotated[float, typer.Option(min=0, help="Seconds to try before giving up a server.")] = 120.0,
+    stock: Annotated[bool, typer.Option("--stock", help="Run tasks as Flower does, a new process for each.")] = False,
+) -> None:
+    """Be a node until Ctrl-C or SIGTERM; a lost connection is taken up again.
+
+    The server must know the key (`fedrec keys node DIR NAME --public FILE.pub` there) and the address must be in its
+    certificate. Nothing listens on this machine but a port on the loopback for the node's own two processes.
+    """
+    from fedrec.transport.state import State
+    from fedrec_client.hosting import Server, host
+
+    users = _users(shard, data_dir, data, catalogue, without_privacy) | ({"device": device} if device else {})
+    place = State(state or Path.home() / ".fedrec" / "client")
+    host(
+        Server(server, ca.absolute(), key.absolute()),
+        users,
+        place,
+        port=port,
+        patience=patience,
+        stock=stock,
+        say=lambda line: print(line, file=sys.stderr, flush=True),
+    )
+
+
+def _users(
+    shard: str | None, data_dir: Path | None, data: Path | None, catalogue: Path | None, without_privacy: bool
+) -> dict[str, str | int | bool]:
+    """The node's configuration. Raises: InputError for options that do not go together."""
+    if (shard is None) == (data is None):
+        raise InputError("say whose users this node hosts: --shard I/N of a dataset, or --data FILE of its own")
+    if shard is not None:
+        if catalogue is not None or without_privacy:
+            raise InputError("--catalogue and --without-privacy go with --data; a shard has the dataset's own items")
+        place, _, count = shard.partition("/")
+        if not (place.isdigit() and count.isdigit() and int(place) < int(count)):
+            raise InputError(f"--shard {shard}: say I/N with 0 <= I < N, e.g. 0/4")
+        users: dict[str, str | int | bool] = {"partition-id": int(place), "num-partitions": int(count)}
+        return users | ({"data-dir": str(data_dir.absolute())} if data_dir is not None else {})
+    if data is None or not data.exists():
+        raise InputError(f"--data {data}: no such file or folder")
+    if catalogue is None and not data.is_dir():
+        raise InputError(
+            "--data without --catalogue: items taken from private events would tell of them; give the run's"
+        )
+    given = {} if catalogue is None else {"catalogue": str(catalogue.absolute())}
+    return {"data": str(data.absolute()), **given} | ({"without-privacy": True} if without_privacy else {})

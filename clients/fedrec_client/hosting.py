@@ -1,0 +1,127 @@
+"""A running node: Flower's SuperNode and the process that answers for its users, for as long as asked.
+
+The node asks, the server never reaches it: its own port is on the loopback, for those two processes alone.
+"""
+
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedrec.errors import InputError
+from fedrec.transport.environment import TASK_POLL, safe_environment
+from fedrec.transport.executor import executor_command
+from fedrec.transport.preflight import preflight
+from fedrec.transport.processes import Child, Children, children
+from fedrec.transport.refusals import refusal
+from fedrec.transport.state import State
+
+WAITS = (1.0, 2.0, 5.0, 10.0, 20.0)
+"""Seconds before the node is started again; the last one over and over."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """Where the server is (HOST:PORT), and what this node trusts and proves itself with."""
+
+    address: str
+    ca: Path
+    key: Path
+
+
+def host(
+    server: Server,
+    users: Mapping[str, str | int | bool],
+    state: State,
+    *,
+    port: int | None = None,
+    patience: float = 120.0,
+    stock: bool = False,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Be a node until a signal comes (KeyboardInterrupt).
+
+    users: the node's configuration (`fedrec_client.sources`). port: of the node's own API on the loopback, any free
+    one if left out. patience: seconds without the server's welcome after which to give up; later losses of the
+    connection are Flower's to mend, for ever. say: is told what happens, a line each.
+    Raises: InputError with the reason why the server, or this node, cannot be used.
+    """
+    with state.claim(), children(say) as made:
+        tried, since = 0, time.monotonic()
+        while True:
+            problem = _attempt(server, users, state, port, made, stock=stock, say=say)
+            made.end()
+            if time.monotonic() - since > patience:
+                raise InputError(problem)
+            wait = WAITS[min(tried, len(WAITS) - 1)]
+            tried += 1
+            say(f"{problem}; trying again in {wait:.0f} s")
+            time.sleep(wait)
+
+
+def _attempt(
+    server: Server,
+    users: Mapping[str, str | int | bool],
+    state: State,
+    port: int | None,
+    made: Children,
+    *,
+    stock: bool,
+    say: Callable[[str], None],
+) -> str:
+    """Why the node ended, where that may pass. Raises: InputError where it will not."""
+    try:
+        preflight(server.address, server.ca, server.key)
+    except InputError as error:
+        if "cannot be reached" in str(error) or "nothing answers" in str(error):
+            return str(error)
+        raise
+    own = f"127.0.0.1:{port or _free_port()}"
+    node = _start(server, users, state, own, made, stock=stock)
+    welcome = False
+    while True:
+        if not welcome and "SuperNode ID:" in node.text:
+            welcome = True
+            state.tell({"server": server.address})
+            say(f"connected to {server.address}")
+        found = refusal(node.text, node.code)
+        if found is not None:
+            if not found.may_pass:
+                raise InputError(found.line)
+            return found.line
+        made.check()
+        time.sleep(0.2)
+
+
+def _start(
+    server: Server, users: Mapping[str, str | int | bool], state: State, own: str, made: Children, *, stock: bool
+) -> Child:
+    secret = state.secret("executor-secret")
+    command = [sys.executable, "-m", "fedrec.transport.supernode", "--superlink", server.address]
+    command += ["--root-certificates", str(server.ca), "--auth-supernode-private-key", str(server.key)]
+    command += ["--isolation", "process", "--superexec-auth-secret-file", str(secret)]
+    command += ["--node-config", " ".join(f"{name}={_toml(value)}" for name, value in users.items())]
+    command += ["--host", own.rpartition(":")[0], "--port", own.rpartition(":")[2]]
+    environment = safe_environment(state.path)
+    node = made.start("node", command, state.log("node"), environment)
+    app = executor_command("fedrec_client.app:app", own, None, secret, stock=stock)
+    made.start("users", app, state.log("users"), environment | {TASK_POLL: "0.05"})
+    return node
+
+
+def _toml(value: str | int | bool) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if '"' in value or "'" in value or "\n" in value or "\\" in value:
+        raise InputError(f"{value!r}: Flower's node configuration takes no quotes or backslashes; choose another path")
+    return f'"{value}"'
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port

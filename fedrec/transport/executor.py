@@ -1,0 +1,26 @@
+"""The command of the process that runs an app's tasks beside a SuperLink or a SuperNode."""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from fedrec.errors import InputError
+
+
+def executor_command(app: str, address: str, ca: Path | None, secret: Path, *, stock: bool) -> list[str]:
+    """A process that takes tasks at `address` (HOST:PORT) and runs `app` ("module:name").
+
+    ca: what the server's certificate is checked with, None for a plain connection on the loopback. secret: the file
+    without which it gets no task. stock: by Flower's own `flower-superexec`, a new interpreter for every message.
+    """
+    where = ["--runtime-api-address", address, "--superexec-auth-secret-file", str(secret)]
+    where += ["--insecure"] if ca is None else ["--root-certificates", str(ca)]
+    if not stock:
+        return [sys.executable, "-m", "fedrec.transport.warm", app, *where]
+    command = shutil.which(
+        "flower-superexec", path=os.pathsep.join([str(Path(sys.executable).parent), *os.get_exec_path()])
+    )
+    if command is None:
+        raise InputError("--stock: Flower's flower-superexec is not on the path; `pip install 'fedrec[deploy]'`")
+    return [command, *where]

@@ -1,0 +1,158 @@
+"""Every private interface of flwr that fedrec touches, and nothing else. Source: flwr 1.41.
+
+A new flwr may move them: `tests/server/test_interfaces.py` says so, and `--stock` goes without all but the gate's.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+REPLY_SLEEP, IDLE_SLEEPS = 0.05, (0.1, 1.0)
+"""Seconds that a SuperNode sleeps while its users work (Flower: 0.5), and when the server has nothing for it (3): at
+first and at most. Every question costs the server some 15 ms."""
+
+
+PULL_BACKOFF = {"initial_backoff": 0.05, "backoff_cap": 2.0}
+"""Seconds before a part of a message that has not come yet is asked for again; Flower's own are 1 and 10."""
+
+
+def quick_pulls() -> None:
+    """Ask for the parts of messages by `PULL_BACKOFF`, in this process."""
+    from flwr.supercore.inflatable import inflatable_utils
+
+    for function in (inflatable_utils.pull_objects, inflatable_utils.pull_and_inflate_object_from_tree):
+        if not PULL_BACKOFF.keys() <= function.__kwdefaults__.keys():
+            raise RuntimeError(f"flwr's {function.__name__} has changed; start with --stock")
+        function.__kwdefaults__.update(PULL_BACKOFF)
+
+
+def wrap_link(wrap: Callable[[Any], None]) -> Callable[[], None]:
+    """`flower-superlink`'s main function; `wrap` gets the FastAPI application before it serves."""
+    import flwr.superlink.main as link
+    from flwr.superlink.cli.flower_superlink import flower_superlink
+
+    make = link.create_app
+
+    def wrapped(*arguments: Any, **options: Any) -> Any:
+        app = make(*arguments, **options)
+        wrap(app)
+        return app
+
+    link.create_app = wrapped
+    main: Callable[[], None] = flower_superlink
+    return main
+
+
+class NodeSleep:
+    """In place of the module `time` in Flower's loop of a node: shorter sleeps, longer the longer there is nothing."""
+
+    def __init__(self, sleep: Callable[[float], None]) -> None:
+        self._sleep, self._idle = sleep, IDLE_SLEEPS[0]
+
+    def sleep(self, seconds: float) -> None:
+        """Flower's loop asks for a second or more when the server had nothing, for less while it awaits a reply."""
+        if seconds < 1:
+            self._idle = IDLE_SLEEPS[0]
+            self._sleep(min(seconds, REPLY_SLEEP))
+        else:
+            self._sleep(min(seconds, self._idle))
+            self._idle = min(1.5 * self._idle, IDLE_SLEEPS[1])
+
+
+def quick_node() -> Callable[[], None]:
+    """`flower-supernode`'s main function, with `NodeSleep` and `PULL_BACKOFF`."""
+    import time
+
+    import flwr.supernode.start_client_internal as node
+    from flwr.supernode.cli.flower_supernode import flower_supernode
+
+    quick_pulls()
+    node.time = NodeSleep(time.sleep)
+    main: Callable[[], None] = flower_supernode
+    return main
+
+
+def executor_with(executor: Any) -> Callable[[], None]:
+    """`flower-superexec`'s main function, which runs tasks by `executor` (`flwr...executor.types.Executor`)."""
+    import flwr.supercore.superexec.run_superexec as superexec
+    from flwr.supercore.cli.flower_superexec import flower_superexec
+
+    quick_pulls()
+    superexec.get_executor = lambda *_, **__: executor
+    main: Callable[[], None] = flower_superexec
+    return main
+
+
+def forget_exit_handlers() -> None:
+    """In a forked child: what its parent wanted done at its own end is not the child's to do."""
+    from flwr.supercore.exit import exit_handler
+
+    exit_handler.registered_exit_handlers.clear()
+
+
+def accepted() -> Any:
+    """What an executor returns for a task that it took."""
+    from flwr.supercore.superexec.executor.types import LaunchResult
+
+    return LaunchResult.accepted()
+
+
+def is_client_task(spec: Any) -> bool:
+    """Whether a task is a message to a node; else it is a run of the ServerApp."""
+    from flwr.supercore.constant import TaskType
+
+    return bool(spec.task_type == TaskType.CLIENT_APP)
+
+
+def run_server_task(spec: Any) -> None:
+    """A run of the ServerApp, as `flwr-serverapp` does it; leaves by SystemExit. The token is on no command line."""
+    from queue import Queue
+
+    from flwr.supercore.logger import mirror_output_to_queue
+    from flwr.supercore.tls import validate_and_resolve_root_certificates
+    from flwr.superlink.runtime import run_serverapp
+
+    lines: Queue[str | None] = Queue()
+    mirror_output_to_queue(lines)
+    run_serverapp(
+        runtime_api_address=spec.runtime_api_address,
+        log_queue=lines,
+        token=spec.token,
+        insecure=spec.insecure,
+        certificates=validate_and_resolve_root_certificates(spec.root_certificates_path, spec.insecure),
+        parent_pid=spec.parent_pid,
+        runtime_dependency_install=False,
+    )
+
+
+def run_client_task(spec: Any, app: Any) -> None:
+    """One message, answered by the ClientApp `app`: what the message's FAB names and holds is not looked at."""
+    from flwr.common.constant import SubStatus
+    from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
+    from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
+    from flwr.supercore.retry import make_simple_http_retry_invoker
+    from flwr.supercore.runtime import RuntimeHttpClient
+    from flwr.supercore.tls import validate_and_resolve_root_certificates
+    from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+
+    interceptors = [
+        RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
+        RuntimeTokenHttpInterceptor(spec.token),
+    ]
+    client = RuntimeHttpClient.from_server_address(
+        server_address=spec.runtime_api_address,
+        insecure=spec.insecure,
+        root_certificates=validate_and_resolve_root_certificates(spec.root_certificates_path, spec.insecure),
+        interceptors=interceptors,
+        retry_invoker=make_simple_http_retry_invoker(),
+    )
+    alive = HeartbeatSender(make_task_heartbeat_fn_http(client))
+    alive.start()
+    context, status, details = None, SubStatus.FAILED, "the node could not answer"
+    try:
+        message, context, _, _ = pull_task_input(client)
+        push_message(client, app(message=message, context=context), context)
+        status, details = SubStatus.COMPLETED, ""
+    finally:
+        push_task_output(client=client, context=context, sub_status=status, details=details)
+        alive.stop()
+        client.close()

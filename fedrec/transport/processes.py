@@ -1,0 +1,153 @@
+"""Child processes that end with whoever started them: by the end of a `with`, by a signal, or by the parent's death."""
+
+import contextlib
+import ctypes
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from fedrec.errors import FedrecError
+
+GRACE = 10.0
+"""Seconds from SIGTERM to SIGKILL."""
+
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
+
+class ProcessEnded(FedrecError):
+    """A process ended that should go on; the line names its log."""
+
+
+class Child:
+    """One process. Its output is in `log`, which only its owner can read."""
+
+    def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
+        self.name, self.log = name, log
+        self.start = log.stat().st_size if log.exists() else 0
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        try:
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=dict(environment),
+                cwd=log.parent,
+                start_new_session=True,  # Ctrl-C is for the parent, which ends its children in order
+                preexec_fn=_die_with_parent if _LIBC is not None else None,
+            )
+        finally:
+            os.close(output)
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code, once it has ended."""
+        return self.process.poll()
+
+    @property
+    def text(self) -> str:
+        """What it wrote since it was started."""
+        with self.log.open("rb") as file:
+            file.seek(self.start)
+            return file.read().decode("utf-8", "replace")
+
+    def last_lines(self, count: int = 3) -> str:
+        """The end of its output, for people."""
+        return "\n".join(self.text.strip().splitlines()[-count:])
+
+    def end(self, grace: float = GRACE) -> None:
+        """SIGTERM to the process and all that it started, SIGKILL after `grace` seconds."""
+        self._signal(signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(grace)
+        self._signal(signal.SIGKILL)
+        self.process.wait()
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, number)
+
+
+class Children:
+    """Processes that end together, the last one first. say: is told of each command, once."""
+
+    def __init__(self, say: Callable[[str], None] = lambda _: None) -> None:
+        self.all: list[Child] = []
+        self._say = say
+
+    def start(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Child:
+        """Start `command`. Secrets belong into files or the environment, never into a command line."""
+        self._say(f"{name}: {shlex.join(command)}")
+        child = Child(name, command, log, environment)
+        self.all.append(child)
+        return child
+
+    def check(self) -> None:
+        """Raises: ProcessEnded when one has ended."""
+        for child in self.all:
+            if child.code is not None:
+                last = " ".join(child.last_lines(1).split())[-300:]
+                raise ProcessEnded(f"{child.name} ended with code {child.code} ({last}); see {child.log}")
+
+    def wait(self, seconds: float = 0.2) -> None:
+        """Until one of them ends. Raises: ProcessEnded."""
+        while True:
+            self.check()
+            time.sleep(seconds)
+
+    def end(self) -> None:
+        """End all."""
+        for child in reversed(self.all):
+            child.end()
+        self.all.clear()
+
+
+@contextlib.contextmanager
+def children(say: Callable[[str], None] = lambda _: None) -> Iterator[Children]:
+    """Children that end with the block, also when SIGTERM or SIGHUP comes, which raises KeyboardInterrupt here."""
+    made = Children(say)
+    with signals_interrupt():
+        try:
+            yield made
+        finally:
+            with _undisturbed():
+                made.end()
+
+
+@contextlib.contextmanager
+def signals_interrupt() -> Iterator[None]:
+    """SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does, so that what is open is closed."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, interrupt) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """A second signal does not break off the end of the children; SIGKILL ends them too, by their parent's death."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
+
+
+def _die_with_parent() -> None:
+    if _LIBC is not None:
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,102 @@
+"""The folder of one running server or node: logs, secrets and Flower's files; nobody else can read it."""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from fedrec import private_files
+from fedrec.durable import replace
+from fedrec.errors import InputError
+
+STOP_SECONDS = 30.0
+"""How long `stop` waits; the processes below have half of it before they are killed."""
+
+
+class State:
+    """The folder `path`, mode 0700. One process at a time has it; that holds for as long as that process lives."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """Have the folder to oneself. Raises: InputError when another process has it, or it is open to others."""
+        os.umask(0o077)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise InputError(f"--state {self.path}: cannot be made ({error.strerror}); choose another folder") from None
+        mode = self.path.stat().st_mode & 0o777
+        if mode & 0o077:
+            raise InputError(f"--state {self.path}: open to others (mode {mode:04o}); `chmod 700 {self.path}`")
+        with (self.path / "lock").open("a+") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise InputError(f"--state {self.path}: in use by process {_holder(lock)}; stop it first") from None
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            self._told.unlink(missing_ok=True)
+            try:
+                yield
+            finally:
+                self._told.unlink(missing_ok=True)
+
+    def tell(self, facts: dict[str, Any]) -> None:
+        """Say that the processes are ready, and what others need to know of them."""
+        replace(self._told, json.dumps(facts | {"pid": os.getpid()}).encode())
+
+    def running(self) -> dict[str, Any] | None:
+        """What `tell` said, while its process lives."""
+        try:
+            with (self.path / "lock").open("r+") as lock:
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    return None
+                except OSError:
+                    found: dict[str, Any] = json.loads(self._told.read_text(encoding="utf-8"))
+                    return found
+        except (OSError, ValueError):
+            return None
+
+    def stop(self) -> bool:
+        """End the process that has the folder, and all of its own; False where there is none. Raises: InputError."""
+        facts = self.running()
+        if facts is None:
+            return False
+        os.kill(facts["pid"], signal.SIGTERM)
+        end = time.monotonic() + STOP_SECONDS
+        while self.running() is not None:
+            if time.monotonic() > end:
+                raise InputError(
+                    f"process {facts['pid']} did not end within {STOP_SECONDS:.0f} seconds; see {self.path}"
+                )
+            time.sleep(0.1)
+        return True
+
+    def secret(self, name: str) -> Path:
+        """The file of a random secret, made on first use, mode 0600."""
+        path = self.path / name
+        if not path.exists():
+            private_files.create(path, os.urandom(32).hex().encode())
+        return path
+
+    def log(self, name: str) -> Path:
+        """Where the process of that name writes."""
+        return self.path / f"{name}.log"
+
+    @property
+    def _told(self) -> Path:
+        return self.path / "running.json"
+
+
+def _holder(lock: IO[str]) -> str:
+    lock.seek(0)
+    return lock.read().strip() or "?"

@@ -1,0 +1,29 @@
+"""`flower-supernode` as a module that ends when the node ends: `python -m fedrec.transport.supernode OPTIONS`.
+
+Flower's own command can live on as a process that asks for nothing, once a request failed for good, and sleeps for
+seconds between its questions.
+"""
+
+import os
+import sys
+
+
+def main() -> None:
+    """Run the node; leave with its exit code, and with 1 when it returned though nobody asked it to."""
+    from fedrec.transport.interfaces import quick_node
+
+    try:
+        quick_node()()
+        code = 1
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else int(bool(error.code))
+    except BaseException as error:
+        print(f"ERROR :     the node ended by {type(error).__name__}", flush=True)
+        code = 1
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # its threads would keep the process
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""Runs an app's tasks in processes that have PyTorch and fedrec loaded: `python -m fedrec.transport.warm APP OPTIONS`.
+
+Flower starts a new interpreter for every message, which takes seconds to import what it needs. Here a parent without
+threads imports the app once and forks. A run of the ServerApp has a child of its own. All messages to a node go, in
+order, to one child, which keeps the node's users between them; if it dies, the next message gets a new one.
+APP is "module:name"; OPTIONS are those of `flower-superexec`.
+"""
+
+import importlib
+import logging
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from typing import Any
+
+from fedrec.transport import interfaces
+
+log = logging.getLogger("fedrec.transport")
+
+
+class WarmExecutor:
+    """Flower's `Executor`: takes every task, and forks."""
+
+    def __init__(self, app: Any) -> None:
+        self._app, self._parent = app, os.getpid()
+        self._children: set[int] = set()
+        self._node: tuple[int, Connection] | None = None
+
+    def get_eligible_capacity(self, supported: set[Any], **_: Any) -> tuple[set[Any], set[str]]:
+        """Every task; no agents."""
+        return supported, set()
+
+    def wait_for_capacity(self, *_: Any, **__: Any) -> None:
+        """There is always room: messages to a node wait in its pipe."""
+
+    def launch(self, spec: Any) -> Any:
+        """Hand the task to a child."""
+        self.reconcile()
+        if not interfaces.is_client_task(spec):
+            self._fork(lambda: interfaces.run_server_task(spec))
+            return interfaces.accepted()
+        if self._node is None:
+            self._node = self._fork_node()
+        self._node[1].send_bytes(_packed(spec))
+        return interfaces.accepted()
+
+    def reconcile(self) -> None:
+        """Note which children have ended."""
+        for child in list(self._children):
+            found, status = os.waitpid(child, os.WNOHANG)
+            if not found:
+                continue
+            self._children.discard(child)
+            if self._node is not None and self._node[0] == child:
+                self._node[1].close()
+                self._node = None
+            if status:
+                log.warning("a task's process ended with status %d", os.waitstatus_to_exitcode(status))
+
+    def close(self) -> None:
+        """End the children."""
+        if os.getpid() != self._parent:
+            return
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for child in self._children:
+                os.kill(child, number)
+            _wait(self._children, seconds=5.0)
+
+    def _fork_node(self) -> tuple[int, Connection]:
+        receiving, sending = Pipe(duplex=False)
+
+        def work() -> None:
+            sending.close()
+            while True:
+                try:
+                    content = receiving.recv_bytes()
+                except EOFError:  # the parent is gone
+                    return
+                try:
+                    interfaces.run_client_task(_unpacked(content), self._app)
+                except Exception as error:
+                    # Neither the text, which may quote data, nor anything but where it happened is written down.
+                    place = traceback.extract_tb(error.__traceback__)[-1]
+                    log.error("a message was not answered: %s at %s:%s", type(error).__name__, place[0], place[1])
+
+        child = self._fork(work)
+        receiving.close()
+        return child, sending
+
+    def _fork(self, work: Callable[[], None]) -> int:
+        if threading.active_count() > 1:
+            raise RuntimeError("the parent has threads; a fork would copy their locks")
+        sys.stdout.flush()
+        sys.stderr.flush()
+        child = os.fork()
+        if child:
+            self._children.add(child)
+            return child
+        code = 1
+        try:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_DFL)
+            interfaces.forget_exit_handlers()
+            work()
+            code = 0
+        except SystemExit as error:
+            code = error.code if isinstance(error.code, int) else 1
+        except BaseException as error:
+            log.error("a task ended by %s", type(error).__name__)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+
+
+def _wait(children: set[int], seconds: float) -> None:
+    import time
+
+    end = time.monotonic() + seconds
+    while children and time.monotonic() < end:
+        for child in list(children):
+            if os.waitpid(child, os.WNOHANG)[0]:
+                children.discard(child)
+        time.sleep(0.02)
+
+
+_FIELDS = ("runtime_api_address", "token", "root_certificates_path")
+
+
+def _packed(spec: Any) -> bytes:
+    import json
+
+    values = {name: getattr(spec, name) for name in (*_FIELDS, "insecure")}
+    return json.dumps(values).encode()
+
+
+def _unpacked(content: bytes) -> Any:
+    import json
+    from types import SimpleNamespace
+
+    return SimpleNamespace(**json.loads(content))
+
+
+def main() -> None:
+    """Import the app, then take tasks until the parent's signal."""
+    name = sys.argv.pop(1)
+    module, _, attribute = name.partition(":")
+    app = getattr(importlib.import_module(module), attribute)
+    importlib.import_module("torch")  # its threads start when a child first needs them
+    logging.getLogger("flwr").propagate = False  # Flower prints its lines itself; a root handler would repeat them
+    interfaces.executor_with(WarmExecutor(app))()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,214 @@
+"""`fedrec server`: a server for nodes, and runs over them.
+
+Everything heavy is imported inside the functions, so that `--help` answers at once.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from fedrec.transport.state import State
+
+server = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")
+
+DEFAULT_STATE = Path.home() / ".fedrec" / "server"
+PORT = 9092
+StateFolder = Annotated[
+    Path, typer.Option("--state", metavar="DIR", help="The server's own folder: logs, Flower's database, secrets.")
+]
+Scenario = Annotated[
+    str | None, typer.Argument(help="A built-in name (fedrec simulate --list) or a TOML file; quickstart if left out.")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. privacy.epsilon=3; may be repeated."),
+]
+Out = Annotated[Path | None, typer.Option(help="Folder for the results; runs/SCENARIO-TIME if left out.")]
+DataDir = Annotated[Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")]
+Stock = Annotated[
+    bool, typer.Option("--stock", help="Run tasks as Flower does, a new process for each message: slower, no fork.")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
+
+
+@server.callback()
+def _server() -> None:
+    """Serve nodes, and run scenarios over them.
+
+    - `fedrec server local` - a whole federation on this machine, to see it work
+
+    - `fedrec keys init KEYS --host server.example.org`, then `fedrec server start --keys KEYS --host 0.0.0.0`
+
+    - `fedrec server run ml-100k-dp --set engine.nodes=4 --out runs/mine` - on the same machine, when nodes are there
+
+    Connections are encrypted and nodes prove who they are; what is not for nodes (starting runs, letting in nodes) is
+    open to this machine alone.
+    """
+
+
+@server.command()
+def start(
+    keys: Annotated[Path, typer.Option("--keys", metavar="DIR", help="The folder that `fedrec keys init` made.")],
+    state: StateFolder = DEFAULT_STATE,
+    host: Annotated[
+        str, typer.Option(help="The address to listen at; 0.0.0.0 for all. The certificate must name what nodes use.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen at.")] = PORT,
+    detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready, and leave it running.")] = False,
+    stock: Stock = False,
+) -> None:
+    """Start a server and stay until Ctrl-C or SIGTERM (or, with --detach, leave it running)."""
+    from fedrec.transport.state import State
+    from fedrec_server.serving import serve
+
+    folder = State(state)
+    if detach:
+        from fedrec_server.detaching import detach_server
+
+        facts = detach_server(folder, keys, host, port, stock=stock)
+        print(f"ready at {host}:{port}, process {facts['pid']}; `fedrec server stop --state {folder.path}` ends it")
+        return
+    serve(keys, folder, host, port, stock=stock, say=_say)
+
+
+@server.command()
+def run(
+    scenario: Scenario = None,
+    changes: Changes = None,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")] = False,
+    data_dir: DataDir = None,
+    state: StateFolder = DEFAULT_STATE,
+    quiet: Quiet = False,
+) -> None:
+    """Run a scenario over the nodes of a running server, and follow it to its end.
+
+    `engine.nodes` says how many nodes to wait for. Ctrl-C stops the run; --resume goes on after the last whole round.
+
+    Exit codes: 0 done, 2 input that cannot be used, 3 privacy budget exhausted, 5 too few nodes (what was done is
+    saved in either case).
+    """
+    from fedrec.errors import InputError
+    from fedrec.transport.state import State
+
+    if resume and out is None:
+        raise InputError("--resume: say which run with --out DIR")
+    _follow(State(state), scenario, changes or [], out, data_dir, resume=resume, quiet=quiet)
+
+
+@server.command()
+def status(
+    state: StateFolder = DEFAULT_STATE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON, and nothing else.")] = False,
+) -> None:
+    """Show whether a server runs, its nodes and its runs."""
+    from fedrec.transport.state import State
+    from fedrec_server.looking import look
+
+    found = look(State(state))
+    if as_json:
+        json.dump(found, sys.stdout, indent=2)
+        sys.stdout.write("\n")
+        return
+    if not found["running"]:
+        print(f"no server runs with {state}")
+        return
+    print(f"server at {found['address']}, process {found['pid']}")
+    for node in found["nodes"]:
+        print(f"node  {node['name']}  {node['status']}")
+    for one in found["runs"]:
+        print(f"run   {one['id']}  {one['status']}  {one['out']}")
+
+
+@server.command()
+def stop(state: StateFolder = DEFAULT_STATE) -> None:
+    """End a server and its processes. A run that goes on over it can be resumed."""
+    from fedrec.transport.state import State
+
+    print("stopped" if State(state).stop() else f"no server runs with {state}")
+
+
+@server.command()
+def local(
+    scenario: Scenario = None,
+    nodes: Annotated[int, typer.Option(min=1, max=64, help="How many nodes, each with a shard of the users.")] = 4,
+    changes: Changes = None,
+    out: Out = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")] = False,
+    data_dir: DataDir = None,
+    state: Annotated[
+        Path | None, typer.Option("--state", metavar="DIR", help="Keep keys and logs there; else they are removed.")
+    ] = None,
+    stock: Stock = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run a scenario over a whole federation on this machine: a server and nodes as processes of their own.
+
+    Keys, certificates and encrypted connections are those of a real deployment; users are shards of the scenario's
+    dataset. Everything that was started ends with the command, also on Ctrl-C.
+
+    - `fedrec server local` - the quickstart over 4 nodes
+
+    - `fedrec server local ml-100k-dp --nodes 8 --data-dir DATA --out runs/local`
+    """
+    from fedrec.errors import InputError
+    from fedrec_server.local import federation
+
+    if resume and out is None:
+        raise InputError("--resume: say which run with --out DIR")
+    say = (lambda _: None) if quiet else _say
+    changes = [*(changes or []), f"engine.nodes={nodes}"]
+    with federation(nodes, state, data_dir, stock=stock, say=say) as running:
+        _follow(running, scenario, changes, out, data_dir, resume=resume, quiet=quiet)
+
+
+def _follow(
+    state: "State",
+    scenario: str | None,
+    changes: list[str],
+    out: Path | None,
+    data_dir: Path | None,
+    *,
+    resume: bool,
+    quiet: bool,
+) -> None:
+    from rich.console import Console
+
+    from fedrec.transport.processes import signals_interrupt
+    from fedrec_server.following import Followed
+    from fedrec_server.run_directory import RunDirectory, new_path
+    from fedrec_server.scenario import built_in, load_scenario
+    from fedrec_server.submitting import Submitted
+
+    if scenario is None and resume and out is not None and RunDirectory(out).holds_run:
+        scenario = str(RunDirectory(out).scenario)
+    name = scenario or "quickstart"
+    loaded = load_scenario(name, changes)  # a mistake is told here, before anything travels
+    folder = (out or new_path(loaded.name)).absolute()
+    if not resume:
+        RunDirectory(folder).check_free()
+    config = {
+        "scenario": name if name in built_in() else str(Path(name).absolute()),
+        "set": "\n".join(changes),
+        "out": str(folder),
+        "resume": resume,
+        "data-dir": "" if data_dir is None else str(data_dir.absolute()),
+    }
+    with signals_interrupt(), Followed(Console(stderr=True), loaded.name, quiet=quiet).showing() as shown:
+        submitted = Submitted(state, config, shown)
+        try:
+            submitted.follow()
+        except KeyboardInterrupt:
+            shown.say(f"stopped; go on with --resume --out {folder}")
+            raise
+    if not quiet:
+        print(f"Written to {folder}: summary.json, history.csv, scenario.toml, model/, privacy/")
+        print(f"What it promises: fedrec audit report {folder}")
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,89 @@
+"""A whole federation as processes of this machine: keys, a server, nodes with shards of a dataset."""
+
+import contextlib
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fedrec.errors import FedrecError
+from fedrec.transport.environment import safe_environment
+from fedrec.transport.processes import Children, children
+from fedrec.transport.state import State
+from fedrec_server.keyring import Keyring
+from fedrec_server.looking import look
+from fedrec_server.serving import START_SECONDS
+
+
+@contextlib.contextmanager
+def federation(
+    nodes: int, folder: Path | None, data_dir: Path | None, *, stock: bool, say: Callable[[str], None]
+) -> Iterator[State]:
+    """The state of a server with all its nodes online. folder: where keys and logs stay; else they go at the end.
+
+    Raises: FedrecError when a process ends that should go on.
+    """
+    kept = folder is not None
+    root = Path(tempfile.mkdtemp(prefix="fedrec-")) if folder is None else folder.absolute()
+    try:
+        keyring = _keys(root / "keys", nodes)
+        state, port = State(root / "server"), free_port()
+        with children(say) as made:
+            options = ["--keys", str(keyring.path), "--state", str(state.path), "--port", str(port)]
+            _start(made, "server", ["server", "start", *options, *(["--stock"] if stock else [])], root)
+            _until(lambda: state.running() is not None, made, "the server did not start")
+            for n, (name, (key, _)) in enumerate(keyring.nodes.items()):
+                options = ["--server", f"127.0.0.1:{port}", "--ca", str(keyring.ca_certificate), "--key", str(key)]
+                options += ["--shard", f"{n}/{nodes}", "--state", str(root / name)]
+                options += [] if data_dir is None else ["--data-dir", str(data_dir.absolute())]
+                _start(made, name, ["client", "start", *options, *(["--stock"] if stock else [])], root)
+            say(f"waiting for {nodes} nodes")
+            _until(lambda: _online(state) >= nodes, made, f"fewer than {nodes} nodes came")
+            yield state
+    except FedrecError:
+        kept = True
+        say(f"logs are kept in {root}")
+        raise
+    finally:
+        if not kept:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens at now."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
+
+
+def _keys(folder: Path, nodes: int) -> Keyring:
+    from datetime import UTC, datetime
+
+    from fedrec_server import key_making
+
+    if folder.exists():
+        return Keyring(folder)
+    names = [f"node-{n:02d}" for n in range(nodes)]
+    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return key_making.make(folder, [], names, datetime.now(UTC), 30)
+
+
+def _start(made: Children, name: str, arguments: list[str], root: Path) -> None:
+    command = [sys.executable, "-m", "fedrec.cli", *arguments]
+    made.start(name, command, root / f"{name}.log", safe_environment(root))
+
+
+def _until(holds: Callable[[], bool], made: Children, otherwise: str) -> None:
+    end = time.monotonic() + 3 * START_SECONDS
+    while not holds():
+        made.check()
+        if time.monotonic() > end:
+            raise FedrecError(f"{otherwise} within {3 * START_SECONDS:.0f} seconds")
+        time.sleep(0.2)
+
+
+def _online(state: State) -> int:
+    return sum(node["status"] == "online" for node in look(state)["nodes"])

@@ -1,0 +1,87 @@
+"""A running server: Flower's SuperLink behind the gate, and what runs our ServerApp, for as long as asked.
+
+The link keeps its state in memory: nodes are let in anew from the folder of keys whenever it starts, runs go on from
+their own checkpoints, and no database with run configurations and messages lies on a disk.
+"""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from fedrec.errors import InputError
+from fedrec.transport.environment import safe_environment
+from fedrec.transport.executor import executor_command
+from fedrec.transport.preflight import preflight
+from fedrec.transport.processes import Children, children
+from fedrec.transport.state import State
+from fedrec_server.admission import Admission
+from fedrec_server.keyring import Keyring
+from fedrec_server.superlink import SECRET_VARIABLE
+
+START_SECONDS = 60.0
+"""How long the link may take until it listens."""
+
+EXECUTOR_SECRET, CONTROL_SECRET = "executor-secret", "control-secret"
+
+
+def serve(keys: Path, state: State, host: str, port: int, *, stock: bool, say: Callable[[str], None]) -> None:
+    """Start a server and stay until a signal comes (KeyboardInterrupt). say: is told what happens, a line each.
+
+    Raises: InputError where keys or state cannot be used; ProcessEnded when one of the processes ended by itself.
+    """
+    keyring = Keyring(keys.absolute())
+    with state.claim(), children(say) as made:
+        for line in keyring.check(host):
+            say(f"warning: {line}")
+        control = state.secret(CONTROL_SECRET)
+        local = f"{_local(host)}:{port}"
+        _start_link(made, keyring, state, host, port, control)
+        _until_it_listens(made, local, keyring)
+        with Admission.at(local, keyring.ca_certificate, control.read_text()) as admission:
+            followed = admission.follow(keyring.public_keys())
+        for name in followed.new:
+            say(f"let in node '{name}'")
+        for name in followed.removed:
+            say(f"removed node '{name}'")
+        for name in followed.refused:
+            say(f"warning: node '{name}' was removed before and its key is not taken again; it needs a new one")
+        made.start(
+            "app",
+            executor_command(
+                "fedrec_server.app:app", local, keyring.ca_certificate, state.secret(EXECUTOR_SECRET), stock=stock
+            ),
+            state.log("app"),
+            safe_environment(state.path),
+        )
+        state.tell({"address": local, "ca": str(keyring.ca_certificate), "nodes": len(keyring.nodes)})
+        say(f"ready at {host}:{port}; {len(keyring.nodes)} nodes may come; logs in {state.path}")
+        made.wait()
+
+
+def _start_link(made: Children, keyring: Keyring, state: State, host: str, port: int, control: Path) -> None:
+    command = [sys.executable, "-m", "fedrec_server.superlink"]
+    command += ["--ssl-certfile", str(keyring.server_certificate), "--ssl-keyfile", str(keyring.server_key)]
+    command += ["--ssl-ca-certfile", str(keyring.ca_certificate), "--enable-supernode-auth"]
+    command += ["--isolation", "process", "--superexec-auth-secret-file", str(state.secret(EXECUTOR_SECRET))]
+    command += ["--database", ":flwr-in-memory:", "--host", host, "--port", str(port)]
+    environment = safe_environment(state.path, **{SECRET_VARIABLE: str(control)})
+    made.start("link", command, state.log("link"), environment)
+
+
+def _until_it_listens(made: Children, address: str, keyring: Keyring) -> None:
+    end = time.monotonic() + START_SECONDS
+    while True:
+        made.check()
+        try:
+            preflight(address, keyring.ca_certificate)
+            return
+        except InputError:
+            if time.monotonic() > end:
+                raise
+        time.sleep(0.1)
+
+
+def _local(host: str) -> str:
+    """Where this machine reaches a server that listens on `host`."""
+    return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host.strip("[]"), f"[{host}]" if ":" in host else host)
