@@ -44,15 +44,17 @@ def host(
     """Be a node until a signal comes (KeyboardInterrupt).
 
     users: the node's configuration (`fedrec_client.sources`). port: of the node's own API on the loopback, any free
-    one if left out. patience: seconds without the server's welcome after which to give up; later losses of the
-    connection are Flower's to mend, for ever. say: is told what happens, a line each.
+    one if left out. patience: seconds without the server's welcome after which to give up; each welcome
+    begins them anew. say: is told what happens, a line each.
     Raises: InputError with the reason why the server, or this node, cannot be used.
     """
     with state.claim(), children(say) as made:
         tried, since = 0, time.monotonic()
         while True:
-            problem = _attempt(server, users, state, port, made, stock=stock, say=say)
+            problem, welcome = _attempt(server, users, state, port, made, stock=stock, say=say)
             made.end()
+            if welcome is not None:
+                tried, since = 0, time.monotonic()
             if time.monotonic() - since > patience:
                 raise InputError(problem)
             wait = WAITS[min(tried, len(WAITS) - 1)]
@@ -70,27 +72,27 @@ def _attempt(
     *,
     stock: bool,
     say: Callable[[str], None],
-) -> str:
-    """Why the node ended, where that may pass. Raises: InputError where it will not."""
+) -> tuple[str, float | None]:
+    """Why the node ended, where that may pass, and when it was welcomed. Raises: InputError where it will not."""
     try:
         preflight(server.address, server.ca, server.key)
     except InputError as error:
         if "cannot be reached" in str(error) or "nothing answers" in str(error):
-            return str(error)
+            return str(error), None
         raise
     own = f"127.0.0.1:{port or _free_port()}"
     node = _start(server, users, state, own, made, stock=stock)
-    welcome = False
+    welcome = None
     while True:
-        if not welcome and "SuperNode ID:" in node.text:
-            welcome = True
+        if welcome is None and "SuperNode ID:" in node.text:
+            welcome = time.monotonic()
             state.tell({"server": server.address})
             say(f"connected to {server.address}")
         found = refusal(node.text, node.code)
         if found is not None:
             if not found.may_pass:
                 raise InputError(found.line)
-            return found.line
+            return found.line, welcome
         made.check()
         time.sleep(0.2)
 

@@ -9,6 +9,7 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from fedrec import wire
@@ -68,12 +69,12 @@ class Asker:
         lifetime = max(1.0, until - self.clock())
         for node, record in questions.items():
             message = Message(record, dst_node_id=node, message_type=kind, group_id=group, ttl=lifetime)
-            for identity in self._reached(lambda sent=message: self.grid.push_messages([sent])):
+            for identity in self._reached(partial(self.grid.push_messages, [message])):
                 open_questions[identity] = node
                 self.sent += wire.size(record)
         self.counts["not sent"] += len(questions) - len(open_questions)
         while open_questions:
-            for reply in self._reached(lambda: self.grid.pull_messages(list(open_questions))):
+            for reply in self._reached(partial(self.grid.pull_messages, list(open_questions))):
                 identity = reply.metadata.reply_to_message_id
                 if identity not in open_questions:
                     self.dropped("late or duplicate", group)
@@ -100,7 +101,7 @@ class Asker:
             self.dropped("no reply", group, node)
 
     def _reached(self, call: Callable[[], Any]) -> list[Any]:
-        """What the link answers, or nothing where it fails: it may be there again the next time, before the deadline."""
+        """What the link answers, or nothing where it fails: it may be there again at the next look."""
         try:
             return list(call())
         except Exception as error:
