@@ -27,7 +27,15 @@ class State:
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
         """Have the folder to oneself. Raises: InputError when another process has it, or it is open to others."""
-        os.umask(0o077)
+        before = os.umask(0o077)
+        try:
+            with self._locked():
+                yield
+        finally:
+            os.umask(before)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:

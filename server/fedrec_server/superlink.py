@@ -48,6 +48,8 @@ class Gate:
 
     def _passes(self, scope: Scope) -> bool:
         path: str = scope["path"]
+        if ".." in path:
+            return False
         if path.startswith("/v1/fleet/"):
             return True
         if not _from_here(scope):
