@@ -124,27 +124,23 @@ def run_server_task(spec: Any) -> None:
     )
 
 
+def report_failure(spec: Any) -> None:
+    """Say of a task whose process died that it failed; Flower itself would notice after a minute."""
+    from flwr.common.constant import SubStatus
+    from flwr.supernode.runtime.run_clientapp import push_task_output
+
+    client = _task_client(spec)
+    push_task_output(client=client, context=None, sub_status=SubStatus.FAILED, details="its process ended")
+    client.close()
+
+
 def run_client_task(spec: Any, app: Any) -> None:
     """One message, answered by the ClientApp `app`: what the message's FAB names and holds is not looked at."""
     from flwr.common.constant import SubStatus
     from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
-    from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
-    from flwr.supercore.retry import make_simple_http_retry_invoker
-    from flwr.supercore.runtime import RuntimeHttpClient
-    from flwr.supercore.tls import validate_and_resolve_root_certificates
     from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
-    interceptors = [
-        RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
-        RuntimeTokenHttpInterceptor(spec.token),
-    ]
-    client = RuntimeHttpClient.from_server_address(
-        server_address=spec.runtime_api_address,
-        insecure=spec.insecure,
-        root_certificates=validate_and_resolve_root_certificates(spec.root_certificates_path, spec.insecure),
-        interceptors=interceptors,
-        retry_invoker=make_simple_http_retry_invoker(),
-    )
+    client = _task_client(spec)
     alive = HeartbeatSender(make_task_heartbeat_fn_http(client))
     alive.start()
     context, status, details = None, SubStatus.FAILED, "the node could not answer"
@@ -156,3 +152,21 @@ def run_client_task(spec: Any, app: Any) -> None:
         push_task_output(client=client, context=context, sub_status=status, details=details)
         alive.stop()
         client.close()
+
+
+def _task_client(spec: Any) -> Any:
+    from flwr.supercore.interceptors import RuntimeTokenHttpInterceptor, RuntimeVersionHttpInterceptor
+    from flwr.supercore.retry import make_simple_http_retry_invoker
+    from flwr.supercore.runtime import RuntimeHttpClient
+    from flwr.supercore.tls import validate_and_resolve_root_certificates
+
+    return RuntimeHttpClient.from_server_address(
+        server_address=spec.runtime_api_address,
+        insecure=spec.insecure,
+        root_certificates=validate_and_resolve_root_certificates(spec.root_certificates_path, spec.insecure),
+        interceptors=[
+            RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
+            RuntimeTokenHttpInterceptor(spec.token),
+        ],
+        retry_invoker=make_simple_http_retry_invoker(),
+    )

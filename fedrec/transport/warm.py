@@ -7,15 +7,19 @@ APP is "module:name"; OPTIONS are those of `flower-superexec`.
 """
 
 import importlib
+import json
 import logging
 import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
+from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from types import SimpleNamespace
 from typing import Any
 
 from fedrec.transport import interfaces
@@ -29,6 +33,7 @@ class WarmExecutor:
     def __init__(self, app: Any) -> None:
         self._app, self._parent = app, os.getpid()
         self._children: set[int] = set()
+        self._runs: dict[int, Any] = {}
         self._node: tuple[int, Connection] | None = None
 
     def get_eligible_capacity(self, supported: set[Any], **_: Any) -> tuple[set[Any], set[str]]:
@@ -42,7 +47,7 @@ class WarmExecutor:
         """Hand the task to a child."""
         self.reconcile()
         if not interfaces.is_client_task(spec):
-            self._fork(lambda: interfaces.run_server_task(spec))
+            self._runs[self._fork(lambda: interfaces.run_server_task(spec))] = spec
             return interfaces.accepted()
         if self._node is None:
             self._node = self._fork_node()
@@ -59,8 +64,11 @@ class WarmExecutor:
             if self._node is not None and self._node[0] == child:
                 self._node[1].close()
                 self._node = None
+            spec = self._runs.pop(child, None)
             if status:
                 log.warning("a task's process ended with status %d", os.waitstatus_to_exitcode(status))
+            if spec is not None and os.WIFSIGNALED(status):
+                self._fork(partial(interfaces.report_failure, spec))
 
     def close(self) -> None:
         """End the children."""
@@ -119,8 +127,6 @@ class WarmExecutor:
 
 
 def _wait(children: set[int], seconds: float) -> None:
-    import time
-
     end = time.monotonic() + seconds
     while children and time.monotonic() < end:
         for child in list(children):
@@ -133,16 +139,11 @@ _FIELDS = ("runtime_api_address", "token", "root_certificates_path")
 
 
 def _packed(spec: Any) -> bytes:
-    import json
-
     values = {name: getattr(spec, name) for name in (*_FIELDS, "insecure")}
     return json.dumps(values).encode()
 
 
 def _unpacked(content: bytes) -> Any:
-    import json
-    from types import SimpleNamespace
-
     return SimpleNamespace(**json.loads(content))
 
 

@@ -76,7 +76,7 @@ class RunDirectory:
             raise InputError(f"--out {self.path}: is a file; choose a folder")
         if self.holds_run:
             raise InputError(f"--out {self.path}: holds another run; continue it with --resume or choose a new folder")
-        if self.path.is_dir() and any(self.path.iterdir()):
+        if self.path.is_dir() and any(not path.is_dir() for path in self.path.rglob("*")):
             raise InputError(f"--out {self.path}: is not empty; choose a new folder")
 
     def begin(self) -> None:
