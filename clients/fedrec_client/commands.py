@@ -55,6 +55,7 @@ def start(
     ] = None,
     patience: Annotated[float, typer.Option(min=0, help="Seconds to try before giving up a server.")] = 120.0,
     stock: Annotated[bool, typer.Option("--stock", help="Run tasks as Flower does, a new process for each.")] = False,
+    app: Annotated[str, typer.Option(hidden=True)] = "fedrec_client.app:app",
 ) -> None:
     """Be a node until Ctrl-C or SIGTERM; a lost connection is taken up again.
 
@@ -62,17 +63,16 @@ def start(
     certificate. Nothing listens on this machine but a port on the loopback for the node's own two processes.
     """
     from fedrec.transport.state import State
-    from fedrec_client.hosting import Server, host
+    from fedrec_client.hosting import Server, Users, host
 
-    users = _users(shard, data_dir, data, catalogue, without_privacy) | ({"device": device} if device else {})
+    config = _users(shard, data_dir, data, catalogue, without_privacy) | ({"device": device} if device else {})
     place = State(state or Path.home() / ".fedrec" / "client")
     host(
         Server(server, ca.absolute(), key.absolute()),
-        users,
+        Users(config, app, stock),
         place,
         port=port,
         patience=patience,
-        stock=stock,
         say=lambda line: print(line, file=sys.stderr, flush=True),
     )
 

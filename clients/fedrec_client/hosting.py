@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedrec.errors import InputError
-from fedrec.transport.environment import TASK_POLL, safe_environment
+from fedrec.transport.environment import safe_environment
 from fedrec.transport.executor import executor_command
 from fedrec.transport.preflight import preflight
 from fedrec.transport.processes import Child, Children, children
@@ -31,27 +31,35 @@ class Server:
     key: Path
 
 
+@dataclass(frozen=True)
+class Users:
+    """Where the users are (the node's configuration, see `fedrec_client.sources`), and the ClientApp that answers for
+    them, in a process that is kept, or (stock) in a new one for every message."""
+
+    config: Mapping[str, str | int | bool]
+    app: str
+    stock: bool = False
+
+
 def host(
     server: Server,
-    users: Mapping[str, str | int | bool],
+    users: Users,
     state: State,
     *,
     port: int | None = None,
     patience: float = 120.0,
-    stock: bool = False,
     say: Callable[[str], None] = print,
 ) -> None:
     """Be a node until a signal comes (KeyboardInterrupt).
 
-    users: the node's configuration (`fedrec_client.sources`). port: of the node's own API on the loopback, any free
-    one if left out. patience: seconds without the server's welcome after which to give up; each welcome
-    begins them anew. say: is told what happens, a line each.
+    port: of the node's own API on the loopback, any free one if left out. patience: seconds without the server's
+    welcome after which to give up; each welcome begins them anew. say: is told what happens, a line each.
     Raises: InputError with the reason why the server, or this node, cannot be used.
     """
     with state.claim(), children(say) as made:
         tried, since = 0, time.monotonic()
         while True:
-            problem, welcome = _attempt(server, users, state, port, made, stock=stock, say=say)
+            problem, welcome = _attempt(server, users, state, port, made, say)
             made.end()
             if welcome is not None:
                 tried, since = 0, time.monotonic()
@@ -64,14 +72,7 @@ def host(
 
 
 def _attempt(
-    server: Server,
-    users: Mapping[str, str | int | bool],
-    state: State,
-    port: int | None,
-    made: Children,
-    *,
-    stock: bool,
-    say: Callable[[str], None],
+    server: Server, users: Users, state: State, port: int | None, made: Children, say: Callable[[str], None]
 ) -> tuple[str, float | None]:
     """Why the node ended, where that may pass, and when it was welcomed. Raises: InputError where it will not."""
     try:
@@ -81,7 +82,7 @@ def _attempt(
             return str(error), None
         raise
     own = f"127.0.0.1:{port or _free_port()}"
-    node = _start(server, users, state, own, made, stock=stock)
+    node = _start(server, users, state, own, made)
     welcome = None
     while True:
         if welcome is None and "SuperNode ID:" in node.text:
@@ -97,19 +98,17 @@ def _attempt(
         time.sleep(0.2)
 
 
-def _start(
-    server: Server, users: Mapping[str, str | int | bool], state: State, own: str, made: Children, *, stock: bool
-) -> Child:
+def _start(server: Server, users: Users, state: State, own: str, made: Children) -> Child:
     secret = state.secret("executor-secret")
     command = [sys.executable, "-m", "fedrec.transport.supernode", "--superlink", server.address]
     command += ["--root-certificates", str(server.ca), "--auth-supernode-private-key", str(server.key)]
     command += ["--isolation", "process", "--superexec-auth-secret-file", str(secret)]
-    command += ["--node-config", " ".join(f"{name}={_toml(value)}" for name, value in users.items())]
+    command += ["--node-config", " ".join(f"{name}={_toml(value)}" for name, value in users.config.items())]
     command += ["--host", own.rpartition(":")[0], "--port", own.rpartition(":")[2]]
     environment = safe_environment(state.path)
     node = made.start("node", command, state.log("node"), environment)
-    app = executor_command("fedrec_client.app:app", own, None, secret, stock=stock)
-    made.start("users", app, state.log("users"), environment | {TASK_POLL: "0.05"})
+    command = executor_command(users.app, own, None, secret, stock=users.stock)
+    made.start("users", command, state.log("users"), environment)
     return node
 
 

@@ -7,9 +7,6 @@ Source: flwr 1.41, which reads these when it is imported.
 import os
 from pathlib import Path
 
-TASK_POLL = "FLWR_SUPEREXEC_TASK_POLL_INTERVAL"
-"""Seconds after which an executor asks for the next task; Flower's own is 1."""
-
 
 def safe_environment(folder: Path, **more: str) -> dict[str, str]:
     """That of a process whose FLWR_HOME is below `folder`; more: what it gets besides."""

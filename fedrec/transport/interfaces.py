@@ -10,6 +10,8 @@ REPLY_SLEEP, IDLE_SLEEPS = 0.05, (0.1, 1.0)
 """Seconds that a SuperNode sleeps while its users work (Flower: 0.5), and when the server has nothing for it (3): at
 first and at most. Every question costs the server some 15 ms."""
 
+TASK_SLEEP = 0.05
+"""Seconds after which a busy executor asks for the next task; Flower's own is 1."""
 
 PULL_BACKOFF = {"initial_backoff": 0.05, "backoff_cap": 2.0}
 """Seconds before a part of a message that has not come yet is asked for again; Flower's own are 1 and 10."""
@@ -71,12 +73,42 @@ def quick_node() -> Callable[[], None]:
     return main
 
 
+class TaskSleep:
+    """In place of the module `time` in Flower's loop of an executor: sleeps are longer the longer there is no task.
+
+    A task waits for at most a fortieth of the time since the one before, and an idle executor costs next to nothing.
+    """
+
+    def __init__(self, sleep: Callable[[float], None], clock: Callable[[], float]) -> None:
+        self._sleep, self._clock = sleep, clock
+        self._last = clock()
+
+    def busy(self) -> None:
+        """There was a task just now."""
+        self._last = self._clock()
+
+    def sleep(self, seconds: float) -> None:
+        """seconds: Flower's own, and the longest."""
+        self._sleep(min(seconds, max(TASK_SLEEP, (self._clock() - self._last) / 40)))
+
+
 def executor_with(executor: Any) -> Callable[[], None]:
     """`flower-superexec`'s main function, which runs tasks by `executor` (`flwr...executor.types.Executor`)."""
+    import time
+
     import flwr.supercore.superexec.run_superexec as superexec
     from flwr.supercore.cli.flower_superexec import flower_superexec
 
     quick_pulls()
+    pace = TaskSleep(time.sleep, time.monotonic)
+    launch = executor.launch
+
+    def launched(spec: Any) -> Any:
+        pace.busy()
+        return launch(spec)
+
+    executor.launch = launched
+    superexec.time = pace
     superexec.get_executor = lambda *_, **__: executor
     main: Callable[[], None] = flower_superexec
     return main
@@ -103,17 +135,28 @@ def is_client_task(spec: Any) -> bool:
     return bool(spec.task_type == TaskType.CLIENT_APP)
 
 
-def run_server_task(spec: Any) -> None:
-    """A run of the ServerApp, as `flwr-serverapp` does it; leaves by SystemExit. The token is on no command line."""
+def run_server_task(spec: Any, app: Any) -> None:
+    """A run of the ServerApp `app`, whatever the run's FAB names and holds, otherwise as `flwr-serverapp` does it.
+
+    Leaves by SystemExit. The token is on no command line.
+    """
+    import importlib
     from queue import Queue
 
     from flwr.supercore.logger import mirror_output_to_queue
     from flwr.supercore.tls import validate_and_resolve_root_certificates
-    from flwr.superlink.runtime import run_serverapp
 
+    # By its name, since the package has a function that is called the same.
+    runtime: Any = importlib.import_module("flwr.superlink.runtime.run_serverapp")
+
+    def installed(grid: Any, context: Any, **_: Any) -> Any:
+        app(grid=grid, context=context)
+        return context
+
+    runtime.run_ = installed
     lines: Queue[str | None] = Queue()
     mirror_output_to_queue(lines)
-    run_serverapp(
+    runtime.run_serverapp(
         runtime_api_address=spec.runtime_api_address,
         log_queue=lines,
         token=spec.token,
@@ -135,8 +178,13 @@ def report_failure(spec: Any) -> None:
 
 
 def run_client_task(spec: Any, app: Any) -> None:
-    """One message, answered by the ClientApp `app`: what the message's FAB names and holds is not looked at."""
-    from flwr.common.constant import SubStatus
+    """One message, answered by the ClientApp `app`: what the message's FAB names and holds is not looked at.
+
+    An exception of the app is answered by its type's name alone; without any answer the server would wait for one.
+    """
+    from flwr.app import Message
+    from flwr.app.error import Error
+    from flwr.common.constant import ErrorCode, SubStatus
     from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
     from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
@@ -146,7 +194,13 @@ def run_client_task(spec: Any, app: Any) -> None:
     context, status, details = None, SubStatus.FAILED, "the node could not answer"
     try:
         message, context, _, _ = pull_task_input(client)
-        push_message(client, app(message=message, context=context), context)
+        try:
+            reply = app(message=message, context=context)
+        except Exception as error:
+            failed = Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=type(error).__name__)
+            push_message(client, Message(failed, reply_to=message), context)
+            raise
+        push_message(client, reply, context)
         status, details = SubStatus.COMPLETED, ""
     finally:
         push_task_output(client=client, context=context, sub_status=status, details=details)

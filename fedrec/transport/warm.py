@@ -47,11 +47,15 @@ class WarmExecutor:
         """Hand the task to a child."""
         self.reconcile()
         if not interfaces.is_client_task(spec):
-            self._runs[self._fork(lambda: interfaces.run_server_task(spec))] = spec
+            self._runs[self._fork(lambda: interfaces.run_server_task(spec, self._app))] = spec
             return interfaces.accepted()
         if self._node is None:
             self._node = self._fork_node()
-        self._node[1].send_bytes(_packed(spec))
+        try:
+            self._node[1].send_bytes(_packed(spec))
+        except BrokenPipeError:  # it died just now, and has not been waited for yet
+            self._node = self._fork_node()
+            self._node[1].send_bytes(_packed(spec))
         return interfaces.accepted()
 
     def reconcile(self) -> None:

@@ -60,6 +60,7 @@ def start(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen at.")] = PORT,
     detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready, and leave it running.")] = False,
     stock: Stock = False,
+    app: Annotated[str, typer.Option(hidden=True)] = "fedrec_server.app:app",
 ) -> None:
     """Start a server and stay until Ctrl-C or SIGTERM (or, with --detach, leave it running)."""
     from fedrec.transport.state import State
@@ -72,7 +73,7 @@ def start(
         facts = detach_server(folder, keys, host, port, stock=stock)
         print(f"ready at {host}:{port}, process {facts['pid']}; `fedrec server stop --state {folder.path}` ends it")
         return
-    serve(keys, folder, host, port, stock=stock, say=_say)
+    serve(keys, folder, host, port, app, stock=stock, say=_say)
 
 
 @server.command()

@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from fedrec.errors import FedrecError
 from fedrec.transport.environment import safe_environment
@@ -18,12 +19,29 @@ from fedrec_server.looking import look
 from fedrec_server.serving import START_SECONDS
 
 
+class Apps(NamedTuple):
+    """The Flower apps of server and nodes, as "module:name"."""
+
+    server: str
+    client: str
+
+
+OURS = Apps("fedrec_server.app:app", "fedrec_client.app:app")
+
+
 @contextlib.contextmanager
 def federation(
-    nodes: int, folder: Path | None, data_dir: Path | None, *, stock: bool, say: Callable[[str], None]
+    nodes: int,
+    folder: Path | None,
+    data_dir: Path | None,
+    *,
+    stock: bool,
+    say: Callable[[str], None],
+    apps: Apps = OURS,
 ) -> Iterator[State]:
     """The state of a server with all its nodes online. folder: where keys and logs stay; else they go at the end.
 
+    apps: others than ours are for measuring beside it.
     Raises: FedrecError when a process ends that should go on.
     """
     kept = folder is not None
@@ -33,11 +51,13 @@ def federation(
         state, port = State(root / "server"), free_port()
         with children(say) as made:
             options = ["--keys", str(keyring.path), "--state", str(state.path), "--port", str(port)]
+            options += ["--app", apps.server] if apps != OURS else []
             _start(made, "server", ["server", "start", *options, *(["--stock"] if stock else [])], root)
             _until(lambda: state.running() is not None, made, "the server did not start")
             for n, (name, (key, _)) in enumerate(keyring.nodes.items()):
                 options = ["--server", f"127.0.0.1:{port}", "--ca", str(keyring.ca_certificate), "--key", str(key)]
                 options += ["--shard", f"{n}/{nodes}", "--state", str(root / name)]
+                options += ["--app", apps.client] if apps != OURS else []
                 options += [] if data_dir is None else ["--data-dir", str(data_dir.absolute())]
                 _start(made, name, ["client", "start", *options, *(["--stock"] if stock else [])], root)
             say(f"waiting for {nodes} nodes")

@@ -25,9 +25,11 @@ START_SECONDS = 60.0
 EXECUTOR_SECRET, CONTROL_SECRET = "executor-secret", "control-secret"
 
 
-def serve(keys: Path, state: State, host: str, port: int, *, stock: bool, say: Callable[[str], None]) -> None:
-    """Start a server and stay until a signal comes (KeyboardInterrupt). say: is told what happens, a line each.
+def serve(keys: Path, state: State, host: str, port: int, app: str, *, stock: bool, say: Callable[[str], None]) -> None:
+    """Start a server and stay until a signal comes (KeyboardInterrupt).
 
+    app: the ServerApp ("module:name") that does the runs, whatever they name; stock: Flower starts what they name
+    instead. say: is told what happens, a line each.
     Raises: InputError where keys or state cannot be used; ProcessEnded when one of the processes ended by itself.
     """
     keyring = Keyring(keys.absolute())
@@ -48,9 +50,7 @@ def serve(keys: Path, state: State, host: str, port: int, *, stock: bool, say: C
             say(f"warning: node '{name}' was removed before and its key is not taken again; it needs a new one")
         made.start(
             "app",
-            executor_command(
-                "fedrec_server.app:app", local, keyring.ca_certificate, state.secret(EXECUTOR_SECRET), stock=stock
-            ),
+            executor_command(app, local, keyring.ca_certificate, state.secret(EXECUTOR_SECRET), stock=stock),
             state.log("app"),
             safe_environment(state.path),
         )

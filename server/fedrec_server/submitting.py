@@ -1,5 +1,6 @@
 """A run over a running server: submitted, followed round by round, and stopped when its follower is."""
 
+import json
 import os
 import tempfile
 import time
@@ -10,6 +11,7 @@ from typing import Any
 from fedrec.errors import FedrecError, InputError
 from fedrec.transport.control import control
 from fedrec.transport.state import State
+from fedrec_server.local import OURS, Apps
 from fedrec_server.serving import CONTROL_SECRET
 from fedrec_server.told import read_told
 
@@ -32,7 +34,9 @@ class RunFailed(FedrecError):
 class Submitted:
     """One run. on_told: hears what the run tells, as `fedrec_server.told` has it."""
 
-    def __init__(self, state: State, config: dict[str, Any], on_told: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, state: State, config: dict[str, Any], on_told: Callable[[dict[str, Any]], None], apps: Apps = OURS
+    ) -> None:
         """config: the run's configuration (see `fedrec_server.app`); `told` is added.
 
         Raises: InputError when no server runs with that state.
@@ -49,7 +53,7 @@ class Submitted:
         self._told, self._on_told, self._read = Path(name), on_told, 0
         self._end: dict[str, Any] | None = None
         with self._control() as link:
-            self.id = _start(link, config | {"told": str(self._told)})
+            self.id = _start(link, config | {"told": str(self._told)}, apps)
 
     def follow(self) -> str:
         """Return the run's folder when it is done. Raises: RunFailed."""
@@ -101,21 +105,23 @@ class Submitted:
         return control(self.address, self._ca, self._secret)
 
 
-def _start(link: Any, config: dict[str, Any]) -> int:
+def _start(link: Any, config: dict[str, Any], apps: Apps) -> int:
     import hashlib
 
     from flwr.common.serde import fab_to_proto, user_config_to_proto
     from flwr.proto.control_pb2 import StartRunRequest
     from flwr.supercore.fab import Fab
 
-    content = app_bundle()
+    content = app_bundle(apps, config)
     fab = fab_to_proto(Fab(hashlib.sha256(content).hexdigest(), content, {}))
     answer = link.StartRun(StartRunRequest(fab=fab, override_config=user_config_to_proto(config)))
     return int(answer.run_id)
 
 
-def app_bundle() -> bytes:
+def app_bundle(apps: Apps, config: dict[str, Any]) -> bytes:
     """What Flower sends to the nodes as our app (a FAB): names of installed modules and a licence, and no code.
+
+    config: the keys of the run's configuration, each of which Flower wants to have a default.
 
     Code in it would be put before the installed package on each node's path.
     """
@@ -133,11 +139,10 @@ def app_bundle() -> bytes:
         'publisher = "fedrec"',
         'fab-include = ["LICENSE"]',
         "[tool.flwr.app.components]",
-        'serverapp = "fedrec_server.app:app"',
-        'clientapp = "fedrec_client.app:app"',
+        f'serverapp = "{apps.server}"',
+        f'clientapp = "{apps.client}"',
         "[tool.flwr.app.config]",
-        *(f'{name} = ""' for name in ("scenario", "set", "out", "data-dir", "told")),
-        "resume = false",
+        *(f"{name} = {json.dumps(type(value)())}" for name, value in config.items()),
     ]
     bundle: bytes = build_fab_from_files({"pyproject.toml": "\n".join(lines).encode(), "LICENSE": b"Apache-2.0\n"})[0]
     return bundle

@@ -63,6 +63,7 @@ def test_the_executor_comes_from_get_executor_and_gets_specifications() -> None:
 
     source = inspect.getsource(superexec.run_superexec)
     assert "executor = get_executor(" in source
+    assert source.count("time.sleep(task_poll_interval)") == len(re.findall(r"\btime\.\w+\(", source)) == 1
     methods = {name for name in vars(Executor) if not name.startswith("_")}
     assert methods == {"get_eligible_capacity", "wait_for_capacity", "launch", "reconcile", "close"}
     assert methods <= vars(WarmExecutor).keys()
@@ -71,7 +72,6 @@ def test_the_executor_comes_from_get_executor_and_gets_specifications() -> None:
 
 def test_the_pieces_of_a_task_are_there() -> None:
     from flwr.supercore.exit import exit_handler
-    from flwr.superlink.runtime import run_serverapp
     from flwr.supernode.runtime import run_clientapp
 
     assert isinstance(exit_handler.registered_exit_handlers, list)
@@ -80,7 +80,10 @@ def test_the_pieces_of_a_task_are_there() -> None:
     assert inspect.signature(run_clientapp.push_task_output).parameters.keys() == {
         *("client", "context", "sub_status", "details")
     }
-    assert inspect.signature(run_serverapp).parameters.keys() == {
+    module = importlib.import_module("flwr.superlink.runtime.run_serverapp")
+    assert inspect.getsource(module).count("run_(") == 1
+    assert "context = run_(\n            grid=grid,\n" in inspect.getsource(module)
+    assert inspect.signature(module.run_serverapp).parameters.keys() == {
         *("runtime_api_address", "log_queue", "token", "insecure", "certificates", "parent_pid"),
         "runtime_dependency_install",
     }
@@ -93,3 +96,14 @@ def test_a_node_sleeps_longer_the_longer_there_is_nothing() -> None:
         node.sleep(seconds)
     assert slept[:5] == pytest.approx([0.1, 0.15, 0.225, 0.05, 0.1])
     assert max(slept) == slept[-1] == interfaces.IDLE_SLEEPS[1]
+
+
+def test_an_executor_asks_less_often_the_longer_there_is_no_task() -> None:
+    times = iter((100.0, 101.0, 104.0, 120.0, 1000.0, 1000.0, 1000.0))  # the start, four sleeps, a task, a sleep
+    slept: list[float] = []
+    pace = interfaces.TaskSleep(slept.append, lambda: next(times))
+    for _ in range(4):
+        pace.sleep(1.0)
+    pace.busy()
+    pace.sleep(1.0)
+    assert slept == [0.05, 0.1, 0.5, 1.0, 0.05]

@@ -113,7 +113,7 @@ def test_a_task_cannot_be_stolen(state: State, root: Path) -> None:
 
 
 def test_code_in_a_bundle_runs_nowhere(state: State, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An app that brings a package of the names of ours: nodes and server run what is installed."""
+    """An app that brings packages of the names of ours and names its own: nodes and server run what is installed."""
     from flwr.cli.build import build_fab_from_files
 
     marks = root / "marks"
@@ -121,15 +121,21 @@ def test_code_in_a_bundle_runs_nowhere(state: State, root: Path, monkeypatch: py
     evil = f"import pathlib, os\npathlib.Path({str(marks)!r}, str(os.getpid())).touch()\napp = None\n".encode()
     text = (
         '[project]\nname = "fedrec"\nversion = "6.6.6"\ndependencies = []\n[tool.flwr.app]\npublisher = "mallory"\n'
-        'fab-include = ["**/*.py"]\n[tool.flwr.app.components]\nserverapp = "fedrec_server.app:app"\n'
-        'clientapp = "fedrec_client.app:app"\n[tool.flwr.app.config]\nscenario = ""\nset = ""\nout = ""\n'
+        'fab-include = ["**/*.py"]\n[tool.flwr.app.components]\nserverapp = "mallory.app:app"\n'
+        'clientapp = "mallory.app:app"\n[tool.flwr.app.config]\nscenario = ""\nset = ""\nout = ""\n'
         'resume = false\ndata-dir = ""\ntold = ""\n'
     )
-    names = ("fedrec_client/__init__.py", "fedrec_client/app.py", "fedrec_server/__init__.py", "fedrec_server/app.py")
+    names = (
+        "mallory/app.py",
+        "fedrec_client/__init__.py",
+        "fedrec_client/app.py",
+        "fedrec_server/__init__.py",
+        "fedrec_server/app.py",
+    )
     files = {"pyproject.toml": text.encode(), "fedrec/__init__.py": evil} | dict.fromkeys(names, evil)
     bundle = build_fab_from_files(files)[0]
     assert b"fedrec_client/app.py" in bundle
-    monkeypatch.setattr(submitting, "app_bundle", lambda: bundle)
+    monkeypatch.setattr(submitting, "app_bundle", lambda *_: bundle)
     Submitted(state, config(root / "bundle"), lambda _: None).follow()
     assert list(marks.iterdir()) == []
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fedrec.errors import InputError, nearest
+from fedrec_sim.benchmarks.deploy_command import deploy
 from fedrec_sim.benchmarks.options import (
     check_device,
     cores,
@@ -240,6 +241,7 @@ def ledger_(
 
 bench.command("scale")(scale)
 bench.command("ranking")(ranking)
+bench.command("deploy")(deploy)
 
 
 def _show(document: dict[str, Any], out: Path | None) -> None:

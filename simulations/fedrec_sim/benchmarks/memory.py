@@ -1,5 +1,6 @@
 """Peak memory of a process and of everything that it started."""
 
+import os
 import resource
 import sys
 import threading
@@ -36,15 +37,13 @@ class TreeMemory:
 
     def _watch(self) -> None:
         while not self._done.wait(0.5):
-            total = sum(_pss_mb(process) for process in _tree())
+            total = sum(map(pss_mb, descendants(os.getpid())))
             if total:
                 self.peak_mb = max(self.peak_mb or 0.0, total)
 
 
-def _tree() -> list[Path]:
-    """This process and its descendants, as folders of /proc."""
-    import os
-
+def descendants(pid: int) -> list[Path]:
+    """The process and its descendants, as folders of /proc."""
     parents: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -52,13 +51,14 @@ def _tree() -> list[Path]:
         except OSError:  # it ended between the listing and the reading
             continue
         parents.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-    found = [os.getpid()]
+    found = [pid]
     for process in found:
         found.extend(parents.get(process, []))
     return [Path("/proc") / str(process) for process in found]
 
 
-def _pss_mb(process: Path) -> float:
+def pss_mb(process: Path) -> float:
+    """Its memory, MB; pages that it shares count in parts (PSS)."""
     try:
         lines = (process / "smaps_rollup").read_text().splitlines()
     except OSError:  # it ended

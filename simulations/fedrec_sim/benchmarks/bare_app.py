@@ -1,0 +1,54 @@
+"""A Flower app that only sends arrays to and fro: the peer of a deployed round (`fedrec bench deploy`).
+
+The server sends each node the arrays of the shapes in `down` and takes one reply with those in `up`; nobody computes.
+"""
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+from fedrec_server.asking import POLL_SECONDS
+from flwr.app import ArrayRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+server_app = ServerApp()
+client_app = ClientApp()
+
+
+@client_app.train()
+def answer(message: Message, context: Context) -> Message:
+    """The arrays of the shapes that the run's configuration says."""
+    return Message(RecordDict({"arrays": ArrayRecord(_arrays(context.run_config["up"]))}), reply_to=message)
+
+
+@server_app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Wait for the nodes, do the rounds, and tell each one's seconds as `fedrec_server.told` has it."""
+    config = context.run_config
+    told, rounds = Path(str(config["told"])), int(config["rounds"])
+    while len(nodes := list(grid.get_node_ids())) < int(config["nodes"]):
+        time.sleep(POLL_SECONDS)
+    for round in range(rounds):
+        began = time.perf_counter()
+        record = RecordDict({"arrays": ArrayRecord(_arrays(config["down"]))})
+        waiting = set()
+        for node in nodes:
+            waiting |= set(grid.push_messages([Message(record, dst_node_id=node, message_type="train")]))
+        while waiting:
+            for reply in grid.pull_messages(list(waiting)):
+                if reply.has_error():
+                    raise RuntimeError(f"a node failed: {reply.error.code}")
+                waiting.discard(reply.metadata.reply_to_message_id)
+                reply.content["arrays"].to_numpy_ndarrays()
+            time.sleep(POLL_SECONDS)
+        line = {"round": round + 1, "rounds": rounds, "seconds": time.perf_counter() - began, "epsilon": None}
+        with told.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+    with told.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"code": 0, "line": "done"}) + "\n")
+
+
+def _arrays(shapes: object) -> list[np.ndarray]:
+    return [np.zeros(shape, np.float32) for shape in json.loads(str(shapes))]

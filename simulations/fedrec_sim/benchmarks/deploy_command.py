@@ -1,0 +1,57 @@
+"""`fedrec bench deploy`: what a round costs over real processes."""
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from fedrec.errors import InputError
+from fedrec_sim.benchmarks.options import machine, read_numbers
+
+
+def deploy(
+    nodes: Annotated[str, typer.Option(metavar="N,N,...", help="Nodes, one measurement a number.")] = "4",
+    rounds: Annotated[int, typer.Option(min=2, help="Rounds of a run; the first warms up and does not count.")] = 6,
+    stock: Annotated[bool, typer.Option("--stock", help="Run tasks as Flower does, a new process for each.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the JSON and nothing else on standard output.")
+    ] = False,
+) -> None:
+    """Seconds of a round over nodes that are processes of their own, encrypted and authenticated as in a deployment.
+
+    Beside it a bare Flower app, started the same way, that sends arrays of the same shapes and computes nothing, and
+    the same app with one number each way: an empty round.
+
+    Example: `fedrec bench deploy --nodes 4,16`
+    """
+    from fedrec_sim.benchmarks.deployed_round import measure
+
+    numbers = read_numbers(nodes, "--nodes")
+    if min(numbers) < 1:
+        raise InputError(f"--nodes {nodes}: at least 1 node")
+    results = [
+        measure(number, rounds, stock=stock, say=lambda line: print(line, file=sys.stderr, flush=True))
+        for number in numbers
+    ]
+    if as_json:
+        print(json.dumps({"command": "deploy", "results": results, **machine()}, indent=2, allow_nan=False))
+        return
+    for result in results:
+        _show(result)
+
+
+def _show(result: dict[str, Any]) -> None:
+    print(f"{result['nodes']} nodes, {result['users']} users, {result['rounds']} rounds")
+    for name, label in (("fedrec", "fedrec, als"), ("bare", "bare app, the same arrays"), ("empty", "empty round")):
+        one = result[name]
+        print(f"  {label:26} {one['median']:.2f} s a round ({one['least']:.2f} to {one['most']:.2f}), ", end="")
+        print(f"the first {one['first']:.1f} s")
+    print(f"  fedrec / bare app          {result['ratio']:.2f}")
+    print(f"  until all nodes are online {result['seconds_until_nodes_are_online']:.0f} s")
+    down, up = result["bytes_down_a_node_a_round"], result["bytes_up_a_node_a_round"]
+    print(
+        f"  bytes a node a round       {down:,.0f} down, {up:,.0f} up ({result['bytes_up_a_user_a_round']:,.0f} a user)"
+    )
+    for role, memory in result["fedrec"]["memory_mb"].items():
+        print(f"  {role:26} {memory['processes']} processes, {memory['sum']:.0f} MB")

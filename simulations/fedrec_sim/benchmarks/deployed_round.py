@@ -1,0 +1,135 @@
+"""What a round costs over real processes: encrypted, each node with its key, beside an app that only sends arrays.
+
+Both run over a federation of their own on the loopback, started the same way (`fedrec server start`, `fedrec client
+start`), one after the other, with the same arrays in the same number of rounds.
+"""
+
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from fedrec_server.local import OURS, Apps, federation
+from fedrec_server.scenario import Scenario, load_scenario
+from fedrec_server.submitting import Submitted
+
+from fedrec.data import datasets, splits
+from fedrec.federation.exchange import DataRequest
+from fedrec.transport.state import State
+from fedrec_sim.benchmarks.memory import descendants, pss_mb
+from fedrec_sim.experiment import Experiment
+
+BARE = Apps("fedrec_sim.benchmarks.bare_app:server_app", "fedrec_sim.benchmarks.bare_app:client_app")
+CHANGES = ["algorithm.name=als", "algorithm.dim=16", "seed=0", "federation.patience=600", "federation.deadline=600"]
+"""Every round of `als` sends the same arrays, so its rounds can be compared with each other and with the peer's."""
+
+ROLES = {
+    "link": "fedrec_server.superlink",
+    "ServerApp and its executor": ":server_app" + "|fedrec_server.app:app",
+    "SuperNode": "fedrec.transport.supernode",
+    "users and their executor": ":client_app" + "|fedrec_client.app:app",
+}
+"""What a process is, by a word of its command line."""
+
+
+def measure(nodes: int, rounds: int, *, stock: bool, say: Callable[[str], None]) -> dict[str, Any]:
+    """Seconds of our rounds, of the bare app's, and of its rounds with one number each way (`empty`)."""
+    changes = [*CHANGES, f"algorithm.rounds={rounds}", f"engine.nodes={nodes}"]
+    scenario = load_scenario("quickstart", changes)
+    with tempfile.TemporaryDirectory(prefix="fedrec-bench-") as folder:
+        root = Path(folder)
+        config: dict[str, Any] = {
+            "scenario": "quickstart",
+            "set": "\n".join(changes),
+            "out": str(root / "run"),
+            "resume": False,
+            "data-dir": "",
+        }
+        say(f"{nodes} nodes: fedrec ...")
+        with _started(nodes, root / "ours", OURS, stock) as (state, online):
+            ours = _rounds(state, config, OURS)
+        told = json.loads((root / "run" / "summary.json").read_text(encoding="utf-8"))
+        say(f"{nodes} nodes: the bare app ...")
+        shapes = _shapes(scenario, nodes, rounds)
+        with _started(nodes, root / "bare", BARE, stock) as (state, _):
+            bare = _rounds(state, shapes, BARE)
+            empty = _rounds(state, shapes | {"down": "[[1]]", "up": "[[1]]"}, BARE)
+    users = told["dataset"]["users"]
+    return {
+        "nodes": nodes,
+        "rounds": rounds,
+        "stock": stock,
+        "fedrec": ours,
+        "bare": bare,
+        "empty": empty,
+        "ratio": ours["median"] / bare["median"],
+        "seconds_until_nodes_are_online": online,
+        "bytes_down_a_node_a_round": told["nodes"]["bytes_sent"] / nodes / rounds,
+        "bytes_up_a_node_a_round": told["nodes"]["bytes_received"] / nodes / rounds,
+        "bytes_up_a_user_a_round": told["nodes"]["bytes_received"] / users / rounds,
+        "users": users,
+    }
+
+
+@contextmanager
+def _started(nodes: int, root: Path, apps: Apps, stock: bool) -> Iterator[tuple[State, float]]:
+    """A federation's state, and the seconds until all its nodes were online."""
+    began = time.perf_counter()
+    with federation(nodes, root, None, stock=stock, say=lambda _: None, apps=apps) as state:
+        yield state, time.perf_counter() - began
+
+
+def _rounds(state: State, config: dict[str, Any], apps: Apps) -> dict[str, Any]:
+    """Seconds of a run's rounds, without the first one, which warms up, and the memory of all at its end."""
+    seconds: list[float] = []
+    memory: dict[str, list[float]] = {}
+    began = time.perf_counter()
+
+    def hear(told: dict[str, Any]) -> None:
+        if "round" in told:
+            seconds.append(told["seconds"])
+            if told["round"] == told["rounds"]:
+                memory.update(_memory())
+
+    Submitted(state, config, hear, apps).follow()
+    steady = seconds[1:] or seconds
+    return {
+        "median": statistics.median(steady),
+        "least": min(steady),
+        "most": max(steady),
+        "first": seconds[0],
+        "whole_run": time.perf_counter() - began,
+        "memory_mb": {role: {"processes": len(found), "sum": sum(found)} for role, found in memory.items()},
+    }
+
+
+def _memory() -> dict[str, list[float]]:
+    """MB of the federation's processes by role, shared pages counted in parts (PSS)."""
+    found: dict[str, list[float]] = {role: [] for role in ROLES}
+    for process in descendants(os.getpid()):
+        try:
+            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        except OSError:
+            continue
+        for role, words in ROLES.items():
+            if any(word in line for word in words.split("|")):
+                found[role].append(pss_mb(process))
+    return found
+
+
+def _shapes(scenario: Scenario, nodes: int, rounds: int) -> dict[str, Any]:
+    """The bare run's configuration: the shapes of what a round sends down and up."""
+    seed = scenario.seed or 0
+    dataset = datasets.load(scenario.data, None, seed)
+    split = splits.split(dataset, scenario.data.split, scenario.evaluation.on, seed)
+    request = DataRequest(data=scenario.data, on=scenario.evaluation.on, seed=seed)
+    parts = (scenario.algorithm_class, scenario.algorithm_config, scenario.privacy, scenario.engine, dataset, split)
+    algorithm = Experiment.build(*parts, request=request, noise_seed=seed).algorithm
+    down = [list(tensor.shape) for tensor in algorithm.for_devices(algorithm.initial(), 1).values()]
+    up = [list(query.shape) for query in algorithm.queries(1)]
+    return {"nodes": nodes, "rounds": rounds, "down": json.dumps(down), "up": json.dumps(up)}

@@ -1,0 +1,79 @@
+"""Drives a `WarmExecutor` with tasks of our own and prints what became of them; it forks, so it is a process."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from fedrec.transport import interfaces
+from fedrec.transport.warm import WarmExecutor
+
+
+def task(folder: Path, what: str, *, client: bool = True) -> Any:
+    """A specification as Flower's, whose token says what its process shall do."""
+    return SimpleNamespace(
+        token=what, runtime_api_address=str(folder), root_certificates_path=None, insecure=True, client=client
+    )
+
+
+def work(spec: Any, app: Any) -> None:
+    """In the child: leave a note, then do what the token says."""
+    kept.append(spec.token)
+    note = {"process": os.getpid(), "app": app, "so far": kept}
+    Path(spec.runtime_api_address, f"{len(list(Path(spec.runtime_api_address).iterdir()))}").write_text(
+        json.dumps(note)
+    )
+    if spec.token == "raise":
+        raise ValueError("something about somebody")
+    if spec.token == "die":
+        os.kill(os.getpid(), 9)
+    if spec.token == "hang":
+        time.sleep(60)
+
+
+def failed(spec: Any) -> None:
+    """In the child that reports a death."""
+    Path(spec.runtime_api_address, "reported").write_text(spec.token)
+
+
+def until(holds: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not holds():
+        if time.monotonic() > end:
+            raise TimeoutError
+        time.sleep(0.01)
+
+
+def main(folder: Path) -> None:
+    interfaces.is_client_task = lambda spec: spec.client
+    interfaces.run_client_task = interfaces.run_server_task = work
+    interfaces.report_failure = failed
+    executor = WarmExecutor("the installed app")
+    for number, what in enumerate(["answer", "raise", "die"]):
+        executor.launch(task(folder, what))
+        until(lambda number=number: (folder / str(number)).exists())
+    time.sleep(0.2)  # the child has died and nobody has looked: its pipe is broken
+    executor.reconcile = lambda: None
+    executor.launch(task(folder, "answer"))
+    del executor.reconcile
+    until((folder / "3").exists)
+    executor.launch(task(folder, "die", client=False))
+    until(lambda: executor.reconcile() or (folder / "reported").exists())
+    executor.launch(task(folder, "hang", client=False))
+    until((folder / "6").exists)  # 4 died, "reported" is the fifth file
+    began = time.monotonic()
+    executor.close()
+    left = [pid for pid in executor._children if Path(f"/proc/{pid}").exists()]
+    notes = [json.loads((folder / str(n)).read_text()) for n in (0, 1, 2, 3, 4, 6)]
+    reported = (folder / "reported").read_text()
+    print(json.dumps({"notes": notes, "reported": reported, "left": left, "closed": time.monotonic() - began}))
+
+
+kept: list[str] = []
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
