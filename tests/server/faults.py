@@ -217,9 +217,16 @@ def found(out: Path) -> dict[str, Any]:
 
 
 def disturbed(
-    world: Federation, kills: list[str], rng: random.Random, tell: Callable[[dict[str, Any]], None]
+    world: Federation,
+    kills: list[str],
+    rng: random.Random,
+    tell: Callable[[dict[str, Any]], None],
+    latest: float = 0.9,
 ) -> list[dict[str, Any]]:
-    """A run for each victim in `kills`, and before them two that nothing disturbs."""
+    """A run for each victim in `kills`, and before them two that nothing disturbs.
+
+    latest: when a kill comes at the latest, as a part of what an undisturbed run takes.
+    """
     for calm in (world.root / "first", world.root / "calm"):  # the first one also warms all processes
         began = time.monotonic()
         world.run(calm)
@@ -229,12 +236,15 @@ def disturbed(
     assert expected["model"] == found(world.root / "first")["model"], "the same seed ends with other bits"
     results = []
     for number, victim in enumerate(kills):
-        out, after = world.root / f"run-{number}", rng.uniform(0.5, 0.9 * length)
+        out, after = world.root / f"run-{number}", rng.uniform(0.5, latest * length)
         world.ready()
         began = time.monotonic()
         world.run(out)
         time.sleep(after)
-        hit = world.kill(victim, rng)
+        hit = False
+        while not hit and not world.ended("run"):
+            hit = world.kill(victim, rng)
+            time.sleep(0.05)
         resumed = finish(world, out)
         told = {"kill": number, "victim": victim, "after": round(after, 1), "hit": hit, "resumed": resumed}
         told |= {"seconds": round(time.monotonic() - began, 1), "undisturbed": round(length, 1)}
