@@ -6,6 +6,7 @@ start`), one after the other, with the same arrays in the same number of rounds.
 
 import json
 import os
+import re
 import statistics
 import tempfile
 import time
@@ -29,12 +30,13 @@ CHANGES = ["algorithm.name=als", "algorithm.dim=16", "seed=0", "federation.patie
 """Every round of `als` sends the same arrays, so its rounds can be compared with each other and with the peer's."""
 
 ROLES = {
-    "link": "fedrec_server.superlink",
-    "ServerApp and its executor": ":server_app" + "|fedrec_server.app:app",
-    "SuperNode": "fedrec.transport.supernode",
-    "users and their executor": ":client_app" + "|fedrec_client.app:app",
+    "link": r"fedrec_server\.superlink",
+    "ServerApp and its executor": r"transport\.warm \S*(:server_app|fedrec_server\.app:app)",
+    "SuperNode": r"fedrec\.transport\.supernode",
+    "users and their executor": r"transport\.warm \S*(:client_app|fedrec_client\.app:app)",
+    "commands that started them": r"fedrec\.cli (server|client) start",
 }
-"""What a process is, by a word of its command line."""
+"""What a process is, by its command line."""
 
 
 def measure(nodes: int, rounds: int, *, stock: bool, say: Callable[[str], None]) -> dict[str, Any]:
@@ -116,8 +118,8 @@ def _memory() -> dict[str, list[float]]:
             line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
         except OSError:
             continue
-        for role, words in ROLES.items():
-            if any(word in line for word in words.split("|")):
+        for role, pattern in ROLES.items():
+            if re.search(pattern, line):
                 found[role].append(pss_mb(process))
     return found
 
