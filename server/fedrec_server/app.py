@@ -7,6 +7,7 @@
 | `out` | the folder of the run; `runs/SCENARIO-TIME` if left out |
 | `resume` | true: go on with the run in `out` |
 | `data-dir` | where named datasets lie; the environment's FEDREC_DATA if left out |
+| `folder` | where relative paths start; this process's own working folder if left out |
 | `told` | a file on the server that hears of every round and of the end (`fedrec_server.told`) |
 
 The run's configuration also travels to the nodes and lies in Flower's database: it holds no secret.
@@ -50,6 +51,8 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def _run(grid: Grid, config: Mapping[str, Any], teller: Teller) -> RunDirectory:
+    if config.get("folder"):
+        os.chdir(str(config["folder"]))  # a run has its process to itself
     out, data_dir = str(config.get("out") or ""), str(config.get("data-dir") or os.environ.get("FEDREC_DATA") or "")
     name, resume = str(config.get("scenario") or "quickstart"), config.get("resume") is True
     if resume and out and RunDirectory(Path(out)).holds_run and not config.get("scenario"):

@@ -198,6 +198,7 @@ def _follow(
         "out": str(folder),
         "resume": resume,
         "data-dir": "" if data_dir is None else str(data_dir.absolute()),
+        "folder": str(Path.cwd()),
     }
     with signals_interrupt(), Followed(Console(stderr=True), loaded.name, quiet=quiet).showing() as shown:
         submitted = Submitted(state, config, shown)

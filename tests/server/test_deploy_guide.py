@@ -1,0 +1,109 @@
+"""The commands of docs/deploy.md that start something, as they stand there, with both machines being this one."""
+
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.server.faults import until
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
+SMALL = "quickstart --set federation.patience=60 --set seed=1 --set algorithm.weight_rounds=3"
+HERE = {
+    "fed.example.org": "localhost",
+    "192.0.2.10": "127.0.0.1",
+    "0.0.0.0": "127.0.0.1",
+    "cuda": "cpu",
+    "run ml-1m-dp": "run quickstart",
+    "quickstart": SMALL,
+}
+
+
+def commands(heading: str) -> list[str]:
+    section = GUIDE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = [line.strip() for line in section.splitlines() if line.startswith("    fedrec ")]
+    for there, here in HERE.items():
+        lines = [line.replace(there, here) for line in lines]
+    return lines
+
+
+class Machine:
+    """Runs commands in a folder that is also the home; a `client start` goes on until the end."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.nodes = folder, []
+        self.environment = os.environ | {"HOME": str(folder)}
+        self.environment.pop("FEDREC_DATA", None)
+
+    def __call__(self, line: str) -> str:
+        command = [sys.executable, "-m", "fedrec.cli", *shlex.split(line)[1:]]
+        options = {"cwd": self.folder, "env": self.environment, "stdin": subprocess.DEVNULL}
+        if "client start" in line:
+            with (self.folder / f"node-{len(self.nodes)}.log").open("wb") as log:
+                self.nodes.append(subprocess.Popen(command, **options, stdout=log, stderr=log))
+            return ""
+        done = subprocess.run(command, **options, capture_output=True, text=True, timeout=240)
+        assert done.returncode == 0, (line, done.stderr)
+        return done.stdout
+
+    def __enter__(self) -> "Machine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for node in self.nodes:
+            node.terminate()
+        for node in self.nodes:
+            node.wait(60)
+        assert self("fedrec server stop") == "stopped\n"
+
+
+def own_data(folder: Path) -> None:
+    events = [f"{user},{(user * 7 + n * n) % 40},{n}" for user in range(60) for n in range(9)]
+    (folder / "events.csv").write_text("\n".join(["user_id,item_id,timestamp", *events]) + "\n")
+    items = [f"{item},film {item % 6} of {item}" for item in range(40)]
+    (folder / "items.csv").write_text("\n".join(["item_id,title", *items]) + "\n")
+
+
+@pytest.mark.slow
+def test_two_machines_from_nothing_and_a_simulation_over_several(tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        if probe.connect_ex(("127.0.0.1", 9092)) == 0:
+            pytest.skip("something listens at port 9092, the one of the guide")
+    two_machines(tmp_path / "two")
+    several_machines(tmp_path / "several")
+
+
+def two_machines(folder: Path) -> None:
+    folder.mkdir()
+    own_data(folder)
+    told = {}
+    with Machine(folder) as machine:
+        for line in commands("Two machines, from nothing"):
+            told[line] = machine(line)
+            if "keys init" in line:
+                shutil.copy(folder / "keys" / "ca.crt", folder)  # what the text says in words
+            if "client start" in line:
+                until(lambda: "clinic-a  online" in machine("fedrec server status"))
+        machine("fedrec audit verify runs/first --key runs/first/privacy/ledger.pub")
+    assert "clinic-a  online" in told["fedrec server status"]
+    assert (folder / "runs" / "first" / "summary.json").is_file()
+
+
+def several_machines(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "DATA").mkdir()
+    told = {}
+    with Machine(folder) as machine:
+        for line in commands("A simulation over several machines"):
+            told[line] = machine(line)
+            if "keys init" in line:
+                for name in ("ca.crt", "nodes/gpu-a.key", "nodes/gpu-b.key"):
+                    shutil.copy(folder / "keys" / name, folder)
+            if "client start" in line:
+                machine(line.replace("gpu-a.key", "gpu-b.key --state b").replace("0/2", "1/2"))
+    assert "HR@10" in told["fedrec evaluate runs/spread --data-dir DATA"]
