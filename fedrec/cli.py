@@ -49,7 +49,7 @@ def fedrec(
     - `fedrec COMMAND --help` explains a command
 
     Exit codes: 0 done, 2 input that cannot be used (one line says what, where and how to mend it), 3 privacy budget
-    exhausted (everything up to there is saved), 4 a verification failed, 130 interrupted.
+    exhausted (everything up to there is saved), 4 a verification failed, 5 too few nodes, 130 interrupted.
     """
 
 

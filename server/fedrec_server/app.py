@@ -10,7 +10,7 @@
 | `folder` | where relative paths start; this process's own working folder if left out |
 | `told` | a file on the server that hears of every round and of the end (`fedrec_server.told`) |
 
-The run's configuration also travels to the nodes and lies in Flower's database: it holds no secret.
+The run's configuration also travels to the nodes and is kept by Flower's link: it holds no secret.
 """
 
 import logging

@@ -18,7 +18,7 @@ server = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mod
 DEFAULT_STATE = Path.home() / ".fedrec" / "server"
 PORT = 9092
 StateFolder = Annotated[
-    Path, typer.Option("--state", metavar="DIR", help="The server's own folder: logs, Flower's database, secrets.")
+    Path, typer.Option("--state", metavar="DIR", help="The server's own folder: logs, secrets, Flower's files.")
 ]
 Scenario = Annotated[
     str | None, typer.Argument(help="A built-in name (fedrec simulate --list) or a TOML file; quickstart if left out.")
@@ -90,8 +90,8 @@ def run(
 
     `engine.nodes` says how many nodes to wait for. Ctrl-C stops the run; --resume goes on after the last whole round.
 
-    Exit codes: 0 done, 2 input that cannot be used, 3 privacy budget exhausted, 5 too few nodes (what was done is
-    saved in either case).
+    Exit codes: 0 done, 1 the run or the server died, 2 input that cannot be used, 3 privacy budget exhausted, 5 too few
+    nodes, 130 interrupted. What was done is saved in every case.
     """
     from fedrec.errors import InputError
     from fedrec.transport.state import State
