@@ -151,7 +151,7 @@ def from_record(record: Any) -> Packet:
         tensors = {
             name: _unpack(array.dtype, array.shape, array.stype, array.data) for name, array in arrays[TENSORS].items()
         }
-    except (AttributeError, TypeError, KeyError, ValueError, OverflowError):
+    except (AttributeError, TypeError, KeyError, ValueError, OverflowError, RuntimeError):
         raise WireError("records", "a message that is not one of the protocol") from None
     return Packet(facts["kind"], facts["fingerprint"], facts["round"], own, tensors)
 

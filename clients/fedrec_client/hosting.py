@@ -13,13 +13,16 @@ from pathlib import Path
 from fedrec.errors import InputError
 from fedrec.transport.environment import safe_environment
 from fedrec.transport.executor import executor_command
-from fedrec.transport.preflight import preflight
+from fedrec.transport.preflight import Unreachable, preflight
 from fedrec.transport.processes import Child, Children, children
 from fedrec.transport.refusals import refusal
 from fedrec.transport.state import State
 
 WAITS = (1.0, 2.0, 5.0, 10.0, 20.0)
 """Seconds before the node is started again; the last one over and over."""
+
+LINES_SECONDS = 0.3
+"""From the first line of an error to its last."""
 
 
 @dataclass(frozen=True)
@@ -77,28 +80,30 @@ def _attempt(
     """Why the node ended, where that may pass, and when it was welcomed. Raises: InputError where it will not."""
     try:
         preflight(server.address, server.ca, server.key)
-    except InputError as error:
-        if "cannot be reached" in str(error) or "nothing answers" in str(error):
-            return str(error), None
-        raise
+    except Unreachable as error:
+        return str(error), None
     own = f"127.0.0.1:{port or _free_port()}"
-    node = _start(server, users, state, own, made)
+    node, answering = _start(server, users, state, own, made)
     welcome = None
     while True:
-        if welcome is None and "SuperNode ID:" in node.text:
+        ended, news = node.code is not None, node.news()
+        if welcome is None and "SuperNode ID:" in news:
             welcome = time.monotonic()
             state.tell({"server": server.address})
             say(f"connected to {server.address}")
-        found = refusal(node.text, node.code)
-        if found is not None:
-            if not found.may_pass:
-                raise InputError(found.line)
-            return found.line, welcome
-        made.check()
+        if ended or "ERROR" in news:
+            time.sleep(LINES_SECONDS)
+            found = refusal(node.text, node.code)
+            if found is not None:
+                if not found.may_pass:
+                    raise InputError(found.line)
+                return found.line, welcome
+        if answering.code is not None:
+            return f"the process of the users ended with code {answering.code}; see {answering.log}", welcome
         time.sleep(0.2)
 
 
-def _start(server: Server, users: Users, state: State, own: str, made: Children) -> Child:
+def _start(server: Server, users: Users, state: State, own: str, made: Children) -> tuple[Child, Child]:
     secret = state.secret("executor-secret")
     command = [sys.executable, "-m", "fedrec.transport.supernode", "--superlink", server.address]
     command += ["--root-certificates", str(server.ca), "--auth-supernode-private-key", str(server.key)]
@@ -108,8 +113,7 @@ def _start(server: Server, users: Users, state: State, own: str, made: Children)
     environment = safe_environment(state.path)
     node = made.start("node", command, state.log("node"), environment)
     command = executor_command(users.app, own, None, secret, stock=users.stock)
-    made.start("users", command, state.log("users"), environment)
-    return node
+    return node, made.start("users", command, state.log("users"), environment)
 
 
 def _toml(value: str | int | bool) -> str:

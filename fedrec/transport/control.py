@@ -33,7 +33,11 @@ def control(address: str, ca: Path, secret: str = "") -> Iterator[Any]:
     from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 
     interceptors = [RuntimeVersionHttpInterceptor(component_name="flwr CLI"), _Secret(secret)]
-    client = ControlHttpClient.from_server_address(address, False, ca.read_bytes(), interceptors)
+    try:
+        trusted = ca.read_bytes()
+    except OSError as error:
+        raise InputError(f"{ca}: cannot be read ({error.strerror}); the running server began with it") from None
+    client = ControlHttpClient.from_server_address(address, False, trusted, interceptors)
     try:
         yield client
     except httpx.HTTPStatusError as error:

@@ -7,11 +7,14 @@ Source: flwr 1.41, which reads these when it is imported.
 import os
 from pathlib import Path
 
+_OPENS = {"FORWARDED_ALLOW_IPS", "FLWR_INTERNAL_GRPC_CONTROL_API"}
+"""What would open a server: whose word uvicorn takes for where a request comes from, and a second Control API."""
+
 
 def safe_environment(folder: Path, **more: str) -> dict[str, str]:
     """That of a process whose FLWR_HOME is below `folder`; more: what it gets besides."""
     return {
-        **os.environ,
+        **{name: value for name, value in os.environ.items() if name not in _OPENS},
         "FLWR_HOME": str(folder / "flwr"),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",

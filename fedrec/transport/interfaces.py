@@ -3,8 +3,12 @@
 A new flwr may move them: `tests/server/test_interfaces.py` says so, and `--stock` goes without all but the gate's.
 """
 
+import logging
+import traceback
 from collections.abc import Callable
 from typing import Any
+
+log = logging.getLogger("fedrec.transport")
 
 REPLY_SLEEP, IDLE_SLEEPS = 0.05, (0.1, 1.0)
 """Seconds that a SuperNode sleeps while its users work (Flower: 0.5), and when the server has nothing for it (3): at
@@ -25,6 +29,30 @@ def quick_pulls() -> None:
         if not PULL_BACKOFF.keys() <= function.__kwdefaults__.keys():
             raise RuntimeError(f"flwr's {function.__name__} has changed; start with --stock")
         function.__kwdefaults__.update(PULL_BACKOFF)
+
+
+def survive_unreadable_replies() -> None:
+    """In the ServerApp's process: a reply that cannot be unpacked becomes an error to no question, and the others that
+    came with it are kept."""
+    import flwr.superlink.grid.http_grid as grid
+    from flwr.app import Message, Metadata
+    from flwr.app.error import Error
+    from flwr.app.message import make_message
+    from flwr.common.constant import ErrorCode
+
+    inflate = grid.inflate_object_from_contents
+
+    def readable(*arguments: Any, **options: Any) -> Any:
+        try:
+            made = inflate(*arguments, **options)
+            if isinstance(made, Message):
+                return made
+        except Exception as error:
+            log.warning("a reply could not be unpacked (%s)", type(error).__name__)
+        nowhere = Metadata(0, "", 0, 0, "", "", 0.0, 0.0, "system")
+        return make_message(metadata=nowhere, error=Error(code=ErrorCode.MESSAGE_UNAVAILABLE, reason="unreadable"))
+
+    grid.inflate_object_from_contents = readable
 
 
 def wrap_link(wrap: Callable[[Any], None]) -> Callable[[], None]:
@@ -154,6 +182,7 @@ def run_server_task(spec: Any, app: Any) -> None:
         return context
 
     runtime.run_ = installed
+    survive_unreadable_replies()
     lines: Queue[str | None] = Queue()
     mirror_output_to_queue(lines)
     runtime.run_serverapp(
@@ -180,9 +209,11 @@ def report_failure(spec: Any) -> None:
 def run_client_task(spec: Any, app: Any) -> None:
     """One message, answered by the ClientApp `app`: what the message's FAB names and holds is not looked at.
 
-    An exception of the app is answered by its type's name alone; without any answer the server would wait for one.
+    An exception of the app is answered by its type's name alone. What the app keeps in the context is dropped: its
+    process stays, and the node would keep a copy for every run. Raises: whatever kept the reply from the node, which
+    then waits for it for ever and must be started again.
     """
-    from flwr.app import Message
+    from flwr.app import Message, RecordDict
     from flwr.app.error import Error
     from flwr.common.constant import ErrorCode, SubStatus
     from flwr.supercore.heartbeat import HeartbeatSender, make_task_heartbeat_fn_http
@@ -191,19 +222,21 @@ def run_client_task(spec: Any, app: Any) -> None:
     client = _task_client(spec)
     alive = HeartbeatSender(make_task_heartbeat_fn_http(client))
     alive.start()
-    context, status, details = None, SubStatus.FAILED, "the node could not answer"
     try:
         message, context, _, _ = pull_task_input(client)
+        status, details = SubStatus.COMPLETED, ""
         try:
             reply = app(message=message, context=context)
         except Exception as error:
-            failed = Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=type(error).__name__)
-            push_message(client, Message(failed, reply_to=message), context)
-            raise
+            # Neither the text, which may quote data, nor anything but where it happened is written down.
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            log.error("a message was not answered: %s at %s:%s", type(error).__name__, place[0], place[1])
+            status, details = SubStatus.FAILED, type(error).__name__
+            reply = Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=details), reply_to=message)
+        context.state = RecordDict()
         push_message(client, reply, context)
-        status, details = SubStatus.COMPLETED, ""
-    finally:
         push_task_output(client=client, context=context, sub_status=status, details=details)
+    finally:
         alive.stop()
         client.close()
 

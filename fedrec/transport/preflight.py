@@ -29,12 +29,17 @@ _OTHER_SIGNER = {7, 18, 19, 20, 21}
 """OpenSSL's X509_V_ERR_* numbers, stable since they are its interface."""
 
 
+class Unreachable(InputError):
+    """There is no answer, or none of the kind, which may pass by itself."""
+
+
 def preflight(server: str, ca: Path, key: Path | None = None, timeout: float = 10.0) -> None:
     """Return if a node with the key in `key` can talk to the server at `server` (HOST:PORT), trusting `ca` alone.
 
     timeout: seconds for each step. Whether the server knows the key shows only when the node starts.
-    Raises: InputError, one line, for files that cannot be used, a server that cannot be reached, speaks no TLS, or
-    shows a certificate that expired, is for other hosts or is not signed by `ca`, and for clocks that differ.
+    Raises: InputError, one line, for files that cannot be used, a server that speaks no TLS, or shows a certificate
+    that expired, is for other hosts or is not signed by `ca`, and for clocks that differ; Unreachable where there is no
+    such host, or no whole answer.
     """
     host, port = address(server)
     context = trusting(ca)
@@ -44,7 +49,7 @@ def preflight(server: str, ca: Path, key: Path | None = None, timeout: float = 1
         with _connected(server, host, port, timeout) as plain, _secured(plain, context, server, host, ca) as link:
             _compare_clocks(link, server, host)
     except TimeoutError:
-        raise InputError(f"{server}: no answer within {timeout:g} seconds; is it a fedrec server?") from None
+        raise Unreachable(f"{server}: no answer within {timeout:g} seconds; is it a fedrec server?") from None
 
 
 def address(server: str) -> tuple[str, int]:
@@ -83,13 +88,13 @@ def _connected(server: str, host: str, port: int, timeout: float) -> socket.sock
     try:
         return socket.create_connection((host, port), timeout=timeout)
     except socket.gaierror:
-        raise InputError(f"--server {server}: no such host; check the name, or this machine's name service") from None
+        raise Unreachable(f"--server {server}: no such host; check the name, or this machine's name service") from None
     except TimeoutError:
-        raise InputError(
+        raise Unreachable(
             f"--server {server}: nothing answers within {timeout:g} seconds; check address and firewall"
         ) from None
     except OSError as error:
-        raise InputError(
+        raise Unreachable(
             f"--server {server}: cannot be reached ({error.strerror}); is it started, are host and port right?"
         ) from None
 
@@ -102,7 +107,8 @@ def _secured(plain: socket.socket, context: ssl.SSLContext, server: str, host: s
         raise InputError(_distrusted(error, peer, server, host, ca)) from None
     except (ssl.SSLError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or type(error).__name__
-        raise InputError(
+        broke_off = isinstance(error, ConnectionError | ssl.SSLEOFError)  # as a server does that is just starting
+        raise (Unreachable if broke_off else InputError)(
             f"--server {server}: speaks no TLS ({reason}); give the port of `fedrec server`, never one without TLS"
         ) from None
 

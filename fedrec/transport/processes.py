@@ -16,6 +16,9 @@ from fedrec.errors import FedrecError
 GRACE = 10.0
 """Seconds from SIGTERM to SIGKILL."""
 
+LONG_LOG = 10_000_000
+"""Bytes of a log that is put aside when its process is started again."""
+
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
@@ -25,11 +28,13 @@ class ProcessEnded(FedrecError):
 
 
 class Child:
-    """One process. Its output is in `log`, which only its owner can read."""
+    """One process. Its output is in `log`, which only its owner can read; a long one from before is put aside."""
 
     def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
         self.name, self.log = name, log
-        self.start = log.stat().st_size if log.exists() else 0
+        if log.exists() and log.stat().st_size > LONG_LOG:
+            os.replace(log, log.with_name(f"{log.name}.1"))
+        self.start = self._read = log.stat().st_size if log.exists() else 0
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             self.process = subprocess.Popen(
@@ -56,6 +61,14 @@ class Child:
         with self.log.open("rb") as file:
             file.seek(self.start)
             return file.read().decode("utf-8", "replace")
+
+    def news(self) -> str:
+        """What it wrote since this was asked last."""
+        with self.log.open("rb") as file:
+            file.seek(self._read)
+            content = file.read()
+        self._read += len(content)
+        return content.decode("utf-8", "replace")
 
     def last_lines(self, count: int = 3) -> str:
         """The end of its output, for people."""

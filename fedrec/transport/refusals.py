@@ -1,7 +1,8 @@
 """Why Flower's node was turned away or gave up, as one line read from its log.
 
 Source: flwr 1.41. Its SuperNode ends with exit code 1 whatever went wrong, with exit code 0 where the server refused
-its signature, and, once it was connected, goes on as a process that asks for nothing when a request failed for good.
+its signature or no longer knows its number, and, once it was connected, goes on as a process that asks for nothing when
+a request failed for good.
 """
 
 import re
@@ -90,6 +91,10 @@ _SIGNATURE = Refusal(
     "the server refused this node's signature: set this machine's clock by NTP (at most 5 seconds ahead of the "
     "server's), or the node was removed on the server while it ran"
 )
+_FORGOTTEN = Refusal(
+    "the server knows this connection no more: it was started again, or the node was removed there", may_pass=True
+)
+"""A link that was started again gives every key a new number; after the next welcome the node has it."""
 
 
 def refusal(log: str, exit_code: int | None, stopped: bool = False) -> Refusal | None:
@@ -106,7 +111,7 @@ def refusal(log: str, exit_code: int | None, stopped: bool = False) -> Refusal |
     if stopped:
         return None
     if exit_code == 0:
-        return _SIGNATURE
+        return _FORGOTTEN if "SuperNode ID: " in plain else _SIGNATURE
     return _known(since, f"it ended with exit code {exit_code}")
 
 

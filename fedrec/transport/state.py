@@ -18,6 +18,10 @@ STOP_SECONDS = 30.0
 """How long `stop` waits; the processes below have half of it before they are killed."""
 
 
+CLAIM_SECONDS = 1.0
+"""How long `claim` tries."""
+
+
 class State:
     """The folder `path`, mode 0700. One process at a time has it; that holds for as long as that process lives."""
 
@@ -43,11 +47,12 @@ class State:
         mode = self.path.stat().st_mode & 0o777
         if mode & 0o077:
             raise InputError(f"--state {self.path}: open to others (mode {mode:04o}); `chmod 700 {self.path}`")
-        with (self.path / "lock").open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise InputError(f"--state {self.path}: in use by process {_holder(lock)}; stop it first") from None
+        with self._lock() as lock:
+            end = time.monotonic() + CLAIM_SECONDS
+            while not _taken(lock):
+                if time.monotonic() > end:
+                    raise InputError(f"--state {self.path}: in use by process {_holder(lock)}; stop it first")
+                time.sleep(0.05)  # somebody may just be looking whether it is in use
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
@@ -57,6 +62,12 @@ class State:
             finally:
                 self._told.unlink(missing_ok=True)
 
+    def _lock(self) -> IO[str]:
+        try:
+            return (self.path / "lock").open("a+")
+        except OSError as error:
+            raise InputError(f"--state {self.path}: cannot be used ({error.strerror}); whose is it?") from None
+
     def tell(self, facts: dict[str, Any]) -> None:
         """Say that the processes are ready, and what others need to know of them."""
         replace(self._told, json.dumps(facts | {"pid": os.getpid()}).encode())
@@ -65,29 +76,31 @@ class State:
         """What `tell` said, while its process lives."""
         try:
             with (self.path / "lock").open("r+") as lock:
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if _taken(lock):
                     return None
-                except OSError:
-                    found: dict[str, Any] = json.loads(self._told.read_text(encoding="utf-8"))
-                    return found
+                found: dict[str, Any] = json.loads(self._told.read_text(encoding="utf-8"))
+                return found
         except (OSError, ValueError):
             return None
 
     def stop(self) -> bool:
         """End the process that has the folder, and all of its own; False where there is none. Raises: InputError."""
-        facts = self.running()
-        if facts is None:
-            return False
-        os.kill(facts["pid"], signal.SIGTERM)
-        end = time.monotonic() + STOP_SECONDS
-        while self.running() is not None:
+        asked, end = None, time.monotonic() + STOP_SECONDS
+        while (pid := self._pid()) is not None:
+            if pid != asked:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGTERM)
+                asked = pid
             if time.monotonic() > end:
-                raise InputError(
-                    f"process {facts['pid']} did not end within {STOP_SECONDS:.0f} seconds; see {self.path}"
-                )
+                raise InputError(f"process {pid} did not end within {STOP_SECONDS:.0f} seconds; see {self.path}")
             time.sleep(0.1)
-        return True
+        return asked is not None
+
+    def _pid(self) -> int | None:
+        """Of the process that has the folder, ready or not."""
+        with contextlib.suppress(OSError, ValueError), (self.path / "lock").open("r+") as lock:
+            return None if _taken(lock) else int(_holder(lock))
+        return None
 
     def secret(self, name: str) -> Path:
         """The file of a random secret, made on first use, mode 0600."""
@@ -103,6 +116,15 @@ class State:
     @property
     def _told(self) -> Path:
         return self.path / "running.json"
+
+
+def _taken(lock: IO[str]) -> bool:
+    """Whether the lock is ours now."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _holder(lock: IO[str]) -> str:

@@ -2,7 +2,8 @@
 
 Flower starts a new interpreter for every message, which takes seconds to import what it needs. Here a parent without
 threads imports the app once and forks. A run of the ServerApp has a child of its own. All messages to a node go, in
-order, to one child, which keeps the node's users between them; if it dies, the next message gets a new one.
+order, to one child, which keeps the node's users between them. If that child dies, so does this process: the SuperNode
+may wait for its reply for ever, and `fedrec client start` starts both again.
 APP is "module:name"; OPTIONS are those of `flower-superexec`.
 """
 
@@ -14,7 +15,6 @@ import signal
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from functools import partial
 from multiprocessing import Pipe
@@ -25,6 +25,9 @@ from typing import Any
 from fedrec.transport import interfaces
 
 log = logging.getLogger("fedrec.transport")
+
+NODE_DIED = 4
+"""Exit code of this process when the one that answers for a node died."""
 
 
 class WarmExecutor:
@@ -54,23 +57,21 @@ class WarmExecutor:
         try:
             self._node[1].send_bytes(_packed(spec))
         except BrokenPipeError:  # it died just now, and has not been waited for yet
-            self._node = self._fork_node()
-            self._node[1].send_bytes(_packed(spec))
+            sys.exit(NODE_DIED)
         return interfaces.accepted()
 
     def reconcile(self) -> None:
-        """Note which children have ended."""
+        """Note which children have ended. Raises: SystemExit when it is the one that answers for the node."""
         for child in list(self._children):
             found, status = os.waitpid(child, os.WNOHANG)
             if not found:
                 continue
             self._children.discard(child)
-            if self._node is not None and self._node[0] == child:
-                self._node[1].close()
-                self._node = None
-            spec = self._runs.pop(child, None)
             if status:
                 log.warning("a task's process ended with status %d", os.waitstatus_to_exitcode(status))
+            if self._node is not None and self._node[0] == child:
+                sys.exit(NODE_DIED)
+            spec = self._runs.pop(child, None)
             if spec is not None and os.WIFSIGNALED(status):
                 self._fork(partial(interfaces.report_failure, spec))
 
@@ -93,12 +94,7 @@ class WarmExecutor:
                     content = receiving.recv_bytes()
                 except EOFError:  # the parent is gone
                     return
-                try:
-                    interfaces.run_client_task(_unpacked(content), self._app)
-                except Exception as error:
-                    # Neither the text, which may quote data, nor anything but where it happened is written down.
-                    place = traceback.extract_tb(error.__traceback__)[-1]
-                    log.error("a message was not answered: %s at %s:%s", type(error).__name__, place[0], place[1])
+                interfaces.run_client_task(_unpacked(content), self._app)
 
         child = self._fork(work)
         receiving.close()

@@ -77,7 +77,7 @@ class Asker:
             for reply in self._reached(partial(self.grid.pull_messages, list(open_questions))):
                 identity = reply.metadata.reply_to_message_id
                 if identity not in open_questions:
-                    self.dropped("late or duplicate", group)
+                    self.dropped("late or duplicate" if identity else "unreadable", group)
                     continue
                 node = open_questions[identity]
                 if reply.has_error():

@@ -30,7 +30,7 @@ Changes = Annotated[
 Out = Annotated[Path | None, typer.Option(help="Folder for the results; runs/SCENARIO-TIME if left out.")]
 DataDir = Annotated[Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")]
 Stock = Annotated[
-    bool, typer.Option("--stock", help="Run tasks as Flower does, a new process for each message: slower, no fork.")
+    bool, typer.Option("--stock", help="Run tasks as Flower does: a process for each message, slower, less is closed.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 

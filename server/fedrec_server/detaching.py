@@ -14,7 +14,10 @@ from fedrec_server.serving import START_SECONDS
 
 def detach_server(state: State, keys: Path, host: str, port: int, *, stock: bool) -> dict[str, Any]:
     """Start `fedrec server start` on its own and return what it tells when it is ready. Raises: InputError."""
-    state.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        state.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise InputError(f"--state {state.path}: cannot be made ({error.strerror}); choose another folder") from None
     command = [sys.executable, "-m", "fedrec.cli", "server", "start", "--keys", str(keys), "--state", str(state.path)]
     command += ["--host", host, "--port", str(port)] + (["--stock"] if stock else [])
     log = state.log("server")

@@ -1,9 +1,11 @@
 """Which nodes there are and whose users they host: asked once, fixed for the run, so that the population is too.
 
-Users have positions in the order of the nodes: shards of a dataset by their number, other nodes by their id. A shard
+Users have positions in the order of the nodes: shards of a dataset by their number, other nodes by how many users they
+have, since a link that was started again has other ids. A shard
 that comes back under another id takes its old place again, and no other.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +23,11 @@ MOST_USERS = 100_000_000
 """Of one node: a number beyond is no announcement, but an attempt on the server's memory."""
 
 
+HELLO_SECONDS = 30.0
+"""For an answer to a hello, so that one silent node keeps nobody waiting for long; one that still reads a large dataset
+is asked again, and has it then."""
+
+
 @dataclass(frozen=True)
 class Node:
     """One node: its place, where its users' positions begin, how many there are. place: of a shard, or -1."""
@@ -36,6 +43,7 @@ class NodeDirectory:
     def __init__(self, nodes: Sequence[Node], ids: Sequence[int]) -> None:
         self.nodes = tuple(nodes)
         self.ids = list(ids)
+        self._again: dict[int, float] = {}
 
     @classmethod
     def gather(
@@ -65,7 +73,7 @@ class NodeDirectory:
                 f"{len(found)} of {wanted} nodes were there after {patience:.0f} s{why}; start the others, or lower "
                 "engine.nodes"
             )
-        ids = sorted(found, key=lambda node: (found[node].facts["place"], node))[:wanted]
+        ids = sorted(found, key=lambda node: (found[node].facts["place"], found[node].facts["users"], node))[:wanted]
         places = [int(found[node].facts["place"]) for node in ids]
         shards = [place for place in places if place >= 0]
         if len(set(shards)) < len(shards):
@@ -97,7 +105,9 @@ class NodeDirectory:
         online = asker.online()
         new, lost = online - set(self.ids), [n for n, known in enumerate(self.ids) if known not in online]
         shards = {self.nodes[n].place: n for n in lost if self.nodes[n].place >= 0}
+        new = {node for node in new if self._again.get(node, -math.inf) <= asker.clock()}
         if new and shards:
+            self._again |= dict.fromkeys(new, asker.clock() + 2 * HELLO_SECONDS)  # a stranger is not asked all the time
             for node, packet in _hello(asker, request, new, until, catalogue, {}).items():
                 n = shards.pop(int(packet.facts["place"]), None)
                 if n is not None and self.nodes[n].users == packet.facts["users"]:
@@ -110,6 +120,7 @@ def _hello(
 ) -> dict[int, Packet]:
     found = {}
     record = wire.to_record(exchange.ask_hello(request))
+    until = min(until, asker.clock() + HELLO_SECONDS)
     for node, packet in asker.ask(dict.fromkeys(sorted(nodes), record), "query", "hello", until):
         try:
             found[node] = _checked(packet, catalogue)

@@ -52,7 +52,9 @@ def node(
     public: Annotated[
         Path | None, typer.Option("--public", metavar="FILE", help="The public key that the node made itself.")
     ] = None,
-    remove: Annotated[bool, typer.Option("--remove", help="Forget the node: refused once the server is started again.")] = False,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Forget the node: refused once the server is started again.")
+    ] = False,
 ) -> None:
     """Let in a node, by the public key that it made or by a key made here; or forget it.
 

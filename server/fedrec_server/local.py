@@ -54,7 +54,8 @@ def federation(
             options += ["--app", apps.server] if apps != OURS else []
             _start(made, "server", ["server", "start", *options, *(["--stock"] if stock else [])], root)
             _until(lambda: state.running() is not None, made, "the server did not start")
-            for n, (name, (key, _)) in enumerate(keyring.nodes.items()):
+            for n, name in enumerate(_names(nodes)):
+                key = keyring.nodes[name][0]
                 options = ["--server", f"127.0.0.1:{port}", "--ca", str(keyring.ca_certificate), "--key", str(key)]
                 options += ["--shard", f"{n}/{nodes}", "--state", str(root / name)]
                 options += ["--app", apps.client] if apps != OURS else []
@@ -84,11 +85,18 @@ def _keys(folder: Path, nodes: int) -> Keyring:
 
     from fedrec_server import key_making
 
-    if folder.exists():
-        return Keyring(folder)
-    names = [f"node-{n:02d}" for n in range(nodes)]
-    folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    return key_making.make(folder, [], names, datetime.now(UTC), 30)
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return key_making.make(folder, [], _names(nodes), datetime.now(UTC), 30)
+    keyring = Keyring(folder)
+    for name in _names(nodes):
+        if name not in keyring.nodes:
+            key_making.add_node(keyring, name)
+    return keyring
+
+
+def _names(nodes: int) -> list[str]:
+    return [f"node-{n:02d}" for n in range(nodes)]
 
 
 def _start(made: Children, name: str, arguments: list[str], root: Path) -> None:

@@ -1,10 +1,12 @@
 """The folder of a running server or node, and child processes: one holder, nothing left behind, nothing readable."""
 
+import fcntl
 import os
 import signal
 import stat
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -57,6 +59,39 @@ def test_a_state_that_others_can_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state").chmod(0o755)
     with pytest.raises(InputError, match="chmod 700"), State(tmp_path / "state").claim():
+        pass
+
+
+def test_who_only_looks_keeps_nobody_out(tmp_path: Path) -> None:
+    state = State(tmp_path / "s")
+    state.path.mkdir(mode=0o700)
+    looking = (state.path / "lock").open("a+")
+    fcntl.flock(looking, fcntl.LOCK_EX)
+    threading.Timer(0.3, looking.close).start()
+    with state.claim():
+        pass
+
+
+def test_a_process_that_is_still_starting_is_stopped(tmp_path: Path) -> None:
+    starting = "import sys, time; from pathlib import Path; from fedrec.transport.state import State\n"
+    starting += "with State(Path(sys.argv[1])).claim() as _:\n    print('has it', flush=True)\n    time.sleep(60)"
+    command = [sys.executable, "-c", starting, str(tmp_path / "s")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "has it\n"
+    state = State(tmp_path / "s")
+    assert state.running() is None
+    threading.Thread(target=process.wait).start()
+    assert state.stop()
+    assert not state.stop()
+
+
+def test_a_folder_that_cannot_be_used_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "s" / "lock").mkdir(parents=True, mode=0o700)
+    (tmp_path / "s").chmod(0o700)
+    with pytest.raises(InputError, match="cannot be made"), State(tmp_path / "file" / "s").claim():
+        pass
+    with pytest.raises(InputError, match="cannot be used"), State(tmp_path / "s").claim():
         pass
 
 
@@ -130,9 +165,27 @@ def test_children_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     assert until(lambda: not lives(pid))
 
 
-def test_the_environment_is_safe(tmp_path: Path) -> None:
+def test_news_are_told_once_and_a_long_log_is_put_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = tmp_path / "one.log"
+    log.write_text("long before\n")
+    with children() as made:
+        child = made.start("one", SLEEP, log, {})
+        assert until(lambda: child.text == "here\n")
+        assert (child.news(), child.news()) == ("here\n", "")
+        assert log.read_text() == "long before\nhere\n"
+    monkeypatch.setattr("fedrec.transport.processes.LONG_LOG", 10)
+    with children() as made:
+        child = made.start("one", SLEEP, log, {})
+        assert until(lambda: log.read_text() == "here\n")
+        assert (tmp_path / "one.log.1").read_text() == "long before\nhere\n"
+
+
+def test_the_environment_is_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", "*")
+    monkeypatch.setenv("FLWR_INTERNAL_GRPC_CONTROL_API", "1")
     found = safe_environment(tmp_path, MORE="1")
     assert found["FLWR_HOME"] == str(tmp_path / "flwr")
     assert found["FLWR_TELEMETRY_ENABLED"] == "0"
     assert found["FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION"] == "1"
     assert found["MORE"] == "1"
+    assert not {"FORWARDED_ALLOW_IPS", "FLWR_INTERNAL_GRPC_CONTROL_API"} & found.keys()

@@ -166,6 +166,8 @@ BAD = {
     "negative": with_array("float32", (-2, -3), wire.RAW, bytes(24)),
     "huge": with_array("float32", (1 << 40, 1 << 40), wire.RAW, b""),
     "a huge nothing": with_array("float32", (0, 1 << 62), wire.RAW, b""),
+    "a nothing too huge to stride": with_array("float32", (1 << 31, 1 << 31, 1 << 31, 0), wire.RAW, b""),
+    "a half of it": with_array("float32", (0, 1 << 31, 1 << 31, 1 << 31), wire.HALF, b""),
     "many dimensions": with_array("float32", (1,) * 40, wire.RAW, bytes(4)),
     "half of integers": with_array("int64", (2,), wire.HALF, bytes(4)),
     "rows of nothing": with_array("float32", (4,), wire.ROWS, bytes(20)),

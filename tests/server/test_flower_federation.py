@@ -275,6 +275,26 @@ def test_nodes_are_taken_in_the_order_of_their_shards() -> None:
     assert gather(MemoryGrid.of(hosted(3)), 3, made.described()).described() == made.described()
 
 
+def test_nodes_with_data_of_their_own_are_known_again_under_other_ids() -> None:
+    small, large = (replace(one, place=-1) for one in (hosted(3)[0], hosted(2)[0]))
+    first = gather(MemoryGrid.of([small, large]), 2)
+    again = gather(MemoryGrid.of([large, small]), 2, first.described())
+    assert [first.ids, again.ids] == [[1000, 1007], [1007, 1000]]
+
+
+def test_a_silent_stranger_holds_a_round_up_once() -> None:
+    made = deployed(3)
+    made.grid.nodes[77] = made.grid.nodes[BAD]
+    made.grid.twists[77] = lambda *_: None
+    made.grid.away.add(BAD)
+    directory, asker = made.federation.directory, made.federation.asker
+    until = asker.clock() + 0.2
+    for _ in range(3):
+        directory.welcome(asker, REQUEST, data()[0].catalogue.digest, until)
+    assert made.grid.asked.count((77, "query")) == 1
+    assert asker.counts["no reply"] == 1
+
+
 def test_nodes_that_cannot_take_part_are_told_in_one_line() -> None:
     one = hosted(2)
     with pytest.raises(InputError, match="two nodes host the same shard"):

@@ -89,6 +89,25 @@ def test_the_pieces_of_a_task_are_there() -> None:
     }
 
 
+def test_one_unreadable_reply_does_not_lose_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    import flwr.superlink.grid.http_grid as grid
+    from flwr.app import ArrayRecord, Message, RecordDict
+    from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+
+    monkeypatch.setattr(grid, "inflate_object_from_contents", grid.inflate_object_from_contents)
+    assert inspect.getsource(grid.HttpGrid.pull_messages).count("inflate_object_from_contents(msg_id,") == 1
+    interfaces.survive_unreadable_replies()
+    message = Message(RecordDict({"a": ArrayRecord()}), dst_node_id=7, message_type="train")
+    whole = {identity: each.deflate() for identity, each in get_all_nested_objects(message).items()}
+    read = grid.inflate_object_from_contents
+    assert read(message.object_id, dict(whole)).content == message.content
+    record = next(name for name, each in get_all_nested_objects(message).items() if isinstance(each, RecordDict))
+    for identity, content in ((message.object_id, {message.object_id: b"odd"}), (record, whole), ("missing", whole)):
+        found = read(identity, dict(content))
+        assert found.has_error()
+        assert found.metadata.reply_to_message_id == ""
+
+
 def test_a_node_sleeps_longer_the_longer_there_is_nothing() -> None:
     slept: list[float] = []
     node = interfaces.NodeSleep(slept.append)

@@ -230,6 +230,8 @@ def test_a_log_without_a_fault_is_refused_nothing() -> None:
     passing = "ERROR :     Failed to send message 17: [code: 2004]\nINFO :      Receiving: train message\n"
     assert refusal(running + passing, None) is None
     assert refusal(running, 0, stopped=True) is None
+    assert refusal(running, 0).may_pass, "the link was started again"
+    assert not refusal("INFO :  Starting Flower SuperNode\n", 0).may_pass, "its clock is wrong"
     assert refusal(running + "ERROR :     Exit Code: 305\nodd\n", 1).may_pass
     assert "gave up (Client error '500" in refusal(running + "\x1b[91mERROR \x1b[0m:     Client error '500'", None).line
     assert "--port" in refusal("ERROR: [Errno 98] error while attempting to bind: address already in use", 1).line

@@ -53,24 +53,29 @@ def main(folder: Path) -> None:
     interfaces.run_client_task = interfaces.run_server_task = work
     interfaces.report_failure = failed
     executor = WarmExecutor("the installed app")
-    for number, what in enumerate(["answer", "raise", "die"]):
-        executor.launch(task(folder, what))
-        until(lambda number=number: (folder / str(number)).exists())
-    time.sleep(0.2)  # the child has died and nobody has looked: its pipe is broken
-    executor.reconcile = lambda: None
-    executor.launch(task(folder, "answer"))
-    del executor.reconcile
-    until((folder / "3").exists)
     executor.launch(task(folder, "die", client=False))
     until(lambda: executor.reconcile() or (folder / "reported").exists())
     executor.launch(task(folder, "hang", client=False))
-    until((folder / "6").exists)  # 4 died, "reported" is the fifth file
+    until((folder / "2").exists)  # "0" died, "reported" is the second file
+    for number, what in enumerate(["answer", "answer", sys.argv[2]], start=3):
+        executor.launch(task(folder, what))
+        until(lambda number=number: (folder / str(number)).exists())
+    time.sleep(0.2)  # the child has died and nobody has looked: its pipe is broken
+    looked = executor.reconcile
+    if sys.argv[3] == "unseen":
+        executor.reconcile = lambda: None
+    try:
+        executor.launch(task(folder, "answer"))
+        code = None
+    except SystemExit as ended:
+        code = ended.code
+    executor.reconcile = looked
     began = time.monotonic()
     executor.close()
     left = [pid for pid in executor._children if Path(f"/proc/{pid}").exists()]
-    notes = [json.loads((folder / str(n)).read_text()) for n in (0, 1, 2, 3, 4, 6)]
-    reported = (folder / "reported").read_text()
-    print(json.dumps({"notes": notes, "reported": reported, "left": left, "closed": time.monotonic() - began}))
+    notes = [json.loads((folder / str(n)).read_text()) for n in (0, 2, 3, 4, 5)]
+    told = {"notes": notes, "reported": (folder / "reported").read_text(), "code": code, "left": left}
+    print(json.dumps(told | {"closed": time.monotonic() - began}))
 
 
 kept: list[str] = []
