@@ -82,7 +82,7 @@ class RunDirectory:
     def begin(self) -> None:
         """Make the folders of a new run. Raises: InputError when something lies here already."""
         self.check_free()
-        for folder in (self.path, self.ledger.parent, self.plots, self.path / "model"):
+        for folder in (self.path, self.ledger.parent, self.path / "model"):
             make_folder(folder)
 
     @contextlib.contextmanager

@@ -271,6 +271,7 @@ class Simulation:
 
     def _plots(self, summary: dict[str, Any], outcome: Outcome) -> None:
         folder = self.folder.plots
+        folder.mkdir(exist_ok=True)
         note = STAMP if self.split.leaky else ""
         plots.training_curve(outcome.history, folder / "training.svg", note)
         plots.metrics_against_baselines(labelled_results(summary), folder / "metrics.svg", note)
