@@ -30,6 +30,7 @@ from fedrec_server.local import free_port
 from fedrec_server.looking import look
 
 from fedrec.errors import FedrecError
+from fedrec.transport.processes import signals_interrupt
 from fedrec.transport.state import State
 
 FEDREC = [sys.executable, "-m", "fedrec.cli"]
@@ -183,8 +184,9 @@ def federation(nodes: int, root: Path) -> Iterator[Federation]:
     key_making.make(root / "keys", [], [f"node-{n}" for n in range(nodes)], datetime.now(UTC), 30)
     made = Federation(root, nodes)
     try:
-        made.ready()
-        yield made
+        with signals_interrupt():
+            made.ready()
+            yield made
     finally:
         left = made.end()
         assert left == 0, f"{left} processes were left"
