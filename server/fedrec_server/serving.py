@@ -41,13 +41,7 @@ def serve(keys: Path, state: State, host: str, port: int, app: str, *, stock: bo
         _start_link(made, keyring, state, host, port, control)
         _until_it_listens(made, local, keyring)
         with Admission.at(local, keyring.ca_certificate, control.read_text()) as admission:
-            followed = admission.follow(keyring.public_keys())
-        for name in followed.new:
-            say(f"let in node '{name}'")
-        for name in followed.removed:
-            say(f"removed node '{name}'")
-        for name in followed.refused:
-            say(f"warning: node '{name}' was removed before and its key is not taken again; it needs a new one")
+            admission.let_in(keyring.public_keys())
         made.start(
             "app",
             executor_command(app, local, keyring.ca_certificate, state.secret(EXECUTOR_SECRET), stock=stock),

@@ -8,14 +8,13 @@ from pathlib import Path
 
 import pytest
 from fedrec_server import key_making
-from fedrec_server.admission import Admission, Followed
+from fedrec_server.admission import Admission
 from fedrec_server.asking import Asker
 from fedrec_server.directory import NodeDirectory, TooFewNodes
 from fedrec_server.keyring import Keyring
 
 from fedrec import wire
 from fedrec.errors import InputError
-from fedrec.transport.node_key import new_node_key
 from fedrec.transport.preflight import preflight
 from fedrec.transport.refusals import refusal
 from fedrec.wire import Packet
@@ -158,33 +157,42 @@ def test_an_expired_certificate_is_refused_by_both_sides(flower, tmp_path: Path)
     link.stop()
 
 
-def test_a_node_that_is_removed_ends_and_needs_another_key(flower, keyring, tmp_path: Path) -> None:
-    """The link lets in the nodes of the folder and no others. A node that was removed does not say so."""
-    port = free_port()
-    link = flower.link(keyring, port)
-    keys = keyring.public_keys()
-    with Admission.at(f"127.0.0.1:{port}", keyring.ca_certificate) as admission:
-        assert admission.follow({}) == Followed([], [], [])
-        assert admission.follow(keys) == Followed(["known", "later", "unknown"], [], [])
-        assert admission.follow(keys) == Followed([], [], [])
-        ids = {node.key: node.id for node in admission.nodes()}
-        node = flower.node(port, *with_key(keyring, "later"))
+def test_a_node_follows_a_link_that_was_started_again_as_long_as_it_is_let_in(flower, keyring) -> None:
+    """A new link lets in the nodes of the folder and no others, under new numbers; the node's process ends."""
+    port, keys = free_port(), keyring.public_keys()
+    server, key = f"127.0.0.1:{port}", with_key(keyring, "later")
+
+    def started(names: set[str]) -> Process:
+        link = flower.link(keyring, port)
+        with Admission.at(server, keyring.ca_certificate) as admission:
+            assert admission.nodes() == []
+            admission.let_in({name: keys[name] for name in names})
+            assert {node.name: node.key for node in admission.nodes()} == {name: keys[name] for name in names}
+        return link
+
+    def welcomed() -> Process:
+        node = flower.node(port, *key)
         assert until(lambda: "SuperNode ID" in node.text), node.text
+        return node
+
+    link, node = started({"known", "later"}), welcomed()
+    with Admission.at(server, keyring.ca_certificate) as admission:
         assert {node.name: node.status for node in admission.nodes()}["later"] == "online"
-        fewer = {"renamed": keys["known"], "unknown": keys["unknown"]}
-        assert admission.follow(fewer) == Followed([], ["later"], [])
-        assert node.ended() == 0
-        assert "or the node was removed" in refusal(node.text, 0).line
-        assert "does not know its key" in why(flower.node(port, *with_key(keyring, "later")))
-        assert {node.key: node.id for node in admission.nodes()} == {key: ids[key] for key in fewer.values()}
-        again = new_node_key(tmp_path / "again.key")
-        assert admission.follow({**keys, "again": again}) == Followed(["again"], [], ["later"])
+    link.stop()
+    link = started({"later"})
+    assert node.ended() == 0
+    assert refusal(node.text, 0).may_pass
+    node = welcomed()
+    link.stop()
+    link = started({"known"})
+    assert node.ended() == 0
+    assert "does not know its key" in why(flower.node(port, *key))
     link.stop()
     with (
         pytest.raises(InputError, match="is `fedrec server` running"),
-        Admission.at(f"127.0.0.1:{port}", keyring.ca_certificate) as admission,
+        Admission.at(server, keyring.ca_certificate) as no,
     ):
-        admission.nodes()
+        no.nodes()
 
 
 def test_a_node_that_gave_up_while_its_process_lives_is_noticed(flower, keyring, other) -> None:
