@@ -29,6 +29,7 @@ def commands(heading: str) -> list[str]:
     lines = [line.strip() for line in section.splitlines() if line.startswith("    fedrec ")]
     for there, here in HERE.items():
         lines = [line.replace(there, here) for line in lines]
+    assert lines
     return lines
 
 
@@ -67,6 +68,19 @@ def own_data(folder: Path) -> None:
     (folder / "events.csv").write_text("\n".join(["user_id,item_id,timestamp", *events]) + "\n")
     items = [f"{item},film {item % 6} of {item}" for item in range(40)]
     (folder / "items.csv").write_text("\n".join(["item_id,title", *items]) + "\n")
+
+
+@pytest.mark.slow
+def test_on_one_machine(tmp_path: Path) -> None:
+    (tmp_path / "DATA").mkdir()
+    machine = Machine(tmp_path)
+    for line in commands("On one machine in two minutes"):
+        if line == "fedrec server local":
+            line += " --nodes 2 --set algorithm.weight_rounds=3"
+        told = machine(line.replace("ml-100k-dp --nodes 8", f"{SMALL} --nodes 2").removesuffix(" --open"))
+    assert str(Path("runs") / "local") in told
+    assert {path.name.rpartition("-")[0] or path.name for path in (tmp_path / "runs").iterdir()} >= {"local"}
+    assert len(list((tmp_path / "runs").iterdir())) == 2
 
 
 @pytest.mark.slow
