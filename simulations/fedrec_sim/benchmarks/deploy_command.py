@@ -30,15 +30,14 @@ def deploy(
     numbers = read_numbers(nodes, "--nodes")
     if min(numbers) < 1:
         raise InputError(f"--nodes {nodes}: at least 1 node")
-    results = [
-        measure(number, rounds, stock=stock, say=lambda line: print(line, file=sys.stderr, flush=True))
-        for number in numbers
-    ]
+    results = []
+    for number in numbers:
+        found = measure(number, rounds, stock=stock, say=lambda line: print(line, file=sys.stderr, flush=True))
+        results.append(found)
+        if not as_json:
+            _show(found)
     if as_json:
         print(json.dumps({"command": "deploy", "results": results, **machine()}, indent=2, allow_nan=False))
-        return
-    for result in results:
-        _show(result)
 
 
 def _show(result: dict[str, Any]) -> None:
