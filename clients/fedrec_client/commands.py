@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from fedrec.errors import InputError
+from fedrec.transport.executor import OURS
 from fedrec_client.key_command import key
 
 client = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")
@@ -55,7 +56,7 @@ def start(
     ] = None,
     patience: Annotated[float, typer.Option(min=0, help="Seconds to try before giving up a server.")] = 120.0,
     stock: Annotated[bool, typer.Option("--stock", help="Run tasks as Flower does, a new process for each.")] = False,
-    app: Annotated[str, typer.Option(hidden=True)] = "fedrec_client.app:app",
+    app: Annotated[str, typer.Option(hidden=True)] = OURS.client,
 ) -> None:
     """Be a node until Ctrl-C or SIGTERM; a lost connection is taken up again.
 

@@ -3,7 +3,6 @@
 The node asks, the server never reaches it: its own port is on the loopback, for those two processes alone.
 """
 
-import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -14,7 +13,7 @@ from fedrec.errors import InputError
 from fedrec.transport.environment import safe_environment
 from fedrec.transport.executor import executor_command
 from fedrec.transport.preflight import Unreachable, preflight
-from fedrec.transport.processes import Child, Children, children
+from fedrec.transport.processes import Child, Children, children, free_port
 from fedrec.transport.refusals import refusal
 from fedrec.transport.state import State
 
@@ -82,7 +81,7 @@ def _attempt(
         preflight(server.address, server.ca, server.key)
     except Unreachable as error:
         return str(error), None
-    own = f"127.0.0.1:{port or _free_port()}"
+    own = f"127.0.0.1:{port or free_port()}"
     node, answering = _start(server, users, state, own, made)
     welcome = None
     while True:
@@ -124,9 +123,3 @@ def _toml(value: str | int | bool) -> str:
     if '"' in value or "'" in value or "\n" in value or "\\" in value:
         raise InputError(f"{value!r}: Flower's node configuration takes no quotes or backslashes; choose another path")
     return f'"{value}"'
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port

@@ -4,8 +4,19 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from fedrec.errors import InputError
+
+
+class Apps(NamedTuple):
+    """The Flower apps of server and nodes, as "module:name"."""
+
+    server: str
+    client: str
+
+
+OURS = Apps("fedrec_server.app:app", "fedrec_client.app:app")
 
 
 def executor_command(app: str, address: str, ca: Path | None, secret: Path, *, stock: bool) -> list[str]:

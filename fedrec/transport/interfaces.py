@@ -107,36 +107,27 @@ class TaskSleep:
     A task waits for at most a fortieth of the time since the one before, and an idle executor costs next to nothing.
     """
 
-    def __init__(self, sleep: Callable[[float], None], clock: Callable[[], float]) -> None:
-        self._sleep, self._clock = sleep, clock
-        self._last = clock()
-
-    def busy(self) -> None:
-        """There was a task just now."""
-        self._last = self._clock()
+    def __init__(self, sleep: Callable[[float], None], idle: Callable[[], float]) -> None:
+        """idle: seconds since the last task."""
+        self._sleep, self._idle = sleep, idle
 
     def sleep(self, seconds: float) -> None:
         """seconds: Flower's own, and the longest."""
-        self._sleep(min(seconds, max(TASK_SLEEP, (self._clock() - self._last) / 40)))
+        self._sleep(min(seconds, max(TASK_SLEEP, self._idle() / 40)))
 
 
 def executor_with(executor: Any) -> Callable[[], None]:
-    """`flower-superexec`'s main function, which runs tasks by `executor` (`flwr...executor.types.Executor`)."""
+    """`flower-superexec`'s main function, which runs tasks by `executor` (`flwr...executor.types.Executor`).
+
+    executor: has `idle` besides, the seconds since its last task.
+    """
     import time
 
     import flwr.supercore.superexec.run_superexec as superexec
     from flwr.supercore.cli.flower_superexec import flower_superexec
 
     quick_pulls()
-    pace = TaskSleep(time.sleep, time.monotonic)
-    launch = executor.launch
-
-    def launched(spec: Any) -> Any:
-        pace.busy()
-        return launch(spec)
-
-    executor.launch = launched
-    superexec.time = pace
+    superexec.time = TaskSleep(time.sleep, executor.idle)
     superexec.get_executor = lambda *_, **__: executor
     main: Callable[[], None] = flower_superexec
     return main

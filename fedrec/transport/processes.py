@@ -5,6 +5,7 @@ import ctypes
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -58,17 +59,18 @@ class Child:
     @property
     def text(self) -> str:
         """What it wrote since it was started."""
-        with self.log.open("rb") as file:
-            file.seek(self.start)
-            return file.read().decode("utf-8", "replace")
+        return self._from(self.start).decode("utf-8", "replace")
 
     def news(self) -> str:
         """What it wrote since this was asked last."""
-        with self.log.open("rb") as file:
-            file.seek(self._read)
-            content = file.read()
+        content = self._from(self._read)
         self._read += len(content)
         return content.decode("utf-8", "replace")
+
+    def _from(self, position: int) -> bytes:
+        with self.log.open("rb") as file:
+            file.seek(position)
+            return file.read()
 
     def last_lines(self, count: int = 3) -> str:
         """The end of its output, for people."""
@@ -159,6 +161,13 @@ def _undisturbed() -> Iterator[None]:
     finally:
         for number, handler in zip(numbers, before, strict=True):
             signal.signal(number, handler)
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens at now."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        port: int = listening.getsockname()[1]
+        return port
 
 
 def _die_with_parent() -> None:

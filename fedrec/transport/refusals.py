@@ -89,7 +89,7 @@ _KNOWN: tuple[tuple[str, Refusal], ...] = (
 
 _SIGNATURE = Refusal(
     "the server refused this node's signature: set this machine's clock by NTP (at most 5 seconds ahead of the "
-    "server's), or the node was removed on the server while it ran"
+    "server's)"
 )
 _FORGOTTEN = Refusal(
     "the server knows this connection no more: it was started again, or the node was removed there", may_pass=True

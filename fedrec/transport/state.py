@@ -17,7 +17,6 @@ from fedrec.errors import InputError
 STOP_SECONDS = 30.0
 """How long `stop` waits; the processes below have half of it before they are killed."""
 
-
 CLAIM_SECONDS = 1.0
 """How long `claim` tries."""
 
@@ -27,6 +26,13 @@ class State:
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
+
+    def make(self) -> None:
+        """Make the folder, where there is none. Raises: InputError."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as error:
+            raise InputError(f"--state {self.path}: cannot be made ({error.strerror}); choose another folder") from None
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
@@ -40,10 +46,7 @@ class State:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise InputError(f"--state {self.path}: cannot be made ({error.strerror}); choose another folder") from None
+        self.make()
         mode = self.path.stat().st_mode & 0o777
         if mode & 0o077:
             raise InputError(f"--state {self.path}: open to others (mode {mode:04o}); `chmod 700 {self.path}`")
@@ -74,14 +77,12 @@ class State:
 
     def running(self) -> dict[str, Any] | None:
         """What `tell` said, while its process lives."""
-        try:
-            with (self.path / "lock").open("r+") as lock:
-                if _taken(lock):
-                    return None
-                found: dict[str, Any] = json.loads(self._told.read_text(encoding="utf-8"))
-                return found
-        except (OSError, ValueError):
+        if self._pid() is None:
             return None
+        with contextlib.suppress(OSError, ValueError):
+            found: dict[str, Any] = json.loads(self._told.read_text(encoding="utf-8"))
+            return found
+        return None
 
     def stop(self) -> bool:
         """End the process that has the folder, and all of its own; False where there is none. Raises: InputError."""

@@ -35,6 +35,7 @@ class WarmExecutor:
 
     def __init__(self, app: Any) -> None:
         self._app, self._parent = app, os.getpid()
+        self._last = time.monotonic()
         self._children: set[int] = set()
         self._runs: dict[int, Any] = {}
         self._node: tuple[int, Connection] | None = None
@@ -48,6 +49,7 @@ class WarmExecutor:
 
     def launch(self, spec: Any) -> Any:
         """Hand the task to a child."""
+        self._last = time.monotonic()
         self.reconcile()
         if not interfaces.is_client_task(spec):
             self._runs[self._fork(lambda: interfaces.run_server_task(spec, self._app))] = spec
@@ -59,6 +61,10 @@ class WarmExecutor:
         except BrokenPipeError:  # it died just now, and has not been waited for yet
             sys.exit(NODE_DIED)
         return interfaces.accepted()
+
+    def idle(self) -> float:
+        """Seconds since the last task."""
+        return time.monotonic() - self._last
 
     def reconcile(self) -> None:
         """Note which children have ended. Raises: SystemExit when it is the one that answers for the node."""

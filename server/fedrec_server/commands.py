@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedrec.transport.executor import OURS
+
 if TYPE_CHECKING:
     from fedrec.transport.state import State
 
@@ -60,7 +62,7 @@ def start(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen at.")] = PORT,
     detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready, and leave it running.")] = False,
     stock: Stock = False,
-    app: Annotated[str, typer.Option(hidden=True)] = "fedrec_server.app:app",
+    app: Annotated[str, typer.Option(hidden=True)] = OURS.server,
 ) -> None:
     """Start a server and stay until Ctrl-C or SIGTERM (or, with --detach, leave it running)."""
     from fedrec.transport.state import State
@@ -70,7 +72,7 @@ def start(
     if detach:
         from fedrec_server.detaching import detach_server
 
-        facts = detach_server(folder, keys, host, port, stock=stock)
+        facts = detach_server(folder, keys, host, port, app, stock=stock)
         print(f"ready at {host}:{port}, process {facts['pid']}; `fedrec server stop --state {folder.path}` ends it")
         return
     serve(keys, folder, host, port, app, stock=stock, say=_say)

@@ -12,14 +12,11 @@ from fedrec.transport.state import State
 from fedrec_server.serving import START_SECONDS
 
 
-def detach_server(state: State, keys: Path, host: str, port: int, *, stock: bool) -> dict[str, Any]:
+def detach_server(state: State, keys: Path, host: str, port: int, app: str, *, stock: bool) -> dict[str, Any]:
     """Start `fedrec server start` on its own and return what it tells when it is ready. Raises: InputError."""
-    try:
-        state.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        raise InputError(f"--state {state.path}: cannot be made ({error.strerror}); choose another folder") from None
+    state.make()
     command = [sys.executable, "-m", "fedrec.cli", "server", "start", "--keys", str(keys), "--state", str(state.path)]
-    command += ["--host", host, "--port", str(port)] + (["--stock"] if stock else [])
+    command += ["--host", host, "--port", str(port), "--app", app] + (["--stock"] if stock else [])
     log = state.log("server")
     begin = log.stat().st_size if log.exists() else 0
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -2,31 +2,20 @@
 
 import contextlib
 import shutil
-import socket
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from fedrec.errors import FedrecError
 from fedrec.transport.environment import safe_environment
-from fedrec.transport.processes import Children, children
+from fedrec.transport.executor import OURS, Apps
+from fedrec.transport.processes import Children, children, free_port
 from fedrec.transport.state import State
 from fedrec_server.keyring import Keyring
 from fedrec_server.looking import look
 from fedrec_server.serving import START_SECONDS
-
-
-class Apps(NamedTuple):
-    """The Flower apps of server and nodes, as "module:name"."""
-
-    server: str
-    client: str
-
-
-OURS = Apps("fedrec_server.app:app", "fedrec_client.app:app")
 
 
 @contextlib.contextmanager
@@ -72,13 +61,6 @@ def federation(
     finally:
         if not kept:
             shutil.rmtree(root, ignore_errors=True)
-
-
-def free_port() -> int:
-    """A port of the loopback that nobody listens at now."""
-    with socket.create_server(("127.0.0.1", 0)) as listening:
-        port: int = listening.getsockname()[1]
-        return port
 
 
 def _keys(folder: Path, nodes: int) -> Keyring:

@@ -10,8 +10,8 @@ from typing import Any
 
 from fedrec.errors import FedrecError, InputError
 from fedrec.transport.control import control
+from fedrec.transport.executor import OURS, Apps
 from fedrec.transport.state import State
-from fedrec_server.local import OURS, Apps
 from fedrec_server.serving import CONTROL_SECRET
 from fedrec_server.told import read_told
 
@@ -121,9 +121,8 @@ def _start(link: Any, config: dict[str, Any], apps: Apps) -> int:
 def app_bundle(apps: Apps, config: dict[str, Any]) -> bytes:
     """What Flower sends to the nodes as our app (a FAB): names of installed modules and a licence, and no code.
 
-    config: the keys of the run's configuration, each of which Flower wants to have a default.
-
-    Code in it would be put before the installed package on each node's path.
+    config: the keys of the run's configuration, each of which Flower wants to have a default. Code in the bundle would
+    be put before the installed package on each node's path.
     """
     from flwr.cli.build import build_fab_from_files
 

@@ -26,11 +26,10 @@ from typing import Any
 
 from fedrec_server import key_making
 from fedrec_server.keyring import Keyring
-from fedrec_server.local import free_port
 from fedrec_server.looking import look
 
 from fedrec.errors import FedrecError
-from fedrec.transport.processes import signals_interrupt
+from fedrec.transport.processes import free_port, signals_interrupt
 from fedrec.transport.state import State
 
 FEDREC = [sys.executable, "-m", "fedrec.cli"]

@@ -18,6 +18,8 @@ from pathlib import Path
 
 from fedrec_server.keyring import Keyring
 
+from fedrec.transport.processes import free_port
+
 LIFE = 90
 """Seconds after which a process ends whatever becomes of the test."""
 
@@ -27,11 +29,6 @@ CONTROL = "flwr.cli.app:app"
 
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload([name.partition(":")[0] for name in (LINK, NODE, CONTROL)])
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
 
 
 def until(holds: Callable[[], bool], seconds: float = 40) -> bool:

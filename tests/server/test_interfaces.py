@@ -118,11 +118,9 @@ def test_a_node_sleeps_longer_the_longer_there_is_nothing() -> None:
 
 
 def test_an_executor_asks_less_often_the_longer_there_is_no_task() -> None:
-    times = iter((100.0, 101.0, 104.0, 120.0, 1000.0, 1000.0, 1000.0))  # the start, four sleeps, a task, a sleep
+    idle = iter((1.0, 4.0, 20.0, 900.0, 0.0))  # four sleeps, and one after a task
     slept: list[float] = []
-    pace = interfaces.TaskSleep(slept.append, lambda: next(times))
-    for _ in range(4):
+    pace = interfaces.TaskSleep(slept.append, lambda: next(idle))
+    for _ in range(5):
         pace.sleep(1.0)
-    pace.busy()
-    pace.sleep(1.0)
     assert slept == [0.05, 0.1, 0.5, 1.0, 0.05]

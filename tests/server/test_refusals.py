@@ -16,11 +16,12 @@ from fedrec_server.keyring import Keyring
 from fedrec import wire
 from fedrec.errors import InputError
 from fedrec.transport.preflight import preflight
+from fedrec.transport.processes import free_port
 from fedrec.transport.refusals import refusal
 from fedrec.wire import Packet
 from tests.server.deployed import REQUEST, data, hosted
 from tests.server.grid_in_memory import MemoryGrid
-from tests.server.real_flower import Process, RealFlower, free_port, plaintext, until
+from tests.server.real_flower import Process, RealFlower, plaintext, until
 
 NOW = datetime.now(UTC)
 WRONG_CLOCK = (

@@ -4,13 +4,13 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from fedrec.transport import interfaces
 from fedrec.transport.warm import WarmExecutor
+from tests.server.faults import until
 
 
 def task(folder: Path, what: str, *, client: bool = True) -> Any:
@@ -38,14 +38,6 @@ def work(spec: Any, app: Any) -> None:
 def failed(spec: Any) -> None:
     """In the child that reports a death."""
     Path(spec.runtime_api_address, "reported").write_text(spec.token)
-
-
-def until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
-    while not holds():
-        if time.monotonic() > end:
-            raise TimeoutError
-        time.sleep(0.01)
 
 
 def main(folder: Path) -> None:

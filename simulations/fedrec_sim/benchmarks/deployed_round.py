@@ -15,12 +15,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fedrec_server.local import OURS, Apps, federation
+from fedrec_server.local import federation
 from fedrec_server.scenario import Scenario, load_scenario
 from fedrec_server.submitting import Submitted
 
 from fedrec.data import datasets, splits
 from fedrec.federation.exchange import DataRequest
+from fedrec.transport.executor import OURS, Apps
 from fedrec.transport.state import State
 from fedrec_sim.benchmarks.memory import descendants, pss_mb
 from fedrec_sim.experiment import Experiment
