@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from fedrec.devices import check_device
 from fedrec.errors import InputError
 from fedrec.transport.executor import OURS
 from fedrec_client.key_command import key
@@ -66,6 +67,8 @@ def start(
     from fedrec.transport.state import State
     from fedrec_client.hosting import Server, Users, host
 
+    if device is not None:
+        check_device(device, "--device")
     config = _users(shard, data_dir, data, catalogue, without_privacy) | ({"device": device} if device else {})
     place = State(state or Path.home() / ".fedrec" / "client")
     host(

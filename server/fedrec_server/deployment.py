@@ -14,6 +14,7 @@ from fedrec.audit.received import receive
 from fedrec.audit.report import page
 from fedrec.audit.statement import statement
 from fedrec.data import datasets
+from fedrec.devices import check_device
 from fedrec.evaluation.private import private_figures, private_report
 from fedrec.federation.exchange import DataRequest
 from fedrec_server.asking import Asker, log
@@ -58,6 +59,7 @@ class Deployment:
         resume: bool = False,
         on_round: Callable[[RoundReport], None] | None = None,
     ) -> None:
+        check_device(scenario.engine.device, "engine.device")
         self.folder, self.asker, self.on_round = folder, asker, on_round
         self.scenario, self.public_seed, self.resume = begin(scenario, folder, resume=resume)
         scenario = self.scenario

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fedrec.devices import check_device
 from fedrec.errors import InputError
 
 
@@ -35,6 +36,7 @@ def evaluate(
 
     - `fedrec evaluate runs/mine --on validation --json`
     """
+    check_device(device, "--device")
     measured = measure(run, data_dir, on, device)
     if as_json:
         json.dump(measured, sys.stdout, indent=2, allow_nan=False)

@@ -3,7 +3,6 @@
 import hashlib
 from dataclasses import dataclass
 
-import torch
 from fedrec_server.coordinator import Coordinator
 from fedrec_server.prepared import prepare
 from fedrec_server.scenario import EngineConfig
@@ -12,7 +11,6 @@ from fedrec.algorithms.base import Algorithm, ReleasedModel
 from fedrec.algorithms.popularity import Popularity
 from fedrec.data.datasets import Dataset
 from fedrec.data.splits import Split
-from fedrec.errors import InputError
 from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.federation.exchange import DataRequest
 from fedrec.federation.spec import RunSpec
@@ -107,14 +105,3 @@ def fingerprint(split: Split) -> str:
     if split.negatives is not None:
         digest.update(split.negatives.tobytes())
     return digest.hexdigest()
-
-
-def check_device(device: str) -> None:
-    """Raises: InputError when `device` is not one that this machine has."""
-    kind, _, number = device.partition(":")
-    if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
-        raise InputError(f"engine.device = '{device}': must be cpu, cuda or cuda:N")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise InputError("engine.device = 'cuda': this machine has no usable CUDA device; use --device cpu")
-    if kind == "cuda" and int(number or 0) >= torch.cuda.device_count():
-        raise InputError(f"engine.device = '{device}': this machine has {torch.cuda.device_count()} CUDA device(s)")

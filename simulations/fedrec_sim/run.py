@@ -24,13 +24,14 @@ from fedrec.audit.statement import statement
 from fedrec.data import datasets, splits
 from fedrec.data.datasets import Dataset
 from fedrec.data.splits import Split
+from fedrec.devices import check_device
 from fedrec.evaluation.private import private_report
 from fedrec.evaluation.report import evaluate
 from fedrec.federation.exchange import DataRequest
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec_sim import plots
 from fedrec_sim.curve import Curve
-from fedrec_sim.experiment import Experiment, check_device, fingerprint, popularity
+from fedrec_sim.experiment import Experiment, fingerprint, popularity
 from fedrec_sim.flower_engine import check_flower, flower_federation
 from fedrec_sim.leak import NOTE, STAMP, leaky
 from fedrec_sim.progress import RunProgress
@@ -80,7 +81,7 @@ class Simulation:
         resume: bool,
         track: str | None = None,
     ) -> None:
-        check_device(scenario.engine.device)
+        check_device(scenario.engine.device, "engine.device")
         if scenario.engine.name == "flower":
             check_flower(scenario)
         self.track, self.data_dir = track, data_dir

@@ -21,6 +21,7 @@ from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from tests.core.model_contract import ModelContract
 from tests.core.toy_users import ITEMS, USERS, batch_of, close, edge_rows, planted_catalogue, planted_rows
 from tests.core.whole_algorithm import everything
+from tests.other_device import needs_other_device, other_device
 
 
 class AlgorithmContract(ModelContract):
@@ -274,21 +275,20 @@ class AlgorithmContract(ModelContract):
 
     # ---- devices
 
-    def test_no_tensor_is_made_without_saying_where(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """With `meta` as the default device a tensor made without a device meets none of the others, and that raises:
-        on a GPU it would be on the CPU, and the same would happen."""
-        monkeypatch.setattr("torch.get_num_threads", lambda: 1)  # the default device is one of this thread alone
-        odd = batch_of(edge_rows())
-        with torch.device("meta"):
-            found = everything(lambda: self.make(self.setting()), odd)
-        assert {name for name, tensor in found.items() if tensor.device.type != "cpu"} == set()
+    @needs_other_device
+    def test_another_device_gives_what_the_cpu_gives(self) -> None:
+        with other_device() as device:
+            self.compare_with_the_cpu(device)
 
     @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
     def test_cuda_gives_what_the_cpu_gives(self) -> None:
-        setting = self.setting(device=torch.device("cuda"))
-        found = everything(lambda: self.make(setting), batch_of(edge_rows(), device="cuda"))
+        self.compare_with_the_cpu(torch.device("cuda"))
+
+    def compare_with_the_cpu(self, device: torch.device) -> None:
+        setting = self.setting(device=device)
+        found = everything(lambda: self.make(setting), batch_of(edge_rows(), device=device))
         expected = everything(lambda: self.make(self.setting()), batch_of(edge_rows()))
-        assert {name for name, tensor in found.items() if tensor.device.type != "cuda"} == set()
+        assert {name for name, tensor in found.items() if tensor.device.type != device.type} == set()
         for name, tensor in expected.items():
             if name.startswith(("norms", "scores")):  # eigenvectors may differ in sign
                 assert close(found[name].cpu(), tensor, 1e-2), name

@@ -23,7 +23,7 @@ def planted_catalogue(items: int = ITEMS) -> Catalogue:
     )
 
 
-def batch_of(rows: list[list[int]], seed: int = 7, items: int = ITEMS, device: str = "cpu") -> UserBatch:
+def batch_of(rows: list[list[int]], seed: int = 7, items: int = ITEMS, device: torch.device | str = "cpu") -> UserBatch:
     """Users with the given histories, oldest event first."""
     return UserBatch(
         items=torch.tensor([item for row in rows for item in row], dtype=torch.int64, device=device),

@@ -3,6 +3,7 @@
 import pytest
 
 from fedrec.privacy.plan import PrivacyConfig
+from tests.other_device import needs_other_device, other_device
 from tests.server.deployed import SETTINGS, deployed, difference, in_process
 
 SEEN = {
@@ -25,3 +26,12 @@ def test_nodes_end_with_the_bits_of_one_process(name, privacy) -> None:
 def test_how_users_are_grouped_changes_float_rounding_alone(name) -> None:
     together = in_process(name, SEEN["no privacy"])
     assert 0 < difference(deployed(4, name, SEEN["no privacy"]).run(), together) < 1e-6
+
+
+@needs_other_device
+@pytest.mark.parametrize("name", ["kernel-rank", "tower-sgd"])
+def test_nodes_may_compute_on_another_device(name: str) -> None:
+    with other_device() as device:
+        found = deployed(3, name, SEEN["noise"], device=device).run()
+    assert {tensor.device.type for tensor in found.values()} == {"cpu"}  # the server's own
+    assert difference(found, in_process(name, SEEN["noise"], 3)) < 1e-3

@@ -75,7 +75,7 @@ def test_bad_input_gives_one_line_and_code_2(
 def test_cuda_where_there_is_none(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert run([*SMALL, "--device", "cuda"]) == 2
-    assert "no CUDA device" in capfd.readouterr().err
+    assert "no usable CUDA device" in capfd.readouterr().err
 
 
 def test_an_old_benchmark_is_not_overwritten(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

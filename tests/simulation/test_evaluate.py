@@ -42,6 +42,8 @@ def test_what_cannot_be_measured_is_one_line(trained: Path, tmp_path: Path, caps
     assert "no finished run" in capsys.readouterr().err
     assert run(["evaluate", str(trained), "--on", "train"]) == 2
     assert "evaluation.on" in capsys.readouterr().err
+    assert run(["evaluate", str(trained), "--device", "tpu"]) == 2
+    assert "must be cpu, cuda or cuda:N" in capsys.readouterr().err
     other = trained / "scenario.toml"
     text = other.read_text()
     other.write_text(text.replace("items = 50", "items = 40"))

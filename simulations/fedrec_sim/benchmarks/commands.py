@@ -7,10 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from fedrec.devices import check_device
 from fedrec.errors import InputError, nearest
 from fedrec_sim.benchmarks.deploy_command import deploy
 from fedrec_sim.benchmarks.options import (
-    check_device,
     cores,
     machine,
     read_names,
@@ -78,7 +78,7 @@ def round_(
     others = read_names(compare, jobs.COMPARISONS, "--compare")
     sizes = read_sizes(users, dataset)
     settings = read_settings(changes or [])
-    check_device(device)
+    check_device(device, "--device")
     if out is not None and (out / "bench.json").exists():
         raise InputError(f"--out {out}: holds another benchmark; give a new folder")
     for other in others:

@@ -53,18 +53,6 @@ def read_settings(changes: list[str]) -> dict[str, Any]:
     return settings
 
 
-def check_device(device: str) -> None:
-    """Raises: InputError when `device` is not one that this machine has."""
-    kind = device.partition(":")[0]
-    if kind not in ("cpu", "cuda"):
-        raise InputError(f"--device {device}: must be cpu, cuda or cuda:N")
-    if kind == "cuda":
-        import torch
-
-        if not torch.cuda.is_available():
-            raise InputError(f"--device {device}: this machine has no CUDA device; use --device cpu")
-
-
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

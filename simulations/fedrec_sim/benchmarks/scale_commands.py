@@ -7,8 +7,9 @@ from typing import Annotated, Any, get_args
 
 import typer
 
+from fedrec.devices import check_device
 from fedrec.errors import InputError
-from fedrec_sim.benchmarks.options import check_device, cores, machine, read_names, read_settings, read_sizes
+from fedrec_sim.benchmarks.options import cores, machine, read_names, read_settings, read_sizes
 
 ALGORITHMS = ("als", "kernel-rank", "tower-sgd")
 DEFAULTS: dict[str, dict[str, Any]] = {"kernel-rank": {"head": 2000}}
@@ -57,7 +58,7 @@ def scale(
     read_names(precision, get_args(Precision), "--precision")
     names, sizes = read_names(algorithm, None, "--algorithm"), read_sizes(users, "synthetic")
     settings = _by_algorithm(changes or [], names)
-    check_device(device)
+    check_device(device, "--device")
     _check_free(out, "scale.json")
     kind = device.partition(":")[0]
     common = {
@@ -108,7 +109,7 @@ def ranking(
     """
     from fedrec_sim.benchmarks import jobs
 
-    check_device(device)
+    check_device(device, "--device")
     _check_free(out, "ranking.json")
     common: dict[str, Any] = {"users": users, "items": items, "interactions_per_user": interactions, "dim": dim}
     common |= {"device": device, "threads": threads, "seed": seed}
