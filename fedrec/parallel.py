@@ -7,13 +7,18 @@ whole on one thread. Jobs write to places of their own, so the number of threads
 
 import os
 import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
+from typing import TypeVar
 
 import torch
 
 from fedrec.precision import full_precision
+
+Job = TypeVar("Job")
+Result = TypeVar("Result")
 
 
 def run_jobs(work: Callable[..., None], jobs: Iterable[tuple[object, ...]], device: torch.device) -> None:
@@ -30,6 +35,25 @@ def run_jobs(work: Callable[..., None], jobs: Iterable[tuple[object, ...]], devi
         return
     for _ in _pool(threads).map(lambda job: work(*job), jobs):
         pass
+
+
+def in_order(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
+    """`work(job)` of every job, in their order, on as many threads as PyTorch may use on the CPU.
+
+    Jobs are taken as results are, a few ahead, so memory holds a job and a result for each thread. Raises what a job
+    raises.
+    """
+    threads = torch.get_num_threads()
+    if threads == 1:
+        yield from map(work, jobs)
+        return
+    begun: deque[Future[Result]] = deque()
+    for job in jobs:
+        begun.append(_pool(threads).submit(work, job))
+        if len(begun) > threads:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()
 
 
 def _one_thread() -> None:

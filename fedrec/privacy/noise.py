@@ -16,6 +16,8 @@ import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
+from fedrec.parallel import in_order
+
 BLOCK = 1 << 16
 """Normals drawn at a time. A part of the stream's definition: changing it changes every seeded run."""
 
@@ -58,8 +60,9 @@ class NoiseSource:
         time: 2 for the second release of the same round, and so on: each has noise of its own.
         """
         blocks = -(-size // BLOCK)
-        for block, words in enumerate(self._words("noise", round, name, time, iter([_SUMMED * BLOCK] * blocks))):
-            yield _normals(words)[: size - block * BLOCK]
+        words = self._words("noise", round, name, time, iter([_SUMMED * BLOCK] * blocks))
+        for block, normals in enumerate(in_order(_normals, words)):
+            yield normals[: size - block * BLOCK]
 
     def cohort(self, round: int, users: int, probability: float, time: int = 1) -> np.ndarray:
         """A Poisson sample of 0..users-1: each taken with `probability` independently, int64, ascending.

@@ -1,9 +1,10 @@
 import os
+from collections.abc import Iterator
 
 import pytest
 import torch
 
-from fedrec.parallel import run_jobs
+from fedrec.parallel import in_order, run_jobs
 
 CPU = torch.device("cpu")
 
@@ -48,6 +49,25 @@ def test_a_job_computes_on_one_thread_and_may_start_jobs_itself(threads: int) ->
 
     run_jobs(outer, [(position,) for position in range(10)], CPU)
     assert seen == [1] * 30
+
+
+def test_results_come_in_order_and_jobs_are_taken_only_a_few_ahead(threads: int) -> None:
+    taken: list[int] = []
+
+    def jobs() -> Iterator[int]:
+        for position in range(30):
+            taken.append(position)
+            yield position
+
+    for place, result in enumerate(in_order(lambda position: position * position, jobs())):
+        assert result == place * place
+        assert len(taken) <= place + 2 + threads
+    assert len(taken) == 30
+
+
+def test_what_a_job_of_many_raises_reaches_who_takes_the_results(threads: int) -> None:
+    with pytest.raises(ZeroDivisionError):
+        list(in_order(lambda position: 1 / (position - 3), range(8)))
 
 
 def test_what_a_job_raises_reaches_the_caller(threads: int) -> None:

@@ -7,6 +7,7 @@ from statistics import NormalDist
 
 import numpy as np
 import pytest
+import torch
 
 from fedrec.privacy.noise import BLOCK, NoiseSource
 
@@ -68,6 +69,15 @@ def test_the_key_is_never_shown() -> None:
 @pytest.mark.parametrize("size", [0, 1, 2, BLOCK - 1, BLOCK, BLOCK + 1])
 def test_any_size(size: int) -> None:
     assert sum(len(block) for block in NoiseSource.from_seed(0).normal_blocks(0, "x", size)) == size
+
+
+def test_the_number_of_threads_changes_no_bit() -> None:
+    before, draws = torch.get_num_threads(), []
+    for threads in (1, 3):
+        torch.set_num_threads(threads)
+        draws.append(draw(NoiseSource.from_seed(2), 5 * BLOCK + 7))
+    torch.set_num_threads(before)
+    assert np.array_equal(*draws)
 
 
 def test_large_draws_need_little_memory_and_time() -> None:
