@@ -52,13 +52,11 @@ def node(
     public: Annotated[
         Path | None, typer.Option("--public", metavar="FILE", help="The public key that the node made itself.")
     ] = None,
-    remove: Annotated[
-        bool, typer.Option("--remove", help="Forget the node: refused once the server is started again.")
-    ] = False,
+    remove: Annotated[bool, typer.Option("--remove", help="Forget the node: refused within seconds.")] = False,
 ) -> None:
     """Let in a node, by the public key that it made or by a key made here; or forget it.
 
-    A server that runs already notices when it is started again.
+    A server that runs notices within seconds.
     """
     from fedrec.errors import InputError
     from fedrec_server import key_making
@@ -69,7 +67,7 @@ def node(
         if public is not None:
             raise InputError("--public does not go with --remove; leave one out")
         key_making.remove_node(keyring, name)
-        print(f"Forgot node '{name}'; it is refused once the server is started again")
+        print(f"Forgot node '{name}'; a server that runs refuses it within seconds")
         return
     key = key_making.add_node(keyring, name, public)
     private = keyring.nodes[name][0]

@@ -48,6 +48,14 @@ class Keyring:
             found[public.stem] = (private if private.exists() else None, public)
         return found
 
+    @property
+    def stamp(self) -> tuple[tuple[str, int, int], ...]:
+        """Changes when a node's public key comes, goes or changes. Raises: InputError where there is no folder."""
+        if not self.nodes_folder.is_dir():
+            raise InputError(f"{self.nodes_folder}: no such folder; it holds the nodes' public keys")
+        found = [(path.name, path.stat()) for path in sorted(self.nodes_folder.glob("*.pub"))]
+        return tuple((name, told.st_ino, told.st_mtime_ns) for name, told in found)
+
     def public_keys(self) -> dict[str, NodePublicKey]:
         """Name -> public key. Raises: InputError for a file that is none, or one key under two names."""
         keys: dict[str, NodePublicKey] = {}

@@ -18,7 +18,7 @@ def look(state: State) -> dict[str, Any]:
         return {"running": False, "nodes": [], "runs": []}
     secret = (state.path / CONTROL_SECRET).read_text(encoding="ascii")
     with control(facts["address"], Path(facts["ca"]), secret) as client:
-        nodes = [{"name": node.name, "status": node.status} for node in Admission(client).nodes()]
+        nodes = [{"name": node.name, "status": node.status} for node in Admission(client).nodes() if not node.gone]
         runs = client.ListRuns(ListRunsRequest()).run_dict.values()
     told = [
         {

@@ -22,6 +22,9 @@ from fedrec_server.superlink import SECRET_VARIABLE
 START_SECONDS = 60.0
 """How long the link may take until it listens."""
 
+NOTICE_SECONDS = 1.0
+"""How soon a key that comes into the folder, or leaves it, is noticed."""
+
 EXECUTOR_SECRET, CONTROL_SECRET = "executor-secret", "control-secret"
 
 
@@ -40,8 +43,8 @@ def serve(keys: Path, state: State, host: str, port: int, app: str, *, stock: bo
         local = f"{_local(host)}:{port}"
         _start_link(made, keyring, state, host, port, control)
         _until_it_listens(made, local, keyring)
-        with Admission.at(local, keyring.ca_certificate, control.read_text()) as admission:
-            admission.let_in(keyring.public_keys())
+        door = Door(local, keyring, control)
+        door.keep()
         made.start(
             "app",
             executor_command(app, local, keyring.ca_certificate, state.secret(EXECUTOR_SECRET), stock=stock),
@@ -50,7 +53,38 @@ def serve(keys: Path, state: State, host: str, port: int, app: str, *, stock: bo
         )
         state.tell({"address": local, "ca": str(keyring.ca_certificate), "nodes": len(keyring.nodes)})
         say(f"ready at {host}:{port}; {len(keyring.nodes)} nodes may come; logs in {state.path}")
-        made.wait()
+        while True:
+            made.check()
+            time.sleep(NOTICE_SECONDS)
+            for line in door.news():
+                say(line)
+
+
+class Door:
+    """Who may come to the link at `address`: the nodes in the folder of keys. secret: the file with the control's."""
+
+    def __init__(self, address: str, keyring: Keyring, secret: Path) -> None:
+        self._address, self._keyring, self._secret = address, keyring, secret
+        self._seen: object = None
+        self._warning = ""
+
+    def keep(self) -> list[str]:
+        """Let in the nodes that are in the folder now and no others. Raises: InputError, and nothing has changed."""
+        seen, keys = self._keyring.stamp, self._keyring.public_keys()
+        with Admission.at(self._address, self._keyring.ca_certificate, self._secret.read_text()) as admission:
+            lines = admission.keep(keys)
+        self._seen = seen
+        return lines
+
+    def news(self) -> list[str]:
+        """The same, if the folder has changed. What cannot be used is tried again, and told once."""
+        try:
+            lines = [] if self._keyring.stamp == self._seen else self.keep()
+            self._warning = ""
+        except (InputError, OSError) as error:
+            before, self._warning = self._warning, f"warning: nodes stay as they are: {error}"
+            lines = [] if self._warning == before else [self._warning]
+        return lines
 
 
 def _start_link(made: Children, keyring: Keyring, state: State, host: str, port: int, control: Path) -> None:

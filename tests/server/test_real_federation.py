@@ -19,6 +19,7 @@ from fedrec.cli import run as fedrec
 from fedrec.errors import InputError
 from fedrec.transport.control import control
 from fedrec.transport.state import State
+from tests.server.real_flower import until
 
 NODES = 2
 SMALL = [
@@ -74,6 +75,19 @@ def test_status_tells_nodes_and_runs(state: State, done: Path, capsys: pytest.Ca
     assert str(done) in [one["out"] for one in found["runs"]]
     assert fedrec(["server", "status", "--state", str(state.path)]) == 0
     assert "node-00  online" in capsys.readouterr().out
+
+
+def test_a_key_that_comes_or_goes_is_noticed(state: State, done: Path, root: Path) -> None:
+    keys = root / "all" / "keys"
+
+    def listed() -> dict[str, str]:
+        return {node["name"]: node["status"] for node in look(state)["nodes"]}
+
+    before = listed()
+    assert fedrec(["keys", "node", str(keys), "clinic"]) == 0
+    assert until(lambda: listed() == before | {"clinic": "registered"})
+    assert fedrec(["keys", "node", str(keys), "clinic", "--remove"]) == 0
+    assert until(lambda: listed() == before)
 
 
 def test_how_a_run_failed_reaches_whoever_started_it(state: State, done: Path) -> None:

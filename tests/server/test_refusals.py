@@ -167,7 +167,7 @@ def test_a_node_follows_a_link_that_was_started_again_as_long_as_it_is_let_in(fl
         link = flower.link(keyring, port)
         with Admission.at(server, keyring.ca_certificate) as admission:
             assert admission.nodes() == []
-            admission.let_in({name: keys[name] for name in names})
+            assert len(admission.keep({name: keys[name] for name in names})) == len(names)
             assert {node.name: node.key for node in admission.nodes()} == {name: keys[name] for name in names}
         return link
 
@@ -194,6 +194,25 @@ def test_a_node_follows_a_link_that_was_started_again_as_long_as_it_is_let_in(fl
         Admission.at(server, keyring.ca_certificate) as no,
     ):
         no.nodes()
+
+
+def test_a_node_is_let_in_and_sent_away_while_the_link_runs(flower, keyring) -> None:
+    port, keys = free_port(), keyring.public_keys()
+    link = flower.link(keyring, port)
+    known, both = {"known": keys["known"]}, {"known": keys["known"], "later": keys["later"]}
+    with Admission.at(f"127.0.0.1:{port}", keyring.ca_certificate) as admission:
+        assert admission.keep(known) == ["node 'known' may come"]
+        assert admission.keep(known) == []
+        assert admission.keep(both) == ["node 'later' may come"]
+        node = flower.node(port, *with_key(keyring, "later"))
+        assert until(lambda: "SuperNode ID" in node.text), node.text
+        assert admission.keep(known) == ["node 'later' was sent away"]
+        assert admission.keep(known) == []
+        assert {node.name: node.gone for node in admission.nodes()} == {"known": False, "later": True}
+        assert node.ended() == 0
+        assert "does not know its key" in why(flower.node(port, *with_key(keyring, "later")))
+        assert "start the server again" in admission.keep(both)[0]
+    link.stop()
 
 
 def test_a_node_that_gave_up_while_its_process_lives_is_noticed(flower, keyring, other) -> None:
