@@ -90,7 +90,27 @@ def _check(func: Any, args: Any, kwargs: dict[str, Any]) -> None:
         raise RuntimeError(f"{func}: no matrix products of {args[0].dtype} on a GPU")
 
 
-class _Module(backend_registration._DummyBackendModule):
+class _Module:
+    """What PyTorch asks of a device."""
+
+    def is_initialized(self) -> bool:
+        return True
+
+    def is_available(self) -> bool:
+        return True
+
+    def current_device(self) -> int:
+        return 0
+
+    def device_count(self) -> int:
+        return 1
+
+    def _is_in_bad_fork(self) -> bool:
+        return False
+
+    def manual_seed_all(self, seed: int) -> None:
+        pass
+
     def get_amp_supported_dtype(self) -> list[torch.dtype]:
         return [torch.bfloat16, torch.float16]
 
@@ -98,8 +118,6 @@ class _Module(backend_registration._DummyBackendModule):
 @contextmanager
 def other_device() -> Iterator[torch.device]:
     """The device, while it lasts."""
-    if not hasattr(torch, NAME):
-        backend_registration._setup_privateuseone_for_python_backend(NAME, _Module())
     swapping = torch.__future__.get_swap_module_params_on_conversion()
     torch.__future__.set_swap_module_params_on_conversion(True)  # `parameter.data = ...` would not reach `held`
     torch._C._set_only_lift_cpu_tensors(True)  # torch.tensor(data, device=...) is made on the CPU and then sent
@@ -111,7 +129,9 @@ def other_device() -> Iterator[torch.device]:
         torch.__future__.set_swap_module_params_on_conversion(swapping)
 
 
+POSSIBLE = hasattr(backend_registration, "_setup_privateuseone_for_python_backend")
+if POSSIBLE and not hasattr(torch, NAME):  # at the start: the first gradient of a process counts its devices
+    backend_registration._setup_privateuseone_for_python_backend(NAME, _Module())
 needs_other_device = pytest.mark.skipif(
-    not hasattr(backend_registration, "_setup_privateuseone_for_python_backend"),
-    reason=f"PyTorch {torch.__version__} has no devices made in Python",
+    not POSSIBLE, reason=f"PyTorch {torch.__version__} has no devices made in Python"
 )

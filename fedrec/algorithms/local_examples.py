@@ -1,5 +1,6 @@
 """What a device trains on in one round: some of its events, each with negatives, counted by item."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -59,9 +60,20 @@ class Examples:
         events = zero.scatter_add(1, rank, label.flatten(1).gather(1, ordered.indices) * there)
         return cls(distinct, events, zero.scatter_add(1, rank, there))
 
-    def slice(self, start: int, stop: int) -> "Examples":
-        """The users at positions start..stop-1."""
-        return Examples(self.items[start:stop], self.events[start:stop], self.examples[start:stop])
+    @property
+    def lengths(self) -> Tensor:
+        """How many items each user has, (B,) int64; they stand before the places without one."""
+        return (self.items >= 0).sum(1)
+
+    def groups(self, most: int) -> Sequence[Tensor]:
+        """All positions of users, at most `most` at a time, those together that have about as many items."""
+        return self.lengths.argsort(stable=True).split(most)
+
+    def take(self, users: Tensor) -> "Examples":
+        """The users at these positions, as wide as the longest of them."""
+        width = int(self.lengths[users].max()) if len(users) else 0
+        parts = (self.items, self.events, self.examples)
+        return Examples(*(part[:, :width].index_select(0, users) for part in parts))
 
     def rows(self, table: Tensor) -> Tensor:
         """The table's rows (B, m, w) at the items; where there is none, some row, which no example weighs."""

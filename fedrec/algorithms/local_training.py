@@ -124,17 +124,16 @@ class LocalModel(ReleasedModel):
         private = self.table.new_zeros(len(users), self.private_size)
         own_scores = self.table.new_zeros(examples.items.shape)
 
-        def work(start: int) -> None:
-            some = slice(start, start + _USERS_AT_ONCE)
-            mine = examples.slice(some.start, some.stop)
+        def work(some: Tensor) -> None:
+            mine = examples.take(some)
             vectors = self.rebuild(mine)
             private[some] = vectors
             if self.settings["own_steps"]:
                 # Not private[some]: to autograd, what another job writes into the same tensor changes this part, too.
                 rows, network = self.tune(vectors, mine, self.settings["own_steps"], self.settings["own_rate"])
-                own_scores[some] = self.pair_scores(vectors, network, rows)
+                own_scores[some, : rows.shape[1]] = self.pair_scores(vectors, network, rows)
 
-        run_jobs(work, ((start,) for start in range(0, len(users), _USERS_AT_ONCE)), users.device)
+        run_jobs(work, ((some,) for some in examples.groups(_USERS_AT_ONCE)), users.device)
         state = {"private": private, "items": items, "keys": users.keys}
         if self.settings["own_steps"]:
             state |= {"own_items": examples.items, "own_scores": own_scores}
@@ -255,18 +254,17 @@ class LocalTraining(PopularityStart):
         config, model = self.config, self.release(shared)
         parts = Examples.parts(users, config.events, config.negatives, 1 + round, 2 if self.halves else 1)
         support, query = parts[0], parts[-1]
-        rows = model.table.new_empty(*query.items.shape, self.width)
+        rows = model.table.new_zeros(*query.items.shape, self.width)
         network = model.network.new_empty(len(users), len(model.network))
 
-        def work(start: int) -> None:
-            some = slice(start, start + _USERS_AT_ONCE)
-            mine = query.slice(some.start, some.stop)
-            private = model.rebuild(support.slice(some.start, some.stop))
-            rows[some], network[some] = model.tune(private, mine, config.local_steps, config.local_rate)
-            rows[some] -= mine.rows(model.table)
+        def work(some: Tensor) -> None:
+            mine = query.take(some)
+            private = model.rebuild(support.take(some))
+            tuned, network[some] = model.tune(private, mine, config.local_steps, config.local_rate)
+            rows[some, : tuned.shape[1]] = tuned - mine.rows(model.table)
             network[some] -= model.network
 
-        run_jobs(work, ((start,) for start in range(0, len(users), _USERS_AT_ONCE)), users.device)
+        run_jobs(work, ((some,) for some in query.groups(_USERS_AT_ONCE)), users.device)
         return LocalChange(query.items, rows, network, len(model.table))
 
     def step(self, shared: Shared, total: PrivateSum, round: int) -> Shared:
