@@ -31,6 +31,16 @@ def quick_pulls() -> None:
         function.__kwdefaults__.update(PULL_BACKOFF)
 
 
+def give_up_parts_after(seconds: float) -> None:
+    """From now on, in this process, a message whose parts have not all come in so many seconds is an error.
+
+    Flower waits until the link forgets an upload that stopped, 180 seconds, and meanwhile for no other reply.
+    """
+    from flwr.supercore.inflatable import inflatable_utils
+
+    inflatable_utils.pull_objects.__kwdefaults__["max_time"] = max(0.0, seconds)
+
+
 def survive_unreadable_replies() -> None:
     """In the ServerApp's process: a reply that cannot be unpacked becomes an error to no question, and the others that
     came with it are kept."""

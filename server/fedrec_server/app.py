@@ -23,6 +23,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from fedrec.errors import BudgetExhausted, FedrecError
+from fedrec.transport.interfaces import give_up_parts_after
 from fedrec_server.asking import Asker, log
 from fedrec_server.coordinator import RoundReport
 from fedrec_server.deployment import Deployment
@@ -67,7 +68,8 @@ def _run(grid: Grid, config: Mapping[str, Any], teller: Teller) -> RunDirectory:
         teller.round(report)
 
     data = Path(data_dir) if data_dir else None
-    made = Deployment(scenario, folder, Asker(grid), data, resume=resume, on_round=on_round)
+    asker = Asker(grid, give_up=give_up_parts_after)
+    made = Deployment(scenario, folder, asker, data, resume=resume, on_round=on_round)
     _, exhausted = made.run()
     log.info("written to %s", folder.path)
     if exhausted:

@@ -46,11 +46,19 @@ class Grid(Protocol):
 class Asker:
     """Asks nodes over a grid.
 
+    give_up: is told, before each look, for how many seconds a look may last.
     counts: what was dropped or failed, by one word each. sent, received: bytes of tensors so far.
     """
 
-    def __init__(self, grid: Grid, *, poll: float = POLL_SECONDS, clock: Callable[[], float] = time.monotonic) -> None:
-        self.grid, self.poll, self.clock = grid, poll, clock
+    def __init__(
+        self,
+        grid: Grid,
+        *,
+        poll: float = POLL_SECONDS,
+        clock: Callable[[], float] = time.monotonic,
+        give_up: Callable[[float], None] = lambda _: None,
+    ) -> None:
+        self.grid, self.poll, self.clock, self.give_up = grid, poll, clock, give_up
         self.counts: Counter[str] = Counter()
         self.sent = self.received = 0
 
@@ -74,6 +82,7 @@ class Asker:
                 self.sent += wire.size(record)
         self.counts["not sent"] += len(questions) - len(open_questions)
         while open_questions:
+            self.give_up(until - self.clock())
             for reply in self._reached(partial(self.grid.pull_messages, list(open_questions))):
                 identity = reply.metadata.reply_to_message_id
                 if identity not in open_questions:

@@ -135,7 +135,7 @@ def test_nodes_with_data_of_their_own_and_a_public_file_of_items(tmp_path) -> No
 
 
 def test_the_server_app_runs_what_its_configuration_says(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(app, "Asker", lambda grid: Asker(grid, poll=0.001))
+    monkeypatch.setattr(app, "Asker", lambda grid, **_: Asker(grid, poll=0.001))
     config = {"scenario": "quickstart", "set": "\n".join(CHANGES), "out": str(tmp_path / "a")}
     where = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config)
     app.main(grid(), where)

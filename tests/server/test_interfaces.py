@@ -6,10 +6,16 @@ If one of these fails: mend `interfaces.py`, or run with `--stock`, which needs 
 import importlib
 import inspect
 import re
+import time
+from collections.abc import Iterable
 
 import pytest
+from fedrec_server.asking import Asker
+from flwr.app import Message, RecordDict
 
 from fedrec.transport import interfaces
+from tests.server.deployed import hosted
+from tests.server.grid_in_memory import MemoryGrid
 
 SPEC = {
     "task_type",
@@ -53,6 +59,33 @@ def test_parts_of_messages_are_pulled_with_a_backoff_that_can_be_set(monkeypatch
         assert (function.__kwdefaults__["initial_backoff"], function.__kwdefaults__["backoff_cap"]) == (1, 10)
     interfaces.quick_pulls()
     assert inflatable_utils.pull_objects.__kwdefaults__["initial_backoff"] == 0.05
+
+
+def test_a_reply_whose_sender_died_between_its_parts_is_waited_for_until_the_deadline(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from flwr.supercore.inflatable import inflatable_utils
+
+    fetch = inflatable_utils.pull_objects
+    monkeypatch.setattr(fetch, "__kwdefaults__", dict(fetch.__kwdefaults__) | interfaces.PULL_BACKOFF)
+    asked: list[str] = []
+
+    def never_whole(part: str) -> bytes:
+        asked.append(part)
+        raise inflatable_utils.ObjectUnavailableError(part)
+
+    class Uploading(MemoryGrid):
+        def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+            fetch(["part"], never_whole)
+            raise AssertionError("there is no such part")
+
+    asker = Asker(Uploading.of(hosted(1)), give_up=interfaces.give_up_parts_after)
+    began = time.monotonic()
+    (node,) = asker.online()
+    assert list(asker.ask({node: RecordDict()}, "query", "round 0", until=began + 0.5)) == []
+    assert len(asked) > 1
+    assert time.monotonic() - began < 60  # Flower's own would be 7,200
+    assert asker.counts["no reply"] == 1
 
 
 def test_the_executor_comes_from_get_executor_and_gets_specifications() -> None:
