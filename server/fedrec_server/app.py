@@ -65,7 +65,7 @@ def _run(grid: Grid, config: Mapping[str, Any], teller: Teller) -> RunDirectory:
 
     def on_round(report: RoundReport) -> None:
         _say(report)
-        teller.round(report)
+        teller.round(report.round, report.rounds, report.seconds, report.epsilon.get("pld"))
 
     data = Path(data_dir) if data_dir else None
     asker = Asker(grid, give_up=give_up_parts_after)

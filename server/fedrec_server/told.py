@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fedrec_server.coordinator import RoundReport
-
 
 class Teller:
     """Appends to the file `path`; to nothing where there is none."""
@@ -15,11 +13,10 @@ class Teller:
     def __init__(self, path: Path | None) -> None:
         self._path = path
 
-    def round(self, report: RoundReport) -> None:
-        """A finished round."""
-        spent = report.epsilon.get("pld")
-        epsilon = spent if spent is not None and math.isfinite(spent) else None
-        self._tell({"round": report.round + 1, "rounds": report.rounds, "seconds": report.seconds, "epsilon": epsilon})
+    def round(self, round: int, rounds: int, seconds: float, epsilon: float | None = None) -> None:
+        """The round at position `round` is finished; epsilon: spent by then, None without privacy."""
+        epsilon = epsilon if epsilon is not None and math.isfinite(epsilon) else None
+        self._tell({"round": round + 1, "rounds": rounds, "seconds": seconds, "epsilon": epsilon})
 
     def folder(self, path: Path) -> None:
         """Where the run is written."""

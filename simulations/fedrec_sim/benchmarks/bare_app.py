@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from fedrec_server.asking import POLL_SECONDS
+from fedrec_server.told import Teller
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
@@ -27,7 +28,7 @@ def answer(message: Message, context: Context) -> Message:
 def main(grid: Grid, context: Context) -> None:
     """Wait for the nodes, do the rounds, and tell each one's seconds as `fedrec_server.told` has it."""
     config = context.run_config
-    told, rounds = Path(str(config["told"])), int(config["rounds"])
+    teller, rounds = Teller(Path(str(config["told"]))), int(config["rounds"])
     while len(nodes := list(grid.get_node_ids())) < int(config["nodes"]):
         time.sleep(POLL_SECONDS)
     for round in range(rounds):
@@ -43,11 +44,8 @@ def main(grid: Grid, context: Context) -> None:
                 waiting.discard(reply.metadata.reply_to_message_id)
                 reply.content["arrays"].to_numpy_ndarrays()
             time.sleep(POLL_SECONDS)
-        line = {"round": round + 1, "rounds": rounds, "seconds": time.perf_counter() - began, "epsilon": None}
-        with told.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
-    with told.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"code": 0, "line": "done"}) + "\n")
+        teller.round(round, rounds, time.perf_counter() - began)
+    teller.end(0, "done")
 
 
 def _arrays(shapes: object) -> list[np.ndarray]:
