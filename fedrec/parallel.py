@@ -20,37 +20,35 @@ from fedrec.precision import full_precision
 Job = TypeVar("Job")
 Result = TypeVar("Result")
 
+_AHEAD = 4  # jobs a thread that are begun before the first result is taken
+
 
 def run_jobs(work: Callable[..., None], jobs: Iterable[tuple[object, ...]], device: torch.device) -> None:
-    """Call `work(*job)` for every job, on as many threads as PyTorch may use. Raises what a job raises.
-
-    device: where the jobs compute. A GPU is fed by one thread. Jobs are solves and sums, in full precision: half
-    precision is a setting of one thread, and the result would depend on their number.
-    """
-    threads = torch.get_num_threads() if device.type == "cpu" else 1
-    if threads == 1:  # also inside a job: what it starts stays on its thread
-        with full_precision(device):
-            for job in jobs:
-                work(*job)
-        return
-    for _ in _pool(threads).map(lambda job: work(*job), jobs):
+    """Call `work(*job)` for every job; the rest as `in_order`."""
+    for _ in in_order(lambda job: work(*job), jobs, device):
         pass
 
 
-def in_order(work: Callable[[Job], Result], jobs: Iterable[Job]) -> Iterator[Result]:
-    """`work(job)` of every job, in their order, on as many threads as PyTorch may use on the CPU.
+def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], device: torch.device) -> Iterator[Result]:
+    """`work(job)` of every job, in their order, on as many threads as PyTorch may use. Raises what a job raises.
 
-    Jobs are taken as results are, a few ahead, so memory holds a job and a result for each thread. Raises what a job
-    raises.
+    Jobs are taken as results are, a few ahead, so memory holds only those. device: where they compute; a GPU is fed by
+    one thread. Jobs are solves and sums, in full precision: half precision is a setting of one thread, and the result
+    would depend on their number.
     """
-    threads = torch.get_num_threads()
-    if threads == 1:
-        yield from map(work, jobs)
+
+    def exact(job: Job) -> Result:
+        with full_precision(device):
+            return work(job)
+
+    threads = torch.get_num_threads() if device.type == "cpu" else 1
+    if threads == 1:  # also inside a job: what it starts stays on its thread
+        yield from map(exact, jobs)
         return
     begun: deque[Future[Result]] = deque()
     for job in jobs:
-        begun.append(_pool(threads).submit(work, job))
-        if len(begun) > threads:
+        begun.append(_pool(threads).submit(exact, job))
+        if len(begun) > _AHEAD * threads:
             yield begun.popleft().result()
     while begun:
         yield begun.popleft().result()

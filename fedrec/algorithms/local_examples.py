@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -60,7 +61,7 @@ class Examples:
         events = zero.scatter_add(1, rank, label.flatten(1).gather(1, ordered.indices) * there)
         return cls(distinct, events, zero.scatter_add(1, rank, there))
 
-    @property
+    @cached_property
     def lengths(self) -> Tensor:
         """How many items each user has, (B,) int64; they stand before the places without one."""
         return (self.items >= 0).sum(1)

@@ -13,7 +13,8 @@ user's whole contribution, rows and network together; and under privacy the tabl
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -26,7 +27,7 @@ from fedrec.algorithms.base import ReleasedModel, Shared
 from fedrec.algorithms.local_examples import Examples
 from fedrec.algorithms.popularity_start import PopularityStart, standard_log
 from fedrec.data.users import UserBatch
-from fedrec.parallel import run_jobs
+from fedrec.parallel import in_order, run_jobs
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
@@ -172,33 +173,44 @@ class LocalModel(ReleasedModel):
         return cls(tensors["table"], tensors["network"], manifest)
 
 
-class LocalChange(Contribution):
-    """Changes of table rows (B, m, w) at items (B, m), each item once a user (-1: none), and of the network (B, K)."""
+@dataclass(frozen=True)
+class Change:
+    """What some users change of the table: users (b,), positions in the batch; items (b, m), each once a user, -1 for
+    none; rows (b, m, w), zero where there is no item."""
 
-    def __init__(self, items: Tensor, rows: Tensor, network: Tensor, n_items: int) -> None:
-        self.items, self.rows, self.network, self.n_items = items, rows, network, n_items
+    users: Tensor
+    items: Tensor
+    rows: Tensor
+
+
+class LocalChange(Contribution):
+    """Changes of the table, each user's in one of `parts`, and of the network (B, K)."""
+
+    def __init__(self, parts: Sequence[Change], network: Tensor, shape: tuple[int, int]) -> None:
+        """shape: of the table, (items, w)."""
+        self.parts, self.network, self.shape = parts, network, shape
 
     def norms(self) -> Tensor:
-        squares = torch.empty(len(self.rows), dtype=torch.float64, device=self.rows.device)
-        for start in range(0, len(squares), _USERS_AT_ONCE):
-            some = slice(start, start + _USERS_AT_ONCE)
-            squares[some] = self.rows[some].double().square().sum((1, 2))
-        return (squares + self.network.double().square().sum(1)).sqrt()
+        squares = self.network.double().square().sum(1)
+        for part in self.parts:
+            squares[part.users] += part.rows.double().square().sum((1, 2))
+        return squares.sqrt()
 
     def unit_weights(self) -> Tensor:
-        return torch.ones(len(self.rows), dtype=torch.float64, device=self.rows.device)
+        return torch.ones(len(self.network), dtype=torch.float64, device=self.network.device)
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
-        weight, used = weights.to(self.rows.dtype), weights != 0
-        table = self.rows.new_zeros(self.n_items + 1, self.rows.shape[2])  # the last row takes what is no item
-        for start in range(0, len(used), _USERS_AT_ONCE):
-            some = used[start : start + _USERS_AT_ONCE].nonzero()[:, 0] + start
-            rows = self.rows[some] * weight[some, None, None]
-            table.index_add_(0, self.items[some].flatten() % (self.n_items + 1), rows.flatten(0, 1))
+        weight, used = weights.to(self.network.dtype), weights != 0
+        items, width = self.shape
+        table = self.network.new_zeros(items + 1, width)  # the last row takes what is no item
+        for part in self.parts:
+            some = used[part.users]
+            rows = part.rows[some] * weight[part.users[some], None, None]
+            table.index_add_(0, part.items[some].flatten() % (items + 1), rows.flatten(0, 1))
         return torch.cat([table[:-1].flatten(), weight[used] @ self.network[used]])
 
     def dense(self, row: int) -> Tensor:
-        weights = self.rows.new_zeros(len(self.rows))
+        weights = self.network.new_zeros(len(self.network))
         weights[row] = 1.0
         return self.weighted_sum(weights)
 
@@ -254,18 +266,17 @@ class LocalTraining(PopularityStart):
         config, model = self.config, self.release(shared)
         parts = Examples.parts(users, config.events, config.negatives, 1 + round, 2 if self.halves else 1)
         support, query = parts[0], parts[-1]
-        rows = model.table.new_zeros(*query.items.shape, self.width)
         network = model.network.new_empty(len(users), len(model.network))
 
-        def work(some: Tensor) -> None:
+        def work(some: Tensor) -> Change:
             mine = query.take(some)
             private = model.rebuild(support.take(some))
-            tuned, network[some] = model.tune(private, mine, config.local_steps, config.local_rate)
-            rows[some, : tuned.shape[1]] = tuned - mine.rows(model.table)
-            network[some] -= model.network
+            rows, tuned = model.tune(private, mine, config.local_steps, config.local_rate)
+            network[some] = tuned - model.network
+            return Change(some, mine.items, rows.sub_(mine.rows(model.table)))
 
-        run_jobs(work, ((some,) for some in query.groups(_USERS_AT_ONCE)), users.device)
-        return LocalChange(query.items, rows, network, len(model.table))
+        changes = list(in_order(work, query.groups(_USERS_AT_ONCE), users.device))
+        return LocalChange(changes, network, (len(model.table), self.width))
 
     def step(self, shared: Shared, total: PrivateSum, round: int) -> Shared:
         gradient = -total.value / self.setting.expected_cohort

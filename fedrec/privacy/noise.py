@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
@@ -61,7 +62,7 @@ class NoiseSource:
         """
         blocks = -(-size // BLOCK)
         words = self._words("noise", round, name, time, iter([_SUMMED * BLOCK] * blocks))
-        for block, normals in enumerate(in_order(_normals, words)):
+        for block, normals in enumerate(in_order(_normals, words, torch.device("cpu"))):
             yield normals[: size - block * BLOCK]
 
     def cohort(self, round: int, users: int, probability: float, time: int = 1) -> np.ndarray:

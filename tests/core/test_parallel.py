@@ -59,15 +59,15 @@ def test_results_come_in_order_and_jobs_are_taken_only_a_few_ahead(threads: int)
             taken.append(position)
             yield position
 
-    for place, result in enumerate(in_order(lambda position: position * position, jobs())):
+    for place, result in enumerate(in_order(lambda position: position * position, jobs(), CPU)):
         assert result == place * place
-        assert len(taken) <= place + 2 + threads
+        assert len(taken) <= place + 2 + 4 * threads
     assert len(taken) == 30
 
 
 def test_what_a_job_of_many_raises_reaches_who_takes_the_results(threads: int) -> None:
     with pytest.raises(ZeroDivisionError):
-        list(in_order(lambda position: 1 / (position - 3), range(8)))
+        list(in_order(lambda position: 1 / (position - 3), range(8), CPU))
 
 
 def test_what_a_job_raises_reaches_the_caller(threads: int) -> None:
