@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from fedrec.data import datasets, splits
+from fedrec.data.balance import BalanceConfig
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.histories import Histories
 from fedrec.federation.exchange import parse_data
@@ -47,8 +48,7 @@ def _shard(request: str, place: int, of: int, folder: str) -> Hosted:
 @lru_cache(maxsize=1)
 def _public(request: str, folder: str) -> tuple[Histories, Catalogue]:
     asked = parse_data(request)
-    if asked.data.path is not None or asked.data.catalogue is not None:
-        # A server that could name files would have nodes read any.
+    if asked.data.files:
         raise ConfigError("the run names a file; a node reads files only that its own configuration names")
     dataset = datasets.load(asked.data, Path(folder) if folder else None, asked.seed)
     return splits.split(dataset, asked.data.split, asked.on, asked.seed).train, dataset.catalogue
@@ -57,11 +57,11 @@ def _public(request: str, folder: str) -> tuple[Histories, Catalogue]:
 @lru_cache(maxsize=1)
 def _own(request: str, events: Path, items: Path, allowed: bool) -> Hosted:
     asked = parse_data(request)
-    config = datasets.DataConfig(
-        name="file", path=events, catalogue=items, min_rating=asked.data.min_rating, ordered=asked.data.ordered
-    )
+    heeded = asked.data.model_dump(include={"min_rating", "ordered"})
+    balance = BalanceConfig(most_events=asked.data.balance.most_events)
+    config = datasets.DataConfig(name="file", path=events, catalogue=items, balance=balance, **heeded)
     dataset = datasets.load(config, None, asked.seed)
-    return Hosted(dataset.histories, dataset.catalogue, without_privacy=allowed)
+    return Hosted(dataset.balance(dataset.histories, asked.seed), dataset.catalogue, without_privacy=allowed)
 
 
 def _own_files(config: Mapping[str, Value]) -> tuple[Path, Path]:

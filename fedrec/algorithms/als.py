@@ -323,6 +323,7 @@ def _positive(matrices: Tensor) -> Tensor:
 
 
 def _shrunk(total: Tensor, noise_std: float) -> Tensor:
-    """James-Stein (positive part) on rows (N, d): rows that are no longer than their noise become zero."""
-    expected = (total.shape[1] - 2) * noise_std**2
+    """James-Stein (positive part) on rows (N, d): rows that are no longer than their noise become zero. It is for
+    three dimensions and more; with fewer a row stays as it is."""
+    expected = max(total.shape[1] - 2, 0) * noise_std**2
     return total * (1 - expected / total.square().sum(1, keepdim=True).clamp(min=1e-30)).clamp(min=0)

@@ -8,7 +8,7 @@ import torch
 from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.data.users import UserBatch
 from fedrec.errors import InputError
-from fedrec.kernels.model import KernelModel, centred_space, feature_scales
+from fedrec.kernels.model import Decays, KernelModel, centred_space, feature_scales
 from fedrec.kernels.public import number_scores, public_kernels
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
@@ -17,7 +17,7 @@ from fedrec.settings import Settings
 class ContentConfig(Settings):
     """Settings of `content`."""
 
-    decays: tuple[float, ...] = (1.0, 0.8)
+    decays: Decays = (1.0, 0.8)
     """Recency weights per step back in a history."""
 
 

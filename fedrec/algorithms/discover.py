@@ -1,5 +1,6 @@
 """Finds algorithms and released models by name: every module of this folder is looked at, nothing is registered."""
 
+import hashlib
 import importlib
 import inspect
 import json
@@ -7,7 +8,8 @@ import pkgutil
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file
+from safetensors import SafetensorError
+from safetensors.torch import load
 
 import fedrec.algorithms
 from fedrec.algorithms.base import Algorithm, ReleasedModel
@@ -38,14 +40,25 @@ def algorithm(name: str) -> type[Algorithm]:
 
 
 def load_model(folder: Path) -> ReleasedModel:
-    """A released model from the folder that `fedrec simulate` wrote (`model.safetensors` and `manifest.json`)."""
+    """A released model from the folder that `fedrec simulate` wrote (`model.safetensors` and `manifest.json`).
+
+    Raises: InputError when the folder holds none, or its tensors are not those that the manifest fixes by hash.
+    """
     manifest_file, tensor_file = folder / "manifest.json", folder / "model.safetensors"
     if not manifest_file.is_file() or not tensor_file.is_file():
         raise InputError(f"{folder}: no model here (needs manifest.json and model.safetensors)")
-    manifest = json.loads(manifest_file.read_text())
-    known = _classes(ReleasedModel)
-    if manifest.get("kind") not in known:
-        raise InputError(
-            f"{manifest_file}: unknown model kind {manifest.get('kind')!r}.{nearest(str(manifest.get('kind')), known)}"
-        )
-    return known[manifest["kind"]].restore(load_file(tensor_file), manifest["model"])
+    content, known = tensor_file.read_bytes(), _classes(ReleasedModel)
+    try:
+        manifest = json.loads(manifest_file.read_bytes())
+        kind, settings, digest = str(manifest["kind"]), manifest["model"], manifest["sha256"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{manifest_file}: no model's manifest ({error}); write the model again") from None
+    if kind not in known:
+        raise InputError(f"{manifest_file}: unknown model kind '{kind}'.{nearest(kind, known)}")
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise InputError(f"{tensor_file}: is not the file that manifest.json names by its SHA-256; bring back that one")
+    try:
+        model: ReleasedModel = known[kind].restore(load(content), settings)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{folder}: the manifest and the tensors do not fit each other ({error})") from None
+    return model

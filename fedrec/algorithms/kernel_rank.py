@@ -11,7 +11,7 @@ user's newest training items against uniform negatives (drawn from everything ou
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -22,7 +22,7 @@ from fedrec.data.users import UserBatch
 from fedrec.kernels.cooccurrence import LaggedPairs, cooccurrence_query, triangle
 from fedrec.kernels.denoise import RESIDUAL_RANK, fit_lift, low_rank
 from fedrec.kernels.feature_map import DenseMap, FeatureMap, HeadMap
-from fedrec.kernels.model import KernelModel, KernelSpace, centred_space, feature_scales, head
+from fedrec.kernels.model import Decays, KernelModel, KernelSpace, centred_space, feature_scales, head
 from fedrec.kernels.popularity import denoise, popularity_contribution, popularity_query
 from fedrec.kernels.public import number_scores, public_kernels
 from fedrec.privacy.queries import Contribution, DenseContribution, PrivateSum, SumQuery
@@ -45,7 +45,7 @@ SHARES = {  # strength: parts of mu^2 for popularity, weights, co-occurrence
 class KernelRankConfig(Settings):
     """Settings of `kernel-rank`."""
 
-    decays: tuple[Annotated[float, Field(gt=0, le=1)], ...] = (1.0, 0.95, 0.8, 0.5, 0.02)
+    decays: Decays = (1.0, 0.95, 0.8, 0.5, 0.02)
     """Recency weights per step back in a history; every kernel is averaged under each."""
     kernel_rank: int = Field(default=128, ge=1, le=1024)
     """Features kept of a kernel that has no short exact feature map."""

@@ -114,4 +114,4 @@ def standard_log(popularity: Tensor) -> Tensor:
     """The logarithm (items,) at mean 0 and variance 1: a device fits a weight of its own to it, by steps that are made
     for entries of that size (on a spread of 2 they would swing out of bounds)."""
     logarithm = torch.log(popularity)
-    return (logarithm - logarithm.mean()) / logarithm.std().clamp(min=1e-6)
+    return (logarithm - logarithm.mean()) / logarithm.std(correction=0).clamp(min=1e-6)

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from fedrec.data import amazon, blocks, gowalla, lastfm, movielens, quickstart, recbole, synthetic, tables
 from fedrec.data.balance import Balance, BalanceConfig, balance
@@ -79,6 +79,18 @@ class DataConfig(Settings):
     interactions_per_user: int | None = Field(default=None, ge=3)
     """Generated data only: events a user, on average."""
 
+    @field_validator("name")
+    @classmethod
+    def _names_one_folder(cls, name: str) -> str:
+        if name in ("", ".", "..") or set(name) & set("/\\\0"):
+            raise ValueError("must be the name of a dataset, which is a folder's name without the way to it")
+        return name
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file that the table names. A node reads none of them: whoever names files could have it read any."""
+        return [path for path in (self.path, self.catalogue, self.balance.popularity) if path is not None]
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -133,8 +145,11 @@ def public_catalogue(config: DataConfig, data_dir: Path | None, seed: int) -> tu
     if config.name != NODES:
         dataset = load(config, data_dir, seed)
         return dataset.catalogue, str(dataset.report["catalogue"])
-    if config.catalogue is None or config.path is not None:
-        raise InputError(f"data.name = '{NODES}' needs data.catalogue, the public file of items, and no data.path")
+    if config.catalogue is None or config.files != [config.catalogue] or config.k_core > 1:
+        raise InputError(
+            f"data.name = '{NODES}' needs data.catalogue, the public file of items, and no data.path, data.k_core or "
+            "data.balance.popularity: a node with data of its own cannot heed them"
+        )
     items = tables.read_catalogue(config.catalogue)
     return blocks.catalogue(items["item"].unique().sort(), items, str(config.catalogue)), "given"
 
@@ -168,7 +183,7 @@ def read_file(path: Path) -> Log:
 
 def _has_folder(name: str, data_dir: Path | None) -> bool:
     given = data_dir or os.environ.get("FEDREC_DATA")
-    return bool(given) and Path(name).name == name and (Path(given or "") / name).is_dir()
+    return bool(given) and (Path(given or "") / name).is_dir()
 
 
 def _read_folder(name: str, folder: Path) -> Log:

@@ -48,7 +48,7 @@ def exposure(found: Ranks, split: Split, catalogue: Catalogue | None = None) -> 
     }
     had = _mean_over_histories(split.device.select(found.users), counts)
     both = ~(had.isnan() | listed.isnan())
-    if bool(both.any()):
+    if bool((had[both] > 0).any()):
         result[f"popularity-lift@{LIST}"] = float(listed[both].mean() / had[both].mean()) - 1
     features = None if catalogue is None else content_rows(catalogue)
     if features is not None:

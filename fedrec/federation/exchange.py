@@ -40,7 +40,8 @@ _COHORT = "cohort"
 
 
 class DataRequest(Settings):
-    """Which public log a node takes its shard of; a node with data of its own heeds cleaning alone."""
+    """Which public log a node takes its shard of; a node with data of its own heeds `min_rating`, `ordered` and
+    `balance.most_events` alone."""
 
     data: DataConfig
     """The scenario's table."""

@@ -8,15 +8,19 @@ compare with the user's habits. A small head (linear, or with one hidden layer b
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from fedrec import draws
 from fedrec.algorithms.base import ReleasedModel
 from fedrec.data.users import UserBatch
 from fedrec.kernels.feature_map import FeatureMap, restore_map
+
+Decays = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
+"""Recency weights per step back in a history."""
 
 NEGLIGIBLE = 1e-6  # an event whose recency weight is below this is skipped
 MOST_AT_ONCE = 1 << 23  # numbers per user chunk while scoring

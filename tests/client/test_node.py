@@ -3,6 +3,7 @@
 import json
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +13,12 @@ from fedrec_client.node import ConfigError, Hosted, UserNode
 from fedrec_client.sources import finder
 from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
+from pydantic import BaseModel
 
 from fedrec import wire
+from fedrec.data.balance import BalanceConfig
 from fedrec.data.catalogue import Catalogue
+from fedrec.data.datasets import DataConfig
 from fedrec.errors import InputError
 from fedrec.federation import exchange
 from fedrec.federation.exchange import DataRequest
@@ -147,10 +151,9 @@ def test_the_app_never_raises_and_refuses_what_is_no_packet() -> None:
     assert code(wire.from_record(nobody.content)) == "data"
 
 
-def write(folder, users: int = 4):
-    (folder / "events.csv").write_text(
-        "user_id,item_id\n" + "".join(f"{u},{i}\n" for u in range(users) for i in (1, 2))
-    )
+def write(folder, users: int = 4, name: str = "events.csv"):
+    folder.mkdir(exist_ok=True)
+    (folder / name).write_text("user_id,item_id\n" + "".join(f"{u},{i}\n" for u in range(users) for i in (1, 2)))
     (folder / "catalogue.csv").write_text("item_id,title\n" + "".join(f"{i},film {i}\n" for i in range(5)))
     return folder
 
@@ -167,9 +170,39 @@ def test_a_node_with_data_of_its_own_takes_part_with_the_public_catalogue(tmp_pa
 def test_a_server_cannot_have_a_node_read_a_file(tmp_path) -> None:
     file = write(tmp_path) / "events.csv"
     made = UserNode(finder({"partition-id": 0, "num-partitions": 2}))
-    for change in ({"path": file, "name": "file"}, {"catalogue": tmp_path / "catalogue.csv"}):
+    popular = BalanceConfig(popularity=tmp_path / "popular.csv")
+    for change in ({"path": file, "name": "file"}, {"catalogue": tmp_path / "catalogue.csv"}, {"balance": popular}):
         asked = exchange.ask_hello(DataRequest(data=DATA.model_copy(update=change), seed=1))
         assert code(made.answer(asked)) == "data"
+
+
+def test_every_file_that_a_run_could_name_is_one_that_nodes_refuse() -> None:
+    def paths(kind: type[BaseModel]) -> int:
+        kinds = [field.annotation for field in kind.model_fields.values()]
+        inner = [one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel)]
+        return sum("Path" in str(one) for one in kinds if one not in inner) + sum(map(paths, inner))
+
+    named = DataConfig(path=Path("a"), catalogue=Path("b"), balance=BalanceConfig(popularity=Path("c")))
+    assert len(named.files) == paths(DataConfig) == paths(DataRequest) == 3
+
+
+@pytest.mark.parametrize("name", ["amazon/../../private", "../private", "..", ".", "", "a\\b", "/private", "a\0b"])
+def test_a_server_cannot_have_a_node_read_another_folder(name: str, tmp_path: Path) -> None:
+    (tmp_path / "data" / "amazon").mkdir(parents=True)
+    write(tmp_path / "private", name="private.inter")
+    made = UserNode(finder({"partition-id": 0, "num-partitions": 2, "data-dir": str(tmp_path / "data")}))
+    asked = DataRequest(data=DATA, seed=1).text().replace('"quickstart"', json.dumps(name))
+    assert name == "" or json.dumps(name) in asked
+    hello = exchange.ask_hello(DataRequest(data=DATA, seed=1))
+    assert code(made.answer(replace(hello, facts={**hello.facts, "data": asked}))) in ("data", "request")
+
+
+def test_a_node_with_data_of_its_own_heeds_how_many_events_train(tmp_path) -> None:
+    write(tmp_path)
+    for most, length in ((None, 2), (1, 1)):
+        asked = DataRequest(data=DATA.model_copy(update={"balance": BalanceConfig(most_events=most)}), seed=1)
+        found = finder({"data": str(tmp_path)})(asked.text())
+        assert found.source.lengths.tolist() == [length] * 4
 
 
 @pytest.mark.parametrize(

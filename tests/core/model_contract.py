@@ -27,6 +27,13 @@ class ModelContract:
             assert len(set(items[row].tolist())) == 10
             assert not set(items[row].tolist()) & set(odd.slice(row, row + 1).items.tolist())
 
+    def test_a_list_ends_where_nothing_is_left(self, model: ReleasedModel) -> None:
+        rows = edge_rows()
+        items, scores = model.recommend(batch_of(rows), ITEMS)
+        assert ((items == -1) == scores.isneginf()).all()
+        for row, listed in zip(rows, items.tolist(), strict=True):
+            assert sorted(listed) == sorted([-1] * len(set(row)) + list(set(range(ITEMS)) - set(row)))
+
     def test_it_learns_planted_tastes_better_than_chance(self, model: ReleasedModel) -> None:
         if not self.learns_taste:
             pytest.skip("ranks alike for everybody by design")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedrec.algorithms.als import ALS, ALSConfig, ALSModel, SymmetricPacking
+from fedrec.algorithms.als import ALS, ALSConfig, ALSModel, SymmetricPacking, _shrunk
 from fedrec.algorithms.base import Algorithm, Setting
 from fedrec.algorithms.ragged import CAPACITY, each_rectangle
 from fedrec.data.users import UserBatch
@@ -122,6 +122,14 @@ def test_the_released_gram_matrix_is_that_of_the_items() -> None:
     model = algo.release(AlgorithmContract().train(algo, batch_of(planted_rows()[0])))
     assert isinstance(model, ALSModel)
     assert torch.allclose(model.gram, model.items.T @ model.items, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 8])
+def test_shrinking_never_lengthens_a_row(dim: int) -> None:
+    rows = torch.randn(50, dim, generator=torch.Generator().manual_seed(dim)) * torch.logspace(-3, 3, 50)[:, None]
+    shrunk = _shrunk(rows, 1.0)
+    assert (shrunk.norm(dim=1) <= rows.norm(dim=1)).all()
+    assert torch.equal(shrunk, rows) == (dim < 3)
 
 
 def test_vectors_of_a_million_events_need_no_matrix_per_user() -> None:

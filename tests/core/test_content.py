@@ -2,8 +2,10 @@ import pytest
 
 from fedrec.algorithms.base import Algorithm, Setting
 from fedrec.algorithms.content import Content, ContentConfig
+from fedrec.algorithms.kernel_rank import KernelRankConfig
 from fedrec.data.catalogue import Catalogue, Texts
 from fedrec.errors import InputError
+from fedrec.settings import Settings, parse
 from tests.core.algorithm_contract import AlgorithmContract
 from tests.core.toy_users import GROUPS, batch_of, planted_catalogue
 
@@ -19,6 +21,13 @@ def test_a_catalogue_that_tells_nothing_is_refused(blocks: tuple[Texts, ...]) ->
     with pytest.raises(InputError, match="'content' needs public item data") as caught:
         algo.release(algo.initial())
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [ContentConfig, KernelRankConfig])
+@pytest.mark.parametrize("decays", [[], [-1.0], [0.0], [2.0]])
+def test_weights_of_a_history_lie_between_none_and_all(kind: type[Settings], decays: list[float]) -> None:
+    with pytest.raises(InputError, match="'decays"):
+        parse(kind, {"decays": decays}, "[algorithm]")
 
 
 def test_items_of_one_kind_are_ranked_first() -> None:

@@ -87,6 +87,8 @@ def test_what_cannot_be_measured_is_left_out():
     split, found, items = case(0)
     strangers = replace(split, device=histories([[] for _ in split.targets], ITEMS))
     assert "popularity-lift@10" not in exposure(found, strangers)
+    nobodys = replace(split, train=histories([[] for _ in split.targets], ITEMS))
+    assert "popularity-lift@10" not in exposure(found, nobodys)
     assert "diversity@10" not in exposure(found, split)
     assert "diversity@10" not in exposure(found, split, Catalogue(items.ids, blocks=items.blocks[1:2]))
 

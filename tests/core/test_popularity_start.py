@@ -7,6 +7,7 @@ from fedrec.algorithms.fcf import FCF
 from fedrec.algorithms.fedncf import FedNCF
 from fedrec.algorithms.fedrecon import FedRecon
 from fedrec.algorithms.pfedrec import PFedRec
+from fedrec.algorithms.popularity_start import standard_log
 from tests.core.algorithm_contract import ITEMS, USERS, AlgorithmContract, batch_of
 
 FIELD = [FCF, FedNCF, FedRecon, PFedRec]
@@ -29,6 +30,10 @@ class TestFCFUnderPrivacy(UnderPrivacy):
 class TestPFedRecUnderPrivacy(UnderPrivacy):
     def make(self, setting):
         return PFedRec(PFedRec.Config(events=10, rounds=3), setting)
+
+
+def test_one_item_alone_is_neither_popular_nor_not() -> None:
+    assert standard_log(torch.tensor([3.0])).tolist() == [0.0]
 
 
 @pytest.mark.parametrize("kind", FIELD)

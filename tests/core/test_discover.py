@@ -1,0 +1,59 @@
+"""A released model is read back as it was written, or refused in one line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from fedrec_server.run_directory import RunDirectory
+
+from fedrec.algorithms.discover import load_model
+from fedrec.algorithms.popularity import PopularityModel
+from fedrec.errors import InputError
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "model").mkdir()
+    RunDirectory(tmp_path).write_model(PopularityModel(torch.tensor([3.0, 2.0, 1.0])))
+    return tmp_path / "model"
+
+
+def test_a_model_is_read_back(folder: Path) -> None:
+    (scores,) = load_model(folder).tensors().values()
+    assert scores.tolist() == [3.0, 2.0, 1.0]
+
+
+def manifest(change: Callable[[dict], object]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        file = folder / "manifest.json"
+        file.write_text(json.dumps(change(json.loads(file.read_text()))))
+
+    return damage
+
+
+def tensors(folder: Path) -> None:
+    (folder / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:-1])
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda folder: (folder / "manifest.json").unlink(), "no model here"),
+        (lambda folder: (folder / "manifest.json").write_text('{"kind'), "no model's manifest"),
+        (lambda folder: (folder / "manifest.json").write_bytes(b"\xff\xfe"), "no model's manifest"),
+        (manifest(lambda found: []), "no model's manifest"),
+        (manifest(lambda found: {name: found[name] for name in ("kind", "sha256")}), "no model's manifest"),
+        (manifest(lambda found: found | {"kind": "popularty"}), "Did you mean 'popularity'?"),
+        (manifest(lambda found: found | {"kind": "als"}), "do not fit each other"),
+        (manifest(lambda found: found | {"sha256": "0" * 64}), "by its SHA-256"),
+        (tensors, "by its SHA-256"),
+    ],
+)
+def test_what_is_damaged_is_one_line(damage: Callable[[Path], None], says: str, folder: Path) -> None:
+    damage(folder)
+    with pytest.raises(InputError) as caught:
+        load_model(folder)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
