@@ -5,19 +5,18 @@ Differs from the usual code in what counts as public: of the meta files title, b
 average rating, number of ratings, ranks and also-bought lists are made from what users did, and are left out.
 """
 
-import gzip
-import io
 from pathlib import Path
 
 import polars as pl
 
 from fedrec.data.log import Log
-from fedrec.data.tables import ids, read_delimited, typed_events
+from fedrec.data.tables import ids, opened, read_delimited, typed_events
 from fedrec.errors import InputError
 
 _USER, _RATING = ("user_id", "reviewerID"), ("rating", "overall")
 _ITEM, _TIME = ("parent_asin", "asin"), ("timestamp", "unixReviewTime")
 _MILLISECONDS = 10**11  # above it a time is in milliseconds (2023), not in seconds
+_BLOCK = 1 << 26  # bytes of JSON lines read at a time: most of them is text that is not kept
 
 Kinds = dict[str, pl.DataType]
 
@@ -46,8 +45,8 @@ def _kind(file: Path) -> str:
 
 def _ratings(file: Path) -> pl.DataFrame:
     """With a header (2023), or four columns without: user first (2014) or item first (2018)."""
-    with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as opened:
-        header = opened.readline().decode("utf-8", errors="replace").strip().split(",")
+    with opened(file) as stream:
+        header = stream.readline().decode("utf-8", errors="replace").strip().split(",")
     if "rating" in header:
         table = read_delimited(file, ",")
         known = {_first(table.columns, _ITEM, file): "item_id", _first(table.columns, _USER, file): "user_id"}
@@ -57,7 +56,7 @@ def _ratings(file: Path) -> pl.DataFrame:
     if of_items[0] == of_items[1]:
         raise InputError(
             f"{file}: cannot tell items (10 characters) from users in the first two columns; "
-            "give a header line: user_id,item_id,rating,timestamp"
+            "give a header line: user_id,parent_asin,rating,timestamp"
         )
     return table.rename(
         {"first": "item_id", "second": "user_id"} if of_items[0] else {"first": "user_id"} | {"second": "item_id"}
@@ -94,11 +93,14 @@ def _meta(file: Path) -> pl.DataFrame:
 
 
 def _json_lines(file: Path, kinds: Kinds) -> pl.DataFrame:
+    parts = [pl.DataFrame(schema=kinds)]
     try:
-        raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-        table = pl.read_ndjson(io.BytesIO(raw), schema=kinds)
-    except (pl.exceptions.PolarsError, OSError, EOFError) as error:
+        with opened(file) as stream:
+            while block := stream.read(_BLOCK):
+                parts.append(pl.read_ndjson(block + stream.readline(), schema=kinds))
+    except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{file}: not JSON lines of Amazon reviews ({str(error).splitlines()[0]})") from None
+    table = pl.concat(parts)
     if table.is_empty():
         raise InputError(f"{file}: has no rows; get the file again from its publisher")
     return table

@@ -36,7 +36,7 @@ class Texts:
 
 @dataclass(frozen=True)
 class Vectors:
-    """One dense vector an item (a pretrained encoder's embedding): values (items, width) float32."""
+    """One dense vector an item (a pretrained encoder's embedding): values (items, width) float32, 0 where unknown."""
 
     name: str
     values: np.ndarray

@@ -8,6 +8,7 @@ data, and a later download must have it too.
 import errno
 import hashlib
 import http.client
+import re
 import shutil
 import tempfile
 import time
@@ -29,6 +30,7 @@ ATTEMPTS = 4
 TIMEOUT = 30.0  # seconds without a byte
 PAUSE = 1.0  # seconds before the next attempt
 _BLOCK = 1 << 18
+_RANGE = re.compile(r"bytes (\d{1,18})-\d+/(\d{1,18}|\*)", re.IGNORECASE)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _LOCAL = (*_FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
 
@@ -95,7 +97,15 @@ def fetch(url: str, file: Path, progress: Progress) -> None:
 
 
 def _receive(url: str, part: Path, tag: Path, progress: Progress) -> bool:
-    """One attempt. True: `part` is whole. False: the connection ended early."""
+    """One attempt, in as many ranges as the publisher cuts the file into. True: `part` is whole. False: the connection
+    ended early, or what came was not what was asked for."""
+    while (whole := _answer(url, part, tag, progress)) is None:
+        pass
+    return whole
+
+
+def _answer(url: str, part: Path, tag: Path, progress: Progress) -> bool | None:
+    """One answer, told as in `_receive`. None: all of it came, and the file goes on (RFC 9110, 15.3.7)."""
     known = tag.read_text() if tag.is_file() and part.is_file() and part.stat().st_size else ""
     have = part.stat().st_size if known else 0
     headers = {"Accept-Encoding": "identity", "User-Agent": "fedrec"}
@@ -107,13 +117,14 @@ def _receive(url: str, part: Path, tag: Path, progress: Progress) -> bool:
         etag = answer.headers.get("ETag") or ""
         version = etag if etag and not etag.startswith("W/") else answer.headers.get("Last-Modified") or ""
         goes_on = answer.status == 206
-        placed = str(answer.headers.get("Content-Range", "")).startswith(f"bytes {have}-")
-        if goes_on and not (placed and version in ("", known)):
+        ranged = _RANGE.fullmatch(str(answer.headers.get("Content-Range", "")).strip()) if goes_on else None
+        if goes_on and not (have and ranged and int(ranged[1]) == have and version in ("", known)):
             part.unlink(missing_ok=True)  # not what was asked for: start anew
             return False
-        have = have if goes_on else 0
+        have = start = have if goes_on else 0
         length = str(answer.headers.get("Content-Length", ""))
-        total = have + int(length) if length.isdecimal() else None
+        end = have + int(length) if length.isdecimal() else None
+        total = int(ranged[2]) if ranged and ranged[2] != "*" else end
         if total is not None and total - have > shutil.disk_usage(part.parent).free:
             raise OSError(errno.ENOSPC, "No space left on device")
         with part.open("ab" if goes_on else "wb") as out:
@@ -124,6 +135,8 @@ def _receive(url: str, part: Path, tag: Path, progress: Progress) -> bool:
                 out.write(block)
                 have += len(block)
                 progress(part.stem, have, total)
+    if total is not None and start < have < total and end in (None, have):
+        return None
     return total is None or have == total
 
 

@@ -14,7 +14,8 @@ class Log:
         `timestamp` (seconds) and `part` ("train", "valid" or "test", a split that the source came with).
     ordered: the rows of a user stand oldest first although there may be no timestamps.
     items: one row an item: `item`, and public features whose type decides the block: text -> Texts,
-        number -> Numbers, list of text -> Categories. The column `title` also names items before people.
+        number -> Numbers, list of text -> Categories, list of numbers -> Vectors. The column `title` is text and
+        also names items before people.
     whole_catalogue: `items` is the catalogue; otherwise the catalogue is the items of the log.
     fixed_test: one row a user: `user`, `item`, `negatives` (list), a published test split.
     """

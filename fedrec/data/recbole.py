@@ -6,7 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from fedrec.data.log import Log
-from fedrec.data.tables import ids, need_columns, read_delimited, typed_events
+from fedrec.data.tables import item_ids, need_columns, read_delimited, typed_events
 from fedrec.errors import InputError
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
@@ -40,14 +40,15 @@ def _events(table: pl.DataFrame, types: dict[str, str], file: Path) -> pl.DataFr
 
 def read_items(file: Path, item: str = "item_id") -> pl.DataFrame:
     """The items of a `.item` file, by its column `item`: float -> number, token -> text, token_seq -> text (its words
-    may be a title's or labels: the file does not tell), float_seq columns are left out."""
+    may be a title's or labels: the file does not tell), float_seq columns are left out. A `title` is always text."""
     table, types = _read(file)
     item = "item_id" if "item_id" in types else item
     need_columns(table, file, item)
-    columns = [ids(table[item], file).alias("item")]
+    columns = [item_ids(table, item, file)]
     for name, kind in types.items():
         if name != item and kind != "float_seq":
-            columns.append(table[name].cast(pl.Float64, strict=False) if kind == "float" else table[name])
+            number = kind == "float" and name != "title"
+            columns.append(table[name].cast(pl.Float64, strict=False) if number else table[name])
     return pl.DataFrame(columns)
 
 
@@ -74,6 +75,8 @@ def _read(file: Path) -> tuple[pl.DataFrame, dict[str, str]]:
             raise InputError(
                 f"{file}, line 1: column '{column}' needs its type, like '{name}:token' ({', '.join(_TYPES)})"
             )
+        if name in types:
+            raise InputError(f"{file}, line 1: two columns are called '{name}'; rename or drop one")
         types[name] = kind
     table.columns = list(types)
     return table, types

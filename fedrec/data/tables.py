@@ -6,7 +6,9 @@ Text files are read as text and converted afterwards, so that a value that does 
 import contextlib
 import csv
 import gzip
+import io
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import polars as pl
@@ -24,18 +26,27 @@ def read_log(file: Path) -> Log:
 
 def read_catalogue(file: Path) -> pl.DataFrame:
     """A catalogue file: `item_id` and any features. In CSV, a column of numbers is numeric, one with `|` in it a list
-    of labels, any other text. In parquet the types decide, and text with `|` is a list of labels too.
+    of labels, any other text. In parquet the types decide, and text with `|` is a list of labels too. `title` stays
+    as it is written.
 
     Raises: InputError as `read_log`.
     """
     table = _read(file)
     need_columns(table, file, "item_id")
     features = [_feature(table[name]) for name in table.columns if name != "item_id"]
-    return pl.DataFrame([ids(table["item_id"], file).alias("item"), *features])
+    return pl.DataFrame([item_ids(table, "item_id", file), *features])
+
+
+def item_ids(table: pl.DataFrame, column: str, file: Path) -> pl.Series:
+    """The ids of `column` as `item`, a catalogue's name for them. Raises: InputError as `ids`, or where two would have
+    that name."""
+    if column != "item" and "item" in table.columns:
+        raise InputError(f"{file}: has a column 'item' beside '{column}', which is read as 'item'; rename or drop one")
+    return ids(table[column], file).alias("item")
 
 
 def _feature(column: pl.Series) -> pl.Series:
-    if column.dtype != pl.String:
+    if column.dtype != pl.String or column.name == "title":
         return column
     number = column.cast(pl.Float64, strict=False)
     if number.null_count() == column.null_count() and number.is_not_null().any():
@@ -93,7 +104,7 @@ def read_delimited(
     if kinds and _existing(file):
         with contextlib.suppress(pl.exceptions.PolarsError):  # read as text, the fault is found and told with its line
             table = pl.read_csv(file, separator=separator, schema_overrides=kinds)
-            if not table.is_empty():
+            if table.tail(1).drop_nulls().height:  # a last line that is empty is a row here, and none as text
                 return table
     try:
         text = _bytes(_existing(file)).decode(encoding)
@@ -182,15 +193,15 @@ def _checked(raw: pl.Series, value: pl.Series, fault: str, file: Path) -> pl.Ser
     return value
 
 
-_HEADLESS = (".dat", ".data", ".txt")
-
-
 def _place(file: Path, wrong: pl.Series) -> str:
-    """The file and the first place where `wrong` is true: a line of text, or a row of parquet (from 1)."""
+    """The file and the first place where `wrong` is true, of all rows of the file: a line of text, or a row of parquet
+    (from 1). A text with more lines than rows has a header."""
     row = int(wrong.arg_max() or 0) + 1
     if file.suffix == ".parquet":
         return f"{file}, row {row}"
-    return f"{file}, line {row if file.suffix in _HEADLESS else row + 1}"
+    with opened(file) as stream:
+        lines = max((number for number, line in enumerate(stream, 1) if line.strip(b"\r\n")), default=0)
+    return f"{file}, line {row + (lines > len(wrong))}"
 
 
 def _existing(file: Path) -> Path:
@@ -202,8 +213,16 @@ def _existing(file: Path) -> Path:
 
 
 def _bytes(file: Path) -> bytes:
+    with opened(file) as stream:
+        return stream.read()
+
+
+@contextlib.contextmanager
+def opened(file: Path) -> Iterator[io.BufferedIOBase]:
+    """The bytes of `file`, unpacked where it is a `.gz`. Raises: InputError where that is damaged, also when read."""
     try:
-        return gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
+            yield stream
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"{file}: not a whole gzip file ({error}); get it again") from None
 

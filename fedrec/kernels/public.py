@@ -123,9 +123,10 @@ def categories_map(block: Categories) -> FeatureMap:
 
 
 def vectors_map(block: Vectors, rank: int) -> DenseMap:
-    """Centred, unit-norm rows, cut to their `rank` leading directions."""
+    """Centred, unit-norm rows, cut to their `rank` leading directions; an item without a vector matches nothing."""
     rows = torch.from_numpy(block.values.astype(np.float32))
-    rows = rows - rows.mean(0)
+    known = rows.any(1, keepdim=True)
+    rows = (rows - rows.sum(0) / known.sum().clamp(min=1)) * known
     if rows.shape[1] > rank:
         _, basis = torch.linalg.eigh((rows.T @ rows).double())
         rows = rows @ basis[:, -rank:].float()

@@ -23,7 +23,9 @@ from fedrec.errors import InputError
 
 
 class Publisher:
-    """Files by path; `cut`: bytes after which a connection ends; `seen`: each request's path and Range."""
+    """Files by path; `cut`: bytes after which a connection ends; `seen`: each request's path and Range; `most`: bytes
+    of one range at most; `ahead`: how far behind the wanted place a range starts; `unasked`: a range
+    answers each request."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -32,6 +34,8 @@ class Publisher:
         self.fail: list[int] = []
         self.moved: dict[str, str] = {}
         self.heeds_if_range = True
+        self.most: int | None = None
+        self.ahead, self.unasked = 0, False
         self.seen: list[tuple[str, str | None]] = []
         publisher = self
 
@@ -63,14 +67,16 @@ class Publisher:
         if start >= len(body):
             request.send_error(416)
             return
-        request.send_response(206 if start else 200)
+        request.send_response(206 if start or self.unasked else 200)
         if self.etag:
             request.send_header("ETag", self.etag)
-        request.send_header("Content-Length", str(len(body) - start))
-        if start:
-            request.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        start += self.ahead if start else 0
+        sent = body[start:][: self.most if start else None]
+        request.send_header("Content-Length", str(len(sent)))
+        if start or self.unasked:
+            request.send_header("Content-Range", f"bytes {start}-{start + len(sent) - 1}/{len(body)}")
         request.end_headers()
-        request.wfile.write(body[start:][: self.cut])
+        request.wfile.write(sent[: self.cut])
         request.close_connection = True
 
 
@@ -134,6 +140,31 @@ def test_a_cut_connection_is_gone_on_with(publisher: Publisher, tmp_path: Path) 
     step = publisher.cut
     assert [wanted for _, wanted in publisher.seen] == [None, f"bytes={step}-", f"bytes={2 * step}-"]
     assert (tmp_path / "ml-latest" / "ratings.csv").read_text() == RATINGS
+
+
+def test_a_range_that_is_shorter_than_asked_is_gone_on_with(publisher: Publisher, tmp_path: Path) -> None:
+    shown: list[tuple[str, int, int | None]] = []
+    publisher.cut, publisher.most = len(ZIP) // 2, len(ZIP) // 12
+    found = download.get(source(publisher, checksum=None), tmp_path, lambda *told: shown.append(told))
+    assert found["ml-latest.zip"] == f"sha256:{hashlib.sha256(ZIP).hexdigest()}"
+    assert len(publisher.seen) > 1 + download.ATTEMPTS, "an answer that is whole is no failed attempt"
+    assert {total for _, _, total in shown} == {len(ZIP)}
+
+
+def test_a_range_from_another_place_starts_anew(publisher: Publisher, tmp_path: Path) -> None:
+    publisher.cut, publisher.ahead = len(ZIP) // 2, 1
+    with pytest.raises(InputError, match="the connection was cut"):
+        download.get(source(publisher, checksum=None), tmp_path, quiet)
+    assert [wanted for _, wanted in publisher.seen] == [None, f"bytes={publisher.cut}-"] * 2
+    publisher.cut = None
+    found = download.get(source(publisher, checksum=None), tmp_path, quiet)
+    assert found["ml-latest.zip"] == f"sha256:{hashlib.sha256(ZIP).hexdigest()}"
+
+
+def test_a_range_that_was_not_asked_for_is_not_taken(publisher: Publisher, tmp_path: Path) -> None:
+    publisher.etag, publisher.unasked = "", True
+    with pytest.raises(InputError):
+        download.get(source(publisher, checksum=None), tmp_path, quiet)
 
 
 def test_a_later_run_goes_on_and_a_changed_file_starts_anew(publisher: Publisher, tmp_path: Path) -> None:

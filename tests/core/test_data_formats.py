@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fedrec.data import amazon
 from fedrec.data.catalogue import Block, Categories, Numbers, Texts
 from fedrec.data.datasets import DataConfig, Dataset, load
 from fedrec.errors import InputError
@@ -33,6 +34,9 @@ def block(dataset: Dataset, name: str) -> Block:
     return next(block for block in dataset.catalogue.blocks if block.name == name)
 
 
+ARTISTS = "id\tname\n5\tDuran Duran\n"
+
+
 @pytest.mark.parametrize("name", ["ml-20m", "ml-25m", "ml-32m", "ml-latest", "ml-latest-small"])
 def test_movielens_csv(tmp_path: Path, name: str) -> None:
     ratings = "userId,movieId,rating,timestamp\n1,296,5.0,30\n1,7,3.5,10\n2,296,0.5,20\n"
@@ -56,6 +60,7 @@ def test_a_broken_movielens_csv_is_told_with_its_line(tmp_path: Path) -> None:
             ("1,7,5,30\n1,7,good,31\n", "line 3: 'rating' = 'good'"),
             ("", "has no rows; a log needs"),
             ("1,,5,3\n", "line 2"),
+            ("1,7,5,3\n1,,5,3\n\n\n", "line 3"),
         ]
     ):
         root = tmp_path / str(number)
@@ -78,6 +83,23 @@ def test_movielens_10m_is_utf8_between_double_colons(tmp_path: Path, inner: str)
     genres = block(dataset, "genres")
     assert isinstance(genres, Categories)
     assert genres.labels == ("Comedy",)
+
+
+@pytest.mark.parametrize(
+    ("name", "files", "message"),
+    [
+        ("gowalla", {"loc-gowalla_totalCheckins__txt__gz": gzip.compress(b"0\tsoon\t1\t2\t3\n")}, "line 1: 'time"),
+        ("gowalla", {"loc-gowalla_totalCheckins__txt": "0\t5\t1\t2\t3\n\t5\t1\t2\t3\n"}, "line 2: 'user_id'"),
+        ("ml-100k", {"u__data": "1\t1\t5\t9\n", "u__genre": "War|0\n", "u__item": "|A||||1\n"}, "u.item, line 1"),
+        ("ml-100k", {"u__data": "1\t1\tx\t9\n", "u__genre": "War|0\n", "u__item": "1|A||||1\n"}, "u.data, line 1"),
+        ("lastfm", {"user_artists__dat": "userID\tartistID\tweight\n2\t5\tx\n", "artists__dat": ARTISTS}, "line 2"),
+    ],
+)
+def test_a_fault_is_told_with_its_line_with_and_without_a_header(
+    tmp_path: Path, name: str, files: dict[str, str | bytes], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        read(folder(tmp_path, name, **files), name)
 
 
 @pytest.mark.parametrize("name", ["steam", "ml-1m", "gowalla", "amazon-books"])
@@ -122,6 +144,29 @@ def test_a_recbole_file_that_does_not_tell_its_items_is_refused(tmp_path: Path) 
     (tmp_path / "y").mkdir()
     with pytest.raises(InputError, match=r"put RecBole's y\.inter there"):
         read(root, "y")
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        ("item_id:token\titem:token", "column 'item' beside 'item_id'"),
+        ("item_id:token\tname:token\tname:float", "line 1: two columns are called 'name'"),
+    ],
+)
+def test_recbole_columns_of_one_name_are_refused(tmp_path: Path, header: str, message: str) -> None:
+    row = "\t".join("1" for _ in header.split("\t"))
+    inter = "user_id:token\titem_id:token\n1\t1\n"
+    with pytest.raises(InputError, match=message) as caught:
+        read(folder(tmp_path, "x", x__inter=inter, x__item=f"{header}\n{row}\n"), "x")
+    assert "x.item" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_recbole_title_is_text_though_it_be_typed_a_number(tmp_path: Path) -> None:
+    files = {"x__inter": "user_id:token\titem_id:token\nu\ta\n", "x__item": "item_id:token\ttitle:float\na\t1984\n"}
+    dataset = read(folder(tmp_path, "x", **files), "x")
+    assert dataset.catalogue.titles == ("1984",)
+    assert isinstance(block(dataset, "title"), Texts)
 
 
 RATINGS = [("AUSERNUMBER01", "B000000001", 5.0, 1500000000), ("AUSERNUMBER01", "0000000002", 2.0, 1400000000)]
@@ -181,6 +226,10 @@ def test_amazon_reviews_and_meta(tmp_path: Path, year: int) -> None:
     assert category.labels == ("Books", "New")
 
 
+WHOLE = gzip.compress(ratings("2018").encode() * 99)
+DAMAGED = WHOLE[:10] + b"\xff" * 20 + WHOLE[30:]
+
+
 @pytest.mark.parametrize(
     ("files", "message"),
     [
@@ -188,7 +237,17 @@ def test_amazon_reviews_and_meta(tmp_path: Path, year: int) -> None:
         ({"a__csv": "x", "b__csv": "y"}, "holds 2 files of reviews"),
         ({"a__csv": "1,2,3,4\n"}, "cannot tell items"),
         ({"a__jsonl": "not json\n"}, "not JSON lines"),
-        ({"a__jsonl__gz": b"no gzip"}, "not JSON lines"),
+        ({"a__jsonl__gz": b"no gzip"}, "not a whole gzip file"),
+        ({"a__jsonl__gz": WHOLE[:-9]}, "not a whole gzip file"),
+        ({"a__jsonl__gz": DAMAGED}, "not a whole gzip file"),
+        ({"a__csv__gz": b"no gzip"}, "not a whole gzip file"),
+        ({"a__csv__gz": WHOLE[:12]}, "not a whole gzip file"),
+        ({"a__csv__gz": DAMAGED}, "not a whole gzip file"),
+        ({"a__jsonl": ""}, "has no rows"),
+        ({"a__csv": "rating,user_id,parent_asin\n5,u,\n"}, r"a\.csv, line 2: 'item_id' is missing"),
+        ({"a__csv": f"U1,{'B' * 10},5,1\n,{'B' * 10},5,1\n"}, r"a\.csv, line 2: 'user_id' is missing"),
+        ({"a__csv__gz": gzip.compress(f"U1,{'B' * 10},x,1\r\n\r\n".encode())}, r"line 1: 'rating' = 'x'"),
+        ({"a__jsonl": '{"asin": "A", "reviewerID": "U"}\n{"asin": "A"}\n'}, r"line 2: 'user_id' is missing"),
         ({"a__csv": "rating,user_id\n1,2\n"}, "needs a column 'parent_asin' or 'asin'"),
     ],
 )
@@ -196,6 +255,20 @@ def test_amazon_files_that_cannot_be_read(tmp_path: Path, files: dict[str, str |
     with pytest.raises(InputError, match=message) as caught:
         read(folder(tmp_path, "amazon-x", **files), "amazon-x")
     assert "\n" not in str(caught.value)
+
+
+def test_amazon_reviews_are_read_in_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        f'{{"asin": "A{n}", "reviewerID": "U{n % 3}", "overall": {n % 5}, "unixReviewTime": {n}}}\n' for n in range(50)
+    ]
+    root = folder(tmp_path, "amazon-x", a__jsonl__gz=gzip.compress("".join(rows).encode()))
+    whole = read(root, "amazon-x")
+    for size in (1, len(rows[0]), len(rows[0]) + 1, 1000):
+        monkeypatch.setattr(amazon, "_BLOCK", size)
+        parts = read(root, "amazon-x")
+        assert named(parts) == named(whole)
+        assert np.array_equal(parts.histories.ratings, whole.histories.ratings)  # type: ignore[arg-type]
+    assert len(whole.histories.items) == 50
 
 
 def test_lastfm_counts_plays_and_has_no_order(tmp_path: Path) -> None:

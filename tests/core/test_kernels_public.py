@@ -230,6 +230,14 @@ def test_vectors_are_a_centred_cosine() -> None:
     np.testing.assert_allclose(kernel_of(map_).numpy(), unit @ unit.T, atol=1e-5)
 
 
+def test_an_item_without_a_vector_matches_nothing_and_moves_no_other() -> None:
+    known = random(5, 6).numpy() + 3.0
+    alone = vectors_map(Vectors("picture", known), rank=6)
+    beside = vectors_map(Vectors("picture", np.concatenate([known, np.zeros((2, 6), np.float32)])), rank=6)
+    assert torch.allclose(beside.values[:5], alone.values, atol=1e-6)
+    assert not beside.values[5:].any()
+
+
 def test_vectors_keep_their_leading_directions() -> None:
     plane = random(ITEMS, 2) @ random(2, 6, seed=1)
     noisy = Vectors("picture", (plane + 1e-3 * random(ITEMS, 6, seed=2)).numpy())
