@@ -77,6 +77,7 @@ class HostedUsers:
         self.batch_users, self.batch_events = batch_users, batch_events
         self.memory_bytes, self.precision = memory_bytes, precision
         self._kept: dict[int, list[UserBatch]] = {}
+        self._kept_bytes: dict[int, int] = {}
 
     @property
     def users(self) -> int:
@@ -89,7 +90,7 @@ class HostedUsers:
         When everybody takes part, every round has the same chunks: what their devices remember is kept, up to
         `memory_bytes`. The memory of an algorithm's devices saves time and never changes a result.
         """
-        everybody = len(cohort) == self.users
+        everybody, held = len(cohort) == self.users, sum(self._kept_bytes.values())
         for start in range(0, len(cohort), self.batch_users):
             chunks = self._kept.pop(start, None) if everybody else None
             if chunks is None:
@@ -97,9 +98,13 @@ class HostedUsers:
                     self._cut(self.source.batch(cohort[start : start + self.batch_users], self.seed, self.device))
                 )
             yield from chunks
-            kept = sum(_bytes(chunk) for others in self._kept.values() for chunk in others)
-            if everybody and kept + sum(map(_bytes, chunks)) <= self.memory_bytes:
-                self._kept[start] = chunks
+            if not everybody:
+                continue
+            held -= self._kept_bytes.pop(start, 0)
+            size = sum(map(_bytes, chunks))
+            if held + size <= self.memory_bytes:
+                self._kept[start], self._kept_bytes[start] = chunks, size
+                held += size
 
     def clipped_sums(
         self, algorithm: Algorithm, shared: Shared, round: int, cohort: np.ndarray, clip: Clip, watch: Stopwatch

@@ -16,6 +16,7 @@ import torch
 
 from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.errors import BudgetExhausted, VerificationError
+from fedrec.federation.hosted import Stopwatch
 from fedrec.privacy.plan import Charge, PrivacyPlan
 from fedrec_server.checkpoint import Checkpoint, digest, load_checkpoint
 from fedrec_server.federation import Federation
@@ -164,8 +165,9 @@ class Coordinator:
     def _round(self, round: int, shared: Shared, began: float) -> tuple[Shared, RoundReport]:
         cohort = self.federation.sample(round)
         sums = self.federation.private_sum(self.algorithm, shared, round, cohort, self.plan)
-        updating = time.perf_counter()
+        watch = Stopwatch(self.algorithm.setting.device)
         before, shared = shared, self.algorithm.update(shared, sums, round)
+        watch.lap("update")
         ended = time.perf_counter()
         return shared, RoundReport(
             round=round,
@@ -175,7 +177,7 @@ class Coordinator:
             epsilon={name: value if math.isfinite(value) else None for name, value in self.plan.epsilon().items()},
             bytes_up=BYTES_PER_NUMBER * sum(query.size for query in self.algorithm.queries(round)),
             bytes_down=self._changed_bytes(before, shared, round),
-            phases={**self.federation.timings, "update": ended - updating},
+            phases={**self.federation.timings, **watch.seconds},
             metrics=self.observe(round, shared) if self.observe is not None else {},
         )
 

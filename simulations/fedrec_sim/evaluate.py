@@ -34,7 +34,7 @@ def evaluate(
 
     - `fedrec evaluate runs/federation --data-dir DATA` - a model that nodes trained on shards of a dataset
 
-    - `fedrec evaluate runs/mine --on validation --json`
+    - `fedrec evaluate runs/tuned --on test --json` - a run with evaluation.on = validation, on items held back from it
     """
     check_device(device, "--device")
     measured = measure(run, data_dir, on, device)
@@ -59,18 +59,28 @@ def measure(run: Path, data_dir: Path | None, on: str | None, device: str) -> di
     from fedrec.algorithms.discover import load_model
     from fedrec.data import datasets, splits
     from fedrec.evaluation import report
+    from fedrec_sim.experiment import fingerprint
     from fedrec_sim.leak import NOTE, leaky
 
     folder = RunDirectory(run)
     if not folder.summary.is_file() or not folder.holds_run:
         raise InputError(f"{run}: no finished run (needs scenario.toml, summary.json and model/)")
+    trained = load_scenario(str(folder.scenario), []).evaluation.on
     scenario = load_scenario(str(folder.scenario), [] if on is None else [f"evaluation.on={on}"])
     if scenario.data.name == datasets.NODES:
         raise InputError(f"{run}: its nodes had data of their own, and nothing was held out; there is nothing to rank")
     summary = json.loads(folder.summary.read_text(encoding="utf-8"))
     seed = int(summary["public_seed"])
     dataset = datasets.load(scenario.data, data_dir, seed)
-    split = splits.split(dataset, scenario.data.split, scenario.evaluation.on, seed)
+    own = splits.split(dataset, scenario.data.split, trained, seed)
+    split = own
+    if scenario.evaluation.on != trained:
+        split = splits.split(dataset, scenario.data.split, scenario.evaluation.on, seed)
+        if len(own.train.items) > len(split.train.items):
+            raise InputError(
+                f"--on {scenario.evaluation.on}: the run was trained on these items; run it again with --set "
+                f"evaluation.on={scenario.evaluation.on}"
+            )
     if scenario.evaluation.leaky_negatives:
         split = leaky(split)
     model = load_model(run / "model").to(device)
@@ -78,6 +88,9 @@ def measure(run: Path, data_dir: Path | None, on: str | None, device: str) -> di
         raise InputError(
             f"{run}: trained on {summary['dataset']['items']:,} items, the data hold {len(dataset.catalogue):,}"
         )
+    known = summary["evaluation"].get("fingerprint")  # a deployment's server has no split to tell it of
+    if known is not None and known != fingerprint(leaky(own) if scenario.evaluation.leaky_negatives else own):
+        raise InputError(f"{run}: the data are not those of the run, or are split in another way; bring back the run's")
     metrics = report.evaluate(
         model, split, device=device, seed=seed, extended=scenario.evaluation.extended, catalogue=dataset.catalogue
     )

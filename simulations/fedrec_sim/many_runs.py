@@ -154,7 +154,11 @@ def sweep(
     from fedrec_sim import sweep as sweeping
 
     name = name or "quickstart"
-    parsed = dict(map(sweeping.parse_axis, axes))
+    pairs = list(map(sweeping.parse_axis, axes))
+    parsed = dict(pairs)
+    for key, _ in pairs:
+        if sum(key == other for other, _ in pairs) > 1:
+            raise InputError(f"--sweep {key}: is given twice; put all values behind one")
     overrides = {} if device is None else {"engine.device": device}
     cells = sweeping.grid(name, changes, overrides, parsed, whole_numbers(seeds or "0,1,2", "--seeds"))
     folder = out or new_path(f"{Path(name).stem}-sweep")

@@ -210,9 +210,10 @@ def mean_and_deviation(mean: float, deviation: float) -> str:
 
 
 def _series(cells: Sequence[Cell], metric: str) -> dict[str, list[tuple[float | None, float, float]]]:
-    """One series for each setting of the axes other than epsilon, and one for DP popularity, the floor."""
+    """One series for each setting of the axes other than epsilon, and DP popularity, the floor: one line where it is
+    the same for all of them, else one for each."""
     found: dict[str, list[tuple[float | None, float, float]]] = {}
-    floor: dict[float, tuple[float, float]] = {}
+    floors: dict[str, dict[float, tuple[float, float]]] = {}
     for cell in cells:
         if metric not in (figures := cell.figures()):
             continue
@@ -220,13 +221,23 @@ def _series(cells: Sequence[Cell], metric: str) -> dict[str, list[tuple[float | 
         target = next(iter(cell.scenarios.values())).privacy.epsilon
         epsilon = None if target == "none" else target
         summary = next(iter(cell.summaries.values()))
-        label = (", ".join(_text(value) for value in rest.values()) or summary["algorithm"]) + stamp(summary)
+        label = (", ".join(_label(key, value) for key, value in rest.items()) or summary["algorithm"]) + stamp(summary)
         mean, deviation = figures[metric]
         found.setdefault(label, []).append((epsilon, mean, 0.0 if math.isnan(deviation) else deviation))
         if epsilon is not None and f"dp-popularity {metric}" in figures:
             mean, deviation = figures[f"dp-popularity {metric}"]
-            floor.setdefault(epsilon, (mean, 0.0 if math.isnan(deviation) else deviation))
-    return found | ({"DP popularity": [(epsilon, *point) for epsilon, point in floor.items()]} if floor else {})
+            floors.setdefault(label, {})[epsilon] = (mean, 0.0 if math.isnan(deviation) else deviation)
+    merged: dict[float, tuple[float, float]] = {}
+    points = (point for floor in floors.values() for point in floor.items())
+    if all(merged.setdefault(epsilon, point) == point for epsilon, point in points) and merged:
+        floors = {"": merged}
+    named = {f"DP popularity{', ' * bool(label)}{label}": floor for label, floor in floors.items()}
+    return found | {name: [(epsilon, *point) for epsilon, point in floor.items()] for name, floor in named.items()}
+
+
+def _label(key: str, value: Any) -> str:
+    """A setting in a legend: a text alone, a number with what it is of."""
+    return value if isinstance(value, str) else f"{key.rpartition('.')[2]} {_text(value)}"
 
 
 def _values(base: Mapping[str, Any], fixed: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -59,8 +59,9 @@ def results_table(summary: Mapping[str, Any]) -> Table:
     protocols = [name for name in COLUMNS if any(name in result for result in results.values())]
     data = summary["dataset"]
     size = f"{data['users']:,} users, {data['items']:,} items, {data['interactions']:,} interactions"
+    held_out = "ranked: VALIDATION items" if summary["evaluation"].get("on") == "validation" else ""
     table = Table(
-        title=f"{data['name']}: {size}" + (f"\n{NOTE}" if stamp(summary) else ""),
+        title="\n".join(filter(None, [f"{data['name']}: {size}", held_out, NOTE if stamp(summary) else ""])),
         title_justify="left",
         caption="; ".join([*(MEANING[protocol] for protocol in protocols), "more in summary.json"]),
         caption_justify="left",

@@ -97,10 +97,11 @@ class Search:
     ) -> "Search":
         """Checks everything that can be checked before a trial. Raises: InputError, also for evaluation.on=test."""
         values = read_values(name)
-        for key, value in [*map(parse_change, changes), *overrides.items()]:
-            put(values, key, value, key)
-        if values.get("evaluation", {}).get("on") == "test":
+        asked = [*map(parse_change, changes), *overrides.items()]
+        if ("evaluation.on", "test") in asked:
             raise InputError("evaluation.on = 'test': tuning may look at validation data alone; leave it out")
+        for key, value in asked:
+            put(values, key, value, key)
         found = cls(name, values, tuple(space), metric, tuple(seeds))
         for dimension in space:
             for value in dimension.choices or (dimension.low, dimension.high):
@@ -120,7 +121,7 @@ class Search:
             "provenance.tuned_by": f"fedrec tune, {trials} trials of {', '.join(d.key for d in self.space)}, best "
             f"{self.metric} on validation",
         }
-        return self._with({**settings, **tuned})
+        return self._with({**settings, **tuned, "evaluation.on": "test"})
 
     def _with(self, settings: Mapping[str, Any]) -> Scenario:
         values = json.loads(json.dumps(self.values))

@@ -1,5 +1,6 @@
 """The `fedrec` command: it finds its subcommands, answers at once, and every error is one line with its exit code."""
 
+import errno
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
@@ -87,6 +88,15 @@ def test_errors_are_one_line_and_their_exit_code(
     assert cli.run(["extra"]) == code
     captured = capsys.readouterr()
     assert captured.err == f"error: {' '.join(str(error).split())}\n"
+
+
+def test_a_full_disk_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "runs/x/history.csv")
+
+    plugin(monkeypatch, full)
+    assert cli.run(["extra"]) == 2
+    assert capsys.readouterr().err == "error: runs/x/history.csv: No space left on device\n"
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,12 +34,13 @@ def test_runs_are_kept_and_run_again_only_when_their_settings_change(tmp_path: P
     results.fill(store, [section(rows[0], other)], None, None, said.append)
     assert [line.split(", ")[1] for line in said] == ["epsilon 2.0", "epsilon 2.0"]
     assert len(json.loads(file.read_text())) == 4
-    page = results.document([results.table(section(*rows), store)], store)
+    assert "| `popularity` | 2.0" not in results.table(section(*rows), store), "a run of other settings is no figure"
+    page = results.document([results.table(section(rows[0], other), store)], store)
     line = next(line for line in page.splitlines() if line.startswith("| `popularity` | 2.0"))
     assert line.count("±") == 6  # five columns and the order-free one
     assert line.endswith("| 2 |")
     assert "| published: somebody |  | 0.5000 |" in page
-    points = results.series(section(*rows), store)["popularity"]
+    points = results.series(section(rows[0], other), store)["popularity"]
     assert [epsilon for epsilon, _, _ in points] == [None, 2.0]
 
 

@@ -112,6 +112,27 @@ def test_a_grid_is_run_read_again_and_widened(
     assert "no privacy" in picture
 
 
+def test_an_axis_is_given_once(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    twice = ["--sweep", "algorithm.name=als", "--sweep", "algorithm.name=fcf"]
+    assert run(["simulate", *POPULARITY[:-2], "--out", str(tmp_path / "s"), *twice]) == 2
+    assert "--sweep algorithm.name: is given twice" in capfd.readouterr().err
+
+
+def test_each_setting_stands_beside_the_floor_of_its_own_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: list[list[str]]
+) -> None:
+    drawn: list[dict] = []
+    monkeypatch.setattr("fedrec_sim.plots.quality_against_epsilon", lambda series, *_: drawn.append(series))
+    common = ["simulate", *POPULARITY, "--out", str(tmp_path / "s"), "--seeds", "0", "--sweep", "privacy.epsilon=2,8"]
+    assert run(common) == 0
+    assert run([*common, "--sweep", "data.users=60,80"]) == 0
+    one, several = drawn
+    assert [len(points) for points in one.values()] == [2, 2]
+    assert set(one) == {"popularity", "DP popularity"}
+    assert set(several) == {"users 60", "users 80", "DP popularity, users 60", "DP popularity, users 80"}
+    assert several["DP popularity, users 60"] != several["DP popularity, users 80"]
+
+
 def test_a_failed_run_is_told_and_stops_no_other(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], in_process: list[list[str]]
 ) -> None:

@@ -64,6 +64,7 @@ def test_a_study_goes_on_and_its_best_settings_are_marked(
 ) -> None:
     out = tmp_path / "t"
     command = ["tune", "quickstart", *SETTINGS, "--space", "algorithm.reg=log:0.001:1", "--out", str(out)]
+    command += ["--set", "evaluation.on=validation"]  # which the best scenario does not keep
     assert run([*command, "--trials", "2"]) == 0
     assert len(in_process) == 2
     assert run([*command, "--trials", "3"]) == 0

@@ -67,9 +67,7 @@ class Results:
         try:
             self.runs: Runs = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         except ValueError as error:
-            raise InputError(
-                f"{path}: not a store of results ({error}); move it away or give another --store"
-            ) from None
+            raise InputError(f"{path}: not a store of results ({error}); move it away or give another --out") from None
 
     def holds(self, section: Section, row: Row, seed: int) -> bool:
         """Whether this very run, with today's settings, is finished."""
@@ -84,9 +82,9 @@ class Results:
         replace(self.path, f"{{\n{lines}\n}}\n".encode())
 
     def of(self, section: Section, row: Row) -> list[dict[str, Any]]:
-        """The finished runs of a row, by seed."""
-        found = {name: run for name, run in self.runs.items() if name.startswith(f"{section.name} | {row.name} | ")}
-        return [found[name] for name in sorted(found)]
+        """The finished runs of a row, by seed; none with other settings than today's."""
+        seeds = [seed for seed in range(section.seeds) if self.holds(section, row, seed)]
+        return [self.runs[key(section, row, seed)] for seed in seeds]
 
 
 def fill(
