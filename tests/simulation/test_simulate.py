@@ -268,7 +268,7 @@ def test_what_cannot_be_used_is_refused_in_one_line(case: str, simulate: Simulat
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_cuda_where_there_is_none_is_refused(simulate: Simulate, capsys: Any) -> None:
     assert simulate("--device", "cuda") == 2
-    assert "--device cpu" in capsys.readouterr().err
+    assert "no usable CUDA device; use cpu" in capsys.readouterr().err
 
 
 def test_a_clip_of_zero_is_refused(simulate: Simulate, capsys: Any) -> None:
