@@ -1,6 +1,5 @@
 """The `fedrec` command: it finds its subcommands by the entry-point group "fedrec.commands" and owns the exit codes."""
 
-import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -11,10 +10,7 @@ import typer
 
 from fedrec import __version__
 from fedrec.commands import Commands
-from fedrec.errors import FedrecError
-
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EIO)
-"""What people mend at a disk."""
+from fedrec.errors import DISK, FedrecError
 
 app = typer.Typer(
     cls=Commands,
@@ -72,7 +68,7 @@ def run(arguments: Sequence[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
     except OSError as error:
-        if error.errno not in _DISK:
+        if error.errno not in DISK:
             raise
         return _fail(f"{error.filename or 'writing a file'}: {error.strerror}", 2)
     return code if isinstance(code, int) else 0

@@ -4,7 +4,11 @@ The command line prints the message and leaves with `exit_code`; nothing else de
 """
 
 import difflib
+import errno
 from collections.abc import Iterable
+
+DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EIO)
+"""What an OSError's `errno` is where people mend a disk or a folder."""
 
 
 class FedrecError(Exception):

@@ -21,7 +21,7 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from fedrec.data.sources import Remote, Source
 from fedrec.data.unpack import unpack
-from fedrec.errors import InputError
+from fedrec.errors import DISK, InputError
 
 Progress = Callable[[str, int, int | None], None]
 """Called with (file, bytes so far, bytes in all where known)."""
@@ -32,7 +32,7 @@ PAUSE = 1.0  # seconds before the next attempt
 _BLOCK = 1 << 18
 _RANGE = re.compile(r"bytes (\d{1,18})-\d+/(\d{1,18}|\*)", re.IGNORECASE)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_LOCAL = (*_FULL, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)
+_LOCAL = (*DISK, errno.EISDIR)
 
 
 def get(source: Source, data_dir: Path, progress: Progress) -> dict[str, str]:

@@ -77,7 +77,6 @@ class HostedUsers:
         self.batch_users, self.batch_events = batch_users, batch_events
         self.memory_bytes, self.precision = memory_bytes, precision
         self._kept: dict[int, list[UserBatch]] = {}
-        self._kept_bytes: dict[int, int] = {}
 
     @property
     def users(self) -> int:
@@ -90,20 +89,18 @@ class HostedUsers:
         When everybody takes part, every round has the same chunks: what their devices remember is kept, up to
         `memory_bytes`. The memory of an algorithm's devices saves time and never changes a result.
         """
-        everybody, held = len(cohort) == self.users, sum(self._kept_bytes.values())
+        everybody, held = len(cohort) == self.users, sum(map(_bytes, self._kept.values()))
         for start in range(0, len(cohort), self.batch_users):
             chunks = self._kept.pop(start, None) if everybody else None
             if chunks is None:
                 chunks = list(
                     self._cut(self.source.batch(cohort[start : start + self.batch_users], self.seed, self.device))
                 )
+            else:
+                held -= _bytes(chunks)
             yield from chunks
-            if not everybody:
-                continue
-            held -= self._kept_bytes.pop(start, 0)
-            size = sum(map(_bytes, chunks))
-            if held + size <= self.memory_bytes:
-                self._kept[start], self._kept_bytes[start] = chunks, size
+            if everybody and held + (size := _bytes(chunks)) <= self.memory_bytes:
+                self._kept[start] = chunks
                 held += size
 
     def clipped_sums(
@@ -175,6 +172,9 @@ def add_up(parts: Sequence[Tensor], shape: tuple[int, ...], device: torch.device
     return total.float()
 
 
-def _bytes(batch: UserBatch) -> int:
-    tensors = (batch.items, batch.owners, batch.lags, batch.lengths, batch.keys, *batch.memory.values())
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+def _bytes(batches: Sequence[UserBatch]) -> int:
+    return sum(
+        tensor.numel() * tensor.element_size()
+        for batch in batches
+        for tensor in (batch.items, batch.owners, batch.lags, batch.lengths, batch.keys, *batch.memory.values())
+    )

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -109,12 +108,6 @@ class Children:
             if child.code is not None:
                 last = " ".join(child.last_lines(1).split())[-300:]
                 raise ProcessEnded(f"{child.name} ended with code {child.code} ({last}); see {child.log}")
-
-    def wait(self, seconds: float = 0.2) -> None:
-        """Until one of them ends. Raises: ProcessEnded."""
-        while True:
-            self.check()
-            time.sleep(seconds)
 
     def end(self) -> None:
         """End all."""

@@ -53,7 +53,7 @@ class Keyring:
         """Changes when a node's public key comes, goes or changes. Raises: InputError where there is no folder."""
         if not self.nodes_folder.is_dir():
             raise InputError(f"{self.nodes_folder}: no such folder; it holds the nodes' public keys")
-        found = [(path.name, path.stat()) for path in sorted(self.nodes_folder.glob("*.pub"))]
+        found = [(public.name, public.stat()) for _, public in self.nodes.values()]
         return tuple((name, told.st_ino, told.st_mtime_ns) for name, told in found)
 
     def public_keys(self) -> dict[str, NodePublicKey]:

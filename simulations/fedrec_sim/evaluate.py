@@ -57,10 +57,10 @@ def measure(run: Path, data_dir: Path | None, on: str | None, device: str) -> di
     from fedrec_server.scenario import load_scenario
 
     from fedrec.algorithms.discover import load_model
-    from fedrec.data import datasets, splits
+    from fedrec.data import datasets
     from fedrec.evaluation import report
-    from fedrec_sim.experiment import fingerprint
-    from fedrec_sim.leak import NOTE, leaky
+    from fedrec_sim.experiment import asked_split, fingerprint
+    from fedrec_sim.leak import NOTE
 
     folder = RunDirectory(run)
     if not folder.summary.is_file() or not folder.holds_run:
@@ -72,24 +72,20 @@ def measure(run: Path, data_dir: Path | None, on: str | None, device: str) -> di
     summary = json.loads(folder.summary.read_text(encoding="utf-8"))
     seed = int(summary["public_seed"])
     dataset = datasets.load(scenario.data, data_dir, seed)
-    own = splits.split(dataset, scenario.data.split, trained, seed)
-    split = own
-    if scenario.evaluation.on != trained:
-        split = splits.split(dataset, scenario.data.split, scenario.evaluation.on, seed)
-        if len(own.train.items) > len(split.train.items):
-            raise InputError(
-                f"--on {scenario.evaluation.on}: the run was trained on these items; run it again with --set "
-                f"evaluation.on={scenario.evaluation.on}"
-            )
-    if scenario.evaluation.leaky_negatives:
-        split = leaky(split)
+    own = asked_split(dataset, scenario, trained, seed)
+    split = own if scenario.evaluation.on == trained else asked_split(dataset, scenario, scenario.evaluation.on, seed)
+    if len(own.train.items) > len(split.train.items):
+        raise InputError(
+            f"--on {scenario.evaluation.on}: the run was trained on these items; run it again with --set "
+            f"evaluation.on={scenario.evaluation.on}"
+        )
     model = load_model(run / "model").to(device)
     if len(dataset.catalogue) != summary["dataset"]["items"]:
         raise InputError(
             f"{run}: trained on {summary['dataset']['items']:,} items, the data hold {len(dataset.catalogue):,}"
         )
     known = summary["evaluation"].get("fingerprint")  # a deployment's server has no split to tell it of
-    if known is not None and known != fingerprint(leaky(own) if scenario.evaluation.leaky_negatives else own):
+    if known is not None and known != fingerprint(own):
         raise InputError(f"{run}: the data are not those of the run, or are split in another way; bring back the run's")
     metrics = report.evaluate(
         model, split, device=device, seed=seed, extended=scenario.evaluation.extended, catalogue=dataset.catalogue

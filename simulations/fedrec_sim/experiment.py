@@ -2,13 +2,15 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import Literal
 
 from fedrec_server.coordinator import Coordinator
 from fedrec_server.prepared import prepare
-from fedrec_server.scenario import EngineConfig
+from fedrec_server.scenario import EngineConfig, Scenario
 
 from fedrec.algorithms.base import Algorithm, ReleasedModel
 from fedrec.algorithms.popularity import Popularity
+from fedrec.data import splits
 from fedrec.data.datasets import Dataset
 from fedrec.data.splits import Split
 from fedrec.evaluation.stopping import StoppingConfig
@@ -17,6 +19,7 @@ from fedrec.federation.spec import RunSpec
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.settings import Settings
 from fedrec_sim.in_process import InProcessFederation
+from fedrec_sim.leak import leaky
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,12 @@ def popularity(
     config = Popularity.Config()
     built = Experiment.build(Popularity, config, fair, engine, dataset, split, request=request, noise_seed=noise_seed)
     return built.counterfactual()
+
+
+def asked_split(dataset: Dataset, scenario: Scenario, on: Literal["test", "validation"], seed: int) -> Split:
+    """The scenario's split with the items `on` held out, and the published leak where it asks for that."""
+    found = splits.split(dataset, scenario.data.split, on, seed)
+    return leaky(found) if scenario.evaluation.leaky_negatives else found
 
 
 def fingerprint(split: Split) -> str:

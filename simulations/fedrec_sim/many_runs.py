@@ -6,7 +6,7 @@ Everything heavy is imported inside the functions, so that `--help` answers at o
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -154,11 +154,11 @@ def sweep(
     from fedrec_sim import sweep as sweeping
 
     name = name or "quickstart"
-    pairs = list(map(sweeping.parse_axis, axes))
-    parsed = dict(pairs)
-    for key, _ in pairs:
-        if sum(key == other for other, _ in pairs) > 1:
+    parsed: dict[str, list[Any]] = {}
+    for key, values in map(sweeping.parse_axis, axes):
+        if key in parsed:
             raise InputError(f"--sweep {key}: is given twice; put all values behind one")
+        parsed[key] = values
     overrides = {} if device is None else {"engine.device": device}
     cells = sweeping.grid(name, changes, overrides, parsed, whole_numbers(seeds or "0,1,2", "--seeds"))
     folder = out or new_path(f"{Path(name).stem}-sweep")

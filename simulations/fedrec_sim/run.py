@@ -21,7 +21,7 @@ from fedrec.audit.ledger import Ledger
 from fedrec.audit.received import receive
 from fedrec.audit.report import page
 from fedrec.audit.statement import statement
-from fedrec.data import datasets, splits
+from fedrec.data import datasets
 from fedrec.data.datasets import Dataset
 from fedrec.data.splits import Split
 from fedrec.devices import check_device
@@ -31,9 +31,9 @@ from fedrec.federation.exchange import DataRequest
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec_sim import plots
 from fedrec_sim.curve import Curve
-from fedrec_sim.experiment import Experiment, fingerprint, popularity
+from fedrec_sim.experiment import Experiment, asked_split, fingerprint, popularity
 from fedrec_sim.flower_engine import check_flower, flower_federation
-from fedrec_sim.leak import NOTE, STAMP, leaky
+from fedrec_sim.leak import NOTE, STAMP
 from fedrec_sim.progress import RunProgress
 from fedrec_sim.table import labelled_results
 from fedrec_sim.tracking import Tracker, of_round, of_run, tracking
@@ -91,11 +91,7 @@ class Simulation:
         _repeatable(scenario.engine.device)
         with progress.stage("Reading data"):
             self.dataset: Dataset = datasets.load(scenario.data, data_dir, self.public_seed)
-            self.split: Split = splits.split(
-                self.dataset, scenario.data.split, scenario.evaluation.on, self.public_seed
-            )
-            if scenario.evaluation.leaky_negatives:
-                self.split = leaky(self.split)
+            self.split: Split = asked_split(self.dataset, scenario, scenario.evaluation.on, self.public_seed)
         if resume and folder.checkpoint.is_file():
             same_data(load_checkpoint(folder.checkpoint).run["dataset"], self.dataset.report)
         self.request = DataRequest(data=scenario.data, on=scenario.evaluation.on, seed=self.public_seed)
