@@ -66,8 +66,8 @@ _KNOWN: tuple[tuple[str, Refusal], ...] = (
         Refusal("the server speaks no TLS at this port; give the port of `fedrec server`"),
     ),
     (
-        r"Server disconnected without sending a response",
-        Refusal("the server broke off: it speaks TLS alone, and this node was started without", may_pass=True),
+        r"Server disconnected without sending a response|Connection reset by peer|UNEXPECTED_EOF_WHILE_READING",
+        Refusal("the server broke off: it was stopped, or this node has no TLS and it speaks TLS alone", may_pass=True),
     ),
     (
         r"Exit Code: 303|Exit Code: 603",

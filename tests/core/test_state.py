@@ -147,16 +147,17 @@ def test_a_signal_ends_the_block_and_the_children(tmp_path: Path) -> None:
 def test_a_child_that_ended_is_told_with_its_last_line(tmp_path: Path) -> None:
     with children() as made:
         made.start("one", [sys.executable, "-c", "exit('why it ended')"], tmp_path / "l", safe_environment(tmp_path))
+        assert until(lambda: made.all[0].code is not None)
         with pytest.raises(ProcessEnded, match=r"one ended with code 1 \(why it ended\); see"):
-            made.wait(0.02)
+            made.check()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux tells children of their parent's death")
 def test_children_end_when_their_parent_is_killed(tmp_path: Path) -> None:
-    parent = "import sys; from pathlib import Path; from fedrec.transport.processes import children\n"
+    parent = "import sys, time; from pathlib import Path; from fedrec.transport.processes import children\n"
     parent += "with children() as made:\n"
     parent += f"    child = made.start('one', {SLEEP!r}, Path(sys.argv[1]) / 'log', {{}})\n"
-    parent += "    print(child.process.pid, flush=True)\n    made.wait()"
+    parent += "    print(child.process.pid, flush=True)\n    time.sleep(600)"
     process = subprocess.Popen([sys.executable, "-c", parent, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     pid = int(process.stdout.readline())
     assert until(lambda: (tmp_path / "log").read_text() == "here\n")
