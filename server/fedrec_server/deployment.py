@@ -24,7 +24,7 @@ from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
 from fedrec_server.directory import NodeDirectory
 from fedrec_server.flower_federation import FlowerFederation
 from fedrec_server.prepared import Prepared, prepare
-from fedrec_server.recording import Circumstances, close, named, opening, write_statement
+from fedrec_server.recording import Circumstances, close, finished, named, opening, write_statement
 from fedrec_server.run_directory import RunDirectory
 from fedrec_server.scenario import Scenario
 from fedrec_server.shared_budget import described, draw
@@ -121,9 +121,10 @@ class Deployment:
         with self.drawing or nullcontext():
             outcome = coordinator.run(resume=self.resume and folder.checkpoint.is_file())
         folder.write_history(outcome.history)
-        model_bytes = folder.write_model(algorithm.release(outcome.shared))
-        summary = self._summary(outcome, model_bytes)
-        close(ledger, folder, outcome, summary, DEPLOYED)
+        summary = finished(ledger, folder)
+        if summary is None:
+            summary = self._summary(outcome, folder.write_model(algorithm.release(outcome.shared)))
+            close(ledger, folder, outcome, summary, DEPLOYED)
         self._state_privacy(ledger)
         folder.report.write_text(page(receive(folder.path)), encoding="utf-8")
         return summary, outcome.exhausted

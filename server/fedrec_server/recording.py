@@ -1,6 +1,8 @@
 """What a run writes into its ledger beside the charges: how it began, and what came out."""
 
 import hashlib
+import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +10,7 @@ from typing import Any
 from fedrec.audit import opening as record
 from fedrec.audit.ledger import Ledger
 from fedrec.audit.statement import as_text
+from fedrec.durable import replace
 from fedrec.evaluation.private import ENTRIES
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec_server.checkpoint import digest
@@ -62,7 +65,7 @@ def close(
     summary: Mapping[str, Any],
     under: Circumstances,
 ) -> None:
-    """Append the `end` record, then write the summary. Said once: a finished run that is resumed adds nothing."""
+    """Append the `end` record, then put the summary in place; `finished` finds both again, wherever a crash came."""
     text = json_text(summary)
     files = {name: (folder.path / name).read_bytes() for name in ("model/model.safetensors", "model/manifest.json")}
     files |= {"history.csv": (folder.path / "history.csv").read_bytes(), "summary.json": text.encode()}
@@ -74,10 +77,25 @@ def close(
         besides=_besides(summary),
         unprotected=under.unprotected,
     )
-    if not ledger.entries or ledger.entries[-1]["payload"] != end:
-        ledger.append(end, ("model/model.safetensors", end["files"]["model/model.safetensors"]))
+    replace(folder.ended, text.encode())
+    ledger.append(end, ("model/model.safetensors", end["files"]["model/model.safetensors"]))
     ledger.seal()
-    folder.summary.write_text(text, encoding="utf-8")
+    os.replace(folder.ended, folder.summary)
+
+
+def finished(ledger: Ledger, folder: RunDirectory) -> dict[str, Any] | None:
+    """The summary of a run that ended before, as its `end` record fixes it; None for one that did not end.
+
+    What a run released once is not made a second time: its baselines would have other noise, its clock other seconds.
+    """
+    ends = [entry["payload"] for entry in ledger.entries if entry["payload"].get("type") == "end"]
+    for path in (folder.summary, folder.ended) if ends else ():
+        content = path.read_bytes() if path.is_file() else b""
+        if hashlib.sha256(content).hexdigest() == ends[-1]["files"]["summary.json"]:
+            os.replace(path, folder.summary)
+            summary: dict[str, Any] = json.loads(content)
+            return summary
+    return None
 
 
 def write_statement(folder: RunDirectory, stated: Mapping[str, Any]) -> None:

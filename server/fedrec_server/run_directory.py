@@ -56,6 +56,11 @@ class RunDirectory:
         return self.path / "summary.json"
 
     @property
+    def ended(self) -> Path:
+        """The summary of a run whose `end` record is being written."""
+        return self.path / ".summary.json.ended"
+
+    @property
     def ranks(self) -> Path:
         """Where each user's held-out items came: private data, kept only when asked."""
         return self.path / "evaluation" / "ranks.npz"

@@ -10,7 +10,7 @@ from fedrec_server.beginning import begin, same_data
 from fedrec_server.checkpoint import load_checkpoint
 from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
 from fedrec_server.federation import Federation
-from fedrec_server.recording import Circumstances, close, named, opening, write_statement
+from fedrec_server.recording import Circumstances, close, finished, named, opening, write_statement
 from fedrec_server.run_directory import RunDirectory
 from fedrec_server.scenario import Scenario
 from fedrec_server.shared_budget import described, draw
@@ -129,12 +129,18 @@ class Simulation:
         return summary, exhausted
 
     def _run(self, tracker: Tracker) -> tuple[dict[str, Any], str | None]:
-        algorithm = self.experiment.algorithm
         ledger = Ledger(self.folder.ledger)
         self.folder.public_key.write_bytes(ledger.key.public.pem())
         outcome = self._train(tracker, ledger)
         self._state_privacy(ledger)
-        model = algorithm.release(outcome.shared)
+        summary = finished(ledger, self.folder) or self._finish(ledger, outcome)
+        self._state_privacy(ledger)
+        self._plots(summary, outcome)
+        self.folder.report.write_text(page(receive(self.folder.path)), encoding="utf-8")
+        return summary, outcome.exhausted
+
+    def _finish(self, ledger: Ledger, outcome: Outcome) -> dict[str, Any]:
+        model = self.experiment.algorithm.release(outcome.shared)
         model_bytes = self.folder.write_model(model)
         with self.progress.stage("Evaluating"):
             keep = self.folder.ranks if self.scenario.evaluation.keep_ranks else None
@@ -144,10 +150,7 @@ class Simulation:
             baselines = self._baselines()
         summary = self._summary(outcome, model_bytes, metrics, order_free, baselines)
         close(ledger, self.folder, outcome, summary, SIMULATED)
-        self._state_privacy(ledger)
-        self._plots(summary, outcome)
-        self.folder.report.write_text(page(receive(self.folder.path)), encoding="utf-8")
-        return summary, outcome.exhausted
+        return summary
 
     def _noise_seed(self, privacy: PrivacyConfig, offset: int = 0) -> int | None:
         if not privacy.private:

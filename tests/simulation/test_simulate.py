@@ -1,21 +1,25 @@
 """`fedrec simulate` as a person meets it: what it writes, what it refuses, how it stops and goes on."""
 
 import csv
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 import torch
+from fedrec_server import recording
 from fedrec_server.checkpoint import load_checkpoint
+from fedrec_sim import run as run_module
 from fedrec_sim.in_process import InProcessFederation
 from fedrec_sim.progress import RunProgress
 from safetensors.torch import load_file
 
 from fedrec.algorithms.discover import load_model
-from fedrec.audit.ledger import read_ledger
+from fedrec.audit.ledger import Ledger, read_ledger
 from fedrec.cli import run
 
 SMALL = ["--set", "data.users=80", "--set", "data.items=150", "--set", "data.interactions_per_user=12"]
@@ -188,6 +192,51 @@ def test_a_seeded_run_that_was_killed_resumes_to_the_same_bits(
     ]
     assert charges[0] == charges[1]
     assert len(ledgers[0]) == len(ledgers[1])
+    assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_a_finished_run_that_is_resumed_changes_nothing(simulate: Simulate, tmp_path: Path) -> None:
+    """Its baselines have noise that was not kept: made again, they would be other figures beside the same ledger."""
+    assert simulate(*ALS, "--out", "r", "--quiet") == 0
+    before = files(tmp_path / "r")
+    assert simulate("--resume", "--out", "r", "--quiet") == 0
+    after = files(tmp_path / "r")
+    changing = {name for name in before | after if before.get(name) != after.get(name)}
+    assert changing <= {"privacy/checkpoint", "privacy/statement.json", "privacy/statement.md"}, changing
+    assert before["privacy/ledger.jsonl"] == after["privacy/ledger.jsonl"]
+
+
+@pytest.mark.parametrize("dies_at", ["append", "seal", "replace"])
+def test_a_run_that_dies_while_it_ends_ends_once(
+    simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dies_at: str
+) -> None:
+    """Killed before its `end` record, before the checkpoint of the ledger, or before the summary is in place."""
+
+    def died(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    class Dying:
+        def __init__(self, ledger: Ledger) -> None:
+            self.entries, self.append, self.seal = ledger.entries, ledger.append, ledger.seal
+            setattr(self, dies_at, died)
+
+    with monkeypatch.context() as patch:
+        if dies_at == "replace":
+            patch.setattr(recording, "os", SimpleNamespace(replace=died))
+        else:
+            patch.setattr(run_module, "close", lambda ledger, *rest: recording.close(Dying(ledger), *rest))
+        assert simulate(*ALS, "--out", "r", "--quiet") == 130
+    assert not (tmp_path / "r" / "summary.json").exists()
+    assert simulate("--resume", "--out", "r", "--quiet") == 0
+    entries, _ = read_ledger(tmp_path / "r" / "privacy" / "ledger.jsonl")
+    ends = [entry["payload"] for entry in entries if entry["payload"]["type"] == "end"]
+    told = (tmp_path / "r" / "summary.json").read_bytes()
+    assert [end["files"]["summary.json"] for end in ends] == [hashlib.sha256(told).hexdigest()]
+    assert (tmp_path / "r" / "privacy" / "report.html").is_file()
     assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
 
 
