@@ -22,7 +22,8 @@ from opacus.accountants.analysis import rdp
 
 from fedrec.errors import PrivacyError
 
-COARSEST_INTERVAL = 1e-3
+COARSEST_INTERVAL = 1e-3  # of the PLD grid
+MOST_POINTS = 1e4  # of the PLD grid up to the mean loss of one event: a large epsilon makes the grid coarser
 LARGEST_SAMPLED_ORDER = 1024  # the binomials of the sampled Gaussian overflow a float64 above
 _ORDERS = [1 + x / 20 for x in range(1, 200)] + [float(2**k + j * 2**k // 8) for k in range(4, 20) for j in range(8)]
 ORDERS = sorted({*_ORDERS, *map(float, range(11, 65))})
@@ -64,7 +65,12 @@ def interval_for(events: Iterable[Event]) -> float:
     merged = merge(events)
     total = sum(event.count for event in merged)
     spread = math.fsum(event.count * (event.sampling / event.noise_multiplier) ** 2 for event in merged)
-    return min(COARSEST_INTERVAL, 0.1 * math.sqrt(spread / total)) if merged else COARSEST_INTERVAL
+    return min(_coarsest(merged), 0.1 * math.sqrt(spread / total)) if merged else COARSEST_INTERVAL
+
+
+def _coarsest(merged: tuple[Event, ...]) -> float:
+    loss = max(0.5 / event.noise_multiplier**2 for event in merged)
+    return max(COARSEST_INTERVAL, loss / MOST_POINTS)
 
 
 def epsilon_pld(events: Iterable[Event], delta: float, interval: float | None = None) -> float:
@@ -156,9 +162,9 @@ def calibrate(shares: Sequence[float], sampling: float, epsilon: float, delta: f
     at most 0.1 % below the target and never above. Raises: PrivacyError when no usable noise reaches the target.
     """
 
-    def log_excess(log_t: float, interval: float | None = None) -> float:
+    def log_excess(log_t: float, grid: Callable[[tuple[Event, ...]], float] = interval_for) -> float:
         events = merge(Event(sampling, math.exp(log_t) / math.sqrt(share)) for share in shares)
-        spent = epsilon_pld(events, delta, interval or interval_for(events))
+        spent = epsilon_pld(events, delta, grid(events))
         return min(max(math.log(spent / epsilon), -1.0), 3.0) if spent > 0 else -1.0
 
     # Sampling only helps, so the exact Gaussian is noise enough, but for the grid's rounding up. A hair more leaves
@@ -169,7 +175,7 @@ def calibrate(shares: Sequence[float], sampling: float, epsilon: float, delta: f
             break
     else:
         raise PrivacyError(f"no noise found that keeps epsilon at {epsilon:g} with delta {delta:g}; raise epsilon")
-    rough = _root(lambda log_t: log_excess(log_t, COARSEST_INTERVAL), high + step)
+    rough = _root(lambda log_t: log_excess(log_t, _coarsest), high + step)
     return math.exp(_root(log_excess, rough if log_excess(rough) <= 0 else high + step))
 
 

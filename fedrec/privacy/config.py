@@ -9,6 +9,9 @@ from fedrec.errors import nearest
 from fedrec.privacy import accounting
 from fedrec.settings import Settings
 
+LARGEST_EPSILON = 100.0
+"""Here an attacker's odds may grow by e^100; accountants lose their precision above."""
+
 
 class PrivacyConfig(Settings):
     """The [privacy] table of a scenario."""
@@ -33,6 +36,13 @@ class PrivacyConfig(Settings):
         if value == "none" or (number and 0 < value < math.inf):
             return value
         raise ValueError('must be a number above 0, or "none" for a run without any guarantee')
+
+    @field_validator("epsilon")
+    @classmethod
+    def _meaningful(cls, value: float | str) -> float | str:
+        if isinstance(value, float) and value > LARGEST_EPSILON:
+            raise ValueError(f'above {LARGEST_EPSILON:g} an epsilon promises nothing; choose less, or say "none"')
+        return value
 
     @field_validator("trust", mode="before")
     @classmethod

@@ -117,6 +117,15 @@ def test_calibration_meets_the_target_and_never_passes_it(epsilon: float, sampli
     assert epsilon_rdp(events, DELTA) > spent * (1 - 1e-2)
 
 
+@pytest.mark.parametrize("sampling", [1.0, 0.1])
+def test_a_large_epsilon_is_calibrated_on_a_grid_of_bounded_size(sampling: float) -> None:
+    factor = calibrate([1 / 12] * 12, sampling, 100, DELTA)
+    events = [Event(sampling, factor * math.sqrt(12))] * 12
+    assert 0.999 * 100 <= epsilon_pld(events, DELTA) <= 100
+    loss = 0.5 / accounting.merge(events)[0].noise_multiplier ** 2
+    assert loss / accounting.interval_for(events) <= accounting.MOST_POINTS
+
+
 def test_pld_is_never_below_the_exact_gaussian() -> None:
     for z in np.geomspace(0.3, 300, 25):
         exact = gaussian_epsilon(1 / z, DELTA)

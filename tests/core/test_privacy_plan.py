@@ -325,6 +325,7 @@ def test_the_description() -> None:
         ({"epsilon": -1.0}, 'must be a number above 0, or "none"'),
         ({"epsilon": math.inf}, 'must be a number above 0, or "none"'),
         ({"epsilon": math.nan}, 'must be a number above 0, or "none"'),
+        ({"epsilon": 101}, 'promises nothing; choose less, or say "none"'),
         ({"epsilon": "much"}, 'must be a number above 0, or "none"'),
         ({"epsilon": True}, 'must be a number above 0, or "none"'),
         ({"epsilon": 1.0, "delta": 0.0}, "greater than 0"),
