@@ -23,6 +23,9 @@ Decays = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_le
 """Recency weights per step back in a history."""
 
 NEGLIGIBLE = 1e-6  # an event whose recency weight is below this is skipped
+SHAPED = 3.0
+"""Popularity, in standard deviations, up to which a score may bend: what is fitted to the many items below would turn
+the order of the few above round, and uniform negatives hold none of those to say so."""
 MOST_AT_ONCE = 1 << 23  # numbers per user chunk while scoring
 POPULARITY_FEATURES = (
     "popularity",
@@ -123,10 +126,11 @@ class KernelSpace:
         habit = (state["habit"] / mass)[:, :1]
         recent = (state["habit"] / mass)[:, min(2, len(self.decays) - 1), None]
         activity = (state["count"].clamp(min=1).log() - 4.5)[:, None]
+        plain, popularity = popularity, popularity.clamp(max=SHAPED)
         square = popularity**2 - 1
         shape = torch.broadcast_shapes(popularity.shape, habit.shape)
         features = [
-            popularity,
+            plain,
             square,
             (popularity - 0.5).clamp(min=0),
             popularity * (habit - 1),

@@ -9,7 +9,7 @@ from torch import Tensor
 from fedrec import draws
 from fedrec.data.users import UserBatch
 from fedrec.kernels.feature_map import DenseMap, FeatureMap, HeadMap
-from fedrec.kernels.model import NEGLIGIBLE, KernelModel, KernelSpace, centred_space, feature_scales, head
+from fedrec.kernels.model import NEGLIGIBLE, SHAPED, KernelModel, KernelSpace, centred_space, feature_scales, head
 
 ITEMS = 30
 DECAYS = (1.0, 0.8, 0.02)
@@ -252,3 +252,19 @@ def test_scales_of_a_tiny_catalogue_are_finite(items: int) -> None:
     scales = feature_scales(tiny, popularity)
     assert scales.isfinite().all()
     assert (scales > 0).all()
+
+
+def test_among_far_out_items_popularity_decides_whatever_the_other_weights_of_popularity() -> None:
+    """Weights fitted to many items of little popularity do not turn round the few that are known to be popular."""
+    items = 3000
+    popularity = torch.ones(items)
+    popularity[:8] = torch.arange(20.0, 180.0, 20.0).flip(0)
+    public = centred_space({}, popularity, torch.zeros(items, 0), (1.0,))
+    assert float(public.log_popularity[7]) > SHAPED
+    users = UserBatch(torch.tensor([0, 9, 9, 10]), torch.tensor([2, 2]), items, draws.keys(1, torch.arange(2)))
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(20):
+        weights = torch.randn(len(public.names), generator=generator) * 5
+        weights[0] = weights[0].abs() + 0.1
+        scores = KernelModel(public, weights).score(public.fit(users))[:, :8]
+        assert (scores.diff(dim=1) < 0).all()
