@@ -74,7 +74,8 @@ def tune(
     best = tuning.write_best(search, study, folder)
     for key, value in study.best_trial.user_attrs["settings"].items():
         typer.echo(f"{key} = {value}")
-    typer.echo(f"{metric} {study.best_value:.4f} on validation, best of {len(study.trials)} trials; written to {best}")
+    count = len(tuning.tried(study))
+    typer.echo(f"{metric} {study.best_value:.4f} on validation, best of {count} trials; written to {best}")
     screen.print(f"WARNING: {tuning.WARNING}")
 
 

@@ -34,6 +34,10 @@ CHEAP = {"evaluation.baselines": False, "evaluation.order_free": False, "evaluat
 """What a trial leaves out, since nobody reads it; it changes neither the model nor the metric."""
 
 
+class NotMeasured(InputError):
+    """The metric that is asked for is none that a run has."""
+
+
 @dataclass(frozen=True)
 class Dimension:
     """One setting that is searched: a range of numbers, or `choices`."""
@@ -137,14 +141,14 @@ class Search:
         return whole
 
     def measure(self, settings: Mapping[str, Any], out: Path, data_dir: Path | None) -> float:
-        """The metric of `settings`, mean over the seeds. Raises: FedrecError when a run fails."""
+        """The metric of `settings`, mean over the seeds. Raises: FedrecError when a run fails; NotMeasured."""
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
         values = []
         for seed in self.seeds:
             folder = out / "trials" / f"{digest}-seed-{seed}"
             metrics = flat_metrics(child_scenario(self.scenario(settings, seed), folder, data_dir)["metrics"])
             if self.metric not in metrics:
-                raise InputError(f"--metric {self.metric}: not measured.{nearest(self.metric, metrics)}")
+                raise NotMeasured(f"--metric {self.metric}: not measured.{nearest(self.metric, metrics)}")
             values.append(metrics[self.metric])
         return statistics.mean(values)
 
@@ -158,15 +162,15 @@ def require_optuna() -> None:
 def run(search: Search, trials: int, out: Path, data_dir: Path | None, say: Callable[[str], None]) -> "optuna.Study":
     """The study after `trials` trials in all, those of earlier calls included; failed ones count and stop no other.
 
-    Raises: InputError when `out` holds a study of something else; FedrecError when every trial failed.
+    Raises: InputError when `out` holds a study of something else; NotMeasured after the first run, which is kept;
+    FedrecError when every trial failed.
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial is told below, in a line
     make_folder(out)
-    study = optuna.create_study(
-        study_name="fedrec", storage=f"sqlite:///{out / 'study.db'}", direction="maximize", load_if_exists=True
-    )
+    stored = {"study_name": "fedrec", "storage": f"sqlite:///{out / 'study.db'}"}
+    study = optuna.create_study(**stored, direction="maximize", load_if_exists=True)
     began = study.user_attrs.get("question")
     if began is not None and (other := difference(began, search.question())):
         raise InputError(f"--out {out}: holds a study of something else ({other}); choose a new folder")
@@ -175,8 +179,7 @@ def run(search: Search, trials: int, out: Path, data_dir: Path | None, say: Call
         study.enqueue_trial(trial.params)  # was broken off: its runs are in their folders and go on
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
 
-    done = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.FAIL
-    broken = sum("error" not in t.user_attrs for t in study.get_trials(states=(done[1],)))
+    wrong: list[NotMeasured] = []
 
     def objective(trial: "optuna.Trial") -> float:
         settings = {dimension.key: dimension.suggest(trial) for dimension in search.space}
@@ -186,7 +189,11 @@ def run(search: Search, trials: int, out: Path, data_dir: Path | None, say: Call
             value = search.measure(settings, out, data_dir)
         except FedrecError as error:
             trial.set_user_attr("error", str(error))
-            say(f"trial {trial.number}: {told}: failed: {error}")
+            if isinstance(error, NotMeasured):
+                wrong.append(error)
+                study.stop()
+            else:
+                say(f"trial {trial.number}: {told}: failed: {error}")
             raise
         except KeyboardInterrupt:
             study.enqueue_trial(trial.params)
@@ -194,21 +201,31 @@ def run(search: Search, trials: int, out: Path, data_dir: Path | None, say: Call
         say(f"trial {trial.number}: {told}: {search.metric} {value:.4f}")
         return value
 
-    left = trials - (len(study.get_trials(states=done)) - broken)
+    left = trials - len(tried(study))
     if left > 0:
         # Another seed each time: a study that goes on would else begin with the trials that it began with before.
         study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
         study.optimize(objective, n_trials=left, catch=(FedrecError,))
-    if not study.get_trials(states=done[:1]):
-        errors = [trial.user_attrs["error"] for trial in study.trials if "error" in trial.user_attrs]
-        raise FedrecError(f"every trial failed; the last one: {errors[-1]}")
+    finished = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
+    if wrong and not finished:
+        optuna.delete_study(**stored)  # the folder is then free for the metric that was meant
+    if wrong:
+        raise wrong[0]
+    if not finished:
+        raise FedrecError(f"every trial failed; the last one: {tried(study)[-1].user_attrs['error']}")
     return study
+
+
+def tried(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
+    """The trials that came to an end, well or not; those that were broken off are none."""
+    return [trial for trial in study.trials if trial.value is not None or "error" in trial.user_attrs]
 
 
 def write_best(search: Search, study: "optuna.Study", out: Path) -> Path:
     """`best.toml` in `out`: the scenario with the best settings and the mark that they were tuned."""
-    scenario = search.best(study.best_trial.user_attrs["settings"], len(study.trials))
-    comment = f"Best of {len(study.trials)} trials: {search.metric} {study.best_value:.4f} on validation.\n{WARNING}"
+    trials = len(tried(study))
+    scenario = search.best(study.best_trial.user_attrs["settings"], trials)
+    comment = f"Best of {trials} trials: {search.metric} {study.best_value:.4f} on validation.\n{WARNING}"
     text = scenario.toml(comment)
     _ = tomllib.loads(text)
     (out / "best.toml").write_text(text, encoding="utf-8")

@@ -114,6 +114,22 @@ def test_a_failed_trial_stops_no_other_and_a_broken_off_one_is_taken_up(
     command += ["--out", str(tmp_path / "t")]
     assert run(command) == 130
     assert run(command) == 0
-    assert "failed:" in capfd.readouterr().err
+    told = capfd.readouterr()
+    assert "failed:" in told.err
+    assert "Traceback" not in told.err
+    assert "best of 2 trials" in told.out, "the failed one and the one that was taken up; what was broken off is none"
     assert len(asked) == 3
     assert asked[1] == asked[2] != asked[0]
+
+
+def test_a_metric_that_no_run_has_ends_the_study_after_one_run_and_leaves_the_folder_free(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], in_process: list[list[str]]
+) -> None:
+    command = ["tune", "quickstart", *SETTINGS, "--space", "algorithm.reg=log:0.001:1", "--trials", "3"]
+    command += ["--out", str(tmp_path / "t")]
+    assert run([*command, "--metric", "full:ndgc@10"]) == 2
+    assert capfd.readouterr().err.splitlines() == [
+        "error: --metric full:ndgc@10: not measured. Did you mean 'full:ndcg@10'?"
+    ]
+    assert len(in_process) == 1
+    assert run(command) == 0
