@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.data.users import UserBatch
+from fedrec.devices import wait_for
 from fedrec.errors import PrivacyError
 from fedrec.precision import Precision, users_precision
 from fedrec.privacy.queries import Contribution, SumQuery
@@ -44,8 +45,7 @@ class Stopwatch:
 
     def lap(self, phase: str) -> None:
         """Count the time since the last lap to `phase`."""
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+        wait_for(self._device)
         now = time.perf_counter()
         self.seconds[phase] = self.seconds.get(phase, 0.0) + now - self._last
         self._last = now

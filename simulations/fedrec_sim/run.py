@@ -1,11 +1,9 @@
 """A whole simulation: data, training, evaluation, baselines, and everything that is written down of them."""
 
-import os
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import torch
 from fedrec_server.beginning import begin, same_data
 from fedrec_server.checkpoint import load_checkpoint
 from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
@@ -24,7 +22,7 @@ from fedrec.audit.statement import statement
 from fedrec.data import datasets
 from fedrec.data.datasets import Dataset
 from fedrec.data.splits import Split
-from fedrec.devices import check_device
+from fedrec.devices import check_device, make_repeatable
 from fedrec.evaluation.private import private_report
 from fedrec.evaluation.report import evaluate
 from fedrec.federation.exchange import DataRequest
@@ -88,7 +86,7 @@ class Simulation:
         self.folder, self.progress = folder, progress
         self.scenario, self.public_seed, self.resume = begin(scenario, folder, resume=resume)
         scenario = self.scenario
-        _repeatable(scenario.engine.device)
+        make_repeatable(scenario.engine.device)
         with progress.stage("Reading data"):
             self.dataset: Dataset = datasets.load(scenario.data, data_dir, self.public_seed)
             self.split: Split = asked_split(self.dataset, scenario, scenario.evaluation.on, self.public_seed)
@@ -281,13 +279,3 @@ class Simulation:
             paid = summary["privacy"]["accountants"] if outcome.stopped else None
             plots.epsilon_by_round(outcome.history, target, folder / "epsilon.svg", paid)
             plots.budget_by_query(summary["privacy"]["budget_shares"], folder / "budget.svg")
-
-
-def _repeatable(device: str) -> None:
-    """Bit-identical repetition on CUDA needs torch's deterministic kernels; the CPU's are deterministic as they are.
-
-    Where torch has none for an operation it warns, naming the operation.
-    """
-    if device.startswith("cuda"):
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
-        torch.use_deterministic_algorithms(True, warn_only=True)

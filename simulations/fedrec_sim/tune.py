@@ -169,8 +169,8 @@ def run(search: Search, trials: int, out: Path, data_dir: Path | None, say: Call
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial is told below, in a line
     make_folder(out)
-    stored = {"study_name": "fedrec", "storage": f"sqlite:///{out / 'study.db'}"}
-    study = optuna.create_study(**stored, direction="maximize", load_if_exists=True)
+    name, storage = "fedrec", f"sqlite:///{out / 'study.db'}"
+    study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
     began = study.user_attrs.get("question")
     if began is not None and (other := difference(began, search.question())):
         raise InputError(f"--out {out}: holds a study of something else ({other}); choose a new folder")
@@ -208,7 +208,7 @@ def run(search: Search, trials: int, out: Path, data_dir: Path | None, say: Call
         study.optimize(objective, n_trials=left, catch=(FedrecError,))
     finished = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
     if wrong and not finished:
-        optuna.delete_study(**stored)  # the folder is then free for the metric that was meant
+        optuna.delete_study(study_name=name, storage=storage)  # the folder is then free for the metric that was meant
     if wrong:
         raise wrong[0]
     if not finished:

@@ -1,6 +1,7 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -82,6 +83,51 @@ def test_an_old_benchmark_is_not_overwritten(tmp_path: Path, capfd: pytest.Captu
     (tmp_path / "bench.json").write_text("{}")
     assert run([*SMALL, "--users", "20", "--out", str(tmp_path)]) == 2
     assert "another benchmark" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["bench", "round", "--users", "20,30", "--items", "200", "--interactions", "10"], "bench.json"),
+        (["bench", "scale", "--users", "20,30", "--items", "200", "--algorithm", "als"], "scale.json"),
+        (["bench", "ranking", "--users", "20", "--items", "200", "--held-out", "1,2"], "ranking.json"),
+    ],
+)
+def test_what_was_measured_is_on_disk_before_the_next_one_begins(
+    command: list[str], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[dict[str, Any]] = []
+
+    def second_dies(job: dict[str, Any]) -> dict[str, Any]:
+        if measured:
+            raise KeyboardInterrupt
+        measured.append({"one": job["what"]})
+        return measured[0]
+
+    monkeypatch.setattr(jobs, "run_job", second_dies)
+    assert run([*command, "--out", str(tmp_path / "b")]) == 130
+    assert json.loads((tmp_path / "b" / name).read_text())["results"] == measured
+
+
+@pytest.mark.parametrize("command", ["round", "scale"])
+def test_a_name_is_checked_before_anything_is_measured(
+    command: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(jobs, "run_job", lambda job: pytest.fail("measured"))
+    assert run(["bench", command, "--algorithm", "als,asl" if command == "scale" else "asl"]) == 2
+    assert "Did you mean 'als'?" in capfd.readouterr().err
+    dim = "als.dmi=3" if command == "scale" else "dmi=3"
+    assert run(["bench", command, "--algorithm", "als", "--set", dim]) == 2
+    assert "Did you mean 'dim'?" in capfd.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(jobs, "run_job", lambda job: pytest.fail("measured"))
+    (tmp_path / "file").touch()
+    assert run([*SMALL, "--out", str(tmp_path / "file" / "b")]) == 2
+    assert "cannot be made" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("what", "extra"), [("implicit", "fedrec[bench]"), ("flower", "fedrec[sim]")])

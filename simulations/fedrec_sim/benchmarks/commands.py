@@ -74,13 +74,13 @@ def round_(
     - `fedrec bench round --users 10000,100000,1000000 --out bench` - how time and memory grow
     """
     from fedrec_sim.benchmarks import jobs
+    from fedrec_sim.benchmarks.record import Record, check_settings
 
     others = read_names(compare, jobs.COMPARISONS, "--compare")
     sizes = read_sizes(users, dataset)
     settings = read_settings(changes or [])
     check_device(device, "--device")
-    if out is not None and (out / "bench.json").exists():
-        raise InputError(f"--out {out}: holds another benchmark; give a new folder")
+    check_settings(algorithm, settings)
     for other in others:
         jobs.require(other)
     common = {
@@ -95,7 +95,7 @@ def round_(
         "batch_events": batch_events,
         "dim": settings.get("dim", 64),
     }
-    results: list[dict[str, Any]] = []
+    record = Record(out, "bench.json", {"command": "round", "algorithm": algorithm, **common})
     for size in sizes:
         many = size is not None and size > 200_000
         rounds = {"repeat": 1 if many else repeat, "warm_up": 0 if many else 1}
@@ -104,13 +104,11 @@ def round_(
             if job["what"] == "flower":
                 rounds = {"repeat": min(rounds["repeat"], 2), "warm_up": 1}
             print(f"measuring {job['what']} on {size or dataset} ...", file=sys.stderr, flush=True)
-            results.append(jobs.run_job(common | {"users": size} | job | rounds))
-    document = {"command": "round", "algorithm": algorithm, **common, "results": results, **machine()}
+            record.add(jobs.run_job(common | {"users": size} | job | rounds))
+    document = record.document
     if out is not None:
         from fedrec_sim.benchmarks.figure import draw
 
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "bench.json").write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         draw(document, out / "bench.svg")
     if as_json:
         print(json.dumps(document, indent=2, allow_nan=False))

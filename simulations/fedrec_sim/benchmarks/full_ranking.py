@@ -15,6 +15,7 @@ from fedrec.algorithms.spectral import SpectralModel
 from fedrec.data.histories import Histories
 from fedrec.data.splits import Split
 from fedrec.data.synthetic import SyntheticUsers
+from fedrec.devices import wait_for
 from fedrec.evaluation.ranking import LIST, MAX_SCORES, ranks
 from fedrec_sim.benchmarks.memory import own_peak_mb
 
@@ -71,8 +72,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 def _seconds(work: Callable[[np.ndarray], None], some: np.ndarray, device: torch.device) -> tuple[float, float]:
     wall, cpu = time.perf_counter(), time.process_time()
     work(some)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    wait_for(device)
     return time.perf_counter() - wall, time.process_time() - cpu
 
 

@@ -15,6 +15,7 @@ import torch
 from fedrec_server.coordinator import Coordinator, RoundReport
 
 from fedrec.algorithms.base import Algorithm, Shared
+from fedrec.devices import wait_for
 from fedrec_sim.benchmarks.memory import own_peak_mb
 from fedrec_sim.benchmarks.own_round import prepare
 
@@ -123,14 +124,9 @@ def copied_per_second(device: torch.device, repeat: int = 8) -> float:
     target = torch.empty_like(source)
     best = float("inf")
     for _ in range(repeat):
-        _wait(device)
+        wait_for(device)
         began = time.perf_counter()
         target.copy_(source)
-        _wait(device)
+        wait_for(device)
         best = min(best, time.perf_counter() - began)
     return 2 * COPIED / best
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

@@ -11,6 +11,7 @@ from fedrec_server.coordinator import Coordinator, RoundReport
 
 from fedrec.algorithms.base import Algorithm, Setting
 from fedrec.algorithms.discover import algorithm
+from fedrec.devices import make_repeatable
 from fedrec.errors import InputError
 from fedrec.privacy.config import PrivacyConfig
 from fedrec.privacy.plan import PrivacyPlan
@@ -29,6 +30,7 @@ def prepare(job: dict[str, Any]) -> tuple[Algorithm, InProcessFederation, Privac
 
     "precision" and "memory_mb" may be left out. Raises: InputError for an algorithm that asks users for nothing.
     """
+    make_repeatable(job["device"])  # as `fedrec simulate` does
     device = torch.device(job["device"])
     source, catalogue = open_users(job)
     kind = algorithm(job["algorithm"])

@@ -9,7 +9,7 @@ import typer
 
 from fedrec.devices import check_device
 from fedrec.errors import InputError
-from fedrec_sim.benchmarks.options import cores, machine, read_names, read_settings, read_sizes
+from fedrec_sim.benchmarks.options import cores, read_names, read_settings, read_sizes
 
 ALGORITHMS = ("als", "kernel-rank", "tower-sgd")
 DEFAULTS: dict[str, dict[str, Any]] = {"kernel-rank": {"head": 2000}}
@@ -54,12 +54,14 @@ def scale(
     """
     from fedrec.precision import Precision
     from fedrec_sim.benchmarks import jobs
+    from fedrec_sim.benchmarks.record import Record, check_settings
 
     read_names(precision, get_args(Precision), "--precision")
     names, sizes = read_names(algorithm, None, "--algorithm"), read_sizes(users, "synthetic")
     settings = _by_algorithm(changes or [], names)
     check_device(device, "--device")
-    _check_free(out, "scale.json")
+    for name in names:
+        check_settings(name, settings[name])
     kind = device.partition(":")[0]
     common = {
         "dataset": "synthetic",
@@ -74,19 +76,18 @@ def scale(
         "threads": threads or cores(),
         "seed": seed,
     }
-    results = []
+    record = Record(out, "scale.json", {"command": "scale", "settings": settings, **common})
     for size in sizes:
         many = kind == "cpu" and size is not None and size > MANY
         rounds = {"repeat": 1 if many else repeat, "warm_up": 0 if many else 1}
         for name in names:
             print(f"measuring {name} on {size:,} users ...", file=sys.stderr, flush=True)
             job = {"what": "scale", "algorithm": name, "config": settings[name], "users": size}
-            results.append(jobs.run_job(common | job | rounds))
-    document = {"command": "scale", "settings": settings, **common, "results": results, **machine()}
+            record.add(jobs.run_job(common | job | rounds))
+    document = record.document
     if out is not None:
         from fedrec_sim.benchmarks.growth_figure import draw
 
-        _write(document, out, "scale.json")
         draw(document, out / "scale.svg")
     _show(document, as_json, _scale_rows(document), _phases(document))
 
@@ -108,23 +109,20 @@ def ranking(
     The ratio is that of CPU seconds (on CUDA of seconds), which other programs on the machine disturb less.
     """
     from fedrec_sim.benchmarks import jobs
+    from fedrec_sim.benchmarks.record import Record
 
     check_device(device, "--device")
-    _check_free(out, "ranking.json")
     common: dict[str, Any] = {"users": users, "items": items, "interactions_per_user": interactions, "dim": dim}
     common |= {"device": device, "threads": threads, "seed": seed}
-    results = []
+    record = Record(out, "ranking.json", {"command": "ranking", **common})
     for count in read_sizes(held_out, "synthetic", "--held-out"):
         print(f"ranking {count} held-out items a user ...", file=sys.stderr, flush=True)
-        results.append(jobs.run_job(common | {"what": "ranking", "held_out": count}))
-    document = {"command": "ranking", **common, "results": results, **machine()}
-    if out is not None:
-        _write(document, out, "ranking.json")
+        record.add(jobs.run_job(common | {"what": "ranking", "held_out": count}))
     rows = [["held-out items a user", "CPU seconds", "plain product, top 10", "ratio", "peak memory"]]
-    for result in results:
+    for result in record.document["results"]:
         seconds = [f"{result[name]:.2f}" for name in ("cpu_seconds", "plain_cpu_seconds", "ratio")]
         rows.append([str(result["held_out"]), *seconds, f"{result['peak_rss_mb']:,.0f} MB"])
-    _show(document, as_json, rows, [])
+    _show(record.document, as_json, rows, [])
 
 
 def _by_algorithm(changes: list[str], names: list[str]) -> dict[str, dict[str, Any]]:
@@ -143,16 +141,6 @@ def _kept_mb(device: str) -> int:
     import torch
 
     return torch.cuda.get_device_properties(torch.device(device)).total_memory // 4 >> 20
-
-
-def _check_free(out: Path | None, name: str) -> None:
-    if out is not None and (out / name).exists():
-        raise InputError(f"--out {out}: holds another benchmark; give a new folder")
-
-
-def _write(document: dict[str, Any], out: Path, name: str) -> None:
-    out.mkdir(parents=True, exist_ok=True)
-    (out / name).write_text(json.dumps(document, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def _scale_rows(document: dict[str, Any]) -> list[list[str]]:
