@@ -57,6 +57,10 @@ class RunProgress:
         if not self.quiet:
             self.console.print(text, highlight=False)
 
+    def warn(self, text: str) -> None:
+        """One line that is told also where no progress is shown."""
+        self.console.print(text, highlight=False)
+
     @contextmanager
     def stage(self, text: str) -> Iterator[None]:
         """A step of unknown length."""

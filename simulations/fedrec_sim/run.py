@@ -121,7 +121,7 @@ class Simulation:
         if not self.resume:
             comment = SECRET_NOISE if self.scenario.privacy.private and self.scenario.seed is None else ""
             self.folder.scenario.write_text(self.scenario.toml(comment), encoding="utf-8")
-        with tracking(self.track, self.folder.path, self.scenario) as tracker:
+        with tracking(self.track, self.folder.path, self.scenario, self.progress.warn) as tracker:
             summary, exhausted = self._run(tracker)
             tracker.scalars(of_run(summary), summary["cost"]["rounds"])
         return summary, exhausted

@@ -6,7 +6,7 @@ summary.json hold, true metrics of the simulation among it, so it is covered by 
 
 import importlib.util
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
@@ -56,12 +56,16 @@ class TensorBoard:
 
 
 class MLflow:
-    """A run in the experiment "fedrec" of MLFLOW_TRACKING_URI, or in `OUT/mlflow.db` where that is not set."""
+    """A run in the experiment "fedrec" of MLFLOW_TRACKING_URI, or in `OUT/mlflow.db` where that is not set.
+
+    `OUT/mlflow.run` keeps its id, so that a run that is resumed goes on there.
+    """
 
     package = "mlflow"
 
     def __init__(self, out: Path) -> None:
         self._uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(out / 'mlflow.db').resolve()}"
+        self._kept = out / "mlflow.run"
         self._client: Any = None
         self._run = ""
 
@@ -72,16 +76,22 @@ class MLflow:
         try:
             self._begin(name, settings)
         except MlflowException as error:
-            said = (str(error).strip().splitlines() or ["no answer"])[0]
-            raise InputError(f"{self._uri}: {said}; mend MLFLOW_TRACKING_URI, or leave --track mlflow out") from None
+            raise InputError(
+                f"{self._uri}: {_said(error)}; mend MLFLOW_TRACKING_URI, or leave --track mlflow out"
+            ) from None
 
     def _begin(self, name: str, settings: Mapping[str, Any]) -> None:
         from mlflow.tracking import MlflowClient
 
         self._client = MlflowClient(self._uri)
+        if self._kept.is_file():
+            self._run = self._kept.read_text(encoding="utf-8").strip()
+            self._client.update_run(self._run, status="RUNNING")
+            return
         found = self._client.get_experiment_by_name("fedrec")
         experiment = found.experiment_id if found is not None else self._client.create_experiment("fedrec")
         self._run = self._client.create_run(experiment, run_name=name).info.run_id
+        self._kept.write_text(f"{self._run}\n", encoding="utf-8")
         for key, value in settings.items():
             self._client.log_param(self._run, key, value)
 
@@ -106,6 +116,35 @@ class Nowhere:
         pass
 
 
+class Heedless:
+    """A tracker that may fail while the run goes on: that is said once, and nothing more is told to it."""
+
+    def __init__(self, tracker: Tracker, say: Callable[[str], None]) -> None:
+        self._tracker, self._say, self._failed = tracker, say, False
+
+    def begin(self, name: str, settings: Mapping[str, Any]) -> None:
+        self._tracker.begin(name, settings)  # nothing is lost yet, and whoever started the run still looks
+
+    def scalars(self, values: Mapping[str, float], step: int) -> None:
+        self._try(lambda: self._tracker.scalars(values, step))
+
+    def end(self, finished: bool) -> None:
+        self._try(lambda: self._tracker.end(finished))
+
+    def _try(self, tell: Callable[[], None]) -> None:
+        if self._failed:
+            return
+        try:
+            tell()
+        except Exception as error:  # whatever its library raises
+            self._failed = True
+            self._say(f"--track: the tracker failed ({_said(error)}); the run goes on, its figures are in its folder")
+
+
+def _said(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 TRACKERS: dict[str, type[TensorBoard] | type[MLflow]] = {"tensorboard": TensorBoard, "mlflow": MLflow}
 
 
@@ -118,9 +157,9 @@ def check_tracker(name: str) -> None:
 
 
 @contextmanager
-def tracking(name: str | None, out: Path, scenario: Scenario) -> Iterator[Tracker]:
-    """The tracker called `name`, begun, and ended whatever happens; None for no tracker."""
-    tracker: Tracker = TRACKERS[name](out) if name is not None else Nowhere()
+def tracking(name: str | None, out: Path, scenario: Scenario, say: Callable[[str], None]) -> Iterator[Tracker]:
+    """The tracker called `name`, begun, and ended whatever happens; None for no tracker. say: is told if it fails."""
+    tracker = Heedless(TRACKERS[name](out) if name is not None else Nowhere(), say)
     tracker.begin(scenario.name, flat_settings(scenario))
     finished = False
     try:

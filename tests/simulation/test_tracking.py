@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
+from fedrec_sim.tracking import TensorBoard
 
 from fedrec.cli import run
 
@@ -50,6 +51,48 @@ def test_mlflow_is_told_what_the_run_wrote(tmp_path: Path, monkeypatch: pytest.M
     assert kept.data.metrics["final/full/ndcg_at_10"] == pytest.approx(ndcg)
     history = client.get_metric_history(kept.info.run_id, "round/epsilon_pld")
     assert [point.value for point in history] == pytest.approx(epsilons)
+
+
+def test_a_resumed_run_goes_on_in_the_same_run_of_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mlflow", reason="needs the extra fedrec[track]")
+    from fedrec_sim.in_process import InProcessFederation
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    real = InProcessFederation.private_sum
+
+    def dying(self, algorithm, shared, round, *rest):
+        if round == 1:
+            raise KeyboardInterrupt
+        return real(self, algorithm, shared, round, *rest)
+
+    out = tmp_path / "r"
+    with monkeypatch.context() as patch:
+        patch.setattr(InProcessFederation, "private_sum", dying)
+        assert run([*SIMULATE, "--track", "mlflow", "--out", str(out)]) == 130
+    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name("fedrec")
+    assert [kept.info.status for kept in client.search_runs([experiment.experiment_id])] == ["KILLED"]
+    assert run(["simulate", "--quiet", "--resume", "--track", "mlflow", "--out", str(out)]) == 0
+    (kept,) = client.search_runs([experiment.experiment_id])
+    assert kept.info.status == "FINISHED"
+    assert [point.step for point in client.get_metric_history(kept.info.run_id, "round/epsilon_pld")] == [1, 2]
+
+
+@pytest.mark.parametrize("method", ["scalars", "end"])
+def test_a_tracker_that_dies_takes_no_run_with_it(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard", reason="needs the extra fedrec[track]")
+
+    def dies(*_: object) -> None:
+        raise ConnectionError("the tracker's server is gone\nand a trace of it")
+
+    monkeypatch.setattr(TensorBoard, method, dies)
+    assert run([*SIMULATE, "--track", "tensorboard", "--out", str(tmp_path / "r")]) == 0
+    error = capfd.readouterr().err
+    assert error.count("the tracker failed (the tracker's server is gone)") == 1
+    assert (tmp_path / "r" / "summary.json").is_file()
 
 
 @pytest.mark.parametrize(
