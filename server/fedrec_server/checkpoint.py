@@ -8,17 +8,16 @@ no user's data. The tensors are covered by the run's guarantee; the seconds of a
 
 import hashlib
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from fedrec.algorithms.base import Shared
-from fedrec.durable import sync
+from fedrec.durable import replace, sync
 from fedrec.errors import InputError
 
 VERSION = 1
@@ -52,10 +51,7 @@ class Checkpoint:
         }
         # A copy each: safetensors refuses tensors that share memory, which an algorithm's state may.
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.shared.items()}
-        fresh = path.with_name(path.name + ".new")
-        save_file(tensors, fresh, metadata={"fedrec": json.dumps(state)})
-        sync(fresh)
-        os.replace(fresh, path)
+        replace(path, save(tensors, metadata={"fedrec": json.dumps(state)}))
         sync(path.parent)
 
 

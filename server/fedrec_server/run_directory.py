@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from fedrec import __version__
 from fedrec.algorithms.base import ReleasedModel
+from fedrec.durable import replace
 from fedrec.errors import InputError
 
 
@@ -118,12 +119,13 @@ class RunDirectory:
         """`model/`: the tensors and a manifest that fixes them by hash. Returns the size of the tensors in bytes."""
         folder = self.path / "model"
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.tensors().items()}
-        save_file(tensors, folder / "model.safetensors")
+        content = save(tensors)
+        replace(folder / "model.safetensors", content)
         manifest = {
             "kind": model.kind,
             "model": model.manifest(),
             "version": __version__,
-            "sha256": hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest(),
+            "sha256": hashlib.sha256(content).hexdigest(),
         }
         write_json(folder / "manifest.json", manifest)
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())

@@ -106,6 +106,8 @@ def compare(
     from fedrec_sim import plots
     from fedrec_sim.sweep import markdown, rich_table
 
+    if plot is not None and plot.suffix != ".svg":
+        raise InputError(f"--plot {plot}: pictures are SVG; call it {plot.with_suffix('.svg').name}")
     if plot is not None and not plot.parent.is_dir():
         raise InputError(f"--plot {plot}: there is no folder '{plot.parent}'; make it first, or choose another")
     found = comparing.read_runs(runs)

@@ -19,7 +19,10 @@ BLUE, ORANGE, GREEN, VERMILION, PURPLE, GREY = "#0072B2", "#E69F00", "#009E73", 
 METRIC_NAMES = {"hr@10": "HR@10", "ndcg@10": "NDCG@10"}
 RANKED = {"full": "whole catalogue", "sampled-99": "99 sampled items"}
 HATCHES = ("", "///", "...", "xxx")
+LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))
 """After the colours are used up, the same ones again with the next pattern."""
+LONG_LABEL = 28
+"""Letters of a line's name, above which the names stand below the picture."""
 
 
 def training_curve(rows: Sequence[Mapping[str, Any]], path: Path, note: str = "") -> bool:
@@ -145,14 +148,17 @@ def quality_against_epsilon(
     if not every:
         return False
     spread = ", mean ± standard deviation" if any(deviation for _, _, deviation in every) else ""
-    figure, axes = _figure("Quality and privacy", "epsilon (user level; further left is more private)", metric + spread)
+    below = max(map(len, series)) > LONG_LABEL  # or the legend takes the picture
+    height = 4.0 + (0.19 * len(series) if below else 0)
+    x_label = "epsilon (user level; further left is more private)"
+    figure, axes = _figure("Quality and privacy", x_label, metric + spread, height)
     known = sorted({epsilon for epsilon, _, _ in every if epsilon is not None})
     last = math.log(known[-1]) + 0.7 if known else 0.0  # where "no privacy" stands, apart from the scale
-    styles = itertools.product(("-", "--"), zip((BLUE, VERMILION, GREEN, PURPLE, ORANGE, GREY), "osD^vP", strict=True))
+    styles = itertools.product(LINES, zip((BLUE, VERMILION, GREEN, PURPLE, ORANGE, GREY), "osD^vP", strict=True))
     looks = itertools.cycle(styles)
     for (label, points), (style, (colour, marker)) in zip(series.items(), looks, strict=False):
         look: dict[str, Any] = {"color": colour, "marker": marker, "markersize": 5, "capsize": 3}
-        look["markerfacecolor"] = colour if style == "-" else "white"
+        look["markerfacecolor"] = colour if style in LINES[::2] else "white"
         private = sorted((math.log(epsilon), mean, deviation) for epsilon, mean, deviation in points if epsilon)
         free = [(last, mean, deviation) for epsilon, mean, deviation in points if epsilon is None]
         if private:
@@ -169,13 +175,15 @@ def quality_against_epsilon(
         ticks[last] = "no privacy"
     axes.set_xticks(list(ticks), list(ticks.values()))
     axes.set_ylim(bottom=0)
-    figure.legend(loc="outside right center", frameon=False, fontsize=8)
+    figure.legend(
+        loc="outside lower left" if below else "outside right center", frameon=False, fontsize=8, handlelength=3
+    )
     _save(figure, path)
     return True
 
 
-def _figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+def _figure(title: str, x: str, y: str, height: float = 4.0) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(6.4, height), layout="constrained")
     axes = figure.subplots()
     axes.set_title(title)
     axes.set_xlabel(x)

@@ -17,6 +17,7 @@ MEASURED = [
 ]
 RESULT = {"full": {"hr@10": 0.2, "ndcg@10": 0.1}, "sampled-99": {"hr@10": 0.6, "ndcg@10": 0.4}}
 FULL_ONLY = {"full": RESULT["full"]}
+POINTS = [(1.0, 0.1, 0.01), (8.0, 0.2, 0.01), (None, 0.3, 0.01)]
 
 DRAWN: dict[str, tuple[Callable[[Path], bool], list[str]]] = {
     "training": (
@@ -32,6 +33,14 @@ DRAWN: dict[str, tuple[Callable[[Path], bool], list[str]]] = {
     "metrics, more than there are colours": (
         lambda path: plots.metrics_against_baselines({f"run {n}": FULL_ONLY for n in range(9)}, path),
         ["run 0", "run 8"],
+    ),
+    "quality, short names": (
+        lambda path: plots.quality_against_epsilon({f"run {n}": POINTS for n in range(20)}, "HR@10", path),
+        ["run 0", "run 19", "no privacy"],
+    ),
+    "quality, long names": (
+        lambda path: plots.quality_against_epsilon({f"{'a long name ' * 5}{n}": POINTS for n in range(9)}, "H", path),
+        ["a long name 8"],
     ),
     "metrics, full only": (
         lambda path: plots.metrics_against_baselines({"mine": FULL_ONLY}, path),
@@ -51,6 +60,20 @@ def test_a_picture_parses_says_what_it_shows_and_repeats(name: str, tmp_path: Pa
     for word in words:
         assert word in text
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def width_of_axes(picture: Path) -> float:
+    """How much of a picture's width its axis spans."""
+    root = ElementTree.parse(picture).getroot()
+    ticks = [element for element in root.iter() if element.get("id", "").startswith("xtick_")]
+    places = [float(use.get("x", "0")) for tick in ticks for use in tick.iter("{http://www.w3.org/2000/svg}use")]
+    return (max(places) - min(places)) / float(root.get("width", "0").removesuffix("pt"))
+
+
+def test_long_names_do_not_take_the_picture(tmp_path: Path) -> None:
+    for name, path in (("quality, short names", tmp_path / "a.svg"), ("quality, long names", tmp_path / "b.svg")):
+        assert DRAWN[name][0](path)
+        assert width_of_axes(path) > 0.5
 
 
 def test_nothing_to_show_draws_nothing(tmp_path: Path) -> None:

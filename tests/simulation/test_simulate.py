@@ -1,6 +1,7 @@
 """`fedrec simulate` as a person meets it: what it writes, what it refuses, how it stops and goes on."""
 
 import csv
+import errno
 import hashlib
 import json
 from collections.abc import Callable
@@ -193,6 +194,19 @@ def test_a_seeded_run_that_was_killed_resumes_to_the_same_bits(
     assert charges[0] == charges[1]
     assert len(ledgers[0]) == len(ledgers[1])
     assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
+
+
+def test_a_disk_that_is_full_where_tensors_are_written_is_one_line(
+    simulate: Simulate, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def full(name: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(name))
+
+    monkeypatch.setattr("fedrec.durable.open", full, raising=False)
+    assert simulate(*ALS, "--out", "r", "--quiet") != 0
+    error = capsys.readouterr().err
+    assert "No space left on device" in error
+    assert "Traceback" not in error
 
 
 def files(folder: Path) -> dict[str, bytes]:
