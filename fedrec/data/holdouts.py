@@ -54,6 +54,10 @@ def temporal(histories: Histories, config: HoldOutConfig, test: bool, seed: int)
     times = histories.times
     end = np.iinfo(np.int64).max
     cut = _latest(times, config.share) if config.cut is None else _seconds(config.cut)
+    if not (times < cut).any():
+        raise InputError("data.split = 'temporal': no event is older than data.hold_out.cut; choose a later moment")
+    if not (times >= cut).any():
+        raise InputError("data.split = 'temporal': no event is as new as data.hold_out.cut; choose an earlier moment")
     from_log = config.cut is None
     if not test:
         cut, end, from_log = _latest(times[times < cut], config.share), cut, True
@@ -131,8 +135,6 @@ def hold_out(kind: str, histories: Histories, config: HoldOutConfig, *, test: bo
 
 def _latest(times: np.ndarray, share: float) -> int:
     """The moment since which about `share` of the events happened."""
-    if not len(times):
-        raise InputError("data.split = 'temporal': no event is older than data.hold_out.cut; choose a later moment")
     return int(np.quantile(times, 1 - share, method="higher"))
 
 

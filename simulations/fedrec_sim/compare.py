@@ -51,7 +51,9 @@ def metric_names(runs: Sequence[Run], metric: str) -> list[str]:
     """The columns that all runs have, `metric` first. Raises: InputError that names the nearest metric."""
     shared = set.intersection(*(set(flat_metrics(run.summary["metrics"])) for run in runs))
     if metric not in shared:
-        raise InputError(f"--metric {metric}: not measured in all of these runs.{nearest(metric, shared)}")
+        extended = metric.startswith("more:")
+        mend = " It needs runs with --set evaluation.extended=true." if extended else nearest(metric, shared)
+        raise InputError(f"--metric {metric}: not measured in all of these runs.{mend}")
     usual = [name for protocol, kinds in COLUMNS.items() for kind in kinds if (name := f"{protocol}:{kind}") in shared]
     return [metric, *(name for name in usual if name != metric)]
 
@@ -147,5 +149,5 @@ def _check_same(first: Run, other: Run) -> None:
         raise InputError(
             f"{other.label}: other users, events or held-out items than {first.label} (cleaning, split, or the seeds "
             f"{other.summary['public_seed']} and {first.summary['public_seed']}, where data or split are drawn); "
-            "compare runs on the same data"
+            "compare runs on the same data, with the same --seed"
         )

@@ -76,10 +76,11 @@ def test_temporal_has_one_moment_for_everybody() -> None:
     assert rows_of(validation.device) == [[0], [10], [20]]
     assert rows_of(validation.many) == [[1], [11], []]
     assert "epsilon does not cover" in validation.rule
-    with pytest.raises(InputError, match="no user has enough"):
-        split(replace(toy, hold_out=HoldOutConfig(cut=datetime(1980, 1, 1))), "temporal", "test", 0)
-    with pytest.raises(InputError, match="later moment"):
-        split(replace(toy, hold_out=HoldOutConfig(cut=datetime(1960, 1, 1))), "temporal", "validation", 0)
+    for on in ("test", "validation"):
+        with pytest.raises(InputError, match="earlier moment"):
+            split(replace(toy, hold_out=HoldOutConfig(cut=datetime(1980, 1, 1))), "temporal", on, 0)
+        with pytest.raises(InputError, match="later moment"):
+            split(replace(toy, hold_out=HoldOutConfig(cut=datetime(1960, 1, 1))), "temporal", on, 0)
     with pytest.raises(InputError, match="needs timestamps"):
         split(replace(toy, histories=replace(toy.histories, times=None)), "temporal", "test", 0)
 

@@ -62,6 +62,8 @@ def test_what_is_no_mean_over_users_is_shown_and_not_tested(
     assert "full:coverage@10 is no mean over users" in told.err
     assert run(["compare", *pair, "--plot", str(tmp_path / "none" / "a.svg")]) == 2
     assert "there is no folder" in capfd.readouterr().err
+    assert run(["compare", *pair, "--metric", "more:map@10"]) == 2
+    assert "evaluation.extended=true" in capfd.readouterr().err
     assert run(["compare", *pair, "--plot", str(tmp_path / "a.png")]) == 2
     assert "call it a.svg" in capfd.readouterr().err
 
