@@ -61,6 +61,15 @@ class UserBatch:
         pair = torch.unique(self.owners * self.n_items + self.items)
         return pair // self.n_items, pair % self.n_items
 
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of every tensor that the batch holds now: its fields, what was derived from them, and `memory`."""
+        found: list[Tensor] = list(self.memory.values())
+        for value in vars(self).values():
+            found += [part for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, Tensor)]
+        distinct = {(tensor.data_ptr(), tensor.numel()): tensor for tensor in found}
+        return sum(tensor.numel() * tensor.element_size() for tensor in distinct.values())
+
     def without_repeats(self) -> "UserBatch":
         """Each user's history with only the first event of each item."""
         if len(self.distinct[1]) == len(self.items):

@@ -173,8 +173,4 @@ def add_up(parts: Sequence[Tensor], shape: tuple[int, ...], device: torch.device
 
 
 def _bytes(batches: Sequence[UserBatch]) -> int:
-    return sum(
-        tensor.numel() * tensor.element_size()
-        for batch in batches
-        for tensor in (batch.items, batch.owners, batch.lags, batch.lengths, batch.keys, *batch.memory.values())
-    )
+    return sum(batch.held_bytes for batch in batches)

@@ -93,9 +93,23 @@ def test_what_devices_remember_is_bounded_and_only_kept_when_everybody_takes_par
         for chunk in chunks
     ]
     assert 0 < sum(sizes) <= 3000
+    assert sum(chunk.held_bytes for chunks in bounded._kept.values() for chunk in chunks) <= 3000
     sampled = federation(sampling=0.5, batch_users=5)
     sums(sampled)
     assert not sampled._kept
+
+
+def test_what_a_batch_holds_is_counted_with_all_that_was_derived_from_it() -> None:
+    batch = SOURCE.batch(np.arange(4), 0)
+    fields = 8 * (len(batch.items) + 2 * len(batch))  # items, lengths, keys
+    ratings = 0 if batch.ratings is None else 4 * len(batch.items)
+    assert batch.held_bytes == fields + ratings
+    owners, _ = batch.distinct
+    derived = 8 * (len(batch.items) + 2 * len(owners))  # owners of events; the two of `distinct`
+    assert batch.held_bytes == fields + ratings + derived
+    batch.memory["twice"] = batch.items
+    batch.memory["own"] = torch.zeros(7)
+    assert batch.held_bytes == fields + ratings + derived + 28, "a tensor under two names is held once"
 
 
 def test_chunks_keep_their_bounds() -> None:
