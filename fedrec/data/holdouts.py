@@ -54,6 +54,8 @@ def temporal(histories: Histories, config: HoldOutConfig, test: bool, seed: int)
     times = histories.times
     end = np.iinfo(np.int64).max
     cut = _latest(times, config.share) if config.cut is None else _seconds(config.cut)
+    if config.cut is None and not (times < cut).any():
+        raise InputError("data.split = 'temporal': the log's events have too few moments; use ratio or leave-one-out")
     if not (times < cut).any():
         raise InputError("data.split = 'temporal': no event is older than data.hold_out.cut; choose a later moment")
     if not (times >= cut).any():

@@ -66,10 +66,6 @@ _KNOWN: tuple[tuple[str, Refusal], ...] = (
         Refusal("the server speaks no TLS at this port; give the port of `fedrec server`"),
     ),
     (
-        r"Server disconnected without sending a response|Connection reset by peer|UNEXPECTED_EOF_WHILE_READING",
-        Refusal("the server broke off: it was stopped, or this node has no TLS and it speaks TLS alone", may_pass=True),
-    ),
-    (
         r"Exit Code: 303|Exit Code: 603",
         Refusal("this node has a key and no TLS; start it with --ca, which switches TLS on"),
     ),
@@ -80,6 +76,10 @@ _KNOWN: tuple[tuple[str, Refusal], ...] = (
     (
         r"Exit Code: 302",
         Refusal("Flower cannot read this node's key; make one with `fedrec client key FILE`"),
+    ),
+    (
+        r"Server disconnected without sending a response|Connection reset by peer|UNEXPECTED_EOF_WHILE_READING",
+        Refusal("the server broke off: it was stopped, or this node has no TLS and it speaks TLS alone", may_pass=True),
     ),
     (
         r"Connection refused|timed out|No route to host|Name or service not known",

@@ -5,12 +5,13 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fedrec.audit import opening as record
 from fedrec.audit.ledger import Ledger
 from fedrec.audit.statement import as_text
-from fedrec.durable import replace
+from fedrec.durable import replace, sync
 from fedrec.evaluation.private import ENTRIES
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec_server.checkpoint import digest
@@ -47,7 +48,7 @@ def opening(
     )
     if ledger.entries:
         codes = [entry["payload"]["code"] for entry in ledger.entries if "code" in entry["payload"]]
-        if codes and codes[-1] != begin["code"]:
+        if codes and codes[-1] != begin["code"] and finished(ledger, folder) is None:
             ledger.append({"type": "note", "what": "resumed under other code", "code": begin["code"]})
     return begin
 
@@ -78,24 +79,30 @@ def close(
         unprotected=under.unprotected,
     )
     replace(folder.ended, text.encode())
+    for place in (folder.path / "model", folder.path):
+        sync(place)  # what the record fixes is there before the record is
     ledger.append(end, ("model/model.safetensors", end["files"]["model/model.safetensors"]))
     ledger.seal()
     os.replace(folder.ended, folder.summary)
 
 
 def finished(ledger: Ledger, folder: RunDirectory) -> dict[str, Any] | None:
-    """The summary of a run that ended before, as its `end` record fixes it; None for one that did not end.
+    """The summary of a run that ended before; None unless all is there that its `end` record, the last one, fixes.
 
     What a run released once is not made a second time: its baselines would have other noise, its clock other seconds.
     """
-    ends = [entry["payload"] for entry in ledger.entries if entry["payload"].get("type") == "end"]
-    for path in (folder.summary, folder.ended) if ends else ():
-        content = path.read_bytes() if path.is_file() else b""
-        if hashlib.sha256(content).hexdigest() == ends[-1]["files"]["summary.json"]:
-            os.replace(path, folder.summary)
-            summary: dict[str, Any] = json.loads(content)
-            return summary
-    return None
+    told = [entry["payload"] for entry in ledger.entries if entry["payload"].get("type") in ("charge", "end")]
+    fixed = dict(told[-1]["files"]) if told and told[-1]["type"] == "end" else {}
+    if folder.ended.is_file() and _digest(folder.ended) == fixed.get("summary.json"):
+        os.replace(folder.ended, folder.summary)
+    if not fixed or any(_digest(folder.path / name) != digest for name, digest in fixed.items()):
+        return None
+    summary: dict[str, Any] = json.loads(folder.summary.read_bytes())
+    return summary
+
+
+def _digest(file: Path) -> str | None:
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
 
 
 def write_statement(folder: RunDirectory, stated: Mapping[str, Any]) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import fcntl
 import hashlib
+import io
 import json
 import os
 import time
@@ -110,10 +111,11 @@ class RunDirectory:
     def write_history(self, rows: Sequence[dict[str, Any]]) -> None:
         """`history.csv`: a row a round; cells that a round has no value for stay empty."""
         columns = list(dict.fromkeys(key for row in rows for key in row)) or ["round"]
-        with (self.path / "history.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        replace(self.path / "history.csv", text.getvalue().encode())
 
     def write_model(self, model: ReleasedModel) -> int:
         """`model/`: the tensors and a manifest that fixes them by hash. Returns the size of the tensors in bytes."""
@@ -150,7 +152,7 @@ def new_path(name: str) -> Path:
 
 def write_json(path: Path, value: Any) -> None:
     """Readable JSON; NaN and infinity are refused, since JSON has none."""
-    path.write_text(json_text(value), encoding="utf-8")
+    replace(path, json_text(value).encode())
 
 
 def json_text(value: Any) -> str:

@@ -25,7 +25,7 @@ def child_run(arguments: Sequence[str], out: Path, data_dir: Path | None) -> dic
     KeyboardInterrupt after the child has saved its round.
     """
     folder = RunDirectory(out)
-    if not folder.summary.is_file():
+    if not folder.report.is_file():  # the last thing that a run writes
         command = [sys.executable, "-m", "fedrec.cli", "simulate", *arguments, "--quiet", "--out", str(out)]
         command += ["--data-dir", str(data_dir)] if data_dir else []
         command += ["--resume"] if folder.holds_run else []
@@ -36,7 +36,7 @@ def child_run(arguments: Sequence[str], out: Path, data_dir: Path | None) -> dic
         if code < 0:  # what it said last is not why
             lines = [f"the run was ended by signal {-code}" + (", perhaps for its memory" if code == -9 else "")]
         lines = lines or [f"the run ended with code {code}"]
-        if code or not folder.summary.is_file():
+        if code or not folder.report.is_file():
             raise FedrecError(f"{out}: {lines[-1].removeprefix('error: ')}")
     summary: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
     if not summary["finished"]:

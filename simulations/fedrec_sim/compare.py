@@ -51,7 +51,7 @@ def metric_names(runs: Sequence[Run], metric: str) -> list[str]:
     """The columns that all runs have, `metric` first. Raises: InputError that names the nearest metric."""
     shared = set.intersection(*(set(flat_metrics(run.summary["metrics"])) for run in runs))
     if metric not in shared:
-        extended = metric.startswith("more:")
+        extended = metric.startswith("more:") and not any(name.startswith("more:") for name in shared)
         mend = " It needs runs with --set evaluation.extended=true." if extended else nearest(metric, shared)
         raise InputError(f"--metric {metric}: not measured in all of these runs.{mend}")
     usual = [name for protocol, kinds in COLUMNS.items() for kind in kinds if (name := f"{protocol}:{kind}") in shared]

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fedrec.devices import check_device
+from fedrec.devices import check_device, make_repeatable
 from fedrec.errors import InputError
 
 
@@ -37,6 +37,7 @@ def evaluate(
     - `fedrec evaluate runs/tuned --on test --json` - a run with evaluation.on = validation, on items held back from it
     """
     check_device(device, "--device")
+    make_repeatable(device)
     measured = measure(run, data_dir, on, device)
     if as_json:
         json.dump(measured, sys.stdout, indent=2, allow_nan=False)

@@ -64,8 +64,8 @@ def tune(
         scenario, changes or [], overrides, dimensions, metric, whole_numbers(seeds, "--seeds")
     )
     folder = out or new_path(f"{Path(scenario).stem}-tune")
-    screen = Console(stderr=True, highlight=False, soft_wrap=True)
-    say = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True).print
+    screen = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    say = Console(stderr=True, quiet=quiet, highlight=False, markup=False, soft_wrap=True).print
     try:
         study = tuning.run(search, trials, folder, data_dir, say)
     except KeyboardInterrupt:
@@ -107,7 +107,7 @@ def compare(
     from fedrec_sim.sweep import markdown, rich_table
 
     if plot is not None and plot.suffix != ".svg":
-        raise InputError(f"--plot {plot}: pictures are SVG; call it {plot.with_suffix('.svg').name}")
+        raise InputError(f"--plot {plot}: pictures are SVG; call it {plot.stem or 'runs'}.svg")
     if plot is not None and not plot.parent.is_dir():
         raise InputError(f"--plot {plot}: there is no folder '{plot.parent}'; make it first, or choose another")
     found = comparing.read_runs(runs)
@@ -168,7 +168,7 @@ def sweep(
     if RunDirectory(folder).holds_run:
         raise InputError(f"--out {folder}: holds a single run; choose a new folder for the sweep")
     make_folder(folder)
-    screen = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+    screen = Console(stderr=True, quiet=quiet, highlight=False, markup=False, soft_wrap=True)
     try:
         failures = sweeping.run(cells, folder, data_dir, screen.print)
     except KeyboardInterrupt:

@@ -6,6 +6,7 @@ The files carry no date and no random ids, so the same run draws the same bytes.
 
 import itertools
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,8 @@ RANKED = {"full": "whole catalogue", "sampled-99": "99 sampled items"}
 HATCHES = ("", "///", "...", "xxx")
 LINES = ("-", "--", "-.", (0, (5, 1, 1, 1, 1, 1)))
 """After the colours are used up, the same ones again with the next pattern."""
-LONG_LABEL = 28
-"""Letters of a line's name, above which the names stand below the picture."""
+LONG_LABEL, MANY_LABELS, LINE = 28, 18, 90
+"""Letters of a line's name, and lines, above which the names stand below the picture; letters that fit in a row."""
 
 
 def training_curve(rows: Sequence[Mapping[str, Any]], path: Path, note: str = "") -> bool:
@@ -148,8 +149,9 @@ def quality_against_epsilon(
     if not every:
         return False
     spread = ", mean ± standard deviation" if any(deviation for _, _, deviation in every) else ""
-    below = max(map(len, series)) > LONG_LABEL  # or the legend takes the picture
-    height = 4.0 + (0.19 * len(series) if below else 0)
+    names = {name: textwrap.fill(name, LINE) for name in series}
+    below = max(map(len, series)) > LONG_LABEL or len(series) > MANY_LABELS  # or the legend takes the picture
+    height = 4.0 + (0.19 * sum(name.count("\n") + 1 for name in names.values()) if below else 0)
     x_label = "epsilon (user level; further left is more private)"
     figure, axes = _figure("Quality and privacy", x_label, metric + spread, height)
     known = sorted({epsilon for epsilon, _, _ in every if epsilon is not None})
@@ -163,10 +165,10 @@ def quality_against_epsilon(
         free = [(last, mean, deviation) for epsilon, mean, deviation in points if epsilon is None]
         if private:
             x, means, deviations = zip(*private, strict=True)
-            axes.errorbar(x, means, deviations, linestyle=style, label=label, **look)
+            axes.errorbar(x, means, deviations, linestyle=style, label=names[label], **look)
         if free:
             x, means, deviations = zip(*free, strict=True)
-            axes.errorbar(x, means, deviations, linestyle="", label=None if private else label, **look)
+            axes.errorbar(x, means, deviations, linestyle="", label=None if private else names[label], **look)
         if private and free:
             (start, mean, _), (_, free_mean, _) = private[-1], free[0]
             axes.plot([start, last], [mean, free_mean], color=colour, linestyle=":", linewidth=1)

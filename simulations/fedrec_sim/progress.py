@@ -55,11 +55,11 @@ class RunProgress:
     def say(self, text: str) -> None:
         """One line."""
         if not self.quiet:
-            self.console.print(text, highlight=False)
+            self.warn(text)
 
     def warn(self, text: str) -> None:
         """One line that is told also where no progress is shown."""
-        self.console.print(text, highlight=False)
+        self.console.print(text, highlight=False, markup=False)
 
     @contextmanager
     def stage(self, text: str) -> Iterator[None]:

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from fedrec_server.scenario import Scenario
 
+from fedrec.durable import replace
 from fedrec.errors import InputError
 from fedrec_sim.table import flat_metrics
 
@@ -87,11 +88,11 @@ class MLflow:
         if self._kept.is_file():
             self._run = self._kept.read_text(encoding="utf-8").strip()
             self._client.update_run(self._run, status="RUNNING")
-            return
-        found = self._client.get_experiment_by_name("fedrec")
-        experiment = found.experiment_id if found is not None else self._client.create_experiment("fedrec")
-        self._run = self._client.create_run(experiment, run_name=name).info.run_id
-        self._kept.write_text(f"{self._run}\n", encoding="utf-8")
+        else:
+            found = self._client.get_experiment_by_name("fedrec")
+            experiment = found.experiment_id if found is not None else self._client.create_experiment("fedrec")
+            self._run = self._client.create_run(experiment, run_name=name).info.run_id
+            replace(self._kept, f"{self._run}\n".encode())
         for key, value in settings.items():
             self._client.log_param(self._run, key, value)
 

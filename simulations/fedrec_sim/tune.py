@@ -162,8 +162,8 @@ def require_optuna() -> None:
 def run(search: Search, trials: int, out: Path, data_dir: Path | None, say: Callable[[str], None]) -> "optuna.Study":
     """The study after `trials` trials in all, those of earlier calls included; failed ones count and stop no other.
 
-    Raises: InputError when `out` holds a study of something else; NotMeasured after the first run, which is kept;
-    FedrecError when every trial failed.
+    Raises: InputError when `out` holds a study of something else; NotMeasured when the first run lacks the
+    metric; FedrecError when every trial failed.
     """
     import optuna
 
@@ -181,6 +181,9 @@ def run(search: Search, trials: int, out: Path, data_dir: Path | None, say: Call
 
     wrong: list[NotMeasured] = []
 
+    def complete() -> int:
+        return len(study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)))
+
     def objective(trial: "optuna.Trial") -> float:
         settings = {dimension.key: dimension.suggest(trial) for dimension in search.space}
         trial.set_user_attr("settings", settings)
@@ -189,7 +192,7 @@ def run(search: Search, trials: int, out: Path, data_dir: Path | None, say: Call
             value = search.measure(settings, out, data_dir)
         except FedrecError as error:
             trial.set_user_attr("error", str(error))
-            if isinstance(error, NotMeasured):
+            if isinstance(error, NotMeasured) and not complete():
                 wrong.append(error)
                 study.stop()
             else:
@@ -206,12 +209,10 @@ def run(search: Search, trials: int, out: Path, data_dir: Path | None, say: Call
         # Another seed each time: a study that goes on would else begin with the trials that it began with before.
         study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
         study.optimize(objective, n_trials=left, catch=(FedrecError,))
-    finished = study.get_trials(states=(optuna.trial.TrialState.COMPLETE,))
-    if wrong and not finished:
-        optuna.delete_study(study_name=name, storage=storage)  # the folder is then free for the metric that was meant
     if wrong:
+        optuna.delete_study(study_name=name, storage=storage)  # the folder is then free for the metric that was meant
         raise wrong[0]
-    if not finished:
+    if not complete():
         raise FedrecError(f"every trial failed; the last one: {tried(study)[-1].user_attrs['error']}")
     return study
 

@@ -196,17 +196,20 @@ def test_a_seeded_run_that_was_killed_resumes_to_the_same_bits(
     assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
 
 
+@pytest.mark.parametrize("written", ["checkpoint.safetensors", "model.safetensors"])
 def test_a_disk_that_is_full_where_tensors_are_written_is_one_line(
-    simulate: Simulate, monkeypatch: pytest.MonkeyPatch, capsys: Any
+    written: str, simulate: Simulate, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    def full(name: Path, *_: object, **__: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", str(name))
+    def full(name: Path, *rest: Any, **more: Any) -> Any:
+        if written in str(name):
+            raise OSError(errno.ENOSPC, "No space left on device", str(name))
+        return open(name, *rest, **more)
 
     monkeypatch.setattr("fedrec.durable.open", full, raising=False)
-    assert simulate(*ALS, "--out", "r", "--quiet") != 0
-    error = capsys.readouterr().err
+    assert simulate(*ALS, "--out", "r", "--quiet") == 2
+    (error,) = capsys.readouterr().err.splitlines()
     assert "No space left on device" in error
-    assert "Traceback" not in error
+    assert written in error
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -219,9 +222,35 @@ def test_a_finished_run_that_is_resumed_changes_nothing(simulate: Simulate, tmp_
     before = files(tmp_path / "r")
     assert simulate("--resume", "--out", "r", "--quiet") == 0
     after = files(tmp_path / "r")
-    changing = {name for name in before | after if before.get(name) != after.get(name)}
-    assert changing <= {"privacy/checkpoint", "privacy/statement.json", "privacy/statement.md"}, changing
-    assert before["privacy/ledger.jsonl"] == after["privacy/ledger.jsonl"]
+    assert {name for name in before | after if before.get(name) != after.get(name)} == set()
+
+
+def test_a_finished_run_resumed_under_other_code_changes_nothing_that_its_ledger_fixes(
+    simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert simulate(*ALS, "--out", "r", "--quiet") == 0
+    before = files(tmp_path / "r")
+    monkeypatch.setattr("fedrec.audit.opening._commit", lambda: "another")
+    assert simulate("--resume", "--out", "r", "--quiet") == 0
+    assert files(tmp_path / "r")["privacy/ledger.jsonl"] == before["privacy/ledger.jsonl"]
+
+
+@pytest.mark.parametrize("lost", ["model/manifest.json", "model/model.safetensors", "summary.json", "history.csv"])
+def test_what_a_finished_run_lost_is_made_again_and_verifies(simulate: Simulate, tmp_path: Path, lost: str) -> None:
+    assert simulate(*ALS, "--out", "r", "--seed", 1, "--quiet") == 0
+    (tmp_path / "r" / lost).unlink()
+    assert simulate("--resume", "--out", "r", "--quiet") == 0
+    assert (tmp_path / "r" / lost).is_file()
+    assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
+
+
+def test_a_finished_seeded_run_without_its_checkpoint_trains_again_and_verifies(
+    simulate: Simulate, tmp_path: Path
+) -> None:
+    assert simulate(*ALS, "--out", "r", "--seed", 1, "--quiet") == 0
+    (tmp_path / "r" / "checkpoint.safetensors").unlink()
+    assert simulate("--resume", "--out", "r", "--quiet") == 0
+    assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
 
 
 @pytest.mark.parametrize("dies_at", ["append", "seal", "replace"])

@@ -95,7 +95,8 @@ def round_(
         "batch_events": batch_events,
         "dim": settings.get("dim", 64),
     }
-    record = Record(out, "bench.json", {"command": "round", "algorithm": algorithm, **common})
+    about = {"command": "round", "algorithm": algorithm, **common}
+    record = Record(out, "bench.json", about, len(sizes) * (1 + len(others)))
     for size in sizes:
         many = size is not None and size > 200_000
         rounds = {"repeat": 1 if many else repeat, "warm_up": 0 if many else 1}

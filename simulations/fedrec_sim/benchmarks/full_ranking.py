@@ -15,7 +15,7 @@ from fedrec.algorithms.spectral import SpectralModel
 from fedrec.data.histories import Histories
 from fedrec.data.splits import Split
 from fedrec.data.synthetic import SyntheticUsers
-from fedrec.devices import wait_for
+from fedrec.devices import make_repeatable, wait_for
 from fedrec.evaluation.ranking import LIST, MAX_SCORES, ranks
 from fedrec_sim.benchmarks.memory import own_peak_mb
 
@@ -28,6 +28,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
     The job: users, items, interactions_per_user (known events), dim, held_out (items a user), seed, device.
     """
+    make_repeatable(job["device"])
     device, users, held_out = torch.device(job["device"]), job["users"], job["held_out"]
     split = _split(job)
     model = _model(job, device)

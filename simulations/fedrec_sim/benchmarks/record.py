@@ -18,10 +18,11 @@ from fedrec_sim.benchmarks.options import machine
 class Record:
     """What `fedrec bench` measured, under `document`, and in `out`/`name` where a folder is given.
 
-    Raises: InputError when the folder holds such a file or cannot be written to, before anything is measured.
+    planned: how many measurements make it whole: one that was broken off has fewer. Raises: InputError when the folder
+    holds such a file or cannot be written to, before anything is measured.
     """
 
-    def __init__(self, out: Path | None, name: str, about: Mapping[str, Any]) -> None:
+    def __init__(self, out: Path | None, name: str, about: Mapping[str, Any], planned: int) -> None:
         if out is not None and (out / name).exists():
             raise InputError(f"--out {out}: holds another benchmark; give a new folder")
         if out is not None:
@@ -29,7 +30,7 @@ class Record:
             if not os.access(out, os.W_OK):
                 raise InputError(f"--out {out}: cannot be written to; choose another folder")
         self._file = out / name if out is not None else None
-        self.document: dict[str, Any] = {**about, "results": []}
+        self.document: dict[str, Any] = {**about, "planned": planned, "results": []}
 
     def add(self, result: Mapping[str, Any]) -> None:
         """Keep one more measurement."""

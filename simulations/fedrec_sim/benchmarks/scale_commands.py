@@ -76,7 +76,7 @@ def scale(
         "threads": threads or cores(),
         "seed": seed,
     }
-    record = Record(out, "scale.json", {"command": "scale", "settings": settings, **common})
+    record = Record(out, "scale.json", {"command": "scale", "settings": settings, **common}, len(sizes) * len(names))
     for size in sizes:
         many = kind == "cpu" and size is not None and size > MANY
         rounds = {"repeat": 1 if many else repeat, "warm_up": 0 if many else 1}
@@ -114,8 +114,9 @@ def ranking(
     check_device(device, "--device")
     common: dict[str, Any] = {"users": users, "items": items, "interactions_per_user": interactions, "dim": dim}
     common |= {"device": device, "threads": threads, "seed": seed}
-    record = Record(out, "ranking.json", {"command": "ranking", **common})
-    for count in read_sizes(held_out, "synthetic", "--held-out"):
+    counts = read_sizes(held_out, "synthetic", "--held-out")
+    record = Record(out, "ranking.json", {"command": "ranking", **common}, len(counts))
+    for count in counts:
         print(f"ranking {count} held-out items a user ...", file=sys.stderr, flush=True)
         record.add(jobs.run_job(common | {"what": "ranking", "held_out": count}))
     rows = [["held-out items a user", "CPU seconds", "plain product, top 10", "ratio", "peak memory"]]
