@@ -69,19 +69,20 @@ class KernelSpace:
         return len(POPULARITY_FEATURES) + 2 * self.numbers.shape[1]
 
     def fit(self, users: UserBatch) -> dict[str, Tensor]:
-        """Private states: recency-weighted sums over each history. Every tensor has leading dimension B."""
-        decays = torch.tensor(self.decays, device=users.device)
-        rates = (decays if users.ordered else torch.ones_like(decays)).expand(len(users), -1).contiguous()
+        """Private states: recency-weighted sums over each history. Every tensor has leading dimension B.
+
+        Without order all decays are 1 and their sums the same: one, R = 1, then stands for all of them.
+        """
+        rates = self.decays if users.ordered else (1.0,)
         state = {
-            "rates": rates,
+            "rates": torch.tensor(rates, device=users.device).expand(len(users), -1).contiguous(),
             "count": users.lengths.float(),
-            "mass": torch.zeros(len(users), len(self.decays), device=users.device),
-            "habit": torch.zeros(len(users), len(self.decays), device=users.device),
+            "mass": torch.zeros(len(users), len(rates), device=users.device),
+            "habit": torch.zeros(len(users), len(rates), device=users.device),
             "beyond": torch.full((len(users), self.numbers.shape[1]), -math.inf, device=users.device),
         }
         parts: dict[str, list[Tensor]] = {name: [] for name in self.maps}
-        for column, decay in enumerate(self.decays):
-            rate = decay if users.ordered else 1.0
+        for column, rate in enumerate(rates):
             reach = math.log(NEGLIGIBLE) / math.log(rate) if 0 < rate < 1 else (0 if rate == 0 else math.inf)
             near = users.lags <= reach
             owners, items = users.owners[near], users.items[near]
@@ -124,7 +125,7 @@ class KernelSpace:
         numbers = self.numbers[None] if candidates is None else self.numbers[candidates]
         mass = state["mass"].clamp(min=NEGLIGIBLE)
         habit = (state["habit"] / mass)[:, :1]
-        recent = (state["habit"] / mass)[:, min(2, len(self.decays) - 1), None]
+        recent = (state["habit"] / mass)[:, min(2, mass.shape[1] - 1), None]
         activity = (state["count"].clamp(min=1).log() - 4.5)[:, None]
         plain, popularity = popularity, popularity.clamp(max=SHAPED)
         square = popularity**2 - 1
@@ -149,7 +150,7 @@ class KernelSpace:
         """All features of candidates (B, C) or of every item, (B, C, K)."""
         own = torch.stack(self.own_features(state, candidates), 2)
         kernels = [map_.against(self.profiles(state, name), candidates) for name, map_ in self.maps.items()]
-        return torch.cat([own, *(k.transpose(1, 2) for k in kernels)], 2)
+        return torch.cat([own, *(k.expand(-1, len(self.decays), -1).transpose(1, 2) for k in kernels)], 2)
 
 
 class KernelModel(ReleasedModel):
@@ -173,7 +174,8 @@ class KernelModel(ReleasedModel):
 
     def score(self, state: dict[str, Tensor], candidates: Tensor | None = None) -> Tensor:
         width = len(self.space.log_popularity) if candidates is None else candidates.shape[1]
-        step = max(1, MOST_AT_ONCE // max(1, width * self.columns.shape[1]))
+        rows = self.columns.shape[1] + (len(self.columns) if self.network else self.space.own)  # of C numbers a user
+        step = max(1, MOST_AT_ONCE // max(1, width * rows))
         users = len(state["count"])
         parts = [
             self._score(
@@ -187,21 +189,27 @@ class KernelModel(ReleasedModel):
     def _score(self, state: dict[str, Tensor], candidates: Tensor | None) -> Tensor:
         """Everything before the hidden units' activation is linear in the features, so whichever is less goes first:
         mixing the profiles over decays for each column of `columns`, or meeting the candidates for each decay."""
-        own = torch.stack(self.space.own_features(state, candidates), 2)
-        start, decays = own.shape[2], len(self.space.decays)
-        total = (own @ self.columns[:start]).transpose(1, 2).contiguous()  # (B, 1 + H, C)
+        own = torch.stack(self.space.own_features(state, candidates), 1)
+        start, decays = own.shape[1], len(self.space.decays)
+        met, mixes, mixed = [own], [self.columns[:start].T], []
         for name, map_ in self.space.maps.items():
-            mix = self.columns[start : start + decays].T.expand(len(total), -1, -1)  # (B, 1 + H, R)
             profiles = self.space.profiles(state, name)
-            if mix.shape[1] < decays:
-                total += map_.against(torch.bmm(mix, profiles), candidates)
+            mix = self.columns[start : start + decays].T  # (1 + H, decays)
+            if profiles.shape[1] < decays:  # one profile stands for all decays
+                mix = mix.sum(1, keepdim=True)
+            if len(mix) < profiles.shape[1]:
+                mixed.append(map_.against(mix @ profiles, candidates))
             else:
-                total.baddbmm_(mix, map_.against(profiles, candidates))
+                met.append(map_.against(profiles, candidates))
+                mixes.append(mix)
             start += decays
+        total = torch.cat(mixes, 1) @ torch.cat(met, 1)  # (B, 1 + H, C)
+        for part in mixed:
+            total += part
         if not self.network:
             return total[:, 0]
-        hidden = torch.relu(total[:, 1:] + self.network["bias"][:, None])
-        return total[:, 0] + torch.einsum("h,bhc->bc", self.network["output"], hidden)
+        hidden = total[:, 1:].add_(self.network["bias"][:, None]).relu_()
+        return total[:, 0] + self.network["output"] @ hidden
 
     def tensors(self) -> dict[str, Tensor]:
         space = self.space
