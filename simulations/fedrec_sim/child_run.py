@@ -25,7 +25,7 @@ def child_run(arguments: Sequence[str], out: Path, data_dir: Path | None) -> dic
     KeyboardInterrupt after the child has saved its round.
     """
     folder = RunDirectory(out)
-    if not folder.report.is_file():  # the last thing that a run writes
+    if not _whole(folder):
         command = [sys.executable, "-m", "fedrec.cli", "simulate", *arguments, "--quiet", "--out", str(out)]
         command += ["--data-dir", str(data_dir)] if data_dir else []
         command += ["--resume"] if folder.holds_run else []
@@ -36,7 +36,7 @@ def child_run(arguments: Sequence[str], out: Path, data_dir: Path | None) -> dic
         if code < 0:  # what it said last is not why
             lines = [f"the run was ended by signal {-code}" + (", perhaps for its memory" if code == -9 else "")]
         lines = lines or [f"the run ended with code {code}"]
-        if code or not folder.report.is_file():
+        if code or not _whole(folder):
             raise FedrecError(f"{out}: {lines[-1].removeprefix('error: ')}")
     summary: dict[str, Any] = json.loads(folder.summary.read_text(encoding="utf-8"))
     if not summary["finished"]:
@@ -55,6 +55,11 @@ def child_scenario(scenario: Scenario, out: Path, data_dir: Path | None) -> dict
         file = Path(temporary) / "scenario.toml"
         file.write_text(scenario.toml(), encoding="utf-8")
         return child_run([str(file)], out, data_dir)
+
+
+def _whole(folder: RunDirectory) -> bool:
+    """Whether the run is finished: the report is what it writes last."""
+    return folder.summary.is_file() and folder.report.is_file()
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int:
