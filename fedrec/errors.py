@@ -37,6 +37,11 @@ class VerificationError(FedrecError):
     exit_code = 4
 
 
+def first_line(error: Exception) -> str:
+    """What another library's error says first; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """`" Did you mean 'x'?"` with the known name nearest to `name`, or the list of known names."""
     known = list(known)

@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from fedrec.data.log import Log
-from fedrec.errors import InputError, nearest
+from fedrec.errors import InputError, first_line, nearest
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
@@ -82,7 +82,7 @@ def read_parquet(file: Path, columns: tuple[str, ...] | None = None) -> pl.DataF
     try:
         table = pl.read_parquet(_existing(file))
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{file}: not a parquet file ({_first_line(error)})") from None
+        raise InputError(f"{file}: not a parquet file ({first_line(error)})") from None
     need_columns(table, file, *(columns or ()))
     if table.is_empty():
         raise InputError(_no_rows(file))
@@ -127,7 +127,7 @@ def read_delimited(
         )
     except pl.exceptions.PolarsError as error:
         where = _broken_line(text, separator, quote)
-        raise InputError(f"{file}{where}: not a table separated by {separator!r} ({_first_line(error)})") from None
+        raise InputError(f"{file}{where}: not a table separated by {separator!r} ({first_line(error)})") from None
     if columns is not None and len(table.columns) != len(columns):
         raise InputError(f"{file}: {len(table.columns)} columns where {len(columns)} are due ({', '.join(columns)})")
     if table.is_empty():
@@ -240,7 +240,3 @@ def _broken_line(text: str, separator: str, quote: str | None) -> str:
             return f", line {reader.line_num}"
     odd = (number for number, line in enumerate(text.splitlines(), 1) if quote and line.count(quote) % 2)
     return "".join(f", line {number} (a quote without its end)" for number in list(odd)[:1])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

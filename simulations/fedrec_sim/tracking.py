@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from fedrec_server.scenario import Scenario
 
 from fedrec.durable import replace
-from fedrec.errors import InputError
+from fedrec.errors import InputError, first_line
 from fedrec_sim.table import flat_metrics
 
 
@@ -78,7 +78,7 @@ class MLflow:
             self._begin(name, settings)
         except MlflowException as error:
             raise InputError(
-                f"{self._uri}: {_said(error)}; mend MLFLOW_TRACKING_URI, or leave --track mlflow out"
+                f"{self._uri}: {first_line(error)}; mend MLFLOW_TRACKING_URI, or leave --track mlflow out"
             ) from None
 
     def _begin(self, name: str, settings: Mapping[str, Any]) -> None:
@@ -139,11 +139,9 @@ class Heedless:
             tell()
         except Exception as error:  # whatever its library raises
             self._failed = True
-            self._say(f"--track: the tracker failed ({_said(error)}); the run goes on, its figures are in its folder")
-
-
-def _said(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+            self._say(
+                f"--track: the tracker failed ({first_line(error)}); the run goes on, its figures are in its folder"
+            )
 
 
 TRACKERS: dict[str, type[TensorBoard] | type[MLflow]] = {"tensorboard": TensorBoard, "mlflow": MLflow}
