@@ -1,7 +1,7 @@
 """`flower-supernode` as a module that ends when the node ends: `python -m fedrec.transport.supernode OPTIONS`.
 
-Flower's own command can live on as a process that asks for nothing, once a request failed for good, and sleeps for
-seconds between its questions.
+Flower's own command can live on as a process that asks for nothing, once a request failed for good, sleeps for seconds
+between its questions, and ends by a traceback where two of its threads learn at once that the server refuses it.
 """
 
 import os
@@ -9,7 +9,10 @@ import sys
 
 
 def main() -> None:
-    """Run the node; leave with its exit code, and with 1 when it returned though nobody asked it to."""
+    """Run the node; leave with its exit code, and with 1 when it returned though nobody asked it to.
+
+    Each of Flower's threads that is refused interrupts the process, and Flower ends in order for the first alone.
+    """
     from fedrec.transport.interfaces import quick_node
 
     try:
@@ -17,6 +20,8 @@ def main() -> None:
         code = 1
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(bool(error.code))
+    except KeyboardInterrupt:
+        code = 0
     except BaseException as error:
         print(f"ERROR :     the node ended by {type(error).__name__}", flush=True)
         code = 1

@@ -1,4 +1,4 @@
-"""Flower's own SuperLink and SuperNodes as processes on the loopback, each with a life that ends by itself.
+"""Flower's own SuperLink, and SuperNodes as fedrec starts them, as processes on the loopback that end by themselves.
 
 Each is forked from a process that has imported Flower, which takes longer than all that a test does with it.
 """
@@ -24,11 +24,11 @@ LIFE = 90
 """Seconds after which a process ends whatever becomes of the test."""
 
 LINK = "flwr.superlink.cli.flower_superlink:flower_superlink"
-NODE = "flwr.supernode.cli.flower_supernode:flower_supernode"
+NODE = "fedrec.transport.supernode:main"
 CONTROL = "flwr.cli.app:app"
 
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload([name.partition(":")[0] for name in (LINK, NODE, CONTROL)])
+FORKS.set_forkserver_preload([LINK.partition(":")[0], "flwr.supernode.cli.flower_supernode", CONTROL.partition(":")[0]])
 
 
 def until(holds: Callable[[], bool], seconds: float = 40) -> bool:
