@@ -196,12 +196,17 @@ def _checked(raw: pl.Series, value: pl.Series, fault: str, file: Path) -> pl.Ser
 def _place(file: Path, wrong: pl.Series) -> str:
     """The file and the first place where `wrong` is true, of all rows of the file: a line of text, or a row of parquet
     (from 1). A text with more lines than rows has a header."""
-    row = int(wrong.arg_max() or 0) + 1
+    row = int(wrong.arg_max() or 0)
     if file.suffix == ".parquet":
-        return f"{file}, row {row}"
+        return f"{file}, row {row + 1}"
+    starts, last, within = [], 0, False
     with opened(file) as stream:
-        lines = max((number for number, line in enumerate(stream, 1) if line.strip(b"\r\n")), default=0)
-    return f"{file}, line {row + (lines > len(wrong))}"
+        for number, line in enumerate(stream, 1):
+            if not within:
+                starts.append(number)
+            last = len(starts) if line.strip(b"\r\n") else last
+            within ^= ".csv" in file.suffixes and line.count(b'"') % 2 == 1  # a quoted field runs over the line's end
+    return f"{file}, line {starts[row + (last > len(wrong))]}"
 
 
 def _existing(file: Path) -> Path:
@@ -234,9 +239,10 @@ def _no_rows(file: Path) -> str:
 def _broken_line(text: str, separator: str, quote: str | None) -> str:
     reader = csv.reader(text.splitlines(), delimiter=separator, quoting=csv.QUOTE_MINIMAL if quote else csv.QUOTE_NONE)
     width = 0
-    for fields in reader:
-        width = width or len(fields)
-        if len(fields) > width:
-            return f", line {reader.line_num}"
+    with contextlib.suppress(csv.Error):  # a quote without its end makes a field beyond all limits
+        for fields in reader:
+            width = width or len(fields)
+            if len(fields) > width:
+                return f", line {reader.line_num}"
     odd = (number for number, line in enumerate(text.splitlines(), 1) if quote and line.count(quote) % 2)
     return "".join(f", line {number} (a quote without its end)" for number in list(odd)[:1])

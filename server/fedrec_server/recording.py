@@ -40,7 +40,7 @@ def opening(
         plan,
         ledger.key.public,
         role=under.role,
-        scenario=(scenario.name, hashlib.sha256(folder.scenario.read_bytes()).hexdigest()),
+        scenario=(scenario.name, _digest(folder.scenario)),
         dataset=dataset,
         population=under.population,
         unprotected=under.unprotected,
@@ -55,8 +55,8 @@ def opening(
 
 def named(folder: RunDirectory, scenario: Scenario) -> dict[str, str]:
     """What the statement calls the run."""
-    fingerprint = hashlib.sha256(folder.scenario.read_bytes()).hexdigest()
-    return {"name": scenario.name, "algorithm": scenario.algorithm["name"], "fingerprint": fingerprint}
+    algorithm = scenario.algorithm["name"]
+    return {"name": scenario.name, "algorithm": algorithm, "fingerprint": _digest(folder.scenario)}
 
 
 def close(
@@ -101,8 +101,9 @@ def finished(ledger: Ledger, folder: RunDirectory) -> dict[str, Any] | None:
     return summary
 
 
-def _digest(file: Path) -> str | None:
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else None
+def _digest(file: Path) -> str:
+    """Of what it holds; of no file, what no digest is."""
+    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
 
 
 def write_statement(folder: RunDirectory, stated: Mapping[str, Any]) -> None:
