@@ -37,7 +37,7 @@ def training_curve(rows: Sequence[Mapping[str, Any]], path: Path, note: str = ""
         protocol, _, kind = metric.partition(" ")
         label = f"{METRIC_NAMES.get(kind, kind)}, {RANKED[protocol]}"
         axes.plot(*zip(*points, strict=True), marker=marker, markersize=4, color=colour, label=label)
-    axes.set_ylim(bottom=0)
+    _from_zero(axes)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
     _save(figure, path)
     return True
@@ -82,7 +82,7 @@ def epsilon_by_round(
         places = [*rounds, rounds[-1] + 1] if paid else rounds
         axes.plot(places, values, style, color=colour, label=label, drawstyle="steps-post")
     axes.axhline(target, color=VERMILION, linestyle=":", label=f"target {target:g}")
-    axes.set_ylim(bottom=0)
+    _from_zero(axes)
     figure.legend(loc="outside lower center", ncols=1 if paid else 3, frameon=False)
     _save(figure, path)
     return True
@@ -176,7 +176,7 @@ def quality_against_epsilon(
     if any(epsilon is None for epsilon, _, _ in every):
         ticks[last] = "no privacy"
     axes.set_xticks(list(ticks), list(ticks.values()))
-    axes.set_ylim(bottom=0)
+    _from_zero(axes)
     figure.legend(
         loc="outside lower left" if below else "outside right center", frameon=False, fontsize=8, handlelength=3
     )
@@ -194,6 +194,13 @@ def _figure(title: str, x: str, y: str, height: float = 4.0) -> tuple[Figure, Ax
     axes.set_ylabel(y)
     _quiet(axes)
     return figure, axes
+
+
+def _from_zero(axes: Axes) -> None:
+    """Up from 0, with room above the highest point."""
+    axes.update_datalim([(axes.dataLim.x0, 0)])
+    axes.autoscale_view()
+    axes.set_ylim(bottom=0)
 
 
 def _quiet(axes: Axes) -> None:
