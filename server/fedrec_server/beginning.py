@@ -11,8 +11,9 @@ from fedrec_server.scenario import Scenario, difference, load_scenario
 
 
 def begin(scenario: Scenario, folder: RunDirectory, *, resume: bool) -> tuple[Scenario, int, bool]:
-    """The scenario with its seed settled, the public seed, and whether there is a state to go on from.
+    """The scenario with its seed settled, the public seed, and whether the run was begun before.
 
+    An unseeded run that was broken off before its first checkpoint drew nothing yet, so it begins with a new seed.
     Raises: InputError when the folder cannot take the run, or holds another one.
     """
     if not resume:
@@ -31,9 +32,11 @@ def begin(scenario: Scenario, folder: RunDirectory, *, resume: bool) -> tuple[Sc
         raise InputError(f"--resume: {other}; a run goes on with the settings that it began with")
     if scenario.seed is not None:
         return scenario, scenario.seed, True
-    if not folder.checkpoint.is_file():
-        raise InputError(f"--resume: {folder.path} was stopped before its first checkpoint; start anew elsewhere")
-    return scenario, load_checkpoint(folder.checkpoint).run["public_seed"], True
+    if folder.checkpoint.is_file():
+        return scenario, load_checkpoint(folder.checkpoint).run["public_seed"], True
+    if folder.ledger.is_file() and folder.ledger.read_bytes().count(b"\n") > 1:  # more than how the run began
+        raise InputError(f"--resume: {folder.path} has charges and lost its checkpoint; start anew elsewhere")
+    return scenario, secrets.randbits(62), True
 
 
 def same_data(before: dict[str, Any], now: Mapping[str, Any]) -> None:

@@ -6,6 +6,7 @@ summary.json hold, true metrics of the simulation among it, so it is covered by 
 
 import importlib.util
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,12 @@ from fedrec_server.scenario import Scenario
 from fedrec.durable import replace
 from fedrec.errors import InputError, first_line
 from fedrec_sim.table import flat_metrics
+
+PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
+"""A server that is gone holds a run up for half a minute instead of MLflow's own four; what is set counts more."""
+
+PARAMS = 100
+"""MLflow's own bound on the settings of one request."""
 
 
 class Tracker(Protocol):
@@ -82,8 +89,11 @@ class MLflow:
             ) from None
 
     def _begin(self, name: str, settings: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
 
+        for variable, value in PATIENCE.items():
+            os.environ.setdefault(variable, value)
         self._client = MlflowClient(self._uri)
         if self._kept.is_file():
             self._run = self._kept.read_text(encoding="utf-8").strip()
@@ -93,12 +103,16 @@ class MLflow:
             experiment = found.experiment_id if found is not None else self._client.create_experiment("fedrec")
             self._run = self._client.create_run(experiment, run_name=name).info.run_id
             replace(self._kept, f"{self._run}\n".encode())
-        for key, value in settings.items():
-            self._client.log_param(self._run, key, value)
+        params = [Param(key, str(value)) for key, value in settings.items()]
+        for first in range(0, len(params), PARAMS):
+            self._client.log_batch(self._run, params=params[first : first + PARAMS])
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        for name, value in values.items():
-            self._client.log_metric(self._run, name.replace("@", "_at_").replace(":", "/"), value, step=step)
+        from mlflow.entities import Metric
+
+        now = int(1000 * time.time())
+        names = {name: name.replace("@", "_at_").replace(":", "/") for name in values}
+        self._client.log_batch(self._run, [Metric(names[name], value, now, step) for name, value in values.items()])
 
     def end(self, finished: bool) -> None:
         self._client.set_terminated(self._run, "FINISHED" if finished else "KILLED")

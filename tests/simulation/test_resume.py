@@ -72,6 +72,25 @@ def test_a_disk_that_is_full_where_tensors_are_written_is_one_line(
     assert written in error
 
 
+def test_an_unseeded_run_that_drew_nothing_yet_begins_again_and_one_that_did_does_not(
+    simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fedrec_server.coordinator.Coordinator._rounds", stopped)
+        assert simulate(*ALS, "--out", "r", "--quiet") == 130
+    (tmp_path / "r" / "checkpoint.safetensors").unlink()
+    assert simulate("--resume", "--out", "r", "--quiet") == 0
+    assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
+    types = [entry["payload"]["type"] for entry in read_ledger(tmp_path / "r" / "privacy" / "ledger.jsonl")[0]]
+    assert types == ["begin", "charge", "charge", "charge", "end"]
+    (tmp_path / "r" / "checkpoint.safetensors").unlink()
+    assert simulate("--resume", "--out", "r", "--quiet") == 2
+    assert "has charges and lost its checkpoint" in capsys.readouterr().err
+
+
 def files(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 

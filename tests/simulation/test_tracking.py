@@ -5,9 +5,10 @@ import json
 from pathlib import Path
 
 import pytest
-from fedrec_sim.tracking import TensorBoard
+from fedrec_sim.tracking import MLflow, TensorBoard
 
 from fedrec.cli import run
+from fedrec.errors import InputError
 
 SMALL = ("data.users=60", "data.items=80", "data.interactions_per_user=10", "algorithm.name=als", "algorithm.rounds=2")
 SIMULATE = ["simulate", "--quiet", "--seed", "1", *(part for change in SMALL for part in ("--set", change))]
@@ -116,6 +117,38 @@ def test_a_server_that_cannot_be_used_is_told(
     command = ["simulate", "--quiet", "--track", "mlflow", "--set", "data.users=60", "--set", "data.items=80"]
     assert run([*command, "--out", str(tmp_path / "r")]) == 2
     assert "mend MLFLOW_TRACKING_URI, or leave --track mlflow out" in capfd.readouterr().err
+
+
+def test_a_server_that_is_gone_is_not_awaited_for_long_and_a_setting_of_ones_own_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow", reason="needs the extra fedrec[track]")
+    from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT")  # so that what is set in its place goes with the test
+    with pytest.raises(InputError, match=r"http://127\.0\.0\.1:9: .*mend MLFLOW_TRACKING_URI"):
+        MLflow(tmp_path).begin("r", {})
+    assert MLFLOW_HTTP_REQUEST_MAX_RETRIES.get() == 0
+    assert MLFLOW_HTTP_REQUEST_TIMEOUT.get() == 20
+
+
+def test_settings_of_any_number_and_all_figures_of_a_round_arrive(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("mlflow", reason="needs the extra fedrec[track]")
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    settings, figures = {f"a.{n}": n for n in range(250)}, {f"m/{n}": n / 7 for n in range(60)}
+    tracker = MLflow(tmp_path)
+    tracker.begin("r", settings)
+    tracker.scalars(figures, 3)
+    kept = MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").get_run((tmp_path / "mlflow.run").read_text().strip())
+    assert kept.data.params == {key: str(value) for key, value in settings.items()}
+    assert kept.data.metrics == pytest.approx(figures)
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
