@@ -18,6 +18,9 @@ from fedrec.errors import InputError, first_line, nearest
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
 
+LARGEST = 9e18
+"""What fits into the 64 bits of a time, nanoseconds among them, and into the 32 of a rating."""
+
 
 def read_log(file: Path) -> Log:
     """A `.parquet`, `.csv` or `.tsv` log. Raises: InputError naming the file, the line where known, the remedy."""
@@ -173,7 +176,8 @@ def _numbers(column: pl.Series, file: Path) -> pl.Series:
     if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Null)):
         raise InputError(f"{file}: '{column.name}' holds {column.dtype}; make it a number")
     number = column.cast(pl.Float64, strict=False)
-    return _checked(column, number.set(number.is_infinite(), None), "is no finite number", file)
+    beyond = (number.abs() > LARGEST) & number.is_not_nan()
+    return _checked(column, number.set(beyond, None), f"is no finite number below {LARGEST:g}", file)
 
 
 def _seconds(column: pl.Series, file: Path) -> pl.Series:

@@ -150,6 +150,8 @@ def test_numbers_and_text_may_name_the_same_items(tmp_path: Path) -> None:
         ("user_id,item_id,rating\n1,2,\n1,3,\n", "fill the column 'rating'"),
         ("user_id,item_id,rating\n1,2,3\n1,4,good\n", "line 3: 'rating' = 'good' is no finite number"),
         ("user_id,item_id,rating\n1,2,3\n1,4,inf\n", "line 3: 'rating' = 'inf' is no finite number"),
+        ("user_id,item_id,rating\n1,2,3\n1,4,-1e300\n", "line 3: 'rating' = '-1e300' is no finite number below 9e"),
+        ("user_id,item_id,timestamp\n1,2,1e30\n", "line 2: 'timestamp' = '1e30' is no finite number below 9e"),
         ("user_id,item_id,timestamp\n1,2,yesterday\n", "line 2: 'timestamp' = 'yesterday'"),
         ("user_id,item_id,timestamp\n1,2,2020-01-01\n1,3,soon\n", "line 3: 'timestamp' = 'soon' is no time"),
     ],
