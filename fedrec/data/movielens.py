@@ -96,7 +96,7 @@ def _movies_dat(file: Path, encoding: str = "iso-8859-1") -> pl.DataFrame:
 
 def _u_item(folder: Path) -> pl.DataFrame:
     need(folder, "u.item", "u.genre")
-    genres = [line.split("|")[0] for line in (folder / "u.genre").read_text().splitlines() if line]
+    genres = [line.split("|")[0] for line in (folder / "u.genre").read_text("iso-8859-1").splitlines() if line]
     columns = ("item", "title", "released", "video", "url", *genres)
     table = read_delimited(folder / "u.item", "|", columns, encoding="iso-8859-1")
     marked = pl.concat_list(pl.when(pl.col(genre) == "1").then(pl.lit(genre)) for genre in genres).list.drop_nulls()

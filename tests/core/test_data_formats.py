@@ -91,6 +91,7 @@ def test_movielens_10m_is_utf8_between_double_colons(tmp_path: Path, inner: str)
         ("gowalla", {"loc-gowalla_totalCheckins__txt__gz": gzip.compress(b"0\tsoon\t1\t2\t3\n")}, "line 1: 'time"),
         ("gowalla", {"loc-gowalla_totalCheckins__txt": "0\t5\t1\t2\t3\n\t5\t1\t2\t3\n"}, "line 2: 'user_id'"),
         ("ml-100k", {"u__data": "1\t1\t5\t9\n", "u__genre": "War|0\n", "u__item": "|A||||1\n"}, "u.item, line 1"),
+        ("ml-100k", {"u__data": "1\t1\t5\t9\n", "u__genre": b"W\xff|0\n", "u__item": "|A||||1\n"}, "u.item, line 1"),
         ("ml-100k", {"u__data": "1\t1\tx\t9\n", "u__genre": "War|0\n", "u__item": "1|A||||1\n"}, "u.data, line 1"),
         ("lastfm", {"user_artists__dat": "userID\tartistID\tweight\n2\t5\tx\n", "artists__dat": ARTISTS}, "line 2"),
     ],
