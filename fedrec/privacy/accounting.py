@@ -24,6 +24,10 @@ from fedrec.errors import PrivacyError
 
 COARSEST_INTERVAL = 1e-3  # of the PLD grid
 MOST_POINTS = 1e4  # of the PLD grid up to the mean loss of one event: a large epsilon makes the grid coarser
+FINEST = (
+    1e6  # points of the PLD grid up to the largest loss of one event, or a rare sample at little noise takes all memory
+)
+SMALLEST_NOISE = 1e-3  # with less, epsilon is beyond 500,000 in one release, and beyond what the grids can hold
 LARGEST_SAMPLED_ORDER = 1024  # the binomials of the sampled Gaussian overflow a float64 above
 _ORDERS = [1 + x / 20 for x in range(1, 200)] + [float(2**k + j * 2**k // 8) for k in range(4, 20) for j in range(8)]
 ORDERS = sorted({*_ORDERS, *map(float, range(11, 65))})
@@ -44,8 +48,10 @@ class Event:
     def __post_init__(self) -> None:
         if not 0 < self.sampling <= 1:
             raise PrivacyError(f"event: sampling probability must be in (0, 1], got {self.sampling}")
-        if not (self.noise_multiplier > 0 and math.isfinite(self.noise_multiplier)):
-            raise PrivacyError(f"event: noise multiplier must be positive and finite, got {self.noise_multiplier}")
+        if not SMALLEST_NOISE <= self.noise_multiplier < math.inf:
+            raise PrivacyError(
+                f"event: noise multiplier must be at least {SMALLEST_NOISE} and finite, got {self.noise_multiplier}"
+            )
         if self.count < 1:
             raise PrivacyError(f"event: count must be at least 1, got {self.count}")
 
@@ -65,7 +71,20 @@ def interval_for(events: Iterable[Event]) -> float:
     merged = merge(events)
     total = sum(event.count for event in merged)
     spread = math.fsum(event.count * (event.sampling / event.noise_multiplier) ** 2 for event in merged)
-    return min(_coarsest(merged), 0.1 * math.sqrt(spread / total)) if merged else COARSEST_INTERVAL
+    if not merged:
+        return COARSEST_INTERVAL
+    finest = max(_largest_loss(event) for event in merged) / FINEST
+    return max(finest, min(_coarsest(merged), 0.1 * math.sqrt(spread / total)))
+
+
+def _largest_loss(event: Event) -> float:
+    """Of one release, ten deviations out."""
+    plain = 0.5 / event.noise_multiplier**2 + 10 / event.noise_multiplier
+    return (
+        float(np.logaddexp(math.log(event.sampling) + plain, math.log1p(-event.sampling)))
+        if event.sampling < 1
+        else plain
+    )
 
 
 def _coarsest(merged: tuple[Event, ...]) -> float:
@@ -159,8 +178,15 @@ def calibrate(shares: Sequence[float], sampling: float, epsilon: float, delta: f
     """The least factor t for which releases with noise multipliers t / sqrt(share) stay within epsilon (by PLD).
 
     shares: one a round, each the sum of its queries' shares. The result is on the safe side: the PLD epsilon lies
-    at most 0.1 % below the target and never above. Raises: PrivacyError when no usable noise reaches the target.
+    at most 0.1 % below the target and never above. Raises: PrivacyError when no usable noise reaches the target, and
+    when users take part so rarely that delta would cover them without any.
     """
+    taking_part = -math.expm1(len(shares) * math.log1p(-sampling)) if sampling < 1 else 1.0
+    if taking_part <= delta:
+        raise PrivacyError(
+            f"privacy.sampling = {sampling:g} over {len(shares)} rounds: a user takes part with probability "
+            f"{taking_part:.2g}, which delta {delta:g} would allow without any noise; raise sampling, or lower delta"
+        )
 
     def log_excess(log_t: float, grid: Callable[[tuple[Event, ...]], float] = interval_for) -> float:
         events = merge(Event(sampling, math.exp(log_t) / math.sqrt(share)) for share in shares)

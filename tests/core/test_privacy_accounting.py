@@ -126,6 +126,20 @@ def test_a_large_epsilon_is_calibrated_on_a_grid_of_bounded_size(sampling: float
     assert loss / accounting.interval_for(events) <= accounting.MOST_POINTS * (1 + 1e-9)
 
 
+def test_a_rare_sample_at_little_noise_has_a_grid_of_bounded_size() -> None:
+    """A tenth of its typical loss would be 10^14 points."""
+    event = Event(1e-12, 0.1)
+    points = 150 / accounting.interval_for([event])  # 150: beyond the loss of whoever takes part, 15 deviations out
+    assert points < 2 * accounting.FINEST
+    assert accounting.interval_for([Event(0.01, 1.0)]) == accounting.COARSEST_INTERVAL
+
+
+def test_who_takes_part_more_rarely_than_delta_is_no_reason_to_leave_out_the_noise() -> None:
+    """Delta would cover every release of theirs, whatever it holds."""
+    with pytest.raises(PrivacyError, match="with probability 9e-06, which delta 1e-05 would allow without any noise"):
+        calibrate([1 / 3] * 3, 3e-6, 4.0, 1e-5)
+
+
 def test_pld_is_never_below_the_exact_gaussian() -> None:
     for z in np.geomspace(0.3, 300, 25):
         exact = gaussian_epsilon(1 / z, DELTA)
@@ -139,7 +153,8 @@ def test_full_participation_costs_more_than_sampling() -> None:
 
 
 @pytest.mark.parametrize(
-    ("sampling", "noise", "count"), [(0, 1, 1), (1.1, 1, 1), (math.nan, 1, 1), (1, 0, 1), (1, math.inf, 1), (1, 1, 0)]
+    ("sampling", "noise", "count"),
+    [(0, 1, 1), (1.1, 1, 1), (math.nan, 1, 1), (1, 0, 1), (1, 1e-4, 1), (1, math.inf, 1), (1, 1, 0)],
 )
 def test_impossible_events_are_refused(sampling: float, noise: float, count: int) -> None:
     with pytest.raises(PrivacyError, match="event: "):
