@@ -24,9 +24,7 @@ from fedrec.errors import PrivacyError
 
 COARSEST_INTERVAL = 1e-3  # of the PLD grid
 MOST_POINTS = 1e4  # of the PLD grid up to the mean loss of one event: a large epsilon makes the grid coarser
-FINEST = (
-    1e6  # points of the PLD grid up to the largest loss of one event, or a rare sample at little noise takes all memory
-)
+FINEST = 1e6  # points of the PLD grid up to the largest loss of one event: a rare sample at little noise has 1e14
 SMALLEST_NOISE = 1e-3  # with less, epsilon is beyond 500,000 in one release, and beyond what the grids can hold
 LARGEST_SAMPLED_ORDER = 1024  # the binomials of the sampled Gaussian overflow a float64 above
 _ORDERS = [1 + x / 20 for x in range(1, 200)] + [float(2**k + j * 2**k // 8) for k in range(4, 20) for j in range(8)]
@@ -80,11 +78,9 @@ def interval_for(events: Iterable[Event]) -> float:
 def _largest_loss(event: Event) -> float:
     """Of one release, ten deviations out."""
     plain = 0.5 / event.noise_multiplier**2 + 10 / event.noise_multiplier
-    return (
-        float(np.logaddexp(math.log(event.sampling) + plain, math.log1p(-event.sampling)))
-        if event.sampling < 1
-        else plain
-    )
+    if event.sampling == 1:
+        return plain
+    return float(np.logaddexp(math.log(event.sampling) + plain, math.log1p(-event.sampling)))
 
 
 def _coarsest(merged: tuple[Event, ...]) -> float:

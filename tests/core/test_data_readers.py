@@ -143,6 +143,7 @@ def test_numbers_and_text_may_name_the_same_items(tmp_path: Path) -> None:
         ("user_id,item_id\n1,2\nNaN,4\n", "line 3: 'user_id' is missing or NaN"),
         ("user_id,item_id\n1,2\n\n3,4\n", "line 3: 'user_id' is missing"),
         ('user_id,title,item_id\n1,"a\nb",2\n1,"c ""d\n""\ne",\n', "line 4: 'item_id' is missing"),
+        ('user_id,title,item_id\n1,5" disk,2\n1,x,\n', r"line 2 \(a quote without its end\)"),
         ("user_id,item_id\n1,2\n1,2,3\n", "line 3: not a table"),
         ("user_id\n1\n", "needs a column 'item_id'.$"),
         ('user_id,item_id\n1,2\n1,"3\n1,4\n', "line 3"),
