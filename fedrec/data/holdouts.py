@@ -136,8 +136,8 @@ def hold_out(kind: str, histories: Histories, config: HoldOutConfig, *, test: bo
 
 
 def _latest(times: np.ndarray, share: float) -> int:
-    """The moment since which about `share` of the events happened."""
-    return int(np.quantile(times, 1 - share, method="higher"))
+    """The moment since which about `share` of the events happened; 0 where there are none."""
+    return int(np.quantile(times, 1 - share, method="higher")) if len(times) else 0
 
 
 def _seconds(moment: datetime) -> int:

@@ -5,23 +5,24 @@ between its questions, and ends by a traceback where two of its threads learn at
 """
 
 import os
+import signal
 import sys
 
 
 def main() -> None:
     """Run the node; leave with its exit code, and with 1 when it returned though nobody asked it to.
 
-    Each of Flower's threads that is refused interrupts the process, and Flower ends in order for the first alone.
+    Each of Flower's threads that is refused interrupts the process. Flower ends in order at the first, and puts back
+    what it found for the others, which then do nothing.
     """
     from fedrec.transport.interfaces import quick_node
 
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         quick_node()()
         code = 1
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(bool(error.code))
-    except KeyboardInterrupt:
-        code = 0
     except BaseException as error:
         print(f"ERROR :     the node ended by {type(error).__name__}", flush=True)
         code = 1

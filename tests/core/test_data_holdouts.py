@@ -5,7 +5,7 @@ from datetime import datetime
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fedrec.data.catalogue import Catalogue
@@ -36,6 +36,7 @@ def rows_of(histories: Histories | None) -> list[list[int]]:
 
 @settings(max_examples=60, deadline=None)
 @given(rows_of_items, st.sampled_from(sorted(KINDS)), st.booleans(), st.integers(0, 5))
+@example([[]], "temporal", True, 0)
 def test_what_every_such_split_promises(rows: list[list[int]], kind: str, test: bool, seed: int) -> None:
     try:
         made = split(dataset(rows, share=0.25), kind, "test" if test else "validation", seed)

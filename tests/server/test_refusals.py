@@ -30,8 +30,8 @@ WRONG_CLOCK = (
 )
 
 REFUSED_TWICE = (
-    "import signal, flwr.supercore.exit.signal_handler as handler; "
-    "handler.flwr_exit = lambda **_: signal.raise_signal(signal.SIGINT)"
+    "import signal, flwr.supercore.exit.signal_handler as handler; leave = handler.flwr_exit; "
+    "handler.flwr_exit = lambda **how: (signal.raise_signal(signal.SIGINT), leave(**how))"
 )
 """Both threads of a node, its questions and its heartbeat, are refused: the second while the first ends it."""
 
