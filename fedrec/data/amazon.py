@@ -11,7 +11,7 @@ import polars as pl
 
 from fedrec.data.log import Log
 from fedrec.data.tables import ids, opened, read_delimited, typed_events
-from fedrec.errors import InputError
+from fedrec.errors import InputError, first_line
 
 _USER, _RATING = ("user_id", "reviewerID"), ("rating", "overall")
 _ITEM, _TIME = ("parent_asin", "asin"), ("timestamp", "unixReviewTime")
@@ -99,7 +99,7 @@ def _json_lines(file: Path, kinds: Kinds) -> pl.DataFrame:
             while block := stream.read(_BLOCK):
                 parts.append(pl.read_ndjson(block + stream.readline(), schema=kinds))
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise InputError(f"{file}: not JSON lines of Amazon reviews ({str(error).splitlines()[0]})") from None
+        raise InputError(f"{file}: not JSON lines of Amazon reviews ({first_line(error)})") from None
     table = pl.concat(parts)
     if table.is_empty():
         raise InputError(f"{file}: has no rows; get the file again from its publisher")

@@ -36,7 +36,7 @@ class Event:
     """`count` releases of the Gaussian mechanism on a Poisson sample of the users.
 
     sampling: probability of each user to take part, (0, 1]. noise_multiplier: standard deviation of the noise in
-    units of the L2 sensitivity. Raises: PrivacyError for values outside these ranges.
+    units of the L2 sensitivity, from `SMALLEST_NOISE`. Raises: PrivacyError for values outside these ranges.
     """
 
     sampling: float
@@ -65,12 +65,15 @@ def merge(events: Iterable[Event]) -> tuple[Event, ...]:
 
 
 def interval_for(events: Iterable[Event]) -> float:
-    """A PLD grid a tenth as wide as a typical release's privacy loss, so that rounding adds about 0.1 % to epsilon."""
+    """A PLD grid a tenth as wide as a typical release's privacy loss, so that rounding adds about 0.1 % to epsilon.
+
+    Coarser where that would be too many points: the result still bounds epsilon from above, less tightly.
+    """
     merged = merge(events)
-    total = sum(event.count for event in merged)
-    spread = math.fsum(event.count * (event.sampling / event.noise_multiplier) ** 2 for event in merged)
     if not merged:
         return COARSEST_INTERVAL
+    total = sum(event.count for event in merged)
+    spread = math.fsum(event.count * (event.sampling / event.noise_multiplier) ** 2 for event in merged)
     finest = max(_largest_loss(event) for event in merged) / FINEST
     return max(finest, min(_coarsest(merged), 0.1 * math.sqrt(spread / total)))
 

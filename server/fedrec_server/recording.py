@@ -93,17 +93,20 @@ def finished(ledger: Ledger, folder: RunDirectory) -> dict[str, Any] | None:
     """
     told = [entry["payload"] for entry in ledger.entries if entry["payload"].get("type") in ("charge", "end")]
     fixed = dict(told[-1]["files"]) if told and told[-1]["type"] == "end" else {}
-    if folder.ended.is_file() and _digest(folder.ended) == fixed.get("summary.json"):
+    if _holds(folder.ended, fixed.get("summary.json")):
         os.replace(folder.ended, folder.summary)
-    if not fixed or any(_digest(folder.path / name) != digest for name, digest in fixed.items()):
+    if not fixed or not all(_holds(folder.path / name, digest) for name, digest in fixed.items()):
         return None
     summary: dict[str, Any] = json.loads(folder.summary.read_bytes())
     return summary
 
 
 def _digest(file: Path) -> str:
-    """Of what it holds; of no file, what no digest is."""
-    return hashlib.sha256(file.read_bytes()).hexdigest() if file.is_file() else ""
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _holds(file: Path, digest: str | None) -> bool:
+    return file.is_file() and _digest(file) == digest
 
 
 def write_statement(folder: RunDirectory, stated: Mapping[str, Any]) -> None:

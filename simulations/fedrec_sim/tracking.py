@@ -111,8 +111,10 @@ class MLflow:
         from mlflow.entities import Metric
 
         now = int(1000 * time.time())
-        names = {name: name.replace("@", "_at_").replace(":", "/") for name in values}
-        self._client.log_batch(self._run, [Metric(names[name], value, now, step) for name, value in values.items()])
+        metrics = [
+            Metric(name.replace("@", "_at_").replace(":", "/"), value, now, step) for name, value in values.items()
+        ]
+        self._client.log_batch(self._run, metrics)
 
     def end(self, finished: bool) -> None:
         self._client.set_terminated(self._run, "FINISHED" if finished else "KILLED")
