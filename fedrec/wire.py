@@ -28,7 +28,7 @@ from torch import Tensor
 
 from fedrec.errors import FedrecError
 
-VERSION = 1
+VERSION = 2
 """Of the protocol. Both sides refuse any other."""
 
 Precision = Literal["float32", "float16", "int8"]

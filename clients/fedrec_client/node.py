@@ -89,7 +89,7 @@ class UserNode:
         if not 0 <= packet.round < algorithm.rounds:
             raise WireError("request", f"round {packet.round} of a run of {algorithm.rounds} rounds")
         shared = self._shared(packet, users.device)
-        cohort = exchange.cohort_of(packet, users.users).numpy()
+        cohort = exchange.cohort_of(packet, users.users)
         watch = Stopwatch(users.device)
         sums = users.clipped_sums(algorithm, shared, packet.round, cohort, clip_of(private), watch)
         return Packet(exchange.SUMS, packet.fingerprint, packet.round, tensors=sums)

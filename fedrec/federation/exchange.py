@@ -5,12 +5,15 @@
 | `hello`: which data the run is about | `presence` | how many users the node hosts, which shard, which catalogue |
 | `sum`: one round, over a cohort of the node's users | `sums` | one clipped sum a query, over the cohort |
 | either | `refusal` | one word from `REFUSALS`, never the text of an error |
+
+The size of a message does not depend on the cohort: it travels as one bit a user of the node, whoever takes part.
 """
 
 import json
 from collections.abc import Mapping
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
@@ -69,15 +72,22 @@ def ask_hello(request: DataRequest) -> Packet:
 
 
 def ask_sum(
-    spec: str, mark: str, round: int, digests: Mapping[str, str], sent: Mapping[str, Tensor], cohort: Tensor | None
+    spec: str,
+    mark: str,
+    round: int,
+    digests: Mapping[str, str],
+    sent: Mapping[str, Tensor],
+    cohort: np.ndarray | None,
+    users: int,
 ) -> Packet:
     """A round's question. digests: of every shared tensor by name. sent: those that the node does not hold.
 
-    cohort: (C,) int64, positions among the node's users, ascending; None for all of them.
+    cohort: (C,) int64, positions among the node's users, ascending; None where everybody takes part in every round.
+    users: how many the node hosts, which alone decides on the size of a cohort's bits.
     """
     tensors = {_SHARED + name: tensor for name, tensor in sent.items()}
     if cohort is not None:
-        tensors[_COHORT] = cohort
+        tensors[_COHORT] = _bits(cohort, users)
     facts: dict[str, Fact] = {"spec": spec, "digests": json.dumps(dict(digests)), "everybody": cohort is None}
     return Packet(SUM, mark, round, facts, tensors)
 
@@ -94,16 +104,24 @@ def shared_of(packet: Packet) -> tuple[dict[str, str], dict[str, Tensor]]:
     return digests, sent
 
 
-def cohort_of(packet: Packet, users: int) -> Tensor:
+def cohort_of(packet: Packet, users: int) -> np.ndarray:
     """The positions that take part, (C,) int64 ascending, each below `users`. Raises: WireError."""
     if packet.fact("everybody", bool):
-        return torch.arange(users)
-    cohort = packet.tensors.get(_COHORT)
-    if cohort is None or cohort.dtype != torch.int64 or cohort.dim() != 1:
-        raise WireError("cohort", "a question without a cohort")
-    if len(cohort) and not (int(cohort[0]) >= 0 and int(cohort[-1]) < users and bool((cohort.diff() > 0).all())):
-        raise WireError("cohort", "a cohort that is not ascending, or names users who are not hosted here")
-    return cohort
+        return np.arange(users)
+    bits = packet.tensors.get(_COHORT)
+    if bits is None or bits.dtype != torch.uint8 or tuple(bits.shape) != (-(-users // 8),):
+        raise WireError("cohort", "a question without a cohort of this node's users")
+    taking_part = np.flatnonzero(np.unpackbits(bits.numpy(), bitorder="little"))
+    if len(taking_part) and taking_part[-1] >= users:
+        raise WireError("cohort", "a cohort that names users who are not hosted here")
+    return taking_part
+
+
+def _bits(cohort: np.ndarray, users: int) -> Tensor:
+    """(ceil(users / 8),) uint8, a bit for each user of the node."""
+    taking_part = np.zeros(users, dtype=bool)
+    taking_part[cohort] = True
+    return torch.from_numpy(np.packbits(taking_part, bitorder="little"))
 
 
 def refusal(code: str, packet: Packet | None = None) -> Packet:

@@ -35,7 +35,9 @@ DEPLOYED = Circumstances(
     population="announced by the nodes before the run, and taken as public",
     unprotected=(
         "each node's clipped sums, which the server sees before the noise",
-        "which nodes answered in a round, and the time that they took",
+        "which nodes answered in a round, and how long they took: with sampling this grows with the number of their "
+        "users who took part, and the server, its progress lines and logs, and the network show it; the number of "
+        "messages and their sizes do not",
     ),
 )
 SEEDED = (

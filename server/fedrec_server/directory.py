@@ -95,10 +95,9 @@ class NodeDirectory:
         return [{"place": node.place, "users": node.users} for node in self.nodes]
 
     def split(self, cohort: np.ndarray) -> dict[int, np.ndarray]:
-        """The cohort by index of the node, as positions among its own users; nodes without any are left out."""
+        """The cohort by index of the node, as positions among its own users; empty for a node without any."""
         bounds = np.searchsorted(cohort, [node.first for node in self.nodes] + [self.users])
-        parts = {n: cohort[bounds[n] : bounds[n + 1]] - node.first for n, node in enumerate(self.nodes)}
-        return {n: part for n, part in parts.items() if len(part)}
+        return {n: cohort[bounds[n] : bounds[n + 1]] - node.first for n, node in enumerate(self.nodes)}
 
     def welcome(self, asker: Asker, request: DataRequest, catalogue: str, until: float) -> set[int]:
         """Indices of the nodes that are online; a known shard under a new id takes its place again."""

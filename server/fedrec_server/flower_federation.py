@@ -3,6 +3,9 @@
 Each node clips its users' contributions and sends one sum a query; here they are checked, added in the order of the
 nodes (so that the order of arrival changes no bit), and given the noise once, by the plan. A node that is not there
 adds nothing: denominators are fixed, so the guarantee holds, and only quality suffers.
+
+Every node is asked in every round, with a message of the same size, whether or not any of its users is in the cohort:
+neither the number of messages nor their bytes show who takes part. The time that a node computes for does.
 """
 
 import time
@@ -102,13 +105,12 @@ class FlowerFederation:
         while True:
             now = self.asker.clock()
             until = start + (config.deadline if now < start + config.deadline else config.deadline + config.patience)
-            idle = everyone - len(parts)  # nodes with nobody in the cohort have nothing to say
             there = self.directory.welcome(self.asker, self._request, self.spec.catalogue, until)
             due = [n for n in parts if n in there and n not in answers and tries[n] < TRIES]
             self._ask(due, shared, digests, parts, asked, until, answers)
             for n in due:
                 tries[n] += 1
-            enough = len(answers) + idle >= needed
+            enough = len(answers) >= needed
             hopeless = all(n in answers or tries[n] >= TRIES for n in parts)
             late = self.asker.clock() >= start + config.deadline
             if len(answers) == len(parts) or (enough and (late or hopeless or (needed < everyone and not due))):
@@ -139,13 +141,14 @@ class FlowerFederation:
         index = {self.directory.ids[n]: n for n in due}
         questions: dict[int, Any] = {}
         packed: dict[tuple[str, ...], Any] = {}  # what is the same for several nodes is packed once
+        sampled = self.plan.config.sampling < 1
         for node, n in index.items():
-            held = self._holds.get(node, {})
+            held, users = self._holds.get(node, {}), self.directory.nodes[n].users
             sent = {name: tensor for name, tensor in shared.items() if held.get(name) != digests[name]}
-            whole = len(parts[n]) == self.directory.nodes[n].users
-            cohort = None if whole else torch.from_numpy(np.ascontiguousarray(parts[n]))
+            whole = not sampled and len(parts[n]) == users
             if not whole or tuple(sent) not in packed:
-                packet = exchange.ask_sum(self._text, self._mark, asked[n].round, digests, sent, cohort)
+                cohort = None if whole else parts[n]
+                packet = exchange.ask_sum(self._text, self._mark, asked[n].round, digests, sent, cohort, users)
                 record = wire.to_record(packet, self.config.download)
                 packed |= {tuple(sent): record} if whole else {}
             questions[node] = packed[tuple(sent)] if whole else record

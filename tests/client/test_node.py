@@ -33,9 +33,14 @@ def question(privacy: PrivacyConfig = PRIVATE, cohort: list[int] | None = None, 
     spec = spec_of("popularity", privacy, 100)
     shared = {"popularity": torch.ones(60)}
     digests = {name: wire.digest(tensor) for name, tensor in shared.items()}
-    positions = None if cohort is None else torch.tensor(cohort, dtype=torch.int64)
-    packet = exchange.ask_sum(spec.text(), wire.fingerprint(spec.text()), 0, digests, shared, positions)
+    positions = None if cohort is None else np.array(cohort, dtype=np.int64)
+    packet = exchange.ask_sum(spec.text(), wire.fingerprint(spec.text()), 0, digests, shared, positions, 50)
     return replace(packet, facts={**packet.facts, **facts})
+
+
+def with_cohort(bits: torch.Tensor) -> wire.Packet:
+    asked = question(cohort=[7])
+    return replace(asked, tensors={**asked.tensors, "cohort": bits})
 
 
 def node(hosted_here: Hosted | None = None) -> UserNode:
@@ -69,7 +74,7 @@ def test_a_cohort_of_one_is_that_user_clipped() -> None:
 @pytest.mark.parametrize(
     ("packet", "word"),
     [
-        (replace(question(), version=2), "version"),
+        (replace(question(), version=wire.VERSION + 1), "version"),
         (replace(question(), kind="other"), "request"),
         (replace(question(), fingerprint="0" * 64), "fingerprint"),
         (replace(question(), round=1), "request"),
@@ -79,10 +84,11 @@ def test_a_cohort_of_one_is_that_user_clipped() -> None:
         (question(spec=7), "request"),
         (question(digests="[]"), "request"),
         (question(digests="x"), "request"),
-        (question(cohort=[3, 3]), "cohort"),
-        (question(cohort=[5, 3]), "cohort"),
-        (question(cohort=[-1]), "cohort"),
-        (question(cohort=[50]), "cohort"),
+        (with_cohort(torch.zeros(6, dtype=torch.uint8)), "cohort"),
+        (with_cohort(torch.zeros(8, dtype=torch.uint8)), "cohort"),
+        (with_cohort(torch.zeros(7, 1, dtype=torch.uint8)), "cohort"),
+        (with_cohort(torch.tensor([3, 7], dtype=torch.int64)), "cohort"),
+        (with_cohort(torch.tensor([0] * 6 + [4], dtype=torch.uint8)), "cohort"),
         (replace(question(), facts={**question().facts, "everybody": False}), "cohort"),
         (wire.Packet("hello", facts={"data": "{}"}), "data"),
     ],

@@ -131,7 +131,7 @@ def test_ten_thousand_malformed_or_hostile_messages_none_accepted_none_fatal() -
     checked_sums(wire.from_record(wire.to_record(good)), asked)
     odd = (None, "", "x" * 300, 0, -1, 2**62, 1.5, True, b"\x80\x04.", [1], ["a"])
     names = ("version", "kind", "fingerprint", "round", "fact.users", "fact.code")
-    keep = {"version": 1, "kind": "sums", "fingerprint": "mark", "round": 3}
+    keep = {"version": wire.VERSION, "kind": "sums", "fingerprint": "mark", "round": 3}
 
     def facts(record):
         name, value = rng.choice(names), rng.choice(odd)
@@ -246,12 +246,26 @@ def test_a_shard_that_comes_back_under_another_id_takes_its_place() -> None:
     assert made.federation.directory.ids == [1000, 5, 1014]
 
 
-def test_nodes_with_nobody_in_the_cohort_are_not_asked() -> None:
+@pytest.mark.parametrize("name", ["als", "popularity"])
+def test_neither_the_number_of_messages_nor_their_bytes_show_who_takes_part(name: str) -> None:
+    """The attacker reads every byte count that a run leaves, and what the network shows, and looks for the cohorts."""
+    seen = []
+    for take in (lambda n: n[:0], lambda n: n[:1], lambda n: n[:50], lambda n: n[1::2], lambda n: n):
+        made = deployed(3, name, PrivacyConfig(epsilon=2.0, delta=1e-4, sampling=0.5))
+        made.plan.sample = lambda round, take=take: take(np.arange(150))
+        made.run()
+        sizes = [list(map(len, messages)) for messages in (made.grid.down, made.grid.up)]
+        seen.append((made.grid.asked, sizes, made.asker.sent, made.asker.received))
+    assert all(one == seen[0] for one in seen)
+
+
+def test_a_node_with_nobody_in_the_cohort_answers_with_zeros() -> None:
     made = deployed(3)
-    made.grid.asked.clear()
     made.plan.charge(0)
-    made.federation.private_sum(made.algorithm, {"a": torch.zeros(2)}, 0, np.array([0, 3]), made.plan)
-    assert made.grid.asked == [(1000, "train")]
+    made.grid.asked.clear()
+    made.federation.private_sum(made.algorithm, made.algorithm.initial(), 0, np.array([0, 3]), made.plan)
+    assert made.grid.asked == [(node, "train") for node in (1000, 1007, 1014)]
+    assert made.federation.absences == 0
 
 
 def test_a_cohort_that_is_not_ascending_and_another_plan_are_refused() -> None:
@@ -304,6 +318,6 @@ def test_nodes_that_cannot_take_part_are_told_in_one_line() -> None:
     with pytest.raises(TooFewNodes, match="2 of 3 nodes were there"):
         gather(MemoryGrid.of(one), 3)
     grid = MemoryGrid.of(one)
-    grid.twists[BAD] = raw("version", 2)
-    with pytest.raises(TooFewNodes, match=r"1 refused: the other side speaks protocol version 2, this one 1"):
+    grid.twists[BAD] = raw("version", 9)
+    with pytest.raises(TooFewNodes, match=r"1 refused: the other side speaks protocol version 9, this one 2"):
         gather(grid, 2)
