@@ -1,5 +1,6 @@
 """The `fedrec` command: it finds its subcommands by the entry-point group "fedrec.commands" and owns the exit codes."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ import typer
 from fedrec import __version__
 from fedrec.commands import Commands
 from fedrec.errors import DISK, FedrecError
+from fedrec.screen import say
 
 app = typer.Typer(
     cls=Commands,
@@ -23,7 +25,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"fedrec {__version__}")
+        say(f"fedrec {__version__}")
         raise typer.Exit
 
 
@@ -75,7 +77,7 @@ def run(arguments: Sequence[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    say(f"error: {' '.join(message.split())}", err=True)
     return code
 
 
@@ -83,6 +85,8 @@ def main() -> None:
     """Entry point of the `fedrec` command."""
     # Read when PyTorch is loaded. Threads that spin while they wait cost a hundredfold where cores are shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that has no form for a character gets an escape
     sys.exit(run(sys.argv[1:]))
 
 

@@ -1,11 +1,15 @@
 """The error tree. Every message is one line that says what is wrong, where, and how to mend it.
 
-The command line prints the message and leaves with `exit_code`; nothing else decides exit codes.
+The command line prints the message and leaves with `exit_code`; nothing else decides exit codes. A message may hold
+text from a received file or from another machine, so control characters are escaped where the error is made: it is
+safe in a log, too.
 """
 
 import difflib
 import errno
 from collections.abc import Iterable
+
+from fedrec.plain_text import plain
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EIO)
 """What an OSError's `errno` is where people mend a disk or a folder."""
@@ -15,6 +19,9 @@ class FedrecError(Exception):
     """Base of every error that fedrec raises on purpose."""
 
     exit_code = 2
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(plain(" ".join(str(message).split())))
 
 
 class InputError(FedrecError):
@@ -39,7 +46,7 @@ class VerificationError(FedrecError):
 
 def first_line(error: Exception) -> str:
     """What another library's error says first; its kind where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return plain((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

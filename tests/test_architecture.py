@@ -21,11 +21,15 @@ BASE = {
     "fedrec.precision",
     "fedrec.durable",
     "fedrec.private_files",
+    "fedrec.plain_text",
+    "fedrec.screen",
     "fedrec.__version__",
 }
 ALLOWED: dict[str, set[str]] = {
     "fedrec": set(),
-    "fedrec.errors": set(),
+    "fedrec.errors": {"fedrec.plain_text"},
+    "fedrec.plain_text": set(),
+    "fedrec.screen": {"fedrec.plain_text"},
     "fedrec.draws": set(),
     "fedrec.devices": {"fedrec.errors"},
     "fedrec.durable": set(),
@@ -69,6 +73,15 @@ ONLY_IN: dict[str, set[str]] = {
     "torch.save": set(),
 }
 """What comes from outside, where it comes with a price -> the rooms that may use it. Pickled data can run code."""
+
+PRINTS = {
+    "fedrec.screen",
+    "fedrec.audit.statement_schema",
+    "fedrec.transport.supernode",
+    "fedrec_sim.benchmarks.jobs",
+    "fedrec_sim.benchmarks.flower_ray",
+}
+"""Who may print by itself: `screen`, which escapes; the rest print to a pipe or file what is no text of others."""
 
 LONGEST = {"package": 350, "tests": 400}
 """Lines a file."""
@@ -166,6 +179,30 @@ def test_the_table_catches_a_planted_violation(module, source):
 )
 def test_the_table_lets_pass_what_it_should(module, source):
     assert violations(module, source) == []
+
+
+def printed(module: str, source: str) -> list[str]:
+    """Calls that write to a terminal past `fedrec.screen`, and columns of progress that read their text as markup."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Call):
+            name = ast.unparse(node.func)
+            plain = any(each.arg == "markup" and ast.unparse(each.value) == "False" for each in node.keywords)
+            own = module in PRINTS
+            past = name in ("print", "typer.echo", "typer.secho", "click.echo", "click.secho", "Console")
+            if ((past or name.endswith(".Console")) and not own) or (name == "TextColumn" and not plain):
+                found.append(f"{module}: {name} in line {node.lineno}")
+    return found
+
+
+@pytest.mark.parametrize("file", PACKAGED, ids=name_of)
+def test_one_place_prints(file):
+    assert printed(name_of(file), file.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("source", ["print(1)", "typer.echo('a')", "rich.console.Console()", "TextColumn('{task}')"])
+def test_a_print_past_that_place_is_caught(source):
+    assert len(printed("fedrec.data.commands", source)) == 1
 
 
 @pytest.mark.parametrize("file", [*PACKAGED, *files("tests")], ids=lambda file: str(file.relative_to(ROOT)))

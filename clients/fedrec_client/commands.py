@@ -3,7 +3,6 @@
 Everything heavy is imported inside the functions, so that `--help` answers at once.
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ import typer
 
 from fedrec.devices import check_device
 from fedrec.errors import InputError
+from fedrec.screen import say
 from fedrec.transport.executor import OURS
 from fedrec_client.key_command import key
 
@@ -77,7 +77,7 @@ def start(
         place,
         port=port,
         patience=patience,
-        say=lambda line: print(line, file=sys.stderr, flush=True),
+        say=lambda line: say(line, err=True),
     )
 
 

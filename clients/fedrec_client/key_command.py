@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from fedrec.screen import say
+
 
 def key(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The private key; its public part goes to FILE.pub.")],
@@ -14,8 +16,8 @@ def key(
     from fedrec.transport.node_key import new_node_key, public_part
 
     if show:
-        print(public_part(file).line)
+        say(public_part(file).line)
         return
     made = new_node_key(file)
-    print(f"Made {file}, which stays here; give {file}.pub to the server (`fedrec keys node DIR NAME --public FILE`)")
-    print(made.fingerprint)
+    say(f"Made {file}, which stays here; give {file}.pub to the server (`fedrec keys node DIR NAME --public FILE`)")
+    say(made.fingerprint)

@@ -8,6 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
+from fedrec.plain_text import plain
+from fedrec.screen import plain_console, say
+
 budget = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The budget file.")]
 WIDTH = 40
@@ -61,7 +64,7 @@ def new(
 
     rule = Filter.make(filter_, epsilon, delta, order)
     made = create(file, file.stem, who or file.stem, rule, start.date() if start else None, end.date() if end else None)
-    typer.echo(
+    say(
         f"Made {file}: epsilon {epsilon:g} at delta {delta:g} for '{made.who}', {made.period()}, by the {rule.name} "
         f"filter ({rule.theorem}). Draw from it with --set privacy.budget={file}. Keep its head: {made.head}"
     )
@@ -100,7 +103,7 @@ def settle(
 
     entry = settle_left(file, run / "privacy" / "ledger.jsonl")
     unit = read(file).filter.unit
-    typer.echo(
+    say(
         f"Settled run {entry.run}: it counts {amount(entry.cost)} {unit} of the {amount(entry.reserved_cost)} that it "
         f"had reserved"
     )
@@ -138,14 +141,14 @@ def _told(found: Any) -> dict[str, Any]:
 
 
 def _show(told: dict[str, Any], found: Any) -> None:
-    from rich.console import Console
     from rich.table import Table
 
     from fedrec.audit.budget import amount
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
+    closed = "" if told["open"] else ", NOT OPEN today"
     console.print(
-        f"Budget '{told['name']}' of '{told['who']}', {told['period']}{'' if told['open'] else ', NOT OPEN today'}\n"
+        f"Budget '{plain(told['name'])}' of '{plain(told['who'])}', {told['period']}{closed}\n"
         f"Cap: epsilon {told['epsilon']} at delta {told['delta']} for all runs together, however they were chosen "
         f"({told['theorem']})"
     )
@@ -160,8 +163,8 @@ def _show(told: dict[str, Any], found: Any) -> None:
         for row, entry in zip(told["runs"], found.entries.values(), strict=True):
             about = row["about"]
             table.add_row(
-                row["run"], row["when"], row["state"], str(about.get("data", "?")),
-                str(about.get("target_epsilon", "?")), f"{entry.cost / found.limit:.1%}",
+                plain(row["run"]), plain(row["when"]), row["state"], plain(about.get("data", "?")),
+                plain(about.get("target_epsilon", "?")), f"{entry.cost / found.limit:.1%}",
             )  # fmt: skip
         console.print(table)
     console.print(

@@ -8,12 +8,17 @@ witness signs the text with the time at which it saw it). Any tool that reads th
 import base64
 import binascii
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fedrec.audit.keys import PublicKey, SigningKey
 
 ORIGIN = "fedrec/run/"
+RUN_ID = re.compile("[0-9A-Za-z_-]{1,64}")
+"""A run's id: it is printed, compared, and the name of a file, so it can be nothing but a short word."""
+LARGEST_SIZE = 1 << 40
+"""More records than any ledger has."""
 _DASH = "\u2014 "
 _SIGNATURE, _COSIGNATURE = 0x01, 0x04
 
@@ -94,7 +99,8 @@ def parsed(note: str) -> Checkpoint:
         found = Checkpoint(origin.removeprefix(ORIGIN), int(size), base64.b64decode(root, validate=True), tuple(lines))
     except (ValueError, binascii.Error):
         raise ValueError("no checkpoint of a ledger") from None
-    if not blank or found.note != note or len(found.root) != 32 or found.size < 0:
+    right = found.note == note and len(found.root) == 32 and 0 <= found.size <= LARGEST_SIZE
+    if not blank or not right or not RUN_ID.fullmatch(found.run):
         raise ValueError("no checkpoint of a ledger")
     return found
 

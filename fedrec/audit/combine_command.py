@@ -7,6 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
+from fedrec.plain_text import plain
+from fedrec.screen import plain_console
+
 
 def combine(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or their ledgers.")],
@@ -54,19 +57,18 @@ def combine(
 
 
 def _show(found: dict[str, Any]) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     table = Table("run", "population", "own target", "delta", "rounds of a person", "budget", box=None, pad_edge=False)
     for run in found["runs"]:
         table.add_row(
-            run["run"],
-            run["population"] or "?",
+            plain(run["run"]),
+            plain(run["population"] or "?"),
             run["target_epsilon"] or "no bound",
             run["delta"] or "none",
             _rounds(run["participation"]),
-            run["budget"] or "-",
+            plain(run["budget"] or "-"),
         )
     console.print(table)
     console.print(f"\nTogether, for one person ({_rounds(found['participation'])} rounds):")
@@ -78,6 +80,7 @@ def _show(found: dict[str, Any]) -> None:
         "knows_the_cohort": f"{_bound(found['knows_the_cohort'])} at delta {delta}",
     }
     if shared := found["shared_budget"]:
+        shared = {name: plain(value) for name, value in shared.items()}
         numbers["shared_budget"] = (
             f"{shared['epsilon']} at delta {shared['delta']} (cap of budget '{shared['name']}', {shared['theorem']})"
         )

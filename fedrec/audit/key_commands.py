@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fedrec.errors import InputError
+from fedrec.screen import say, write
 
 keys = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -42,7 +43,8 @@ def new(
             "Passphrase", hide_input=True, confirmation_prompt=True, err=True
         )
     key = store.new_key(path, secret)
-    print(f"Made {path}; give auditors its public part:\n{key.public.text}")
+    say(f"Made {path}; give auditors its public part:")
+    say(key.public.text)
 
 
 @keys.command()
@@ -60,7 +62,7 @@ def show(
         raise InputError(f"{path}: there is no such key; make one with `fedrec audit keys new {path}`")
     private = b"PRIVATE KEY" in path.read_bytes()
     public = store.load_key(path).public if private else store.public_key(str(path))
-    print(public.pem().decode("ascii") if pem else public.text, end="" if pem else "\n")
+    write(public.pem().decode("ascii") if pem else f"{public.text}\n")
 
 
 @keys.command()
@@ -88,4 +90,4 @@ def rotate(
         raise InputError(f"--new {new}: is the key that signs already")
     ledger = Ledger(run / LEDGER, before)
     ledger.rotate(after)
-    print(f"{run}: {after.public.text} signs from record {len(ledger.entries)} on")
+    say(f"{run}: {after.public.text} signs from record {len(ledger.entries)} on")

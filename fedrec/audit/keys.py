@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from fedrec import private_files
 from fedrec.errors import InputError
+from fedrec.screen import say
 
 PREFIX = "ed25519:"
 KEY_VARIABLE = "FEDREC_KEY"
@@ -135,9 +136,9 @@ def default_key() -> SigningKey:
         if path.exists():  # another process made it at the same moment
             return load_key(path)
         raise
-    print(
+    say(
         f"Made a key to sign privacy ledgers with: {path}; give auditors its public part: {key.public.text}",
-        file=sys.stderr,
+        err=True,
     )
     return key
 

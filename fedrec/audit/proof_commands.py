@@ -9,6 +9,7 @@ import typer
 
 from fedrec.audit.verify_command import RunArgument
 from fedrec.errors import InputError, VerificationError
+from fedrec.screen import say, write
 
 OutOption = Annotated[
     Path | None, typer.Option("-o", "--out", metavar="FILE", help="The file to write. [default: standard output]")
@@ -73,16 +74,16 @@ def check_proof(
         if proven.before != (kept.size, kept.root):
             raise VerificationError(f"{file}: is no proof of growth from {older} ({kept.size} records)")
     if as_json:
-        print(json.dumps(proven.facts, indent=2))
+        write(json.dumps(proven.facts, indent=2) + "\n")
         return
     sealed = proven.checkpoint
     if proven.record is not None:
-        print(f"Proven: record {proven.record.index} of the {sealed.size:,} of run {sealed.run} is")
-        print(json.dumps(proven.record.payload, indent=2))
+        say(f"Proven: record {proven.record.index} of the {sealed.size:,} of run {sealed.run} is")
+        write(json.dumps(proven.record.payload, indent=2) + "\n")
     elif proven.before is not None:
-        print(f"Proven: the {sealed.size:,} records of run {sealed.run} begin with those {proven.before[0]:,}")
+        say(f"Proven: the {sealed.size:,} records of run {sealed.run} begin with those {proven.before[0]:,}")
     for name in sealed.witnesses:
-        print(f"note: carries a cosignature of {name}, unchecked")
+        say(f"note: carries a cosignature of {name}, unchecked")
 
 
 def witness(
@@ -126,9 +127,9 @@ def witness(
     elif out is not None:
         out.write_bytes(note.encode())
     else:
-        print(note, end="")
+        write(note)
         return
-    print(f"Cosigned {sealed.size:,} records of run {sealed.run}: {out}")
+    say(f"Cosigned {sealed.size:,} records of run {sealed.run}: {out}")
 
 
 def _seen_whole(run: Path, public: Any, seer: Any, older: Any) -> tuple[Any, tuple[int, bytes]]:
@@ -176,10 +177,10 @@ def _charge_of(chain: Any, number: int) -> int:
 
 def _write(text: str, out: Path | None) -> None:
     if out is None:
-        print(text, end="")
+        write(text)
         return
     try:
         out.write_bytes(text.encode())
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
-    print(f"Written to {out}, {len(text.encode()):,} bytes")
+    say(f"Written to {out}, {len(text.encode()):,} bytes")

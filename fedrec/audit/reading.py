@@ -6,6 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
+from fedrec.plain_text import plain
+from fedrec.screen import plain_console, say
+
 Run = Annotated[Path, typer.Argument(help="A run's folder, or a file of `fedrec audit export`.", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print it as JSON, and nothing else.")]
 
@@ -67,7 +70,7 @@ def report(
         target.write_text(page(received), encoding="utf-8")
     except OSError as error:
         raise InputError(f"{target}: cannot be written ({error.strerror}); name another file with -o") from None
-    print(f"Written to {target}")
+    say(f"Written to {target}")
     if open:
         import webbrowser
 
@@ -90,7 +93,6 @@ def diff(
 
     - `fedrec audit diff runs/before runs/after --json | jq .differs`
     """
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
@@ -101,22 +103,22 @@ def diff(
     if json:
         _print_json({"a": str(a), "b": str(b), "verdict": found.verdict, "differs": found.differs, "same": found.same})
         return
-    console = Console(highlight=False)
+    console = plain_console()
     rows = found.differs + (found.same if every else [])
     if rows:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
         for heading in ("", str(a), str(b)):
-            table.add_column(Text(heading), overflow="fold")
+            table.add_column(Text(plain(heading)), overflow="fold")
         for row in rows:
-            table.add_row(*(Text("-" if row[key] is None else row[key]) for key in ("what", "a", "b")))
+            table.add_row(*(Text("-" if row[key] is None else plain(row[key])) for key in ("what", "a", "b")))
         console.print(table)
-    console.print(
-        Text(f"{len(found.differs)} of {len(found.differs) + len(found.same)} facts differ; {found.verdict}.", "bold")
-    )
+    every_fact = len(found.differs) + len(found.same)
+    verdict = f"{len(found.differs)} of {every_fact} facts differ; {plain(found.verdict)}."
+    console.print(Text(verdict, "bold"))
 
 
 def _print_json(value: Any) -> None:
     import json
 
     json.dump(value, sys.stdout, indent=2)
-    print()
+    say()

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from fedrec.audit.checkpoint_note import RUN_ID
 from fedrec.audit.keys import PublicKey, SigningKey
 from fedrec.audit.merkle import leaf_hash
 
@@ -155,6 +156,7 @@ def check_shape(record: Record) -> None:
         }
         strings = [record.previous, *record.subject, record.key_id]
         sound = type(record.index) is int and all(isinstance(each, str) for each in strings)
+        sound = sound and RUN_ID.fullmatch(record.run) is not None
         sound = sound and _json(again) == record.text
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         sound = False

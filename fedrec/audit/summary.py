@@ -9,19 +9,21 @@ from fedrec.audit.checklists import IN_WORDS, how_to_dp_fy_ml, nist_sp_800_226, 
 from fedrec.audit.findings import attack_rows
 from fedrec.audit.promise import percent, promise
 from fedrec.audit.received import Received
+from fedrec.plain_text import plain
+from fedrec.screen import plain_console
 
 
 def print_summary(received: Received, console: Console | None = None) -> None:
     """Promise, epsilon by adversary, budget, assumptions that nothing enforces, record, and what to do next."""
-    out = console or Console(highlight=False)
+    out = console or plain_console()
     stated = received.statement
     data = stated["dataset"]
     about = [received.name, *(f"{data[key]:,} {key}" for key in ("users", "items") if key in data)]
     if stated["simulation"]:
         about.append("simulation")
-    out.print(Text(", ".join(about), "bold"))
+    out.print(Text(plain(", ".join(about)), "bold"))
     for sentence in promise(stated):
-        out.print(Padding(Text(sentence), (0, 0, 0, 2)))
+        out.print(Padding(Text(plain(sentence)), (0, 0, 0, 2)))
     out.print()
     out.print(_adversaries(received))
     out.print()
@@ -30,7 +32,7 @@ def print_summary(received: Received, console: Console | None = None) -> None:
     if received.faults:
         out.print()
         for fault in received.faults:
-            out.print(Text(f"  CONTRADICTION: {fault}", "bold red"))
+            out.print(Text(f"  CONTRADICTION: {plain(fault)}", "bold red"))
 
 
 def _adversaries(received: Received) -> Table:
@@ -41,7 +43,9 @@ def _adversaries(received: Received) -> Table:
     for row in received.statement["adversaries"]:
         words = strength(None if row["epsilon"] is None else float(row["epsilon"]))
         style = {"none": "red", "weak": "red", "reasonable": "yellow"}.get(words, "green")
-        table.add_row(Text(row["who"]), Text(row["epsilon"] or "no bound"), Text(IN_WORDS.get(words, words), style))
+        table.add_row(
+            Text(plain(row["who"])), Text(row["epsilon"] or "no bound"), Text(IN_WORDS.get(words, words), style)
+        )
     return table
 
 
@@ -79,5 +83,5 @@ def _row(label: str, value: str) -> Table:
     table = Table.grid(padding=(0, 2, 0, 2))
     table.add_column(width=13, style="dim")
     table.add_column(overflow="fold")
-    table.add_row(Text(label), Text(value))
+    table.add_row(Text(label), Text(plain(value)))
     return table

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from fedrec.errors import InputError, VerificationError
+from fedrec.screen import say, write
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a file of `fedrec audit export`.")]
 
@@ -75,14 +76,14 @@ def verify(
         verdict.notes.insert(0, "the key lay beside the ledger: this shows that nothing is damaged, not who wrote it")
     if as_json:
         document = {"holds": verdict.holds, "faults": verdict.faults, "notes": verdict.notes, **verdict.facts}
-        print(json.dumps(document, indent=2, allow_nan=False))
+        write(json.dumps(document, indent=2, allow_nan=False) + "\n")
     else:
         _show(verdict.facts, verdict.notes, verdict.faults)
     if not verdict.holds:
         count = len(verdict.faults)
         raise VerificationError(f"{run}: does NOT verify, {count} fault{'s' if count > 1 else ''}")
     if not as_json:
-        print(f"{run}: verified, everything that was checked holds")
+        say(f"{run}: verified, everything that was checked holds")
 
 
 def export(
@@ -106,7 +107,7 @@ def export(
         raise InputError(f"--out {out}: exists already; choose another file") from None
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
-    print(f"Written to {out}, {len(content):,} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}")
+    say(f"Written to {out}, {len(content):,} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}")
 
 
 def _beside(found: Any) -> Any:
@@ -127,17 +128,15 @@ def _digest(model: Path) -> str:
 
 
 def _show(facts: dict[str, Any], notes: list[str], faults: list[str]) -> None:
-    print(
-        f"run {facts.get('run', 'unknown')}: {facts['records']:,} records, {facts.get('rounds_charged', 0):,} charges"
-    )
-    print(f"head {facts['head']}")
+    say(f"run {facts.get('run', 'unknown')}: {facts['records']:,} records, {facts.get('rounds_charged', 0):,} charges")
+    say(f"head {facts['head']}")
     if "epsilon" in facts:
         told, again = facts["epsilon"]["recorded"], facts["epsilon"]["recomputed"]
-        print(
+        say(
             f"epsilon {told['pld']} of at most {facts['target_epsilon']} at delta {facts['delta']}; recomputed "
             f"{again['tight']} ({facts['epsilon']['method']}); by Renyi DP {told['rdp']}, recomputed {again['renyi']}"
         )
     for note in notes:
-        print(f"note: {note}")
+        say(f"note: {note}")
     for fault in faults:
-        print(f"FAULT: {fault}")
+        say(f"FAULT: {fault}")

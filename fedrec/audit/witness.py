@@ -68,6 +68,6 @@ class Witness:
         return cosigned
 
     def _place(self, run: str) -> Path:
-        if not run.isalnum():
+        if not checkpoint_note.RUN_ID.fullmatch(run):
             raise VerificationError(f"run '{run}': not the id of a run")
         return self.memory / f"{run}.note"

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fedrec.screen import plain_console
+
 data = typer.Typer(
     no_args_is_help=True, rich_markup_mode="markdown", help="List datasets, get one from its publisher, or look at one."
 )
@@ -20,7 +22,6 @@ _DataDir = Annotated[
 @data.command("list")
 def list_datasets(data_dir: _DataDir = None) -> None:
     """The built-in datasets, which of them are ready to use, and what can be downloaded."""
-    from rich.console import Console
     from rich.table import Table
 
     from fedrec.data.datasets import FOLDERS, GENERATED
@@ -40,7 +41,7 @@ def list_datasets(data_dir: _DataDir = None) -> None:
             ready = str(Path(given or "") / name) if name in folders else "no"
             table.add_row(name, ready, SOURCES[name].about if name in SOURCES else "a folder of yours")
     table.add_row("amazon-2023-CATEGORY", "no", f"Amazon reviews 2023, {len(several)} categories, e.g. {several[0]}")
-    console = Console()
+    console = plain_console()
     console.print(table)
     console.print("`fedrec data get NAME` downloads one from its publisher, after showing its licence.")
     if given is None:
@@ -54,7 +55,6 @@ def get(
     accept_licence: Annotated[bool, typer.Option("--accept-licence", help="Do not ask; you have read it.")] = False,
 ) -> None:
     """Download a dataset from its publisher: licence first, then resumable, checked, and whole or not at all."""
-    from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     from fedrec.data import download
@@ -66,16 +66,16 @@ def get(
     given = data_dir or os.environ.get("FEDREC_DATA")
     if not given:
         raise InputError(f"where shall '{dataset}' lie? Give --data-dir or set FEDREC_DATA")
-    source, console = SOURCES[dataset], Console(highlight=False, soft_wrap=True)
+    source, console = SOURCES[dataset], plain_console(soft_wrap=True)
     size = "" if source.megabytes is None else f", about {source.megabytes:g} MB"
     for line in (f"{source.about}{size}", *(f"  {remote.url}" for remote in source.files)):
-        console.print(line, markup=False)
-    console.print(f"Licence: {source.licence}\n  {source.licence_url}\nCite: {source.citation}", markup=False)
+        console.print(line)
+    console.print(f"Licence: {source.licence}\n  {source.licence_url}\nCite: {source.citation}")
     if not accept_licence and not (sys.stdin.isatty() and typer.confirm("Do you accept the licence?")):
         raise InputError(
             f"the licence of '{dataset}' was not accepted, nothing was downloaded; read it, then give --accept-licence"
         )
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, TimeRemainingColumn(), console=console, transient=True) as bar:
         tasks = {remote.name: bar.add_task(remote.name, total=None) for remote in source.files}
         found = download.get(
@@ -85,8 +85,8 @@ def get(
         )
     for remote in source.files:
         about = "as published" if remote.checksum else f"none is published; pinned in {dataset}.sha256"
-        console.print(f"{remote.name}: {found[remote.name]} ({about})", markup=False)
-    console.print(f"Ready: {Path(given) / dataset}", markup=False)
+        console.print(f"{remote.name}: {found[remote.name]} ({about})")
+    console.print(f"Ready: {Path(given) / dataset}")
 
 
 @data.command()
@@ -99,7 +99,6 @@ def describe(
 ) -> None:
     """What was read, what cleaning dropped, what is left, and which splits and item features there are."""
     import numpy as np
-    from rich.console import Console
     from rich.table import Table
 
     from fedrec.data.datasets import FOLDERS, GENERATED, DataConfig, load
@@ -129,4 +128,4 @@ def describe(
         source = SOURCES[found.name]
         table.add_row("licence", f"{source.licence} {source.licence_url}")
         table.add_row("cite", source.citation)
-    Console().print(table)
+    plain_console().print(table)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedrec.screen import plain_console, say
 from fedrec.transport.executor import OURS
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def start(
         from fedrec_server.detaching import detach_server
 
         facts = detach_server(folder, keys, host, port, app, stock=stock)
-        print(f"ready at {host}:{port}, process {facts['pid']}; `fedrec server stop --state {folder.path}` ends it")
+        say(f"ready at {host}:{port}, process {facts['pid']}; `fedrec server stop --state {folder.path}` ends it")
         return
     serve(keys, folder, host, port, app, stock=stock, say=_say)
 
@@ -118,13 +119,13 @@ def status(
         sys.stdout.write("\n")
         return
     if not found["running"]:
-        print(f"no server runs with {state}")
+        say(f"no server runs with {state}")
         return
-    print(f"server at {found['address']}, process {found['pid']}")
+    say(f"server at {found['address']}, process {found['pid']}")
     for node in found["nodes"]:
-        print(f"node  {node['name']}  {node['status']}")
+        say(f"node  {node['name']}  {node['status']}")
     for one in found["runs"]:
-        print(f"run   {one['id']}  {one['status']}  {one['out']}")
+        say(f"run   {one['id']}  {one['status']}  {one['out']}")
 
 
 @server.command()
@@ -132,7 +133,7 @@ def stop(state: StateFolder = DEFAULT_STATE) -> None:
     """End a server and its processes. A run that goes on over it can be resumed."""
     from fedrec.transport.state import State
 
-    print("stopped" if State(state).stop() else f"no server runs with {state}")
+    say("stopped" if State(state).stop() else f"no server runs with {state}")
 
 
 @server.command()
@@ -179,8 +180,6 @@ def _follow(
     resume: bool,
     quiet: bool,
 ) -> None:
-    from rich.console import Console
-
     from fedrec.transport.processes import signals_interrupt
     from fedrec_server.following import Followed
     from fedrec_server.run_directory import RunDirectory, new_path
@@ -202,7 +201,7 @@ def _follow(
         "data-dir": "" if data_dir is None else str(data_dir.absolute()),
         "folder": str(Path.cwd()),
     }
-    with signals_interrupt(), Followed(Console(stderr=True), loaded.name, quiet=quiet).showing() as shown:
+    with signals_interrupt(), Followed(plain_console(stderr=True), loaded.name, quiet=quiet).showing() as shown:
         submitted = Submitted(state, config, shown)
         try:
             submitted.follow()
@@ -210,9 +209,9 @@ def _follow(
             shown.say(f"stopped; go on with --resume --out {folder}")
             raise
     if not quiet:
-        print(f"Written to {folder}: summary.json, history.csv, scenario.toml, model/, privacy/")
-        print(f"What it promises: fedrec audit report {folder}")
+        say(f"Written to {folder}: summary.json, history.csv, scenario.toml, model/, privacy/")
+        say(f"What it promises: fedrec audit report {folder}")
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    say(line, err=True)

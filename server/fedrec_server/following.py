@@ -19,7 +19,7 @@ class Followed:
     def say(self, line: str) -> None:
         """One line."""
         if not self._quiet:
-            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
+            self._console.print(line, soft_wrap=True)
 
     @contextmanager
     def showing(self) -> Iterator["Followed"]:
@@ -27,8 +27,12 @@ class Followed:
         if self._quiet or not self._console.is_terminal:
             yield self
             return
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total} rounds"))
-        more = (TextColumn("{task.fields[note]}"), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} rounds", markup=False),
+        )
+        more = (TextColumn("{task.fields[note]}", markup=False), TimeElapsedColumn(), TimeRemainingColumn())
         with Progress(*columns, *more, console=self._console) as self._bar:
             self._task = self._bar.add_task(self._label, total=None, note="waiting for nodes")
             yield self

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedrec.screen import say
+
 if TYPE_CHECKING:
     from fedrec_server.keyring import Keyring
 
@@ -67,13 +69,13 @@ def node(
         if public is not None:
             raise InputError("--public does not go with --remove; leave one out")
         key_making.remove_node(keyring, name)
-        print(f"Forgot node '{name}'; a server that runs refuses it within seconds")
+        say(f"Forgot node '{name}'; a server that runs refuses it within seconds")
         return
     key = key_making.add_node(keyring, name, public)
     private = keyring.nodes[name][0]
-    print(f"Node '{name}' has the key {key.fingerprint}")
+    say(f"Node '{name}' has the key {key.fingerprint}")
     if private is not None:
-        print(f"Move {private} to the node by a safe way, and keep no copy here")
+        say(f"Move {private} to the node by a safe way, and keep no copy here")
 
 
 @keys.command()
@@ -100,11 +102,11 @@ def renew(
         raise InputError("--host does not go with --authority, which leaves the server's certificate alone")
     keyring = Keyring(folder)
     for path in key_making.renew(keyring, host or [], datetime.now(UTC), days, authority):
-        print(f"Wrote {path}")
+        say(f"Wrote {path}")
     if authority:
-        print(f"Hand {keyring.ca_certificate} to every node, start them again, then run `fedrec keys renew {folder}`")
+        say(f"Hand {keyring.ca_certificate} to every node, start them again, then run `fedrec keys renew {folder}`")
     else:
-        print("Start the server again; nodes notice nothing")
+        say("Start the server again; nodes notice nothing")
 
 
 @keys.command()
@@ -115,7 +117,7 @@ def show(folder: Folder) -> None:
     keyring = Keyring(folder)
     _print(keyring)
     for line in keyring.check():
-        print(f"warning: {line}")
+        say(f"warning: {line}")
 
 
 def _print(keyring: "Keyring") -> None:
@@ -126,9 +128,9 @@ def _print(keyring: "Keyring") -> None:
     keyring.check_folder()
     for authority in keyring.authorities():
         digest = authority.fingerprint(hashes.SHA256()).hex(":").upper()
-        print(f"authority  until {day(authority)}  SHA-256 {digest}")
+        say(f"authority  until {day(authority)}  SHA-256 {digest}")
     server = keyring.server()
-    print(f"server     until {day(server)}  {', '.join(hosts_of(server))}")
+    say(f"server     until {day(server)}  {', '.join(hosts_of(server))}")
     for name, key in keyring.public_keys().items():
         where = "its private key is here" if keyring.nodes[name][0] else "made by the node"
-        print(f"node       {name}  {key.fingerprint}  {where}")
+        say(f"node       {name}  {key.fingerprint}  {where}")

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from fedrec.errors import BudgetExhausted, InputError
+from fedrec.screen import plain_console, say
 
 
 def simulate(
@@ -125,7 +126,6 @@ def _run(
 ) -> None:
     from fedrec_server.run_directory import RunDirectory, new_path
     from fedrec_server.scenario import load_scenario
-    from rich.console import Console
 
     from fedrec_sim.progress import RunProgress
     from fedrec_sim.run import Simulation
@@ -137,14 +137,14 @@ def _run(
         name or "quickstart", changes, {key: value for key, value in options.items() if value is not None}
     )
     folder = RunDirectory(out or new_path(scenario.name))
-    screen = Console(stderr=True)
+    screen = plain_console(stderr=True)
     progress = RunProgress(screen, quiet=quiet)
     simulation = Simulation(scenario, folder, data_dir, progress, resume=resume, track=track)
     try:
         summary, exhausted = simulation.run()
     except KeyboardInterrupt:
         if folder.checkpoint.is_file():
-            print(f"Stopped; go on with: fedrec simulate --resume --out {folder.path}", file=sys.stderr)
+            say(f"Stopped; go on with: fedrec simulate --resume --out {folder.path}", err=True)
         raise
     if as_json:
         json.dump(summary, sys.stdout, indent=2, allow_nan=False)
@@ -159,25 +159,22 @@ def _list() -> None:
     import tomllib
 
     from fedrec_server.scenario import built_in
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("scenario", "what it is", box=None, pad_edge=False)
     for name, file in built_in().items():
         table.add_row(name, tomllib.loads(file.read_text(encoding="utf-8")).get("description", ""))
-    Console().print(table)
+    plain_console().print(table)
 
 
 def _show(summary: dict[str, Any], path: Path) -> None:
-    from rich.console import Console
-
     from fedrec_sim.table import privacy_line, results_table
 
-    console = Console()
+    console = plain_console()
     console.print(results_table(summary))
-    console.print(privacy_line(summary), highlight=False, soft_wrap=True)
+    console.print(privacy_line(summary), soft_wrap=True)
     if tuned := summary["provenance"]["tuned_on"]:
-        console.print(f"Not covered: these settings were tuned on the private data of {tuned}.", highlight=False)
+        console.print(f"Not covered: these settings were tuned on the private data of {tuned}.")
     cost = summary["cost"]
     console.print(
         f"Cost: {cost['rounds']} rounds of {cost['seconds_per_round']:.2f} s, {cost['users_per_second']:,.0f} users/s, "

@@ -13,6 +13,7 @@ import typer
 
 from fedrec.devices import check_device, make_repeatable
 from fedrec.errors import InputError
+from fedrec.screen import plain_console
 
 
 def evaluate(
@@ -43,13 +44,12 @@ def evaluate(
         json.dump(measured, sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
         return
-    from rich.console import Console
 
     from fedrec_sim.table import results_table
 
-    console = Console()
+    console = plain_console()
     console.print(results_table(measured))
-    console.print("True metrics, which the run's guarantee does not cover.", highlight=False)
+    console.print("True metrics, which the run's guarantee does not cover.")
 
 
 def measure(run: Path, data_dir: Path | None, on: str | None, device: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from fedrec.errors import FedrecError, InputError
+from fedrec.screen import plain_console, say, write
 
 
 def tune(
@@ -53,7 +54,6 @@ def tune(
     - `fedrec simulate runs/tuned/best.toml` - the test figures of what was found
     """
     from fedrec_server.run_directory import new_path
-    from rich.console import Console
 
     from fedrec_sim import tune as tuning
 
@@ -64,18 +64,18 @@ def tune(
         scenario, changes or [], overrides, dimensions, metric, whole_numbers(seeds, "--seeds")
     )
     folder = out or new_path(f"{Path(scenario).stem}-tune")
-    screen = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-    say = Console(stderr=True, quiet=quiet, highlight=False, markup=False, soft_wrap=True).print
+    screen = plain_console(stderr=True, soft_wrap=True)
+    progress = plain_console(stderr=True, quiet=quiet, soft_wrap=True).print
     try:
-        study = tuning.run(search, trials, folder, data_dir, say)
+        study = tuning.run(search, trials, folder, data_dir, progress)
     except KeyboardInterrupt:
-        print(f"Stopped; give the same command with --out {folder} to go on", file=sys.stderr)
+        say(f"Stopped; give the same command with --out {folder} to go on", err=True)
         raise
     best = tuning.write_best(search, study, folder)
     for key, value in study.best_trial.user_attrs["settings"].items():
-        typer.echo(f"{key} = {value}")
+        say(f"{key} = {value}")
     count = len(tuning.tried(study))
-    typer.echo(f"{metric} {study.best_value:.4f} on validation, best of {count} trials; written to {best}")
+    say(f"{metric} {study.best_value:.4f} on validation, best of {count} trials; written to {best}")
     screen.print(f"WARNING: {tuning.WARNING}")
 
 
@@ -100,8 +100,6 @@ def compare(
 
     - `fedrec compare runs/sweep/*seed-0 --metric sampled-99:hr@10 --plot runs.svg`
     """
-    from rich.console import Console
-
     from fedrec_sim import compare as comparing
     from fedrec_sim import plots
     from fedrec_sim.sweep import markdown, rich_table
@@ -120,11 +118,11 @@ def compare(
         json.dump(table, sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
     elif as_markdown:
-        sys.stdout.write(markdown(*comparing.shown(table, metrics)))
+        write(markdown(*comparing.shown(table, metrics)))
         if tests:
-            sys.stdout.write(f"\n{metric}, less that of {found[0].label}:\n\n{markdown(*comparing.tested(table))}")
+            write(f"\n{metric}, less that of {found[0].label}:\n\n{markdown(*comparing.tested(table))}")
     else:
-        console = Console(highlight=False)
+        console = plain_console()
         console.print(rich_table(*comparing.shown(table, metrics), found[0].summary["dataset"]["name"]))
         if tests:
             console.print()
@@ -132,10 +130,10 @@ def compare(
             console.print(comparing.NOTE)
     missing = comparing.without_ranks(found)
     if len(found) > 1 and not comparing.of_users(metric):
-        print(f"Not tested: {metric} is no mean over users, so users cannot be paired.", file=sys.stderr)
+        say(f"Not tested: {metric} is no mean over users, so users cannot be paired.", err=True)
     elif missing and len(found) > 1:
         hint = f"Not tested, no ranks kept: {', '.join(missing)}. Run again with --set evaluation.keep_ranks=true."
-        print(hint, file=sys.stderr)
+        say(hint, err=True)
 
 
 def sweep(
@@ -152,7 +150,6 @@ def sweep(
 ) -> None:
     """What `fedrec simulate --sweep` does. Raises: FedrecError at the end when some runs failed."""
     from fedrec_server.run_directory import RunDirectory, make_folder, new_path
-    from rich.console import Console
 
     from fedrec_sim import sweep as sweeping
 
@@ -168,11 +165,11 @@ def sweep(
     if RunDirectory(folder).holds_run:
         raise InputError(f"--out {folder}: holds a single run; choose a new folder for the sweep")
     make_folder(folder)
-    screen = Console(stderr=True, quiet=quiet, highlight=False, markup=False, soft_wrap=True)
+    screen = plain_console(stderr=True, quiet=quiet, soft_wrap=True)
     try:
         failures = sweeping.run(cells, folder, data_dir, screen.print)
     except KeyboardInterrupt:
-        print(f"Stopped; give the same command with --out {folder} to go on", file=sys.stderr)
+        say(f"Stopped; give the same command with --out {folder} to go on", err=True)
         raise
     flat = sweeping.rows(cells)
     if flat:
@@ -182,13 +179,13 @@ def sweep(
             json.dump(flat, sys.stdout, indent=2, allow_nan=False)
             sys.stdout.write("\n")
         elif not quiet:
-            console = Console()
+            console = plain_console()
             console.print(sweeping.rich_table(*sweeping.shown(cells), title))
-            console.print(sweeping.NOTE, highlight=False)
-            console.print(f"Written to {folder}: sweep.md, sweep.csv, sweep.json, sweep.svg", highlight=False)
+            console.print(sweeping.NOTE)
+            console.print(f"Written to {folder}: sweep.md, sweep.csv, sweep.json, sweep.svg")
     if failures:
         for line in failures:
-            print(f"failed: {line}", file=sys.stderr)
+            say(f"failed: {line}", err=True)
         total = sum(len(cell.scenarios) for cell in cells)
         raise FedrecError(f"{len(failures)} of {total} runs failed; the same command runs only what is missing")
 

@@ -1,7 +1,6 @@
 """What a person sees while a run goes on: a live line in a terminal, plain lines elsewhere, on standard error."""
 
 import signal
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
@@ -9,8 +8,11 @@ from types import FrameType
 from fedrec_server.coordinator import RoundReport
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 from fedrec.evaluation.private import PRIVATE
+from fedrec.plain_text import plain
+from fedrec.screen import say
 
 PLAIN_LINES = 10
 
@@ -37,7 +39,7 @@ class Stop:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        print("\nFinishing this round first; Ctrl-C again stops at once.", file=sys.stderr)
+        say("Finishing this round first; Ctrl-C again stops at once.", err=True)
 
 
 class RunProgress:
@@ -59,7 +61,7 @@ class RunProgress:
 
     def warn(self, text: str) -> None:
         """One line that is told also where no progress is shown."""
-        self.console.print(text, highlight=False, markup=False)
+        self.console.print(text)
 
     @contextmanager
     def stage(self, text: str) -> Iterator[None]:
@@ -68,7 +70,7 @@ class RunProgress:
             self.say(f"{text} ...")
             yield
             return
-        with self.console.status(f"{text} ..."):
+        with self.console.status(Text(f"{plain(text)} ...")):
             yield
 
     @contextmanager
@@ -83,10 +85,10 @@ class RunProgress:
             yield
             return
         columns = (
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=12),
-            TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-            TextColumn("{task.fields[note]}"),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}", markup=False),
+            TextColumn("{task.fields[note]}", markup=False),
             TimeRemainingColumn(compact=True),
         )
         with Progress(*columns, console=self.console, transient=False) as bar:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fedrec.errors import InputError, VerificationError, nearest
+from fedrec.screen import plain_console
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,13 +117,11 @@ def _attacked(
     *,
     quiet: bool,
 ) -> list[dict[str, Any]]:
-    from rich.console import Console
-
     from fedrec_sim.attacks import record
     from fedrec_sim.attacks.self_test import small_target
     from fedrec_sim.attacks.target import load_target
 
-    screen = Console(stderr=True, quiet=quiet)
+    screen = plain_console(stderr=True, quiet=quiet)
     small = name is None and not changes
     loaded = None if small and kinds == ["self-test"] else load_target(name or "quickstart", changes, data_dir, seed)
     results: list[dict[str, Any]] = []
@@ -166,7 +165,12 @@ class _progress:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
         self._kind, self._screen = kind, screen
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+        )
         self._bar = Progress(*columns, console=screen, transient=True)
         self._task = self._bar.add_task(kind, total=None)
 
@@ -174,7 +178,7 @@ class _progress:
         if self._screen.is_terminal and not self._screen.quiet:
             self._bar.start()
         else:
-            self._screen.print(f"{self._kind} ...", highlight=False)
+            self._screen.print(f"{self._kind} ...")
         return lambda done, total: self._bar.update(self._task, completed=done, total=total)
 
     def __exit__(self, *error: object) -> None:
@@ -182,13 +186,13 @@ class _progress:
 
 
 def _show(results: list[dict[str, Any]]) -> None:
-    from rich.console import Console
+    from rich.text import Text
 
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console(soft_wrap=True)
     for result in results:
-        verdict = "[bold red]ACCUSED[/]: " if result["accused"] else ""
-        console.print(f"[bold]{result['name']}[/] (as {result['adversary'].replace('_', ' ')})")
-        console.print(f"  {verdict}{result['about']}")
+        verdict = Text("ACCUSED: ", "bold red") if result["accused"] else Text()
+        console.print(Text(result["name"], "bold"), f"(as {result['adversary'].replace('_', ' ')})")
+        console.print(Text("  ") + verdict + Text(result["about"]))
         if result["epsilon_lower"] is not None:
             proven = result["epsilon_proven"] or "no bound"
             sure = f"{float(result['confidence']):.0%} confidence"

@@ -1,7 +1,6 @@
 """`fedrec bench`: what can be asked for on the command line, and what a person reads at the end."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +8,7 @@ import typer
 
 from fedrec.devices import check_device
 from fedrec.errors import InputError, nearest
+from fedrec.screen import plain_console, say, write
 from fedrec_sim.benchmarks.deploy_command import deploy
 from fedrec_sim.benchmarks.options import (
     cores,
@@ -104,7 +104,7 @@ def round_(
         for job in [own, *({"what": other} for other in others)]:
             if job["what"] == "flower":
                 rounds = {"repeat": min(rounds["repeat"], 2), "warm_up": 1}
-            print(f"measuring {job['what']} on {size or dataset} ...", file=sys.stderr, flush=True)
+            say(f"measuring {job['what']} on {size or dataset} ...", err=True)
             record.add(jobs.run_job(common | {"users": size} | job | rounds))
     document = record.document
     if out is not None:
@@ -112,7 +112,7 @@ def round_(
 
         draw(document, out / "bench.svg")
     if as_json:
-        print(json.dumps(document, indent=2, allow_nan=False))
+        write(json.dumps(document, indent=2, allow_nan=False) + "\n")
     else:
         _show(document, out)
 
@@ -148,11 +148,11 @@ def results_(
     )
     store = results.Results(out.with_name("results.json"))
 
-    def say(line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+    def progress(line: str) -> None:
+        say(line, err=True)
 
     try:
-        failures = results.fill(store, chosen, seeds, data_dir, say, wanted)
+        failures = results.fill(store, chosen, seeds, data_dir, progress, wanted)
     finally:
         out.parent.mkdir(parents=True, exist_ok=True)
         tables = []
@@ -197,7 +197,7 @@ def leak_(
                 name,
                 numbers,
                 lambda row, seed, leaky: row.run(seed, leaky, work, data_dir),
-                lambda text: print(text, file=sys.stderr, flush=True),
+                lambda text: say(text, err=True),
             )
         )
     leak.write(out, sections)
@@ -225,17 +225,17 @@ def ledger_(
     if work is not None and work.exists() and any(work.iterdir()):
         raise InputError(f"--work {work}: is not empty; give a new folder")
     with tempfile.TemporaryDirectory() as temporary:
-        print(f"writing {rounds:,} charges, each synced ...", file=sys.stderr, flush=True)
+        say(f"writing {rounds:,} charges, each synced ...", err=True)
         found = measure(work or Path(temporary), rounds, sampling)
     if as_json:
-        print(json.dumps({"command": "ledger", **found, **machine()}, indent=2, allow_nan=False))
+        write(json.dumps({"command": "ledger", **found, **machine()}, indent=2, allow_nan=False) + "\n")
         return
     append = found["append_ms"]
-    print(f"{rounds:,} charges, {found['ledger_bytes'] / 1e6:.1f} MB")
-    print(f"append and sync: median {append['median']:.2f} ms, mean {append['mean']:.2f}, 99 % {append['99 %']:.2f}")
-    print(f"  of which the disk's sync of a kilobyte: {found['sync_ms']:.2f} ms")
-    print(f"verify all: {found['verify_seconds']:.2f} s (epsilon: {found['method']})")
-    print(f"proof of one round: {found['proof_bytes']:,} bytes, made in {found['prove_ms']:.1f} ms")
+    say(f"{rounds:,} charges, {found['ledger_bytes'] / 1e6:.1f} MB")
+    say(f"append and sync: median {append['median']:.2f} ms, mean {append['mean']:.2f}, 99 % {append['99 %']:.2f}")
+    say(f"  of which the disk's sync of a kilobyte: {found['sync_ms']:.2f} ms")
+    say(f"verify all: {found['verify_seconds']:.2f} s (epsilon: {found['method']})")
+    say(f"proof of one round: {found['proof_bytes']:,} bytes, made in {found['prove_ms']:.1f} ms")
 
 
 bench.command("scale")(scale)
@@ -244,10 +244,9 @@ bench.command("deploy")(deploy)
 
 
 def _show(document: dict[str, Any], out: Path | None) -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console()
+    console = plain_console()
     table = Table(
         "", "users", "seconds a round", "CPU seconds", "users/s", "fedrec is faster by", "peak memory", box=None
     )
@@ -271,6 +270,6 @@ def _show(document: dict[str, Any], out: Path | None) -> None:
     for result in document["results"]:
         if result["what"] == "fedrec":
             phases = ", ".join(f"{name} {seconds:.3f}" for name, seconds in result["phases"].items())
-            console.print(f"{result['users']:,} users, seconds: {phases}", highlight=False)
+            console.print(f"{result['users']:,} users, seconds: {phases}")
     if out is not None:
-        console.print(f"Written to {out}: bench.json, bench.svg", highlight=False)
+        console.print(f"Written to {out}: bench.json, bench.svg")

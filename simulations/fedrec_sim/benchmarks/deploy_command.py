@@ -1,12 +1,12 @@
 """`fedrec bench deploy`: what a round costs over real processes."""
 
 import json
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from fedrec.errors import InputError
+from fedrec.screen import say, write
 from fedrec_sim.benchmarks.options import machine, read_numbers
 
 
@@ -32,25 +32,25 @@ def deploy(
         raise InputError(f"--nodes {nodes}: at least 1 node")
     results = []
     for number in numbers:
-        found = measure(number, rounds, stock=stock, say=lambda line: print(line, file=sys.stderr, flush=True))
+        found = measure(number, rounds, stock=stock, say=lambda line: say(line, err=True))
         results.append(found)
         if not as_json:
             _show(found)
     if as_json:
-        print(json.dumps({"command": "deploy", "results": results, **machine()}, indent=2, allow_nan=False))
+        write(json.dumps({"command": "deploy", "results": results, **machine()}, indent=2, allow_nan=False) + "\n")
 
 
 def _show(result: dict[str, Any]) -> None:
-    print(f"{result['nodes']} nodes, {result['users']} users, {result['rounds']} rounds")
+    say(f"{result['nodes']} nodes, {result['users']} users, {result['rounds']} rounds")
     for name, label in (("fedrec", "fedrec, als"), ("bare", "bare app, the same arrays"), ("empty", "empty round")):
         one = result[name]
-        print(f"  {label:26} {one['median']:.2f} s a round ({one['least']:.2f} to {one['most']:.2f}), ", end="")
-        print(f"the first {one['first']:.1f} s")
-    print(f"  fedrec / bare app          {result['ratio']:.2f}")
-    print(f"  until all nodes are online {result['seconds_until_nodes_are_online']:.0f} s")
+        spread = f"({one['least']:.2f} to {one['most']:.2f})"
+        say(f"  {label:26} {one['median']:.2f} s a round {spread}, the first {one['first']:.1f} s")
+    say(f"  fedrec / bare app          {result['ratio']:.2f}")
+    say(f"  until all nodes are online {result['seconds_until_nodes_are_online']:.0f} s")
     down, up = result["bytes_down_a_node_a_round"], result["bytes_up_a_node_a_round"]
-    print(
+    say(
         f"  bytes a node a round       {down:,.0f} down, {up:,.0f} up ({result['bytes_up_a_user_a_round']:,.0f} a user)"
     )
     for role, memory in result["fedrec"]["memory_mb"].items():
-        print(f"  {role:26} {memory['processes']} processes, {memory['sum']:.0f} MB")
+        say(f"  {role:26} {memory['processes']} processes, {memory['sum']:.0f} MB")

@@ -1,7 +1,6 @@
 """`fedrec bench scale` and `fedrec bench ranking`: how cost grows with users, and what full ranking costs."""
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -9,6 +8,7 @@ import typer
 
 from fedrec.devices import check_device
 from fedrec.errors import InputError
+from fedrec.screen import plain_console, say, write
 from fedrec_sim.benchmarks.options import cores, read_names, read_settings, read_sizes
 
 ALGORITHMS = ("als", "kernel-rank", "tower-sgd")
@@ -81,7 +81,7 @@ def scale(
         many = kind == "cpu" and size is not None and size > MANY
         rounds = {"repeat": 1 if many else repeat, "warm_up": 0 if many else 1}
         for name in names:
-            print(f"measuring {name} on {size:,} users ...", file=sys.stderr, flush=True)
+            say(f"measuring {name} on {size:,} users ...", err=True)
             job = {"what": "scale", "algorithm": name, "config": settings[name], "users": size}
             record.add(jobs.run_job(common | job | rounds))
     document = record.document
@@ -117,7 +117,7 @@ def ranking(
     counts = read_sizes(held_out, "synthetic", "--held-out")
     record = Record(out, "ranking.json", {"command": "ranking", **common}, len(counts))
     for count in counts:
-        print(f"ranking {count} held-out items a user ...", file=sys.stderr, flush=True)
+        say(f"ranking {count} held-out items a user ...", err=True)
         record.add(jobs.run_job(common | {"what": "ranking", "held_out": count}))
     rows = [["held-out items a user", "CPU seconds", "plain product, top 10", "ratio", "peak memory"]]
     for result in record.document["results"]:
@@ -180,15 +180,14 @@ def _phases(document: dict[str, Any]) -> list[str]:
 
 def _show(document: dict[str, Any], as_json: bool, rows: list[list[str]], lines: list[str]) -> None:
     if as_json:
-        print(json.dumps(document, indent=2, allow_nan=False))
+        write(json.dumps(document, indent=2, allow_nan=False) + "\n")
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table(*rows[0], box=None)
     for row in rows[1:]:
         table.add_row(*row)
-    console = Console()
+    console = plain_console()
     console.print(table)
     for line in lines:
-        console.print(line, highlight=False)
+        console.print(line)
