@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from fedrec.data.users import UserBatch
+from fedrec.kernels.posterior import LogPosterior
 from fedrec.kernels.public import CHUNK, PublicKernels
 from fedrec.privacy.queries import PrivateSum, SparseContribution, SumQuery
 
-GRID = 200  # points of the posterior's grid, evenly in the logarithm
-CLEAR = 8.0  # a release this many deviations above zero is taken as it is
 FLOOR = 0.3  # an item nobody is known to like counts as this many unit-norm users
 
 
@@ -33,13 +32,19 @@ def popularity_contribution(users: UserBatch, *, counts: bool = False) -> Sparse
 
 
 def denoise(release: PrivateSum, public: PublicKernels, ridge: float = 3.0, steps: int = 40) -> Tensor:
-    """Posterior exp(E[log popularity]) of each item, (items,), all at least `FLOOR`."""
+    """Posterior exp(E[log popularity]) of each item, (items,), all at least `FLOOR`.
+
+    Args:
+        release: noisy sum of unit-norm histories, (items,).
+        public: kernels of the catalogue; their rows predict the logarithm of popularity.
+        ridge: penalty on each coefficient of that regression.
+        steps: iterations of EM. Each makes the catalogue's rows once.
+    """
     noisy, sigma = release.value, release.noise_std
     if sigma < FLOOR:
         return noisy.clamp(min=FLOOR)
     items, device = len(noisy), noisy.device
-    grid = torch.logspace(0, 1, GRID, device=device) ** (torch.log10(noisy.max().clamp(min=3.0) / FLOOR)) * FLOOR
-    log_grid = grid.log()
+    posterior = LogPosterior(noisy, sigma, FLOOR)
     kept = list(public.chunks(items, device)) if items <= CHUNK else None  # a large catalogue's rows are made anew
 
     def rows() -> Iterable[tuple[slice, Tensor]]:
@@ -49,22 +54,19 @@ def denoise(release: PrivateSum, public: PublicKernels, ridge: float = 3.0, step
     penalty = torch.full((len(gram),), ridge, dtype=torch.float64, device=device)
     penalty[-1] = 1e-3
     solver = torch.linalg.cholesky(gram + torch.diag(penalty))
-    mean = log_grid.mean().expand(items)
-    posterior = torch.zeros(items, device=device)
-    variance = 4.0
+    coefficients = torch.zeros(len(gram), 1, dtype=torch.float64, device=device)
+    coefficients[-1] = posterior.middle
+    variance, expected = 4.0, torch.zeros(items, device=device)
     for _ in range(steps):
-        moment = torch.zeros(len(gram), 1, dtype=torch.float64, device=device)
-        spread = torch.zeros(items, device=device)
+        moment = torch.zeros_like(coefficients)
+        scatter = 0.0
         for part, x in rows():
-            fit = -(((noisy[part, None] - grid) / sigma) ** 2) - (log_grid - mean[part, None]) ** 2 / variance
-            weight = torch.softmax(fit / 2, 1)
-            expected = weight @ log_grid
-            clear = noisy[part] > CLEAR * sigma  # the prior has no say here, and a grid would only make ties
-            relative = sigma / noisy[part].clamp(min=sigma)
-            posterior[part] = torch.where(clear, noisy[part].clamp(min=sigma).log(), expected)
-            spread[part] = torch.where(clear, relative**2, weight @ log_grid**2 - expected**2)
-            moment += x.T @ posterior[part, None]
-        beta = torch.cholesky_solve(moment, solver).float()
-        mean = torch.cat([(x @ beta)[:, 0] for _, x in rows()])
-        variance = max(float(((posterior - mean) ** 2 + spread).mean()), 0.3)
-    return posterior.exp().clamp(min=FLOOR)
+            mean, spread = posterior.moments(part, (x @ coefficients.float())[:, 0], variance)
+            expected[part] = mean
+            moment += x.T @ mean[:, None]
+            scatter += float((mean.double() ** 2).sum() + spread.double().sum())
+        coefficients = torch.cholesky_solve(moment, solver)
+        # The squared residuals of the regression follow from its sufficient statistics: no second pass over the rows.
+        explained = float(2 * (coefficients * moment).sum() - (coefficients * (gram @ coefficients)).sum())
+        variance = max((scatter - explained) / items, 0.3)
+    return expected.exp().clamp(min=FLOOR)
