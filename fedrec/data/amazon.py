@@ -9,13 +9,15 @@ from pathlib import Path
 
 import polars as pl
 
+from fedrec.data.containers import kind, opened
+from fedrec.data.events import typed_events
+from fedrec.data.ids import ids
 from fedrec.data.log import Log
-from fedrec.data.tables import ids, opened, read_delimited, typed_events
+from fedrec.data.tables import read_delimited
 from fedrec.errors import InputError, first_line
 
 _USER, _RATING = ("user_id", "reviewerID"), ("rating", "overall")
 _ITEM, _TIME = ("parent_asin", "asin"), ("timestamp", "unixReviewTime")
-_MILLISECONDS = 10**11  # above it a time is in milliseconds (2023), not in seconds
 _BLOCK = 1 << 26  # bytes of JSON lines read at a time: most of them is text that is not kept
 
 Kinds = dict[str, pl.DataType]
@@ -23,7 +25,8 @@ Kinds = dict[str, pl.DataType]
 
 def read_amazon(folder: Path) -> Log:
     """One file of reviews or ratings (`*.csv`, `*.jsonl`, `*.json`, perhaps `.gz`), and where there is one `meta_*`."""
-    files = [file for file in sorted(folder.iterdir()) if _kind(file) in (".csv", ".json", ".jsonl")]
+    plain = [file for file in sorted(folder.iterdir()) if file.suffix.lower() != ".zip"]
+    files = [file for file in plain if kind(file) in (".csv", ".json", ".jsonl")]
     metas = [file for file in files if file.name.startswith("meta_")]
     reviews = [file for file in files if file not in metas]
     if len(reviews) != 1 or len(metas) > 1:
@@ -32,15 +35,8 @@ def read_amazon(folder: Path) -> Log:
             "folder, with one file of reviews (.csv, .jsonl or .json, perhaps .gz) and at most one meta_ file"
         )
     file = reviews[0]
-    events = typed_events(_ratings(file) if _kind(file) == ".csv" else _reviews(file), file)
-    if "timestamp" in events.columns:
-        moment = pl.col("timestamp")
-        events = events.with_columns(pl.when(moment > _MILLISECONDS).then(moment / 1000).otherwise(moment))
+    events = typed_events(_ratings(file) if kind(file) == ".csv" else _reviews(file), file)
     return Log(str(folder), events, items=_meta(metas[0]) if metas else None)
-
-
-def _kind(file: Path) -> str:
-    return Path(file.name.removesuffix(".gz")).suffix
 
 
 def _ratings(file: Path) -> pl.DataFrame:

@@ -102,11 +102,13 @@ def describe(
     from rich.table import Table
 
     from fedrec.data.datasets import FOLDERS, GENERATED, DataConfig, load
+    from fedrec.data.holdouts import moment
     from fedrec.data.sources import SOURCES
     from fedrec.settings import parse
 
-    is_file = dataset not in (*FOLDERS, *GENERATED) and Path(dataset).suffix != ""
-    chosen = {"path": Path(dataset)} if is_file else {"name": dataset}
+    named = dataset in (*FOLDERS, *GENERATED)
+    is_file = not named and (Path(dataset).suffix != "" or Path(dataset).parent != Path("."))
+    chosen = {"path": Path(dataset).expanduser()} if is_file else {"name": dataset}
     options = {"catalogue": catalogue, "min_rating": min_rating, "k_core": k_core}
     config = parse(DataConfig, {**chosen, **options}, "fedrec data describe")
     found = load(config, data_dir, seed=0)
@@ -116,6 +118,11 @@ def describe(
     table = Table("", "", title=f"dataset {found.name}", show_header=False)
     for name, value in found.report.items():
         table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
+    for name, how in found.reading.items():
+        table.add_row(name, how)
+    times = found.histories.times
+    if times is not None:
+        table.add_row("first and last event", f"{moment(times.min())} to {moment(times.max())}{_no_dates(times.max())}")
     table.add_row("events a user", f"{lengths.min():,} to {lengths.max():,}, median {np.median(lengths):,.0f}")
     table.add_row("density", f"{len(found.histories.items) / len(lengths) / len(found.catalogue):.3%}")
     table.add_row("events on the top 1 % of items", f"{head:.1%}")
@@ -129,3 +136,8 @@ def describe(
         table.add_row("licence", f"{source.licence} {source.licence_url}")
         table.add_row("cite", source.citation)
     plain_console().print(table)
+
+
+def _no_dates(newest: float) -> str:
+    """A remark on times that are hardly dates: all of them before March 1973, as places in an order are."""
+    return "" if newest >= 10**8 else " (numbers this small are hardly dates; their order is used as it is)"

@@ -2,8 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,12 +11,14 @@ import numpy as np
 import polars as pl
 from pydantic import Field, field_validator
 
-from fedrec.data import amazon, blocks, gowalla, lastfm, movielens, quickstart, recbole, synthetic, tables
+from fedrec.data import amazon, blocks, events, gowalla, lastfm, movielens, quickstart, recbole, synthetic
 from fedrec.data.balance import Balance, BalanceConfig, balance
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.cleaning import Counts, clean
+from fedrec.data.columns import CatalogueColumns, LogColumns
 from fedrec.data.histories import Histories
 from fedrec.data.holdouts import HoldOutConfig
+from fedrec.data.ids import identity
 from fedrec.data.log import Log
 from fedrec.errors import InputError, nearest
 from fedrec.settings import Settings
@@ -53,9 +55,14 @@ class DataConfig(Settings):
     name: str = "quickstart"
     """A built-in dataset (`fedrec data list`), or "file" when `path` is given."""
     path: Path | None = None
-    """Your own log: parquet, CSV or TSV with user_id,item_id[,rating][,timestamp], or a RecBole .inter file."""
+    """Your own log with user_id,item_id[,rating][,timestamp]: parquet, CSV, TSV, text, JSON lines, also .gz or .zip, a
+    folder of parts, or a RecBole .inter file."""
+    columns: LogColumns = LogColumns()
+    """Which columns of `path` are what, and how a text file is written."""
     catalogue: Path | None = None
-    """The items of your log: parquet, CSV or TSV with item_id[,title] and any further features."""
+    """The items of your log: a file of the same formats with item_id[,title] and any further features."""
+    catalogue_columns: CatalogueColumns = CatalogueColumns()
+    """Which columns of `catalogue` are what, and how a text file is written."""
     split: Literal[
         "leave-one-out", "leave-two-out", "ncf", "given", "given-all", "temporal", "user-holdout", "ratio", "k-fold"
     ] = "leave-one-out"
@@ -104,6 +111,7 @@ class Dataset:
     hold_out: how much the splits that hold out several items a user hold out.
     balance: what devices train on (`split` sees to it).
     report: what was counted on the way, for people and for `summary.json`.
+    reading: how ids and times of a log of one's own were read, for people.
     """
 
     name: str
@@ -116,6 +124,7 @@ class Dataset:
     keep_order: bool = True
     hold_out: HoldOutConfig = HoldOutConfig()
     balance: Balance = Balance()
+    reading: Mapping[str, str] = field(default_factory=dict)
 
 
 def load(config: DataConfig, data_dir: Path | None, seed: int) -> Dataset:
@@ -132,8 +141,8 @@ def load(config: DataConfig, data_dir: Path | None, seed: int) -> Dataset:
             raise InputError("data.mask_dropped leaves out what is rated below data.min_rating; give that too")
         dropped = clean(log)[0].filter(pl.col("rating") < config.min_rating)
     if config.catalogue is not None:
-        items = tables.read_catalogue(config.catalogue)
-        log = Log(log.source, log.events, log.ordered, items, True, log.fixed_test)
+        items = movielens.read_own_catalogue(config.catalogue, config.catalogue_columns)
+        log = replace(log, items=items, whole_catalogue=True)
     return _dataset(config, log, events, dropped, counts, seed)
 
 
@@ -150,7 +159,7 @@ def public_catalogue(config: DataConfig, data_dir: Path | None, seed: int) -> tu
             f"data.name = '{NODES}' needs data.catalogue, the public file of items, and no data.path, data.k_core or "
             "data.balance.popularity: a node with data of its own cannot heed them"
         )
-    items = tables.read_catalogue(config.catalogue)
+    items = movielens.read_own_catalogue(config.catalogue, config.catalogue_columns)
     return blocks.catalogue(items["item"].unique().sort(), items, str(config.catalogue)), "given"
 
 
@@ -167,7 +176,9 @@ def read(config: DataConfig, data_dir: Path | None, seed: int) -> Log:
     if name == "file":
         if config.path is None:
             raise InputError("data.name = 'file' needs data.path, the file to read")
-        return read_file(config.path)
+        return read_file(config.path, config.columns)
+    if config.columns != LogColumns():
+        raise InputError(f"data.columns is for a log of your own, data.path; leave it out for '{name}'")
     if name in GENERATED:
         generate, standard = GENERATED[name]
         return generate(seed, *(size or usual for size, usual in zip(sizes, standard, strict=True)))
@@ -176,9 +187,15 @@ def read(config: DataConfig, data_dir: Path | None, seed: int) -> Log:
     raise InputError(f"unknown dataset '{name}'.{nearest(name, [*FOLDERS, *GENERATED])}")
 
 
-def read_file(path: Path) -> Log:
-    """A log of one's own, by the ending of its name. Raises: InputError."""
-    return recbole.read_inter(path) if path.suffix == ".inter" else tables.read_log(path)
+def read_file(path: Path, columns: LogColumns) -> Log:
+    """A log of one's own, by the ending of its name; of MovieLens' `ratings.csv` with the `movies.csv` beside it.
+
+    Raises: InputError.
+    """
+    if path.suffix.lower() == ".inter":
+        return recbole.read_inter(path, columns)
+    log = events.read_log(path, columns)
+    return replace(log, items=movielens.movies_beside(path))
 
 
 def _has_folder(name: str, data_dir: Path | None) -> bool:
@@ -225,8 +242,8 @@ def _dataset(
     if positions.null_count():
         lost = events["item"].filter(positions.is_null())
         raise InputError(
-            f"{config.catalogue or log.source}: lacks item {lost[0]} of the log ({lost.n_unique()} items in all); "
-            "add a row for each or drop their events"
+            f"{config.catalogue or log.source}: lacks item {lost[0]} of the log ({lost.n_unique()} items in all"
+            f"{_other_spelling(lost[0], item_ids)}); add a row for each or drop their events"
         )
     events = events.with_columns(_positions(events["user"], user_ids).alias("user"), positions.alias("item"))
     catalogue = blocks.catalogue(item_ids, items, str(config.catalogue or log.source))
@@ -239,7 +256,7 @@ def _dataset(
         items=events["item"].to_numpy().astype(np.int32),
         n_items=len(catalogue),
         ratings=events["rating"].to_numpy().astype(np.float32) if "rating" in events.columns else None,
-        times=events["timestamp"].to_numpy().astype(np.int64) if "timestamp" in events.columns else None,
+        times=events["timestamp"].to_numpy().astype(np.float64) if "timestamp" in events.columns else None,
         ordered=ordered,
         identities=_identities(user_ids),
     )
@@ -268,7 +285,17 @@ def _dataset(
         keep_order=config.ordered,
         hold_out=config.hold_out,
         balance=balance(config.balance, catalogue.ids),
+        reading=log.reading,
     )
+
+
+def _other_spelling(item: object, item_ids: pl.Series) -> str:
+    """A word on an id of the catalogue that is the number `item` in another spelling; empty for none."""
+    number = str(item).lstrip("0").partition(".")[0]
+    if item_ids.dtype != pl.String or not number.isdigit():
+        return ""
+    others = item_ids.filter(item_ids.str.contains(rf"^0*{number}(?:\.0*)?$"))
+    return f"; it has '{others[0]}': write ids alike in both" if len(others) else ""
 
 
 def _rows(events: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> Histories:
@@ -291,11 +318,8 @@ def _identities(user_ids: pl.Series) -> np.ndarray:
 
 
 def _identity(text: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        number = None
-    if number is not None and str(number) == text and -(2**63) <= number < 2**63:
+    number = identity(text)
+    if number is not None:
         return number  # as where every id is a number
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 

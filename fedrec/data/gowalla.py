@@ -5,8 +5,10 @@ from pathlib import Path
 
 import polars as pl
 
+from fedrec.data.events import typed_events
+from fedrec.data.ids import ids
 from fedrec.data.log import Log
-from fedrec.data.tables import ids, need, read_delimited, read_parquet, typed_events
+from fedrec.data.tables import need, read_delimited, read_parquet
 from fedrec.errors import InputError
 
 _SNAP = "loc-gowalla_totalCheckins.txt"

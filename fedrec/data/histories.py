@@ -17,7 +17,8 @@ class Histories:
     offsets: (users + 1,) int64; the events of user u are `items[offsets[u]:offsets[u + 1]]`.
     items:   (events,) int32, positions in the catalogue.
     n_items: size of the catalogue (given, never derived from the events).
-    ratings: (events,) float32 or None. times: (events,) int64 seconds or None.
+    ratings: (events,) float32 or None. times: (events,) float64 seconds since 1970, to the
+    microsecond, or None.
     ordered: False when the source tells no order; then a row's order is arbitrary and must not be used.
     identities: (users,) int64, what each user's local randomness goes by, whoever else is in the log: were it the
     position, one user's leaving would change the draws, and so the contributions, of all that come after. None: the

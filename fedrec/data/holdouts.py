@@ -52,7 +52,7 @@ def temporal(histories: Histories, config: HoldOutConfig, test: bool, seed: int)
     if histories.times is None:
         raise InputError("data.split = 'temporal' needs timestamps and the log has none; use ratio or leave-one-out")
     times = histories.times
-    end = np.iinfo(np.int64).max
+    end = np.inf
     cut = _latest(times, config.share) if config.cut is None else _seconds(config.cut)
     if config.cut is None and not (times < cut).any():
         raise InputError("data.split = 'temporal': the log's events have too few moments; use ratio or leave-one-out")
@@ -65,7 +65,7 @@ def temporal(histories: Histories, config: HoldOutConfig, test: bool, seed: int)
         cut, end, from_log = _latest(times[times < cut], config.share), cut, True
     known = histories.keep(times < cut)
     taken = ", a moment taken from everybody's events, which epsilon does not cover" if from_log else ""
-    rule = f"temporal: events since {_moment(int(cut))}{taken}"
+    rule = f"temporal: events since {moment(cut)}{taken}"
     return HoldOut(known, known, histories.keep((times >= cut) & (times < end)), rule)
 
 
@@ -135,20 +135,21 @@ def hold_out(kind: str, histories: Histories, config: HoldOutConfig, *, test: bo
     return replace(made, held=made.held.keep((made.device.lengths > 0)[made.held.owners]))
 
 
-def _latest(times: np.ndarray, share: float) -> int:
+def _latest(times: np.ndarray, share: float) -> float:
     """The moment since which about `share` of the events happened; 0 where there are none."""
-    return int(np.quantile(times, 1 - share, method="higher")) if len(times) else 0
+    return float(np.quantile(times, 1 - share, method="higher")) if len(times) else 0.0
 
 
-def _seconds(moment: datetime) -> int:
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())
+def _seconds(moment: datetime) -> float:
+    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
-def _moment(seconds: int) -> str:
+def moment(seconds: float) -> str:
+    """Seconds since 1970 as a date, for people; the number where there is no such date."""
     try:
         return datetime.fromtimestamp(seconds, UTC).isoformat(" ").removesuffix("+00:00") + " UTC"
-    except (ValueError, OverflowError, OSError):  # a log whose times are in milliseconds, or no dates at all
-        return f"the time {seconds}"
+    except (ValueError, OverflowError, OSError):  # a log whose times are no dates at all
+        return f"the time {seconds:.0f}"
 
 
 def _user_keys(histories: Histories, seed: int) -> torch.Tensor:

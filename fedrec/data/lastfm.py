@@ -5,8 +5,10 @@ from pathlib import Path
 
 import polars as pl
 
+from fedrec.data.events import typed_events
+from fedrec.data.ids import ids
 from fedrec.data.log import Log
-from fedrec.data.tables import ids, need, need_columns, read_delimited, typed_events
+from fedrec.data.tables import need, need_columns, read_delimited
 
 
 def read_lastfm(folder: Path) -> Log:

@@ -1,13 +1,18 @@
 """MovieLens folders (GroupLens, https://grouplens.org/datasets/movielens/): the publisher's files, and for ml-1m also
 the parquet files of the NCF split (He et al. 2017), which tell the order but neither stars nor timestamps."""
 
+import codecs
 from pathlib import Path
 
 import polars as pl
 
+from fedrec.data.columns import CatalogueColumns
+from fedrec.data.containers import opened
+from fedrec.data.events import typed_events
+from fedrec.data.ids import ids
 from fedrec.data.log import Log
 from fedrec.data.recbole import read_atomic, read_items
-from fedrec.data.tables import ids, need, need_columns, read_delimited, read_parquet, typed_events
+from fedrec.data.tables import need, need_columns, read_catalogue, read_delimited, read_parquet
 from fedrec.errors import InputError
 
 _YEAR = r"\s*\((\d{4})\)(?:\s*\(V\))?\s*$"  # "(V)": released on video
@@ -69,13 +74,36 @@ def read_ml_csv(folder: Path) -> Log:
         "timestamp": pl.Int64(),
     }
     ratings = read_delimited(folder / "ratings.csv", ",", kinds=kinds)
-    movies = read_delimited(folder / "movies.csv", ",")
     need_columns(ratings, folder / "ratings.csv", "userId", "movieId")
-    need_columns(movies, folder / "movies.csv", "movieId", "title", "genres")
-    events = typed_events(ratings.rename({"userId": "user_id", "movieId": "item_id"}), folder / "ratings.csv")
-    item = ids(movies["movieId"], folder / "movies.csv").alias("item")
-    items = _with_year(movies.select(item, "title", pl.col("genres").replace("(no genres listed)", "")))
-    return Log(str(folder), events, True, items)
+    events = typed_events(ratings, folder / "ratings.csv")
+    return Log(str(folder), events, True, _movies_csv(folder / "movies.csv"))
+
+
+def movies_beside(ratings: Path) -> pl.DataFrame | None:
+    """The items of the `movies.csv` beside MovieLens' own `ratings.csv`; None for any other file."""
+    movies = ratings.with_name("movies.csv")
+    return _movies_csv(movies) if ratings.name.lower() == "ratings.csv" and _is_movies(movies) else None
+
+
+def read_own_catalogue(file: Path, columns: CatalogueColumns) -> pl.DataFrame:
+    """As `read_catalogue`; MovieLens' own `movies.csv` as in a folder of MovieLens. Raises: InputError."""
+    if columns == CatalogueColumns() and _is_movies(file):
+        return _movies_csv(file)
+    return read_catalogue(file, columns)
+
+
+def _is_movies(file: Path) -> bool:
+    if file.name.lower() != "movies.csv" or not file.is_file():
+        return False
+    with opened(file) as stream:
+        return stream.readline().removeprefix(codecs.BOM_UTF8).rstrip() == b"movieId,title,genres"
+
+
+def _movies_csv(file: Path) -> pl.DataFrame:
+    movies = read_delimited(file, ",")
+    need_columns(movies, file, "movieId", "title", "genres")
+    item = ids(movies["movieId"], file).alias("item")
+    return _with_year(movies.select(item, "title", pl.col("genres").replace("(no genres listed)", "")))
 
 
 def _ncf_test(file: Path) -> pl.DataFrame | None:

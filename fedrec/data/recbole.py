@@ -1,12 +1,15 @@
 """RecBole atomic files (https://recbole.io/docs/user_guide/data/atomic_files.html): tab-separated, and each column of
 the header carries its type (`token`, `token_seq`, `float`, `float_seq`)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
+from fedrec.data.columns import OPTIONS, Column, LogColumns
+from fedrec.data.events import read_events
 from fedrec.data.log import Log
-from fedrec.data.tables import item_ids, need_columns, read_delimited, typed_events
+from fedrec.data.tables import item_ids, need_columns, read_delimited
 from fedrec.errors import InputError
 
 _TYPES = ("token", "token_seq", "float", "float_seq")
@@ -14,28 +17,41 @@ _USERS = ("user_id", "session_id", "visitor_id")
 _EVENTS = ("review_id", "order_id")
 
 
-def read_inter(file: Path) -> Log:
+def read_inter(file: Path, columns: LogColumns | None = None) -> Log:
     """A `.inter` file, with the features of the `.item` file of the same name beside it, if there is one.
 
     Where there is no `user_id`, sessions or visitors are the users; where there is no `item_id`, the only other id.
+    columns: names that are given instead, without their types.
     """
+    columns = columns or LogColumns()
     table, types = _read(file)
     items = file.with_suffix(".item")
-    features = read_items(items, _item_column(table, types, file)) if items.is_file() else None
-    return Log(str(file), _events(table, types, file), items=features)
+    own = columns.named
+    item = str(own["item_id"]) if "item_id" in own else _item_column(table, types, file)
+    features = read_items(items, item) if items.is_file() else None
+    named = own if {"user_id", "item_id"} <= own.keys() else _names(table, types, file) | own
+    events, reading = read_events(table, file, columns.model_copy(update=_roles(named)))
+    return Log(str(file), events, items=features, reading=reading)
 
 
 def read_atomic(file: Path) -> pl.DataFrame:
     """The events of a `.inter` file: user, item, and where there are any rating and timestamp."""
-    return _events(*_read(file), file)
+    table, types = _read(file)
+    return read_events(table, file, LogColumns().model_copy(update=_roles(_names(table, types, file))))[0]
 
 
-def _events(table: pl.DataFrame, types: dict[str, str], file: Path) -> pl.DataFrame:
-    names = {_user_column(types): "user_id", _item_column(table, types, file): "item_id"}
+def _names(table: pl.DataFrame, types: dict[str, str], file: Path) -> dict[str, Column]:
+    names: dict[str, Column] = {"user_id": _user_column(types), "item_id": _item_column(table, types, file)}
     for usual, other in (("rating", "stars"), ("timestamp", "date")):
         if usual not in types and types.get(other) == "float":
-            names[other] = usual
-    return typed_events(table.rename(names, strict=False), file)
+            names[usual] = other
+    if "timestamp" not in {*types, *names}:
+        names["timestamp"] = "none"
+    return names
+
+
+def _roles(names: Mapping[str, Column]) -> dict[str, Column]:
+    return {OPTIONS[name]: column for name, column in names.items()}
 
 
 def read_items(file: Path, item: str = "item_id") -> pl.DataFrame:

@@ -1,41 +1,40 @@
-"""Plain tables: parquet, CSV and TSV with `user_id,item_id[,rating][,timestamp]`, and the catalogue files beside them.
+"""Plain tables: parquet, CSV, TSV, text and JSON lines, packed or in parts; and catalogues of items.
 
 Text files are read as text and converted afterwards, so that a value that does not fit is reported with its line.
 """
 
+import codecs
 import contextlib
 import csv
-import gzip
 import io
-import zlib
-from collections.abc import Iterator
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import polars as pl
 
-from fedrec.data.log import Log
+from fedrec.data.columns import CatalogueColumns, Column, TextFormat, hint
+from fedrec.data.containers import FORMATS, JSON, PARQUET, content, existing, kind, parts
+from fedrec.data.ids import ids
 from fedrec.errors import InputError, first_line, nearest
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_GUESSED = ("\t", ",", ";", "|", "::")
 
-LARGEST = 9e18
-"""What fits into the 64 bits of a time, nanoseconds among them, and into the 32 of a rating."""
-
-
-def read_log(file: Path) -> Log:
-    """A `.parquet`, `.csv` or `.tsv` log. Raises: InputError naming the file, the line where known, the remedy."""
-    return Log(str(file), typed_events(_read(file), file))
+_MOVIELENS = {"userId": "user_id", "movieId": "item_id"}
+"""MovieLens' own names, which are recognised."""
 
 
-def read_catalogue(file: Path) -> pl.DataFrame:
+def read_catalogue(file: Path, columns: CatalogueColumns | None = None) -> pl.DataFrame:
     """A catalogue file: `item_id` and any features. In CSV, a column of numbers is numeric, one with `|` in it a list
     of labels, any other text. In parquet the types decide, and text with `|` is a list of labels too. `title` stays
     as it is written.
 
     Raises: InputError as `read_log`.
     """
-    table = _read(file)
-    need_columns(table, file, "item_id")
+    columns = columns or CatalogueColumns()
+    table = named(read_table(file, columns), file, columns.named)
+    need_columns(table, file, "item_id", settings="data.catalogue_columns")
     features = [_feature(table[name]) for name in table.columns if name != "item_id"]
     return pl.DataFrame([item_ids(table, "item_id", file), *features])
 
@@ -57,12 +56,99 @@ def _feature(column: pl.Series) -> pl.Series:
     return column.str.split("|") if column.str.contains("|", literal=True).any() else column
 
 
-def _read(file: Path) -> pl.DataFrame:
-    if file.suffix in _SEPARATORS:
-        return read_delimited(file, _SEPARATORS[file.suffix])
-    if file.suffix == ".parquet":
+def read_table(file: Path, text: TextFormat | None = None) -> pl.DataFrame:
+    """A table in any of `FORMATS`, or a folder of its parts. Without a header, columns are called `1`, `2`, ...
+
+    Raises: InputError when it cannot be read, or its format is not known.
+    """
+    text = text or TextFormat()
+    if file.is_dir():
+        return _joined({part: read_table(part, text) for part in parts(file)})
+    ending = kind(file)
+    if ending == PARQUET:
         return read_parquet(file)
-    raise InputError(f"{file}: cannot tell its format; fedrec reads .parquet, .csv, .tsv and RecBole .inter")
+    if ending in JSON:
+        return read_json(file)
+    if ending not in FORMATS:
+        raise InputError(
+            f"{file}: cannot tell its format; fedrec reads {', '.join(FORMATS)} (also .gz and .zip) and RecBole .inter"
+        )
+    first = _first_line(file, text.encoding)
+    separator = text.separator or _separator(file, ending, first)
+    quoted = ending == ".csv" or '"' in first
+    table = read_delimited(file, separator, encoding=text.encoding, header=text.header, quoted=quoted)
+    return table if not text.header else table.rename({name: name.strip() for name in table.columns})
+
+
+def _joined(tables: dict[Path, pl.DataFrame]) -> pl.DataFrame:
+    (_, first), *_ = tables.items()
+    for part, table in tables.items():
+        if table.columns != first.columns:
+            raise InputError(f"{part}: has the columns {table.columns}, and the first part {first.columns}; mend one")
+    try:
+        return pl.concat(tables.values(), how="vertical_relaxed")
+    except pl.exceptions.PolarsError as error:
+        folder = next(iter(tables)).parent
+        raise InputError(f"{folder}: its parts have columns of other types ({first_line(error)}); mend one") from None
+
+
+def _first_line(file: Path, encoding: str) -> str:
+    return (_decoded(content(file), file, encoding).lstrip("\r\n").splitlines() or [""])[0]
+
+
+def _separator(file: Path, ending: str, line: str) -> str:
+    """What separates the columns of `line`: as the ending says, or the only one of the usual ones that is in it."""
+    usual = _SEPARATORS.get(ending)
+    if usual is not None and usual in line:
+        return usual
+    found = [sign for sign in _GUESSED if sign in line] or [" "] * (" " in line.strip())
+    if len(found) == 1:
+        return found[0]
+    if usual is not None:
+        return usual
+    raise InputError(f"{file}: cannot tell what separates its columns; set data.columns.separator")
+
+
+def read_json(file: Path) -> pl.DataFrame:
+    """JSON lines (an object a row), or one JSON array of objects. Raises: InputError naming a line that is none."""
+    data = content(file).removeprefix(codecs.BOM_UTF8)
+    try:
+        if data.lstrip()[:1] == b"[":
+            table = pl.read_json(io.BytesIO(data), infer_schema_length=None)
+        else:
+            table = pl.read_ndjson(io.BytesIO(data), infer_schema_length=None)
+    except (pl.exceptions.PolarsError, ValueError) as error:
+        raise InputError(f"{file}{_broken_json(data)}: not JSON lines, an object a row ({first_line(error)})") from None
+    if table.is_empty():
+        raise InputError(_no_rows(file))
+    return table
+
+
+def _broken_json(data: bytes) -> str:
+    for number, line in enumerate(data.splitlines(), 1):
+        try:
+            whole = not line.strip() or isinstance(json.loads(line), dict)
+        except ValueError:
+            whole = False
+        if not whole:
+            return f", line {number}"
+    return ""
+
+
+def named(table: pl.DataFrame, file: Path, given: Mapping[str, Column]) -> pl.DataFrame:
+    """`table` with the columns of `given` (usual name -> column) and MovieLens' under their usual names.
+
+    Raises: InputError when it lacks one.
+    """
+    wanted = {usual: str(column) for usual, column in given.items() if column != "none"}
+    for usual, column in wanted.items():
+        if column not in table.columns:
+            raise InputError(f"{file}: has no column '{column}' to be the {usual}.{nearest(column, table.columns)}")
+    for name, usual in _MOVIELENS.items():
+        if name in table.columns and usual not in table.columns:
+            wanted.setdefault(usual, name)
+    table = table.drop(usual for usual, column in wanted.items() if usual in table.columns and column != usual)
+    return table.rename({column: usual for usual, column in wanted.items()})
 
 
 def need(folder: Path, *names: str) -> None:
@@ -72,18 +158,22 @@ def need(folder: Path, *names: str) -> None:
             raise InputError(f"{folder}: '{name}' is missing; put the dataset's files there")
 
 
-def need_columns(table: pl.DataFrame, file: Path, *names: str) -> None:
-    """Raises: InputError naming the first column that `table` lacks, and the nearest that it has."""
+def need_columns(table: pl.DataFrame, file: Path, *names: str, settings: str = "data.columns") -> None:
+    """Raises: InputError naming the first column that `table` lacks, and the one that is likely meant.
+
+    settings: the table of a scenario that gives other names to columns.
+    """
     for name in names:
         if name not in table.columns:
             others = [column for column in table.columns if column not in names]
-            raise InputError(f"{file}: needs a column '{name}'.{nearest(name, others)}")
+            raise InputError(f"{file}: needs a column '{name}'.{hint(name, others, settings)}")
 
 
 def read_parquet(file: Path, columns: tuple[str, ...] | None = None) -> pl.DataFrame:
     """A parquet file, or only `columns` of it. Raises: InputError when it is none, is empty, or lacks a column."""
+    packed = existing(file).suffix.lower() in (".gz", ".zip")
     try:
-        table = pl.read_parquet(_existing(file))
+        table = pl.read_parquet(io.BytesIO(content(file)) if packed else file)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise InputError(f"{file}: not a parquet file ({first_line(error)})") from None
     need_columns(table, file, *(columns or ()))
@@ -98,32 +188,34 @@ def read_delimited(
     columns: tuple[str, ...] | None = None,
     encoding: str = "utf-8",
     kinds: dict[str, pl.DataType] | None = None,
+    *,
+    header: bool = True,
+    quoted: bool | None = None,
 ) -> pl.DataFrame:
-    """A delimited text file, perhaps gzipped, every column as text. `columns` names them where there is no header.
+    """A delimited text file, perhaps packed, every column as text. `columns` names them where there is no header.
 
     kinds: what columns of a large file are read as right away, where all of its values are such; as text otherwise.
+    header: False: the first line is data, and columns without names are called by their position from 1.
+    quoted: whether fields may be in quotes; None: where commas separate them.
     Raises: InputError when the file is missing, empty, not text, or a line has too many fields.
     """
-    if kinds and _existing(file):
+    if kinds and existing(file):
         with contextlib.suppress(pl.exceptions.PolarsError):  # read as text, the fault is found and told with its line
             table = pl.read_csv(file, separator=separator, schema_overrides=kinds)
             if table.tail(1).drop_nulls().height:  # a last line that is empty is a row here, and none as text
                 return table
-    try:
-        text = _bytes(_existing(file)).decode(encoding)
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not a text file in {encoding} (byte {error.start}); save it as {encoding}") from None
-    text = text.rstrip("\r\n")
+    text = _decoded(content(file), file, encoding).rstrip("\r\n")
     if not text.strip():
         raise InputError(f"{file}: is empty; put the data there, or name another file")
-    quote = '"' if separator == "," else None
+    quote = '"' if quoted or (quoted is None and separator == ",") else None
+    header = header and columns is None
     if len(separator) > 1:
         text, separator = text.replace(separator, "\x1f"), "\x1f"
     try:
         table = pl.read_csv(
             text.encode(),
             separator=separator,
-            has_header=columns is None,
+            has_header=header,
             new_columns=columns,
             infer_schema=False,
             quote_char=quote,
@@ -135,105 +227,29 @@ def read_delimited(
         raise InputError(f"{file}: {len(table.columns)} columns where {len(columns)} are due ({', '.join(columns)})")
     if table.is_empty():
         raise InputError(_no_rows(file))
+    if not header and columns is None:
+        table.columns = [str(number) for number in range(1, len(table.columns) + 1)]
+    twice = [name.removesuffix("_duplicated_0") for name in table.columns if name.endswith("_duplicated_0")]
+    if twice and twice[0] in table.columns:
+        raise InputError(f"{file}, line 1: two columns are called '{twice[0]}'; rename or drop one")
     return table
 
 
-def typed_events(table: pl.DataFrame, file: Path) -> pl.DataFrame:
-    """The columns user_id, item_id, rating, timestamp of `table` as user, item, rating, timestamp with their types.
-
-    Raises: InputError naming the column that is missing, or the row whose id is missing or whose number is none.
-    """
-    need_columns(table, file, "user_id", "item_id")
-    columns = [ids(table["user_id"], file).alias("user"), ids(table["item_id"], file).alias("item")]
-    if "rating" in table.columns:
-        columns.append(_numbers(table["rating"], file))
-    if "timestamp" in table.columns:
-        columns.append(_seconds(table["timestamp"], file))
-    return pl.DataFrame(columns)
-
-
-def ids(column: pl.Series, file: Path) -> pl.Series:
-    """Ids as integers where all are, else as text. Raises: InputError naming the row of a missing or NaN id."""
-    if column.dtype.is_nested():
-        raise InputError(f"{file}: '{column.name}' holds {column.dtype}; ids must be whole numbers or text")
-    if column.dtype.is_float():
-        column = column.fill_nan(None)
-    elif not column.dtype.is_integer():
-        column = column.cast(pl.String).str.strip_chars()
-        column = column.set(column.str.to_lowercase().is_in(["", "nan", "null", "none"]), None)
-    if column.null_count():
-        raise InputError(
-            f"{_place(file, column.is_null())}: '{column.name}' is missing or NaN; give every row an id or drop it"
-        )
-    whole = column.cast(pl.Int64, strict=False)
-    if column.dtype.is_float() and (whole.null_count() or (whole != column).any()):
-        raise InputError(f"{file}: '{column.name}' holds fractions; ids must be whole numbers or text")
-    canonical = not whole.null_count() and (column.dtype != pl.String or (whole.cast(pl.String) == column).all())
-    return whole if canonical else column
-
-
-def _numbers(column: pl.Series, file: Path) -> pl.Series:
-    if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Null)):
-        raise InputError(f"{file}: '{column.name}' holds {column.dtype}; make it a number")
-    number = column.cast(pl.Float64, strict=False)
-    beyond = (number.abs() > LARGEST) & number.is_not_nan()
-    return _checked(column, number.set(beyond, None), f"is no finite number below {LARGEST:g}", file)
-
-
-def _seconds(column: pl.Series, file: Path) -> pl.Series:
-    if column.dtype in (pl.Date, pl.Datetime):
-        return column.dt.epoch("s")
-    if column.dtype == pl.String and column.str.contains(r"^\d{4}-\d{2}").any():
-        moments = column.str.to_datetime(strict=False, time_zone="UTC").dt.epoch("s")
-        return _checked(column, moments, "is no time like the others", file)
-    return _numbers(column, file)
-
-
-def _checked(raw: pl.Series, value: pl.Series, fault: str, file: Path) -> pl.Series:
-    """`value`, unless it is null where `raw` says something."""
-    wrong = value.is_null() & raw.is_not_null() & (raw.cast(pl.String) != "").fill_null(False)
-    if wrong.any():
-        raise InputError(f"{_place(file, wrong)}: '{raw.name}' = '{raw.filter(wrong)[0]}' {fault}; mend or drop it")
-    return value
-
-
-def _place(file: Path, wrong: pl.Series) -> str:
-    """The file and the first place where `wrong` is true, of all rows of the file: a line of text, or a row of parquet
-    (from 1). A text with more lines than rows has a header."""
-    row = int(wrong.arg_max() or 0)
-    if file.suffix == ".parquet":
-        return f"{file}, row {row + 1}"
-    starts, last, within = [], 0, False
-    with opened(file) as stream:
-        for number, line in enumerate(stream, 1):
-            if not within:
-                starts.append(number)
-            last = len(starts) if line.strip(b"\r\n") else last
-            within ^= ".csv" in file.suffixes and line.count(b'"') % 2 == 1  # a quoted field runs over the line's end
-    return f"{file}, line {starts[row + (last > len(wrong))]}"
-
-
-def _existing(file: Path) -> Path:
-    if not file.is_file():
-        raise InputError(f"{file}: no such file")
-    if not file.stat().st_size:
-        raise InputError(f"{file}: is empty; put the data there, or name another file")
-    return file
-
-
-def _bytes(file: Path) -> bytes:
-    with opened(file) as stream:
-        return stream.read()
-
-
-@contextlib.contextmanager
-def opened(file: Path) -> Iterator[io.BufferedIOBase]:
-    """The bytes of `file`, unpacked where it is a `.gz`. Raises: InputError where that is damaged, also when read."""
+def _decoded(data: bytes, file: Path, encoding: str) -> str:
+    """The text of `data` without a byte-order mark. Raises: InputError where it is no text in this encoding."""
+    if codecs.lookup(encoding).name == "utf-8":
+        encoding = "utf-8-sig"
     try:
-        with gzip.open(file) if file.suffix == ".gz" else file.open("rb") as stream:
-            yield stream
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"{file}: not a whole gzip file ({error}); get it again") from None
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        usual = encoding.removesuffix("-sig")
+        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        raise InputError(
+            f"{file}: not a text file in {usual} (byte {error.start}); save it as utf-8, or set "
+            f"data.columns.encoding{'=utf-16' if wide else ''}"
+        ) from None
+    except UnicodeError:  # utf-16 without its mark
+        raise InputError(f"{file}: not a text file in {encoding}; mend data.columns.encoding") from None
 
 
 def _no_rows(file: Path) -> str:

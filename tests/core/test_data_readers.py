@@ -138,7 +138,7 @@ def test_numbers_and_text_may_name_the_same_items(tmp_path: Path) -> None:
         ("\n\n", "is empty"),
         ("user_id,item_id\n", "has no rows"),
         ("user,item_id\n1,2\n", r"needs a column 'user_id'. Did you mean 'user'\?"),
-        ("user_id;item_id\n1;2\n", "needs a column 'user_id'"),
+        ("user_id;items\n1;2\n", "needs a column 'item_id'"),
         ("user_id,item_id\n1,2\n1,\n", "line 3: 'item_id' is missing or NaN"),
         ("user_id,item_id\n1,2\nNaN,4\n", "line 3: 'user_id' is missing or NaN"),
         ("user_id,item_id\n1,2\n\n3,4\n", "line 3: 'user_id' is missing"),

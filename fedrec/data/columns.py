@@ -1,0 +1,109 @@
+"""Which column of a log or catalogue is what, and how a text file is written: the settings, and hints for names."""
+
+import codecs
+from collections.abc import Sequence
+
+from pydantic import Field, field_validator
+
+from fedrec.data.times import Unit
+from fedrec.errors import nearest
+from fedrec.settings import Settings
+
+Column = str | int
+"""A column by its name in the first line, or without a header by its position from 1."""
+
+SYNONYMS: dict[str, str] = {
+    "user_id": "user uid userid reviewerid customer customerid member memberid account accountid visitor visitorid "
+    "session sessionid person personid profile profileid client clientid reader readerid listener patient",
+    "item_id": "item iid itemid movie movieid asin parentasin product productid sku article articleid book bookid isbn "
+    "song songid track trackid artist artistid business businessid game gameid video videoid news newsid content "
+    "contentid doc docid document documentid place placeid location locationid venue venueid recipe recipeid id",
+    "rating": "stars score overall value weight preference ratingvalue grade",
+    "timestamp": "time ts date datetime createdat created unixtime unixreviewtime eventtime ratedat when moment",
+    "title": "name label movietitle itemname productname headline",
+}
+"""What other logs call a column, in lower case without separators."""
+
+
+class TextFormat(Settings):
+    """How a text file is written. Without meaning for parquet and JSON."""
+
+    separator: str | None = Field(default=None, min_length=1)
+    """What separates columns, e.g. ";" or "::" ("tab" for a tab); left out, it is taken from the first line."""
+    header: bool = True
+    """Whether the first line holds the names of the columns; where not, columns are given by position from 1."""
+    encoding: str = "utf-8"
+    """The file's encoding, e.g. "iso-8859-1" or "utf-16"."""
+
+    @field_validator("separator")
+    @classmethod
+    def _tab(cls, separator: str | None) -> str | None:
+        return "\t" if separator in ("tab", "\\t") else separator
+
+    @field_validator("encoding")
+    @classmethod
+    def _known(cls, encoding: str) -> str:
+        try:
+            return codecs.lookup(encoding).name
+        except LookupError:
+            raise ValueError("no encoding of this name; the usual ones are utf-8, utf-16 and iso-8859-1") from None
+
+
+class LogColumns(TextFormat):
+    """The `[data.columns]` table of a scenario: the columns of a log of one's own (`data.path`)."""
+
+    user: Column | None = None
+    """The column of users; left out, `user_id` (or MovieLens' `userId`)."""
+    item: Column | None = None
+    """The column of items; left out, `item_id` (or MovieLens' `movieId`)."""
+    rating: Column | None = None
+    """The column of ratings; left out, `rating` where there is one; "none" reads none."""
+    time: Column | None = None
+    """The column of times; left out, `timestamp` where there is one; "none" reads none."""
+    unit: Unit | None = None
+    """Unit of times that are numbers since 1970: s, ms, us or ns; left out, it is taken from their range."""
+    day_first: bool | None = None
+    """Whether 01/02/2020 is the first of February; left out, some day above 12 must show it."""
+
+    @property
+    def named(self) -> dict[str, Column]:
+        """Which column is `user_id`, `item_id`, `rating` and `timestamp`, where it is given."""
+        given = {"user_id": self.user, "item_id": self.item, "rating": self.rating, "timestamp": self.time}
+        return {name: column for name, column in given.items() if column is not None}
+
+
+class CatalogueColumns(TextFormat):
+    """The `[data.catalogue_columns]` table of a scenario: the columns of the catalogue of one's own."""
+
+    item: Column | None = None
+    """The column of items; left out, `item_id` (or MovieLens' `movieId`)."""
+    title: Column | None = None
+    """The column of titles; left out, `title` where there is one."""
+
+    @property
+    def named(self) -> dict[str, Column]:
+        """Which column is `item_id` and `title`, where it is given."""
+        given = {"item_id": self.item, "title": self.title}
+        return {name: column for name, column in given.items() if column is not None}
+
+
+OPTIONS = {"user_id": "user", "item_id": "item", "rating": "rating", "timestamp": "time", "title": "title"}
+"""The name of a column -> the setting that names it otherwise."""
+
+
+def likely(name: str, columns: Sequence[str]) -> str | None:
+    """The column that is called `name` in other logs, or None."""
+    plain = {"".join(sign for sign in column.lower() if sign.isalnum()): column for column in reversed(columns)}
+    known = [name.replace("_", ""), *SYNONYMS.get(name, "").split()]
+    return next((plain[other] for other in known if other in plain), None)
+
+
+def hint(name: str, columns: Sequence[str], table: str = "data.columns") -> str:
+    """How to mend a missing column `name`, where the file has `columns`: a sentence with a space in front, or none."""
+    found = likely(name, columns)
+    option = f"{table}.{OPTIONS[name]}" if name in OPTIONS else ""
+    if found is not None:
+        return f" Did you mean '{found}'?" + (f" Then set {option}={found}, or rename the column." if option else "")
+    if option and columns and all(any(sign.isdigit() for sign in column) for column in columns):
+        return f" Its first line seems to be data: set {table}.header=false and {option} to a position from 1."
+    return nearest(name, columns)

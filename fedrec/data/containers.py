@@ -1,0 +1,143 @@
+"""Files as they come: plain, gzipped, the one table of a zip archive, or a folder of parts; and the place of a row."""
+
+import contextlib
+import gzip
+import io
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import polars as pl
+
+from fedrec.errors import InputError
+
+TEXT = (".csv", ".tsv", ".txt")
+JSON = (".jsonl", ".ndjson", ".json")
+PARQUET = ".parquet"
+FORMATS = (PARQUET, *TEXT, *JSON)
+"""Endings of tables, in any case; each may also be gzipped (`.gz`) or the only table in a `.zip`."""
+
+_DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)
+_DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError)
+
+
+def kind(file: Path) -> str:
+    """The ending that says the format, in lower case, without packing; of a `.zip` that of its one table."""
+    name = file.name.lower()
+    if name.endswith(".zip") and file.is_file():
+        name = _member(file).lower()
+    return PurePosixPath(name.removesuffix(".gz")).suffix
+
+
+def parts(folder: Path) -> list[Path]:
+    """The tables of a folder, by name; files whose name begins with `.` or `_` are left out.
+
+    Raises: InputError when there is none, or when they are of several formats.
+    """
+    found = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name[0] not in "._"]
+    tables = [file for file in found if kind(file) in FORMATS]
+    kinds = sorted({kind(file) for file in tables})
+    if len(kinds) != 1:
+        held = f"tables of several formats ({', '.join(kinds)})" if kinds else "no table"
+        raise InputError(
+            f"{folder}: cannot tell its format; it holds {held}. A folder holds the parts of one log, all .parquet or "
+            "all .csv; or name one file"
+        )
+    return tables
+
+
+def existing(file: Path) -> Path:
+    """`file` itself. Raises: InputError when it is missing or empty."""
+    if not file.is_file():
+        raise InputError(f"{file}: no such file")
+    if not file.stat().st_size:
+        raise InputError(f"{file}: is empty; put the data there, or name another file")
+    return file
+
+
+def content(file: Path) -> bytes:
+    """The unpacked bytes of `file`. Raises: InputError when it is missing, empty or damaged."""
+    with opened(existing(file)) as stream:
+        return stream.read()
+
+
+@contextlib.contextmanager
+def opened(file: Path) -> Iterator[io.BufferedIOBase]:
+    """The bytes of `file`, unpacked where it is a `.gz` or `.zip`. Raises: InputError where that is damaged, also when
+    read."""
+    name = file.name.lower()
+    if name.endswith(".zip"):
+        with _unzipped(file) as stream:
+            yield stream
+        return
+    try:
+        with gzip.open(file) if name.endswith(".gz") else file.open("rb") as stream:
+            yield stream
+    except _DAMAGED as error:
+        raise InputError(f"{file}: not a whole gzip file ({error}); get it again") from None
+
+
+@contextlib.contextmanager
+def _unzipped(file: Path) -> Iterator[io.BufferedIOBase]:
+    member = _member(file)
+    try:
+        with zipfile.ZipFile(file) as archive, archive.open(member) as packed:
+            if member.lower().endswith(".gz"):
+                with gzip.open(packed) as stream:
+                    yield stream
+            else:
+                yield packed  # type: ignore[misc]
+    except _DAMAGED_ZIP as error:
+        raise InputError(f"{file}: not a whole zip archive ({error}); get it again") from None
+
+
+def _member(file: Path) -> str:
+    """The name of the one table in a zip archive. Raises: InputError when there is none, or more than one."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            names = [member.filename for member in archive.infolist() if not member.is_dir()]
+    except _DAMAGED_ZIP as error:
+        raise InputError(f"{file}: not a whole zip archive ({error}); get it again") from None
+    shown = [name for name in names if not any(part[0] in "._" for part in PurePosixPath(name).parts)]
+    tables = [name for name in shown if PurePosixPath(name.lower().removesuffix(".gz")).suffix in FORMATS]
+    if len(tables) != 1:
+        held = ", ".join(tables[:4]) or "none of its files is one"
+        raise InputError(f"{file}: holds {len(tables)} tables ({held}); unpack it and name the file")
+    return tables[0]
+
+
+def place(file: Path, wrong: pl.Series) -> str:
+    """The file and the first place where `wrong` is true, of all rows of the file: a line of text, or a row (from 1).
+
+    A text with more lines than rows has a header. Of a folder, the part is named.
+    """
+    row = int(wrong.arg_max() or 0)
+    if file.is_dir():
+        return _place_in_parts(file, row)
+    ending = kind(file)
+    if ending in (PARQUET, ".json"):
+        return f"{file}, row {row + 1}"
+    starts, last, within = [], 0, False
+    with opened(file) as stream:
+        for number, line in enumerate(stream, 1):
+            blank = not line.strip(b"\r\n")
+            if ending in JSON and blank:
+                continue
+            if not within:
+                starts.append(number)
+            last = last if blank else len(starts)
+            within ^= ending == ".csv" and line.count(b'"') % 2 == 1  # a quoted field runs over the line's end
+    return f"{file}, line {starts[row + (last > len(wrong))]}"
+
+
+def _place_in_parts(folder: Path, row: int) -> str:
+    from fedrec.data.tables import read_table  # which imports this module
+
+    for part in parts(folder):
+        rows = len(read_table(part))
+        if row < rows:
+            return place(part, pl.Series(range(rows)) == row)
+        row -= rows
+    return str(folder)

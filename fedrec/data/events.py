@@ -1,0 +1,93 @@
+"""Events of a table: which column is what, ids as ids, times as seconds, and how each of them was read."""
+
+from pathlib import Path
+from typing import NoReturn
+
+import polars as pl
+
+from fedrec.data import times
+from fedrec.data.columns import LogColumns, likely
+from fedrec.data.containers import place
+from fedrec.data.ids import how_read, ids
+from fedrec.data.log import Log
+from fedrec.data.tables import named, need_columns, read_table
+from fedrec.errors import InputError
+
+LARGEST = 9e18
+"""What fits into the 64 bits of a time, nanoseconds among them, and into the 32 of a rating."""
+
+
+def read_log(file: Path, columns: LogColumns | None = None) -> Log:
+    """A log of one's own: a table, or a folder with its parts.
+
+    Raises: InputError naming the file, the line where known, the remedy.
+    """
+    columns = columns or LogColumns()
+    events, reading = read_events(read_table(file, columns), file, columns)
+    return Log(str(file), events, reading=reading)
+
+
+def typed_events(table: pl.DataFrame, file: Path) -> pl.DataFrame:
+    """As `read_events` with the usual names: the events alone."""
+    return read_events(table, file, LogColumns())[0]
+
+
+def read_events(table: pl.DataFrame, file: Path, columns: LogColumns) -> tuple[pl.DataFrame, dict[str, str]]:
+    """The events of `table`, and for each column how it was read, for people.
+
+    Args:
+        table: user_id, item_id and perhaps rating and timestamp, or what `columns` says instead.
+        file: where it comes from, for messages.
+        columns: the names, and what cannot be seen from times.
+
+    Returns:
+        user and item (Int64, or text), rating (Float64) and timestamp (Float64 seconds since 1970) where they are.
+
+    Raises:
+        InputError: naming the column that is missing, or the row whose id is missing or whose value cannot be used.
+    """
+    original = table.columns
+    table = named(table, file, columns.named)
+    need_columns(table, file, "user_id", "item_id")
+    found, reading = [], {}
+    for name, role in (("user_id", "user"), ("item_id", "item")):
+        found.append(ids(table[name], file).alias(role))
+        reading[f"ids of {role}s"] = how_read(table[name], found[-1])
+    if "rating" in table.columns and columns.rating != "none":
+        found.append(_numbers(table["rating"], file))
+    if "timestamp" in table.columns and columns.time != "none":
+        moments, reading["times"] = times.seconds(
+            table["timestamp"], _fault(table["timestamp"], file), columns.unit, columns.day_first
+        )
+        found.append(moments.alias("timestamp"))
+    elif columns.time is None and (other := likely("timestamp", original)):
+        raise InputError(
+            f"{file}: has no column 'timestamp'. Is it '{other}'? Then set data.columns.time={other}, else "
+            "data.columns.time=none: the order of events is not known then"
+        )
+    return pl.DataFrame(found), reading
+
+
+def _numbers(column: pl.Series, file: Path) -> pl.Series:
+    if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Null)):
+        raise InputError(f"{file}: '{column.name}' holds {column.dtype}; make it a number")
+    raw = column.str.strip_chars() if column.dtype == pl.String else column
+    number = raw.cast(pl.Float64, strict=False)
+    beyond = (number.abs() > LARGEST) & number.is_not_nan()
+    number = number.set(beyond, None)
+    wrong = number.is_null() & raw.is_not_null() & (raw.cast(pl.String) != "").fill_null(False)
+    if wrong.any():
+        comma = raw.dtype == pl.String and "," in raw.filter(wrong)[0]
+        _fault(column, file)(
+            wrong, f"is no finite number below {LARGEST:g}" + (" (write a decimal point, not a comma)" if comma else "")
+        )
+    return number
+
+
+def _fault(column: pl.Series, file: Path) -> times.Fault:
+    """Raises an InputError for the first cell of `column` where the given series is true."""
+
+    def fault(wrong: pl.Series, why: str) -> NoReturn:
+        raise InputError(f"{place(file, wrong)}: '{column.name}' = '{column.filter(wrong)[0]}' {why}; mend or drop it")
+
+    return fault

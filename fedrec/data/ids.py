@@ -1,0 +1,101 @@
+"""Ids of users and items: the same log has the same ids, whatever wrote it.
+
+| ids of a column | read as |
+|---|---|
+| `12`, `12.0`, `-3` in text, floats or integers, all of them whole numbers | whole numbers: `12.0` is 12 |
+| one has a leading zero (`007`), or one is no number | text, all of them as written: `007` and `7` are two |
+| whole numbers beyond 64 bits | text, without a fraction |
+| text | without the whitespace around it, in Unicode's composed form (NFC); upper and lower case differ |
+
+Floats beyond 2^53 and numbers such as `1.2E+17` have lost digits and are refused.
+"""
+
+import re
+from pathlib import Path
+
+import polars as pl
+
+from fedrec.data.containers import place
+from fedrec.errors import InputError
+
+MISSING = ("", "nan", "null", "none", "na", "n/a", "<na>", "\\n")
+"""What programs write for a missing id, in lower case."""
+
+_WHOLE = r"^-?(?:0|[1-9][0-9]*)(?:\.0*)?$"
+_NUMBER = r"^-?[0-9]+(?:\.[0-9]*)?(?:[eE]\+[0-9]+)?$"
+_EXACT = 2**53
+
+
+def ids(column: pl.Series, file: Path) -> pl.Series:
+    """Ids as Int64 where all are whole numbers, else as text. Raises: InputError naming the row of a missing id, or
+    why the column holds none."""
+    if column.dtype.is_nested() or column.dtype in (pl.Boolean, pl.Duration, pl.Time):
+        raise InputError(f"{file}: '{column.name}' holds {column.dtype}; ids must be whole numbers or text")
+    if column.dtype.is_float():
+        return _of_floats(column.fill_nan(None), file)
+    if column.dtype.is_integer():
+        _none_missing(column, file)
+        whole = column.cast(pl.Int64, strict=False)
+        return column.cast(pl.String) if whole.null_count() else whole
+    return _of_text(column, file)
+
+
+def identity(text: str) -> int | None:
+    """The whole number that an id in text is, where it is one of 64 bits; else None. `1.0` and `1` are the same."""
+    if not re.match(_WHOLE, text):
+        return None
+    number = int(text.partition(".")[0])
+    return number if -(2**63) <= number < 2**63 else None
+
+
+def how_read(column: pl.Series, found: pl.Series) -> str:
+    """How the ids `found` were read from `column`, for people."""
+    if found.dtype.is_integer():
+        floats = column.dtype.is_float() or (column.dtype == pl.String and column.str.contains(".", literal=True).any())
+        return "whole numbers, written as floats" if floats else "whole numbers"
+    if found.str.contains(r"^-?0[0-9]").any():
+        return "text, since some have leading zeros ('007' and '7' are two)"
+    return "text"
+
+
+def _of_floats(column: pl.Series, file: Path) -> pl.Series:
+    _none_missing(column, file)
+    if column.is_infinite().any() or (column != column.round()).any():
+        raise InputError(f"{file}: '{column.name}' holds fractions; ids must be whole numbers or text")
+    lossy = column.abs() >= _EXACT
+    if lossy.any():
+        raise InputError(
+            f"{place(file, lossy)}: '{column.name}' is a float beyond 2^53, where ids lose digits; save the column as "
+            "whole numbers or text"
+        )
+    return column.cast(pl.Int64)
+
+
+def _of_text(column: pl.Series, file: Path) -> pl.Series:
+    try:
+        text = column.cast(pl.String).str.strip_chars().str.normalize("NFC")
+    except pl.exceptions.PolarsError:
+        raise InputError(f"{file}: '{column.name}' holds {column.dtype}; ids must be whole numbers or text") from None
+    text = text.set(text.str.to_lowercase().is_in(MISSING), None)
+    _none_missing(text, file)
+    if text.str.contains(_WHOLE).all():
+        text = text.str.replace(r"\.0*$", "")
+        whole = text.cast(pl.Int64, strict=False)
+        return text if whole.null_count() else whole
+    if text.str.contains(_NUMBER).all():
+        rounded = text.str.contains("[eE]\\+")
+        if rounded.any():
+            raise InputError(
+                f"{place(file, rounded)}: '{column.name}' = '{text.filter(rounded)[0]}' has lost digits, as in a "
+                "spreadsheet; write ids in full"
+            )
+        if text.str.contains(r"\.0*[1-9]").any():
+            raise InputError(f"{file}: '{column.name}' holds fractions; ids must be whole numbers or text")
+    return text
+
+
+def _none_missing(column: pl.Series, file: Path) -> None:
+    if column.null_count():
+        raise InputError(
+            f"{place(file, column.is_null())}: '{column.name}' is missing or NaN; give every row an id or drop it"
+        )
