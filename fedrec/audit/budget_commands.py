@@ -100,8 +100,9 @@ def settle(
     """Hand back what a stopped run never released, by its ledger. The run cannot go on afterwards."""
     from fedrec.audit.budget import amount, read
     from fedrec.audit.drawing import settle_left
+    from fedrec.audit.layout import Layout
 
-    entry = settle_left(file, run / "privacy" / "ledger.jsonl")
+    entry = settle_left(file, Layout.of(run).release / "privacy" / "ledger.jsonl")
     unit = read(file).filter.unit
     say(
         f"Settled run {entry.run}: it counts {amount(entry.cost)} {unit} of the {amount(entry.reserved_cost)} that it "

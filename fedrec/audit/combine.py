@@ -21,6 +21,7 @@ from typing import Any
 
 from fedrec.audit.drawing import read_tie
 from fedrec.audit.events import charges, events_of
+from fedrec.audit.layout import Layout
 from fedrec.audit.ledger import read_ledger
 from fedrec.errors import InputError, PrivacyError, VerificationError
 from fedrec.privacy import accounting
@@ -65,7 +66,7 @@ class Run:
 
         Raises: InputError when there is none, VerificationError when its ledger does not verify.
         """
-        ledger = path / "privacy" / "ledger.jsonl" if path.is_dir() else path
+        ledger = Layout.of(path).release / "privacy" / "ledger.jsonl" if path.is_dir() else path
         entries, head = read_ledger(ledger)
         charged, scenario, tie = charges(entries), _scenario(ledger.parent.parent / "scenario.toml"), read_tie(ledger)
         asked = [charge for charge in charged if charge["queries"]]

@@ -12,6 +12,7 @@ from pathlib import Path
 from fedrec.audit import chain as chains
 from fedrec.audit import checkpoint_note
 from fedrec.audit.checkpoint_note import Checkpoint
+from fedrec.audit.layout import Layout
 from fedrec.errors import InputError, VerificationError
 
 LEDGER = "privacy/ledger.jsonl"
@@ -27,7 +28,7 @@ _LARGEST = 1 << 30  # bytes of one file in an export: far above any ledger, far 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The files, by their path in the run's folder, and the SHA-256 of those that are fixed by hash alone."""
+    """The files, by their path in the run's `release/`, and the SHA-256 of those that are fixed by hash alone."""
 
     place: str
     files: Mapping[str, bytes]
@@ -102,16 +103,18 @@ def older(path: Path) -> Older:
 
 
 def _folder(path: Path) -> Evidence:
-    if not (path / LEDGER).is_file():
+    where = Layout.of(path)
+    release = where.release
+    if not (release / LEDGER).is_file():
         raise InputError(f"{path}: holds no {LEDGER}; give a run's folder or an exported file")
-    kept = [name for name in EXPORTED if (path / name).is_file()]
-    kept += sorted(str(note.relative_to(path)) for note in path.glob(WITNESSED))
+    kept = [name for name in EXPORTED if (release / name).is_file()]
+    kept += sorted(str(note.relative_to(release)) for note in release.glob(WITNESSED))
     digests = {}
-    for name in (MODEL, "history.csv", "summary.json"):
-        if (path / name).is_file():
-            with (path / name).open("rb") as file:
+    for folder, name in ((release, MODEL), (where.private, "history.csv"), (where.private, "summary.json")):
+        if (folder / name).is_file():
+            with (folder / name).open("rb") as file:
                 digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return _evidence(path, {name: (path / name).read_bytes() for name in kept}, digests, exported=False)
+    return _evidence(path, {name: (release / name).read_bytes() for name in kept}, digests, exported=False)
 
 
 def _archive(path: Path, archive: zipfile.ZipFile) -> Evidence:

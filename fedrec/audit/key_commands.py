@@ -80,14 +80,16 @@ def rotate(
     """
     from fedrec.audit import keys as store
     from fedrec.audit.evidence import LEDGER
+    from fedrec.audit.layout import Layout
     from fedrec.audit.ledger import Ledger
 
-    if not (run / LEDGER).is_file():
+    place = Layout.of(run).release / LEDGER
+    if not place.is_file():
         raise InputError(f"{run}: holds no {LEDGER}; give the folder of a run")
     before = store.load_key(key) if key else store.default_key()
     after = store.load_key(new)
     if before.public == after.public:
         raise InputError(f"--new {new}: is the key that signs already")
-    ledger = Ledger(run / LEDGER, before)
+    ledger = Ledger(place, before)
     ledger.rotate(after)
     say(f"{run}: {after.public.text} signs from record {len(ledger.entries)} on")

@@ -101,12 +101,13 @@ def witness(
 ) -> None:
     """Cosign a ledger's checkpoint, unless it contradicts what was cosigned before: a rolled-back or rewritten past.
 
-    The cosigned checkpoint goes into the run's folder (privacy/witness-*.note), or to --out. Keep a copy: whoever has
-    it can tell whether the ledger was rewritten since (`verify --older`).
+    The cosigned checkpoint goes into the run's folder (release/privacy/witness-*.note), or to --out. Keep a copy: with
+    it `verify --older` shows whether the ledger was rewritten since.
 
     Example: `fedrec audit witness runs/mine --key operator.pub --witness-key my-key.pem`
     """
     from fedrec.audit import evidence, keys, proofs
+    from fedrec.audit.layout import Layout
     from fedrec.audit.witness import Witness, default_memory
 
     own, public = keys.load_key(witness_key), keys.public_key(key)
@@ -122,7 +123,7 @@ def witness(
         sealed, before = _seen_whole(run, public, seer, None if older is None else evidence.older(older))
     note = seer.cosign(sealed, before, int(time.time())).note
     if out is None and run.is_dir():
-        out = run / "privacy" / f"witness-{own.public.id}.note"
+        out = Layout.of(run).release / "privacy" / f"witness-{own.public.id}.note"
         out.write_bytes(note.encode())
     elif out is not None:
         out.write_bytes(note.encode())

@@ -1,8 +1,8 @@
 """What an auditor was handed: a run's statement and ledger, read with distrust, and whether the two agree.
 
-RUN is a run's folder, its privacy/ folder, a file in that, or what `fedrec audit export` made of one. The statement is
-a claim; the ledger is the record that it must follow from. Whether the record itself is genuine, `fedrec audit verify`
-tells.
+RUN is a run's folder, its release/ or privacy/ folder, a file in that, or what `fedrec audit export` made of one. The
+statement is a claim; the ledger is the record that it must follow from. Whether the record itself is genuine,
+`fedrec audit verify` checks.
 """
 
 import json
@@ -16,6 +16,7 @@ from pydantic import BaseModel, Field, ValidationError
 from fedrec.audit import chain as chains
 from fedrec.audit.agreement import contradictions
 from fedrec.audit.evidence import LEDGER, STATEMENT, received
+from fedrec.audit.layout import Layout
 from fedrec.audit.statement_schema import Accountants, Count, Decimal, PrivacyStatement
 from fedrec.errors import InputError, VerificationError
 
@@ -74,7 +75,7 @@ class Received:
     def report(self) -> Path:
         """Where its page belongs."""
         if self.place.is_dir():
-            return self.place / "privacy" / "report.html"
+            return Layout.of(self.place).release / "privacy" / "report.html"
         return self.place.with_name(f"{self.place.name}.html")
 
     @property
@@ -114,15 +115,15 @@ def receive(run: Path) -> Received:
         raise VerificationError(f"{place}: {chain.fault}; the ledger was changed, ask for it again")
     payloads = tuple(record.payload for record in chain.records)
     _check(f"{place}: {LEDGER}", payloads)
-    summary = place / SUMMARY
+    summary = Layout.of(place).private / SUMMARY
     told = _json(summary.read_bytes(), str(summary)) if summary.is_file() else {}
     return Received(place, stated, payloads, tuple(root.hex() for root in chain.roots), told)
 
 
 def _place(run: Path) -> Path:
     """The run's folder, or the exported file."""
-    inside = run if run.is_dir() else run.parent
-    return inside.parent if inside.name == "privacy" and run.exists() else run
+    inside = run.parent if run.is_file() and run.parent.name == "privacy" else run
+    return Layout.of(inside).root if inside.is_dir() else run
 
 
 def _check(ledger: str, payloads: Sequence[Mapping[str, Any]]) -> None:

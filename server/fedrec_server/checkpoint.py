@@ -51,7 +51,7 @@ class Checkpoint:
         }
         # A copy each: safetensors refuses tensors that share memory, which an algorithm's state may.
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in self.shared.items()}
-        replace(path, save(tensors, metadata={"fedrec": json.dumps(state)}))
+        replace(path, save(tensors, metadata={"fedrec": json.dumps(state)}), mode=0o600)
         sync(path.parent)
 
 

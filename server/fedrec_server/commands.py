@@ -182,7 +182,7 @@ def _follow(
 ) -> None:
     from fedrec.transport.processes import signals_interrupt
     from fedrec_server.following import Followed
-    from fedrec_server.run_directory import RunDirectory, new_path
+    from fedrec_server.run_directory import RunDirectory, handed_on, new_path
     from fedrec_server.scenario import built_in, load_scenario
     from fedrec_server.submitting import Submitted
 
@@ -209,7 +209,8 @@ def _follow(
             shown.say(f"stopped; go on with --resume --out {folder}")
             raise
     if not quiet:
-        say(f"Written to {folder}: summary.json, history.csv, scenario.toml, model/, privacy/")
+        for line in handed_on(RunDirectory(folder)):
+            say(line)
         say(f"What it promises: fedrec audit report {folder}")
 
 

@@ -16,7 +16,7 @@ from fedrec.evaluation.private import ENTRIES
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec_server.checkpoint import digest
 from fedrec_server.coordinator import Outcome
-from fedrec_server.run_directory import RunDirectory, json_text, write_json
+from fedrec_server.run_directory import SECRET, RunDirectory, json_text, write_json
 from fedrec_server.scenario import Scenario
 
 
@@ -68,8 +68,8 @@ def close(
 ) -> None:
     """Append the `end` record, then put the summary in place; `finished` finds both again, wherever a crash came."""
     text = json_text(summary)
-    files = {name: (folder.path / name).read_bytes() for name in ("model/model.safetensors", "model/manifest.json")}
-    files |= {"history.csv": (folder.path / "history.csv").read_bytes(), "summary.json": text.encode()}
+    files = {name: (folder.release / name).read_bytes() for name in ("model/model.safetensors", "model/manifest.json")}
+    files |= {"history.csv": folder.history.read_bytes(), "summary.json": text.encode()}
     end = record.end(
         rounds=outcome.rounds,
         exhausted=outcome.exhausted,
@@ -78,8 +78,8 @@ def close(
         besides=_besides(summary),
         unprotected=under.unprotected,
     )
-    replace(folder.ended, text.encode())
-    for place in (folder.path / "model", folder.path):
+    replace(folder.ended, text.encode(), SECRET)
+    for place in (folder.model, folder.private):
         sync(place)  # what the record fixes is there before the record is
     ledger.append(end, ("model/model.safetensors", end["files"]["model/model.safetensors"]))
     ledger.seal()
@@ -95,7 +95,8 @@ def finished(ledger: Ledger, folder: RunDirectory) -> dict[str, Any] | None:
     fixed = dict(told[-1]["files"]) if told and told[-1]["type"] == "end" else {}
     if _holds(folder.ended, fixed.get("summary.json")):
         os.replace(folder.ended, folder.summary)
-    if not fixed or not all(_holds(folder.path / name, digest) for name, digest in fixed.items()):
+    places = {name: (folder.release if name.startswith("model/") else folder.private) / name for name in fixed}
+    if not fixed or not all(_holds(places[name], digest) for name, digest in fixed.items()):
         return None
     summary: dict[str, Any] = json.loads(folder.summary.read_bytes())
     return summary

@@ -1,4 +1,4 @@
-"""The folder of one run: what lies where, and who may write into it."""
+"""The folder of one run: which files it has, and how they are written."""
 
 import contextlib
 import csv
@@ -9,7 +9,6 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,60 +16,84 @@ from safetensors.torch import save
 
 from fedrec import __version__
 from fedrec.algorithms.base import ReleasedModel
+from fedrec.audit.layout import Layout
 from fedrec.durable import replace
 from fedrec.errors import InputError
 
+SECRET = 0o600
+"""The mode of a file that follows from private data."""
 
-@dataclass(frozen=True)
+
 class RunDirectory:
-    """The files of one run under `path`."""
+    """The files of one run.
 
-    path: Path
+    path: the run's folder. release: what the guarantee covers, and may be handed on. private: all else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """path: the run's folder, which may not exist yet, or its `release/`."""
+        found = Layout.of(path)
+        self.path, self.release, self.private = found.root, found.release, found.private
 
     @property
     def scenario(self) -> Path:
         """The resolved scenario."""
-        return self.path / "scenario.toml"
+        return self.release / "scenario.toml"
 
     @property
     def checkpoint(self) -> Path:
         """The state after the last finished round."""
-        return self.path / "checkpoint.safetensors"
+        return self.private / "checkpoint.safetensors"
+
+    @property
+    def model(self) -> Path:
+        """The folder of the released model."""
+        return self.release / "model"
 
     @property
     def ledger(self) -> Path:
         """Every charge, one signed record a line; its checkpoint lies beside it."""
-        return self.path / "privacy" / "ledger.jsonl"
+        return self.release / "privacy" / "ledger.jsonl"
 
     @property
     def report(self) -> Path:
         """The privacy statement as a page."""
-        return self.path / "privacy" / "report.html"
+        return self.release / "privacy" / "report.html"
 
     @property
     def public_key(self) -> Path:
         """The key that the ledger is signed with, for convenience: lying here, it proves nothing."""
-        return self.path / "privacy" / "ledger.pub"
+        return self.release / "privacy" / "ledger.pub"
 
     @property
     def summary(self) -> Path:
         """What the run came to."""
-        return self.path / "summary.json"
+        return self.private / "summary.json"
 
     @property
     def ended(self) -> Path:
         """The summary of a run whose `end` record is being written."""
-        return self.path / ".summary.json.ended"
+        return self.private / ".summary.json.ended"
+
+    @property
+    def history(self) -> Path:
+        """A row a round."""
+        return self.private / "history.csv"
+
+    @property
+    def attacks(self) -> Path:
+        """What attacks on the run found."""
+        return self.private / "attacks.json"
 
     @property
     def ranks(self) -> Path:
         """Where each user's held-out items came: private data, kept only when asked."""
-        return self.path / "evaluation" / "ranks.npz"
+        return self.private / "evaluation" / "ranks.npz"
 
     @property
     def plots(self) -> Path:
         """The folder of the pictures."""
-        return self.path / "plots"
+        return self.private / "plots"
 
     @property
     def holds_run(self) -> bool:
@@ -89,7 +112,9 @@ class RunDirectory:
     def begin(self) -> None:
         """Make the folders of a new run. Raises: InputError when something lies here already."""
         self.check_free()
-        for folder in (self.path, self.ledger.parent, self.path / "model"):
+        for folder in (self.path, self.private):
+            make_folder(folder, private=True)
+        for folder in (self.ledger.parent, self.model):
             make_folder(folder)
 
     @contextlib.contextmanager
@@ -115,11 +140,11 @@ class RunDirectory:
         writer = csv.DictWriter(text, columns)
         writer.writeheader()
         writer.writerows(rows)
-        replace(self.path / "history.csv", text.getvalue().encode())
+        replace(self.history, text.getvalue().encode(), SECRET)
 
     def write_model(self, model: ReleasedModel) -> int:
-        """`model/`: the tensors and a manifest that fixes them by hash. Returns the size of the tensors in bytes."""
-        folder = self.path / "model"
+        """Write `model/`: tensors, and a manifest with their hash. Returns the size of the tensors in bytes."""
+        folder = self.model
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.tensors().items()}
         content = save(tensors)
         replace(folder / "model.safetensors", content)
@@ -133,10 +158,15 @@ class RunDirectory:
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
 
 
-def make_folder(path: Path) -> None:
-    """Make the folder `path` where there is none. Raises: InputError when it cannot be made."""
+def make_folder(path: Path, *, private: bool = False) -> None:
+    """Make the folder `path` where there is none. private: only its owner may enter it, even if it was there before.
+
+    Raises: InputError when it cannot be made.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
+        if private:
+            path.chmod(0o700)
     except OSError as error:
         raise InputError(f"--out {path}: cannot be made ({error.strerror}); choose another folder") from None
 
@@ -150,9 +180,19 @@ def new_path(name: str) -> Path:
     return path
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Readable JSON; NaN and infinity are refused, since JSON has none."""
-    replace(path, json_text(value).encode())
+def handed_on(folder: RunDirectory) -> list[str]:
+    """The lines that end a run on the terminal: where its files are, and which of them may be handed on."""
+    if folder.release == folder.path:
+        return [f"Written to {folder.path}, the flat folder of an older version: hand on its model/ and privacy/ alone"]
+    return [
+        f"Written to {folder.release}: model, ledger, privacy statement, scenario. Only this folder may be handed on.",
+        f"Kept in {folder.private}: true metrics, counts, times, plots, checkpoint. No epsilon covers them.",
+    ]
+
+
+def write_json(path: Path, value: Any, mode: int = 0o666) -> None:
+    """Write readable JSON; NaN and infinity are refused, since JSON has none. mode: permission bits, less the umask."""
+    replace(path, json_text(value).encode(), mode)
 
 
 def json_text(value: Any) -> str:

@@ -6,12 +6,15 @@ Everything heavy is imported inside the functions, so that `--help` and `--list`
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from fedrec.errors import BudgetExhausted, InputError
 from fedrec.screen import plain_console, say
+
+if TYPE_CHECKING:
+    from fedrec_server.run_directory import RunDirectory
 
 
 def simulate(
@@ -150,7 +153,7 @@ def _run(
         json.dump(summary, sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
     elif not quiet:
-        _show(summary, folder.path)
+        _show(summary, folder)
     if exhausted:
         raise BudgetExhausted(f"{exhausted} ({folder.path})")
 
@@ -167,11 +170,14 @@ def _list() -> None:
     plain_console().print(table)
 
 
-def _show(summary: dict[str, Any], path: Path) -> None:
-    from fedrec_sim.table import privacy_line, results_table
+def _show(summary: dict[str, Any], folder: "RunDirectory") -> None:
+    from fedrec_server.run_directory import handed_on
+
+    from fedrec_sim.table import TRUE_FIGURES, privacy_line, results_table
 
     console = plain_console()
     console.print(results_table(summary))
+    console.print(TRUE_FIGURES)
     console.print(privacy_line(summary), soft_wrap=True)
     if tuned := summary["provenance"]["tuned_on"]:
         console.print(f"Not covered: these settings were tuned on the private data of {tuned}.")
@@ -183,11 +189,8 @@ def _show(summary: dict[str, Any], path: Path) -> None:
         highlight=False,
         soft_wrap=True,
     )
-    console.print(
-        f"Written to {path}: summary.json, history.csv, scenario.toml, model/, privacy/, plots/",
-        highlight=False,
-        soft_wrap=True,
-    )
+    for line in handed_on(folder):
+        console.print(line, highlight=False, soft_wrap=True)
 
 
 def _bytes(count: int) -> str:

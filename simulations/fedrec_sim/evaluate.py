@@ -65,7 +65,9 @@ def measure(run: Path, data_dir: Path | None, on: str | None, device: str) -> di
 
     folder = RunDirectory(run)
     if not folder.summary.is_file() or not folder.holds_run:
-        raise InputError(f"{run}: no finished run (needs scenario.toml, summary.json and model/)")
+        raise InputError(
+            f"{run}: no finished run (needs release/ with scenario.toml and model/, and private/summary.json)"
+        )
     trained = load_scenario(str(folder.scenario), []).evaluation.on
     scenario = load_scenario(str(folder.scenario), [] if on is None else [f"evaluation.on={on}"])
     if scenario.data.name == datasets.NODES:
@@ -80,7 +82,7 @@ def measure(run: Path, data_dir: Path | None, on: str | None, device: str) -> di
             f"--on {scenario.evaluation.on}: the run was trained on these items; run it again with --set "
             f"evaluation.on={scenario.evaluation.on}"
         )
-    model = load_model(run / "model").to(device)
+    model = load_model(folder.model).to(device)
     if len(dataset.catalogue) != summary["dataset"]["items"]:
         raise InputError(
             f"{run}: trained on {summary['dataset']['items']:,} items, the data hold {len(dataset.catalogue):,}"

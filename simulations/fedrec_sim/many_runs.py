@@ -164,7 +164,7 @@ def sweep(
     folder = out or new_path(f"{Path(name).stem}-sweep")
     if RunDirectory(folder).holds_run:
         raise InputError(f"--out {folder}: holds a single run; choose a new folder for the sweep")
-    make_folder(folder)
+    make_folder(folder, private=True)
     screen = plain_console(stderr=True, quiet=quiet, soft_wrap=True)
     try:
         failures = sweeping.run(cells, folder, data_dir, screen.print)

@@ -9,7 +9,7 @@ from fedrec_server.checkpoint import load_checkpoint
 from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
 from fedrec_server.federation import Federation
 from fedrec_server.recording import Circumstances, close, finished, named, opening, write_statement
-from fedrec_server.run_directory import RunDirectory
+from fedrec_server.run_directory import SECRET, RunDirectory
 from fedrec_server.scenario import Scenario
 from fedrec_server.shared_budget import described, draw
 from fedrec_server.summary import run_summary
@@ -121,7 +121,7 @@ class Simulation:
         if not self.resume:
             comment = SECRET_NOISE if self.scenario.privacy.private and self.scenario.seed is None else ""
             self.folder.scenario.write_text(self.scenario.toml(comment), encoding="utf-8")
-        with tracking(self.track, self.folder.path, self.scenario, self.progress.warn) as tracker:
+        with tracking(self.track, self.folder.private, self.scenario, self.progress.warn) as tracker:
             summary, exhausted = self._run(tracker)
             tracker.scalars(of_run(summary), summary["cost"]["rounds"])
         return summary, exhausted
@@ -269,7 +269,7 @@ class Simulation:
 
     def _plots(self, summary: dict[str, Any], outcome: Outcome) -> None:
         folder = self.folder.plots
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True, mode=0o700)
         note = STAMP if self.split.leaky else ""
         plots.training_curve(outcome.history, folder / "training.svg", note)
         plots.metrics_against_baselines(labelled_results(summary), folder / "metrics.svg", note)
@@ -279,3 +279,5 @@ class Simulation:
             paid = summary["privacy"]["accountants"] if outcome.stopped else None
             plots.epsilon_by_round(outcome.history, target, folder / "epsilon.svg", paid)
             plots.budget_by_query(summary["privacy"]["budget_shares"], folder / "budget.svg")
+        for picture in folder.iterdir():
+            picture.chmod(SECRET)

@@ -14,6 +14,11 @@ COLUMNS = {
 }
 HEADS = {"full": "full", "sampled-99": "of 100"}
 MEANING = {"full": "full: among all items", "sampled-99": "of 100: among 99 sampled ones"}
+TRUE_FIGURES = (
+    "TRUE figures, which no epsilon covers: every metric of this table, the counts above it, the cost below.\n"
+    "Private looks alone are charged and noised."
+)
+"""What a person reads between the table and the line with epsilon."""
 NAMES = {"hr": "HR", "ndcg": "NDCG", "recall": "R"}
 
 
@@ -63,7 +68,7 @@ def results_table(summary: Mapping[str, Any]) -> Table:
     table = Table(
         title="\n".join(filter(None, [f"{data['name']}: {size}", held_out, NOTE if stamp(summary) else ""])),
         title_justify="left",
-        caption="; ".join([*(MEANING[protocol] for protocol in protocols), "more in summary.json"]),
+        caption="; ".join([*(MEANING[protocol] for protocol in protocols), "more in private/summary.json"]),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         min_width=76,

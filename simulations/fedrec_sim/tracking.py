@@ -42,7 +42,7 @@ class Tracker(Protocol):
 
 
 class TensorBoard:
-    """Event files in `OUT/tensorboard`; look at them with `tensorboard --logdir OUT`."""
+    """Event files in `OUT/private/tensorboard`; look at them with `tensorboard --logdir OUT/private`."""
 
     package = "tensorboard"
 
@@ -64,9 +64,9 @@ class TensorBoard:
 
 
 class MLflow:
-    """A run in the experiment "fedrec" of MLFLOW_TRACKING_URI, or in `OUT/mlflow.db` where that is not set.
+    """A run in the experiment "fedrec" of MLFLOW_TRACKING_URI, or in `OUT/private/mlflow.db` where that is not set.
 
-    `OUT/mlflow.run` keeps its id, so that a run that is resumed goes on there.
+    `OUT/private/mlflow.run` keeps its id, so that a run that is resumed goes on there.
     """
 
     package = "mlflow"

@@ -168,7 +168,7 @@ def run(search: Search, trials: int, out: Path, data_dir: Path | None, say: Call
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial is told below, in a line
-    make_folder(out)
+    make_folder(out, private=True)
     name, storage = "fedrec", f"sqlite:///{out / 'study.db'}"
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
     began = study.user_attrs.get("question")

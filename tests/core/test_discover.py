@@ -15,9 +15,10 @@ from fedrec.errors import InputError
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    (tmp_path / "model").mkdir()
-    RunDirectory(tmp_path).write_model(PopularityModel(torch.tensor([3.0, 2.0, 1.0])))
-    return tmp_path / "model"
+    made = RunDirectory(tmp_path)
+    made.begin()
+    made.write_model(PopularityModel(torch.tensor([3.0, 2.0, 1.0])))
+    return made.model
 
 
 def test_a_model_is_read_back(folder: Path) -> None:

@@ -105,7 +105,7 @@ class Federation:
 
     def run(self, out: Path) -> None:
         changes = [f"--set={change}" for change in (*SCENARIO, f"engine.nodes={self.nodes}")]
-        resume = ["--resume"] if (out / "scenario.toml").is_file() else []
+        resume = ["--resume"] if (out / "release" / "scenario.toml").is_file() else []
         options = ["--out", str(out), "--state", str(self.state.path), *resume]
         self.start("run", "server", "run", "quickstart", *changes, *options)
 
@@ -207,11 +207,11 @@ def finish(world: Federation, out: Path) -> int:
 
 def found(out: Path) -> dict[str, Any]:
     """What a run came to."""
-    summary = json.loads((out / "summary.json").read_text())
-    key = str(out / "privacy" / "ledger.pub")
+    summary = json.loads((out / "private" / "summary.json").read_text())
+    key = str(out / "release" / "privacy" / "ledger.pub")
     verdict = subprocess.run([*FEDREC, "audit", "verify", str(out), "--key", key], capture_output=True, text=True)
     return {
-        "model": hashlib.sha256((out / "model" / "model.safetensors").read_bytes()).hexdigest(),
+        "model": hashlib.sha256((out / "release" / "model" / "model.safetensors").read_bytes()).hexdigest(),
         "verified": verdict.returncode == 0,
         "epsilon": summary["privacy"]["epsilon"],
         "rounds": summary["cost"]["rounds"],

@@ -103,9 +103,9 @@ def two_machines(folder: Path) -> None:
                 shutil.copy(folder / "keys" / "ca.crt", folder)  # what the text says in words
             if "client start" in line:
                 until(lambda: "clinic-a  online" in machine("fedrec server status"))
-        machine("fedrec audit verify runs/first --key runs/first/privacy/ledger.pub")
+        machine("fedrec audit verify runs/first --key runs/first/release/privacy/ledger.pub")
     assert "clinic-a  online" in told["fedrec server status"]
-    assert (folder / "runs" / "first" / "summary.json").is_file()
+    assert (folder / "runs" / "first" / "private" / "summary.json").is_file()
 
 
 def several_machines(folder: Path) -> None:

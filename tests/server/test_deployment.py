@@ -42,7 +42,7 @@ def run(folder, changes=(), over: MemoryGrid | None = None, **options):
 def test_a_deployed_run_writes_what_a_simulation_writes_and_nothing_true(tmp_path) -> None:
     summary, exhausted = run(tmp_path / "a")
     assert exhausted is None
-    assert summary == json.loads((tmp_path / "a" / "summary.json").read_text())
+    assert summary == json.loads((tmp_path / "a" / "private" / "summary.json").read_text())
     assert summary["privacy"]["epsilon"] == pytest.approx(4, abs=0.01)
     assert (summary["metrics"], summary["baselines"]) == ({}, {})
     assert summary["evaluation"]["private"].keys() == {
@@ -53,16 +53,16 @@ def test_a_deployed_run_writes_what_a_simulation_writes_and_nothing_true(tmp_pat
     assert summary["nodes"]["not_used"] == {}
     assert "interactions" not in summary["dataset"]
     for name in (
-        "scenario.toml",
-        "history.csv",
-        "privacy/ledger.jsonl",
-        "privacy/statement.md",
-        "checkpoint.safetensors",
+        "release/scenario.toml",
+        "release/privacy/ledger.jsonl",
+        "release/privacy/statement.md",
+        "private/history.csv",
+        "private/checkpoint.safetensors",
     ):
         assert (tmp_path / "a" / name).is_file()
-    assert load_model(tmp_path / "a" / "model").kind == "als"
+    assert load_model(tmp_path / "a" / "release" / "model").kind == "als"
     assert fedrec(["audit", "verify", str(tmp_path / "a"), "--trust-run-key"]) == 0
-    statement = json.loads((tmp_path / "a" / "privacy" / "statement.json").read_text())
+    statement = json.loads((tmp_path / "a" / "release" / "privacy" / "statement.json").read_text())
     assert "true metrics of a simulation" not in json.dumps(statement)
 
 
@@ -75,7 +75,7 @@ def test_a_deployed_run_ends_with_the_model_of_the_simulation_of_the_same_scenar
         request=request, noise_seed=5,
     )  # fmt: skip
     expected = made.algorithm.release(Coordinator(made.algorithm, made.federation, made.plan).run().shared).tensors()
-    found = load_file(tmp_path / "a" / "model" / "model.safetensors")
+    found = load_file(tmp_path / "a" / "release" / "model" / "model.safetensors")
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
 
 
@@ -89,11 +89,11 @@ def test_a_run_that_lost_its_nodes_goes_on_to_the_same_bits(tmp_path) -> None:
 
     with pytest.raises(TooFewNodes, match="round 1: 2 of 3 nodes answered"):
         run(tmp_path / "part", over=broken, on_round=lose)
-    assert not (tmp_path / "part" / "summary.json").exists()
+    assert not (tmp_path / "part" / "private" / "summary.json").exists()
     run(tmp_path / "part", resume=True)
-    whole, part = (load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "part"))
+    whole, part = (load_file(tmp_path / name / "release" / "model" / "model.safetensors") for name in ("whole", "part"))
     assert all(torch.equal(part[name], tensor) for name, tensor in whole.items())
-    ledgers = [(tmp_path / name / "privacy" / "ledger.jsonl").read_text() for name in ("whole", "part")]
+    ledgers = [(tmp_path / name / "release" / "privacy" / "ledger.jsonl").read_text() for name in ("whole", "part")]
     assert len(ledgers[0].splitlines()) == len(ledgers[1].splitlines()) == 6  # begin, a charge a round, end
 
 
@@ -139,6 +139,6 @@ def test_the_server_app_runs_what_its_configuration_says(tmp_path, monkeypatch) 
     config = {"scenario": "quickstart", "set": "\n".join(CHANGES), "out": str(tmp_path / "a")}
     where = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config)
     app.main(grid(), where)
-    assert (tmp_path / "a" / "summary.json").is_file()
+    assert (tmp_path / "a" / "private" / "summary.json").is_file()
     where.run_config = {"out": str(tmp_path / "a"), "resume": True}
     app.main(grid(), where)

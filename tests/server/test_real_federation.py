@@ -64,9 +64,9 @@ def done(state: State, root: Path) -> Path:
 def test_it_ends_with_the_bits_of_a_simulation_and_verifies(done: Path, tmp_path: Path) -> None:
     changes = [f"--set={change}" for change in SMALL]
     assert fedrec(["simulate", "--quiet", "--out", str(tmp_path / "sim"), *changes]) == 0
-    one, other = (folder / "model" / "model.safetensors" for folder in (done, tmp_path / "sim"))
+    one, other = (folder / "release" / "model" / "model.safetensors" for folder in (done, tmp_path / "sim"))
     assert hashlib.sha256(one.read_bytes()).hexdigest() == hashlib.sha256(other.read_bytes()).hexdigest()
-    assert fedrec(["audit", "verify", str(done), "--key", str(done / "privacy" / "ledger.pub")]) == 0
+    assert fedrec(["audit", "verify", str(done), "--key", str(done / "release" / "privacy" / "ledger.pub")]) == 0
 
 
 def test_status_tells_nodes_and_runs(state: State, done: Path, capsys: pytest.CaptureFixture[str]) -> None:

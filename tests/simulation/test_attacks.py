@@ -210,16 +210,16 @@ def test_results_go_into_the_ledger_of_a_run(tmp_path, capsys):
     folder = tmp_path / "run"
     settings = sets([*FCF, "algorithm.rounds=2", "evaluation.baselines=false"])
     assert run(["simulate", *settings, "--seed", "1", "--out", str(folder), "--quiet"]) == 0
-    before = len(read_ledger(folder / "privacy" / "ledger.jsonl")[0])
+    before = len(read_ledger(folder / "release" / "privacy" / "ledger.jsonl")[0])
     capsys.readouterr()
     asked = ["audit", "attack", str(folder), "--kind", "canary", "--kind", "reconstruction", "--canaries", "200"]
     assert run([*asked, "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told[0]["name"] == "canary"
-    entries = read_ledger(folder / "privacy" / "ledger.jsonl")[0]
+    entries = read_ledger(folder / "release" / "privacy" / "ledger.jsonl")[0]
     assert [entry["payload"] for entry in entries[before:]] == told
     assert all(each["type"] == "attack" for each in told)
-    assert json.loads((folder / "privacy" / "attacks.json").read_text()) == told
+    assert json.loads((folder / "private" / "attacks.json").read_text()) == told
     assert run(["audit", "verify", str(folder), "--trust-run-key"]) == 0
     assert run(["audit", "report", str(folder), "--output", str(tmp_path / "page.html")]) == 0
     page = html.unescape((tmp_path / "page.html").read_text())
@@ -228,7 +228,7 @@ def test_results_go_into_the_ledger_of_a_run(tmp_path, capsys):
     lower, proven = float(told[0]["epsilon_lower"]), float(told[0]["epsilon_proven"])
     assert 0 <= lower <= proven
     assert run([*asked[:5], "--canaries", "100", "--quiet"]) == 0
-    assert len(json.loads((folder / "privacy" / "attacks.json").read_text())) == len(told) + 1
+    assert len(json.loads((folder / "private" / "attacks.json").read_text())) == len(told) + 1
     assert "docs/attacks.md" in capsys.readouterr().out
 
 

@@ -23,7 +23,7 @@ def told(folder: Path, log: Path, seed: int) -> dict[str, Any]:
     arguments = [part for setting in settings for part in ("--set", setting)]
     out = folder / f"seed-{seed}"
     assert run(["simulate", *arguments, "--out", str(out), "--seed", str(seed), "--quiet"]) == 0
-    return json.loads((out / "summary.json").read_text())
+    return json.loads((out / "private" / "summary.json").read_text())
 
 
 def test_the_baseline_of_one_seed_is_not_the_run_of_another(tmp_path: Path) -> None:

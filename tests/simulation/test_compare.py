@@ -39,7 +39,7 @@ def test_rows_hold_what_the_runs_came_to(runs: dict[str, Path], capfd: pytest.Ca
     rows: list[dict[str, Any]] = json.loads(told.out)
     assert [row["run"] for row in rows] == ["popular", "noisy", "bare"]
     for row in rows:
-        summary = json.loads((runs[row["run"]] / "summary.json").read_text())
+        summary = json.loads((runs[row["run"]] / "private" / "summary.json").read_text())
         assert row["full:ndcg@10"] == summary["metrics"]["full"]["ndcg@10"]
         assert row["epsilon"] == summary["privacy"]["epsilon"]
     assert rows[0]["significance"] is None
@@ -69,10 +69,10 @@ def test_what_is_no_mean_over_users_is_shown_and_not_tested(
 
 
 def test_the_ranks_that_are_tested_are_the_ones_behind_the_metrics(runs: dict[str, Path]) -> None:
-    ranks = load_ranks(runs["noisy"] / "evaluation" / "ranks.npz").full
-    told = json.loads((runs["noisy"] / "summary.json").read_text())["metrics"]["full"]["hr@10"]
+    ranks = load_ranks(runs["noisy"] / "private" / "evaluation" / "ranks.npz").full
+    told = json.loads((runs["noisy"] / "private" / "summary.json").read_text())["metrics"]["full"]["hr@10"]
     assert float((ranks < 10).double().mean()) == pytest.approx(told)
-    assert not (runs["bare"] / "evaluation").exists()
+    assert not (runs["bare"] / "private" / "evaluation").exists()
 
 
 def test_what_a_person_reads(runs: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -130,9 +130,11 @@ def test_runs_on_different_data_are_refused(
 
 
 def test_an_unfinished_run_is_refused(runs: dict[str, Path], tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "scenario.toml").write_text((runs["bare"] / "scenario.toml").read_text())
+    for part in ("release", "private"):
+        (tmp_path / part).mkdir()
+    (tmp_path / "release" / "scenario.toml").write_text((runs["bare"] / "release" / "scenario.toml").read_text())
     assert run(["compare", str(runs["bare"]), str(tmp_path)]) == 2
     assert "--resume" in capfd.readouterr().err
-    (tmp_path / "summary.json").write_text("{}")
+    (tmp_path / "private" / "summary.json").write_text("{}")
     assert run(["compare", str(tmp_path), str(runs["bare"])]) == 2
     assert "not a summary" in capfd.readouterr().err

@@ -20,7 +20,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_it_repeats_what_the_run_wrote(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["evaluate", str(trained), "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
-    assert told["metrics"] == json.loads((trained / "summary.json").read_text())["metrics"]
+    assert told["metrics"] == json.loads((trained / "private" / "summary.json").read_text())["metrics"]
 
 
 def test_items_that_a_run_was_trained_on_are_not_ranked(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,7 +41,7 @@ def test_a_run_on_validation_items_says_so_and_is_evaluated_on_test_items(
     assert run(["evaluate", str(tmp_path / "r"), "--on", "test", "--json"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert told["evaluation"]["on"] == "test"
-    assert told["metrics"] != json.loads((tmp_path / "r" / "summary.json").read_text())["metrics"]
+    assert told["metrics"] != json.loads((tmp_path / "r" / "private" / "summary.json").read_text())["metrics"]
 
 
 def test_other_data_under_the_same_name_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +72,7 @@ def test_what_cannot_be_measured_is_one_line(trained: Path, tmp_path: Path, caps
     assert "evaluation.on" in capsys.readouterr().err
     assert run(["evaluate", str(trained), "--device", "tpu"]) == 2
     assert "must be cpu, cuda or cuda:N" in capsys.readouterr().err
-    other = trained / "scenario.toml"
+    other = trained / "release" / "scenario.toml"
     text = other.read_text()
     other.write_text(text.replace("items = 50", "items = 40"))
     assert run(["evaluate", str(trained)]) == 2

@@ -16,7 +16,7 @@ def simulate(folder, *changes):
     for change in (*SMALL, *changes):
         command += ["--set", change]
     assert run(command) == 0
-    return json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    return json.loads((folder / "private" / "summary.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("split", ["leave-one-out", "ratio"])
@@ -25,13 +25,13 @@ def test_what_is_asked_for_is_added_and_nothing_else_changes(split, tmp_path):
     whole = simulate(
         tmp_path / "whole", f"data.split={split}", "evaluation.extended=true", "evaluation.keep_ranks=true"
     )
-    assert not (tmp_path / "plain" / "evaluation").exists()
+    assert not (tmp_path / "plain" / "private" / "evaluation").exists()
     more = whole["metrics"].pop("more")
     assert whole["metrics"] == plain["metrics"]
     assert {"f1@10", "map@10", "auc", "gini@10", "novelty@10", "popularity-lift@10", "diversity@10", "groups"} <= set(
         more
     )
     assert set(whole["baselines"]["dp-popularity"]["more"]) == set(more)
-    found = load_ranks(tmp_path / "whole" / "evaluation" / "ranks.npz")
+    found = load_ranks(tmp_path / "whole" / "private" / "evaluation" / "ranks.npz")
     assert user_values(found, "ndcg@10").mean() == pytest.approx(plain["metrics"]["full"]["ndcg@10"])
     assert "evaluation/ranks.npz" in whole["evaluation"]["note"]

@@ -25,8 +25,10 @@ def test_virtual_nodes_end_with_the_bits_of_one_process(tmp_path) -> None:
             assert run([*SMALL, "--engine", engine, "--out", str(tmp_path / engine)]) == 0
     finally:
         torch.set_num_threads(threads)
-    found, expected = (load_file(tmp_path / e / "model" / "model.safetensors") for e in ("flower", "in-process"))
+    found, expected = (
+        load_file(tmp_path / e / "release" / "model" / "model.safetensors") for e in ("flower", "in-process")
+    )
     assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())
-    summaries = [json.loads((tmp_path / e / "summary.json").read_text()) for e in ("flower", "in-process")]
+    summaries = [json.loads((tmp_path / e / "private" / "summary.json").read_text()) for e in ("flower", "in-process")]
     assert summaries[0]["metrics"] == summaries[1]["metrics"]
     assert summaries[0]["privacy"] == summaries[1]["privacy"]

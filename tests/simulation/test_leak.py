@@ -93,11 +93,11 @@ def test_every_output_says_so(tmp_path: Path, on: bool):
     arguments = [part for setting in settings for part in ("--set", setting)]
     out = tmp_path / "run"
     assert run(["simulate", *arguments, "--seed", "1", "--out", str(out), "--quiet"]) == 0
-    summary = json.loads((out / "summary.json").read_text())
+    summary = json.loads((out / "private" / "summary.json").read_text())
     console = Console(width=200)
     with console.capture() as captured:
         console.print(results_table(summary))
-    told = [Cell({"privacy.epsilon": 8}, {1: load_scenario(str(out / "scenario.toml"))}, {1: summary})]
+    told = [Cell({"privacy.epsilon": 8}, {1: load_scenario(str(out / "release" / "scenario.toml"))}, {1: summary})]
     write(told, tmp_path, "sweep")
     texts = {
         "sweep": (tmp_path / "sweep.md").read_text(),
@@ -106,9 +106,9 @@ def test_every_output_says_so(tmp_path: Path, on: bool):
         "summary": json.dumps(summary["metrics"]["rule"]),
         "evaluation": json.dumps(summary["evaluation"]),
         "table": captured.get(),
-        "statement": (out / "privacy" / "statement.md").read_text(),
-        "statement as data": (out / "privacy" / "statement.json").read_text(),
-        "curve": (out / "plots" / "training.svg").read_text(),
-        "bars": (out / "plots" / "metrics.svg").read_text(),
+        "statement": (out / "release" / "privacy" / "statement.md").read_text(),
+        "statement as data": (out / "release" / "privacy" / "statement.json").read_text(),
+        "curve": (out / "private" / "plots" / "training.svg").read_text(),
+        "bars": (out / "private" / "plots" / "metrics.svg").read_text(),
     }
     assert {name for name, text in texts.items() if STAMP in text} == (set(texts) if on else set())

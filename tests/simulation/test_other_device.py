@@ -25,7 +25,7 @@ def there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
 def simulated(folder: Path, device: str, *settings: str) -> dict[str, Any]:
     options = [f"--set={setting}" for setting in (*SMALL, f"engine.device={device}", *settings)]
     assert run(["simulate", "--quiet", "--out", str(folder), *options]) == 0
-    return json.loads((folder / "summary.json").read_text())
+    return json.loads((folder / "private" / "summary.json").read_text())
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def test_a_seeded_run_that_was_killed_resumes_to_the_same_bits(
     whole, resumed = model(tmp_path / "whole"), model(tmp_path / "r")
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert summary(tmp_path / "whole")["metrics"] == summary(tmp_path / "r")["metrics"]
-    ledgers = [read_ledger(tmp_path / name / "privacy" / "ledger.jsonl")[0] for name in ("whole", "r")]
+    ledgers = [read_ledger(tmp_path / name / "release" / "privacy" / "ledger.jsonl")[0] for name in ("whole", "r")]
     charges = [
         [(entry["payload"], entry["about"]) for entry in entries if entry["payload"]["type"] == "charge"]
         for entries in ledgers
@@ -81,12 +81,13 @@ def test_an_unseeded_run_that_drew_nothing_yet_begins_again_and_one_that_did_doe
     with monkeypatch.context() as patch:
         patch.setattr("fedrec_server.coordinator.Coordinator._rounds", stopped)
         assert simulate(*ALS, "--out", "r", "--quiet") == 130
-    (tmp_path / "r" / "checkpoint.safetensors").unlink()
+    (tmp_path / "r" / "private" / "checkpoint.safetensors").unlink()
     assert simulate("--resume", "--out", "r", "--quiet") == 0
     assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
-    types = [entry["payload"]["type"] for entry in read_ledger(tmp_path / "r" / "privacy" / "ledger.jsonl")[0]]
+    entries, _ = read_ledger(tmp_path / "r" / "release" / "privacy" / "ledger.jsonl")
+    types = [entry["payload"]["type"] for entry in entries]
     assert types == ["begin", "charge", "charge", "charge", "end"]
-    (tmp_path / "r" / "checkpoint.safetensors").unlink()
+    (tmp_path / "r" / "private" / "checkpoint.safetensors").unlink()
     assert simulate("--resume", "--out", "r", "--quiet") == 2
     assert "has charges and lost its checkpoint" in capsys.readouterr().err
 
@@ -111,10 +112,18 @@ def test_a_finished_run_resumed_under_other_code_changes_nothing_that_its_ledger
     before = files(tmp_path / "r")
     monkeypatch.setattr("fedrec.audit.opening._commit", lambda: "another")
     assert simulate("--resume", "--out", "r", "--quiet") == 0
-    assert files(tmp_path / "r")["privacy/ledger.jsonl"] == before["privacy/ledger.jsonl"]
+    assert files(tmp_path / "r")["release/privacy/ledger.jsonl"] == before["release/privacy/ledger.jsonl"]
 
 
-@pytest.mark.parametrize("lost", ["model/manifest.json", "model/model.safetensors", "summary.json", "history.csv"])
+@pytest.mark.parametrize(
+    "lost",
+    [
+        "release/model/manifest.json",
+        "release/model/model.safetensors",
+        "private/summary.json",
+        "private/history.csv",
+    ],
+)
 def test_what_a_finished_run_lost_is_made_again_and_verifies(simulate: Simulate, tmp_path: Path, lost: str) -> None:
     assert simulate(*ALS, "--out", "r", "--seed", 1, "--quiet") == 0
     (tmp_path / "r" / lost).unlink()
@@ -127,7 +136,7 @@ def test_a_finished_seeded_run_without_its_checkpoint_trains_again_and_verifies(
     simulate: Simulate, tmp_path: Path
 ) -> None:
     assert simulate(*ALS, "--out", "r", "--seed", 1, "--quiet") == 0
-    (tmp_path / "r" / "checkpoint.safetensors").unlink()
+    (tmp_path / "r" / "private" / "checkpoint.safetensors").unlink()
     assert simulate("--resume", "--out", "r", "--quiet") == 0
     assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
 
@@ -152,13 +161,13 @@ def test_a_run_that_dies_while_it_ends_ends_once(
         else:
             patch.setattr(run_module, "close", lambda ledger, *rest: recording.close(Dying(ledger), *rest))
         assert simulate(*ALS, "--out", "r", "--quiet") == 130
-    assert not (tmp_path / "r" / "summary.json").exists()
+    assert not (tmp_path / "r" / "private" / "summary.json").exists()
     assert simulate("--resume", "--out", "r", "--quiet") == 0
-    entries, _ = read_ledger(tmp_path / "r" / "privacy" / "ledger.jsonl")
+    entries, _ = read_ledger(tmp_path / "r" / "release" / "privacy" / "ledger.jsonl")
     ends = [entry["payload"] for entry in entries if entry["payload"]["type"] == "end"]
-    told = (tmp_path / "r" / "summary.json").read_bytes()
+    told = (tmp_path / "r" / "private" / "summary.json").read_bytes()
     assert [end["files"]["summary.json"] for end in ends] == [hashlib.sha256(told).hexdigest()]
-    assert (tmp_path / "r" / "privacy" / "report.html").is_file()
+    assert (tmp_path / "r" / "release" / "privacy" / "report.html").is_file()
     assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
 
 
@@ -177,10 +186,10 @@ def test_a_budget_that_ends_early_leaves_everything_and_exit_code_3(
     assert told["privacy"]["epsilon"] <= 4
     assert told["privacy"]["rounds"] == told["cost"]["rounds"] + 1, "one round was charged and never released"
     assert told["metrics"]["full"]["hr@10"] >= 0
-    load_model(tmp_path / "r" / "model")
+    load_model(tmp_path / "r" / "release" / "model")
     assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
     assert "charged again" in capsys.readouterr().out
-    assert (tmp_path / "r" / "privacy" / "statement.md").is_file()
+    assert (tmp_path / "r" / "release" / "privacy" / "statement.md").is_file()
 
 
 def test_ctrl_c_finishes_the_round_and_wastes_nothing(
@@ -195,7 +204,7 @@ def test_ctrl_c_finishes_the_round_and_wastes_nothing(
     with monkeypatch.context() as patch:
         patch.setattr(RunProgress, "round", interrupted)
         assert simulate(*ALS, "--out", "r", "--quiet") == 130
-    assert load_checkpoint(tmp_path / "r" / "checkpoint.safetensors").round == 1
+    assert load_checkpoint(tmp_path / "r" / "private" / "checkpoint.safetensors").round == 1
     assert simulate("--resume", "--out", "r", "--quiet") == 0
 
 

@@ -46,9 +46,9 @@ def test_a_second_run_is_refused_and_releases_nothing(shared: list[str], capsys:
     assert not Path("b").exists()
     assert budget().head == head
     assert run([*shared, "--out", "c", "--set", "privacy.epsilon=2.3"]) == 0
-    told = json.loads(Path("a/summary.json").read_text())["privacy"]
+    told = json.loads(Path("a/private/summary.json").read_text())["privacy"]
     assert (told["population_budget"]["epsilon"], told["participation"]["most_rounds"]) == ("4.0", 3)
-    assert "people" in Path("a/privacy/statement.md").read_text()
+    assert "people" in Path("a/release/privacy/statement.md").read_text()
     found = combined(capsys, "a", "c")
     assert found["shared_budget"]["epsilon"] == "4.0"
     assert 3 < float(found["fixed_ahead"]["pld"]) <= 4
@@ -76,7 +76,7 @@ def test_stopped_resumed_and_settled(shared: list[str], monkeypatch: pytest.Monk
     assert first.cost == first.reserved_cost
     assert second.cost < second.reserved_cost / 2
     assert run(["simulate", "--resume", "--out", "b", "--quiet"]) == 3
-    assert len(charges(read_ledger(Path("b/privacy/ledger.jsonl"))[0])) == 1
+    assert len(charges(read_ledger(Path("b/release/privacy/ledger.jsonl"))[0])) == 1
     assert run(["simulate", "--resume", "--out", "a", "--quiet"]) == 0
     first, second = budget().entries.values()
     assert first.state == "settled"

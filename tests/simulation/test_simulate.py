@@ -30,11 +30,11 @@ def simulate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Simulate:
 
 
 def summary(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "summary.json").read_text())
+    return json.loads((folder / "private" / "summary.json").read_text())
 
 
 def model(folder: Path) -> dict[str, torch.Tensor]:
-    return load_file(folder / "model" / "model.safetensors")
+    return load_file(folder / "release" / "model" / "model.safetensors")
 
 
 def test_a_run_directory_holds_everything(simulate: Simulate, tmp_path: Path) -> None:
@@ -42,24 +42,24 @@ def test_a_run_directory_holds_everything(simulate: Simulate, tmp_path: Path) ->
     folder = tmp_path / "r"
     found = {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
     assert found == {
-        "checkpoint.safetensors",
-        "history.csv",
-        "model/manifest.json",
-        "model/model.safetensors",
-        "plots/budget.svg",
-        "plots/epsilon.svg",
-        "plots/metrics.svg",
-        "plots/training.svg",
-        "privacy/checkpoint",
-        "privacy/ledger.jsonl",
-        "privacy/ledger.pub",
-        "privacy/report.html",
-        "privacy/statement.json",
-        "privacy/statement.md",
-        "scenario.toml",
-        "summary.json",
+        "private/checkpoint.safetensors",
+        "private/history.csv",
+        "private/plots/budget.svg",
+        "private/plots/epsilon.svg",
+        "private/plots/metrics.svg",
+        "private/plots/training.svg",
+        "private/summary.json",
+        "release/model/manifest.json",
+        "release/model/model.safetensors",
+        "release/privacy/checkpoint",
+        "release/privacy/ledger.jsonl",
+        "release/privacy/ledger.pub",
+        "release/privacy/report.html",
+        "release/privacy/statement.json",
+        "release/privacy/statement.md",
+        "release/scenario.toml",
     }
-    for file in (folder / "plots").iterdir():
+    for file in (folder / "private" / "plots").iterdir():
         assert ElementTree.parse(file).getroot().tag.endswith("svg")
     told = summary(folder)
     assert told["seed"] == 4
@@ -74,17 +74,18 @@ def test_a_run_directory_holds_everything(simulate: Simulate, tmp_path: Path) ->
     assert privacy["epsilon"] == pytest.approx(4, abs=0.01)
     assert set(privacy["accountants"]) >= {"pld", "rdp"}
     assert sum(privacy["budget_shares"].values()) == pytest.approx(1)
-    with (folder / "history.csv").open() as file:
+    with (folder / "private" / "history.csv").open() as file:
         rows = list(csv.DictReader(file))
     rounds = told["cost"]["rounds"]
     assert [int(row["round"]) for row in rows] == list(range(rounds))
     assert float(rows[-1]["epsilon_pld"]) == pytest.approx(privacy["epsilon"])
     assert told["cost"]["message_bytes_up"] == sum(int(row["bytes_up"]) for row in rows)
     assert told["cost"]["peak_rss_mb"] > 50
-    types = [entry["payload"]["type"] for entry in read_ledger(folder / "privacy" / "ledger.jsonl")[0]]
+    types = [entry["payload"]["type"] for entry in read_ledger(folder / "release" / "privacy" / "ledger.jsonl")[0]]
     assert types == ["begin", *["charge"] * rounds, "end"]
     assert run(["audit", "verify", str(folder), "--trust-run-key"]) == 0
-    assert load_model(folder / "model").kind == json.loads((folder / "model" / "manifest.json").read_text())["kind"]
+    released = folder / "release" / "model"
+    assert load_model(released).kind == json.loads((released / "manifest.json").read_text())["kind"]
 
 
 def test_what_was_chosen_from_the_budget_is_told(simulate: Simulate, tmp_path: Path) -> None:
@@ -108,14 +109,20 @@ def test_json_is_all_that_standard_output_holds(simulate: Simulate, tmp_path: Pa
 def test_what_a_person_reads_at_the_end(simulate: Simulate, capsys: Any) -> None:
     assert simulate(*POPULARITY, "--out", "r", "--seed", 1) == 0
     shown = capsys.readouterr().out
-    for part in ("DP popularity, epsilon 4", "popularity, not private", "order of events ignored", "epsilon 4", "r:"):
+    for part in (
+        "DP popularity, epsilon 4",
+        "popularity, not private",
+        "order of events ignored",
+        "epsilon 4",
+        "r/release:",
+    ):
         assert part in shown
 
 
 def test_a_seed_repeats_every_bit_and_the_resolved_scenario_does_too(simulate: Simulate, tmp_path: Path) -> None:
     assert simulate(*ALS, "--out", "a", "--seed", 7, "--quiet") == 0
     assert simulate(*ALS, "--out", "b", "--seed", 7, "--quiet") == 0
-    assert simulate("a/scenario.toml", "--out", "c", "--quiet") == 0
+    assert simulate("a/release/scenario.toml", "--out", "c", "--quiet") == 0
     first, second, third = (model(tmp_path / name) for name in "abc")
     assert first.keys() == second.keys()
     for name in first:
@@ -129,7 +136,7 @@ def test_without_a_seed_the_noise_is_fresh_and_no_seed_is_written(simulate: Simu
     assert simulate(*POPULARITY, "--out", "a", "--quiet") == 0
     assert simulate(*POPULARITY, "--out", "b", "--quiet") == 0
     assert not torch.equal(model(tmp_path / "a")["scores"], model(tmp_path / "b")["scores"])
-    text = (tmp_path / "a" / "scenario.toml").read_text()
+    text = (tmp_path / "a" / "release" / "scenario.toml").read_text()
     assert text.startswith("# No seed on purpose")
     assert "\nseed" not in text
     assert summary(tmp_path / "a")["seed"] is None
@@ -138,7 +145,7 @@ def test_without_a_seed_the_noise_is_fresh_and_no_seed_is_written(simulate: Simu
 
 def test_without_privacy_the_drawn_seed_is_written_and_repeats(simulate: Simulate, tmp_path: Path) -> None:
     assert simulate(*ALS, "--set", "privacy.epsilon=none", "--out", "a", "--quiet") == 0
-    assert simulate("a/scenario.toml", "--out", "b", "--quiet") == 0
+    assert simulate("a/release/scenario.toml", "--out", "b", "--quiet") == 0
     first, second = model(tmp_path / "a"), model(tmp_path / "b")
     assert all(torch.equal(first[name], second[name]) for name in first)
     told = summary(tmp_path / "a")

@@ -24,7 +24,7 @@ STOPS = [*ALS, *LOOKS, "--set", "stopping.patience=1", "--set", "stopping.min_im
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
-    with (folder / "history.csv").open() as file:
+    with (folder / "private" / "history.csv").open() as file:
         return list(csv.DictReader(file))
 
 
@@ -51,10 +51,10 @@ def test_a_run_that_stops_shows_it_and_pays_in_full(simulate: Any, tmp_path: Pat
     assert [float(cell) for cell in cells] == [look["hr@10"], look["ndcg@10"], look["std"]]
     assert history[4]["private ndcg@10"] == ""
     for name in ("looks", "epsilon"):
-        assert ElementTree.parse(folder / "plots" / f"{name}.svg").getroot().tag.endswith("svg")
-    stated = json.loads((folder / "privacy" / "statement.json").read_text())
+        assert ElementTree.parse(folder / "private" / "plots" / f"{name}.svg").getroot().tag.endswith("svg")
+    stated = json.loads((folder / "release" / "privacy" / "statement.json").read_text())
     assert stated["stopped"]["unrun"] == [6, 7, 8, 9, 10, 11]
-    assert run(["audit", "verify", str(folder), "--key", str(folder / "privacy" / "ledger.pub")]) == 0
+    assert run(["audit", "verify", str(folder), "--key", str(folder / "release" / "privacy" / "ledger.pub")]) == 0
     assert "stopped early" in " ".join(capsys.readouterr().out.split())
 
 
@@ -77,10 +77,10 @@ def test_a_stopped_run_that_was_killed_resumes_to_the_same_bits(
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     first, second = (summary(tmp_path / name)["evaluation"]["private"] for name in ("whole", "r"))
     assert first == second
-    before = (tmp_path / "r" / "privacy" / "ledger.jsonl").read_bytes()
+    before = (tmp_path / "r" / "release" / "privacy" / "ledger.jsonl").read_bytes()
     assert simulate("--resume", "--out", "r", "--quiet") == 0
     charges = [line for line in before.splitlines() if b'"charge"' in line]
-    after = (tmp_path / "r" / "privacy" / "ledger.jsonl").read_bytes()
+    after = (tmp_path / "r" / "release" / "privacy" / "ledger.jsonl").read_bytes()
     assert [line for line in after.splitlines() if b'"charge"' in line] == charges
 
 

@@ -91,7 +91,9 @@ def test_a_grid_is_run_read_again_and_widened(
     assert [row["privacy.epsilon"] for row in rows] == [2, "none"]
     for row in rows:
         folders = [tmp_path / "s" / run_name({"privacy.epsilon": row["privacy.epsilon"]}, seed) for seed in (0, 1)]
-        values = [json.loads((f / "summary.json").read_text())["metrics"]["full"]["ndcg@10"] for f in folders]
+        values = [
+            json.loads((f / "private" / "summary.json").read_text())["metrics"]["full"]["ndcg@10"] for f in folders
+        ]
         assert row["full:ndcg@10"] == pytest.approx(statistics.mean(values))
         assert row["full:ndcg@10 sd"] == pytest.approx(statistics.stdev(values))
     assert rows[0]["epsilon_spent"] == pytest.approx(2, abs=0.01)
@@ -155,7 +157,7 @@ def test_a_begun_run_is_resumed_and_another_is_not_taken_for_it(
 ) -> None:
     command = ["simulate", *POPULARITY, "--out", str(tmp_path / "s"), "--seeds", "0", "--quiet"]
     assert run(command) == 0
-    (tmp_path / "s" / "seed-0" / "summary.json").unlink()
+    (tmp_path / "s" / "seed-0" / "private" / "summary.json").unlink()
     assert run(command) == 0
     assert "--resume" in in_process[1]
     assert run([*command, "--set", "data.users=70"]) == 2

@@ -16,9 +16,9 @@ SIMULATE = ["simulate", "--quiet", "--seed", "1", *(part for change in SMALL for
 
 def told(out: Path) -> tuple[list[float], float]:
     """Epsilon after each round, and the final NDCG, as the run's own files have them."""
-    with (out / "history.csv").open() as file:
+    with (out / "private" / "history.csv").open() as file:
         epsilons = [float(row["epsilon_pld"]) for row in csv.DictReader(file)]
-    return epsilons, json.loads((out / "summary.json").read_text())["metrics"]["full"]["ndcg@10"]
+    return epsilons, json.loads((out / "private" / "summary.json").read_text())["metrics"]["full"]["ndcg@10"]
 
 
 def test_tensorboard_is_told_what_the_run_wrote(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_tensorboard_is_told_what_the_run_wrote(tmp_path: Path) -> None:
 
     out = tmp_path / "r"
     assert run([*SIMULATE, "--track", "tensorboard", "--out", str(out)]) == 0
-    events = EventAccumulator(str(out / "tensorboard")).Reload()
+    events = EventAccumulator(str(out / "private" / "tensorboard")).Reload()
     epsilons, ndcg = told(out)
     scalars = events.Scalars("round/epsilon_pld")
     assert [scalar.step for scalar in scalars] == [1, 2]
@@ -42,7 +42,7 @@ def test_mlflow_is_told_what_the_run_wrote(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     out = tmp_path / "r"
     assert run([*SIMULATE, "--track", "mlflow", "--out", str(out)]) == 0
-    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{out / 'private' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("fedrec")
     assert experiment is not None
     (kept,) = client.search_runs([experiment.experiment_id])
@@ -71,7 +71,7 @@ def test_a_resumed_run_goes_on_in_the_same_run_of_mlflow(tmp_path: Path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(InProcessFederation, "private_sum", dying)
         assert run([*SIMULATE, "--track", "mlflow", "--out", str(out)]) == 130
-    client = MlflowClient(f"sqlite:///{out / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{out / 'private' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("fedrec")
     assert [kept.info.status for kept in client.search_runs([experiment.experiment_id])] == ["KILLED"]
     assert run(["simulate", "--quiet", "--resume", "--track", "mlflow", "--out", str(out)]) == 0
@@ -93,7 +93,7 @@ def test_a_tracker_that_dies_takes_no_run_with_it(
     assert run([*SIMULATE, "--track", "tensorboard", "--out", str(tmp_path / "r")]) == 0
     error = capfd.readouterr().err
     assert error.count("the tracker failed (the tracker's server is gone)") == 1
-    assert (tmp_path / "r" / "summary.json").is_file()
+    assert (tmp_path / "r" / "private" / "summary.json").is_file()
 
 
 @pytest.mark.parametrize(

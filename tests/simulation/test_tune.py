@@ -71,22 +71,27 @@ def test_a_study_goes_on_and_its_best_settings_are_marked(
     assert len(in_process) == 3  # the third draw differs from the first two, and the first two are not run again
     told = capfd.readouterr()
     assert "does NOT cover how they were found" in told.err
-    runs = [(folder, json.loads((folder / "summary.json").read_text())) for folder in (out / "trials").iterdir()]
+    runs = [
+        (folder, json.loads((folder / "private" / "summary.json").read_text())) for folder in (out / "trials").iterdir()
+    ]
     assert len(runs) == 3
     assert {summary["evaluation"]["on"] for _, summary in runs} == {"validation"}
     folder, summary = max(runs, key=lambda pair: pair[1]["metrics"]["full"]["ndcg@10"])
     assert f"full:ndcg@10 {summary['metrics']['full']['ndcg@10']:.4f} on validation" in told.out
     best = tomllib.loads((out / "best.toml").read_text())
-    assert best["algorithm"] == tomllib.loads((folder / "scenario.toml").read_text())["algorithm"]
+    assert best["algorithm"] == tomllib.loads((folder / "release" / "scenario.toml").read_text())["algorithm"]
     assert best["evaluation"]["on"] == "test"
     assert best["provenance"]["tuned_on"] == "quickstart"
     assert run(["simulate", str(out / "best.toml"), "--seed", "1", "--out", str(tmp_path / "r")]) == 0
     shown = capfd.readouterr().out
     assert "tuned on the private data of quickstart" in shown
-    stated = json.loads((tmp_path / "r" / "privacy" / "statement.json").read_text())
+    stated = json.loads((tmp_path / "r" / "release" / "privacy" / "statement.json").read_text())
     assert stated["tuned_on"] == "quickstart"
     assert any("tuned on the private data of quickstart" in line for line in stated["not_protected"])
-    assert "tuned on the private data of quickstart" in (tmp_path / "r" / "privacy" / "statement.md").read_text()
+    assert (
+        "tuned on the private data of quickstart"
+        in (tmp_path / "r" / "release" / "privacy" / "statement.md").read_text()
+    )
     assert run([*command, "--trials", "4", "--set", "algorithm.dim=3"]) == 2
     assert "study of something else" in capfd.readouterr().err
 

@@ -67,7 +67,7 @@ def attack(
 
     TARGET is a finished run's folder, a built-in scenario (`fedrec simulate --list`) or a TOML file. The scenario is
     run again in a simulation, through the real coordinator, federation and plan, with the attack's users among its
-    own. For a run's folder the results go into its ledger and into privacy/attacks.json.
+    own. For a run's folder the results go into its ledger and into private/attacks.json.
 
     A bound above the proven epsilon refutes the claim. An attack that fails proves nothing: a better one may come.
     What a bound rests on, and what each kind means, is in docs/attacks.md.

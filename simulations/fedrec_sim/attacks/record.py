@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedrec_server.run_directory import RunDirectory, write_json
+from fedrec_server.run_directory import SECRET, RunDirectory, write_json
 
 from fedrec.audit.ledger import Ledger
 
@@ -92,17 +92,17 @@ def rounded_down(value: float) -> str:
 
 
 def keep_in_run(results: list[dict[str, Any]], folder: RunDirectory) -> Path:
-    """Append each result to the ledger of a finished run, and write them to `privacy/attacks.json`, older ones kept."""
+    """Append each result to the ledger of a finished run, and write them to `private/attacks.json`, older ones kept."""
     ledger = Ledger(folder.ledger)
     for result in results:
         ledger.append(result)
     ledger.seal()
-    return keep(results, folder.ledger.with_name("attacks.json"))
+    return keep(results, folder.attacks)
 
 
 def keep(results: list[dict[str, Any]], path: Path) -> Path:
     """Add the results to the JSON list in `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
-    write_json(path, [*before, *results])
+    write_json(path, [*before, *results], SECRET)
     return path

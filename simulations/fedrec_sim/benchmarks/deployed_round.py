@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fedrec_server.local import federation
+from fedrec_server.run_directory import RunDirectory
 from fedrec_server.scenario import Scenario, load_scenario
 from fedrec_server.submitting import Submitted
 
@@ -56,7 +57,7 @@ def measure(nodes: int, rounds: int, *, stock: bool, say: Callable[[str], None])
         say(f"{nodes} nodes: fedrec ...")
         with _started(nodes, root / "ours", OURS, stock) as (state, online):
             ours = _rounds(state, config, OURS)
-        told = json.loads((root / "run" / "summary.json").read_text(encoding="utf-8"))
+        told = json.loads(RunDirectory(root / "run").summary.read_text(encoding="utf-8"))
         say(f"{nodes} nodes: the bare app ...")
         shapes = _shapes(scenario, nodes, rounds)
         with _started(nodes, root / "bare", BARE, stock) as (state, _):
