@@ -59,7 +59,7 @@ class TowerModel(ReleasedModel):
             "outer": self.items.new_zeros(size, dim, dim),
             "total": self.items.new_zeros(size, dim),
             "weight": self.items.new_zeros(size),
-            "decay": self.items.new_full((size,), self.solver.decay if users.ordered else 1.0),
+            "decay": users.recency(self.solver.decay).to(self.items.dtype),
             "vector": self.items.new_zeros(size, dim),
         }
 
@@ -100,8 +100,8 @@ class TowerModel(ReleasedModel):
         """Call work(group, outer (G, d, d), total (G, d), weight (G,)) for groups of users with events."""
         if self.solver.ratings and users.ratings is None:
             raise InputError("this model needs ratings, and the log has none; use one with ratings, or ratings = false")
-        decay = self.solver.decay if users.ordered else 1.0
-        weights = padded(torch.full_like(users.lags, decay, dtype=self.items.dtype) ** users.lags)
+        users = users.rated() if self.solver.ratings else users
+        weights = padded(users.recency(self.solver.decay).to(self.items.dtype)[users.owners] ** users.lags)
         events = torch.cat([users.items, users.items.new_full((1,), len(self.items))])
         ratings = None if users.ratings is None or not self.solver.ratings else padded(users.ratings)
 

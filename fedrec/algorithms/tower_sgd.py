@@ -175,8 +175,7 @@ class TowerSGD(Algorithm):
         config = self.config
         if round < self.releases:
             return {"popularity": popularity_contribution(users)}
-        if not config.ratings:
-            users = replace(users, ratings=None)
+        users = users.rated() if config.ratings else replace(users, ratings=None)
         history, targets = hold_out(users, self.steps.targets, self.steps.negatives, config.hold_out, round)
         tower, model = self._current(shared)
         objective = Objective(model.vectors(history), targets, model.bias, model.solver.scale, config.loss)

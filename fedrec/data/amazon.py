@@ -85,7 +85,11 @@ def _meta(file: Path) -> pl.DataFrame:
         pl.coalesce("category", "categories").alias("category"),
     )
     filled = [name for name in chosen.columns if name == "title" or chosen[name].is_not_null().any()]
-    return chosen.select(filled).insert_column(0, item).unique("item", keep="first", maintain_order=True)
+    known = chosen.select(filled).insert_column(0, item)
+    # Of several rows of one item the fullest stays, of equally full ones the first by what they say.
+    blanks = pl.sum_horizontal(pl.col(filled).is_null().cast(pl.Int64))
+    said = [pl.col(name).list.join("|") if name == "category" else pl.col(name) for name in filled]
+    return known.sort(["item", blanks, *said], nulls_last=True).unique("item", keep="first", maintain_order=True)
 
 
 def _json_lines(file: Path, kinds: Kinds) -> pl.DataFrame:

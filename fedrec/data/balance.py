@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from pydantic import Field
 
 from fedrec.data.histories import Histories
 from fedrec.data.tables import need_columns, read_catalogue
-from fedrec.draws import keys, uniform
+from fedrec.draws import uniform
 from fedrec.errors import InputError, PrivacyError
 from fedrec.settings import Settings
 
@@ -88,7 +87,5 @@ def balance(config: BalanceConfig, ids: tuple[str, ...]) -> Balance:
 
 def _draws(train: Histories, seed: int) -> np.ndarray:
     """One uniform draw an event, (events,) float64, by user, item and seed alone."""
-    owners = train.owners if train.identities is None else train.identities[train.owners]
-    pair = torch.from_numpy(owners * train.n_items + train.items)
-    parts = (uniform(keys(seed, part), _STREAM, 1)[:, 0].numpy() for part in pair.split(_BLOCK))
+    parts = (uniform(part, _STREAM, 1)[:, 0].numpy() for part in train.event_keys(seed).split(_BLOCK))
     return np.concatenate([np.empty(0), *parts])

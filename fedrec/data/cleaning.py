@@ -1,4 +1,4 @@
-"""Cleaning a log: order, missing values, duplicates, rating threshold and k-core, each counted."""
+"""Cleaning a log: missing values, duplicates, rating threshold and k-core, each counted; whatever the rows' order."""
 
 import polars as pl
 
@@ -9,23 +9,26 @@ Counts = dict[str, int | float | str]
 
 
 def clean(log: Log, min_rating: float | None = None, k_core: int = 0) -> tuple[pl.DataFrame, Counts]:
-    """The events that remain, oldest first, and what was counted on the way.
+    """The events that remain, by user and oldest first, and what was counted on the way.
 
-    In this order: rows without a rating or timestamp (where the log has such a column) go; rows are sorted by
-    time, ties in the source's order; of several events of one user with one item the first stays; events rated
-    below `min_rating` go; users and items with fewer than `k_core` events go until none is left.
+    In this order: rows without a timestamp (where the log has such a column) go, and those without a rating where
+    `min_rating` needs one; of several events of one user with one item the oldest stays, of equally old ones the
+    highest rated; events rated below `min_rating` go; users and items with fewer than `k_core` events go until none
+    is left. Shuffled rows give the same events in the same order.
 
     Raises: InputError when ratings are asked for that the log does not have, or when nothing remains.
     """
     events = log.events
     counts: Counts = {"rows read": len(events)}
 
-    kept = events.drop_nulls().filter(~pl.any_horizontal(pl.selectors.float().is_nan()))
+    kept = events.with_columns(pl.selectors.float().fill_nan(None))
+    kept = kept.drop_nulls([*log.order, *["rating"] * (min_rating is not None and "rating" in kept.columns)])
     counts["missing values"] = len(events) - len(kept)
-    if "timestamp" in kept.columns:
-        kept = kept.sort("timestamp", maintain_order=True)
+    if "rating" in kept.columns and kept["rating"].null_count():
+        counts["without a rating"] = kept["rating"].null_count()
 
-    events, kept = kept, kept.unique(["user", "item"], keep="first", maintain_order=True)
+    events = canonical(kept, log.order)
+    kept = events.unique(["user", "item"], keep="first", maintain_order=True)
     counts["duplicates"] = len(events) - len(kept)
 
     if min_rating is not None:
@@ -52,3 +55,9 @@ def clean(log: Log, min_rating: float | None = None, k_core: int = 0) -> tuple[p
         mend = f"fill the column {blank[0]} or take it out" if blank else "loosen data.min_rating or data.k_core"
         raise InputError(f"{log.source}: no event is left after cleaning ({told}); {mend}")
     return kept, counts
+
+
+def canonical(events: pl.DataFrame, order: list[str]) -> pl.DataFrame:
+    """`events` by user, item, `order`, rating (the highest first) and part: the same for any order of the rows."""
+    keys = [name for name in ("user", "item", *order, "rating", "part") if name in events.columns]
+    return events.sort(keys, descending=[name == "rating" for name in keys], nulls_last=True)

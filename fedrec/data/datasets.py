@@ -14,12 +14,13 @@ from pydantic import Field, field_validator
 from fedrec.data import amazon, blocks, events, gowalla, lastfm, movielens, quickstart, recbole, synthetic
 from fedrec.data.balance import Balance, BalanceConfig, balance
 from fedrec.data.catalogue import Catalogue
-from fedrec.data.cleaning import Counts, clean
+from fedrec.data.cleaning import Counts, canonical, clean
 from fedrec.data.columns import CatalogueColumns, LogColumns
 from fedrec.data.histories import Histories
 from fedrec.data.holdouts import HoldOutConfig
 from fedrec.data.ids import identity
 from fedrec.data.log import Log
+from fedrec.data.order import known_order, order_counts, places
 from fedrec.errors import InputError, nearest
 from fedrec.settings import Settings
 
@@ -77,8 +78,9 @@ class DataConfig(Settings):
     """Also leave out of a user's ranking what this user rated below `min_rating`; nobody trains on it all the same."""
     k_core: int = Field(default=0, ge=0)
     """Users and items with fewer events are dropped, again and again until none is left; 0 or 1 drops none."""
-    ordered: bool = True
-    """False: devices forget the order of events (held-out items are still the newest ones)."""
+    ordered: bool | Literal["lines"] = True
+    """False: devices forget the order of events (held-out items are still the newest ones). "lines": the order of the
+    lines is that of the events, where no time decides; else the order of lines carries no meaning."""
     users: int | None = Field(default=None, ge=1)
     """Generated data only: number of users."""
     items: int | None = Field(default=None, ge=20)
@@ -103,7 +105,7 @@ class DataConfig(Settings):
 class Dataset:
     """A dataset that is ready to split.
 
-    histories: every event that was kept, oldest first (in a seeded random order where the log tells none).
+    histories: every event that was kept, oldest first; in a seeded random order where the log has none.
     fixed_test: a published test split as catalogue positions: targets (users,) and negatives (users, 99), int64.
     parts: (events,) uint8 in the order of `histories`, 0 train, 1 valid, 2 test, where the source came split.
     dropped: what the same users rated too low, where `mask_dropped` asks that it be left out of their rankings.
@@ -130,10 +132,12 @@ class Dataset:
 def load(config: DataConfig, data_dir: Path | None, seed: int) -> Dataset:
     """The dataset that `config` names; `data_dir` (or the environment's FEDREC_DATA) holds a folder per dataset.
 
-    `seed` makes generated data, and the order of events where the log tells none.
+    `seed` makes generated data, and the order of events where the log has none. Shuffled lines make no difference.
     Raises: InputError, in one line, for anything that is not a usable dataset.
     """
     log = read(config, data_dir, seed)
+    if config.ordered == "lines":
+        log = log.in_order_of_lines()
     events, counts = clean(log, config.min_rating, config.k_core)
     dropped = None
     if config.mask_dropped:
@@ -248,18 +252,22 @@ def _dataset(
     events = events.with_columns(_positions(events["user"], user_ids).alias("user"), positions.alias("item"))
     catalogue = blocks.catalogue(item_ids, items, str(config.catalogue or log.source))
 
-    events = events.sort("user", maintain_order=True)
+    events = canonical(events, log.order)
     lengths = np.bincount(events["user"].to_numpy(), minlength=len(user_ids))
-    ordered = log.ordered or "timestamp" in events.columns
+    rated = "rating" in events.columns and events["rating"].null_count() < len(events)
     histories = Histories(
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
         items=events["item"].to_numpy().astype(np.int32),
         n_items=len(catalogue),
-        ratings=events["rating"].to_numpy().astype(np.float32) if "rating" in events.columns else None,
+        ratings=events["rating"].to_numpy().astype(np.float32) if rated else None,
         times=events["timestamp"].to_numpy().astype(np.float64) if "timestamp" in events.columns else None,
-        ordered=ordered,
+        ordered=bool(log.order),
         identities=_identities(user_ids),
+        places=places(events, log.order),
+        item_identities=_identities(item_ids),
     )
+    order = histories.oldest_first(seed)
+    histories = known_order(histories.permuted(order))
     parts = events["part"].to_numpy() if "part" in events.columns else None
     fixed = None if log.fixed_test is None else _fixed_test(log.fixed_test, user_ids, item_ids)
     report: Counts = {
@@ -267,13 +275,9 @@ def _dataset(
         "users": len(histories),
         "items": len(catalogue),
         "interactions": len(histories.items),
-        "order": "by time" if histories.times is not None else "as in the source" if ordered else "unknown",
+        **order_counts(histories, log.order),
         "catalogue": "given" if given else "the items of the log",
     }
-    if not ordered:
-        order = histories.random_order(seed)
-        parts = None if parts is None else parts[order]
-        histories = histories.permuted(order)
     return Dataset(
         dropped=None if dropped is None else _rows(dropped, user_ids, item_ids),
         name=config.path.stem if config.path else config.name,
@@ -281,8 +285,8 @@ def _dataset(
         histories=histories,
         fixed_test=fixed,
         report=report,
-        parts=parts,
-        keep_order=config.ordered,
+        parts=None if parts is None else parts[order],
+        keep_order=bool(config.ordered),
         hold_out=config.hold_out,
         balance=balance(config.balance, catalogue.ids),
         reading=log.reading,
@@ -310,11 +314,11 @@ def _rows(events: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> His
     return Histories(offsets, place["item"].to_numpy().astype(np.int32), len(item_ids), ordered=False)
 
 
-def _identities(user_ids: pl.Series) -> np.ndarray:
-    """(users,) int64 from each id alone: the number that it is, or a hash of its text."""
-    if user_ids.dtype.is_integer():
-        return user_ids.to_numpy().astype(np.int64)
-    return np.array([_identity(text) for text in user_ids.to_list()], dtype=np.int64)
+def _identities(ids: pl.Series) -> np.ndarray:
+    """(ids,) int64 from each id alone: the number that it is, or a hash of its text."""
+    if ids.dtype.is_integer():
+        return ids.to_numpy().astype(np.int64)
+    return np.array([_identity(text) for text in ids.to_list()], dtype=np.int64)
 
 
 def _identity(text: str) -> int:

@@ -34,4 +34,7 @@ def _check_ins(file: Path) -> Log:
     table = read_delimited(file, "\t", ("user_id", "timestamp", "latitude", "longitude", "item_id"))
     where = [table[name].cast(pl.Float64, strict=False) for name in ("latitude", "longitude")]
     places = pl.DataFrame([ids(table["item_id"], file).alias("item"), *where])
+    places = places.sort(
+        "item", "latitude", "longitude", nulls_last=True
+    )  # places that moved: whatever the lines' order
     return Log(str(file), typed_events(table, file), items=places.unique("item", keep="first", maintain_order=True))

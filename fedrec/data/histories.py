@@ -4,9 +4,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from fedrec.data.users import UserBatch
-from fedrec.draws import keys
+from fedrec.draws import keys, mix
 from fedrec.errors import InputError
 
 
@@ -17,9 +18,12 @@ class Histories:
     offsets: (users + 1,) int64; the events of user u are `items[offsets[u]:offsets[u + 1]]`.
     items:   (events,) int32, positions in the catalogue.
     n_items: size of the catalogue (given, never derived from the events).
-    ratings: (events,) float32 or None. times: (events,) float64 seconds since 1970, to the
+    ratings: (events,) float32, NaN where unknown, or None. times: (events,) float64 seconds since 1970, to the
     microsecond, or None.
-    ordered: False when the source tells no order; then a row's order is arbitrary and must not be used.
+    places: (events,) int64 or None, what orders a user's events where that is not `times` alone. Events of a user with
+    equal places (equal times where there are none) are undecided: the order between them is drawn.
+    ordered: False when no user's order is known; then a row's order is drawn and must not be used.
+    item_identities: (n_items,) int64, what an item's draws go by, whatever else is in the catalogue. None: positions.
     identities: (users,) int64, what each user's local randomness goes by, whoever else is in the log: were it the
     position, one user's leaving would change the draws, and so the contributions, of all that come after. None: the
     positions, where they are given by no log.
@@ -32,6 +36,8 @@ class Histories:
     times: np.ndarray | None = None
     ordered: bool = True
     identities: np.ndarray | None = None
+    places: np.ndarray | None = None
+    item_identities: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if len(self.offsets) < 1 or self.offsets[0] != 0 or self.offsets[-1] != len(self.items):
@@ -61,13 +67,7 @@ class Histories:
     def keep(self, mask: np.ndarray) -> "Histories":
         """The histories without the events where `mask` (events,) is False; users stay, perhaps empty."""
         counts = np.bincount(self.owners[mask], minlength=len(self))
-        return replace(
-            self,
-            offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
-            items=self.items[mask],
-            ratings=None if self.ratings is None else self.ratings[mask],
-            times=None if self.times is None else self.times[mask],
-        )
+        return self._events(mask, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
     def positions_from_end(self) -> np.ndarray:
         """(events,) int64: 0 for a user's newest event, 1 for the one before, ..."""
@@ -78,14 +78,7 @@ class Histories:
         lengths = self.lengths[users]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         take = np.repeat(self.offsets[users] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return replace(
-            self,
-            offsets=offsets,
-            items=self.items[take],
-            ratings=None if self.ratings is None else self.ratings[take],
-            times=None if self.times is None else self.times[take],
-            identities=self._identities(users),
-        )
+        return replace(self._events(take, offsets), identities=self._identities(users))
 
     def joined(self, other: "Histories") -> "Histories":
         """What each user did here or in `other` (the same users in the same order): items alone, in no order."""
@@ -97,35 +90,92 @@ class Histories:
             n_items=self.n_items,
             ordered=False,
             identities=self.identities,
+            item_identities=self.item_identities,
         )
 
     def permuted(self, order: np.ndarray) -> "Histories":
         """The same rows with events taken in `order` (events,), which must not move any event to another row."""
-        return replace(
-            self,
-            items=self.items[order],
-            ratings=None if self.ratings is None else self.ratings[order],
-            times=None if self.times is None else self.times[order],
-        )
+        return self._events(order, self.offsets)
+
+    def forgotten(self, seed: int) -> "Histories":
+        """The same rows in a drawn order, without anything that tells the order of the events."""
+        drawn = self.permuted(self.random_order(seed))
+        return replace(drawn, times=None, places=None, ordered=False)
+
+    def event_keys(self, seed: int) -> Tensor:
+        """(events,) int64: one key an event, by the identities of its user and item and by `seed` alone."""
+        item = self.items if self.item_identities is None else self.item_identities[self.items]
+        user = mix(torch.from_numpy(self._identities(self.owners)))
+        return keys(seed, user + torch.from_numpy(item.astype(np.int64)))
 
     def random_order(self, seed: int) -> np.ndarray:
         """An order of events, (events,) int64, that shuffles each row by a hash of user, item and seed.
 
-        It does not depend on the order that the events stand in now, so it tells nothing of it.
+        It does not depend on the order that the events have now, on positions or on other users.
         """
-        pair = torch.from_numpy(self._identities(self.owners) * self.n_items + self.items)
-        return np.lexsort((keys(seed, pair).numpy(), self.owners))
+        return np.lexsort((self.event_keys(seed).numpy(), self.owners))
+
+    def oldest_first(self, seed: int) -> np.ndarray:
+        """An order of events, (events,) int64, by user and age; undecided events of a user in `random_order`."""
+        by = () if self.moments is None else (self.moments,)
+        return np.lexsort((self.event_keys(seed).numpy(), *by, self.owners))
+
+    @property
+    def moments(self) -> np.ndarray | None:
+        """(events,) what orders a user's events, times or places; None where nothing does."""
+        return self.times if self.places is None else self.places
+
+    @property
+    def tied_events(self) -> int:
+        """How many events have the time (or place) of another event of their user."""
+        moments = self.moments
+        if moments is None or len(moments) < 2:
+            return 0
+        owners = self.owners
+        equal = (moments[1:] == moments[:-1]) & (owners[1:] == owners[:-1])
+        return int(np.count_nonzero(np.append(equal, False) | np.append(False, equal)))
+
+    @property
+    def tied_users(self) -> np.ndarray | None:
+        """(users,) bool: users with several events, all of one time, so that their order is unknown.
+
+        None where the source has no times or places for anybody.
+        """
+        moments = self.moments
+        if moments is None:
+            return None
+        several = self.lengths > 1
+        tied = np.zeros(len(self), dtype=bool)
+        tied[several] = moments[self.offsets[:-1][several]] == moments[self.offsets[1:][several] - 1]
+        return tied
 
     def batch(self, users: np.ndarray, seed: int, device: torch.device | str = "cpu") -> UserBatch:
         """The users at positions `users` as tensors on `device`; `seed` makes their local randomness."""
         part = self.select(users)
+        tied = part.tied_users  # each user's own matter: what others' times are changes nothing of this one's
         return UserBatch(
             items=torch.from_numpy(part.items).to(device).long(),  # half the bytes to carry
             lengths=torch.from_numpy(part.lengths.astype(np.int64)).to(device),
             n_items=self.n_items,
             keys=keys(seed, torch.from_numpy(self._identities(users))).to(device),
             ratings=None if part.ratings is None else torch.from_numpy(part.ratings).to(device),
-            ordered=self.ordered,
+            ordered=self.ordered or tied is not None,
+            tied=None if tied is None else torch.from_numpy(tied).to(device),
+        )
+
+    def _events(self, chosen: np.ndarray, offsets: np.ndarray) -> "Histories":
+        """The events `chosen` (a mask or positions) in rows that end at `offsets`."""
+
+        def some(values: np.ndarray | None) -> np.ndarray | None:
+            return None if values is None else values[chosen]
+
+        return replace(
+            self,
+            offsets=offsets,
+            items=self.items[chosen],
+            ratings=some(self.ratings),
+            times=some(self.times),
+            places=some(self.places),
         )
 
     def _identities(self, users: np.ndarray) -> np.ndarray:

@@ -21,7 +21,8 @@ _YEAR = r"\s*\((\d{4})\)(?:\s*\(V\))?\s*$"  # "(V)": released on video
 def read_ml_1m(folder: Path) -> Log:
     """`ratings.dat` and `movies.dat`, or `interactions.parquet`, `sequences.parquet` and `movies.dat`.
 
-    In the parquet files the items that `sequences.parquet` leaves out (fewer than 5 ratings) count as oldest.
+    In the parquet files the items that `sequences.parquet` leaves out (fewer than 5 ratings) count as oldest,
+    in an order that is not known.
     `ncf_leave_one_out.parquet`, where it is there, becomes the fixed test split.
     """
     items = _movies_dat(folder / "movies.dat")
@@ -29,13 +30,14 @@ def read_ml_1m(folder: Path) -> Log:
     if (folder / "ratings.dat").is_file():
         source = folder / "ratings.dat"
         frame = read_delimited(source, "::", ("user_id", "item_id", "rating", "timestamp"), encoding="iso-8859-1")
-        return Log(str(folder), typed_events(frame, source), True, items, fixed_test=fixed)
+        return Log(str(folder), typed_events(frame, source), items, fixed_test=fixed)
     need(folder, "interactions.parquet", "sequences.parquet")
     pairs = read_parquet(folder / "interactions.parquet", ("user_id", "item_id"))
     order = read_parquet(folder / "sequences.parquet", ("user_id", "item_id", "position"))
     events = pairs.join(order, on=["user_id", "item_id"], how="left", maintain_order="left")
-    events = events.sort("user_id", "position", nulls_last=False, maintain_order=True).drop("position")
-    return Log(str(folder), typed_events(events, folder / "interactions.parquet"), True, items, fixed_test=fixed)
+    place = events["position"].cast(pl.Int64).fill_null(-1).alias("place")
+    typed = typed_events(events, folder / "interactions.parquet").with_columns(place)
+    return Log(str(folder), typed, items, fixed_test=fixed)
 
 
 def read_ml_100k(folder: Path) -> Log:
@@ -43,7 +45,7 @@ def read_ml_100k(folder: Path) -> Log:
     if (folder / "u.data").is_file():
         columns = ("user_id", "item_id", "rating", "timestamp")
         events = typed_events(read_delimited(folder / "u.data", "\t", columns), folder / "u.data")
-        return Log(str(folder), events, True, _u_item(folder))
+        return Log(str(folder), events, _u_item(folder))
     need(folder, "ml-100k.inter", "ml-100k.item")
     items = read_items(folder / "ml-100k.item")
     need_columns(items, folder / "ml-100k.item", "movie_title", "release_year", "class")
@@ -51,7 +53,7 @@ def read_ml_100k(folder: Path) -> Log:
     items = items.select(
         "item", pl.col("movie_title").alias("title"), years.alias("year"), pl.col("class").alias("genres")
     )
-    return Log(str(folder), read_atomic(folder / "ml-100k.inter"), True, items.with_columns(_as_list("genres", " ")))
+    return Log(str(folder), read_atomic(folder / "ml-100k.inter"), items.with_columns(_as_list("genres", " ")))
 
 
 def read_ml_10m(folder: Path) -> Log:
@@ -61,7 +63,7 @@ def read_ml_10m(folder: Path) -> Log:
     need(folder, "ratings.dat", "movies.dat")
     source = folder / "ratings.dat"
     frame = read_delimited(source, "::", ("user_id", "item_id", "rating", "timestamp"))
-    return Log(str(folder), typed_events(frame, source), True, _movies_dat(folder / "movies.dat", "utf-8"))
+    return Log(str(folder), typed_events(frame, source), _movies_dat(folder / "movies.dat", "utf-8"))
 
 
 def read_ml_csv(folder: Path) -> Log:
@@ -76,7 +78,7 @@ def read_ml_csv(folder: Path) -> Log:
     ratings = read_delimited(folder / "ratings.csv", ",", kinds=kinds)
     need_columns(ratings, folder / "ratings.csv", "userId", "movieId")
     events = typed_events(ratings, folder / "ratings.csv")
-    return Log(str(folder), events, True, _movies_csv(folder / "movies.csv"))
+    return Log(str(folder), events, _movies_csv(folder / "movies.csv"))
 
 
 def movies_beside(ratings: Path) -> pl.DataFrame | None:

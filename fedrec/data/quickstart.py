@@ -53,7 +53,7 @@ def generate(seed: int, users: int = SIZES[0], items: int = SIZES[1], interactio
     steps = np.repeat(np.arange(len(owners)), [len(part) for part in owners])
     start = _START + rng.integers(0, 31_536_000, users)
     events = pl.DataFrame({"user": user, "item": item, "timestamp": start[user] + 3600 * steps})
-    return Log("quickstart", events, True, table, whole_catalogue=True)
+    return Log("quickstart", events, table, whole_catalogue=True)
 
 
 def _library(rng: np.random.Generator, items: int) -> tuple[np.ndarray, pl.DataFrame]:

@@ -13,6 +13,7 @@ import numpy as np
 from fedrec.data.datasets import Dataset
 from fedrec.data.histories import Histories
 from fedrec.data.holdouts import KINDS, hold_out
+from fedrec.data.order import ties_rule
 from fedrec.errors import InputError, nearest
 
 NEGATIVES = 99
@@ -68,9 +69,11 @@ def split(dataset: Dataset, kind: str, on: Literal["test", "validation"], seed: 
         )
     why = "too short" if made.many is None else "without known or without held-out events"
     rule = made.rule + (f"; {missing} users {why}, not ranked" if missing else "")
-    if not dataset.keep_order and made.train.ordered:
+    rule += ties_rule(dataset.histories)
+    if not dataset.keep_order and (made.train.ordered or made.train.moments is not None):
         rule += "; devices forget the order of events"
-        made = replace(made, train=_forget(made.train, seed), device=_forget(made.device, seed))
+        train, device = (part.forgotten(seed ^ _SEEDED) for part in (made.train, made.device))
+        made = replace(made, train=train, device=device)
     if dataset.dropped is not None:
         if len(made.seen) != len(dataset.dropped):
             raise InputError(
@@ -182,10 +185,6 @@ def _at_lag(histories: Histories, lag: int) -> np.ndarray:
     has = histories.lengths > lag
     targets[has] = histories.items[histories.offsets[1:][has] - 1 - lag]
     return targets
-
-
-def _forget(histories: Histories, seed: int) -> Histories:
-    return replace(histories.permuted(histories.random_order(seed ^ _SEEDED)), times=None, ordered=False)
 
 
 def _negatives(known: Histories, seed: int, block: int = 4096) -> np.ndarray | None:

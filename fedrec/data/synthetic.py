@@ -88,5 +88,6 @@ def generate(seed: int, users: int, items: int, interactions_per_user: int) -> L
     """The same users as a log, held in memory, for running a scenario on them."""
     source = SyntheticUsers(users, items, interactions_per_user, seed)
     drawn = source.batch(np.arange(users), seed).items.numpy()
-    events = pl.DataFrame({"user": np.repeat(np.arange(users), interactions_per_user), "item": drawn})
-    return Log("synthetic", events, True, pl.DataFrame({"item": np.arange(items)}), whole_catalogue=True)
+    places = np.tile(np.arange(interactions_per_user), users)
+    events = pl.DataFrame({"user": np.repeat(np.arange(users), interactions_per_user), "item": drawn, "place": places})
+    return Log("synthetic", events, pl.DataFrame({"item": np.arange(items)}), whole_catalogue=True)

@@ -14,7 +14,9 @@ class UserBatch:
     """The private histories of B users as tensors on one device, events oldest first within a user.
 
     items: (E,) int64, positions in the catalogue. lengths: (B,) int64. keys: (B,) int64, each user's own
-    randomness. ratings: (E,) float32 or None. ordered: False when the order of events is unknown or ignored.
+    randomness. ratings: (E,) float32, NaN where unknown, or None. ordered: False when the order of events is unknown or
+    ignored. tied: (B,) bool, the users of an ordered batch whose events all have one time: their order is unknown; None
+    where there are none.
     memory: what the device keeps between rounds (derived features, say). It never leaves the device and may be
     empty at any time: an algorithm recomputes what is missing, to the same bits.
     avoid: None, but where a simulation reproduces published leaks on purpose (`evaluation.leaky_negatives`); then (B,)
@@ -29,6 +31,7 @@ class UserBatch:
     ordered: bool = True
     memory: dict[str, Tensor] = field(default_factory=dict)
     avoid: Tensor | None = None
+    tied: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -54,6 +57,11 @@ class UserBatch:
     def lags(self) -> Tensor:
         """(E,) int64: 0 for a user's newest event, 1 for the one before, ..."""
         return self.offsets[1:][self.owners] - 1 - torch.arange(len(self.items), device=self.device)
+
+    def recency(self, decay: float) -> Tensor:
+        """The weight per step back in a history, (B,) float32: `decay`, 1 for users whose order is unknown."""
+        rates = torch.full((len(self),), decay if self.ordered else 1.0, device=self.device)
+        return rates if self.tied is None else rates.masked_fill(self.tied, 1.0)
 
     @cached_property
     def distinct(self) -> tuple[Tensor, Tensor]:
@@ -94,6 +102,11 @@ class UserBatch:
         """The same users with the order of events declared unknown."""
         return replace(self, ordered=False, memory={})
 
+    def rated(self) -> "UserBatch":
+        """The same users with only the events that have a rating."""
+        unknown = None if self.ratings is None else self.ratings.isnan()
+        return self if unknown is None or not unknown.any() else self.where(~unknown)
+
     def without_newest(self, count: Tensor) -> "UserBatch":
         """Each user's history without its `count` (B,) newest events."""
         return self.where(self.lags >= count[self.owners])
@@ -118,6 +131,7 @@ class UserBatch:
             lengths=lengths,
             keys=self.keys[rows],
             avoid=None if self.avoid is None else self.avoid[rows],
+            tied=None if self.tied is None else self.tied[rows],
             ratings=None if self.ratings is None else self.ratings[events],
         )
 
@@ -132,6 +146,7 @@ class UserBatch:
             lengths=self.lengths[start:stop],
             keys=self.keys[start:stop],
             avoid=None if self.avoid is None else self.avoid[start:stop],
+            tied=None if self.tied is None else self.tied[start:stop],
             ratings=None if self.ratings is None else self.ratings[events],
         )
 

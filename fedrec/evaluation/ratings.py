@@ -49,17 +49,19 @@ def rating_errors(
     """
     if split.many is None or split.many.ratings is None:
         raise InputError("ratings: the split holds out no rated events; use 'ratio' or 'k-fold' on a log with ratings")
-    chosen = np.arange(len(split.many)) if users is None else np.asarray(users, dtype=np.int64)
-    chosen = chosen[split.many.lengths[chosen] > 0]
+    rated = split.many.keep(~np.isnan(split.many.ratings))
+    chosen = np.arange(len(rated)) if users is None else np.asarray(users, dtype=np.int64)
+    chosen = chosen[rated.lengths[chosen] > 0]
     if not len(chosen):
-        raise InputError("ratings: none of the users has a held-out item")
-    levels = None if split.train.ratings is None else torch.from_numpy(np.unique(split.train.ratings)).to(device)
+        raise InputError("ratings: none of the users has a held-out item with a rating")
+    trained = split.train.ratings
+    levels = None if trained is None else torch.from_numpy(np.unique(trained[~np.isnan(trained)])).to(device)
     squares = absolute = right = 0.0
     events = 0
-    most = int(split.many.lengths[chosen].max())
+    most = int(rated.lengths[chosen].max())
     for part in np.array_split(chosen, math.ceil(len(chosen) * most / max_predictions)):
         known = split.device.batch(part, seed, device)
-        held = split.many.batch(part, seed, device)
+        held = rated.batch(part, seed, device)
         assert held.ratings is not None
         place = torch.arange(len(held.items), device=held.device) - held.offsets[:-1][held.owners]
         candidates = held.items.new_zeros(len(part), most)

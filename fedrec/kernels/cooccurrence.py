@@ -42,10 +42,10 @@ class LaggedPairs(Contribution):
         self.users = users.where((location[users.items] >= 0) & (users.lags >= skip))
         self.place = location[self.users.items]
         self.head = head
-        self.decay = DECAY if users.ordered else 1.0
+        self.decay = users.recency(DECAY).double()
         steps = torch.arange(1, REACH + 1, device=self.place.device)
         found = (self.users.lengths[:, None] - steps).clamp(min=0).double()  # (B, REACH) pairs at each lag
-        self.scale = (found @ (self.decay ** (2.0 * (steps - 1).double()))).rsqrt()
+        self.scale = (found * self.decay[:, None] ** (2.0 * (steps - 1).double())).sum(1).rsqrt()
 
     def norms(self) -> Tensor:
         return (self.users.lengths > 1).double()
@@ -63,7 +63,7 @@ class LaggedPairs(Contribution):
         longest = int(self.users.lengths.max()) if len(self.users) else 0
         for lag in range(1, min(REACH + 1, longest)):
             owners, position = self._positions(lag)
-            total.index_add_(0, position, scale[owners] * self.decay ** (lag - 1))
+            total.index_add_(0, position, (scale * self.decay ** (lag - 1)).float()[owners])
         return total
 
     def dense(self, row: int) -> Tensor:

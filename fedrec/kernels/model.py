@@ -71,11 +71,12 @@ class KernelSpace:
     def fit(self, users: UserBatch) -> dict[str, Tensor]:
         """Private states: recency-weighted sums over each history. Every tensor has leading dimension B.
 
-        Without order all decays are 1 and their sums the same: one, R = 1, then stands for all of them.
+        Without order all decays are 1 and their sums the same: one, R = 1, then stands for all of them. In an ordered
+        batch the users whose order is unknown have R equal sums.
         """
         rates = self.decays if users.ordered else (1.0,)
         state = {
-            "rates": torch.tensor(rates, device=users.device).expand(len(users), -1).contiguous(),
+            "rates": torch.stack([users.recency(rate) for rate in rates], 1),
             "count": users.lengths.float(),
             "mass": torch.zeros(len(users), len(rates), device=users.device),
             "habit": torch.zeros(len(users), len(rates), device=users.device),
@@ -84,9 +85,11 @@ class KernelSpace:
         parts: dict[str, list[Tensor]] = {name: [] for name in self.maps}
         for column, rate in enumerate(rates):
             reach = math.log(NEGLIGIBLE) / math.log(rate) if 0 < rate < 1 else (0 if rate == 0 else math.inf)
-            near = users.lags <= reach
+            near = users.lags <= reach if users.tied is None else (users.lags <= reach) | users.tied[users.owners]
             owners, items = users.owners[near], users.items[near]
             weights = torch.pow(torch.tensor(rate, device=users.device), users.lags[near].float())
+            if users.tied is not None:
+                weights = weights.masked_fill(users.tied[owners], 1.0)
             state["mass"][:, column].index_add_(0, owners, weights)
             state["habit"][:, column].index_add_(0, owners, weights * self.log_popularity[items])
             for name, map_ in self.maps.items():

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -60,6 +61,13 @@ class ModelContract:
             alone = model.score(model.fit(odd.slice(row, row + 1)))
             assert alone.shape == (1, ITEMS)
             assert close(alone[0], together[row], self.exact_batches), row
+
+    def test_a_user_without_an_order_is_ranked_as_in_an_unordered_log(self, model: ReleasedModel) -> None:
+        odd = batch_of(edge_rows())
+        tied = torch.arange(len(odd)) % 2 == 0
+        known, unknown = (model.score(model.fit(users)) for users in (odd, odd.unordered()))
+        mixed = model.score(model.fit(replace(odd, tied=tied)))
+        assert close(mixed, torch.where(tied[:, None], unknown, known), self.exact_batches)
 
     def test_folding_in_equals_refitting(self, model: ReleasedModel) -> None:
         rows = [row for row in edge_rows() if len(set(row)) < ITEMS]

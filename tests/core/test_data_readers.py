@@ -148,7 +148,7 @@ def test_numbers_and_text_may_name_the_same_items(tmp_path: Path) -> None:
         ("user_id\n1\n", "needs a column 'item_id'.$"),
         ('user_id,item_id\n1,2\n1,"3\n1,4\n', "line 3"),
         pytest.param('user_id,item_id\n1,2\n1,"3\n' + 20000 * "1,40000\n", "line 3", id="a long file after a quote"),
-        ("user_id,item_id,rating\n1,2,\n1,3,\n", "fill the column 'rating'"),
+        ("user_id,item_id,timestamp\n1,2,\n1,3,\n", "fill the column 'timestamp'"),
         ("user_id,item_id,rating\n1,2,3\n1,4,good\n", "line 3: 'rating' = 'good' is no finite number"),
         ("user_id,item_id,rating\n1,2,3\n1,4,inf\n", "line 3: 'rating' = 'inf' is no finite number"),
         ("user_id,item_id,rating\n1,2,3\n1,4,-1e300\n", "line 3: 'rating' = '-1e300' is no finite number below 9e"),

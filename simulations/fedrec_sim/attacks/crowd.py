@@ -21,7 +21,7 @@ def with_unusual_users(users: Histories, count: int, seed: int) -> Histories:
     """`users` and then `count` more, each with as many events as the median user, of items drawn evenly.
 
     Real histories are of popular items, and alike; an even draw is like nobody's, and so the easiest to find again.
-    Ratings are the highest that occurs, times the last.
+    Ratings are the highest that occurs, times follow the last a second apart.
     """
     length = min(users.n_items, max(1, int(np.median(users.lengths))))
     draw = np.random.default_rng([seed, 5])
@@ -34,16 +34,18 @@ def _joined(users: Histories, count: int, items: np.ndarray, length: int) -> His
     known = identities(users)
     fresh = np.setdiff1d(-1 - np.arange(count + len(known)), known)[:count]
 
-    def longer(values: np.ndarray | None) -> np.ndarray | None:
+    def longer(values: np.ndarray | None, step: int = 0) -> np.ndarray | None:
         if values is None:
             return None
-        return np.concatenate([values, np.full(len(items), values.max(initial=0), dtype=values.dtype)])
+        added = values.max(initial=0) + step * np.tile(np.arange(1, length + 1), count)
+        return np.concatenate([values, added.astype(values.dtype)])
 
     return replace(
         users,
         offsets=np.concatenate([users.offsets, users.offsets[-1] + length * np.arange(1, count + 1)]),
         items=np.concatenate([users.items, items]),
         ratings=longer(users.ratings),
-        times=longer(users.times),
+        times=longer(users.times, step=1),
+        places=longer(users.places, step=1),
         identities=np.concatenate([known, fresh]).astype(np.int64),
     )
