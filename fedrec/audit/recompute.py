@@ -11,6 +11,11 @@ seen by whoever sees all releases; adjacency is add-or-remove-one, and the worse
 
 Nothing here imports `fedrec.privacy`, Opacus or dp-accounting. Precision: exact for full participation; otherwise
 about 0.1 % of epsilon, plus one step of the grid (`Curve.step`).
+
+The events may come from somebody hostile, so the work is estimated before anything is allocated. Memory and time are
+bounded whatever the events are: a grid has at most `MOST_POINTS` points, and fewer places are recomputed where it is
+large; high Renyi orders that need too fine a net are left out, which leaves an upper bound; `TooCostly` refuses the
+rest. Runs with an epsilon of at most 100 reach none of these bounds.
 """
 
 import math
@@ -25,8 +30,23 @@ Event = tuple[float, float, int]
 """Sampling probability in (0, 1], noise multiplier > 0, count >= 1."""
 
 LARGEST_SAMPLED_ORDER = 1024.0
+LEAST_MULTIPLIER = 0.01
+"""Less noise on sampled users belongs to an epsilon far above 1000, and needs nets of billions of points."""
+LARGEST_EPSILON = 600.0
+"""Exponentials of larger losses leave the range of a float64."""
+MOST_KINDS = 64
+"""Kinds of sampled events, after rounding."""
+MOST_POINTS = 2**20
+"""Points of all kinds' grids together."""
+MOST_WORK = 2**25
+"""Points of a grid times places at which it is read."""
 _MOST_DISTINCT = 32
 _TAIL = 1e-6  # what may lie outside the grid, in parts of delta
+_NET = 2**21  # points of the Renyi moments' nets for one order, all kinds together
+
+
+class TooCostly(ValueError):
+    """Events whose epsilon cannot be recomputed within bounded memory and time."""
 
 
 def gaussian_epsilon(mu: np.ndarray, delta: float) -> np.ndarray:
@@ -55,15 +75,17 @@ class Curve:
 def curve(rounds: Sequence[Sequence[Event]], delta: float, places: Sequence[int] | None = None) -> Curve:
     """Cumulative epsilon after the first n rounds, for n in `places` (ascending; used for sampled events only).
 
-    Full participation alone is computed at every round. rounds: the events of each.
+    Full participation alone is computed at every round. rounds: the events of each. Fewer places are computed, the last
+    among them, where all would take too long.
+    Raises: TooCostly.
     """
     every = np.arange(1, len(rounds) + 1)
     if all(q == 1 for events in rounds for q, _, _ in events):
         squares = np.cumsum([math.fsum(count / z**2 for _, z, count in events) for events in rounds])
         return Curve(every, gaussian_epsilon(np.sqrt(squares), delta), 0.0)
-    wanted = every if places is None else np.asarray(places)
     kinds, counts = _counted(rounds)
     grid = _Grid.over(kinds, counts[-1], delta)
+    wanted = _thinned(every if places is None else np.asarray(places), MOST_WORK // grid.size)
     worst = np.zeros(len(wanted))
     for remove in (True, False):
         pieces = [grid.transformed(q, z, remove) for q, z in kinds]
@@ -80,29 +102,43 @@ def curve(rounds: Sequence[Sequence[Event]], delta: float, places: Sequence[int]
 
 
 def renyi_curve(rounds: Sequence[Sequence[Event]], delta: float) -> Curve:
-    """Cumulative epsilon by Renyi DP after each round: an upper bound on the true one."""
-    kinds, counts = _counted(rounds)
+    """Cumulative epsilon by Renyi DP after each round: an upper bound on the true one. Raises: TooCostly."""
+    plain = np.cumsum([math.fsum(count / z**2 for q, z, count in events if q == 1) for events in rounds])
+    kinds, counts = _counted([[event for event in events if event[0] < 1] for events in rounds])
     orders = 1 + np.geomspace(0.01, 1e6, 600)
-    per_kind = np.array([_renyi(q, z, orders) for q, z in kinds])
+    per_kind = np.array([_renyi(q, z, orders, _NET // len(kinds)) for q, z in kinds]).reshape(len(kinds), len(orders))
     best = np.full(len(rounds), np.inf)
     gain = np.log1p(-1 / orders) - (math.log(delta) + np.log(orders)) / (orders - 1)
     usable = np.isfinite(per_kind).all(axis=0)
     for order in np.flatnonzero(usable):
-        best = np.minimum(best, counts @ per_kind[:, order] + gain[order])
-    return Curve(np.arange(1, len(rounds) + 1), np.where(counts.any(axis=1), np.maximum(best, 0), 0.0), 0.0)
+        best = np.minimum(best, plain * orders[order] / 2 + counts @ per_kind[:, order] + gain[order])
+    begun = np.cumsum([len(events) for events in rounds]) > 0
+    return Curve(np.arange(1, len(rounds) + 1), np.where(begun, np.maximum(best, 0), 0.0), 0.0)
+
+
+def _thinned(places: np.ndarray, most: int) -> np.ndarray:
+    """At most about `most` of the places, evenly, the last among them."""
+    every = math.ceil(len(places) / max(most, 2))
+    return places[::-1][::every][::-1]
 
 
 def _counted(rounds: Sequence[Sequence[Event]]) -> tuple[list[tuple[float, float]], np.ndarray]:
     """The kinds of events, and how many of each happened up to each round, (rounds, kinds).
 
     Beyond a few dozen kinds, sampled multipliers are rounded down by at most 0.1 %, which overstates a little.
+    Raises: TooCostly.
     """
     distinct = {(q, z) for events in rounds for q, z, _ in events}
+    least = min((z for q, z in distinct if q < 1), default=math.inf)
+    if least < LEAST_MULTIPLIER:
+        raise TooCostly(f"a noise multiplier of {least:g} with sampling is below {LEAST_MULTIPLIER}")
     if len(distinct) > _MOST_DISTINCT:
         rounded = {(q, z): (q, math.exp(math.floor(math.log(z) * 1000) / 1000)) for q, z in distinct}
     else:
         rounded = {kind: kind for kind in distinct}
     kinds = sorted(set(rounded.values())) or [(1.0, math.inf)]
+    if len(kinds) > MOST_KINDS:
+        raise TooCostly(f"there are {len(kinds):,} kinds of sampled noise, more than {MOST_KINDS}")
     column = {kind: number for number, kind in enumerate(kinds)}
     counts = np.zeros((len(rounds), len(kinds)), dtype=int)
     for number, events in enumerate(rounds):
@@ -111,13 +147,16 @@ def _counted(rounds: Sequence[Sequence[Event]]) -> tuple[list[tuple[float, float
     return kinds, counts.cumsum(axis=0)
 
 
-def _renyi(q: float, z: float, orders: np.ndarray) -> np.ndarray:
-    """Renyi divergence at each order a: log E[(1 - q + q e^((2x - 1) / 2 z^2))^a] / (a - 1), x ~ N(0, z^2)."""
+def _renyi(q: float, z: float, orders: np.ndarray, most: int = _NET) -> np.ndarray:
+    """Renyi divergence at each order a: log E[(1 - q + q e^((2x - 1) / 2 z^2))^a] / (a - 1), x ~ N(0, z^2).
+
+    Infinite for an order whose net would have more than `most` points.
+    """
     if q == 1 or math.isinf(z):
         return orders / (2 * z**2)
     found = np.full(len(orders), np.inf)
     step = min(z / 10, z**2 / 4)
-    for number in np.flatnonzero(orders <= LARGEST_SAMPLED_ORDER):
+    for number in np.flatnonzero((orders <= LARGEST_SAMPLED_ORDER) & (orders + 24 * z <= most * step)):
         order = orders[number]
         x = np.arange(-12 * z, order + 12 * z, step)
         terms = order * _loss(q, z, x) - x**2 / (2 * z**2)
@@ -143,11 +182,14 @@ class _Grid:
     def over(cls, kinds: Sequence[tuple[float, float]], counts: np.ndarray, delta: float) -> "_Grid":
         """Wide enough that a part `_TAIL` of delta lies outside (Chernoff), and fine beside a single loss."""
         orders = 1 + np.geomspace(0.02, 500, 40)
-        renyi = sum(count * _renyi(q, z, orders) for (q, z), count in zip(kinds, counts, strict=True))
-        width = float(np.min(renyi + math.log(1 / (_TAIL * delta)) / (orders - 1)))
+        net = _NET // len(kinds)
+        renyi = sum(count * _renyi(q, z, orders, net) for (q, z), count in zip(kinds, counts, strict=True))
+        width = float(np.min(renyi - (math.log(_TAIL) + math.log(delta)) / (orders - 1)))
         variance = sum(count * _moments(q, z, True)[1] for (q, z), count in zip(kinds, counts, strict=True))
         step = 0.05 * math.sqrt(variance / counts.sum())
-        size = next_fast_len(int(min(max(2 * width / step, 2**13), 2**21)) + 2, real=True)
+        if not (0 < width <= LARGEST_EPSILON and step > 0):
+            raise TooCostly(f"epsilon is not between 0 and {LARGEST_EPSILON:g}")
+        size = next_fast_len(int(min(max(2 * width / step, 2**13), MOST_POINTS // len(kinds))) + 2, real=True)
         return cls(2 * width / (size - 2), size)
 
     @property
