@@ -25,6 +25,7 @@ from fedrec.screen import say
 PREFIX = "ed25519:"
 KEY_VARIABLE = "FEDREC_KEY"
 PASSPHRASE_VARIABLE = "FEDREC_KEY_PASSPHRASE"
+MARKS_VARIABLE = "FEDREC_KEY_MARKS"
 
 
 @dataclass(frozen=True)
@@ -61,17 +62,17 @@ class PublicKey:
 
 
 class SigningKey:
-    """A private key in memory."""
+    """A private key in memory. marks: the folder of what it signed (`fedrec.audit.marks`); None for a key without."""
 
-    def __init__(self, key: Ed25519PrivateKey) -> None:
-        self._key = key
+    def __init__(self, key: Ed25519PrivateKey, marks: Path | None = None) -> None:
+        self._key, self.marks = key, marks
         raw = key.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
         self.public = PublicKey(raw)
 
     @classmethod
-    def generate(cls) -> "SigningKey":
+    def generate(cls, marks: Path | None = None) -> "SigningKey":
         """A fresh key from the operating system's random generator."""
-        return cls(Ed25519PrivateKey.generate())
+        return cls(Ed25519PrivateKey.generate(), marks)
 
     def sign(self, message: bytes) -> bytes:
         """The signature, 64 bytes; the same for the same message."""
@@ -90,7 +91,7 @@ def new_key(path: Path, passphrase: str | None = None) -> SigningKey:
 
     Raises: InputError when something lies there already, or it cannot be written.
     """
-    key = SigningKey.generate()
+    key = SigningKey.generate(marks_folder(path))
     private_files.create(path, key.pem(passphrase))
     return key
 
@@ -113,7 +114,18 @@ def load_key(path: Path, passphrase: str | None = None) -> SigningKey:
         raise InputError(f"{path}: {what}; make one with `fedrec audit keys new FILE`") from None
     if not isinstance(key, Ed25519PrivateKey):
         raise InputError(f"{path}: not an Ed25519 key; make one with `fedrec audit keys new FILE`")
-    return SigningKey(key)
+    return SigningKey(key, marks_folder(path))
+
+
+def marks_folder(key: Path | None = None) -> Path:
+    """The folder of what a key signed: FEDREC_KEY_MARKS, else beside the key's file.
+
+    Args:
+        key: the file; None for the key of this user.
+    """
+    named = os.environ.get(MARKS_VARIABLE)
+    path = (key or default_path()).absolute()
+    return Path(named) if named else path.with_name(f"{path.name}.signed")
 
 
 def default_path() -> Path:

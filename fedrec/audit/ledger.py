@@ -18,7 +18,8 @@ run at most once a second, since a second sync would double the time. What a cra
 A dropped line hides nothing, since a release waits for `append`. Whatever else is found was not left by a crash and
 is refused with a VerificationError: fewer records than the checkpoint, a record that does not follow, a wrong
 signature, a missing checkpoint. Cutting off both files at the same older state is what nobody can see from the files
-alone; witnesses are for that (`fedrec audit witness`).
+alone. The key's own mark shows it (`fedrec.audit.marks`), unless the owner of the key deleted that, too; witnesses are
+for that (`fedrec audit witness`).
 """
 
 import os
@@ -34,6 +35,7 @@ from fedrec.audit import checkpoint_note, keys, records
 from fedrec.audit.chain import Chain
 from fedrec.audit.checkpoint_note import Checkpoint
 from fedrec.audit.keys import SigningKey
+from fedrec.audit.marks import Mark
 from fedrec.audit.merkle import EMPTY, Frontier
 from fedrec.durable import replace, sync
 from fedrec.errors import InputError, VerificationError
@@ -48,8 +50,8 @@ class Ledger:
     """The ledger in the file `path`, made if there is none. One writer at a time.
 
     key: what signs; None for the key of this user (`keys.default_key`). run: the id of a new ledger's run, drawn
-    where none is given. Raises: VerificationError when the record was changed, InputError when the file cannot be
-    read or made, or when another key signs it.
+    where none is given. Raises: VerificationError when the record was changed, or does not extend what the key has
+    signed of this run; InputError when the file cannot be read or made, or when another key signs it.
     """
 
     def __init__(self, path: Path, key: SigningKey | None = None, *, run: str | None = None) -> None:
@@ -72,6 +74,7 @@ class Ledger:
             self._entries = [record.entry for record in chain.records]
             self._tree = Frontier(chain.leaves)
             self._size = chain.size_bytes
+            self._mark = self._marked(chain)
             if sealed is None or sealed.size < self._tree.size or not sealed.signed_by(self.key.public):
                 self._seal()
             if sealed is None:
@@ -111,7 +114,10 @@ class Ledger:
     def rotate(self, new: SigningKey) -> None:
         """Hand over to another key: a record that the old one signs names it, and it signs from then on."""
         self._write({"type": "key", "old": self.key.public.text, "new": new.public.text}, None)
+        if self._mark is not None:
+            self._mark.sync()
         self.key = new
+        self._mark = self._marked(chains.read(self.path.read_bytes()))
         self.seal()
 
     def seal(self) -> None:
@@ -124,7 +130,39 @@ class Ledger:
                 f"resume"
             ) from None
 
+    def _marked(self, chain: Chain) -> Mark | None:
+        """The key's mark, at the state of this ledger. Raises: VerificationError where that does not extend it."""
+        if self.key.marks is None:
+            return None
+        mark = Mark(self.key.marks, self.run)
+        with mark.held():
+            before = mark.read()
+            if before is not None:
+                extends = before.size <= len(chain.records) and chain.roots[before.size] == before.root
+                if before.run != self.run or not extends:
+                    raise self._forked(before, mark.path)
+            if before is None or before.size < self._tree.size:
+                mark.write(Checkpoint(self.run, self._tree.size, self._tree.root()).signed(self.key))
+        return mark
+
+    def _forked(self, mark: Checkpoint, place: Path) -> VerificationError:
+        return VerificationError(
+            f"{self.path}: this key has signed {mark.size} records of run {self.run}, and the {self._tree.size} here "
+            f"are not those or not all: an older state or a second copy of the run; continue the newest ({place})"
+        )
+
     def _write(self, payload: Mapping[str, Any], about: tuple[str, str] | None) -> str:
+        if self._mark is None:
+            return self._written(payload, about)
+        with self._mark.held():
+            before = self._mark.read()
+            if before is not None and (before.size, before.root) != (self._tree.size, self._tree.root()):
+                raise self._forked(before, self._mark.path)
+            head = self._written(payload, about)
+            self._mark.write(Checkpoint(self.run, self._tree.size, self._tree.root()).signed(self.key))
+        return head
+
+    def _written(self, payload: Mapping[str, Any], about: tuple[str, str] | None) -> str:
         record = records.signed(len(self._entries), self.head, self.run, payload, about, self.key)
         try:
             with self.path.open("r+b") as file:
@@ -145,6 +183,8 @@ class Ledger:
 
     def _seal(self) -> None:
         note = Checkpoint(self.run, self._tree.size, self._tree.root()).signed(self.key).note
+        if self._mark is not None:
+            self._mark.sync()
         replace(checkpoint_path(self.path), note.encode())
         self._sealed_at = time.monotonic()
 

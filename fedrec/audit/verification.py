@@ -6,6 +6,7 @@
 | chain | no record was changed, dropped, put in or moved |
 | checkpoint | none was cut off since the checkpoint was signed |
 | older copies | what somebody kept, or a witness signed, is a beginning of this: the past was not rewritten |
+| own mark | where this user's own key signs, this extends what it has signed (`fedrec.audit.marks`) |
 | terms, epsilon | see `fedrec.audit.spending` |
 | files | model, manifest, scenario and statement are those that the ledger names |
 
@@ -18,12 +19,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedrec.audit import chain as chains
-from fedrec.audit import checkpoint_note, spending
+from fedrec.audit import checkpoint_note, marks, spending
 from fedrec.audit.chain import Chain
 from fedrec.audit.checkpoint_note import Checkpoint
 from fedrec.audit.claims import artefacts
 from fedrec.audit.evidence import CHECKPOINT, Evidence, Older
 from fedrec.audit.keys import PublicKey
+from fedrec.errors import VerificationError
 
 MOST_LINES = 5
 """Faults of one kind that are told one by one."""
@@ -81,6 +83,7 @@ def verify(
     in_force = _signatures(chain, key, verdict)
     sealed = _checkpoint(evidence, chain, in_force, verdict)
     _copies(chain, in_force, copies, verdict)
+    _own_mark(chain, in_force, verdict)
     _witnessed(evidence, chain, in_force, sealed, witnesses, verdict)
     payloads = [record.payload for record in chain.records]
     try:
@@ -170,6 +173,14 @@ def _copies(chain: Chain, in_force: Sequence[PublicKey], copies: Sequence[Older]
         verdict.faults += faults
         if not faults:
             verdict.notes.append(f"{copy.place}: its {copy.size} records are a beginning of this ledger")
+
+
+def _own_mark(chain: Chain, in_force: Sequence[PublicKey], verdict: Verdict) -> None:
+    """Where this user's own key signed the run, its mark is an older copy."""
+    try:
+        verdict.faults += marks.contradictions(chain, in_force)
+    except VerificationError as error:
+        verdict.faults.append(str(error))
 
 
 def _witnessed(

@@ -51,7 +51,7 @@ def written(folder: Path, rounds: int, sampling: float, key: keys.SigningKey, *,
 
 def measure(folder: Path, rounds: int, sampling: float) -> dict[str, Any]:
     """Write, verify and prove in the empty `folder`. Raises: RuntimeError when the ledger does not verify."""
-    key = keys.SigningKey.generate()
+    key = keys.new_key(folder / "key.pem")
     appends = written(folder, rounds, sampling, key)
     began = time.perf_counter()
     found = evidence.received(folder)
