@@ -1,5 +1,6 @@
 """Frozen, typed settings: one line of description per field, unknown keys are errors that name the nearest."""
 
+import tomllib
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
@@ -33,6 +34,32 @@ def parse(kind: type[S], values: Mapping[str, Any], where: str) -> S:
             ) from None
         message = first["msg"].removeprefix("Value error, ")
         raise InputError(f"{where}: '{path}' = {first['input']!r}: {message}") from None
+
+
+def parse_change(text: str) -> tuple[str, Any]:
+    """`key=value` from `--set`: the value as TOML, or a text where it is no TOML (a bare word, a path)."""
+    key, equals, value = text.partition("=")
+    if not equals or not all(key.strip().split(".")):
+        raise InputError(f"--set {text}: must be key=value, e.g. --set privacy.epsilon=3")
+    return key.strip(), toml_or_text(value)
+
+
+def toml_or_text(value: str) -> Any:
+    """The value as TOML, or the text itself where it is none."""
+    try:
+        return tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return value.strip()
+
+
+def put(values: dict[str, Any], key: str, value: Any, where: str) -> None:
+    """Set the dotted `key` in nested `values`, in place. Raises: InputError when a section on the way is a value."""
+    *sections, last = key.split(".")
+    for section in sections:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            raise InputError(f"{where}: '{section}' is a value, not a section")
+    values[last] = value
 
 
 def _fields(kind: Any, path: tuple[Any, ...]) -> list[str]:

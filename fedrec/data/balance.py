@@ -19,6 +19,8 @@ from fedrec.errors import InputError, PrivacyError
 from fedrec.settings import Settings
 
 _STREAM = 0x50
+COUNTS = ("counts", "log")
+"""What asks for popularity counted from the log, which is refused."""
 _BLOCK = 1 << 20
 
 
@@ -65,7 +67,7 @@ def balance(config: BalanceConfig, ids: tuple[str, ...]) -> Balance:
     """
     if config.popularity is None:
         return Balance(config.most_events)
-    if str(config.popularity) in ("counts", "log"):
+    if str(config.popularity) in COUNTS:
         raise PrivacyError(
             "data.balance.popularity = 'counts': counts of the log are private, and no noise covers them; give a file "
             "of public or privately released popularity (item_id,popularity)"

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -91,26 +91,37 @@ def get(
 
 @data.command()
 def describe(
-    dataset: Annotated[str, typer.Argument(help="A built-in dataset, or a file: .parquet, .csv, .tsv, .inter.")],
+    dataset: Annotated[
+        str,
+        typer.Argument(help="A built-in dataset, or your own .parquet, .csv, .tsv, .txt, .jsonl or .inter."),
+    ],
     data_dir: _DataDir = None,
     catalogue: Annotated[Path | None, typer.Option(help="The items of your log, with public features.")] = None,
     min_rating: Annotated[float | None, typer.Option(help="Drop events rated below this.")] = None,
     k_core: Annotated[int, typer.Option(min=0, help="Drop users and items with fewer events.")] = 0,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A setting as in a scenario, e.g. data.columns.user=uid; may be repeated."),
+    ] = None,
 ) -> None:
-    """What was read, what cleaning dropped, what is left, and which splits and item features there are."""
+    """What was read and how, what cleaning dropped, what is left, and which splits and item features there are."""
     import numpy as np
     from rich.table import Table
 
     from fedrec.data.datasets import FOLDERS, GENERATED, DataConfig, load
     from fedrec.data.holdouts import moment
     from fedrec.data.sources import SOURCES
-    from fedrec.settings import parse
+    from fedrec.settings import parse, parse_change, put
 
     named = dataset in (*FOLDERS, *GENERATED)
     is_file = not named and (Path(dataset).suffix != "" or Path(dataset).parent != Path("."))
     chosen = {"path": Path(dataset).expanduser()} if is_file else {"name": dataset}
     options = {"catalogue": catalogue, "min_rating": min_rating, "k_core": k_core}
-    config = parse(DataConfig, {**chosen, **options}, "fedrec data describe")
+    settings: dict[str, Any] = {**chosen, **options}
+    for change in changes or ():
+        key, value = parse_change(change)
+        put(settings, key.removeprefix("data."), value, f"--set {change}")
+    config = parse(DataConfig, settings, "fedrec data describe")
     found = load(config, data_dir, seed=0)
 
     lengths, popularity = found.histories.lengths, np.bincount(found.histories.items, minlength=len(found.catalogue))

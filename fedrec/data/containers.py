@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import io
 import lzma
+import os
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -46,6 +47,14 @@ def parts(folder: Path) -> list[Path]:
             "all .csv; or name one file"
         )
     return tables
+
+
+def located(path: str, folder: Path) -> str:
+    """`path` in full: `~` is the home folder, a relative path begins at `folder`. Raises: InputError for no home."""
+    try:
+        return os.path.abspath(folder / Path(path).expanduser())
+    except RuntimeError:
+        raise InputError(f"{path}: no home folder is known for it; write the path in full") from None
 
 
 def existing(file: Path) -> Path:

@@ -237,19 +237,20 @@ def read_delimited(
 
 def _decoded(data: bytes, file: Path, encoding: str) -> str:
     """The text of `data` without a byte-order mark. Raises: InputError where it is no text in this encoding."""
-    if codecs.lookup(encoding).name == "utf-8":
+    encoding = codecs.lookup(encoding).name
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    if encoding == "utf-16" and not wide:
+        raise InputError(f"{file}: not a text file in utf-16 (no byte-order mark); mend data.columns.encoding")
+    if encoding == "utf-8":
         encoding = "utf-8-sig"
     try:
         return data.decode(encoding)
     except UnicodeDecodeError as error:
         usual = encoding.removesuffix("-sig")
-        wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         raise InputError(
             f"{file}: not a text file in {usual} (byte {error.start}); save it as utf-8, or set "
             f"data.columns.encoding{'=utf-16' if wide else ''}"
         ) from None
-    except UnicodeError:  # utf-16 without its mark
-        raise InputError(f"{file}: not a text file in {encoding}; mend data.columns.encoding") from None
 
 
 def _no_rows(file: Path) -> str:

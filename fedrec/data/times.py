@@ -109,7 +109,7 @@ def _since_1970(column: pl.Series, fault: Fault, unit: Unit | None) -> tuple[pl.
         fault(beyond, f"is no finite number below {_BELOW['ns']:g}")
     largest = size.max()
     highest = float(largest) if isinstance(largest, int | float) else 0.0
-    chosen: Unit = unit or next((name for name, limit in _BELOW.items() if highest < limit), "ns")
+    chosen = _unit(highest) if unit is None else unit
     if unit is None and chosen != "s":
         other = ((size > 0) & (size < _BELOW[_unit_below(chosen)])).fill_null(False)
         if other.any():
@@ -131,6 +131,10 @@ def _since_1970(column: pl.Series, fault: Fault, unit: Unit | None) -> tuple[pl.
 def _in_seconds(micro: pl.Series) -> pl.Series:
     # Divided by NumPy: Polars multiplies by the reciprocal, which rounds otherwise.
     return pl.Series(micro.name, micro.cast(pl.Float64).to_numpy() / _MICRO).fill_nan(None)
+
+
+def _unit(highest: float) -> Unit:
+    return next((name for name, limit in _BELOW.items() if highest < limit), "ns")
 
 
 def _unit_below(unit: Unit) -> Unit:

@@ -1,5 +1,6 @@
 """Scenarios: what one simulation is, as a TOML file that can be read, changed by `--set`, and written back whole."""
 
+import copy
 import json
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -12,13 +13,18 @@ from pydantic import Field, model_validator
 
 from fedrec.algorithms.base import Algorithm
 from fedrec.algorithms.discover import algorithm
+from fedrec.data.balance import COUNTS
+from fedrec.data.containers import located
 from fedrec.data.datasets import DataConfig
 from fedrec.errors import InputError, nearest
 from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.precision import Precision
 from fedrec.privacy.plan import PrivacyConfig
-from fedrec.settings import Settings, parse
+from fedrec.settings import Settings, parse, parse_change, put
 from fedrec_server.federation import FederationConfig
+
+_PATHS = ("data.path", "data.catalogue", "data.balance.popularity")
+"""Settings that are paths. In a scenario file they begin at the file's folder, on the command line where it is run."""
 
 
 class EvaluationConfig(Settings):
@@ -167,18 +173,32 @@ def read_values(name: str) -> dict[str, Any]:
             raise InputError(f"{name}: no such scenario file")
         raise InputError(f"unknown scenario '{name}'.{nearest(name, known)} Or give a TOML file.")
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = tomllib.loads(path.read_text(encoding="utf-8-sig"))  # with or without a byte-order mark
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not a TOML file: {error}") from None
     values.setdefault("name", path.stem)
+    _locate(values, path.parent)
     return values
+
+
+def _locate(values: dict[str, Any], folder: Path) -> None:
+    """Write the paths of a scenario in full, in place: `~` is the home folder, the others begin at `folder`."""
+    for *sections, last in (key.split(".") for key in _PATHS):
+        table: Any = values
+        for section in sections:
+            table = table.get(section) if isinstance(table, dict) else None
+        if isinstance(table, dict) and isinstance(table.get(last), str) and table[last] not in COUNTS:
+            table[last] = located(table[last], folder)
 
 
 def checked(values: Mapping[str, Any], name: str) -> Scenario:
     """The scenario of `values`, the algorithm's own settings checked too, before anything is loaded.
 
+    Paths that are not in full yet come from the command line and begin at the working directory.
     Raises: InputError for a key or value that cannot be; `name` says in which scenario.
     """
+    values = copy.deepcopy(dict(values))
+    _locate(values, Path.cwd())
     scenario = parse(Scenario, values, f"scenario '{name}'")
     _ = scenario.algorithm_config
     if scenario.stopping.every is not None and not scenario.privacy.evaluation_share:
@@ -200,32 +220,6 @@ def difference(before: Mapping[str, Any], now: Mapping[str, Any], path: str = ""
         elif old != new:
             return f"{path}{key} was {old!r} and is {new!r} now"
     return None
-
-
-def parse_change(text: str) -> tuple[str, Any]:
-    """`key=value` from `--set`: the value as TOML, or a text where it is no TOML (a bare word, a path)."""
-    key, equals, value = text.partition("=")
-    if not equals or not all(key.strip().split(".")):
-        raise InputError(f"--set {text}: must be key=value, e.g. --set privacy.epsilon=3")
-    return key.strip(), toml_or_text(value)
-
-
-def toml_or_text(value: str) -> Any:
-    """The value as TOML, or the text itself where it is none."""
-    try:
-        return tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
-        return value.strip()
-
-
-def put(values: dict[str, Any], key: str, value: Any, where: str) -> None:
-    """Set the dotted `key` in nested `values`, in place. Raises: InputError when a section on the way is a value."""
-    *sections, last = key.split(".")
-    for section in sections:
-        values = values.setdefault(section, {})
-        if not isinstance(values, dict):
-            raise InputError(f"{where}: '{section}' is a value, not a section")
-    values[last] = value
 
 
 def _toml(values: Mapping[str, Any], path: str = "") -> list[str]:

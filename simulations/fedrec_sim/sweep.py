@@ -22,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from fedrec_server.run_directory import write_json
-from fedrec_server.scenario import Scenario, checked, parse_change, put, read_values, toml_or_text
+from fedrec_server.scenario import Scenario, checked, read_values
 from rich.table import Table
 
 from fedrec.algorithms.discover import algorithm
 from fedrec.errors import FedrecError, InputError
+from fedrec.settings import parse_change, put, toml_or_text
 from fedrec_sim import plots
 from fedrec_sim.child_run import child_scenario
 from fedrec_sim.table import COLUMNS, flat_metrics, head, stamp

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedrec_server.run_directory import make_folder
-from fedrec_server.scenario import Scenario, checked, difference, parse_change, put, read_values
+from fedrec_server.scenario import Scenario, checked, difference, read_values
 
 from fedrec.errors import FedrecError, InputError, nearest
+from fedrec.settings import parse_change, put
 from fedrec_sim.child_run import child_scenario
 from fedrec_sim.sweep import parse_axis
 from fedrec_sim.table import flat_metrics
