@@ -106,7 +106,7 @@ class Deployment:
     def _run(self) -> tuple[dict[str, Any], str | None]:
         algorithm, plan, folder = self.prepared.algorithm, self.prepared.plan, self.folder
         if not self.resume:
-            folder.scenario.write_text(self.scenario.toml(), encoding="utf-8")
+            folder.scenario.write_text(self.scenario.toml(folder=folder.scenario.parent), encoding="utf-8")
         ledger = Ledger(folder.ledger)
         folder.public_key.write_bytes(ledger.key.public.pem())
         coordinator = Coordinator(

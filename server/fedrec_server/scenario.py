@@ -2,8 +2,9 @@
 
 import copy
 import json
+import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -134,10 +135,17 @@ class Scenario(Settings):
         own = self.algorithm_config.model_dump(mode="json", exclude_none=True)
         return whole | {"algorithm": {"name": self.algorithm["name"]} | own}
 
-    def toml(self, comment: str = "") -> str:
-        """The resolved scenario as TOML text, `comment` first."""
+    def toml(self, comment: str = "", folder: Path | None = None) -> str:
+        """The resolved scenario as TOML text, `comment` first.
+
+        folder: where the text will be a file; paths are written from there, so that a file that is handed on shows as
+        little as can be of where things are. Left out, paths are written in full.
+        """
+        values = self.resolved()
+        if folder is not None:
+            _each_path(values, lambda path: _from(path, folder))
         head = "".join(f"# {line}\n" for line in comment.splitlines())
-        return head + "\n".join(_toml(self.resolved())) + "\n"
+        return head + "\n".join(_toml(values)) + "\n"
 
 
 def built_in() -> dict[str, Path]:
@@ -183,12 +191,24 @@ def read_values(name: str) -> dict[str, Any]:
 
 def _locate(values: dict[str, Any], folder: Path) -> None:
     """Write the paths of a scenario in full, in place: `~` is the home folder, the others begin at `folder`."""
+    _each_path(values, lambda path: located(path, folder))
+
+
+def _from(path: str, folder: Path) -> str:
+    try:
+        return os.path.relpath(path, folder)
+    except ValueError:  # another drive
+        return path
+
+
+def _each_path(values: dict[str, Any], change: Callable[[str], str]) -> None:
+    """Change every path of a scenario's values, in place."""
     for *sections, last in (key.split(".") for key in _PATHS):
         table: Any = values
         for section in sections:
             table = table.get(section) if isinstance(table, dict) else None
         if isinstance(table, dict) and isinstance(table.get(last), str) and table[last] not in COUNTS:
-            table[last] = located(table[last], folder)
+            table[last] = change(table[last])
 
 
 def checked(values: Mapping[str, Any], name: str) -> Scenario:
@@ -197,9 +217,9 @@ def checked(values: Mapping[str, Any], name: str) -> Scenario:
     Paths that are not in full yet come from the command line and begin at the working directory.
     Raises: InputError for a key or value that cannot be; `name` says in which scenario.
     """
-    values = copy.deepcopy(dict(values))
-    _locate(values, Path.cwd())
-    scenario = parse(Scenario, values, f"scenario '{name}'")
+    given: dict[str, Any] = copy.deepcopy(dict(values))
+    _locate(given, Path.cwd())
+    scenario = parse(Scenario, given, f"scenario '{name}'")
     _ = scenario.algorithm_config
     if scenario.stopping.every is not None and not scenario.privacy.evaluation_share:
         raise InputError(

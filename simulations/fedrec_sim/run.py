@@ -120,7 +120,8 @@ class Simulation:
     def _tracked(self) -> tuple[dict[str, Any], str | None]:
         if not self.resume:
             comment = SECRET_NOISE if self.scenario.privacy.private and self.scenario.seed is None else ""
-            self.folder.scenario.write_text(self.scenario.toml(comment), encoding="utf-8")
+            place = self.folder.scenario
+            place.write_text(self.scenario.toml(comment, place.parent), encoding="utf-8")
         with tracking(self.track, self.folder.private, self.scenario, self.progress.warn) as tracker:
             summary, exhausted = self._run(tracker)
             tracker.scalars(of_run(summary), summary["cost"]["rounds"])

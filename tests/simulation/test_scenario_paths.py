@@ -62,6 +62,15 @@ def test_a_scenario_that_was_written_back_names_the_same_files_from_anywhere(stu
     assert again.data.columns.separator == ","
 
 
+def test_a_file_that_is_handed_on_shows_paths_from_itself_alone(study: Path) -> None:
+    loaded = load_scenario(scenario(study, "logs/log.csv"))
+    release = study / "runs" / "one" / "release"
+    release.mkdir(parents=True)
+    (release / "scenario.toml").write_text(loaded.toml(folder=release))
+    assert str(study.parent) not in (release / "scenario.toml").read_text()
+    assert load_scenario(str(release / "scenario.toml")).resolved() == loaded.resolved()
+
+
 def test_a_missing_file_is_named_in_full(study: Path) -> None:
     with pytest.raises(InputError, match=f"{study}/nothing.csv: no such file"):
         load(load_scenario(scenario(study, "nothing.csv")).data, None, 0)
