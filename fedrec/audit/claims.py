@@ -1,18 +1,17 @@
-"""What lies beside a ledger must be what the ledger names: model, manifest, scenario, statement."""
+"""What lies beside a ledger must be what the ledger names: model, manifest, scenario."""
 
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fedrec.audit.agreement import contradictions
-from fedrec.audit.evidence import MODEL, PUBLIC_KEY, STATEMENT, Evidence
+from fedrec.audit.evidence import MODEL, PUBLIC_KEY, Evidence
 from fedrec.audit.keys import PublicKey
 
 
 def artefacts(
-    evidence: Evidence, payloads: Sequence[Mapping[str, Any]], roots: Sequence[str], key: PublicKey, model: str | None
+    evidence: Evidence, payloads: Sequence[Mapping[str, Any]], key: PublicKey, model: str | None
 ) -> tuple[list[str], list[str]]:
-    """Faults and notes. roots: the root (hex) after each number of records. model: SHA-256 (hex) of a file apart."""
+    """Faults and notes. model: SHA-256 (hex) of a file that was handed over apart."""
     faults, notes = [], []
     begin = payloads[0] if payloads[0].get("type") == "begin" else None
     if begin is not None:
@@ -37,8 +36,6 @@ def artefacts(
         if MODEL in digests:
             notes.append(f"{MODEL} is there, and no record vouches for it yet")
     faults += _manifest(evidence, digests)
-    if STATEMENT in evidence.files:
-        faults += _statement(evidence.files[STATEMENT], payloads, roots)
     if PUBLIC_KEY in evidence.files and evidence.files[PUBLIC_KEY] != key.pem():
         notes.append(f"{PUBLIC_KEY} is another key than yours; yours counts")
     return faults, notes
@@ -53,11 +50,3 @@ def _manifest(evidence: Evidence, digests: Mapping[str, str]) -> list[str]:
     except (ValueError, KeyError, TypeError):
         same = False
     return [] if same else ["model/manifest.json does not belong to the model"]
-
-
-def _statement(content: bytes, payloads: Sequence[Mapping[str, Any]], roots: Sequence[str]) -> list[str]:
-    """What the privacy statement claims and the ledger does not bear out."""
-    try:
-        return [f"{STATEMENT}: {fault}" for fault in contradictions(json.loads(content), payloads, roots)]
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return [f"{STATEMENT} is no privacy statement"]

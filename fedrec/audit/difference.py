@@ -51,11 +51,13 @@ def facts(received: Received) -> dict[str, str]:
             before = found.get(key + what)
             found[key + what] = str(value) if before is None else f"{before}; {value}"
     found |= {f"data: {name}": value for name, value in stated["dataset"].items()}
-    found |= {f"scenario: {name}": value for name, value in (stated["scenario"] or {}).items()}
+    found |= {f"scenario: {name}": value for name, value in stated["scenario"].items()}
     found |= {f"version of {name}": value for name, value in stated["software"].items()}
     for row in stated["assumptions"]:
         found[f"assumption: {row['who']} {row['must']}"] = f"enforced: {row['enforced']}"
     found |= {f"not protected: {what}": "yes" for what in stated["not_protected"]}
+    found |= {f"recorded as not protected: {what}": "yes" for what in stated["unprotected"]}
+    found |= {f"shared budget: {name}": value for name, value in (stated["population_budget"] or {}).items()}
     found |= {"ledger: entries": len(received.payloads), "ledger: attacks": len(received.of_type("attack"))}
     found["statement and ledger"] = "; ".join(received.faults) or "agree"
     return {name: str(value) for name, value in found.items()}

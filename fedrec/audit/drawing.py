@@ -17,6 +17,7 @@ from fedrec.audit import budget_file
 from fedrec.audit.budget import Budget, Entry, amount, read
 from fedrec.audit.events import charges, events_of
 from fedrec.audit.ledger import read_ledger
+from fedrec.audit.payloads import PopulationBudget
 from fedrec.durable import replace, sync
 from fedrec.errors import BudgetExhausted, InputError, PrivacyError, VerificationError
 from fedrec.privacy.accounting import Event
@@ -114,8 +115,29 @@ class Drawing:
         self.budget, self._cap = read(self.path), entry.cost
         _write(_tie(self.ledger), json.loads(_tie(self.ledger).read_text()) | {"seen": self.budget.head})
 
+    def reservation(self) -> PopulationBudget:
+        """What the ledger's first record says of the budget, once the run has reserved its part."""
+        budget, entry = self.budget, self.budget.entries[self._run or ""]
+        return PopulationBudget(
+            id=budget.identity,
+            name=budget.name,
+            who=budget.who,
+            period=budget.period(),
+            epsilon=repr(budget.filter.epsilon),
+            delta=repr(budget.filter.delta),
+            filter=budget.filter.name,
+            order=budget.filter.order,
+            theorem=budget.filter.theorem,
+            unit=budget.filter.unit,
+            limit=amount(budget.limit),
+            reserved=amount(entry.reserved_cost),
+            all_runs=amount(budget.spent),
+            run=entry.run,
+            head=budget.head,
+        )
+
     def describe(self) -> dict[str, Any]:
-        """What the statement says of the budget. Numbers are strings; head: what an auditor compares the file with."""
+        """What the summary says of the budget, as it is now. Numbers are strings."""
         budget, entry = self.budget, self.budget.entries[self._run or ""]
         return {
             "name": budget.name,

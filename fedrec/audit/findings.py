@@ -43,22 +43,38 @@ def _attack(payload: Mapping[str, Any], upper: float | None) -> dict[str, Any]:
 
 def provenance(received: Received) -> list[tuple[str, str]]:
     """Label and value of where the run comes from."""
-    stated, summary = received.statement, received.summary
-    scenario = stated["scenario"] or {}
+    stated = received.statement
+    scenario = stated["scenario"]
     opening = next(iter(received.of_type("begin")), {})
     code = opening.get("code") if isinstance(opening.get("code"), Mapping) else {}
     return [
-        ("Scenario", str(scenario.get("name", NOT_RECORDED))),
-        ("Algorithm", str(scenario.get("algorithm", NOT_RECORDED))),
-        ("Scenario's hash", str(scenario.get("fingerprint", NOT_RECORDED))),
+        ("Scenario", scenario["name"]),
+        ("Algorithm", scenario["algorithm"]),
+        ("Scenario's hash", scenario["fingerprint"]),
         ("Started", str(opening.get("started", NOT_RECORDED))),
         ("Code", str((code or {}).get("commit") or NOT_RECORDED)),
         ("Software", ", ".join(f"{name} {version}" for name, version in stated["software"].items())),
         ("Noise", stated["noise_source"]),
-        ("Machine", str(summary.get("device", NOT_RECORDED))),
-        ("Ledger", f"{len(received.payloads)} entries, {'signed' if stated['ledger']['signed'] else 'not signed'}"),
+        ("Machine", str(opening.get("device") or NOT_RECORDED)),
+        ("Ledger", f"{len(received.payloads)} entries"),
         ("Ledger's head", received.head),
         *_keys(received),
+    ]
+
+
+def shared_budget(budget: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Label and value of what record 0 says of the budget that the run draws from; none for a run on its own."""
+    if budget is None:
+        return []
+    unit = budget["unit"]
+    return [
+        ("Budget", f"{budget['name']} ({budget['id']})"),
+        ("Whose", f"{budget['who']}, {budget['period']}"),
+        ("Cap", f"epsilon {budget['epsilon']} at delta {budget['delta']} ({budget['theorem']})"),
+        ("Limit", f"{budget['limit']} {unit}"),
+        ("Reserved by this run", f"{budget['reserved']} {unit}, as {budget['run']}"),
+        ("All runs then", f"{budget['all_runs']} {unit}"),
+        ("Head of the budget's file then", str(budget["head"])),
     ]
 
 

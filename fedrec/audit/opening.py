@@ -5,6 +5,8 @@ holds the terms of every planned query, so that no charge can quietly be made on
 """
 
 import hashlib
+import math
+import platform
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,9 +16,12 @@ from typing import Any
 
 from fedrec import __version__
 from fedrec.audit.keys import PublicKey
+from fedrec.audit.payloads import FORMAT, Begin, Catalogue, PopulationBudget
+from fedrec.audit.statement import SOFTWARE
+from fedrec.audit.wording import wording
+from fedrec.privacy import accounting
 from fedrec.privacy.plan import MECHANISM, ROUNDING, PrivacyPlan
 
-FORMAT = 1
 PRECISION = (
     "epsilons are rounded up to 6 decimals; every other number in quotes is the shortest decimal that gives the same "
     "64-bit float again"
@@ -32,26 +37,50 @@ def begin(
     key: PublicKey,
     *,
     role: str,
+    simulation: bool,
     scenario: tuple[str, str],
+    algorithm: str,
     dataset: str,
+    catalogue: Catalogue,
     population: str,
     unprotected: Sequence[str],
     tuned_on: str | None,
+    notes: Sequence[str] = (),
+    budget: PopulationBudget | None = None,
+    device: str = "cpu",
 ) -> dict[str, Any]:
-    """The `begin` record of a run under `plan`.
+    """The `begin` record of a run under `plan`: everything that a statement on the run repeats.
 
-    key, role: who signs, and as what. scenario: its name and the SHA-256 (hex) of its resolved text. population: how
-    the number of users is known. unprotected: what the guarantee knowingly does not cover. tuned_on: whose private
-    data decided on the settings, None for nobody's.
+    Args:
+        plan: all releases of the run, priced ahead.
+        key: that signs the ledger.
+        role: as what its owner signs.
+        simulation: whether all users' data lie in one place.
+        scenario: its name and the SHA-256 (hex) of its resolved text.
+        algorithm: its name.
+        dataset: its name.
+        catalogue: the items and how they are known.
+        population: how the number of users is known.
+        unprotected: what the guarantee knowingly does not cover.
+        tuned_on: whose private data decided on the settings, None for nobody's.
+        notes: what must be said of the run before anything else.
+        budget: what the run reserved of a budget that it shares with others, None for a run on its own.
+        device: where the computation runs.
+
+    Raises: ValueError for a text that no record can hold.
     """
     about = plan.describe()
-    return {
+    made = {
         "type": "begin",
         "format": FORMAT,
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "scenario": {"name": scenario[0], "sha256": scenario[1]},
+        "algorithm": algorithm,
+        "simulation": simulation,
         "dataset": dataset,
         "population": {"users": about["users"], "known": population},
+        "catalogue": catalogue.model_dump(),
+        "budget": None if budget is None else budget.model_dump(),
         "unit": about["unit"],
         "adjacency": about["adjacency"],
         "guarantee": about["guarantee"],
@@ -73,11 +102,32 @@ def begin(
         "plan": _terms(plan),
         "parties": [{"role": role, "key": key.text}],
         "accountants": {"pld": f"dp-accounting {version('dp-accounting')}", "rdp": f"opacus {version('opacus')}"},
-        "code": {"fedrec": __version__, "commit": _commit()},
+        "code": {"fedrec": __version__, "commit": _commit(), "wording": wording()},
+        "software": {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}},
+        "device": device,
         "unprotected": list(unprotected),
+        "notes": list(notes),
         "tuned_on": tuned_on,
         "precision": PRECISION,
     }
+    Begin.model_validate(made)
+    return made
+
+
+def curve(plan: PrivacyPlan) -> list[dict[str, str]]:
+    """Pairs of epsilon and delta that bound every attack on what was charged so far, for the `end` record.
+
+    Empty where everybody takes part, since the curve is then exact by the noise alone, and without privacy.
+    """
+    events, epsilon = plan.events(plan.charged), plan.epsilon()["pld"]
+    if not plan.private or not events or plan.config.sampling == 1:
+        return []
+    epsilons = [0.05 * epsilon * step for step in range(41)]
+    deltas = accounting.deltas_pld(events, epsilons)
+    return [
+        {"epsilon": f"{math.ceil(at * 1e4) / 1e4:.4f}", "delta": f"{delta * (1 + 1e-5):.5e}"}
+        for at, delta in zip(epsilons, deltas, strict=True)
+    ]
 
 
 def end(
@@ -88,8 +138,9 @@ def end(
     files: Mapping[str, bytes],
     besides: Mapping[str, str],
     unprotected: Sequence[str],
+    curve: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, Any]:
-    """The `end` record. rounds: finished ones. state: digest of the shared state after the last.
+    """The `end` record. rounds: finished ones. state: digest of the shared state after the last. curve: see `curve`.
 
     files: content of each file that is handed on, by its path in the run's folder. besides: everything else that is
     released, numbers as text.
@@ -102,6 +153,7 @@ def end(
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
         "released_besides": dict(besides),
         "unprotected": list(unprotected),
+        "curve": [dict(pair) for pair in curve] or None,
     }
 
 

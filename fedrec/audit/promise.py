@@ -5,6 +5,7 @@ No prose is taken from a statement that was received: the same facts give the sa
 
 import math
 from collections.abc import Mapping
+from decimal import ROUND_CEILING, Decimal
 from typing import Any
 
 from fedrec.audit.assumptions import seeded
@@ -29,7 +30,7 @@ def promise(stated: Mapping[str, Any]) -> list[str]:
         ]
     opening = (
         "If the noise were secret (here it follows from a seed, for simulation), whatever"
-        if seeded(stated)
+        if seeded(stated["noise_source"])
         else "Whatever"
     )
     where = "would stay" if stated["simulation"] else "stay"
@@ -62,6 +63,13 @@ def factor(epsilon: float) -> str:
 def rounded_up(value: float | None, digits: int = 4) -> str | None:
     """A bound as text that is not below it; None stands for no bound."""
     return None if value is None else f"{math.ceil(value * 10**digits) / 10**digits:.{digits}f}"
+
+
+def rounded_up_text(value: str | None, digits: int = 4) -> str | None:
+    """A bound in decimals, rounded up exactly; None stands for no bound."""
+    if value is None:
+        return None
+    return f"{Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_CEILING):f}"
 
 
 def percent(value: float | str) -> str:

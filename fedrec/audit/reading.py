@@ -16,8 +16,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print it as JSON, and nothin
 def show(run: Run, json: Json = False) -> None:
     """What a run promises, against whom, what was spent and on what: one screen.
 
-    Reads the statement and the ledger of RUN and compares them. Exit code 4 when they contradict each other. Whether
-    the ledger is genuine, `fedrec audit verify` tells; the whole account is `fedrec audit report`.
+    Shows what the ledger of RUN gives, and compares the statement's files with it. Exit code 4 when they differ; that
+    comes first then. Whether the ledger is genuine, `fedrec audit verify` checks; the whole account is `fedrec audit
+    report`.
 
     - `fedrec audit show runs/quickstart`
 
@@ -32,6 +33,7 @@ def show(run: Run, json: Json = False) -> None:
             {
                 "statement": received.statement,
                 "faults": received.faults,
+                "notes": received.notes,
                 "attacks": received.of_type("attack"),
                 "ledger": {"entries": len(received.payloads), "head": received.head},
             }
@@ -53,8 +55,8 @@ def report(
 
     One file that loads nothing from anywhere: send it, print it, keep it. It tells the promise, epsilon by adversary,
     what the best attacker could do, where the budget went, assumptions and who must keep them, what is not protected,
-    two published checklists, and how to check it. Exit code 4, after writing, when statement and ledger contradict each
-    other; the page says so first.
+    two published checklists, and how to check it: all of it as the ledger gives it. Exit code 4, after writing, when
+    the statement's files differ from the ledger; the page says so first.
 
     - `fedrec audit report runs/quickstart --open`
 
@@ -87,7 +89,8 @@ def diff(
     """What differs between the promises and records of two runs.
 
     Epsilon against each adversary, unit, clips, noise, sampling, rounds, data, versions, assumptions, what is not
-    protected; and which run promises less, where that can be said. Exit code 0 whether or not they differ.
+    protected; and which run promises less, where that can be said: all of it as the ledgers give it. Exit code 0
+    whether or not the runs differ, 4 when a statement's file differs from its own ledger; that comes first then.
 
     - `fedrec audit diff runs/before runs/after`
 
@@ -99,11 +102,19 @@ def diff(
     from fedrec.audit.difference import difference
     from fedrec.audit.received import receive
 
-    found = difference(receive(a), receive(b))
+    runs = (receive(a), receive(b))
+    found = difference(*runs)
     if json:
-        _print_json({"a": str(a), "b": str(b), "verdict": found.verdict, "differs": found.differs, "same": found.same})
+        faults = {"a": runs[0].faults, "b": runs[1].faults}
+        told = {"a": str(a), "b": str(b), "faults": faults, "verdict": found.verdict}
+        _print_json(told | {"differs": found.differs, "same": found.same})
+        for run in runs:
+            run.require_agreement()
         return
     console = plain_console()
+    for run in runs:
+        for fault in run.faults:
+            console.print(Text(plain(f"CONTRADICTION: {run.place}: {fault}"), "bold red"))
     rows = found.differs + (found.same if every else [])
     if rows:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
@@ -115,6 +126,8 @@ def diff(
     every_fact = len(found.differs) + len(found.same)
     verdict = f"{len(found.differs)} of {every_fact} facts differ; {plain(found.verdict)}."
     console.print(Text(verdict, "bold"))
+    for run in runs:
+        run.require_agreement()
 
 
 def _print_json(value: Any) -> None:

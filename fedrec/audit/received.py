@@ -1,66 +1,37 @@
-"""What an auditor was handed: a run's statement and ledger, read with distrust, and whether the two agree.
+"""What an auditor was handed: a run's ledger, read with distrust, and the statement that follows from it.
 
 RUN is a run's folder, its release/ or privacy/ folder, a file in that, or what `fedrec audit export` made of one. The
-statement is a claim; the ledger is the record that it must follow from. Whether the record itself is genuine,
-`fedrec audit verify` checks.
+ledger is the record; the statement is made from it, never read. Where the statement's files say something else,
+`faults` has it. Whether the record itself is genuine, `fedrec audit verify` checks.
 """
 
-import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
-
-from pydantic import BaseModel, Field, ValidationError
+from typing import Any
 
 from fedrec.audit import chain as chains
-from fedrec.audit.agreement import contradictions
-from fedrec.audit.evidence import LEDGER, STATEMENT, received
+from fedrec.audit.agreement import compare
+from fedrec.audit.evidence import STATEMENT, received
 from fedrec.audit.layout import Layout
-from fedrec.audit.statement_schema import Accountants, Count, Decimal, PrivacyStatement
-from fedrec.errors import InputError, VerificationError
-
-Probability = Annotated[float, Field(gt=0, le=1)]
-
-
-class _Query(BaseModel):
-    name: str
-    shape: list[Count]
-    clip_norm: Decimal | None
-    noise_multiplier: Decimal
-
-
-class _Event(BaseModel):
-    sampling: Probability
-    noise_multiplier: Annotated[float, Field(gt=1e-150, lt=1e150)]
-    count: Annotated[int, Field(ge=1)]
-
-
-class _Charge(BaseModel):
-    """What is read of a charge, whatever else it says."""
-
-    round: Count
-    queries: list[_Query]
-    events: list[_Event] = []
-    sampling: Probability
-    epsilon: Accountants
-
-
-SUMMARY = "summary.json"
+from fedrec.errors import VerificationError
 
 
 @dataclass(frozen=True)
 class Received:
-    """A run as it was handed over. payloads: those of the ledger, oldest first. summary: {} where there is none.
+    """A run as it was handed over.
 
-    heads: the ledger's head after 0, 1, ... entries.
+    statement: what the ledger gives. payloads: those of the ledger, oldest first. heads: the ledger's head after 0, 1,
+    ... entries. faults: where the statement's files differ from the ledger, a line each. notes: what to know besides.
+    stated: whether a statement came with the ledger.
     """
 
     place: Path
     statement: dict[str, Any]
     payloads: tuple[dict[str, Any], ...]
     heads: tuple[str, ...]
-    summary: dict[str, Any]
+    faults: tuple[str, ...]
+    notes: tuple[str, ...]
+    stated: bool
 
     @property
     def head(self) -> str:
@@ -80,67 +51,35 @@ class Received:
 
     @property
     def name(self) -> str:
-        """What the run is called: its scenario, or its data, or its folder."""
-        named = self.statement["scenario"] or {}
-        return str(named.get("name") or self.statement["dataset"].get("name") or self.place.name)
-
-    @property
-    def faults(self) -> list[str]:
-        """Where statement and ledger contradict each other, a line each; empty where they agree."""
-        return list(contradictions(self.statement, self.payloads, self.heads))
+        """What the run is called: its scenario's name in the ledger."""
+        return str(self.statement["scenario"]["name"])
 
     def require_agreement(self) -> None:
-        """Raises: VerificationError that names the first contradiction between statement and ledger."""
+        """Raises: VerificationError that names the first difference between the statement's files and the ledger."""
         if self.faults:
-            raise VerificationError(f"{self.place}: statement and ledger do not agree: {'; '.join(self.faults)}")
+            more = f"; {len(self.faults) - 1} more" if len(self.faults) > 1 else ""
+            raise VerificationError(f"{self.place}: statement and ledger do not agree: {self.faults[0]}{more}")
 
 
 def receive(run: Path) -> Received:
     """Read a run. Raises: InputError when something is missing, VerificationError for a broken ledger."""
     place = _place(run)
     evidence = received(place)
-    if STATEMENT not in evidence.files:
-        raise InputError(f"{place}: holds no {STATEMENT}; a finished run writes it")
-    stated = _json(evidence.files[STATEMENT], f"{place}: {STATEMENT}")
-    try:
-        PrivacyStatement.model_validate(stated)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "(top level)"
-        raise InputError(
-            f"{place}: {STATEMENT}: '{where}': {first['msg']}; this fedrec reads statements of version 2"
-        ) from None
     chain = chains.read(evidence.ledger)
     if chain.fault:
         raise VerificationError(f"{place}: {chain.fault}; the ledger was changed, ask for it again")
     payloads = tuple(record.payload for record in chain.records)
-    _check(f"{place}: {LEDGER}", payloads)
-    summary = Layout.of(place).private / SUMMARY
-    told = _json(summary.read_bytes(), str(summary)) if summary.is_file() else {}
-    return Received(place, stated, payloads, tuple(root.hex() for root in chain.roots), told)
+    heads = tuple(root.hex() for root in chain.roots)
+    try:
+        found = compare(payloads, heads, evidence.files)
+    except VerificationError as error:
+        raise VerificationError(f"{place}: {error}; the ledger gives no statement, ask for it again") from None
+    return Received(
+        place, found.statement, payloads, heads, tuple(found.faults), tuple(found.notes), STATEMENT in evidence.files
+    )
 
 
 def _place(run: Path) -> Path:
     """The run's folder, or the exported file."""
     inside = run.parent if run.is_file() and run.parent.name == "privacy" else run
     return Layout.of(inside).root if inside.is_dir() else run
-
-
-def _check(ledger: str, payloads: Sequence[Mapping[str, Any]]) -> None:
-    for place, payload in enumerate(payloads):
-        try:
-            if payload.get("type") == "charge":
-                _Charge.model_validate(payload)
-        except ValidationError as error:
-            where = ".".join(str(part) for part in error.errors()[0]["loc"])
-            raise VerificationError(f"{ledger}: record {place} is no charge: '{where}' is malformed") from None
-
-
-def _json(content: bytes, name: str) -> dict[str, Any]:
-    try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
-        raise InputError(f"{name}: is not JSON; ask for it again") from None
-    if not isinstance(found, dict):
-        raise InputError(f"{name}: is not an object; ask for it again")
-    return found

@@ -14,7 +14,11 @@ def releases(charges: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for charge in charges:
         for query in charge["queries"]:
             key = (query["name"], tuple(query["shape"]), query["clip_norm"], query["noise_multiplier"])
-            row = found.setdefault(key, {**query, "sampling": charge["sampling"], "rounds": 0})
+            row = found.setdefault(
+                key,
+                {name: query[name] for name in ("name", "shape", "clip_norm", "noise_multiplier", "noise_std")}
+                | {"sampling": charge["sampling"], "rounds": 0},
+            )
             row["rounds"] += 1
     return list(found.values())
 
@@ -41,7 +45,11 @@ def spent(charges: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Epsilon after each charge, by accountant; at most `MOST_POINTS`, first and last among them."""
     every = max(1, math.ceil((len(charges) - 1) / (MOST_POINTS - 1)))
     kept = sorted({*range(0, len(charges), every), *({len(charges) - 1} if charges else ())})
-    return [{"charge": place + 1, "round": charges[place]["round"], **charges[place]["epsilon"]} for place in kept]
+    return [
+        {"charge": place + 1, "round": charges[place]["round"]}
+        | {name: charges[place]["epsilon"][name] for name in ("pld", "rdp")}
+        for place in kept
+    ]
 
 
 def stopped_early(payloads: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:

@@ -1,7 +1,8 @@
 """The auditor's page: one HTML file that needs no network, made from what was received.
 
-Everything from the run is escaped; nothing but this module's own style and script is allowed to run (their hashes are
-in the Content-Security-Policy, which also forbids every request). It reads well on paper, in the dark and on a phone.
+What it says is made from the ledger, never read from the statement. Everything from the run is escaped; nothing but
+this module's own style and script is allowed to run (their hashes are in the Content-Security-Policy, which also
+forbids every request). It reads well on paper, in the dark and on a phone.
 """
 
 import base64
@@ -17,9 +18,9 @@ from markupsafe import Markup
 
 from fedrec import __version__
 from fedrec.audit import pictures
-from fedrec.audit.checklists import IN_WORDS, how_to_dp_fy_ml, nist_sp_800_226, strength
-from fedrec.audit.findings import attack_rows, provenance, released_besides
-from fedrec.audit.promise import percent, precisely, promise
+from fedrec.audit.checklists import IN_WORDS, strength
+from fedrec.audit.findings import attack_rows, provenance, released_besides, shared_budget
+from fedrec.audit.promise import percent
 from fedrec.audit.received import Received
 from fedrec.audit.tradeoff import certainty, stated_tradeoff
 
@@ -67,8 +68,6 @@ def page(received: Received) -> str:
     return environment.get_template("report.html.j2").render(
         r=received,
         s=stated,
-        promise=promise(stated),
-        precisely=precisely(stated),
         name=received.name,
         fedrec=__version__,
         faults=received.faults,
@@ -80,10 +79,11 @@ def page(received: Received) -> str:
         rounds=pictures.over_rounds(spent, _number(stated["target_epsilon"])) if stated["epsilon"] else None,
         bars=pictures.shares(stated["budget"]),
         attacks=_with_intervals(attack_rows(received), _number(stated["epsilon"])),
-        dp_fy=_grouped(how_to_dp_fy_ml(stated), "section"),
-        pyramid=_grouped(nist_sp_800_226(stated), "level"),
+        dp_fy=_grouped(stated["checklists"]["how_to_dp_fy_ml"], "section"),
+        pyramid=_grouped(stated["checklists"]["nist_sp_800_226"], "level"),
         provenance=provenance(received),
         besides=released_besides(received),
+        shared=shared_budget(stated["population_budget"]),
         css=Markup(css),
         js=Markup(js),
         policy=f"default-src 'none'; style-src '{_hash(css)}'; script-src '{_hash(js)}'; "
@@ -96,7 +96,7 @@ def notices(received: Received) -> list[dict[str, Any]]:
     """What a reader must know before anything else, worst first: rows of "kind", "title", "text", "lines"."""
     stated, found = received.statement, []
     if received.faults:
-        text = "What this page says of the run is not what its ledger records:"
+        text = "This page says what the ledger gives. The statement's files that came with it say something else:"
         found.append(_notice("bad", "Statement and ledger contradict each other.", text, received.faults))
     if stated["releases"] and stated["epsilon"] is None:
         found.append(_notice("bad", "No privacy.", "This run promises nothing; do not give its model to anybody."))
@@ -126,6 +126,9 @@ def notices(received: Received) -> list[dict[str, Any]]:
                 f"The settings were chosen on {stated['tuned_on']}, and epsilon does not cover what that choice tells.",
             )
         )
+    if stated["not_recorded"]:
+        text = "The records of this run are older than this page, or end early. They lack:"
+        found.append(_notice("", "Not all is recorded.", text, stated["not_recorded"]))
     if stated["stopped"]:
         left = len(stated["stopped"]["unrun"])
         what = f"By its private metrics. The {left} rounds that it left out are charged and counted like those it ran."

@@ -1,27 +1,27 @@
 """The privacy statement: what a run promises, to whom, under which assumptions, and what it does not promise.
 
 One account for a program (`statement`, JSON; its schema is `statement.schema.json`) and the same for a person who is
-no expert (`as_text`, Markdown). It is drawn from the plan's description and the ledger together, and the two must
-agree. Numbers that matter are strings, epsilons rounded UP to four decimals.
+no expert (`fedrec.audit.statement_text`). Everything in it follows from the ledger's records and this code, so that
+a reader can make it anew and compare. Numbers that matter are strings, epsilons rounded UP to four decimals.
 """
 
+import json
 import math
-import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any, Protocol
 
-from fedrec.audit import checklists
-from fedrec.audit.assumptions import assumptions, not_protected
-from fedrec.audit.promise import precisely, promise, rounded_up
-from fedrec.audit.released import budget, releases, spent, stopped_early
-from fedrec.audit.statement_budget import participation, shared_budget
-from fedrec.audit.tradeoff import Tradeoff
-from fedrec.errors import VerificationError
-from fedrec.privacy import accounting
+import numpy as np
 
-SCHEMA = "urn:fedrec:privacy-statement:2"
-VERSION = 2
+from fedrec.audit import checklists
+from fedrec.audit.assumptions import assumptions, not_protected, simulated
+from fedrec.audit.payloads import Account, account
+from fedrec.audit.promise import precisely, promise, rounded_up, rounded_up_text
+from fedrec.audit.recompute import gaussian_epsilon
+from fedrec.audit.released import budget, releases, spent, stopped_early
+from fedrec.audit.tradeoff import stated_tradeoff
+
+SCHEMA = "urn:fedrec:privacy-statement:3"
+VERSION = 3
 SOFTWARE = ("fedrec", "torch", "numpy", "opacus", "dp-accounting")
 ADVERSARIES = {
     "model_recipients": "anyone who gets the released model, or every one of them, or another user",
@@ -31,8 +31,10 @@ ADVERSARIES = {
     "secure_aggregation_fails": "anyone who reads what a device sends, where secure aggregation fails or is not used",
 }
 VERIFY = "fedrec audit verify RUN --key PUBLIC_KEY"
+"""How to check a record; never taken from a file."""
 GAUSSIAN = "Poisson-sampled Gaussian, add or remove one user"
 """The mechanism whose trade-off curve is known here."""
+NOT_RECORDED = "not recorded"
 
 
 class Record(Protocol):
@@ -40,7 +42,7 @@ class Record(Protocol):
 
     @property
     def entries(self) -> Sequence[Mapping[str, Any]]:
-        """All entries, oldest first, each with its "payload"."""
+        """All entries, oldest first, each with its "payload" and "previous", the root of those before it."""
         ...
 
     @property
@@ -49,67 +51,75 @@ class Record(Protocol):
         ...
 
 
-def statement(
-    privacy: Mapping[str, Any],
-    ledger: Record,
-    dataset: Mapping[str, Any],
-    *,
-    simulation: bool = True,
-    scenario: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """The statement on a run, JSON-able.
+def of_ledger(ledger: Record) -> dict[str, Any]:
+    """The statement on the run of a ledger. Raises: VerificationError as `statement`."""
+    heads = [*(entry["previous"] for entry in ledger.entries), ledger.head]
+    return statement([entry["payload"] for entry in ledger.entries], heads)
 
-    privacy: `PrivacyPlan.describe()` at the end of the run. dataset: its "name", "users", "items", "interactions"
-    (repeated for a simulation only: it is an exact count), "catalogue": "given", or where its items were taken from,
-    "k-core rounds" where a k-core was taken, and "note", what else must be said of the run. simulation: whether all
-    users' data lay in one place. scenario: its "name", "algorithm" and "fingerprint".
-    Raises: VerificationError when the ledger does not hold the charges that `privacy` tells of.
+
+def statement(payloads: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> dict[str, Any]:
+    """The statement on a run, JSON-able: a function of its ledger alone.
+
+    Records after the last charge, stop or end (attacks, notes, digests of files) change nothing in it.
+
+    Args:
+        payloads: of the ledger's records, oldest first.
+        heads: the ledger's root (hex) after 0, 1, ... records, one more than there are payloads.
+
+    Raises: VerificationError when record 0 is no beginning or a record is not what its type says.
     """
-    payloads = [entry["payload"] for entry in ledger.entries]
-    charges = [payload for payload in payloads if payload.get("type") == "charge"]
-    _agree(privacy, charges)
+    known = account(payloads)
+    begin, charges = known.begin, known.charges
     released = releases(charges)
-    private = privacy["guarantee"] != "none"
-    given = dataset.get("catalogue", "given") == "given"
+    catalogue = begin.catalogue
+    given = catalogue is not None and catalogue.known == "given"
     nothing = "nothing of any user was released" + ("" if given else ", but for the list of items")
-    counted = ("name", "users", "items", "interactions") if simulation else ("name", "users", "items")
-    best = tradeoff(charges, privacy)
+    recorded: Mapping[str, str | None] = charges[-1]["epsilon"] if charges else {"pld": "0", "rdp": "0"}
+    curve = _curve(known)
     facts = {
-        "guarantee": privacy["guarantee"] if private or released else nothing,
-        "unit": privacy["unit"],
-        "adjacency": privacy["adjacency"],
-        "trust": privacy["trust"],
-        "simulation": simulation,
-        "delta": None if privacy["delta"] is None else repr(privacy["delta"]),
-        "target_epsilon": None if privacy["target_epsilon"] is None else repr(privacy["target_epsilon"]),
-        "epsilon": rounded_up(privacy["adversaries"]["model_recipients"]),
-        "accountants": {
-            name: rounded_up(privacy["adversaries"]["model_recipients"] if value is None else value)
-            for name, value in privacy["accountants"].items()
-        },
-        "best_guess": rounded_up(best.best_guess()),
-        "curve": _curve(best),
-        "adversaries": _adversaries(privacy),
-        "assumptions": assumptions(privacy, simulation) if private and released else [],
-        "not_protected": not_protected(privacy, dataset, simulation),
+        "guarantee": begin.guarantee if begin.private or released else nothing,
+        "unit": begin.unit,
+        "adjacency": begin.adjacency,
+        "trust": begin.trust,
+        "simulation": simulated(begin),
+        "delta": begin.delta,
+        "target_epsilon": begin.target_epsilon,
+        "epsilon": rounded_up_text(recorded["pld"]),
+        "accountants": {name: rounded_up_text(recorded[name]) for name in ("pld", "rdp")},
+        "best_guess": rounded_up(stated_tradeoff(curve).best_guess()),
+        "curve": curve,
+        "adversaries": _adversaries(known, recorded["pld"]),
+        "assumptions": assumptions(begin) if begin.private and released else [],
+        "not_protected": not_protected(begin),
+        "unprotected": _unprotected(known),
         "releases": released,
         "budget": budget(released),
         "spent": spent(charges),
         "rounds": len(charges),
-        "rounds_planned": privacy["rounds_planned"],
-        "participation": privacy["participation"],
-        "population_budget": privacy.get("population_budget"),
+        "rounds_planned": begin.rounds,
+        "participation": participation(sum(bool(charge["queries"]) for charge in charges), _sampling(known)),
+        "population_budget": None if begin.budget is None else begin.budget.model_dump(mode="json"),
         "stopped": stopped_early(payloads),
-        "noise_source": privacy["noise_source"],
-        "dataset": {key: dataset[key] for key in counted if key in dataset}
-        | {"catalogue": dataset.get("catalogue", "given")},
-        "tuned_on": dataset.get("tuned_on") or None,
-        "scenario": None if scenario is None else dict(scenario),
-        "software": {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}},
-        "ledger": {"entries": len(ledger.entries), "head": ledger.head, "signed": _signed(ledger)},
+        "noise_source": begin.noise_source,
+        "dataset": {
+            "name": begin.dataset,
+            "users": begin.population.users,
+            "items": None if catalogue is None else catalogue.items,
+            "catalogue": NOT_RECORDED if catalogue is None else catalogue.known,
+            "k_core": None if catalogue is None else catalogue.k_core,
+        },
+        "tuned_on": begin.tuned_on,
+        "scenario": {
+            "name": begin.scenario.name,
+            "algorithm": begin.algorithm or NOT_RECORDED,
+            "fingerprint": begin.scenario.sha256,
+        },
+        "software": dict(sorted((begin.software or _software(known)).items())),
+        "ledger": {"entries": known.entries, "head": heads[known.entries], "signed": True},
+        "not_recorded": not_recorded(known),
         "verification": {"command": VERIFY, "needs": "the run's folder, and the public key from somebody you trust"},
     }
-    return {
+    made = {
         "schema": SCHEMA,
         "version": VERSION,
         "promise": promise(facts),
@@ -120,98 +130,96 @@ def statement(
             "nist_sp_800_226": checklists.nist_sp_800_226(facts),
         },
     }
+    found: dict[str, Any] = json.loads(json.dumps(made, allow_nan=False))
+    return found
 
 
-def _signed(ledger: Record) -> bool:
-    """Whether a ledger says whose key signs it."""
-    return any(entry["payload"].get("type") == "begin" and entry["payload"].get("parties") for entry in ledger.entries)
+def text_of(stated: Mapping[str, Any]) -> str:
+    """The one form in which `statement.json` is written."""
+    return json.dumps(stated, indent=2, allow_nan=False) + "\n"
 
 
-def tradeoff(charges: Sequence[Mapping[str, Any]], privacy: Mapping[str, Any]) -> Tradeoff:
-    """What the best attacker can do against all `charges`: exactly where every user always took part."""
-    events = [
-        accounting.Event(float(event["sampling"]), float(event["noise_multiplier"]), int(event["count"]))
-        for charge in charges
-        for event in charge.get("events", ())
-    ]
-    epsilon = privacy["adversaries"]["model_recipients"]
+def not_recorded(known: Account) -> list[str]:
+    """What a statement of today says and the records of an older run do not."""
+    found = []
+    if known.begin.format == 1:
+        found = [
+            "the algorithm",
+            "the number of items and how they are known",
+            "whether the run draws from a budget that it shares with other runs",
+            "most versions of software",
+        ]
+    if _sampling(known) < 1 and known.charges and known.begin.private and (known.end is None or not known.end.curve):
+        found.append("the curve of the best attacker (what epsilon and delta alone allow is shown)")
+    return found
+
+
+def participation(asked: int, sampling: float) -> dict[str, Any]:
+    """In how many rounds one person takes part: expected, at most, and what limits it.
+
+    Args:
+        asked: number of rounds that asked anything of users.
+        sampling: probability of each user to take part in one.
+    """
+    return {
+        "expected_rounds": asked * sampling,
+        "most_rounds": asked,
+        "limit": "every user, every round" if sampling == 1 else "none below the number of rounds: each draws anew",
+    }
+
+
+def total_mu(charges: Sequence[Mapping[str, Any]]) -> float:
+    """Total signal-to-noise of all releases where everybody takes part, or who does is known."""
+    events = [event for charge in charges for event in charge.get("events", ())]
+    return math.sqrt(math.fsum(int(event["count"]) / float(event["noise_multiplier"]) ** 2 for event in events))
+
+
+def _sampling(known: Account) -> float:
+    return float(known.begin.sampling.probability)
+
+
+def _software(known: Account) -> dict[str, str]:
+    """What format 1 records of it: fedrec and the accountants, as "name version"."""
+    named = [text.rpartition(" ") for text in known.begin.accountants.values()]
+    return {"fedrec": known.begin.code.fedrec} | {name: version for name, _, version in named}
+
+
+def _unprotected(known: Account) -> list[str]:
+    listed = [*known.begin.unprotected, *(known.end.unprotected if known.end is not None else ())]
+    return list(dict.fromkeys(listed))
+
+
+def _curve(known: Account) -> dict[str, Any] | None:
+    """What the best attacker can do: exact where everybody takes part, else as the last record bounds it."""
+    charges, delta = known.charges, known.begin.delta
+    epsilon = charges[-1]["epsilon"]["pld"] if charges else "0"
     if epsilon is None:
-        return Tradeoff()
-    if any(event.get("mechanism") != GAUSSIAN for charge in charges for event in charge.get("events", ())):
-        return Tradeoff(bounds=((epsilon, privacy["delta"]),))
-    if all(event.sampling == 1 for event in events):
-        return Tradeoff(mu=math.sqrt(math.fsum(event.count / event.noise_multiplier**2 for event in events)))
-    epsilons = [0.05 * epsilon * step for step in range(41)]
-    return Tradeoff(bounds=tuple(zip(epsilons, accounting.deltas_pld(events, epsilons), strict=True)))
+        return None
+    events = [event for charge in charges for event in charge.get("events", ())]
+    if all(float(event["sampling"]) == 1 and event["mechanism"] == GAUSSIAN for event in events):
+        return {"mu": rounded_up(total_mu(charges), 6), "bounds": []}
+    if known.end is not None and known.end.curve:
+        return {"mu": None, "bounds": [pair.model_dump() for pair in known.end.curve]}
+    return {"mu": None, "bounds": [{"epsilon": rounded_up_text(epsilon), "delta": delta}]}
 
 
-def as_text(stated: Mapping[str, Any]) -> str:
-    """The statement for a reader who is no expert, in Markdown."""
-    data = stated["dataset"]
-    about = ", ".join(f"{data[key]:,} {key}" for key in ("users", "items", "interactions") if key in data)
-    lines = ["# Privacy statement", "", " ".join(stated["promise"]), "", f"Precisely: {stated['precisely']}", ""]
-    lines += [f"Data: {data.get('name', 'unnamed')} ({about})." if about else "", ""]
-    lines += ["## How much can be learned about one person", "", "| by whom | epsilon |", "|---|---|"]
-    lines += [f"| {row['who']} | {row['epsilon'] or 'no bound'} |" for row in stated["adversaries"]]
-    lines += ["", f"A smaller epsilon is a stronger promise; 0 means nothing. Delta: {stated['delta'] or 'none'}.", ""]
-    values = ", ".join(f"{name.upper()} {value or 'no bound'}" for name, value in stated["accountants"].items())
-    lines += [f"The same releases were priced by two independent accountants: {values}. Both are upper bounds.", ""]
-    lines += [*shared_budget(stated["population_budget"]), *participation(stated["participation"])]
-    if stated["stopped"]:
-        left = len(stated["stopped"]["unrun"])
-        lines += [f"The run stopped early on its private metrics; {left} rounds that it left out are charged, too.", ""]
-    if stated["assumptions"]:
-        lines += ["## It holds as long as", ""]
-        lines += ["| who | must keep | enforced |", "|---|---|---|"]
-        lines += [
-            f"| {row['who']} | {row['must']} | {row['enforced']}: {row['how']} |" for row in stated["assumptions"]
-        ]
-        lines += [""]
-    lines += ["## What is not protected", "", *(f"- {what};" for what in stated["not_protected"]), ""]
-    if stated["releases"]:
-        lines += [
-            "## What was released",
-            "",
-            "| sum | numbers | rounds | clip | noise, in clips |",
-            "|---|---|---|---|---|",
-        ]
-        lines += [
-            f"| {row['name']} | {math.prod(row['shape']):,} | {row['rounds']} | {row['clip_norm'] or 'none'} "
-            f"| {float(row['noise_multiplier']):.4g} |"
-            for row in stated["releases"]
-        ]
-        lines += [""]
-    lines += ["## Checklists", "", "| item | answered | this run |", "|---|---|---|"]
-    lines += [
-        f"| {row['item']} | {row['status']} | {row['answer']} |"
-        for rows in stated["checklists"].values()
-        for row in rows
-    ]
-    lines += ["", f"To check the record: `{stated['verification']['command']}`.", ""]
-    lines += [f"Noise: {stated['noise_source']}. Ledger: {stated['ledger']['entries']} entries, head"]
-    lines += [f"`{stated['ledger']['head']}`.", ""]
-    return "\n".join(lines)
-
-
-def _agree(privacy: Mapping[str, Any], charges: Sequence[Mapping[str, Any]]) -> None:
-    if len(charges) != privacy["rounds"]:
-        raise VerificationError(
-            f"the ledger holds {len(charges)} charges, the plan counts {privacy['rounds']}; use the ledger of this run"
-        )
-    spent = privacy["accountants"]["pld"]
-    if charges and spent is not None and float(charges[-1]["epsilon"]["pld"]) != float(rounded_up(spent, 6) or "nan"):
-        raise VerificationError(
-            f"the ledger ends at epsilon {charges[-1]['epsilon']['pld']} and the plan at {rounded_up(spent, 6)}; use "
-            f"the ledger of this run"
-        )
-
-
-def _adversaries(privacy: Mapping[str, Any]) -> list[dict[str, Any]]:
-    against = dict(privacy["adversaries"])
-    central = privacy["trust"] == "central"
-    against.setdefault("secure_aggregation_fails", against["server"] if central else None)
-    sampled = privacy["sampling"] < 1
-    private = privacy["guarantee"] != "none"
+def _adversaries(known: Account, epsilon: str | None) -> list[dict[str, Any]]:
+    """Epsilon against each, by the trust model of record 0: where the server is trusted, none holds against it."""
+    begin, asked = known.begin, any(charge["queries"] for charge in known.charges)
+    cohort = None
+    if epsilon is not None:
+        mu = total_mu(known.charges)
+        delta = begin.delta
+        cohort = rounded_up(0.0 if delta is None else float(gaussian_epsilon(np.array(mu), float(delta))))
+    server = None if asked else "0.0000"
+    against = {
+        "model_recipients": rounded_up_text(epsilon),
+        "knows_the_cohort": cohort,
+        "server": server,
+        "server_with_colluders": server,
+        "secure_aggregation_fails": server,
+    }
+    sampled = _sampling(known) < 1
     why = {
         "model_recipients": "clip and noise",
         "knows_the_cohort": "clip and noise alone, without the sampling" if sampled else "everybody always takes part",
@@ -223,25 +231,12 @@ def _adversaries(privacy: Mapping[str, Any]) -> list[dict[str, Any]]:
         {
             "adversary": name,
             "who": who,
-            "epsilon": rounded_up(against[name]),
+            "epsilon": against[name],
             "why": "nothing depends on users"
-            if against[name] == 0
+            if against[name] is not None and float(against[name] or 0) == 0
             else why[name]
-            if private and (central or against[name] is None or name in ("model_recipients", "knows_the_cohort"))
-            else "trust model " + privacy["trust"]
-            if private
+            if begin.private
             else "there is neither clip nor noise",
         }
         for name, who in ADVERSARIES.items()
     ]
-
-
-def _curve(best: Tradeoff) -> dict[str, Any] | None:
-    if best.mu is None and not best.bounds:
-        return None
-    return {
-        "mu": rounded_up(best.mu, 6),
-        "bounds": [
-            {"epsilon": rounded_up(epsilon), "delta": f"{delta * (1 + 1e-5):.5e}"} for epsilon, delta in best.bounds
-        ],
-    }

@@ -8,11 +8,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-DIALECT = "https://json-schema.org/draft/2020-12/schema"
+from fedrec.audit.payloads import Count, Decimal, PopulationBudget
 
-Decimal = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(e[-+]?[0-9]{1,2})?$", max_length=40)]
-"""A finite number that is not negative, as text."""
-Count = Annotated[int, Field(ge=0, lt=2**63)]
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Status = Literal["yes", "partly", "no", "unknown"]
 
 
@@ -109,13 +107,14 @@ class Accountants(_Part):
 class Data(_Part):
     """What is said of the data."""
 
-    name: str | None = None
-    users: Count | None = None
-    items: Count | None = None
-    interactions: Count | None = None
-    """Of a simulation only: an exact count"""
+    name: str
+    users: Count
+    items: Count | None
+    """null: not recorded"""
     catalogue: str
     """"given", or where the items were taken from"""
+    k_core: Count | None
+    """Fewest events of a user or item that was kept; null: none were dropped for having few, or not recorded"""
 
 
 class Participation(_Part):
@@ -124,25 +123,6 @@ class Participation(_Part):
     expected_rounds: float
     most_rounds: Count
     limit: str
-
-
-class PopulationBudget(_Part):
-    """The budget that this run draws from together with others; what holds for all of them is its cap."""
-
-    name: str
-    who: str
-    run: str
-    period: str
-    epsilon: Decimal
-    delta: Decimal
-    filter: str
-    theorem: str
-    unit: str
-    limit: Decimal
-    this_run: Decimal
-    all_runs: Decimal
-    head: str
-    """What an auditor compares the budget file with"""
 
 
 class Scenario(_Part):
@@ -160,7 +140,7 @@ class LedgerHead(_Part):
     entries: Count
     head: str
     """Hash that fixes all entries"""
-    signed: bool
+    signed: Literal[True]
 
 
 class DpFyRow(_Part):
@@ -198,8 +178,8 @@ class Verification(_Part):
 class PrivacyStatement(_Part):
     """What a run promises, to whom, under which assumptions, and what it does not promise."""
 
-    statement_schema: Literal["urn:fedrec:privacy-statement:2"] = Field(alias="schema")
-    version: Literal[2]
+    statement_schema: Literal["urn:fedrec:privacy-statement:3"] = Field(alias="schema")
+    version: Literal[3]
     promise: Annotated[list[str], Field(min_length=2, max_length=2)]
     """Two sentences for a lay reader"""
     precisely: str
@@ -221,6 +201,8 @@ class PrivacyStatement(_Part):
     adversaries: list[Adversary]
     assumptions: list[Assumption]
     not_protected: list[str]
+    unprotected: list[str]
+    """What the run itself recorded as not protected, in its first and last record"""
     releases: list[Release]
     budget: list[Spending]
     spent: list[Point]
@@ -230,15 +212,17 @@ class PrivacyStatement(_Part):
     """null: the run did not stop early by a rule"""
     participation: Participation
     population_budget: PopulationBudget | None
-    """null: the run counts itself alone"""
+    """null: the run counts itself alone, or it is not recorded"""
     noise_source: str
     dataset: Data
     tuned_on: str | None
     """Private data that the settings were tuned on"""
-    scenario: Scenario | None
+    scenario: Scenario
     software: dict[str, str]
     """Package -> version"""
     ledger: LedgerHead
+    not_recorded: list[str]
+    """What the records of this run lack"""
     checklists: Checklists
     verification: Verification
 
@@ -252,7 +236,7 @@ class PrivacyStatement(_Part):
 def schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) of a statement."""
     made = PrivacyStatement.model_json_schema(by_alias=True)
-    return {"$schema": DIALECT, "$id": "urn:fedrec:privacy-statement:2", **made}
+    return {"$schema": DIALECT, "$id": "urn:fedrec:privacy-statement:3", **made}
 
 
 if __name__ == "__main__":

@@ -5,34 +5,37 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from fedrec.audit.checklists import IN_WORDS, how_to_dp_fy_ml, nist_sp_800_226, strength
+from fedrec.audit.checklists import IN_WORDS, strength
 from fedrec.audit.findings import attack_rows
-from fedrec.audit.promise import percent, promise
+from fedrec.audit.promise import percent
 from fedrec.audit.received import Received
+from fedrec.audit.statement import VERIFY
 from fedrec.plain_text import plain
 from fedrec.screen import plain_console
 
 
 def print_summary(received: Received, console: Console | None = None) -> None:
-    """Promise, epsilon by adversary, budget, assumptions that nothing enforces, record, and what to do next."""
+    """Contradictions first; then promise, epsilon by adversary, budget, assumptions, record, and what to do next."""
     out = console or plain_console()
+    if received.faults:
+        for fault in received.faults:
+            out.print(Text(plain(f"CONTRADICTION: {fault}"), "bold red"))
+        out.print(Text("What follows is what the ledger gives.\n", "bold red"))
     stated = received.statement
     data = stated["dataset"]
-    about = [received.name, *(f"{data[key]:,} {key}" for key in ("users", "items") if key in data)]
+    about = [received.name, *(f"{data[key]:,} {key}" for key in ("users", "items") if data[key] is not None)]
     if stated["simulation"]:
         about.append("simulation")
     out.print(Text(plain(", ".join(about)), "bold"))
-    for sentence in promise(stated):
+    for sentence in stated["promise"]:
         out.print(Padding(Text(plain(sentence)), (0, 0, 0, 2)))
     out.print()
     out.print(_adversaries(received))
     out.print()
     for label, value in _facts(received):
         out.print(_row(label, value))
-    if received.faults:
-        out.print()
-        for fault in received.faults:
-            out.print(Text(f"  CONTRADICTION: {plain(fault)}", "bold red"))
+    for note in received.notes:
+        out.print(_row("note", note))
 
 
 def _adversaries(received: Received) -> Table:
@@ -53,7 +56,8 @@ def _facts(received: Received) -> list[tuple[str, str]]:
     stated = received.statement
     shares = [f"{row['query']} {100 * float(row['share']):.1f} %" for row in stated["budget"] if row["share"]]
     unenforced = [row for row in stated["assumptions"] if row["enforced"] != "yes"]
-    open_rows = [row for row in how_to_dp_fy_ml(stated) + nist_sp_800_226(stated) if row["status"] in ("no", "unknown")]
+    rows = [row for answers in stated["checklists"].values() for row in answers]
+    open_rows = [row for row in rows if row["status"] in ("no", "unknown")]
     facts = [
         (
             "budget",
@@ -64,7 +68,7 @@ def _facts(received: Received) -> list[tuple[str, str]]:
         ("a guess", f"whether you took part is right in at most {percent(stated['best_guess'])} of cases"),
         ("noise", stated["noise_source"]),
         ("assumptions", f"{len(stated['assumptions'])}, of which {len(unenforced)} rest on somebody's word"),
-        ("not protected", f"{len(stated['not_protected'])} points"),
+        ("not protected", f"{len(stated['not_protected']) + len(stated['unprotected'])} points"),
         ("checklists", f"{len(open_rows)} points not fulfilled or unknown"),
     ]
     facts += [
@@ -74,7 +78,7 @@ def _facts(received: Received) -> list[tuple[str, str]]:
     return [
         *facts,
         ("ledger", f"{len(received.payloads)} entries, head {received.head}"),
-        ("check it", stated["verification"]["command"].replace("RUN", str(received.place), 1)),
+        ("check it", VERIFY.replace("RUN", str(received.place), 1)),
         ("read it", f"fedrec audit report {received.place}"),
     ]
 

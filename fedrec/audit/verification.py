@@ -8,7 +8,8 @@
 | older copies | what somebody kept, or a witness signed, is a beginning of this: the past was not rewritten |
 | own mark | where this user's own key signs, this extends what it has signed (`fedrec.audit.marks`) |
 | terms, epsilon | see `fedrec.audit.spending` |
-| files | model, manifest, scenario and statement are those that the ledger names |
+| files | model, manifest and scenario are those that the ledger names |
+| statement | made anew from the records, `statement.json` and `statement.md` are the same |
 
 What it cannot show: that the records are true. Whoever holds the key could have trained otherwise than written; that
 the code runs as published, and that the server keeps its promises, stays an assumption (the statement lists them).
@@ -20,6 +21,7 @@ from typing import Any
 
 from fedrec.audit import chain as chains
 from fedrec.audit import checkpoint_note, marks, spending
+from fedrec.audit.agreement import compare
 from fedrec.audit.chain import Chain
 from fedrec.audit.checkpoint_note import Checkpoint
 from fedrec.audit.claims import artefacts
@@ -95,10 +97,22 @@ def verify(
             verdict.blame(group)
         verdict.notes += spent.notes
         verdict.facts |= spent.facts
-        faults, notes = artefacts(evidence, payloads, [root.hex() for root in chain.roots], key, model)
+        faults, notes = artefacts(evidence, payloads, key, model)
         verdict.blame(faults)
         verdict.notes += notes
+    _stated(evidence, payloads, [root.hex() for root in chain.roots], verdict)
     return verdict
+
+
+def _stated(evidence: Evidence, payloads: list[dict[str, Any]], heads: list[str], verdict: Verdict) -> None:
+    """Make the statement anew from the records, and blame each field of its files that differs."""
+    try:
+        found = compare(payloads, heads, evidence.files)
+    except VerificationError as error:
+        verdict.faults.append(f"the records give no statement: {error}")
+    else:
+        verdict.faults += found.faults
+        verdict.notes += found.notes
 
 
 def integrity(

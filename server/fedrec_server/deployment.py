@@ -12,7 +12,6 @@ from typing import Any
 from fedrec.audit.ledger import Ledger
 from fedrec.audit.received import receive
 from fedrec.audit.report import page
-from fedrec.audit.statement import statement
 from fedrec.data import datasets
 from fedrec.devices import check_device
 from fedrec.evaluation.private import private_figures, private_report
@@ -24,15 +23,16 @@ from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
 from fedrec_server.directory import NodeDirectory
 from fedrec_server.flower_federation import FlowerFederation
 from fedrec_server.prepared import Prepared, prepare
-from fedrec_server.recording import Circumstances, close, finished, named, opening, write_statement
+from fedrec_server.recording import Circumstances, Data, close, finished, opening, write_statement
 from fedrec_server.run_directory import RunDirectory
 from fedrec_server.scenario import Scenario
-from fedrec_server.shared_budget import described, draw
+from fedrec_server.shared_budget import draw
 from fedrec_server.summary import run_summary
 
 DEPLOYED = Circumstances(
     role="whoever runs the server, who is trusted with the un-noised sums of each node",
     population="announced by the nodes before the run, and taken as public",
+    simulation=False,
     unprotected=(
         "each node's clipped sums, which the server sees before the noise",
         "which nodes answered in a round, and how long they took: with sampling this grows with the number of their "
@@ -109,42 +109,31 @@ class Deployment:
             folder.scenario.write_text(self.scenario.toml(folder=folder.scenario.parent), encoding="utf-8")
         ledger = Ledger(folder.ledger)
         folder.public_key.write_bytes(ledger.key.public.pem())
-        coordinator = Coordinator(
-            algorithm,
-            self.federation,
-            plan,
-            ledger,
-            folder.checkpoint,
-            run={"public_seed": self.public_seed, "nodes": self.directory.described()},
-            begin=opening(ledger, folder, self.scenario, plan, self.scenario.data.name, DEPLOYED),
-            on_round=self.on_round,
-            observe=lambda round, shared: private_figures(algorithm, round, shared),
-        )
         with self.drawing or nullcontext():
+            coordinator = Coordinator(
+                algorithm,
+                self.federation,
+                plan,
+                ledger,
+                folder.checkpoint,
+                run={"public_seed": self.public_seed, "nodes": self.directory.described()},
+                begin=opening(ledger, folder, self.scenario, plan, self._data(), DEPLOYED, self.drawing),
+                on_round=self.on_round,
+                observe=lambda round, shared: private_figures(algorithm, round, shared),
+            )
             outcome = coordinator.run(resume=self.resume and folder.checkpoint.is_file())
         folder.write_history(outcome.history)
         summary = finished(ledger, folder)
         if summary is None:
             summary = self._summary(outcome, folder.write_model(algorithm.release(outcome.shared)))
-            close(ledger, folder, outcome, summary, DEPLOYED)
-        self._state_privacy(ledger)
+            close(ledger, folder, outcome, summary, DEPLOYED, plan)
+        write_statement(folder, ledger, plan)
         folder.report.write_text(page(receive(folder.path)), encoding="utf-8")
         return summary, outcome.exhausted
 
-    def _state_privacy(self, ledger: Ledger) -> None:
-        folder, plan = self.folder, self.prepared.plan
-        about = {
-            "name": self.scenario.data.name,
-            "users": plan.users,
-            "items": len(self.prepared.algorithm.setting.catalogue),
-            "catalogue": self._taken_from,
-            "tuned_on": self.scenario.provenance.tuned_on,
-        }
-        called = named(folder, self.scenario)
-        stated = statement(
-            described(self.prepared.plan, self.drawing), ledger, about, simulation=False, scenario=called
-        )
-        write_statement(folder, stated)
+    def _data(self) -> Data:
+        items = len(self.prepared.algorithm.setting.catalogue)
+        return Data(self.scenario.data.name, items, self._taken_from)
 
     def _summary(self, outcome: Outcome, model_bytes: int) -> dict[str, Any]:
         algorithm, plan = self.prepared.algorithm, self.prepared.plan

@@ -9,42 +9,77 @@ from pathlib import Path
 from typing import Any
 
 from fedrec.audit import opening as record
+from fedrec.audit.agreement import require_plan
+from fedrec.audit.drawing import Drawing
 from fedrec.audit.ledger import Ledger
-from fedrec.audit.statement import as_text
+from fedrec.audit.payloads import Catalogue
+from fedrec.audit.statement import of_ledger, text_of
+from fedrec.audit.statement_text import as_text
 from fedrec.durable import replace, sync
 from fedrec.evaluation.private import ENTRIES
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec_server.checkpoint import digest
 from fedrec_server.coordinator import Outcome
-from fedrec_server.run_directory import SECRET, RunDirectory, json_text, write_json
+from fedrec_server.run_directory import SECRET, RunDirectory, json_text
 from fedrec_server.scenario import Scenario
+from fedrec_server.summary import device_name
 
 
 @dataclass(frozen=True)
 class Circumstances:
     """Under which a run is made. role: of who signs. population: how the number of users is known.
 
-    unprotected: what the guarantee knowingly does not cover.
+    simulation: whether all users' data lie in one place. unprotected: what the guarantee knowingly does not cover.
     """
 
     role: str
     population: str
+    simulation: bool
     unprotected: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Data:
+    """What the ledger says of the data. known: "given", or where the items were taken from.
+
+    notes: what must be said of the run before anything else.
+    """
+
+    name: str
+    items: int
+    known: str
+    notes: tuple[str, ...] = ()
+
+
 def opening(
-    ledger: Ledger, folder: RunDirectory, scenario: Scenario, plan: PrivacyPlan, dataset: str, under: Circumstances
+    ledger: Ledger,
+    folder: RunDirectory,
+    scenario: Scenario,
+    plan: PrivacyPlan,
+    data: Data,
+    under: Circumstances,
+    drawing: Drawing | None = None,
 ) -> dict[str, Any]:
-    """The `begin` record. A run that goes on under other code than it began with notes that at once."""
+    """The `begin` record. A run that goes on under other code than it began with notes that at once.
+
+    drawing: what the run reserved, entered before; None for a run on its own.
+    """
+    k_core = scenario.data.k_core if scenario.data.k_core > 1 else None
     begin = record.begin(
         plan,
         ledger.key.public,
         role=under.role,
+        simulation=under.simulation,
         scenario=(scenario.name, _digest(folder.scenario)),
-        dataset=dataset,
+        algorithm=scenario.algorithm["name"],
+        dataset=data.name,
+        catalogue=Catalogue(items=data.items, known=data.known, k_core=k_core),
         population=under.population,
         unprotected=under.unprotected,
         tuned_on=scenario.provenance.tuned_on or None,
+        notes=data.notes,
+        budget=None if drawing is None else drawing.reservation(),
+        device=device_name(scenario.engine.device),
     )
     if ledger.entries:
         codes = [entry["payload"]["code"] for entry in ledger.entries if "code" in entry["payload"]]
@@ -53,18 +88,13 @@ def opening(
     return begin
 
 
-def named(folder: RunDirectory, scenario: Scenario) -> dict[str, str]:
-    """What the statement calls the run."""
-    algorithm = scenario.algorithm["name"]
-    return {"name": scenario.name, "algorithm": algorithm, "fingerprint": _digest(folder.scenario)}
-
-
 def close(
     ledger: Ledger,
     folder: RunDirectory,
     outcome: Outcome,
     summary: Mapping[str, Any],
     under: Circumstances,
+    plan: PrivacyPlan,
 ) -> None:
     """Append the `end` record, then put the summary in place; `finished` finds both again, wherever a crash came."""
     text = json_text(summary)
@@ -77,6 +107,7 @@ def close(
         files=files,
         besides=_besides(summary),
         unprotected=under.unprotected,
+        curve=record.curve(plan),
     )
     replace(folder.ended, text.encode(), SECRET)
     for place in (folder.model, folder.private):
@@ -110,10 +141,15 @@ def _holds(file: Path, digest: str | None) -> bool:
     return file.is_file() and _digest(file) == digest
 
 
-def write_statement(folder: RunDirectory, stated: Mapping[str, Any]) -> None:
-    """The privacy statement, for programs and for people."""
-    write_json(folder.ledger.with_name("statement.json"), stated)
-    folder.ledger.with_name("statement.md").write_text(as_text(stated), encoding="utf-8")
+def write_statement(folder: RunDirectory, ledger: Ledger, plan: PrivacyPlan) -> None:
+    """The privacy statement, for programs and for people, as the ledger gives it.
+
+    Raises: VerificationError when the plan says something else of itself than the ledger does.
+    """
+    stated = of_ledger(ledger)
+    require_plan(stated, plan.describe())
+    replace(folder.ledger.with_name("statement.json"), text_of(stated).encode())
+    replace(folder.ledger.with_name("statement.md"), as_text(stated).encode())
 
 
 def _besides(summary: Mapping[str, Any]) -> dict[str, str]:

@@ -34,7 +34,7 @@ def run_summary(
         "settings": scenario.algorithm_config.model_dump(mode="json") | algorithm.chosen,
         "seed": scenario.seed,
         "public_seed": public_seed,
-        "device": _device_name(scenario.engine.device),
+        "device": device_name(scenario.engine.device),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("fedrec", "torch", "numpy", "opacus", "dp-accounting")},
@@ -64,7 +64,8 @@ def budget_by_query(plan: PrivacyPlan) -> dict[str, float]:
     return shares
 
 
-def _device_name(device: str) -> str:
+def device_name(device: str) -> str:
+    """The device in words: its name, or its number of threads."""
     if device.startswith("cuda"):
         return f"{device} ({torch.cuda.get_device_name(torch.device(device))})"
     return f"cpu ({torch.get_num_threads()} threads)"

@@ -8,17 +8,16 @@ from fedrec_server.beginning import begin, same_data
 from fedrec_server.checkpoint import load_checkpoint
 from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
 from fedrec_server.federation import Federation
-from fedrec_server.recording import Circumstances, close, finished, named, opening, write_statement
+from fedrec_server.recording import Circumstances, Data, close, finished, opening, write_statement
 from fedrec_server.run_directory import SECRET, RunDirectory
 from fedrec_server.scenario import Scenario
-from fedrec_server.shared_budget import described, draw
+from fedrec_server.shared_budget import draw
 from fedrec_server.summary import run_summary
 
 from fedrec.algorithms.base import ReleasedModel
 from fedrec.audit.ledger import Ledger
 from fedrec.audit.received import receive
 from fedrec.audit.report import page
-from fedrec.audit.statement import statement
 from fedrec.data import datasets
 from fedrec.data.datasets import Dataset
 from fedrec.data.splits import Split
@@ -49,6 +48,7 @@ COUNTERFACTUAL = (
 SIMULATED = Circumstances(
     role="whoever ran the simulation, who is its server and all its users",
     population="counted in the log, and taken as public",
+    simulation=True,
     unprotected=(
         "this is a simulation: all users' data lie in one place, where whoever runs it can read them",
         "true metrics, without noise, in summary.json, history.csv, plots, checkpoint and baselines",
@@ -131,9 +131,9 @@ class Simulation:
         ledger = Ledger(self.folder.ledger)
         self.folder.public_key.write_bytes(ledger.key.public.pem())
         outcome = self._train(tracker, ledger)
-        self._state_privacy(ledger)
+        write_statement(self.folder, ledger, self.experiment.plan)
         summary = finished(ledger, self.folder) or self._finish(ledger, outcome)
-        self._state_privacy(ledger)
+        write_statement(self.folder, ledger, self.experiment.plan)
         self._plots(summary, outcome)
         self.folder.report.write_text(page(receive(self.folder.path)), encoding="utf-8")
         return summary, outcome.exhausted
@@ -148,7 +148,7 @@ class Simulation:
         with self.progress.stage("Baselines"):
             baselines = self._baselines()
         summary = self._summary(outcome, model_bytes, metrics, order_free, baselines)
-        close(ledger, self.folder, outcome, summary, SIMULATED)
+        close(ledger, self.folder, outcome, summary, SIMULATED, self.experiment.plan)
         return summary
 
     def _noise_seed(self, privacy: PrivacyConfig, offset: int = 0) -> int | None:
@@ -162,7 +162,7 @@ class Simulation:
             self.progress.round(report)
 
         algorithm, plan, device = self.experiment.algorithm, self.experiment.plan, self.scenario.engine.device
-        with self._federation() as federation:
+        with self._federation() as federation, self.drawing or nullcontext():
             coordinator = Coordinator(
                 algorithm,
                 federation,
@@ -170,11 +170,11 @@ class Simulation:
                 ledger,
                 self.folder.checkpoint,
                 run={"public_seed": self.public_seed, "dataset": self.dataset.report},
-                begin=opening(ledger, self.folder, self.scenario, plan, self.dataset.name, SIMULATED),
+                begin=opening(ledger, self.folder, self.scenario, plan, self._data(), SIMULATED, self.drawing),
                 on_round=on_round,
                 observe=Curve(algorithm, self.split, self.scenario.evaluation, device, self.public_seed),
             )
-            with self.drawing or nullcontext(), self.progress.rounds(self.scenario.name, algorithm.rounds):
+            with self.progress.rounds(self.scenario.name, algorithm.rounds):
                 outcome = coordinator.run(resume=self.resume and self.folder.checkpoint.is_file())
         if outcome.stopped is not None:
             self.progress.say(f"Stopped after round {outcome.rounds} of {algorithm.rounds}: {outcome.stopped}")
@@ -187,14 +187,9 @@ class Simulation:
             return flower_federation(self.scenario, experiment.spec, experiment.plan, self.data_dir)
         return nullcontext(experiment.federation)
 
-    def _state_privacy(self, ledger: Ledger) -> None:
-        about = {**self.dataset.report, "name": self.dataset.name, "tuned_on": self.scenario.provenance.tuned_on}
-        if self.split.leaky:
-            about["note"] = NOTE
-        stated = statement(
-            described(self.experiment.plan, self.drawing), ledger, about, scenario=named(self.folder, self.scenario)
-        )
-        write_statement(self.folder, stated)
+    def _data(self) -> Data:
+        report, notes = self.dataset.report, (NOTE,) if self.split.leaky else ()
+        return Data(self.dataset.name, len(self.dataset.catalogue), str(report["catalogue"]), notes)
 
     def _evaluate(self, model: ReleasedModel, *, order_free: bool = False, keep: Path | None = None) -> dict[str, Any]:
         return evaluate(

@@ -9,11 +9,15 @@ from dataclasses import replace
 from typing import Any
 
 from fedrec.audit import opening, recompute, records
+from fedrec.audit.agreement import TEXT
 from fedrec.audit.checkpoint_note import Checkpoint
 from fedrec.audit.evidence import CHECKPOINT, LEDGER, MODEL, PUBLIC_KEY, STATEMENT, Evidence
-from fedrec.audit.keys import SigningKey
+from fedrec.audit.keys import PublicKey, SigningKey
 from fedrec.audit.merkle import Frontier
-from fedrec.audit.statement import statement
+from fedrec.audit.payloads import Catalogue
+from fedrec.audit.statement import of_ledger, text_of
+from fedrec.audit.statement_text import as_text
+from fedrec.errors import VerificationError
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import SumQuery
 
@@ -31,22 +35,26 @@ Payload = dict[str, Any]
 SCENARIO = {"name": "toy", "fingerprint": hashlib.sha256(FILES["scenario.toml"]).hexdigest()}
 
 
-def begun(plan: PrivacyPlan) -> Payload:
-    return opening.begin(
-        plan,
-        KEY.public,
-        role="operator",
-        scenario=(SCENARIO["name"], SCENARIO["fingerprint"]),
-        dataset="toy",
-        population="given",
-        unprotected=["true metrics"],
-        tuned_on=None,
-    )
+def begun(plan: PrivacyPlan, key: PublicKey = KEY.public, **changes: Any) -> Payload:
+    """The first record; changes: other arguments of `opening.begin`."""
+    facts: dict[str, Any] = {
+        "role": "operator",
+        "simulation": True,
+        "scenario": (SCENARIO["name"], SCENARIO["fingerprint"]),
+        "algorithm": "als",
+        "dataset": "toy",
+        "catalogue": Catalogue(items=50, known="given", k_core=None),
+        "population": "given",
+        "unprotected": ["true metrics"],
+        "tuned_on": None,
+    }
+    return opening.begin(plan, key, **(facts | changes))
 
 
-def ended(rounds: int) -> Payload:
+def ended(rounds: int, curve: Sequence[Mapping[str, str]] = ()) -> Payload:
     files = {name: FILES[name] for name in (MODEL, "model/manifest.json")}
-    return opening.end(rounds=rounds, exhausted=None, state="0" * 64, files=files, besides={}, unprotected=[])
+    about: dict[str, Any] = {"exhausted": None, "state": "0" * 64, "files": files, "besides": {}, "unprotected": []}
+    return opening.end(rounds=rounds, curve=curve, **about)
 
 
 def plan_of(rounds: Sequence[tuple[SumQuery, ...]] = ROUNDS, seed: int | None = None, **settings: Any) -> PrivacyPlan:
@@ -55,7 +63,7 @@ def plan_of(rounds: Sequence[tuple[SumQuery, ...]] = ROUNDS, seed: int | None = 
 
 def payloads_of(plan: PrivacyPlan) -> list[Payload]:
     charges = [plan.charge(number) for number in range(len(plan.rounds))]
-    return json.loads(json.dumps([begun(plan), *charges, ended(len(charges))]))
+    return json.loads(json.dumps([begun(plan), *charges, ended(len(charges), opening.curve(plan))]))
 
 
 def long_payloads(rounds: int, sampling: float = 1.0) -> list[Payload]:
@@ -90,10 +98,11 @@ def sealed(lines: Sequence[bytes], key: SigningKey = KEY) -> Checkpoint:
 
 
 def evidence(lines: Sequence[bytes], checkpoint: Checkpoint | None = None, **files: bytes) -> Evidence:
-    """What an auditor receives; the checkpoint is that of the lines where none is given."""
+    """What an auditor receives; the checkpoint and the statement are those of the lines where none are given."""
     note = (checkpoint or sealed(lines)).note.encode()
     content = b"".join(line + b"\n" for line in lines)
-    return of_files({LEDGER: content, CHECKPOINT: note, PUBLIC_KEY: KEY.public.pem()} | FILES | files)
+    own = {LEDGER: content, CHECKPOINT: note, PUBLIC_KEY: KEY.public.pem()}
+    return of_files(own | FILES | stated(lines) | files)
 
 
 def of_files(files: Mapping[str, bytes]) -> Evidence:
@@ -113,16 +122,17 @@ def forged(payloads: Sequence[Payload], change: Callable[[list[Payload]], Any]) 
 
 
 class Read:
-    """A ledger as `statement` wants it."""
+    """A ledger as `of_ledger` wants it."""
 
     def __init__(self, lines: Sequence[bytes]) -> None:
         self.entries = [records.parsed(line).entry for line in lines]
         self.head = sealed(lines).root.hex()
 
 
-def stated(plan: PrivacyPlan, lines: Sequence[bytes]) -> bytes:
-    about = {"name": "toy", "users": 1000, "items": 50, "interactions": 9000}
-    return json.dumps(statement(plan.describe(), Read(lines), about, scenario=SCENARIO)).encode()
-
-
-__all__ = ["STATEMENT"]
+def stated(lines: Sequence[bytes]) -> dict[str, bytes]:
+    """The statement's two files of a ledger; none where the records give no statement."""
+    try:
+        made = of_ledger(Read(lines))
+    except VerificationError:
+        return {}
+    return {STATEMENT: text_of(made).encode(), TEXT: as_text(made).encode()}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fedrec.audit.evidence import CHECKPOINT, LEDGER, MODEL, PUBLIC_KEY, STATEMENT
+from fedrec.audit.evidence import CHECKPOINT, LEDGER, MODEL, PUBLIC_KEY
 from fedrec.audit.keys import load_key, new_key
 from fedrec.audit.ledger import Ledger
 from fedrec.cli import run as fedrec
@@ -33,7 +33,7 @@ def run(tmp_path: Path, operator: Path) -> Path:
     """The folder of a run."""
     key, folder = load_key(operator), tmp_path / "run"
     ledger = Ledger(folder / LEDGER, key)
-    begin = PAYLOADS[0] | {"parties": [{"role": "operator", "key": key.public.text}]}
+    begin = ledgers.begun(PLAN, key.public)
     for payload in (begin, *PAYLOADS[1:]):
         ledger.append(payload)
     ledger.seal()
@@ -41,8 +41,8 @@ def run(tmp_path: Path, operator: Path) -> Path:
     for name, content in files.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
-    stated = ledgers.stated(PLAN, (folder / LEDGER).read_bytes().splitlines())
-    (folder / STATEMENT).write_bytes(stated)
+    for name, content in ledgers.stated((folder / LEDGER).read_bytes().splitlines()).items():
+        (folder / name).write_bytes(content)
     return folder
 
 

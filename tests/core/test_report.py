@@ -10,7 +10,7 @@ import pytest
 
 from fedrec.audit.received import receive
 from fedrec.audit.report import SECTIONS, page
-from tests.core.audited_run import HOSTILE, audited_run, edit
+from tests.core.audited_run import BUDGET, HOSTILE, audited_run, edit
 
 VOID = {"meta", "br", "input", "link", "img", "hr"}
 LOADING = {"img", "iframe", "link", "object", "embed", "audio", "video", "source", "base", "form", "image", "feimage"}
@@ -58,7 +58,8 @@ KINDS = {
     "none": {"epsilon": "none"},
     "public": {"epsilon": 1.0, "rounds": []},
     "deployed": {"epsilon": 1.0, "simulation": False},
-    "tuned": {"epsilon": 1.0, "dataset": {"tuned_on": "ml-1m"}},
+    "tuned": {"epsilon": 1.0, "begin": {"tuned_on": "ml-1m"}},
+    "shared": {"epsilon": 1.0, "begin": {"budget": BUDGET}},
 }
 
 
@@ -108,7 +109,7 @@ def test_nothing_comes_from_outside(kind, pages) -> None:
 
 def test_what_a_run_is_called_stays_text(tmp_path: Path) -> None:
     attack = {"type": "attack", "name": HOSTILE, "about": HOSTILE, "epsilon_lower": HOSTILE}
-    settings = {"dataset": {"name": HOSTILE, "note": HOSTILE, "tuned_on": HOSTILE}, "records": [attack]}
+    settings = {"begin": {"dataset": HOSTILE, "notes": [HOSTILE], "tuned_on": HOSTILE}, "records": [attack]}
     html = page(receive(audited_run(tmp_path, name=HOSTILE, epsilon=1.0, **settings)))
     outline = Outline(html)
     assert not {"img"} & {tag for tag, _ in outline.tags}
@@ -139,6 +140,8 @@ def test_what_it_says_of_the_others(pages) -> None:
     assert "0.3100 ≤ ε ≤" in said["attacked"]
     assert "agrees with the bound" in said["attacked"]
     assert "not recorded" in said["attacked"]
+    assert "drew-it" in said["shared"]
+    assert all("Recorded by the run itself" in text and "Which nodes answered." in text for text in said.values())
 
 
 def test_an_attack_above_the_bound_is_told(tmp_path: Path) -> None:
@@ -151,8 +154,8 @@ def test_a_statement_that_lies_is_told_first(tmp_path: Path) -> None:
     edit(run, accountants={"pld": "0.5000", "rdp": "0.6000"}, promise=["Trust us.", "Nothing is learned."])
     text = " ".join("".join(Outline(page(receive(run))).text).split())
     assert "Statement and ledger contradict each other." in text
-    assert "epsilon by PLD is 0.5000 in the statement" in text
-    assert "Trust us" not in text, "prose is made anew from the facts"
+    assert "'accountants.pld' is 0.5000, the ledger gives 2.0000" in text
+    assert text.count("Trust us") == 1, "in the notice alone: everything else is made from the ledger"
     assert text.index("contradict each other") < text.index("Against whom it holds")
 
 

@@ -22,7 +22,7 @@ def browser(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory) -> str:
-    run = audited_run(tmp_path_factory.mktemp("run"), name=HOSTILE, dataset={"name": HOSTILE}, epsilon=2.0)
+    run = audited_run(tmp_path_factory.mktemp("run"), name=HOSTILE, begin={"dataset": HOSTILE}, epsilon=2.0)
     file = run / "report.html"
     file.write_text(page(receive(run)), encoding="utf-8")
     return file.as_uri()

@@ -9,7 +9,7 @@ from fedrec_client.sources import finder
 from fedrec_server import app
 from fedrec_server.asking import Asker, TooFewNodes
 from fedrec_server.coordinator import Coordinator
-from fedrec_server.deployment import Deployment
+from fedrec_server.deployment import DEPLOYED, Deployment
 from fedrec_server.run_directory import RunDirectory
 from fedrec_server.scenario import load_scenario
 from fedrec_sim.experiment import Experiment
@@ -63,7 +63,9 @@ def test_a_deployed_run_writes_what_a_simulation_writes_and_nothing_true(tmp_pat
     assert load_model(tmp_path / "a" / "release" / "model").kind == "als"
     assert fedrec(["audit", "verify", str(tmp_path / "a"), "--trust-run-key"]) == 0
     statement = json.loads((tmp_path / "a" / "release" / "privacy" / "statement.json").read_text())
-    assert "true metrics of a simulation" not in json.dumps(statement)
+    assert "simulation, the metrics" not in json.dumps(statement)
+    assert statement["simulation"] is False
+    assert statement["unprotected"] == list(DEPLOYED.unprotected)
 
 
 def test_a_deployed_run_ends_with_the_model_of_the_simulation_of_the_same_scenario(tmp_path) -> None:

@@ -9,16 +9,19 @@ import pytest
 from fedrec_server.coordinator import Coordinator, Outcome
 
 from fedrec.algorithms.base import Setting
+from fedrec.audit.agreement import require_plan
 from fedrec.audit.ledger import Ledger, read_ledger
 from fedrec.audit.released import stopped_early
 from fedrec.audit.spending import _stopped
-from fedrec.audit.statement import as_text, statement
+from fedrec.audit.statement import of_ledger
+from fedrec.audit.statement_text import as_text
 from fedrec.data.catalogue import Catalogue
 from fedrec.errors import PrivacyError, VerificationError
 from fedrec.evaluation.private import PrivateEvaluation, PrivateEvaluationConfig
 from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import PrivateSum
+from tests.core.ledgers import begun
 from tests.server.toy import ITEMS, Crash, CrashingFederation, Toy, ToyConfig, histories, same
 
 STALLS = (0.1, 9.0, 9.0, 9.0, 9.0, 9.0)  # such steps beat the noise of this tiny cohort
@@ -248,8 +251,10 @@ def test_two_crashes_in_the_same_round_cost_no_more_than_one(tmp_path: Path) -> 
 
 def test_the_statement_agrees_with_the_ledger_of_a_stopped_run(tmp_path: Path) -> None:
     coordinator = looking(tmp_path)
+    coordinator.begin = begun(coordinator.plan, coordinator.ledger.key.public)
     outcome = coordinator.run()
-    stated = statement(coordinator.plan.describe(), coordinator.ledger, {"name": "toy", "users": 37, "items": ITEMS})
+    stated = of_ledger(coordinator.ledger)
+    require_plan(stated, coordinator.plan.describe())
     assert stated["rounds"] == stated["rounds_planned"] == ROUNDS
     assert stated["stopped"] == {"round": STOPS - 1, "why": outcome.stopped, "unrun": list(range(STOPS, ROUNDS))}
     assert f"{ROUNDS - STOPS} rounds that it left out are charged" in as_text(stated)

@@ -1,0 +1,331 @@
+"""The payloads of a run's records, typed: how it began, what was charged, where it stopped, how it ended.
+
+A ledger fixes bytes; these types fix what the bytes may say. Whatever follows from a ledger is read through them, so
+that a record that lacks a field, or has a number out of all bounds, is refused with the name of the field.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from fedrec.errors import VerificationError
+
+FORMAT = 2
+"""Of new ledgers. 1: before dataset, algorithm, software and shared budget were part of the first record.
+
+It also fixes the fields of the statement that is drawn from a ledger: other fields need another format.
+"""
+
+Decimal = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(e[-+]?[0-9]{1,3})?$", max_length=40)]
+"""A finite number that is not negative, as text."""
+Count = Annotated[int, Field(ge=0, lt=2**63)]
+Rounds = Annotated[int, Field(ge=0, le=10_000_000)]
+Text = Annotated[str, Field(max_length=4096)]
+Lines = Annotated[list[Text], Field(max_length=1000)]
+Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _within(low: float, high: float) -> AfterValidator:
+    def check(text: str) -> str:
+        if not low < float(text) <= high:
+            raise ValueError(f"must lie above {low:g} and not above {high:g}")
+        return text
+
+    return AfterValidator(check)
+
+
+Probability = Annotated[Decimal, _within(0, 1)]
+Delta = Annotated[Decimal, _within(0, 1)]
+Epsilon = Annotated[Decimal, _within(-1, 1e12)]
+Multiplier = Annotated[Decimal, _within(0.01, 1e150)]
+"""Standard deviation of the noise of a whole round over its clip; less belongs to an epsilon above 1000."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class _Open(BaseModel):
+    """A part that may hold more than is read of it."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, use_attribute_docstrings=True)
+
+
+class Named(_Part):
+    """The scenario that the run began with."""
+
+    name: Text
+    sha256: Hash
+    """Of its resolved text"""
+
+
+class Population(_Part):
+    """The users."""
+
+    users: Count
+    known: Text
+    """How their number is known"""
+
+
+class Catalogue(_Part):
+    """The items."""
+
+    items: Count
+    known: Text
+    """"given", or where the items were taken from"""
+    k_core: Count | None
+    """Fewest events of a user or item that was kept, where users and items with fewer were dropped; null: none were"""
+
+
+class PopulationBudget(_Part):
+    """The budget that a run draws from together with others, and what the run reserved of it."""
+
+    id: Text
+    """What no other budget has"""
+    name: Text
+    who: Text
+    period: Text
+    epsilon: Decimal
+    """The cap, for all runs together"""
+    delta: Decimal
+    filter: Text
+    order: Count | None
+    """Of a Renyi filter"""
+    theorem: Text
+    unit: Text
+    """Of the next three numbers"""
+    limit: Decimal
+    reserved: Decimal
+    """By this run, for all that it planned"""
+    all_runs: Decimal
+    """Counted for all runs when this one had reserved"""
+    run: Text
+    """What the budget's file calls this run"""
+    head: Hash
+    """Hash that fixes the budget's file up to this run's reservation"""
+
+
+class Query(_Open):
+    """The terms of one sum."""
+
+    name: Text
+    shape: Annotated[list[Count], Field(max_length=8)]
+    clip_norm: Decimal | None
+    noise_multiplier: Decimal
+    noise_std: Decimal
+
+
+class Event(_Open):
+    """What an accountant composes."""
+
+    mechanism: Text = ""
+    sampling: Probability
+    noise_multiplier: Multiplier
+    count: Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class Epsilons(_Open):
+    """Cumulative epsilon by each accountant; null: no bound."""
+
+    pld: Epsilon | None
+    rdp: Epsilon | None
+
+
+class Terms(_Open):
+    """The queries of some rounds in a row."""
+
+    rounds: Annotated[list[Rounds], Field(min_length=2, max_length=2)]
+    """First and last"""
+    queries: list[Query]
+
+
+class Sampling(_Open):
+    """Who takes part in a round."""
+
+    probability: Probability
+
+
+class Party(_Open):
+    """Who signs, and as what."""
+
+    role: Text
+    key: Text
+
+
+class Code(_Open):
+    """The program that wrote a record."""
+
+    fedrec: Text
+    commit: Text | None
+    wording: Hash | None = None
+    """Digest of the sources of a statement's sentences; null: before they were recorded"""
+
+
+class Begin(_Part):
+    """The first record: the promise, and all facts of the run that a statement repeats."""
+
+    type: Literal["begin"]
+    format: Annotated[int, Field(ge=1, le=FORMAT)]
+    started: Text
+    scenario: Named
+    dataset: Text
+    population: Population
+    unit: Text
+    adjacency: Text
+    guarantee: Text
+    trust: Literal["central"]
+    trust_assumption: Text
+    target_epsilon: Epsilon | None
+    delta: Delta | None
+    sampling: Sampling
+    mechanism: dict[str, Any]
+    noise_source: Text
+    seeded: bool
+    rounds: Rounds
+    plan: list[Terms]
+    parties: Annotated[list[Party], Field(min_length=1)]
+    accountants: dict[str, Text]
+    code: Code
+    unprotected: Lines
+    tuned_on: Text | None
+    precision: Text
+    # From format 2 on.
+    simulation: bool | None = None
+    """Whether all users' data lay in one place"""
+    algorithm: Text | None = None
+    catalogue: Catalogue | None = None
+    software: dict[str, Text] | None = None
+    device: Text | None = None
+    budget: PopulationBudget | None = None
+    notes: Lines = []
+    """What else must be said of the run before anything else"""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Begin":
+        if (self.guarantee == "none") != (self.delta is None) or (self.delta is None) != (self.target_epsilon is None):
+            raise ValueError("a guarantee has a delta and a target, and no guarantee has neither")
+        later = (self.simulation, self.algorithm, self.catalogue, self.software, self.device, self.code.wording)
+        if self.format == 1 and (any(value is not None for value in (*later, self.budget)) or self.notes):
+            raise ValueError("format 1 has no such field")
+        if self.format > 1 and any(value is None for value in later):
+            raise ValueError("simulation, algorithm, catalogue, software, device and wording must be there")
+        return self
+
+    @property
+    def private(self) -> bool:
+        """Whether anything is guaranteed."""
+        return self.guarantee != "none"
+
+
+class Charge(_Open):
+    """What is read of a charge."""
+
+    type: Literal["charge"]
+    round: Rounds
+    queries: list[Query]
+    events: list[Event] = []
+    sampling: Probability
+    delta: Delta | None = None
+    epsilon: Epsilons
+
+
+class Stopped(_Open):
+    """A run that ended before its last planned round, by its own private outputs."""
+
+    type: Literal["stopped"]
+    round: Annotated[int, Field(ge=-1, le=10_000_000)]
+    why: Text
+    unrun: list[Rounds]
+
+
+class Pair(_Open):
+    """An epsilon and a delta that hold together."""
+
+    epsilon: Epsilon
+    delta: Decimal
+
+
+class End(_Open):
+    """What is read of the last record."""
+
+    type: Literal["end"]
+    rounds: Rounds
+    unprotected: Lines = []
+    curve: Annotated[list[Pair], Field(max_length=1000)] | None = None
+    """Pairs that bound what the best attacker can do, where users were sampled"""
+
+
+class Resumed(_Open):
+    """A note, where it names the code that continued the run."""
+
+    type: Literal["note"]
+    code: Code | None = None
+
+
+_TYPES: Mapping[str, type[BaseModel]] = {
+    "begin": Begin,
+    "charge": Charge,
+    "stopped": Stopped,
+    "end": End,
+    "note": Resumed,
+}
+
+
+@dataclass(frozen=True)
+class Account:
+    """A run's records, read and checked, up to the last that its statement rests on.
+
+    entries: how many records that is. charges: as they were written. unprotected: what the first and the last record
+    list. code: of the program that wrote the last of them.
+    """
+
+    begin: Begin
+    charges: tuple[Mapping[str, Any], ...]
+    stopped: Mapping[str, Any] | None
+    end: End | None
+    code: Code
+    entries: int
+
+
+def account(payloads: Sequence[Mapping[str, Any]]) -> Account:
+    """What a ledger's payloads, oldest first, say of the run; records after the last charge, stop or end do not count.
+
+    Raises: VerificationError when there is no beginning, or a record is not what its type says.
+    """
+    if not payloads or payloads[0].get("type") != "begin":
+        raise VerificationError("record 0 does not say what the run promises (no `begin`)")
+    read = [_read(place, payload) for place, payload in enumerate(payloads)]
+    entries = 1 + max(place for place, record in enumerate(read) if not isinstance(record, Resumed | None))
+    first, *rest = read[:entries]
+    assert isinstance(first, Begin)
+    if any(isinstance(record, Begin) for record in read[1:]):
+        raise VerificationError("there is a second beginning")
+    codes = [record.code for record in rest if isinstance(record, Resumed) and record.code is not None]
+    pairs = list(zip(read[:entries], payloads, strict=False))
+    stops = [payload for record, payload in pairs if isinstance(record, Stopped)]
+    ends = [record for record in rest if isinstance(record, End)]
+    return Account(
+        begin=first,
+        charges=tuple(payload for record, payload in pairs if isinstance(record, Charge)),
+        stopped=stops[0] if stops else None,
+        end=ends[-1] if ends else None,
+        code=codes[-1] if codes else first.code,
+        entries=entries,
+    )
+
+
+def _read(place: int, payload: Mapping[str, Any]) -> BaseModel | None:
+    """The record of a known type; None for another. Raises: VerificationError that names the field at fault."""
+    kind = _TYPES.get(str(payload.get("type")))
+    if kind is None:
+        return None
+    try:
+        return kind.model_validate(payload)
+    except (ValidationError, RecursionError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "nested too deep"}
+        where = ".".join(map(str, first["loc"]))
+        raise VerificationError(
+            f"record {place} is no {payload['type']} record: {f'{where!r}: ' if where else ''}{first['msg']}"
+        ) from None

@@ -1,0 +1,92 @@
+"""The statement for a reader who is no expert, in Markdown."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def as_text(stated: Mapping[str, Any]) -> str:
+    """The statement as `statement.md` has it. stated: a whole statement."""
+    data = stated["dataset"]
+    about = ", ".join(f"{data[key]:,} {key}" for key in ("users", "items") if data[key] is not None)
+    lines = ["# Privacy statement", "", " ".join(stated["promise"]), "", f"Precisely: {stated['precisely']}", ""]
+    lines += [f"Data: {data['name']} ({about}).", ""]
+    lines += _adversaries(stated)
+    lines += [*shared_budget(stated["population_budget"]), *_participation(stated["participation"])]
+    if stated["stopped"]:
+        left = len(stated["stopped"]["unrun"])
+        lines += [f"The run stopped early on its private metrics; {left} rounds that it left out are charged, too.", ""]
+    lines += _assumptions(stated)
+    lines += ["## What is not protected", "", *(f"- {what};" for what in stated["not_protected"]), ""]
+    if stated["unprotected"]:
+        lines += ["The run itself recorded that these are not protected:", ""]
+        lines += [*(f"- {what};" for what in stated["unprotected"]), ""]
+    if stated["not_recorded"]:
+        lines += ["## What is not recorded", "", *(f"- {what};" for what in stated["not_recorded"]), ""]
+    lines += _releases(stated)
+    lines += ["## Checklists", "", "| item | answered | this run |", "|---|---|---|"]
+    lines += [
+        f"| {row['item']} | {row['status']} | {row['answer']} |"
+        for rows in stated["checklists"].values()
+        for row in rows
+    ]
+    scenario, software = stated["scenario"], stated["software"]
+    versions = ", ".join(f"{name} {version}" for name, version in software.items())
+    lines += ["", f"To check the record: `{stated['verification']['command']}`.", ""]
+    lines += [f"Scenario: {scenario['name']}, algorithm {scenario['algorithm']}, SHA-256 `{scenario['fingerprint']}`."]
+    lines += [f"Software: {versions}."]
+    lines += [f"Noise: {stated['noise_source']}. Ledger: {stated['ledger']['entries']} entries, head"]
+    lines += [f"`{stated['ledger']['head']}`.", ""]
+    return "\n".join(lines)
+
+
+def shared_budget(budget: Mapping[str, Any] | None) -> list[str]:
+    """Lines of Markdown on the budget that the run draws from; none for a run on its own."""
+    if budget is None:
+        return []
+    return [
+        f"This run draws from the budget '{budget['name']}' ({budget['id']}) of the population '{budget['who']}', "
+        f"{budget['period']}. All runs that draw from it, together, stay within epsilon {budget['epsilon']} at delta "
+        f"{budget['delta']}, even where a later run was planned after seeing what an earlier one released, as long as "
+        f"each run's noise is secret ({budget['theorem']}). Of {budget['limit']} {budget['unit']}, this run reserved "
+        f"{budget['reserved']} as {budget['run']}; all runs then counted {budget['all_runs']}. These sums are no "
+        f"epsilon, only the cap is one. Head of the budget file then: `{budget['head']}`.",
+        "",
+    ]
+
+
+def _adversaries(stated: Mapping[str, Any]) -> list[str]:
+    lines = ["## How much can be learned about one person", "", "| by whom | epsilon |", "|---|---|"]
+    lines += [f"| {row['who']} | {row['epsilon'] or 'no bound'} |" for row in stated["adversaries"]]
+    lines += ["", f"A smaller epsilon is a stronger promise; 0 means nothing. Delta: {stated['delta'] or 'none'}.", ""]
+    values = ", ".join(f"{name.upper()} {value or 'no bound'}" for name, value in stated["accountants"].items())
+    return [*lines, f"Two independent accountants priced the same releases: {values}. Both are upper bounds.", ""]
+
+
+def _participation(rounds: Mapping[str, Any]) -> list[str]:
+    return [
+        f"One person takes part in {rounds['expected_rounds']:g} rounds on average and {rounds['most_rounds']} at most "
+        f"(limit: {rounds['limit']}).",
+        "",
+    ]
+
+
+def _assumptions(stated: Mapping[str, Any]) -> list[str]:
+    if not stated["assumptions"]:
+        return []
+    lines = ["## It holds as long as", "", "| who | must keep | enforced |", "|---|---|---|"]
+    lines += [f"| {row['who']} | {row['must']} | {row['enforced']}: {row['how']} |" for row in stated["assumptions"]]
+    return [*lines, ""]
+
+
+def _releases(stated: Mapping[str, Any]) -> list[str]:
+    if not stated["releases"]:
+        return []
+    lines = ["## What was released", ""]
+    lines += ["| sum | numbers | rounds | clip | noise, in clips |", "|---|---|---|---|---|"]
+    lines += [
+        f"| {row['name']} | {math.prod(row['shape']):,} | {row['rounds']} | {row['clip_norm'] or 'none'} "
+        f"| {float(row['noise_multiplier']):.4g} |"
+        for row in stated["releases"]
+    ]
+    return [*lines, ""]
