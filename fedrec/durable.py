@@ -14,13 +14,16 @@ def sync(path: Path) -> None:
 
 
 def replace(path: Path, content: bytes, mode: int = 0o666) -> None:
-    """Put `content` at `path`, on disk before it takes the place of what was there; mode: less what the umask takes.
+    """Put `content` at `path`, on disk before it takes the place of what was there; a link is replaced, not followed.
 
     After a crash the old file or the new one is there; that it is the new one is certain once the folder is synced.
+
+    Args:
+        mode: permission bits, masked by the umask.
     """
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)  # what a crash left may have another mode
-    with open(fresh, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
+    with open(fresh, "wb", opener=lambda name, flags: os.open(name, flags | os.O_EXCL | os.O_NOFOLLOW, mode)) as file:
         file.write(content)
     sync(fresh)
     os.replace(fresh, path)

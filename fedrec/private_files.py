@@ -7,6 +7,8 @@ from pathlib import Path
 from fedrec.durable import replace
 from fedrec.errors import InputError
 
+_LARGEST = 1 << 20  # bytes of a key's file, far above any
+
 
 def create(path: Path, content: bytes) -> None:
     """Put `content` into the new file `path`, mode 0600 whatever the umask, on disk when this returns.
@@ -39,7 +41,7 @@ def read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            content = file.read()
+            content = file.read(_LARGEST)
     except OSError as error:
         raise InputError(f"{path}: the key cannot be read ({error.strerror})") from None
     if mode & 0o077:

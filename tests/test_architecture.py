@@ -22,6 +22,7 @@ BASE = {
     "fedrec.durable",
     "fedrec.private_files",
     "fedrec.plain_text",
+    "fedrec.received_files",
     "fedrec.screen",
     "fedrec.__version__",
 }
@@ -29,6 +30,7 @@ ALLOWED: dict[str, set[str]] = {
     "fedrec": set(),
     "fedrec.errors": {"fedrec.plain_text"},
     "fedrec.plain_text": set(),
+    "fedrec.received_files": {"fedrec.durable", "fedrec.errors"},
     "fedrec.screen": {"fedrec.plain_text"},
     "fedrec.draws": set(),
     "fedrec.devices": {"fedrec.errors"},

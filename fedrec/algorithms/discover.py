@@ -14,6 +14,7 @@ from safetensors.torch import load
 import fedrec.algorithms
 from fedrec.algorithms.base import Algorithm, ReleasedModel
 from fedrec.errors import InputError, nearest
+from fedrec.received_files import read_below
 
 
 def _classes(base: type) -> dict[str, Any]:
@@ -39,19 +40,25 @@ def algorithm(name: str) -> type[Algorithm]:
     return known[name]
 
 
+_LARGEST_MANIFEST, _LARGEST_MODEL = 1 << 26, 1 << 36  # bytes that are read
+
+
 def load_model(folder: Path) -> ReleasedModel:
     """A released model from the folder that `fedrec simulate` wrote (`model.safetensors` and `manifest.json`).
 
-    Raises: InputError when the folder holds none, or its tensors are not those that the manifest fixes by hash.
+    Raises: InputError when the folder holds none, or its tensors are not those that the manifest fixes by hash;
+        VerificationError where one of the two files is a link.
     """
     manifest_file, tensor_file = folder / "manifest.json", folder / "model.safetensors"
-    if not manifest_file.is_file() or not tensor_file.is_file():
+    about = read_below(folder, manifest_file.name, _LARGEST_MANIFEST) if folder.is_dir() else None
+    content = None if about is None else read_below(folder, tensor_file.name, _LARGEST_MODEL)
+    if about is None or content is None:
         raise InputError(f"{folder}: no model here (needs manifest.json and model.safetensors)")
-    content, known = tensor_file.read_bytes(), _classes(ReleasedModel)
+    known = _classes(ReleasedModel)
     try:
-        manifest = json.loads(manifest_file.read_bytes())
+        manifest = json.loads(about)
         kind, settings, digest = str(manifest["kind"]), manifest["model"], manifest["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{manifest_file}: no model's manifest ({error}); write the model again") from None
     if kind not in known:
         raise InputError(f"{manifest_file}: unknown model kind '{kind}'.{nearest(kind, known)}")

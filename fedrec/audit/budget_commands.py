@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from fedrec.plain_text import plain
+from fedrec.received_files import refuse_links
 from fedrec.screen import plain_console, say
 
 budget = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")
@@ -102,6 +103,7 @@ def settle(
     from fedrec.audit.drawing import settle_left
     from fedrec.audit.layout import Layout
 
+    refuse_links(run)
     entry = settle_left(file, Layout.of(run).release / "privacy" / "ledger.jsonl")
     unit = read(file).filter.unit
     say(

@@ -201,7 +201,7 @@ def _check_seen(budget: Budget, tie: Mapping[str, Any]) -> None:
 def _alive(ledger: Path) -> Iterator[None]:
     """Hold the run's lock. Raises: InputError when its process lives."""
     try:
-        handle = os.open(ledger.with_name("budget.lock"), os.O_RDWR | os.O_CREAT, 0o666)
+        handle = os.open(ledger.with_name("budget.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     except OSError as error:
         raise InputError(f"{ledger.parent}: cannot be written ({error.strerror}); check folder and rights") from None
     try:

@@ -2,28 +2,38 @@
 
 import hashlib
 import io
-import struct
+import re
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedrec.audit import archive, checkpoint_note
 from fedrec.audit import chain as chains
-from fedrec.audit import checkpoint_note
 from fedrec.audit.checkpoint_note import Checkpoint
 from fedrec.audit.layout import Layout
 from fedrec.errors import InputError, VerificationError
+from fedrec.received_files import digest_below, names_below, read_below
 
 LEDGER = "privacy/ledger.jsonl"
 CHECKPOINT = "privacy/checkpoint"
 PUBLIC_KEY = "privacy/ledger.pub"
 STATEMENT = "privacy/statement.json"
 MODEL = "model/model.safetensors"
-EXPORTED = (LEDGER, CHECKPOINT, PUBLIC_KEY, STATEMENT, "privacy/statement.md", "scenario.toml", "model/manifest.json")
-WITNESSED = "privacy/witness-*.note"
-_DAMAGED = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError, struct.error)
-_LARGEST = 1 << 30  # bytes of one file in an export: far above any ledger, far below what hurts
+LARGEST_LEDGER = 64 << 20
+"""Bytes of a ledger that is read: some 50,000 charges."""
+EXPORTED: Mapping[str, int] = {
+    LEDGER: LARGEST_LEDGER,
+    CHECKPOINT: 1 << 16,
+    PUBLIC_KEY: 1 << 16,
+    STATEMENT: 16 << 20,
+    "privacy/statement.md": 16 << 20,
+    "scenario.toml": 4 << 20,
+    "model/manifest.json": 4 << 20,
+}
+"""The files that an export holds, each with the most bytes that are read of it."""
+_WITNESSED = re.compile(r"privacy/witness-[0-9A-Za-z_-]{1,64}\.note")
+_MOST_WITNESSES = 100
 
 
 @dataclass(frozen=True)
@@ -41,31 +51,50 @@ class Evidence:
         return self.files[LEDGER]
 
 
-def received(path: Path) -> Evidence:
-    """What lies at `path`: a run's folder or an exported file. Raises: InputError when it is neither."""
-    try:
-        if path.is_dir():
-            return _folder(path)
-        with zipfile.ZipFile(path) as archive:
-            return _archive(path, archive)
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such run; give a run's folder or an exported file") from None
-    except _DAMAGED:
-        raise InputError(f"{path}: neither a run's folder nor an undamaged file of `fedrec audit export`") from None
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+def received(path: Path, *, alone: bool = False) -> Evidence:
+    """What lies at `path`: a run's folder or an exported file.
+
+    Args:
+        path: named by the user.
+        alone: refuse files of a folder that have another name elsewhere (hard links).
+
+    Raises: InputError when it is neither, VerificationError when it holds what no run holds: links, pipes, files that
+        are far too large.
+    """
+    if path.is_dir():
+        return _folder(path, alone)
+    files, digests = archive.unpacked(path, _most, frozenset({MODEL}))
+    if LEDGER not in files:
+        raise InputError(f"{path}: holds no {LEDGER}; was it made by `fedrec audit export`?")
+    return Evidence(str(path), files, digests, exported=True)
 
 
 def export(path: Path) -> bytes:
-    """One file with all that `verify` needs but the model, the same bytes for the same run."""
-    evidence = received(path)
+    """One file with all that `verify` needs but the model, the same bytes for the same run. Raises: as `received`."""
+    evidence = received(path, alone=True)
     content = io.BytesIO()
-    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as packed:
         for name in sorted(evidence.files):
             entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
             entry.external_attr = 0o644 << 16
-            archive.writestr(entry, evidence.files[name], zipfile.ZIP_DEFLATED)
+            packed.writestr(entry, evidence.files[name], zipfile.ZIP_DEFLATED)
     return content.getvalue()
+
+
+def named(path: Path, most: int = LARGEST_LEDGER) -> bytes:
+    """The content of a file that the user named: a proof, a checkpoint, a key.
+
+    Raises: InputError when it cannot be read, or is larger than `most` bytes.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(most + 1)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "no file's name"
+        raise InputError(f"{path}: cannot be read ({reason})") from None
+    if len(content) > most:
+        raise InputError(f"{path}: is larger than {most:,} bytes; is it the right file?")
+    return content
 
 
 @dataclass(frozen=True)
@@ -83,13 +112,9 @@ def older(path: Path) -> Older:
 
     Raises: InputError when it is none of these, VerificationError when the copy's own chain is broken.
     """
-    try:
-        if path.is_dir() or zipfile.is_zipfile(path):
-            content = received(path).ledger
-        else:
-            content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+    content = received(path).ledger if path.is_dir() else named(path)
+    if content.startswith(b"PK"):
+        content = received(path).ledger
     if not content.startswith(b"{"):
         try:
             note = checkpoint_note.parsed(content.decode())
@@ -102,32 +127,30 @@ def older(path: Path) -> Older:
     return Older(str(path), len(chain.records), chain.roots[-1], None)
 
 
-def _folder(path: Path) -> Evidence:
+def _folder(path: Path, alone: bool) -> Evidence:
     where = Layout.of(path)
-    release = where.release
-    if not (release / LEDGER).is_file():
+    below = "" if where.flat else f"{where.release.name}/"
+    names = [*EXPORTED]
+    notes = [f"privacy/{name}" for name in names_below(where.root, f"{below}privacy")]
+    names += [name for name in notes if _WITNESSED.fullmatch(name)]
+    if len(names) > _MOST_WITNESSES:
+        raise VerificationError(f"{path}: holds {len(names):,} cosigned checkpoints; keep the newest of each witness")
+    files = {}
+    for name in names:
+        content = read_below(where.root, below + name, _most(name) or 0, alone=alone)
+        if content is not None:
+            files[name] = content
+    if LEDGER not in files:
         raise InputError(f"{path}: holds no {LEDGER}; give a run's folder or an exported file")
-    kept = [name for name in EXPORTED if (release / name).is_file()]
-    kept += sorted(str(note.relative_to(release)) for note in release.glob(WITNESSED))
-    digests = {}
-    for folder, name in ((release, MODEL), (where.private, "history.csv"), (where.private, "summary.json")):
-        if (folder / name).is_file():
-            with (folder / name).open("rb") as file:
-                digests[name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return _evidence(path, {name: (release / name).read_bytes() for name in kept}, digests, exported=False)
+    digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    apart = "" if where.flat else f"{where.private.name}/"
+    for name, place in ((MODEL, below), ("history.csv", apart), ("summary.json", apart)):
+        digest = digest_below(where.root, place + name)
+        if digest is not None:
+            digests[name] = digest
+    return Evidence(str(path), files, digests)
 
 
-def _archive(path: Path, archive: zipfile.ZipFile) -> Evidence:
-    names = archive.namelist()
-    if LEDGER not in names:
-        raise InputError(f"{path}: holds no {LEDGER}; was it made by `fedrec audit export`?")
-    if len(set(names)) < len(names):
-        raise VerificationError(f"{path}: holds a file twice, so that two readers could see two ledgers")
-    if any(entry.file_size > _LARGEST for entry in archive.infolist()):
-        raise InputError(f"{path}: holds a file that is larger than {_LARGEST >> 20} MB when unpacked")
-    return _evidence(path, {name: archive.read(name) for name in names}, {}, exported=True)
-
-
-def _evidence(path: Path, files: dict[str, bytes], digests: dict[str, str], *, exported: bool) -> Evidence:
-    found = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    return Evidence(str(path), files, found | digests, exported)
+def _most(name: str) -> int | None:
+    """The most bytes of a file that are read; None for a file that is not."""
+    return 1 << 16 if _WITNESSED.fullmatch(name) else EXPORTED.get(name)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from fedrec.errors import InputError
+from fedrec.received_files import refuse_links
 from fedrec.screen import say, write
 
 keys = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")
@@ -55,12 +56,13 @@ def show(
     pem: Annotated[bool, typer.Option("--pem", help="Print a PEM file instead of one line.")] = False,
 ) -> None:
     """Print the public part of a key, to hand to auditors."""
+    from fedrec.audit import evidence
     from fedrec.audit import keys as store
 
     path = file or store.default_path()
     if not path.is_file():
         raise InputError(f"{path}: there is no such key; make one with `fedrec audit keys new {path}`")
-    private = b"PRIVATE KEY" in path.read_bytes()
+    private = b"PRIVATE KEY" in evidence.named(path, store.LARGEST)
     public = store.load_key(path).public if private else store.public_key(str(path))
     write(public.pem().decode("ascii") if pem else f"{public.text}\n")
 
@@ -83,6 +85,7 @@ def rotate(
     from fedrec.audit.layout import Layout
     from fedrec.audit.ledger import Ledger
 
+    refuse_links(run)
     place = Layout.of(run).release / LEDGER
     if not place.is_file():
         raise InputError(f"{run}: holds no {LEDGER}; give the folder of a run")

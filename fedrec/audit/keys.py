@@ -25,6 +25,8 @@ from fedrec.screen import say
 PREFIX = "ed25519:"
 KEY_VARIABLE = "FEDREC_KEY"
 PASSPHRASE_VARIABLE = "FEDREC_KEY_PASSPHRASE"
+LARGEST = 1 << 16
+"""Bytes of a key's file that is read."""
 MARKS_VARIABLE = "FEDREC_KEY_MARKS"
 
 
@@ -163,7 +165,8 @@ def public_key(text: str) -> PublicKey:
     if text.startswith(PREFIX):
         return _parsed(text, text)
     try:
-        content = Path(text).read_bytes()
+        with Path(text).open("rb") as file:
+            content = file.read(LARGEST)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "no file's name"
         raise InputError(f"--key {text}: cannot be read ({reason}); give a PEM file or ed25519:BASE64") from None

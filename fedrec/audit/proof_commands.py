@@ -9,6 +9,7 @@ import typer
 
 from fedrec.audit.verify_command import RunArgument
 from fedrec.errors import InputError, VerificationError
+from fedrec.received_files import replace_named, write_below
 from fedrec.screen import say, write
 
 OutOption = Annotated[
@@ -65,9 +66,9 @@ def check_proof(
     from fedrec.audit import evidence, keys, proofs
 
     try:
-        text = file.read_bytes().decode()
-    except (OSError, UnicodeDecodeError):
-        raise InputError(f"{file}: cannot be read, or is no text") from None
+        text = evidence.named(file, proofs.LARGEST).decode()
+    except UnicodeDecodeError:
+        raise InputError(f"{file}: is no text") from None
     proven = proofs.check(text, keys.public_key(key))
     if older is not None:
         kept = evidence.older(older)
@@ -106,16 +107,17 @@ def witness(
 
     Example: `fedrec audit witness runs/mine --key operator.pub --witness-key my-key.pem`
     """
-    from fedrec.audit import evidence, keys, proofs
+    from fedrec.audit import archive, evidence, keys, proofs
     from fedrec.audit.layout import Layout
     from fedrec.audit.witness import Witness, default_memory
 
     own, public = keys.load_key(witness_key), keys.public_key(key)
     seer = Witness(own, name or f"witness/{own.public.id}", memory or default_memory())
-    if run.is_file() and run.read_bytes().startswith(proofs.GROWTH.encode()):
+    content = b"" if run.is_dir() else evidence.named(run, archive.MOST_PACKED)
+    if content.startswith(proofs.GROWTH.encode()):
         if older is not None:
             raise InputError("--older: a proof says itself what it goes on from; leave it out")
-        proven = proofs.check(run.read_bytes().decode(errors="replace"), public)
+        proven = proofs.check(content.decode(errors="replace"), public)
         if proven.before is None:
             raise InputError(f"{run}: not a proof of growth")
         sealed, before = proven.checkpoint, proven.before
@@ -123,10 +125,11 @@ def witness(
         sealed, before = _seen_whole(run, public, seer, None if older is None else evidence.older(older))
     note = seer.cosign(sealed, before, int(time.time())).note
     if out is None and run.is_dir():
-        out = Layout.of(run).release / "privacy" / f"witness-{own.public.id}.note"
-        out.write_bytes(note.encode())
+        where, name = Layout.of(run), f"privacy/witness-{own.public.id}.note"
+        write_below(where.root, name if where.flat else f"{where.release.name}/{name}", note.encode())
+        out = where.release / name
     elif out is not None:
-        out.write_bytes(note.encode())
+        replace_named(out, note.encode())
     else:
         write(note)
         return
@@ -180,8 +183,5 @@ def _write(text: str, out: Path | None) -> None:
     if out is None:
         write(text)
         return
-    try:
-        out.write_bytes(text.encode())
-    except OSError as error:
-        raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
+    replace_named(out, text.encode())
     say(f"Written to {out}, {len(text.encode()):,} bytes")

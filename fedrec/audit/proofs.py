@@ -24,6 +24,8 @@ from fedrec.audit.records import Record
 from fedrec.errors import InputError, VerificationError
 
 RECORD, GROWTH = "fedrec-record@v1", "fedrec-growth@v1"
+LARGEST = 16 << 20
+"""Bytes of a proof that is read."""
 _TLOG = "c2sp.org/tlog-proof@v1"
 
 

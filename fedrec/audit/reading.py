@@ -62,16 +62,19 @@ def report(
 
     - `fedrec audit report received/run -o report.html`
     """
+    from fedrec.audit.layout import Layout
     from fedrec.audit.received import receive
     from fedrec.audit.report import page
-    from fedrec.errors import InputError
+    from fedrec.received_files import replace_named, write_below
 
     received = receive(run)
     target = output or received.report
-    try:
-        target.write_text(page(received), encoding="utf-8")
-    except OSError as error:
-        raise InputError(f"{target}: cannot be written ({error.strerror}); name another file with -o") from None
+    content = page(received).encode()
+    if output is None and received.place.is_dir():
+        root = Layout.of(received.place).root
+        write_below(root, str(target.relative_to(root)), content)
+    else:
+        replace_named(target, content)
     say(f"Written to {target}")
     if open:
         import webbrowser

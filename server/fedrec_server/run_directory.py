@@ -19,6 +19,7 @@ from fedrec.algorithms.base import ReleasedModel
 from fedrec.audit.layout import Layout
 from fedrec.durable import replace
 from fedrec.errors import InputError
+from fedrec.received_files import refuse_links
 
 SECRET = 0o600
 """The mode of a file that follows from private data."""
@@ -121,8 +122,10 @@ class RunDirectory:
     def alone(self) -> Iterator[None]:
         """Have the run to oneself: two processes would charge and release side by side.
 
-        Raises: InputError when another process has it, which is so until that process ends.
+        Raises: InputError when another process has it, which is so until that process ends; VerificationError where the
+            folder holds a link, which whoever made the folder may have pointed anywhere.
         """
+        refuse_links(self.path)
         handle = os.open(self.path, os.O_RDONLY)
         try:
             try:

@@ -16,6 +16,7 @@ from fedrec.errors import InputError, nearest
 from fedrec.evaluation.kept import load_ranks
 from fedrec.evaluation.metrics import AT_K, WHOLE
 from fedrec.evaluation.significance import Comparison, compare_ranks
+from fedrec.received_files import refuse_links
 from fedrec_sim.table import COLUMNS, flat_metrics, head, stamp
 
 NOTE = (
@@ -125,6 +126,7 @@ def tested(table: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str
 
 def _read(path: Path) -> tuple[RunDirectory, Mapping[str, Any]]:
     folder = RunDirectory(path)
+    refuse_links(folder.path)
     if not folder.summary.is_file():
         begun = "go on with it: fedrec simulate --resume --out" if folder.holds_run else "give the folder of a run, not"
         raise InputError(f"{path}: holds no finished run; {begun} {path}")

@@ -13,6 +13,7 @@ import typer
 
 from fedrec.devices import check_device, make_repeatable
 from fedrec.errors import InputError
+from fedrec.received_files import refuse_links
 from fedrec.screen import plain_console
 
 
@@ -64,6 +65,7 @@ def measure(run: Path, data_dir: Path | None, on: str | None, device: str) -> di
     from fedrec_sim.leak import NOTE
 
     folder = RunDirectory(run)
+    refuse_links(folder.path)
     if not folder.summary.is_file() or not folder.holds_run:
         raise InputError(
             f"{run}: no finished run (needs release/ with scenario.toml and model/, and private/summary.json)"

@@ -10,6 +10,7 @@ from typing import Any
 from fedrec_server.run_directory import SECRET, RunDirectory, write_json
 
 from fedrec.audit.ledger import Ledger
+from fedrec.received_files import refuse_links
 
 VERSION = 1
 NOT_COVERED = (
@@ -93,6 +94,7 @@ def rounded_down(value: float) -> str:
 
 def keep_in_run(results: list[dict[str, Any]], folder: RunDirectory) -> Path:
     """Append each result to the ledger of a finished run, and write them to `private/attacks.json`, older ones kept."""
+    refuse_links(folder.path)
     ledger = Ledger(folder.ledger)
     for result in results:
         ledger.append(result)

@@ -1,0 +1,171 @@
+"""Files in a folder that somebody else may have made: read and written without following links.
+
+A link in a received folder points where its maker chose: read through it, a private file of the reader is shown or
+packed; written through it, a file of the reader is replaced. A named pipe never ends. So each step below the folder is
+opened relative to the one before (`openat`) and must be a folder, and the file must be a regular one. The folder itself
+is named by the reader, who may use links for it.
+"""
+
+import errno
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from fedrec.durable import replace
+from fedrec.errors import InputError, VerificationError
+
+_LINK = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
+
+
+def read_below(folder: Path, name: str, most: int, *, alone: bool = False) -> bytes | None:
+    """The content of the regular file `name` below `folder`; None where there is none.
+
+    Args:
+        folder: named by the user.
+        name: the file's path in it, with slashes.
+        most: bytes that are read.
+        alone: also refuse a file that has another name (a hard link), which may be anybody's.
+
+    Raises: VerificationError for a link, a pipe or a device, and for a file above `most` bytes; InputError where it
+        cannot be read.
+    """
+    with _opened(folder, name, alone) as handle:
+        if handle is None:
+            return None
+        with os.fdopen(os.dup(handle), "rb") as file:
+            content = file.read(min(os.fstat(handle).st_size, most) + 1)
+    if len(content) > most:
+        raise VerificationError(f"{folder}/{name}: is larger than {most:,} bytes; a run has no such file")
+    return content
+
+
+def digest_below(folder: Path, name: str) -> str | None:
+    """The SHA-256 (hex) of the regular file `name` below `folder`; None where there is none.
+
+    Raises: as `read_below`.
+    """
+    with _opened(folder, name, False) as handle:
+        if handle is None:
+            return None
+        with os.fdopen(os.dup(handle), "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_below(folder: Path, name: str, content: bytes, mode: int = 0o644) -> None:
+    """Put `content` at `name` below `folder`, in the place of what was there, without following a link.
+
+    Raises: VerificationError for a link on the way; InputError where it cannot be written.
+    """
+    *parents, last = PurePosixPath(name).parts
+    fresh = f".{last}.new"
+    try:
+        handle = _folder(folder, parents)
+        try:
+            if fresh in os.listdir(handle):
+                os.unlink(fresh, dir_fd=handle)  # what a crash left
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            with os.fdopen(os.open(fresh, flags, mode, dir_fd=handle), "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(fresh, last, src_dir_fd=handle, dst_dir_fd=handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        _refuse_links(error, folder, name)
+        raise InputError(f"{folder}/{name}: cannot be written ({error.strerror}); check folder and rights") from None
+
+
+def replace_named(path: Path, content: bytes) -> None:
+    """Put `content` at a path that the user named, in the place of what was there; a link is replaced, not followed.
+
+    Raises: InputError where it cannot be written.
+    """
+    try:
+        replace(path, content)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be written ({error.strerror}); name another file") from None
+
+
+def names_below(folder: Path, name: str) -> list[str]:
+    """The names in the folder `name` below `folder`, sorted; none where there is no such folder.
+
+    Raises: VerificationError for a link on the way.
+    """
+    try:
+        handle = _folder(folder, list(PurePosixPath(name).parts))
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        _refuse_links(error, folder, name)
+        raise InputError(f"{folder}/{name}: cannot be read ({error.strerror})") from None
+    try:
+        return sorted(os.listdir(handle))
+    finally:
+        os.close(handle)
+
+
+def refuse_links(folder: Path) -> None:
+    """Raises: VerificationError where anything below `folder` is no regular file and no folder: a link, pipe, device.
+
+    For whoever writes into a run's folder by many ways. A folder that is not there holds nothing.
+    """
+    for place, folders, files in os.walk(folder):
+        for name in (*folders, *files):
+            path = os.path.join(place, name)
+            mode = os.lstat(path).st_mode
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise VerificationError(
+                    f"{path}: is a link, pipe or device, and a run's folder holds none; copy the run without it"
+                )
+
+
+@contextmanager
+def _opened(folder: Path, name: str, alone: bool) -> Iterator[int | None]:
+    *parents, last = PurePosixPath(name).parts
+    try:
+        place = _folder(folder, parents)
+        try:
+            handle = os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=place)
+        finally:
+            os.close(place)
+    except FileNotFoundError:
+        yield None
+        return
+    except OSError as error:
+        _refuse_links(error, folder, name)
+        raise InputError(f"{folder}/{name}: cannot be read ({error.strerror})") from None
+    try:
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
+            raise VerificationError(f"{folder}/{name}: is no regular file, and a run holds nothing else")
+        if alone and found.st_nlink > 1:
+            raise VerificationError(
+                f"{folder}/{name}: is one file with another one elsewhere (a hard link); copy the run's folder first"
+            )
+        yield handle
+    finally:
+        os.close(handle)
+
+
+def _folder(folder: Path, parents: list[str]) -> int:
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        for part in parents:
+            inner = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=handle)
+            os.close(handle)
+            handle = inner
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
+
+
+def _refuse_links(error: OSError, folder: Path, name: str) -> None:
+    if error.errno in _LINK:
+        raise VerificationError(
+            f"{folder}/{name}: a link, pipe or device is on the way, and a run's folder holds none; ask for the files"
+        ) from None
