@@ -36,6 +36,10 @@ def start(
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Host users i of n, in order, of the dataset that a run names.")
     ] = None,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option("--dataset", metavar="NAME", help="With --shard: a built-in dataset to serve; repeat it."),
+    ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(envvar="FEDREC_DATA", help="With --shard: where datasets lie, a folder each.")
     ] = None,
@@ -45,9 +49,10 @@ def start(
     catalogue: Annotated[
         Path | None, typer.Option(metavar="FILE", help="With --data: the public items, the file that the server has.")
     ] = None,
-    without_privacy: Annotated[
-        bool, typer.Option("--without-privacy", help="With --data: also take part in runs that clip and noise nothing.")
-    ] = False,
+    users: Annotated[
+        int | None,
+        typer.Option("--users", min=1, metavar="N", help="With --data: how many users; those of its log if left out."),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Where it computes: cpu, cuda or cuda:N.")] = None,
     state: Annotated[
         Path | None, typer.Option("--state", metavar="DIR", help="This node's own folder. [default: ~/.fedrec/client]")
@@ -69,7 +74,8 @@ def start(
 
     if device is not None:
         check_device(device, "--device")
-    config = _users(shard, data_dir, data, catalogue, without_privacy) | ({"device": device} if device else {})
+    config = _hosted_users(shard, dataset or [], data_dir, data, catalogue, users)
+    config |= {"device": device} if device else {}
     place = State(state or Path.home() / ".fedrec" / "client")
     host(
         Server(server, ca.absolute(), key.absolute()),
@@ -81,20 +87,30 @@ def start(
     )
 
 
-def _users(
-    shard: str | None, data_dir: Path | None, data: Path | None, catalogue: Path | None, without_privacy: bool
-) -> dict[str, str | int | bool]:
-    """The node's configuration. Raises: InputError for options that do not go together."""
+def _hosted_users(
+    shard: str | None,
+    served: list[str],
+    data_dir: Path | None,
+    data: Path | None,
+    catalogue: Path | None,
+    users: int | None,
+) -> dict[str, str | int]:
+    """The node's configuration, see `fedrec_client.sources`. Raises: InputError for options that do not go together."""
+    from fedrec.data.public import check_public
+
     if (shard is None) == (data is None):
         raise InputError("say whose users this node hosts: --shard I/N of a dataset, or --data FILE of its own")
     if shard is not None:
-        if catalogue is not None or without_privacy:
-            raise InputError("--catalogue and --without-privacy go with --data; a shard has the dataset's own items")
+        if catalogue is not None or users is not None:
+            raise InputError("--catalogue and --users go with --data; a shard has the dataset's own items and users")
         place, _, count = shard.partition("/")
         if not (place.isdigit() and count.isdigit() and int(place) < int(count)):
             raise InputError(f"--shard {shard}: say I/N with 0 <= I < N, e.g. 0/4")
-        users: dict[str, str | int | bool] = {"partition-id": int(place), "num-partitions": int(count)}
-        return users | ({"data-dir": str(data_dir.absolute())} if data_dir is not None else {})
+        found: dict[str, str | int] = {"partition-id": int(place), "num-partitions": int(count)}
+        found |= {"datasets": ",".join(check_public(served))} if served else {}
+        return found | ({"data-dir": str(data_dir.absolute())} if data_dir is not None else {})
+    if served:
+        raise InputError("--dataset goes with --shard; a node with --data serves its own log alone")
     if data is None or not data.exists():
         raise InputError(f"--data {data}: no such file or folder")
     if catalogue is None and not data.is_dir():
@@ -102,4 +118,4 @@ def _users(
             "--data without --catalogue: items taken from private events would tell of them; give the run's"
         )
     given = {} if catalogue is None else {"catalogue": str(catalogue.absolute())}
-    return {"data": str(data.absolute()), **given} | ({"without-privacy": True} if without_privacy else {})
+    return {"data": str(data.absolute()), **given} | ({"users": users} if users is not None else {})

@@ -19,7 +19,7 @@ from fedrec.data.catalogue import Catalogue
 from fedrec.errors import InputError
 from fedrec.federation import exchange
 from fedrec.federation.hosted import Clip, HostedUsers, Stopwatch, UserSource
-from fedrec.federation.spec import parse_spec
+from fedrec.federation.spec import RunSpec, parse_spec
 from fedrec.privacy.clipping import clip_weights
 from fedrec.wire import Packet, WireError
 
@@ -34,15 +34,13 @@ class ConfigError(InputError):
 class Hosted:
     """What a node knows: its users, the public catalogue, and which shard of a dataset they are (-1: none).
 
-    public: the users' data are a public dataset. without_privacy: they may take part in runs that clip nothing; users
-    of a public dataset always may.
+    public: the users' data are a public dataset, so that they may take part in runs that clip nothing. Others never do.
     """
 
     source: UserSource
     catalogue: Catalogue
     place: int = -1
     public: bool = False
-    without_privacy: bool = False
 
 
 Find = Callable[[str], Hosted]
@@ -59,7 +57,7 @@ class UserNode:
     def __init__(self, find: Find, **bounds: Any) -> None:
         self._find, self._bounds = find, bounds
         self.held: dict[str, tuple[str, Tensor]] = {}
-        self._run: tuple[str, Algorithm, HostedUsers, bool] | None = None
+        self._run: tuple[str, RunSpec, Algorithm, HostedUsers] | None = None
 
     def answer(self, packet: Packet) -> Packet:
         """The answer to one message; never raises, and never says why in words."""
@@ -85,13 +83,17 @@ class UserNode:
         return Packet(exchange.PRESENCE, facts=facts)
 
     def _sums(self, packet: Packet) -> Packet:
-        algorithm, users, private = self._prepared(packet)
+        spec, algorithm, users = self._prepared(packet)
         if not 0 <= packet.round < algorithm.rounds:
             raise WireError("request", f"round {packet.round} of a run of {algorithm.rounds} rounds")
+        try:
+            spec.check_terms(users.users, algorithm.queries(packet.round))
+        except InputError as error:
+            raise WireError("terms", str(error)) from None
         shared = self._shared(packet, users.device)
         cohort = exchange.cohort_of(packet, users.users)
         watch = Stopwatch(users.device)
-        sums = users.clipped_sums(algorithm, shared, packet.round, cohort, clip_of(private), watch)
+        sums = users.clipped_sums(algorithm, shared, packet.round, cohort, clip_of(spec.private), watch)
         return Packet(exchange.SUMS, packet.fingerprint, packet.round, tensors=sums)
 
     def _hosted(self, text: str) -> Hosted:
@@ -102,8 +104,8 @@ class UserNode:
         except InputError:  # whose text may quote the data
             raise WireError("data", "cannot use the data; `fedrec data describe` on this machine says why") from None
 
-    def _prepared(self, packet: Packet) -> tuple[Algorithm, HostedUsers, bool]:
-        """The run's algorithm and users, made once for all its rounds."""
+    def _prepared(self, packet: Packet) -> tuple[RunSpec, Algorithm, HostedUsers]:
+        """The run, its algorithm and its users, made once for all its rounds."""
         text = packet.fact("spec", str)
         if wire.fingerprint(text) != packet.fingerprint:
             raise WireError("fingerprint", exchange.REFUSALS["fingerprint"])
@@ -115,14 +117,14 @@ class UserNode:
             hosted = self._hosted(spec.data)
             if hosted.catalogue.digest != spec.catalogue:
                 raise WireError("catalogue", exchange.REFUSALS["catalogue"])
-            if not (spec.private or hosted.public or hosted.without_privacy):
+            if not (spec.private or hosted.public):
                 raise WireError("privacy", exchange.REFUSALS["privacy"])
             users = HostedUsers(hosted.source, seed=spec.seed, **self._bounds)
             try:
                 algorithm = spec.build(hosted.catalogue, users.device)
             except InputError as error:
                 raise WireError("request", str(error)) from None
-            self._run = packet.fingerprint, algorithm, users, spec.private
+            self._run = packet.fingerprint, spec, algorithm, users
         return self._run[1:]
 
     def _shared(self, packet: Packet, device: torch.device) -> Shared:

@@ -1,46 +1,73 @@
-"""Where a node's users are, by its `--node-config`: a shard of a public dataset, or data of its own.
+"""Where a node's users are, by its `--node-config`: a shard of a dataset that the node names, or data of its own.
 
 | key | meaning |
 |---|---|
-| `partition-id`, `num-partitions` | users i of n nodes, in order, of the dataset that the run names |
-| `data-dir` | where that dataset lies; the environment's FEDREC_DATA if left out |
-| `data` | instead: a log of its own (parquet, CSV, TSV, .inter), or a folder with `events.*` and `catalogue.*` |
+| `data` | a log of its own (parquet, CSV, TSV, .inter), or a folder with `events.*` and `catalogue.*` |
 | `catalogue` | the public items of the run, with `data`: the same file that the server has |
-| `without-privacy` | with `data`: true lets it take part in runs that clip and noise nothing |
+| `users` | with `data`: how many users the node hosts; the number in its own log if left out |
+| `partition-id`, `num-partitions` | instead: users i of n nodes, in order, of the dataset that the run names |
+| `datasets` | with a shard: the built-in datasets that the node serves, commas between; generated ones if left out |
+| `data-dir` | where those datasets lie; the environment's FEDREC_DATA if left out |
+
+A run says which dataset a shard is of, among those that the node serves, and how events are filtered and held out. It
+never chooses a file or a folder. With data of its own, the number of users follows from the node's configuration and
+log before any filter: a user whose events are all filtered out stays, with an empty history, and no filter ends in an
+error of its own. So neither the number nor a refusal shows what anybody did.
 """
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
+
 from fedrec.data import datasets, splits
-from fedrec.data.balance import BalanceConfig
 from fedrec.data.catalogue import Catalogue
+from fedrec.data.datasets import DataConfig, Dataset
 from fedrec.data.histories import Histories
-from fedrec.federation.exchange import parse_data
+from fedrec.data.public import check_public
+from fedrec.errors import InputError
+from fedrec.federation.exchange import DataRequest, parse_data
 from fedrec.federation.hosted import shard
+from fedrec.wire import WireError
 from fedrec_client.node import ConfigError, Find, Hosted
 
 Value = str | int | float | bool
+
+VIRTUAL = "FEDREC_VIRTUAL_NODES"
+"""Set in the processes of a simulation's virtual nodes, where the run and all data are one person's: they serve every
+dataset. No started node has it (`fedrec.transport.environment`)."""
 
 
 def finder(config: Mapping[str, Value]) -> Find:
     """What finds the users of a node with this configuration. Raises: ConfigError when it names none."""
     if "data" in config:
         events, items = _own_files(config)
-        allowed = config.get("without-privacy", False) is True
-        return lambda request: _own(request, events, items, allowed)
+        users = config.get("users")
+        if users is not None and (type(users) is not int or users < 1):
+            raise ConfigError(f"users={users}: must be a whole number above 0")
+        return lambda request: _own(request, events, items, users)
     if "partition-id" not in config or "num-partitions" not in config:
         raise ConfigError('the node knows no users: give --node-config \'data="FILE" catalogue="FILE"\', or a shard')
     place, of = config["partition-id"], config["num-partitions"]
     if type(place) is not int or type(of) is not int or not 0 <= place < of:
         raise ConfigError(f"partition-id={place} num-partitions={of}: must be whole numbers, the first one below")
     folder = str(config.get("data-dir") or os.environ.get("FEDREC_DATA") or "")
-    return lambda request: _shard(request, place, of, folder)
+    try:
+        served = check_public(str(config.get("datasets") or ",".join(datasets.GENERATED)).split(","))
+    except InputError as error:
+        raise ConfigError(str(error)) from None
+    return lambda request: _shard(request, place, of, folder, served)
 
 
-def _shard(request: str, place: int, of: int, folder: str) -> Hosted:
+def _shard(request: str, place: int, of: int, folder: str, served: frozenset[str]) -> Hosted:
+    asked = parse_data(request)
+    if asked.data.files:
+        raise ConfigError("the run names a file; a node reads files only that its own configuration names")
+    if os.environ.get(VIRTUAL) != "1" and asked.data.name not in served:
+        raise WireError("dataset", f"the run names a dataset that is not among {', '.join(sorted(served))}")
     train, catalogue = _public(request, folder)
     return Hosted(train.select(shard(len(train), place, of)), catalogue, place, public=True)
 
@@ -48,20 +75,57 @@ def _shard(request: str, place: int, of: int, folder: str) -> Hosted:
 @lru_cache(maxsize=1)
 def _public(request: str, folder: str) -> tuple[Histories, Catalogue]:
     asked = parse_data(request)
-    if asked.data.files:
-        raise ConfigError("the run names a file; a node reads files only that its own configuration names")
-    dataset = datasets.load(asked.data, Path(folder) if folder else None, asked.seed)
+    dataset = datasets.load(asked.data, _path(folder), asked.seed)
     return splits.split(dataset, asked.data.split, asked.on, asked.seed).train, dataset.catalogue
 
 
 @lru_cache(maxsize=1)
-def _own(request: str, events: Path, items: Path, allowed: bool) -> Hosted:
+def _own(request: str, events: Path, items: Path, users: int | None) -> Hosted:
     asked = parse_data(request)
-    heeded = asked.data.model_dump(include={"min_rating", "ordered"})
-    balance = BalanceConfig(most_events=asked.data.balance.most_events)
-    config = datasets.DataConfig(name="file", path=events, catalogue=items, balance=balance, **heeded)
-    dataset = datasets.load(config, None, asked.seed)
-    return Hosted(dataset.balance(dataset.histories, asked.seed), dataset.catalogue, without_privacy=allowed)
+    dataset = _own_log(events, items, asked.data.ordered == "lines", asked.seed)
+    kept = _filtered(dataset, asked)
+    if not asked.data.ordered:
+        kept = kept.forgotten(asked.seed)
+    return Hosted(_with_places(_newest(kept, asked), users), dataset.catalogue)
+
+
+@lru_cache(maxsize=1)
+def _own_log(events: Path, items: Path, lines: bool, seed: int) -> Dataset:
+    """The node's whole log, whatever a run asks for. lines: whether the order of its lines is that of the events."""
+    config = DataConfig(name="file", path=events, catalogue=items, ordered="lines" if lines else True)
+    return datasets.load(config, None, seed)
+
+
+def _filtered(dataset: Dataset, asked: DataRequest) -> Histories:
+    """Every user of the log, with the events that the run's `min_rating` leaves."""
+    histories, least = dataset.histories, asked.data.min_rating
+    if least is None:
+        return histories
+    if histories.ratings is None:
+        raise ConfigError("the run asks for data.min_rating, and the log has no ratings")
+    return histories.keep(histories.ratings >= least)
+
+
+def _newest(train: Histories, asked: DataRequest) -> Histories:
+    most = asked.data.balance.most_events
+    return train if most is None else train.keep(train.positions_from_end() < most)
+
+
+def _with_places(histories: Histories, users: int | None) -> Histories:
+    """As many users as the node declares: places that nobody takes yet are users without events."""
+    free = 0 if users is None else users - len(histories)
+    if free < 0:
+        raise ConfigError(f"users={users}: the log has {len(histories)} users; declare at least as many")
+    known = histories.identities
+    return replace(
+        histories,
+        offsets=np.pad(histories.offsets, (0, free), mode="edge"),
+        identities=None if known is None else np.pad(known, (0, free)),
+    )
+
+
+def _path(folder: str) -> Path | None:
+    return Path(folder) if folder else None
 
 
 def _own_files(config: Mapping[str, Value]) -> tuple[Path, Path]:

@@ -2,7 +2,7 @@
 
 | asked | answered | what the answer tells |
 |---|---|---|
-| `hello`: which data the run is about | `presence` | how many users the node hosts, which shard, which catalogue |
+| `hello`: which data the run is about | `presence` | how many users it declares, which shard, which catalogue |
 | `sum`: one round, over a cohort of the node's users | `sums` | one clipped sum a query, over the cohort |
 | either | `refusal` | one word from `REFUSALS`, never the text of an error |
 
@@ -30,8 +30,10 @@ REFUSALS = {
     "request": "it could not use what was asked; install the same fedrec on server and nodes",
     "fingerprint": "the description of the run and its fingerprint do not fit",
     "catalogue": "it holds another catalogue; give server and nodes the same file of items",
-    "privacy": "it takes part in private runs alone; set privacy.epsilon, or start it with without-privacy=true",
+    "privacy": "it takes part in private runs alone, since its data are not a public dataset; set privacy.epsilon",
+    "terms": "it takes part on no such terms: a clip, noise, size or population beyond what it accepts",
     "data": "it cannot use its data; its own log says why",
+    "dataset": "it does not serve the dataset that the run names; start it with --dataset NAME",
     "cohort": "the cohort names users that it does not host",
     "missing": "it no longer holds what was not sent again",
     "error": "its computation failed; its own log says where",
@@ -43,8 +45,8 @@ _COHORT = "cohort"
 
 
 class DataRequest(Settings):
-    """Which public log a node takes its shard of; a node with data of its own heeds `min_rating`, `ordered` and
-    `balance.most_events` alone."""
+    """Which public log a node takes its shard of. A node with data of its own applies `min_rating`, `ordered` and
+    `balance.most_events` alone, none of which changes how many users it hosts."""
 
     data: DataConfig
     """The scenario's table."""

@@ -7,8 +7,9 @@ Source: flwr 1.41, which reads these when it is imported.
 import os
 from pathlib import Path
 
-_OPENS = {"FORWARDED_ALLOW_IPS", "FLWR_INTERNAL_GRPC_CONTROL_API"}
-"""What would open a server: whose word uvicorn takes for where a request comes from, and a second Control API."""
+_OPENS = {"FORWARDED_ALLOW_IPS", "FLWR_INTERNAL_GRPC_CONTROL_API", "FEDREC_VIRTUAL_NODES"}
+"""What would open a server or a node: whose word uvicorn takes for where a request comes from, a second Control API,
+and the mark of a simulation's virtual nodes, which take every dataset for public."""
 
 
 def safe_environment(folder: Path, **more: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ from fedrec.transport.executor import OURS
 
 if TYPE_CHECKING:
     from fedrec.transport.state import State
+    from fedrec_server.scenario import Scenario as ScenarioOfRun
 
 server = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -159,6 +160,7 @@ def local(
 
     - `fedrec server local ml-100k-dp --nodes 8 --data-dir DATA --out runs/local`
     """
+    from fedrec.data.public import check_public
     from fedrec.errors import InputError
     from fedrec_server.local import federation
 
@@ -166,7 +168,9 @@ def local(
         raise InputError("--resume: say which run with --out DIR")
     say = (lambda _: None) if quiet else _say
     changes = [*(changes or []), f"engine.nodes={nodes}"]
-    with federation(nodes, state, data_dir, stock=stock, say=say) as running:
+    dataset = _loaded(scenario, changes, out, resume=resume)[1].data.name
+    check_public([dataset])
+    with federation(nodes, state, data_dir, stock=stock, say=say, dataset=dataset) as running:
         _follow(running, scenario, changes, out, data_dir, resume=resume, quiet=quiet)
 
 
@@ -183,13 +187,10 @@ def _follow(
     from fedrec.transport.processes import signals_interrupt
     from fedrec_server.following import Followed
     from fedrec_server.run_directory import RunDirectory, handed_on, new_path
-    from fedrec_server.scenario import built_in, load_scenario
+    from fedrec_server.scenario import built_in
     from fedrec_server.submitting import Submitted
 
-    if scenario is None and resume and out is not None and RunDirectory(out).holds_run:
-        scenario = str(RunDirectory(out).scenario)
-    name = scenario or "quickstart"
-    loaded = load_scenario(name, changes)  # a mistake is told here, before anything travels
+    name, loaded = _loaded(scenario, changes, out, resume=resume)
     folder = (out or new_path(loaded.name)).absolute()
     if not resume:
         RunDirectory(folder).check_free()
@@ -212,6 +213,17 @@ def _follow(
         for line in handed_on(RunDirectory(folder)):
             say(line)
         say(f"What it promises: fedrec audit report {folder}")
+
+
+def _loaded(scenario: str | None, changes: list[str], out: Path | None, *, resume: bool) -> tuple[str, "ScenarioOfRun"]:
+    """The scenario of the run and its name: a mistake is reported here, before anything travels."""
+    from fedrec_server.run_directory import RunDirectory
+    from fedrec_server.scenario import load_scenario
+
+    if scenario is None and resume and out is not None and RunDirectory(out).holds_run:
+        scenario = str(RunDirectory(out).scenario)
+    name = scenario or "quickstart"
+    return name, load_scenario(name, changes)
 
 
 def _say(line: str) -> None:

@@ -16,6 +16,7 @@ from fedrec.data import datasets
 from fedrec.devices import check_device
 from fedrec.evaluation.private import private_figures, private_report
 from fedrec.federation.exchange import DataRequest
+from fedrec_server import node_limits
 from fedrec_server.asking import Asker, log
 from fedrec_server.beginning import begin
 from fedrec_server.checkpoint import load_checkpoint
@@ -31,7 +32,8 @@ from fedrec_server.summary import run_summary
 
 DEPLOYED = Circumstances(
     role="whoever runs the server, who is trusted with the un-noised sums of each node",
-    population="announced by the nodes before the run, and taken as public",
+    population="declared by each node, whatever the run asks for, at most the number that its key is good for, and "
+    "taken as public; a node that declares none gives the number of users in its own log",
     simulation=False,
     unprotected=(
         "each node's clipped sums, which the server sees before the noise",
@@ -75,7 +77,13 @@ class Deployment:
         if self.resume and folder.checkpoint.is_file():
             before = load_checkpoint(folder.checkpoint).run["nodes"]
         self.directory = NodeDirectory.gather(
-            asker, request, catalogue.digest, scenario.engine.nodes, scenario.federation.patience, before
+            asker,
+            request,
+            catalogue.digest,
+            scenario.engine.nodes,
+            scenario.federation.patience,
+            before,
+            node_limits.published(),
         )
         self.prepared: Prepared = prepare(
             scenario.algorithm_class,

@@ -18,9 +18,10 @@ from fedrec.federation import exchange
 from fedrec.federation.exchange import DataRequest
 from fedrec.wire import Packet, WireError
 from fedrec_server.asking import Asker, TooFewNodes, log
+from fedrec_server.node_limits import Limits, check_claim
 
-MOST_USERS = 100_000_000
-"""Of one node: a number beyond is no announcement, but an attempt on the server's memory."""
+MOST_USERS = 10_000_000
+"""Of one node, whatever its key is good for: a number beyond is an attempt on the server's memory."""
 
 
 HELLO_SECONDS = 30.0
@@ -38,11 +39,12 @@ class Node:
 
 
 class NodeDirectory:
-    """The nodes of a run by Flower's id. catalogue: the digest that every node must hold."""
+    """The nodes of a run by Flower's id. limits: what nodes may claim; None where no folder of keys is known."""
 
-    def __init__(self, nodes: Sequence[Node], ids: Sequence[int]) -> None:
+    def __init__(self, nodes: Sequence[Node], ids: Sequence[int], limits: Limits | None = None) -> None:
         self.nodes = tuple(nodes)
         self.ids = list(ids)
+        self._limits = limits
         self._again: dict[int, float] = {}
 
     @classmethod
@@ -54,8 +56,11 @@ class NodeDirectory:
         wanted: int,
         patience: float,
         before: Sequence[dict[str, int]] | None = None,
+        limits: Limits | None = None,
     ) -> "NodeDirectory":
         """Wait until `wanted` nodes have said hello. before: the nodes of a run that is resumed, from `described`.
+
+        catalogue: the digest that every node must hold. limits: what nodes may claim.
 
         Raises: TooFewNodes when they do not come in time; InputError for nodes that do not fit together, or not the
         run that is resumed.
@@ -64,7 +69,8 @@ class NodeDirectory:
         refused: dict[int, str] = {}
         until = asker.clock() + patience
         while len(found) < wanted and asker.clock() < until:
-            found |= _hello(asker, request, asker.online() - found.keys() - refused.keys(), until, catalogue, refused)
+            new = asker.online() - found.keys() - refused.keys()
+            found |= _hello(asker, request, new, until, catalogue, refused, limits)
             if len(found) < wanted:
                 asker.wait()
         if len(found) < wanted:
@@ -80,7 +86,7 @@ class NodeDirectory:
             raise InputError("two nodes host the same shard; give each its own partition-id")
         users = [int(found[node].facts["users"]) for node in ids]
         firsts = np.concatenate([[0], np.cumsum(users)]).tolist()
-        made = cls([Node(*each) for each in zip(places, firsts, users, strict=False)], ids)
+        made = cls([Node(*each) for each in zip(places, firsts, users, strict=False)], ids, limits)
         if before is not None and list(before) != made.described():
             raise InputError("the nodes are not those that the run began with; start the same ones, or a new run")
         return made
@@ -107,7 +113,7 @@ class NodeDirectory:
         new = {node for node in new if self._again.get(node, -math.inf) <= asker.clock()}
         if new and shards:
             self._again |= dict.fromkeys(new, asker.clock() + 2 * HELLO_SECONDS)  # a stranger is not asked all the time
-            for node, packet in _hello(asker, request, new, until, catalogue, {}).items():
+            for node, packet in _hello(asker, request, new, until, catalogue, {}, self._limits).items():
                 n = shards.pop(int(packet.facts["place"]), None)
                 if n is not None and self.nodes[n].users == packet.facts["users"]:
                     self.ids[n] = node
@@ -115,14 +121,24 @@ class NodeDirectory:
 
 
 def _hello(
-    asker: Asker, request: DataRequest, nodes: set[int], until: float, catalogue: str, refused: dict[int, str]
+    asker: Asker,
+    request: DataRequest,
+    nodes: set[int],
+    until: float,
+    catalogue: str,
+    refused: dict[int, str],
+    limits: Limits | None,
 ) -> dict[int, Packet]:
     found = {}
+    allowed = None if limits is None or not nodes else limits()
     record = wire.to_record(exchange.ask_hello(request))
     until = min(until, asker.clock() + HELLO_SECONDS)
     for node, packet in asker.ask(dict.fromkeys(sorted(nodes), record), "query", "hello", until):
         try:
-            found[node] = _checked(packet, catalogue)
+            presence = _checked(packet, catalogue)
+            if allowed is not None:
+                check_claim(allowed, node, int(presence.facts["users"]), int(presence.facts["place"]))
+            found[node] = presence
         except WireError as error:
             refused[node] = str(error)
             asker.dropped(error.code, "hello", node)

@@ -17,6 +17,10 @@ Hosts = Annotated[
     list[str] | None,
     typer.Option("--host", metavar="NAME_OR_IP", help="A name or address at which nodes reach the server; repeat it."),
 ]
+NodeUsers = Annotated[
+    int | None,
+    typer.Option("--users", min=1, metavar="N", help="The most users that a node may claim to host. [default: 1]"),
+]
 Days = Annotated[int, typer.Option("--days", min=1, max=3650, help="How long the server's certificate lasts.")]
 
 
@@ -36,14 +40,17 @@ def init(
     node: Annotated[
         list[str] | None, typer.Option("--node", metavar="NAME", help="Make a key for a node of that name; repeat it.")
     ] = None,
+    users: NodeUsers = None,
     days: Days = 365,
 ) -> None:
     """Make an authority, a certificate for the server, and keys for nodes, in a new folder."""
     from datetime import UTC, datetime
 
-    from fedrec_server import key_making
+    from fedrec_server import key_making, node_limits
 
     keyring = key_making.make(folder, host or [], node or [], datetime.now(UTC), days)
+    for name in keyring.nodes if users is not None else ():
+        node_limits.put(keyring, name, users)
     _print(keyring)
 
 
@@ -54,28 +61,37 @@ def node(
     public: Annotated[
         Path | None, typer.Option("--public", metavar="FILE", help="The public key that the node made itself.")
     ] = None,
+    users: NodeUsers = None,
+    shard: Annotated[
+        str | None,
+        typer.Option("--shard", metavar="I/N", help="The only shard that it may claim, and no other node may."),
+    ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Forget the node: refused within seconds.")] = False,
 ) -> None:
-    """Let in a node, by the public key that it made or by a key made here; or forget it.
+    """Let in a node, by the public key that it made or by a key made here; change what it may claim; or forget it.
 
-    A server that runs notices within seconds.
+    A server that runs notices within seconds. What a node claims beyond this is refused: a node moves a sum by as many
+    clips as it has users.
     """
     from fedrec.errors import InputError
-    from fedrec_server import key_making
+    from fedrec_server import key_making, node_limits
     from fedrec_server.keyring import Keyring
 
     keyring = Keyring(folder)
     if remove:
-        if public is not None:
-            raise InputError("--public does not go with --remove; leave one out")
+        if public is not None or users is not None or shard is not None:
+            raise InputError("--remove stands alone; leave --public, --users and --shard out")
         key_making.remove_node(keyring, name)
         say(f"Forgot node '{name}'; a server that runs refuses it within seconds")
         return
-    key = key_making.add_node(keyring, name, public)
-    private = keyring.nodes[name][0]
-    say(f"Node '{name}' has the key {key.fingerprint}")
-    if private is not None:
-        say(f"Move {private} to the node by a safe way, and keep no copy here")
+    if name not in keyring.nodes or public is not None or (users is None and shard is None):
+        key = key_making.add_node(keyring, name, public)
+        say(f"Node '{name}' has the key {key.fingerprint}")
+        private = keyring.nodes[name][0]
+        if private is not None:
+            say(f"Move {private} to the node by a safe way, and keep no copy here")
+    limit = node_limits.put(keyring, name, users, shard)
+    say(f"It may claim {limit.users} users" + (f" and shard {limit.shard}" if limit.shard else ""))
 
 
 @keys.command()
@@ -123,6 +139,7 @@ def show(folder: Folder) -> None:
 def _print(keyring: "Keyring") -> None:
     from cryptography.hazmat.primitives import hashes
 
+    from fedrec_server import node_limits
     from fedrec_server.certificates import day, hosts_of
 
     keyring.check_folder()
@@ -131,6 +148,9 @@ def _print(keyring: "Keyring") -> None:
         say(f"authority  until {day(authority)}  SHA-256 {digest}")
     server = keyring.server()
     say(f"server     until {day(server)}  {', '.join(hosts_of(server))}")
+    limits = node_limits.read(keyring)
     for name, key in keyring.public_keys().items():
         where = "its private key is here" if keyring.nodes[name][0] else "made by the node"
-        say(f"node       {name}  {key.fingerprint}  {where}")
+        limit = limits[name]
+        claims = f"at most {limit.users} users" + (f", shard {limit.shard}" if limit.shard else "")
+        say(f"node       {name}  {key.fingerprint}  {claims}; {where}")

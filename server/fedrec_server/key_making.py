@@ -17,7 +17,7 @@ from fedrec import private_files
 from fedrec.durable import replace, sync
 from fedrec.errors import InputError
 from fedrec.transport.node_key import NodePublicKey, new_node_key, read_public, write_public
-from fedrec_server import certificates
+from fedrec_server import certificates, node_limits
 from fedrec_server.certificates import Issued
 from fedrec_server.keyring import Keyring
 
@@ -82,7 +82,7 @@ def add_node(keyring: Keyring, name: str, public: Path | None = None) -> NodePub
 
 
 def remove_node(keyring: Keyring, name: str) -> None:
-    """Forget the node `name`: its public key, and its private key where that lies here.
+    """Forget the node `name`: its public key, its private key where that lies here, and what it might claim.
 
     Raises: InputError for an unknown name.
     """
@@ -93,6 +93,7 @@ def remove_node(keyring: Keyring, name: str) -> None:
     public.unlink()
     if private is not None:
         private.unlink()
+    node_limits.forget(keyring)
 
 
 def renew(

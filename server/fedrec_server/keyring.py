@@ -5,6 +5,7 @@
     DIR/server.crt, server.key  what the server shows to nodes
     DIR/nodes/NAME.pub          a node that is let in
     DIR/nodes/NAME.key          its private key, only where it was made here; it belongs on the node
+    DIR/nodes.toml              what each node may claim (`fedrec_server.node_limits`)
 
 The folder is its owner's alone (0700), private keys too (0600); `.crt` and `.pub` are for everybody.
 """
@@ -38,6 +39,7 @@ class Keyring:
         self.server_certificate = path / "server.crt"
         self.server_key = path / "server.key"
         self.nodes_folder = path / "nodes"
+        self.limits = path / "nodes.toml"
 
     @property
     def nodes(self) -> dict[str, tuple[Path | None, Path]]:
@@ -50,10 +52,14 @@ class Keyring:
 
     @property
     def stamp(self) -> tuple[tuple[str, int, int], ...]:
-        """Changes when a node's public key comes, goes or changes. Raises: InputError where there is no folder."""
+        """Changes when a node's public key comes, goes or changes, or what nodes may claim.
+
+        Raises: InputError where there is no folder.
+        """
         if not self.nodes_folder.is_dir():
             raise InputError(f"{self.nodes_folder}: no such folder; it holds the nodes' public keys")
-        found = [(public.name, public.stat()) for _, public in self.nodes.values()]
+        files = [public for _, public in self.nodes.values()] + [self.limits] * self.limits.exists()
+        found = [(file.name, file.stat()) for file in files]
         return tuple((name, told.st_ino, told.st_mtime_ns) for name, told in found)
 
     def public_keys(self) -> dict[str, NodePublicKey]:

@@ -13,6 +13,8 @@ from fedrec.transport.environment import safe_environment
 from fedrec.transport.executor import OURS, Apps
 from fedrec.transport.processes import Children, children, free_port
 from fedrec.transport.state import State
+from fedrec_server import node_limits
+from fedrec_server.directory import MOST_USERS
 from fedrec_server.keyring import Keyring
 from fedrec_server.looking import look
 from fedrec_server.serving import START_SECONDS
@@ -26,11 +28,12 @@ def federation(
     *,
     stock: bool,
     say: Callable[[str], None],
+    dataset: str | None = None,
     apps: Apps = OURS,
 ) -> Iterator[State]:
     """The state of a server with all its nodes online. folder: where keys and logs stay; else they go at the end.
 
-    apps: others than ours are for measuring beside it.
+    dataset: the one that the nodes serve; generated ones if left out. apps: others than ours are for measuring.
     Raises: FedrecError when a process ends that should go on.
     """
     kept = folder is not None
@@ -47,6 +50,7 @@ def federation(
                 key = keyring.nodes[name][0]
                 options = ["--server", f"127.0.0.1:{port}", "--ca", str(keyring.ca_certificate), "--key", str(key)]
                 options += ["--shard", f"{n}/{nodes}", "--state", str(root / name)]
+                options += [] if dataset is None else ["--dataset", dataset]
                 options += ["--app", apps.client] if apps != OURS else []
                 options += [] if data_dir is None else ["--data-dir", str(data_dir.absolute())]
                 _start(made, name, ["client", "start", *options, *(["--stock"] if stock else [])], root)
@@ -70,11 +74,18 @@ def _keys(folder: Path, nodes: int) -> Keyring:
 
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        return key_making.make(folder, [], _names(nodes), datetime.now(UTC), 30)
+        return _limited(key_making.make(folder, [], _names(nodes), datetime.now(UTC), 30), nodes)
     keyring = Keyring(folder)
     for name in _names(nodes):
         if name not in keyring.nodes:
             key_making.add_node(keyring, name)
+    return _limited(keyring, nodes)
+
+
+def _limited(keyring: Keyring, nodes: int) -> Keyring:
+    """The same keys, each good for its shard, whatever the size."""
+    for n, name in enumerate(_names(nodes)):
+        node_limits.put(keyring, name, MOST_USERS, f"{n}/{nodes}")
     return keyring
 
 

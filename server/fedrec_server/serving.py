@@ -15,6 +15,7 @@ from fedrec.transport.executor import executor_command
 from fedrec.transport.preflight import preflight
 from fedrec.transport.processes import Children, children
 from fedrec.transport.state import State
+from fedrec_server import node_limits
 from fedrec_server.admission import Admission
 from fedrec_server.keyring import Keyring
 from fedrec_server.superlink import SECRET_VARIABLE
@@ -43,13 +44,14 @@ def serve(keys: Path, state: State, host: str, port: int, app: str, *, stock: bo
         local = f"{_local(host)}:{port}"
         _start_link(made, keyring, state, host, port, control)
         _until_it_listens(made, local, keyring)
-        door = Door(local, keyring, control)
+        limits = state.path / "node-limits.json"
+        door = Door(local, keyring, control, limits)
         door.keep()
         made.start(
             "app",
             executor_command(app, local, keyring.ca_certificate, state.secret(EXECUTOR_SECRET), stock=stock),
             state.log("app"),
-            safe_environment(state.path),
+            safe_environment(state.path, **{node_limits.VARIABLE: str(limits)}),
         )
         state.tell({"address": local, "ca": str(keyring.ca_certificate), "nodes": len(keyring.nodes)})
         say(f"ready at {host}:{port}; {len(keyring.nodes)} nodes may come; logs in {state.path}")
@@ -61,10 +63,13 @@ def serve(keys: Path, state: State, host: str, port: int, app: str, *, stock: bo
 
 
 class Door:
-    """Who may come to the link at `address`: the nodes in the folder of keys. secret: the file with the control's."""
+    """Who may come to the link at `address`, and claim what: the nodes in the folder of keys.
 
-    def __init__(self, address: str, keyring: Keyring, secret: Path) -> None:
-        self._address, self._keyring, self._secret = address, keyring, secret
+    secret: the file with the control's. limits: the file in which runs find what nodes may claim.
+    """
+
+    def __init__(self, address: str, keyring: Keyring, secret: Path, limits: Path) -> None:
+        self._address, self._keyring, self._secret, self._limits = address, keyring, secret, limits
         self._seen: object = None
         self._warning = ""
 
@@ -73,6 +78,7 @@ class Door:
         seen, keys = self._keyring.stamp, self._keyring.public_keys()
         with Admission.at(self._address, self._keyring.ca_certificate, self._secret.read_text()) as admission:
             lines = admission.keep(keys)
+            node_limits.publish(self._keyring, keys, admission.nodes(), self._limits)
         self._seen = seen
         return lines
 

@@ -62,8 +62,11 @@ def virtual_nodes(count: int, data_dir: Path | None) -> Iterator[Any]:
     if data_dir is not None:
         os.environ["FEDREC_DATA"] = str(data_dir.resolve())  # which the processes inherit
     from fedrec_client.app import app as client_app
+    from fedrec_client.sources import VIRTUAL
     from flwr.serverapp import ServerApp
     from flwr.simulation import run_simulation
+
+    os.environ[VIRTUAL] = "1"
 
     grids: queue.Queue[Any] = queue.Queue()
     done = threading.Event()

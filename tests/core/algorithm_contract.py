@@ -109,6 +109,11 @@ class AlgorithmContract(ModelContract):
                 assert total.dtype == torch.float32
                 assert part.dense(0).shape == query.shape
 
+    def test_an_empty_history_adds_nothing(self, algo: Algorithm, users: UserBatch) -> None:
+        for round, shared in self.sample_rounds(algo, users):
+            for query, part in self.pairs(algo, shared, batch_of([[], []]), round):
+                assert not part.dense(1).any(), query.name
+
     def test_devices_get_what_they_read_and_nothing_else(self, algo: Algorithm, users: UserBatch) -> None:
         read: set[str] = set()
 

@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fedrec_server import key_making
+from fedrec_server import key_making, node_limits
 from fedrec_server.keyring import Keyring
 from fedrec_server.looking import look
 
@@ -180,7 +180,9 @@ def until(holds: Callable[[], bool]) -> None:
 
 @contextlib.contextmanager
 def federation(nodes: int, root: Path) -> Iterator[Federation]:
-    key_making.make(root / "keys", [], [f"node-{n}" for n in range(nodes)], datetime.now(UTC), 30)
+    keyring = key_making.make(root / "keys", [], [f"node-{n}" for n in range(nodes)], datetime.now(UTC), 30)
+    for name in keyring.nodes:
+        node_limits.put(keyring, name, users=1000)
     made = Federation(root, nodes)
     try:
         with signals_interrupt():

@@ -20,6 +20,7 @@ HERE = {
     "0.0.0.0": "127.0.0.1",
     "cuda": "cpu",
     "run ml-1m-dp": "run quickstart",
+    " --dataset ml-1m": "",
     "quickstart": SMALL,
 }
 

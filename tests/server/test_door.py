@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedrec_server import key_making, serving
+from fedrec_server import key_making, node_limits, serving
+from fedrec_server.admission import Listed
 from fedrec_server.keyring import Keyring
 from fedrec_server.serving import Door
 
@@ -33,7 +34,11 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 
         def keep(self, keys: dict[str, Any]) -> list[str]:
             told.append(list(keys))
+            self.keys = keys
             return [f"{len(keys)} nodes"]
+
+        def nodes(self) -> list[Listed]:
+            return [Listed(70 + n, name, "online", key) for n, (name, key) in enumerate(self.keys.items())]
 
     monkeypatch.setattr(serving, "Admission", Link)
     return told
@@ -43,7 +48,7 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
 def door(keyring: Keyring, tmp_path: Path, kept: list[list[str]]) -> Door:
     secret = tmp_path / "secret"
     secret.write_text("s")
-    door = Door("127.0.0.1:9", keyring, secret)
+    door = Door("127.0.0.1:9", keyring, secret, tmp_path / "limits.json")
     door.keep()
     return door
 
@@ -87,3 +92,22 @@ def test_a_link_that_does_not_answer_is_asked_again(door: Door, keyring: Keyring
     assert door.news() == []
     kept.pop()
     assert door.news() == ["2 nodes"]
+
+
+def test_what_nodes_may_claim_follows_the_folder_of_keys(
+    door: Door, keyring: Keyring, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert node_limits.published() is None
+    monkeypatch.setenv(node_limits.VARIABLE, str(tmp_path / "limits.json"))
+    limits = node_limits.published()
+    assert limits()[70].model_dump() == {"name": "a", "users": 1, "shard": None}
+    node_limits.put(keyring, "a", users=500, shard="0/2")
+    assert door.news() == ["1 nodes"]
+    assert limits()[70].model_dump() == {"name": "a", "users": 500, "shard": "0/2"}
+    assert (tmp_path / "limits.json").stat().st_mode & 0o777 == 0o600
+    key_making.remove_node(keyring, "a")
+    door.news()
+    assert limits() == {}
+    (tmp_path / "limits.json").write_text("[]")
+    with pytest.raises(InputError, match="cannot be read"):
+        limits()
