@@ -6,6 +6,7 @@ known by `privacy.evaluation_share` alone, which is charged.
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,10 @@ DEPLOYED = Circumstances(
         "messages and their sizes do not",
     ),
 )
+SHARDS = replace(
+    DEPLOYED,
+    population="counted by each node in its shard of a built-in, public dataset, after the run's filters",
+)
 SEEDED = (
     "the noise follows from the scenario's seed: whoever knows it can take it off; leave the seed out to protect users"
 )
@@ -69,6 +74,7 @@ class Deployment:
         scenario = self.scenario
         if scenario.privacy.private and scenario.seed is not None:
             log.warning("%s", SEEDED)
+        self._under = DEPLOYED if scenario.data.name == datasets.NODES else SHARDS
         catalogue, self._taken_from = datasets.public_catalogue(scenario.data, data_dir, self.public_seed)
         # The path of the server's own file is nothing to a node, which has its own.
         asked = scenario.data.model_copy(update={"catalogue": None} if scenario.data.name == datasets.NODES else {})
@@ -125,7 +131,7 @@ class Deployment:
                 ledger,
                 folder.checkpoint,
                 run={"public_seed": self.public_seed, "nodes": self.directory.described()},
-                begin=opening(ledger, folder, self.scenario, plan, self._data(), DEPLOYED, self.drawing),
+                begin=opening(ledger, folder, self.scenario, plan, self._data(), self._under, self.drawing),
                 on_round=self.on_round,
                 observe=lambda round, shared: private_figures(algorithm, round, shared),
             )
@@ -134,7 +140,7 @@ class Deployment:
         summary = finished(ledger, folder)
         if summary is None:
             summary = self._summary(outcome, folder.write_model(algorithm.release(outcome.shared)))
-            close(ledger, folder, outcome, summary, DEPLOYED, plan)
+            close(ledger, folder, outcome, summary, self._under, plan)
         write_statement(folder, ledger, plan)
         folder.report.write_text(page(receive(folder.path)), encoding="utf-8")
         return summary, outcome.exhausted

@@ -95,8 +95,7 @@ def _write(keyring: Keyring, limits: Mapping[str, Limit]) -> None:
     for name, limit in sorted(limits.items()):
         lines += [f'["{name}"]', f"users = {limit.users}"]
         lines += [f'shard = "{limit.shard}"'] if limit.shard is not None else []
-    replace(keyring.limits, ("\n".join(lines) + "\n").encode())
-    keyring.limits.chmod(0o644)
+    replace(keyring.limits, ("\n".join(lines) + "\n").encode(), mode=0o600)
 
 
 def publish(keyring: Keyring, keys: Mapping[str, NodePublicKey], nodes: Iterable[Listed], file: Path) -> None:

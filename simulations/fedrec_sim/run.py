@@ -1,5 +1,6 @@
 """A whole simulation: data, training, evaluation, baselines, and everything that is written down of them."""
 
+import dataclasses
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from fedrec.audit.ledger import Ledger
 from fedrec.audit.received import receive
 from fedrec.audit.report import page
 from fedrec.data import datasets
-from fedrec.data.datasets import Dataset
+from fedrec.data.datasets import DataConfig, Dataset
 from fedrec.data.splits import Split
 from fedrec.devices import check_device, make_repeatable
 from fedrec.evaluation.private import private_report
@@ -55,6 +56,20 @@ SIMULATED = Circumstances(
         "exact counts of the data, and the time and memory that the computation takes",
     ),
 )
+
+
+def _simulated(data: DataConfig) -> Circumstances:
+    """The circumstances of a simulation on `data`: which users are counted may follow from what they did."""
+    filters = [] if data.min_rating is None else [f"data.min_rating = {data.min_rating:g}"]
+    filters += [f"data.k_core = {data.k_core}"] * (data.k_core > 1)
+    if not filters:
+        return SIMULATED
+    counted = f"counted in the log after {' and '.join(filters)}: a person without an event left is not counted"
+    return dataclasses.replace(
+        SIMULATED, population=f"{counted}, so the number follows from private events; taken as public"
+    )
+
+
 BASELINE_NOISE = 1 << 40
 """Added to a seed for the noise of a baseline: by 1 it would have that of the run with the next seed."""
 SECRET_NOISE = (
@@ -162,6 +177,7 @@ class Simulation:
             self.progress.round(report)
 
         algorithm, plan, device = self.experiment.algorithm, self.experiment.plan, self.scenario.engine.device
+        under = _simulated(self.scenario.data)
         with self._federation() as federation, self.drawing or nullcontext():
             coordinator = Coordinator(
                 algorithm,
@@ -170,7 +186,7 @@ class Simulation:
                 ledger,
                 self.folder.checkpoint,
                 run={"public_seed": self.public_seed, "dataset": self.dataset.report},
-                begin=opening(ledger, self.folder, self.scenario, plan, self._data(), SIMULATED, self.drawing),
+                begin=opening(ledger, self.folder, self.scenario, plan, self._data(), under, self.drawing),
                 on_round=on_round,
                 observe=Curve(algorithm, self.split, self.scenario.evaluation, device, self.public_seed),
             )

@@ -17,6 +17,7 @@ from flwr.app import Context, RecordDict
 from safetensors.torch import load_file
 
 from fedrec.algorithms.discover import load_model
+from fedrec.audit.ledger import read_ledger
 from fedrec.cli import run as fedrec
 from fedrec.errors import InputError
 from fedrec.federation.exchange import DataRequest
@@ -134,6 +135,9 @@ def test_nodes_with_data_of_their_own_and_a_public_file_of_items(tmp_path) -> No
     assert summary["dataset"] == {"name": "nodes", "users": 80, "items": 30}
     assert summary["privacy"]["noise_source"].startswith("operating system")
     assert str(items) not in made.prepared.spec.text()
+    begin = read_ledger(made.folder.ledger)[0][0]["payload"]
+    assert begin["population"]["users"] == 80
+    assert begin["population"]["known"].startswith("declared by each node, whatever the run asks for")
 
 
 def test_the_server_app_runs_what_its_configuration_says(tmp_path, monkeypatch) -> None:

@@ -242,6 +242,20 @@ def test_a_log_of_ones_own_runs(simulate: Simulate, tmp_path: Path) -> None:
     assert summary(tmp_path / "r")["dataset"]["users"] == 30
 
 
+def test_where_the_number_of_users_comes_from_is_told_as_it_is(simulate: Simulate, tmp_path: Path) -> None:
+    rows = "".join(f"{u},{i},{1 if u == 3 else 5},{i}\n" for u in range(30) for i in range(u % 3, 30, 3))
+    (tmp_path / "log.csv").write_text("user_id,item_id,rating,timestamp\n" + rows)
+    cheap = ["--set", "data.path=log.csv", "--set", "algorithm.name=popularity", "--quiet"]
+    known = {}
+    for out, more in {"all": [], "rated": ["--set", "data.min_rating=2"], "core": ["--set", "data.k_core=3"]}.items():
+        assert simulate(*cheap, *more, "--out", out) == 0
+        known[out] = read_ledger(tmp_path / out / "release" / "privacy" / "ledger.jsonl")[0][0]["payload"]["population"]
+    assert known["all"] == {"users": 30, "known": "counted in the log, and taken as public"}
+    assert known["rated"]["users"] == 29
+    assert "after data.min_rating = 2: a person without an event left is not counted" in known["rated"]["known"]
+    assert "after data.k_core = 3: a person" in known["core"]["known"]
+
+
 def test_a_folder_that_holds_a_run_or_anything_else_is_refused(simulate: Simulate, tmp_path: Path, capsys: Any) -> None:
     assert simulate(*POPULARITY, "--out", "r", "--quiet") == 0
     before = {file: file.read_bytes() for file in (tmp_path / "r").rglob("*") if file.is_file()}
