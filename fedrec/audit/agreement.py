@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from fedrec.audit.account import Account, account
 from fedrec.audit.evidence import STATEMENT
-from fedrec.audit.payloads import FORMAT, Account, account
+from fedrec.audit.payloads import FORMAT
 from fedrec.audit.promise import rounded_up
 from fedrec.audit.statement import statement, text_of
 from fedrec.audit.statement_text import as_text

@@ -101,6 +101,28 @@ def curve(rounds: Sequence[Sequence[Event]], delta: float, places: Sequence[int]
     return Curve(wanted, worst, grid.step)
 
 
+def deltas(rounds: Sequence[Sequence[Event]], epsilons: Sequence[float], delta: float) -> tuple[np.ndarray, float]:
+    """The delta that all rounds together have at each of `epsilons`, and the step of the grid in epsilon.
+
+    Args:
+        rounds: the events of each, some of them on sampled users.
+        epsilons: (n,) not negative.
+        delta: the least that matters; far below it the result is not exact.
+
+    Raises: TooCostly.
+    """
+    kinds, counts = _counted(rounds)
+    grid = _Grid.over(kinds, counts[-1], delta)
+    at = np.asarray(epsilons, dtype=float)
+    worst = np.zeros(len(at))
+    for remove in (True, False):
+        pieces = [grid.transformed(q, z, remove) for q, z in kinds]
+        logs = sum(int(count) * piece[0] for count, piece in zip(counts[-1], pieces, strict=True))
+        shift = math.fsum(int(count) * piece[1] for count, piece in zip(counts[-1], pieces, strict=True))
+        worst = np.maximum(worst, grid.deltas(np.asarray(logs), shift, at))
+    return worst, grid.step
+
+
 def renyi_curve(rounds: Sequence[Sequence[Event]], delta: float) -> Curve:
     """Cumulative epsilon by Renyi DP after each round: an upper bound on the true one. Raises: TooCostly."""
     plain = np.cumsum([math.fsum(count / z**2 for q, z, count in events if q == 1) for events in rounds])
@@ -145,6 +167,11 @@ def _counted(rounds: Sequence[Sequence[Event]]) -> tuple[list[tuple[float, float
         for q, z, count in events:
             counts[number, column[rounded[q, z]]] += count
     return kinds, counts.cumsum(axis=0)
+
+
+def renyi(events: Sequence[Event], order: float) -> float:
+    """The Renyi divergence of all events together at one order; infinite where it needs too fine a net."""
+    return math.fsum(count * float(_renyi(q, z, np.array([order]))[0]) for q, z, count in events)
 
 
 def _renyi(q: float, z: float, orders: np.ndarray, most: int = _NET) -> np.ndarray:
@@ -209,12 +236,23 @@ class _Grid:
         transform[transform == 0] = 1e-300  # its logarithm must be finite
         return np.log(transform), mean - float(mass @ self.points)
 
-    def epsilon(self, logs: np.ndarray, shift: float, delta: float) -> float:
-        """Epsilon of the composed loss, never below 0."""
+    def deltas(self, logs: np.ndarray, shift: float, epsilons: np.ndarray) -> np.ndarray:
+        """Delta of the composed loss at each epsilon (n,)."""
+        losses, mass = self._above_zero(logs, shift)
+        above = np.append(np.cumsum(mass[::-1])[::-1], 0.0)
+        weighted = np.append(np.cumsum((mass * np.exp(-losses))[::-1])[::-1], 0.0)
+        first = np.searchsorted(losses, epsilons, side="right")
+        return np.maximum(above[first] - np.exp(np.minimum(epsilons, LARGEST_EPSILON)) * weighted[first], 0.0)
+
+    def _above_zero(self, logs: np.ndarray, shift: float) -> tuple[np.ndarray, np.ndarray]:
+        """The composed losses above 0, ascending, and their masses."""
         first = math.floor(-shift / self.step) + 1  # the lowest loss above 0, in steps of the grid
         mass = np.roll(irfft(np.exp(logs), self.size), -first)[: max(self.size // 2 - first, 0)]
-        mass = np.maximum(mass, 0)
-        losses = (first + np.arange(len(mass))) * self.step + shift
+        return (first + np.arange(len(mass))) * self.step + shift, np.maximum(mass, 0)
+
+    def epsilon(self, logs: np.ndarray, shift: float, delta: float) -> float:
+        """Epsilon of the composed loss, never below 0."""
+        losses, mass = self._above_zero(logs, shift)
         above = np.cumsum(mass[::-1])[::-1]
         weighted = np.cumsum((mass * np.exp(-losses))[::-1])[::-1]
         # Between two losses, the sums over those above decide; delta(epsilon) falls, so the place is found by halving.

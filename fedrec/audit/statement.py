@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from fedrec.audit import checklists
+from fedrec.audit.account import Account, account
 from fedrec.audit.assumptions import assumptions, not_protected, simulated
-from fedrec.audit.payloads import Account, account
 from fedrec.audit.promise import precisely, promise, rounded_up, rounded_up_text
 from fedrec.audit.recompute import gaussian_epsilon
 from fedrec.audit.released import budget, releases, spent, stopped_early

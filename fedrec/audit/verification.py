@@ -9,6 +9,7 @@
 | own mark | where this user's own key signs, this extends what it has signed (`fedrec.audit.marks`) |
 | terms, epsilon | see `fedrec.audit.spending` |
 | files | model, manifest and scenario are those that the ledger names |
+| curve, shared budget | see `fedrec.audit.closing_checks` |
 | statement | made anew from the records, `statement.json` and `statement.md` are the same |
 
 What it cannot show: that the records are true. Whoever holds the key could have trained otherwise than written; that
@@ -20,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fedrec.audit import chain as chains
-from fedrec.audit import checkpoint_note, marks, spending
+from fedrec.audit import checkpoint_note, closing_checks, marks, spending
 from fedrec.audit.agreement import compare
 from fedrec.audit.chain import Chain
 from fedrec.audit.checkpoint_note import Checkpoint
@@ -113,6 +114,7 @@ def _stated(evidence: Evidence, payloads: list[dict[str, Any]], heads: list[str]
     else:
         verdict.faults += found.faults
         verdict.notes += found.notes
+        verdict.blame(closing_checks.check(payloads))
 
 
 def integrity(
