@@ -138,14 +138,17 @@ class LocalModel(ReleasedModel):
         state = {"private": private, "items": items, "keys": users.keys}
         if self.settings["own_steps"]:
             state |= {"own_items": examples.items, "own_scores": own_scores}
-        return state if users.avoid is None else state | {"avoid": users.avoid}
+        others = {"avoid": users.avoid, "disliked": users.disliked}
+        return state | {name: value for name, value in others.items() if value is not None}
 
     def fold_in(self, state: dict[str, Tensor], items: Tensor) -> dict[str, Tensor]:
         lengths = (state["items"] >= 0).sum(1)
         wider = torch.cat([state["items"], state["items"].new_full((len(items), 1), -1)], dim=1)
         wider.scatter_(1, lengths[:, None], items[:, None])
         history = wider[wider >= 0]
-        return self.fit(UserBatch(history, lengths + 1, len(self.table), state["keys"], avoid=state.get("avoid")))
+        avoid, disliked = state.get("avoid"), state.get("disliked")
+        users = UserBatch(history, lengths + 1, len(self.table), state["keys"], avoid=avoid, disliked=disliked)
+        return self.fit(users)
 
     def score(self, state: dict[str, Tensor], candidates: Tensor | None = None) -> Tensor:
         private = state["private"]

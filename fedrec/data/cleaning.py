@@ -8,13 +8,15 @@ from fedrec.errors import InputError
 Counts = dict[str, int | float | str]
 
 
-def clean(log: Log, min_rating: float | None = None, k_core: int = 0) -> tuple[pl.DataFrame, Counts]:
+def clean(
+    log: Log, min_rating: float | None = None, k_core: int = 0, *, keep_repeats: bool = False
+) -> tuple[pl.DataFrame, Counts]:
     """The events that remain, by user and oldest first, and what was counted on the way.
 
     In this order: rows without a timestamp (where the log has such a column) go, and those without a rating where
     `min_rating` needs one; of several events of one user with one item the oldest stays, of equally old ones the
-    highest rated; events rated below `min_rating` go; users and items with fewer than `k_core` events go until none
-    is left. Shuffled rows give the same events in the same order.
+    highest rated, unless `keep_repeats` keeps all; events rated below `min_rating` go; users and items with fewer than
+    `k_core` events go until none is left. Shuffled rows give the same events in the same order.
 
     Raises: InputError when ratings are asked for that the log does not have, or when nothing remains.
     """
@@ -28,8 +30,9 @@ def clean(log: Log, min_rating: float | None = None, k_core: int = 0) -> tuple[p
         counts["without a rating"] = kept["rating"].null_count()
 
     events = canonical(kept, log.order)
-    kept = events.unique(["user", "item"], keep="first", maintain_order=True)
-    counts["duplicates"] = len(events) - len(kept)
+    first = events.unique(["user", "item"], keep="first", maintain_order=True)
+    counts["repeats" if keep_repeats else "duplicates"] = len(events) - len(first)
+    kept = events if keep_repeats else first
 
     if min_rating is not None:
         if "rating" not in kept.columns:

@@ -1,6 +1,5 @@
 """From the `[data]` table of a scenario to a dataset: read, clean, count, and put users and items in rows."""
 
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,9 +15,10 @@ from fedrec.data.balance import Balance, BalanceConfig, balance
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.cleaning import Counts, canonical, clean
 from fedrec.data.columns import CatalogueColumns, LogColumns
+from fedrec.data.dislikes import dislikes, said_of_ratings
 from fedrec.data.histories import Histories
 from fedrec.data.holdouts import HoldOutConfig
-from fedrec.data.ids import identity
+from fedrec.data.ids import identities
 from fedrec.data.log import Log
 from fedrec.data.order import known_order, order_counts, places
 from fedrec.errors import InputError, nearest
@@ -76,6 +76,12 @@ class DataConfig(Settings):
     """Events rated below this are dropped; needs ratings."""
     mask_dropped: bool = False
     """Also leave out of a user's ranking what this user rated below `min_rating`; nobody trains on it all the same."""
+    dropped_as_negatives: bool = False
+    """Also draw every other training negative of a user from what this user rated below `min_rating`; needs
+    `mask_dropped`, and an algorithm that draws negatives."""
+    repeats: Literal["first", "keep"] = "first"
+    """Of several events of a user with one item, the first counts, or all do: then items may be recommended again, and
+    nothing that a user consumed is masked. "keep" is for the splits `leave-one-out` and `leave-two-out`."""
     k_core: int = Field(default=0, ge=0)
     """Users and items with fewer events are dropped, again and again until none is left; 0 or 1 drops none."""
     ordered: bool | Literal["lines"] = True
@@ -114,6 +120,8 @@ class Dataset:
     balance: what devices train on (`split` sees to it).
     report: what was counted on the way, for people and for `summary.json`.
     reading: how ids and times of a log of one's own were read, for people.
+    repeats: whether users may consume an item again, so that nothing that they consumed is masked.
+    train_dropped: whether training draws negatives from `dropped`.
     """
 
     name: str
@@ -127,6 +135,8 @@ class Dataset:
     hold_out: HoldOutConfig = HoldOutConfig()
     balance: Balance = Balance()
     reading: Mapping[str, str] = field(default_factory=dict)
+    repeats: bool = False
+    train_dropped: bool = False
 
 
 def load(config: DataConfig, data_dir: Path | None, seed: int) -> Dataset:
@@ -138,12 +148,12 @@ def load(config: DataConfig, data_dir: Path | None, seed: int) -> Dataset:
     log = read(config, data_dir, seed)
     if config.ordered == "lines":
         log = log.in_order_of_lines()
-    events, counts = clean(log, config.min_rating, config.k_core)
-    dropped = None
-    if config.mask_dropped:
-        if config.min_rating is None:
-            raise InputError("data.mask_dropped leaves out what is rated below data.min_rating; give that too")
-        dropped = clean(log)[0].filter(pl.col("rating") < config.min_rating)
+    keep = config.repeats == "keep"
+    events, counts = clean(log, config.min_rating, config.k_core, keep_repeats=keep)
+    dropped = dislikes(log, config.min_rating, keep_repeats=keep) if config.mask_dropped else None
+    if config.dropped_as_negatives and dropped is None:
+        raise InputError("data.dropped_as_negatives is for dislikes that are kept; set data.mask_dropped=true too")
+    counts |= said_of_ratings(log, config.min_rating, config.mask_dropped, config.dropped_as_negatives)
     if config.catalogue is not None:
         items = movielens.read_own_catalogue(config.catalogue, config.catalogue_columns)
         log = replace(log, items=items, whole_catalogue=True)
@@ -262,9 +272,9 @@ def _dataset(
         ratings=events["rating"].to_numpy().astype(np.float32) if rated else None,
         times=events["timestamp"].to_numpy().astype(np.float64) if "timestamp" in events.columns else None,
         ordered=bool(log.order),
-        identities=_identities(user_ids),
+        identities=identities(user_ids),
         places=places(events, log.order),
-        item_identities=_identities(item_ids),
+        item_identities=identities(item_ids),
     )
     order = histories.oldest_first(seed)
     histories = known_order(histories.permuted(order))
@@ -290,6 +300,8 @@ def _dataset(
         hold_out=config.hold_out,
         balance=balance(config.balance, catalogue.ids),
         reading=log.reading,
+        repeats=config.repeats == "keep",
+        train_dropped=config.dropped_as_negatives,
     )
 
 
@@ -312,20 +324,6 @@ def _rows(events: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> His
     lengths = np.bincount(place["user"].to_numpy(), minlength=len(user_ids))
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     return Histories(offsets, place["item"].to_numpy().astype(np.int32), len(item_ids), ordered=False)
-
-
-def _identities(ids: pl.Series) -> np.ndarray:
-    """(ids,) int64 from each id alone: the number that it is, or a hash of its text."""
-    if ids.dtype.is_integer():
-        return ids.to_numpy().astype(np.int64)
-    return np.array([_identity(text) for text in ids.to_list()], dtype=np.int64)
-
-
-def _identity(text: str) -> int:
-    number = identity(text)
-    if number is not None:
-        return number  # as where every id is a number
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def _positions(values: pl.Series, ids: pl.Series) -> pl.Series:

@@ -23,6 +23,7 @@ class Histories:
     places: (events,) int64 or None, what orders a user's events where that is not `times` alone. Events of a user with
     equal places (equal times where there are none) are undecided: the order between them is drawn.
     ordered: False when no user's order is known; then a row's order is drawn and must not be used.
+    disliked: the same users' dislikes in no order, where training draws negatives from them; or None.
     item_identities: (n_items,) int64, what an item's draws go by, whatever else is in the catalogue. None: positions.
     identities: (users,) int64, what each user's local randomness goes by, whoever else is in the log: were it the
     position, one user's leaving would change the draws, and so the contributions, of all that come after. None: the
@@ -38,6 +39,7 @@ class Histories:
     identities: np.ndarray | None = None
     places: np.ndarray | None = None
     item_identities: np.ndarray | None = None
+    disliked: "Histories | None" = None
 
     def __post_init__(self) -> None:
         if len(self.offsets) < 1 or self.offsets[0] != 0 or self.offsets[-1] != len(self.items):
@@ -69,6 +71,13 @@ class Histories:
         counts = np.bincount(self.owners[mask], minlength=len(self))
         return self._events(mask, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
+    def padded(self) -> np.ndarray:
+        """(users, longest) int64: each row's items, then -1."""
+        lengths = self.lengths
+        rows = np.full((len(self), int(lengths.max(initial=0))), -1, dtype=np.int64)
+        rows[np.arange(rows.shape[1]) < lengths[:, None]] = self.items
+        return rows
+
     def positions_from_end(self) -> np.ndarray:
         """(events,) int64: 0 for a user's newest event, 1 for the one before, ..."""
         return np.repeat(self.offsets[1:], self.lengths) - 1 - np.arange(len(self.items))
@@ -78,7 +87,8 @@ class Histories:
         lengths = self.lengths[users]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         take = np.repeat(self.offsets[users] - offsets[:-1], lengths) + np.arange(offsets[-1])
-        return replace(self._events(take, offsets), identities=self._identities(users))
+        disliked = None if self.disliked is None else self.disliked.select(users)
+        return replace(self._events(take, offsets), identities=self._identities(users), disliked=disliked)
 
     def joined(self, other: "Histories") -> "Histories":
         """What each user did here or in `other` (the same users in the same order): items alone, in no order."""
@@ -161,6 +171,7 @@ class Histories:
             ratings=None if part.ratings is None else torch.from_numpy(part.ratings).to(device),
             ordered=self.ordered or tied is not None,
             tied=None if tied is None else torch.from_numpy(tied).to(device),
+            disliked=None if part.disliked is None else torch.from_numpy(part.disliked.padded()).to(device),
         )
 
     def _events(self, chosen: np.ndarray, offsets: np.ndarray) -> "Histories":

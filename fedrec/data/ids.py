@@ -10,9 +10,11 @@
 Floats beyond 2^53 and numbers such as `1.2E+17` have lost digits and are refused.
 """
 
+import hashlib
 import re
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 
 from fedrec.data.containers import place
@@ -40,12 +42,11 @@ def ids(column: pl.Series, file: Path) -> pl.Series:
     return _of_text(column, file)
 
 
-def identity(text: str) -> int | None:
-    """The whole number that an id in text is, where it is one of 64 bits; else None. `1.0` and `1` are the same."""
-    if not re.match(_WHOLE, text):
-        return None
-    number = int(text.partition(".")[0])
-    return number if -(2**63) <= number < 2**63 else None
+def identities(ids: pl.Series) -> np.ndarray:
+    """(ids,) int64 from each id alone: the number that it is, or a hash of its text."""
+    if ids.dtype.is_integer():
+        return ids.to_numpy().astype(np.int64)
+    return np.array([_of(text) for text in ids.to_list()], dtype=np.int64)
 
 
 def how_read(column: pl.Series, found: pl.Series) -> str:
@@ -92,6 +93,14 @@ def _of_text(column: pl.Series, file: Path) -> pl.Series:
         if text.str.contains(r"\.0*[1-9]").any():
             raise InputError(f"{file}: '{column.name}' holds fractions; ids must be whole numbers or text")
     return text
+
+
+def _of(text: str) -> int:
+    if re.match(_WHOLE, text):
+        number = int(text.partition(".")[0])
+        if -(2**63) <= number < 2**63:
+            return number  # as where every id is a number; `1.0` and `1` are the same
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True)
 
 
 def _none_missing(column: pl.Series, file: Path) -> None:

@@ -17,6 +17,8 @@ from fedrec.data.order import ties_rule
 from fedrec.errors import InputError, nearest
 
 NEGATIVES = 99
+REPEATABLE = ("leave-one-out", "leave-two-out")
+"""Splits for `data.repeats = "keep"`: they hold out one event, which may be of an item that the user knows."""
 _SEEDED = 0x5917  # keeps the draws of a split apart from those of training under the same seed
 
 
@@ -61,6 +63,11 @@ def split(dataset: Dataset, kind: str, on: Literal["test", "validation"], seed: 
         raise InputError(f"unknown split '{kind}'.{nearest(kind, [*one, *KINDS])}")
     if on not in ("test", "validation"):
         raise InputError(f"a split is on 'test' or 'validation', not '{on}'")
+    if dataset.repeats and kind not in REPEATABLE:
+        raise InputError(
+            f"data.repeats = 'keep': not for the split '{kind}', whose held-out items are none that a user knows; use "
+            f"data.split = {' or '.join(map(repr, REPEATABLE))}, or data.repeats = 'first'"
+        )
     made = one[kind](dataset, on == "test", seed) if kind in one else _several(dataset, kind, on == "test", seed)
     missing = int((made.targets < 0).sum())
     if missing == len(made.targets):
@@ -81,6 +88,10 @@ def split(dataset: Dataset, kind: str, on: Literal["test", "validation"], seed: 
             )
         made = replace(made, seen=made.seen.joined(dataset.dropped))
         rule += "; masked, too: what a user rated too low to count"
+        if dataset.train_dropped:
+            train, device = (replace(part, disliked=dataset.dropped) for part in (made.train, made.device))
+            made = replace(made, train=train, device=device)
+            rule += ", and every other training negative is one of these"
     train = dataset.balance(made.train, seed ^ _SEEDED)
     return replace(made, train=train, rule=rule + dataset.balance.rule)
 
@@ -90,6 +101,8 @@ def _leave_one_out(dataset: Dataset, test: bool, seed: int) -> Split:
     lag = 0 if test else 1
     known = histories.keep(histories.positions_from_end() >= lag)
     which = _which(histories, "newest" if test else "second newest")
+    if dataset.repeats:
+        return _repeatable(_hold_out_newest(known, seed, f"leave-one-out: {which}"), f"leave-one-out: {which}")
     return _hold_out_newest(known, seed, f"leave-one-out: {which}")
 
 
@@ -131,7 +144,16 @@ def _leave_two_out(dataset: Dataset, test: bool, seed: int) -> Split:
     device = histories.keep((lags >= 1) | stays) if test else train
     which = _which(histories, "newest" if test else "second newest")
     knows = "training and validation items" if test else "training items"
-    return Split(train, device, targets, device, None, f"leave-two-out: {which}; devices know, and masked are, {knows}")
+    rule = f"leave-two-out: {which}; devices know, and masked are, {knows}"
+    made = Split(train, device, targets, device, None, rule)
+    return _repeatable(made, f"leave-two-out: {which}; devices know {knows}") if dataset.repeats else made
+
+
+def _repeatable(made: Split, rule: str) -> Split:
+    """The split where users may consume an item again: nothing is masked, and unknown items are no fair negatives."""
+    seen = made.seen.keep(np.zeros(len(made.seen.items), dtype=bool))
+    said = "nothing masked and no sampled negatives, since users may consume an item again"
+    return replace(made, seen=seen, negatives=None, rule=f"{rule}; {said}")
 
 
 def _given(dataset: Dataset, test: bool, seed: int) -> Split:

@@ -21,6 +21,8 @@ class UserBatch:
     empty at any time: an algorithm recomputes what is missing, to the same bits.
     avoid: None, but where a simulation reproduces published leaks on purpose (`evaluation.leaky_negatives`); then (B,)
     int64, one item each that negatives leave out like those of the history, -1 for none.
+    disliked: None, or (B, L) int64: items that the user rated too low, first, then -1; every other negative is one of
+    them (`data.dropped_as_negatives`).
     """
 
     items: Tensor
@@ -32,6 +34,7 @@ class UserBatch:
     memory: dict[str, Tensor] = field(default_factory=dict)
     avoid: Tensor | None = None
     tied: Tensor | None = None
+    disliked: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -131,6 +134,7 @@ class UserBatch:
             lengths=lengths,
             keys=self.keys[rows],
             avoid=None if self.avoid is None else self.avoid[rows],
+            disliked=None if self.disliked is None else self.disliked[rows],
             tied=None if self.tied is None else self.tied[rows],
             ratings=None if self.ratings is None else self.ratings[events],
         )
@@ -146,6 +150,7 @@ class UserBatch:
             lengths=self.lengths[start:stop],
             keys=self.keys[start:stop],
             avoid=None if self.avoid is None else self.avoid[start:stop],
+            disliked=None if self.disliked is None else self.disliked[start:stop],
             tied=None if self.tied is None else self.tied[start:stop],
             ratings=None if self.ratings is None else self.ratings[events],
         )
@@ -154,12 +159,18 @@ class UserBatch:
         """Uniform draws from everything OUTSIDE each user's events, (B, count) int64, with replacement.
 
         The held-out item is drawn like any other: training never knows which item that is. A user who has every
-        item gets uniform draws over the catalogue.
+        item gets uniform draws over the catalogue. Where there are dislikes, every other draw is one of them.
         """
         outside = self.n_items - self._known
         full = outside <= 0
         drawn = draws.integers(self.keys, stream, torch.where(full, self.n_items, outside), count)  # (B, count)
-        return torch.where(full[:, None], drawn, self._outside(drawn))
+        drawn = torch.where(full[:, None], drawn, self._outside(drawn))
+        if self.disliked is not None and self.disliked.shape[1]:
+            many = (self.disliked >= 0).sum(1, keepdim=True)
+            u = draws.uniform(draws.mix(self.keys), stream, count // 2)
+            picked = self.disliked.gather(1, (u * many).long().minimum(many - 1).clamp(min=0))
+            drawn[:, 1::2] = torch.where(many > 0, picked, drawn[:, 1::2])
+        return drawn
 
     def distinct_negatives(self, count: int, stream: int) -> Tensor:
         """As `negatives`, without replacement (Floyd's sampling); each user must lack at least `count` items."""

@@ -52,7 +52,7 @@ def hold_out(
     slot = torch.arange(len(owner), device=users.device) - (taken.cumsum(0) - taken)[owner]
     items = torch.zeros(len(users), count, 1 + negatives, dtype=torch.int64, device=users.device)
     items[owner, slot, 0] = users.items[chosen]
-    own = UserBatch(users.items, users.lengths, users.n_items, seeds, avoid=users.avoid)
+    own = UserBatch(users.items, users.lengths, users.n_items, seeds, avoid=users.avoid, disliked=users.disliked)
     drawn = own.negatives(count * negatives, _NEGATIVE)
     items[:, :, 1:] = drawn.view(len(users), count, negatives)
     labels = None

@@ -221,6 +221,15 @@ def checked(values: Mapping[str, Any], name: str) -> Scenario:
     _locate(given, Path.cwd())
     scenario = parse(Scenario, given, f"scenario '{name}'")
     _ = scenario.algorithm_config
+    if scenario.data.repeats == "keep" and scenario.privacy.evaluation_share:
+        raise InputError(
+            f"scenario '{name}': private looks rank what a user has not consumed yet; with data.repeats = 'keep' set "
+            "privacy.evaluation_share=0"
+        )
+    if scenario.data.dropped_as_negatives and "negatives" not in scenario.algorithm_class.Config.model_fields:
+        raise InputError(
+            f"scenario '{name}': '{scenario.algorithm['name']}' draws no negatives; leave data.dropped_as_negatives out"
+        )
     if scenario.stopping.every is not None and not scenario.privacy.evaluation_share:
         raise InputError(
             f"scenario '{name}': stopping.every = {scenario.stopping.every} asks for private looks that nothing pays "
