@@ -12,17 +12,19 @@ Within a run the parameters are fixed at its start, so that a run as a whole is 
 stopped early does not make it cheaper here.
 """
 
+import hashlib
 import math
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedrec.audit.drawing import read_tie
-from fedrec.audit.events import charges, events_of
+from fedrec.audit.account import account
+from fedrec.audit.events import events_of
 from fedrec.audit.layout import Layout
 from fedrec.audit.ledger import read_ledger
+from fedrec.audit.payloads import Begin, PopulationBudget
 from fedrec.errors import InputError, PrivacyError, VerificationError
 from fedrec.privacy import accounting
 from fedrec.privacy.accounting import Event
@@ -35,6 +37,8 @@ ASSUMPTIONS = {
     "shared_budget": "none on how parameters were chosen: the runs drew from one budget, whose filter was fixed ahead",
     "knows_the_cohort": "as fixed_ahead, against someone who sees who takes part in which round",
 }
+NOTHING_ASKED = 1e-5
+"""Delta of a run that promises nothing and asked nothing of users: its epsilon is 0 at any."""
 DISJOINT = (
     "no person is in two of the populations, under whatever account; whoever runs them must guarantee it, nothing "
     "here can check it, and who belongs where must not follow from what was released"
@@ -43,14 +47,14 @@ DISJOINT = (
 
 @dataclass(frozen=True)
 class Run:
-    """One run as its folder tells it. target: epsilon that it was planned for, at delta; None for no guarantee.
+    """One run as its ledger records it. target: epsilon that it was planned for, at delta; None for no guarantee.
 
-    population: whose data, None where nothing tells. seed: of noise that repeats, None for secret noise.
-    expected_rounds, most_rounds: in which one person takes part.
+    population: whose data. seed: of noise that repeats, None for secret noise. expected_rounds, most_rounds: in which
+    one person takes part.
     """
 
     path: Path
-    population: str | None
+    population: str
     events: tuple[Event, ...]
     target: float | None
     delta: float | None
@@ -58,7 +62,7 @@ class Run:
     head: str
     expected_rounds: float
     most_rounds: int
-    budget: Mapping[str, Any] | None
+    budget: PopulationBudget | None
 
     @classmethod
     def read(cls, path: Path) -> "Run":
@@ -68,31 +72,32 @@ class Run:
         """
         ledger = Layout.of(path).release / "privacy" / "ledger.jsonl" if path.is_dir() else path
         entries, head = read_ledger(ledger)
-        charged, scenario, tie = charges(entries), _scenario(ledger.parent.parent / "scenario.toml"), read_tie(ledger)
-        asked = [charge for charge in charged if charge["queries"]]
-        deltas = {charge["delta"] for charge in asked}
-        if len(deltas) > 1:
-            raise VerificationError(f"{ledger}: the charges have different deltas")
-        events = tuple(events_of(charged))
-        told = deltas.pop() if deltas else repr(float(scenario.get("privacy", {}).get("delta", 1e-5)))
+        try:
+            known = account([entry["payload"] for entry in entries])
+        except VerificationError as error:
+            raise VerificationError(f"{ledger}: {error}; ask for it again") from None
+        begin, asked = known.begin, [charge for charge in known.charges if charge["queries"]]
+        if any(charge.get("delta") != begin.delta for charge in asked):
+            raise VerificationError(f"{ledger}: a charge has another delta than record 0")
+        events = tuple(events_of(known.charges))
+        told = begin.delta if asked else begin.delta or repr(NOTHING_ASKED)
         delta = None if told is None else float(told)
         target: float | None = None
         if delta is not None:
             target = accounting.epsilon_pld(events, delta) if events else 0.0
-            planned = scenario.get("privacy", {}).get("epsilon")
-            if events and isinstance(planned, int | float):
-                target = max(target, float(planned))
+            if events and begin.target_epsilon is not None:
+                target = max(target, float(begin.target_epsilon))
         return cls(
             path=path,
-            population=tie["who"] if tie is not None else scenario.get("data", {}).get("name"),
+            population=begin.dataset if begin.budget is None else begin.budget.who,
             events=events,
             target=target,
             delta=delta,
-            seed=scenario.get("seed"),
+            seed=_seed(ledger.parent.parent / "scenario.toml", begin) if begin.private and begin.seeded else None,
             head=head,
             expected_rounds=math.fsum(float(charge["sampling"]) for charge in asked),
             most_rounds=len(asked),
-            budget=tie,
+            budget=begin.budget,
         )
 
 
@@ -145,8 +150,6 @@ def _groups(runs: Sequence[Run], disjoint: bool, same_people: bool) -> dict[str 
     groups: dict[str | None, list[Run]] = {}
     for run in runs:
         groups.setdefault(run.population, []).append(run)
-    if None in groups and len(runs) > 1:
-        raise InputError(f"{groups[None][0].path}: nothing tells whose data it used; say --same-people if it is known")
     if len(groups) > 1 and not disjoint:
         raise InputError(
             f"the runs name different populations ({', '.join(sorted(map(str, groups)))}); say --same-people to add "
@@ -201,22 +204,31 @@ def _about(run: Run) -> dict[str, Any]:
         "target_epsilon": up(run.target),
         "delta": None if run.delta is None else repr(run.delta),
         "participation": {"expected_rounds": run.expected_rounds, "most_rounds": run.most_rounds},
-        "budget": None if run.budget is None else run.budget["name"],
+        "budget": None if run.budget is None else run.budget.name,
         "head": run.head,
     }
 
 
 def _shared(runs: Iterable[Run]) -> dict[str, str] | None:
-    ties = [run.budget for run in runs]
-    if any(tie is None or ties[0] is None or tie["budget"] != ties[0]["budget"] for tie in ties):
+    budgets = [run.budget for run in runs]
+    first = budgets[0]
+    if first is None or any(each is None or each.id != first.id for each in budgets):
         return None
-    return {key: str((ties[0] or {})[key]) for key in ("name", "who", "epsilon", "delta", "theorem")}
+    return {key: str(getattr(first, key)) for key in ("name", "who", "epsilon", "delta", "theorem")}
 
 
-def _scenario(path: Path) -> dict[str, Any]:
+def _seed(path: Path, begin: Begin) -> int:
+    """The seed that the noise follows from: in the scenario whose digest the ledger holds."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error}); give the run's whole folder") from None
+        content = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot be read ({error.strerror}), and the noise follows from its seed; give the run's whole "
+            f"folder"
+        ) from None
+    if hashlib.sha256(content).hexdigest() != begin.scenario.sha256:
+        raise VerificationError(f"{path}: is not the scenario that the ledger began with; ask for the run again")
+    seed = tomllib.loads(content.decode()).get("seed")
+    if type(seed) is not int:
+        raise VerificationError(f"{path}: names no seed, and the ledger says that the noise follows from one")
+    return seed
