@@ -49,6 +49,10 @@ def start(
     catalogue: Annotated[
         Path | None, typer.Option(metavar="FILE", help="With --data: the public items, the file that the server has.")
     ] = None,
+    columns: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --data: a TOML file with tables columns and catalogue_columns."),
+    ] = None,
     users: Annotated[
         int | None,
         typer.Option("--users", min=1, metavar="N", help="With --data: how many users; those of its log if left out."),
@@ -74,7 +78,10 @@ def start(
 
     if device is not None:
         check_device(device, "--device")
+    if columns is not None and data is None:
+        raise InputError("--columns goes with --data; a shard is of a built-in dataset, whose columns are known")
     config = _hosted_users(shard, dataset or [], data_dir, data, catalogue, users)
+    config |= {"columns": str(columns.absolute())} if columns is not None else {}
     config |= {"device": device} if device else {}
     place = State(state or Path.home() / ".fedrec" / "client")
     host(

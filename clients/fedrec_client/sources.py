@@ -2,8 +2,9 @@
 
 | key | meaning |
 |---|---|
-| `data` | a log of its own (parquet, CSV, TSV, .inter), or a folder with `events.*` and `catalogue.*` |
+| `data` | a log of its own (any file that `data.path` may be), or a folder with `events.*` and `catalogue.*` |
 | `catalogue` | the public items of the run, with `data`: the same file that the server has |
+| `columns` | with `data`: a TOML file with the tables `columns` and `catalogue_columns` of a scenario's `[data]` |
 | `users` | with `data`: how many users the node hosts; the number in its own log if left out |
 | `partition-id`, `num-partitions` | instead: users i of n nodes, in order, of the dataset that the run names |
 | `datasets` | with a shard: the built-in datasets that the node serves, commas between; generated ones if left out |
@@ -16,6 +17,7 @@ error of its own. So neither the number nor a refusal shows what anybody did.
 """
 
 import os
+import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -25,12 +27,14 @@ import numpy as np
 
 from fedrec.data import datasets, splits
 from fedrec.data.catalogue import Catalogue
+from fedrec.data.columns import CatalogueColumns, LogColumns
 from fedrec.data.datasets import DataConfig, Dataset
 from fedrec.data.histories import Histories
 from fedrec.data.public import check_public
-from fedrec.errors import InputError
+from fedrec.errors import InputError, first_line
 from fedrec.federation.exchange import DataRequest, parse_data
 from fedrec.federation.hosted import shard
+from fedrec.settings import Settings, parse
 from fedrec.wire import WireError
 from fedrec_client.node import ConfigError, Find, Hosted
 
@@ -38,17 +42,27 @@ Value = str | int | float | bool
 
 VIRTUAL = "FEDREC_VIRTUAL_NODES"
 """Set in the processes of a simulation's virtual nodes, where the run and all data are one person's: they serve every
-dataset. No started node has it (`fedrec.transport.environment`)."""
+dataset, and the files that the run names. No started node has it (`fedrec.transport.environment`)."""
+
+
+class OwnColumns(Settings):
+    """The file `columns` of a node: how its own log and catalogue are written."""
+
+    columns: LogColumns = LogColumns()
+    """As the table `[data.columns]` of a scenario."""
+    catalogue_columns: CatalogueColumns = CatalogueColumns()
+    """As the table `[data.catalogue_columns]` of a scenario."""
 
 
 def finder(config: Mapping[str, Value]) -> Find:
     """What finds the users of a node with this configuration. Raises: ConfigError when it names none."""
     if "data" in config:
         events, items = _own_files(config)
+        columns = _own_columns(config.get("columns"))
         users = config.get("users")
         if users is not None and (type(users) is not int or users < 1):
             raise ConfigError(f"users={users}: must be a whole number above 0")
-        return lambda request: _own(request, events, items, users)
+        return lambda request: _own(request, events, items, columns, users)
     if "partition-id" not in config or "num-partitions" not in config:
         raise ConfigError('the node knows no users: give --node-config \'data="FILE" catalogue="FILE"\', or a shard')
     place, of = config["partition-id"], config["num-partitions"]
@@ -64,9 +78,10 @@ def finder(config: Mapping[str, Value]) -> Find:
 
 def _shard(request: str, place: int, of: int, folder: str, served: frozenset[str]) -> Hosted:
     asked = parse_data(request)
-    if asked.data.files:
+    virtual = os.environ.get(VIRTUAL) == "1"
+    if asked.data.files and not virtual:
         raise ConfigError("the run names a file; a node reads files only that its own configuration names")
-    if os.environ.get(VIRTUAL) != "1" and asked.data.name not in served:
+    if not virtual and asked.data.name not in served:
         raise WireError("dataset", f"the run names a dataset that is not among {', '.join(sorted(served))}")
     train, catalogue = _public(request, folder)
     return Hosted(train.select(shard(len(train), place, of)), catalogue, place, public=True)
@@ -80,9 +95,18 @@ def _public(request: str, folder: str) -> tuple[Histories, Catalogue]:
 
 
 @lru_cache(maxsize=1)
-def _own(request: str, events: Path, items: Path, users: int | None) -> Hosted:
+def _own(request: str, events: Path, items: Path, columns: OwnColumns, users: int | None) -> Hosted:
     asked = parse_data(request)
-    dataset = _own_log(events, items, asked.data.ordered == "lines", asked.seed)
+    config = DataConfig(
+        name="file",
+        path=events,
+        columns=columns.columns,
+        catalogue=items,
+        catalogue_columns=columns.catalogue_columns,
+        ordered="lines" if asked.data.ordered == "lines" else True,
+        repeats=asked.data.repeats,
+    )
+    dataset = _own_log(config, asked.seed)
     kept = _filtered(dataset, asked)
     if not asked.data.ordered:
         kept = kept.forgotten(asked.seed)
@@ -90,9 +114,8 @@ def _own(request: str, events: Path, items: Path, users: int | None) -> Hosted:
 
 
 @lru_cache(maxsize=1)
-def _own_log(events: Path, items: Path, lines: bool, seed: int) -> Dataset:
-    """The node's whole log, whatever a run asks for. lines: whether the order of its lines is that of the events."""
-    config = DataConfig(name="file", path=events, catalogue=items, ordered="lines" if lines else True)
+def _own_log(config: DataConfig, seed: int) -> Dataset:
+    """The node's whole log: its own files and columns, and of the run only what decides no user's being there."""
     return datasets.load(config, None, seed)
 
 
@@ -103,7 +126,11 @@ def _filtered(dataset: Dataset, asked: DataRequest) -> Histories:
         return histories
     if histories.ratings is None:
         raise ConfigError("the run asks for data.min_rating, and the log has no ratings")
-    return histories.keep(histories.ratings >= least)
+    kept = histories.keep(histories.ratings >= least)
+    if not asked.data.dropped_as_negatives:
+        return kept
+    liked, low = (part.owners * part.n_items + part.items for part in (kept, histories))
+    return replace(kept, disliked=histories.keep((histories.ratings < least) & ~np.isin(low, liked)))
 
 
 def _newest(train: Histories, asked: DataRequest) -> Histories:
@@ -116,11 +143,12 @@ def _with_places(histories: Histories, users: int | None) -> Histories:
     free = 0 if users is None else users - len(histories)
     if free < 0:
         raise ConfigError(f"users={users}: the log has {len(histories)} users; declare at least as many")
-    known = histories.identities
+    known, disliked = histories.identities, histories.disliked
     return replace(
         histories,
         offsets=np.pad(histories.offsets, (0, free), mode="edge"),
         identities=None if known is None else np.pad(known, (0, free)),
+        disliked=None if disliked is None else _with_places(disliked, users),
     )
 
 
@@ -129,7 +157,7 @@ def _path(folder: str) -> Path | None:
 
 
 def _own_files(config: Mapping[str, Value]) -> tuple[Path, Path]:
-    events, given = Path(str(config["data"])), config.get("catalogue")
+    events, given = Path(str(config["data"])).expanduser(), config.get("catalogue")
     if events.is_dir():
         folder = events
         events = _one(folder, "events")
@@ -141,8 +169,17 @@ def _own_files(config: Mapping[str, Value]) -> tuple[Path, Path]:
     return events, Path(str(given))
 
 
+def _own_columns(file: Value | None) -> OwnColumns:
+    if file is None:
+        return OwnColumns()
+    try:
+        return parse(OwnColumns, tomllib.loads(Path(str(file)).read_text(encoding="utf-8-sig")), f"columns={file}")
+    except (OSError, ValueError, InputError) as error:
+        raise ConfigError(f"columns={file}: {first_line(error)}") from None
+
+
 def _one(folder: Path, stem: str) -> Path:
-    found = [file for file in sorted(folder.iterdir()) if file.stem == stem]
+    found = [file for file in sorted(folder.iterdir()) if file.name.split(".")[0] == stem]
     if len(found) != 1:
-        raise ConfigError(f"data={folder}: must hold one file {stem}.csv, .tsv or .parquet; found {len(found)}")
+        raise ConfigError(f"data={folder}: must hold one file {stem}.csv, .parquet or the like; found {len(found)}")
     return found[0]

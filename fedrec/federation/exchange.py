@@ -45,8 +45,9 @@ _COHORT = "cohort"
 
 
 class DataRequest(Settings):
-    """Which public log a node takes its shard of. A node with data of its own applies `min_rating`, `ordered` and
-    `balance.most_events` alone, none of which changes how many users it hosts."""
+    """Which public log a node takes its shard of. A node with data of its own applies `min_rating`,
+    `dropped_as_negatives`, `repeats`, `ordered` and `balance.most_events` alone, none of which changes how many users
+    it hosts; which files and columns it reads, its own configuration says."""
 
     data: DataConfig
     """The scenario's table."""

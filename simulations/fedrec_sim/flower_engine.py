@@ -29,8 +29,6 @@ START_SECONDS = 300
 
 def check_flower(scenario: Scenario) -> None:
     """Raises: InputError for a scenario that virtual nodes cannot run, or a machine without Flower and Ray."""
-    if scenario.data.files:
-        raise InputError("--engine flower: nodes read no file that a run names; use a dataset by name")
     if scenario.evaluation.leaky_negatives:
         raise InputError("--engine flower: a node never knows a held-out item; leave evaluation.leaky_negatives off")
     try:

@@ -174,7 +174,6 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "sampling 0": (["--set", "privacy.sampling=0"], "privacy.sampling"),
     "sampling above 1": (["--set", "privacy.sampling=1.1"], "privacy.sampling"),
     "no such engine": (["--engine", "ray"], "engine.name"),
-    "a file on Flower's nodes": (["--engine", "flower", "--set", "data.path='x.csv'"], "nodes read no file"),
     "a leak on Flower's nodes": (["--engine", "flower", "--set", "evaluation.leaky_negatives=true"], "never knows"),
     "no such device": (["--device", "tpu"], "engine.device"),
     "resume without a folder": (["--resume"], "--out"),
