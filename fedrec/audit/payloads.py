@@ -39,6 +39,17 @@ Multiplier = Annotated[Decimal, _within(0.01, 1e150)]
 """Standard deviation of the noise of a whole round over its clip; less belongs to an epsilon above 1000."""
 
 
+def _noise(text: str) -> str:
+    if float(text) != 0 and not 0.01 < float(text) <= 1e150:
+        raise ValueError("must be 0, or lie above 0.01 and not above 1e+150")
+    return text
+
+
+Noise = Annotated[Decimal, AfterValidator(_noise)]
+"""The same for one query, which has at least the noise of its round; 0 without privacy."""
+Clip = Annotated[Decimal, _within(1e-150, 1e150)]
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
@@ -108,15 +119,15 @@ class Query(_Open):
 
     name: Text
     shape: Annotated[list[Count], Field(max_length=8)]
-    clip_norm: Decimal | None
-    noise_multiplier: Decimal
+    clip_norm: Clip | None
+    noise_multiplier: Noise
     noise_std: Decimal
 
 
 class Event(_Open):
     """What an accountant composes."""
 
-    mechanism: Text = ""
+    mechanism: Text
     sampling: Probability
     noise_multiplier: Multiplier
     count: Annotated[int, Field(ge=1, le=10_000_000)]
@@ -223,9 +234,9 @@ class Charge(_Open):
     type: Literal["charge"]
     round: Rounds
     queries: list[Query]
-    events: list[Event] = []
+    events: list[Event]
     sampling: Probability
-    delta: Delta | None = None
+    delta: Delta | None
     epsilon: Epsilons
 
 
@@ -250,6 +261,7 @@ class End(_Open):
 
     type: Literal["end"]
     rounds: Rounds
+    files: dict[Text, Hash]
     unprotected: Lines = []
     curve: Annotated[list[Pair], Field(max_length=1000)] | None = None
     """Pairs that bound what the best attacker can do, where users were sampled"""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fedrec.audit import chain as chains
+from fedrec.audit import marks
 from fedrec.audit.agreement import compare
 from fedrec.audit.evidence import STATEMENT, received
 from fedrec.audit.layout import Layout
@@ -74,9 +75,9 @@ def receive(run: Path) -> Received:
         found = compare(payloads, heads, evidence.files)
     except VerificationError as error:
         raise VerificationError(f"{place}: {error}; the ledger gives no statement, ask for it again") from None
-    return Received(
-        place, found.statement, payloads, heads, tuple(found.faults), tuple(found.notes), STATEMENT in evidence.files
-    )
+    faults = (*marks.contradictions(chain), *found.faults)
+    stated = STATEMENT in evidence.files
+    return Received(place, found.statement, payloads, heads, faults, tuple(found.notes), stated)
 
 
 def _place(run: Path) -> Path:

@@ -30,6 +30,9 @@ from fedrec.audit.merkle import leaf_hash
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 _ENVELOPE = b'{"payload":"%s","payloadType":"%s","signatures":[{"keyid":"%s","sig":"%s"}]}'
+DEEPEST = 32
+"""Levels of lists and objects in a record; those of a run have ten."""
+_NESTING = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _KEY_ID = re.compile("[0-9a-f]{16}")
 _ENCODER = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=False)
 
@@ -128,6 +131,7 @@ def signed(
 def parsed(line: bytes) -> Record:
     """The record in a line (without newline). Raises: ValueError when it is none, or written in another way."""
     try:
+        _check_depth(line)
         envelope = json.loads(line)
         (signature,) = envelope["signatures"]
         record = Record(
@@ -146,6 +150,7 @@ def parsed(line: bytes) -> Record:
 def check_shape(record: Record) -> None:
     """Raises: ValueError unless the text is a Statement of ours, in the one spelling that we write."""
     try:
+        _check_depth(record.text)
         statement = record.statement
         (subject,) = statement["subject"]
         again = {
@@ -162,6 +167,21 @@ def check_shape(record: Record) -> None:
         sound = False
     if not sound:
         raise ValueError("a signed text that is no record of a ledger")
+
+
+def _check_depth(text: bytes) -> None:
+    """Raises: ValueError for JSON that is nested too deep for those who read it."""
+    if text.count(b"[") + text.count(b"{") <= DEEPEST:
+        return
+    depth = 0
+    for found in _NESTING.finditer(text):
+        token = found.group()
+        if token in (b"[", b"{"):
+            depth += 1
+            if depth > DEEPEST:
+                raise ValueError("nested too deep")
+        elif token in (b"]", b"}"):
+            depth -= 1
 
 
 def _predicate_type(payload: Mapping[str, Any]) -> str:

@@ -53,7 +53,7 @@ class Spending:
 def check(payloads: Sequence[Mapping[str, Any]]) -> Spending:
     """Check all payloads of a ledger, in order.
 
-    Raises: KeyError, TypeError, ValueError and the like for payloads that lack what they must tell.
+    payloads: of records that were checked to be what their types say, see `fedrec.audit.account`.
     """
     found = Spending()
     if payloads[0].get("type") != "begin":
@@ -160,6 +160,8 @@ def _noise(charges: Sequence[Charge]) -> Iterator[str]:
             if std != z * float(clip):
                 yield f"{where}: query '{query['name']}' has noise {query['noise_std']}, not multiplier times clip"
             precision += z**-2
+        if private and charge["queries"] and None in charge["epsilon"].values():
+            yield f"{where}: has no epsilon, and the run promises one"
         events = charge["events"]
         if not private or not charge["queries"]:
             if events:

@@ -22,6 +22,7 @@ from typing import Any
 
 from fedrec.audit import chain as chains
 from fedrec.audit import checkpoint_note, closing_checks, marks, spending
+from fedrec.audit.account import account
 from fedrec.audit.agreement import compare
 from fedrec.audit.chain import Chain
 from fedrec.audit.checkpoint_note import Checkpoint
@@ -84,23 +85,27 @@ def verify(
         return verdict
     verdict.facts["run"] = chain.records[0].run
     in_force = _signatures(chain, key, verdict)
+    signed = verdict.holds
     sealed = _checkpoint(evidence, chain, in_force, verdict)
     _copies(chain, in_force, copies, verdict)
     _own_mark(chain, in_force, verdict)
     _witnessed(evidence, chain, in_force, sealed, witnesses, verdict)
+    if not signed:
+        return verdict  # what nobody signed, or nobody chained, means nothing
     payloads = [record.payload for record in chain.records]
     try:
-        spent = spending.check(payloads)
-    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, ZeroDivisionError) as error:
-        verdict.faults.append(f"a record lacks what it must tell, or tells it in another form ({error!r})")
-    else:
-        for group in spent.faults:
-            verdict.blame(group)
-        verdict.notes += spent.notes
-        verdict.facts |= spent.facts
-        faults, notes = artefacts(evidence, payloads, key, model)
-        verdict.blame(faults)
-        verdict.notes += notes
+        account(payloads)
+    except VerificationError as error:
+        verdict.faults.append(str(error))
+        return verdict
+    spent = spending.check(payloads)
+    for group in spent.faults:
+        verdict.blame(group)
+    verdict.notes += spent.notes
+    verdict.facts |= spent.facts
+    faults, notes = artefacts(evidence, payloads, key, model)
+    verdict.blame(faults)
+    verdict.notes += notes
     _stated(evidence, payloads, [root.hex() for root in chain.roots], verdict)
     return verdict
 

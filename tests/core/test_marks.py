@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from fedrec.audit.evidence import LEDGER, PUBLIC_KEY, STATEMENT
+from fedrec.audit.evidence import LEDGER, PUBLIC_KEY
 from fedrec.audit.keys import KEY_VARIABLE, MARKS_VARIABLE, SigningKey, load_key, new_key
 from fedrec.audit.ledger import Ledger
 from fedrec.audit.marks import Mark
@@ -148,10 +148,11 @@ def test_verify_and_show_compare_with_the_own_key(
     for name, content in (ledgers.FILES | {PUBLIC_KEY: key.public.pem()}).items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(content)
-    (folder / STATEMENT).write_bytes(ledgers.stated(PLAN, (folder / LEDGER).read_bytes().splitlines()))
+    for name, content in ledgers.stated((folder / LEDGER).read_bytes().splitlines()).items():
+        (folder / name).write_bytes(content)
     shutil.copytree(folder, tmp_path / "copy")
     ledger.append({"type": "note"})
-    for command in (["verify", tmp_path / "copy", "--key", key.public.text],):
+    for command in (["verify", tmp_path / "copy", "--key", key.public.text], ["show", tmp_path / "copy"]):
         assert fedrec(["audit", *map(str, command)]) == 4
         told = capsys.readouterr()
         assert "your own key signed 6 records" in told.out + told.err

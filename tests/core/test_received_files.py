@@ -35,7 +35,7 @@ def audit(*arguments: Any) -> int:
 def run(tmp_path: Path) -> Path:
     """The folder of a run as it was received."""
     lines = LINES
-    found = ledgers.evidence(lines, **{STATEMENT: ledgers.stated(PLAN, lines)})
+    found = ledgers.evidence(lines, **ledgers.stated(lines))
     for name, content in found.files.items():
         (tmp_path / "run" / name).parent.mkdir(exist_ok=True, parents=True)
         (tmp_path / "run" / name).write_bytes(content)
@@ -60,6 +60,7 @@ def test_export_packs_nothing_that_a_link_points_to(run: Path, tmp_path: Path, c
         (run / name).unlink()
         if kept is not None:
             (run / name).write_bytes(kept)
+    (run / "privacy" / "statement.md").unlink()
     os.link(tmp_path / "secret", run / "privacy" / "statement.md")
     assert audit("export", run, "-o", tmp_path / "out.zip") == 4
     assert "hard link" in capsys.readouterr().err
@@ -271,7 +272,8 @@ def test_a_table_of_contents_of_millions_is_not_read(tmp_path: Path) -> None:
 
 
 def test_an_archive_with_a_model_hashes_it(tmp_path: Path, run: Path) -> None:
-    files = {name: (run / name).read_bytes() for name in (LEDGER, CHECKPOINT, MODEL, "model/manifest.json")}
+    names = (LEDGER, CHECKPOINT, MODEL, "model/manifest.json", STATEMENT, "privacy/statement.md")
+    files = {name: (run / name).read_bytes() for name in names}
     (tmp_path / "run.zip").write_bytes(packed(files))
     found = evidence.received(tmp_path / "run.zip")
     assert MODEL not in found.files

@@ -88,7 +88,7 @@ def hostile(tmp_path: Path) -> Path:
     return audited_run(
         tmp_path / "run",
         name=title,
-        dataset={"name": title},
+        begin={"dataset": title, "algorithm": title, "notes": [title], "population": title},
         records=[{"type": "attack", "name": title, "about": title}],
     )
 
