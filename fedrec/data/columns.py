@@ -10,7 +10,7 @@ from fedrec.errors import nearest
 from fedrec.settings import Settings
 
 Column = str | int
-"""A column by its name in the first line, or without a header by its position from 1."""
+"""A column by its name in the first line, or by its position from 1."""
 
 SYNONYMS: dict[str, str] = {
     "user_id": "user uid userid reviewerid customer customerid member memberid account accountid visitor visitorid "
@@ -104,6 +104,8 @@ def hint(name: str, columns: Sequence[str], table: str = "data.columns") -> str:
     option = f"{table}.{OPTIONS[name]}" if name in OPTIONS else ""
     if found is not None:
         return f" Did you mean '{found}'?" + (f" Then set {option}={found}, or rename the column." if option else "")
+    if option and columns and list(columns) == [str(number) for number in range(1, len(columns) + 1)]:
+        return f" Without a header columns have no names: set {option} to its position, from 1 to {len(columns)}."
     if option and columns and all(any(sign.isdigit() for sign in column) for column in columns):
         return f" Its first line seems to be data: set {table}.header=false and {option} to a position from 1."
     return nearest(name, columns)

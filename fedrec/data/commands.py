@@ -108,13 +108,14 @@ def describe(
     import numpy as np
     from rich.table import Table
 
-    from fedrec.data.datasets import FOLDERS, GENERATED, DataConfig, load
+    from fedrec.data.datasets import FOLDERS, GENERATED, DataConfig, has_folder, load
     from fedrec.data.holdouts import moment
     from fedrec.data.sources import SOURCES
     from fedrec.settings import parse, parse_change, put
 
     named = dataset in (*FOLDERS, *GENERATED)
-    is_file = not named and (Path(dataset).suffix != "" or Path(dataset).parent != Path("."))
+    is_file = not named and not has_folder(dataset, data_dir)
+    is_file = is_file and (Path(dataset).suffix != "" or Path(dataset).parent != Path(".") or Path(dataset).exists())
     chosen = {"path": Path(dataset).expanduser()} if is_file else {"name": dataset}
     options = {"catalogue": catalogue, "min_rating": min_rating, "k_core": k_core}
     settings: dict[str, Any] = {**chosen, **options}

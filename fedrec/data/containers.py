@@ -14,7 +14,7 @@ import polars as pl
 
 from fedrec.errors import InputError
 
-TEXT = (".csv", ".tsv", ".txt")
+TEXT = (".csv", ".tsv", ".txt", ".dat", ".data")
 JSON = (".jsonl", ".ndjson", ".json")
 PARQUET = ".parquet"
 FORMATS = (PARQUET, *TEXT, *JSON)
@@ -138,7 +138,8 @@ def place(file: Path, wrong: pl.Series) -> str:
                 starts.append(number)
             last = last if blank else len(starts)
             within ^= ending == ".csv" and line.count(b'"') % 2 == 1  # a quoted field runs over the line's end
-    return f"{file}, line {starts[row + (last > len(wrong))]}"
+    index = row + (last > len(wrong))
+    return f"{file}, line {starts[index]}" if index < len(starts) else f"{file}, row {row + 1}"
 
 
 def _place_in_parts(folder: Path, row: int) -> str:

@@ -196,7 +196,7 @@ def read(config: DataConfig, data_dir: Path | None, seed: int) -> Log:
     if name in GENERATED:
         generate, standard = GENERATED[name]
         return generate(seed, *(size or usual for size, usual in zip(sizes, standard, strict=True)))
-    if name in FOLDERS or name.startswith(_AMAZON) or _has_folder(name, data_dir):
+    if name in FOLDERS or name.startswith(_AMAZON) or has_folder(name, data_dir):
         return _read_folder(name, _folder(name, data_dir))
     raise InputError(f"unknown dataset '{name}'.{nearest(name, [*FOLDERS, *GENERATED])}")
 
@@ -212,9 +212,10 @@ def read_file(path: Path, columns: LogColumns) -> Log:
     return replace(log, items=movielens.movies_beside(path))
 
 
-def _has_folder(name: str, data_dir: Path | None) -> bool:
+def has_folder(name: str, data_dir: Path | None) -> bool:
+    """Whether the folder of datasets has one of this name."""
     given = data_dir or os.environ.get("FEDREC_DATA")
-    return bool(given) and (Path(given or "") / name).is_dir()
+    return bool(given) and (Path(given or "").expanduser() / name).is_dir()
 
 
 def _read_folder(name: str, folder: Path) -> Log:
@@ -234,7 +235,7 @@ def _folder(name: str, data_dir: Path | None) -> Path:
     given = data_dir or os.environ.get("FEDREC_DATA")
     if not given:
         raise InputError(f"dataset '{name}' needs a folder of datasets; say where with --data-dir or FEDREC_DATA")
-    folder = Path(given) / name
+    folder = Path(given).expanduser() / name
     if not folder.is_dir():
         raise InputError(
             f"no dataset '{name}' in {given}; `fedrec data get {name}` downloads it where a publisher is known, or put "

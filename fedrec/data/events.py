@@ -8,7 +8,7 @@ import polars as pl
 from fedrec.data import times
 from fedrec.data.columns import LogColumns, likely
 from fedrec.data.containers import place
-from fedrec.data.ids import how_read, ids
+from fedrec.data.ids import how_read, ids, missing
 from fedrec.data.log import Log
 from fedrec.data.tables import named, need_columns, read_table
 from fedrec.errors import InputError
@@ -48,6 +48,7 @@ def read_events(table: pl.DataFrame, file: Path, columns: LogColumns) -> tuple[p
     """
     original = table.columns
     table = named(table, file, columns.named)
+    table = table.with_columns(pl.col(pl.Categorical, pl.Enum).cast(pl.String))
     need_columns(table, file, "user_id", "item_id")
     found, reading = [], {}
     for name, role in (("user_id", "user"), ("item_id", "item")):
@@ -71,11 +72,11 @@ def read_events(table: pl.DataFrame, file: Path, columns: LogColumns) -> tuple[p
 def _numbers(column: pl.Series, file: Path) -> pl.Series:
     if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Null)):
         raise InputError(f"{file}: '{column.name}' holds {column.dtype}; make it a number")
-    raw = column.str.strip_chars() if column.dtype == pl.String else column
+    raw = missing(column) if column.dtype == pl.String else column
     number = raw.cast(pl.Float64, strict=False)
     beyond = (number.abs() > LARGEST) & number.is_not_nan()
     number = number.set(beyond, None)
-    wrong = number.is_null() & raw.is_not_null() & (raw.cast(pl.String) != "").fill_null(False)
+    wrong = number.is_null() & raw.is_not_null()
     if wrong.any():
         comma = raw.dtype == pl.String and "," in raw.filter(wrong)[0]
         _fault(column, file)(

@@ -7,7 +7,8 @@
 | whole numbers beyond 64 bits | text, without a fraction |
 | text | without the whitespace around it, in Unicode's composed form (NFC); upper and lower case differ |
 
-Floats beyond 2^53 and numbers such as `1.2E+17` have lost digits and are refused.
+Floats beyond what they hold exactly (2^53 in 64 bits, 2^24 in 32) and numbers such as `1.2E+17` have lost digits and
+are refused.
 """
 
 import hashlib
@@ -21,11 +22,12 @@ from fedrec.data.containers import place
 from fedrec.errors import InputError
 
 MISSING = ("", "nan", "null", "none", "na", "n/a", "<na>", "\\n")
-"""What programs write for a missing id, in lower case."""
+"""What programs write for a missing value, in lower case."""
 
 _WHOLE = r"^-?(?:0|[1-9][0-9]*)(?:\.0*)?$"
 _NUMBER = r"^-?[0-9]+(?:\.[0-9]*)?(?:[eE]\+[0-9]+)?$"
-_EXACT = 2**53
+_EXACT = {pl.Float64: 53, pl.Float32: 24, pl.Float16: 11}
+"""Bits of a whole number that each kind of float holds."""
 
 
 def ids(column: pl.Series, file: Path) -> pl.Series:
@@ -49,6 +51,17 @@ def identities(ids: pl.Series) -> np.ndarray:
     return np.array([_of(text) for text in ids.to_list()], dtype=np.int64)
 
 
+def exact_bits(dtype: pl.DataType) -> int:
+    """Bits of a whole number that a float of this type holds without loss."""
+    return next((bits for kind, bits in _EXACT.items() if dtype == kind), 53)
+
+
+def missing(text: pl.Series) -> pl.Series:
+    """`text` (rows,) without the whitespace around it, null where it is a mark of a missing value."""
+    text = text.str.strip_chars()
+    return text.set(text.str.to_lowercase().is_in(MISSING).fill_null(False), None)
+
+
 def how_read(column: pl.Series, found: pl.Series) -> str:
     """How the ids `found` were read from `column`, for people."""
     if found.dtype.is_integer():
@@ -63,21 +76,21 @@ def _of_floats(column: pl.Series, file: Path) -> pl.Series:
     _none_missing(column, file)
     if column.is_infinite().any() or (column != column.round()).any():
         raise InputError(f"{file}: '{column.name}' holds fractions; ids must be whole numbers or text")
-    lossy = column.abs() >= _EXACT
+    bits = exact_bits(column.dtype)
+    lossy = column.abs().cast(pl.Float64) >= 2**bits
     if lossy.any():
         raise InputError(
-            f"{place(file, lossy)}: '{column.name}' is a float beyond 2^53, where ids lose digits; save the column as "
-            "whole numbers or text"
+            f"{place(file, lossy)}: '{column.name}' is a {column.dtype} beyond 2^{bits}, where ids lose digits; save "
+            "the column as whole numbers or text"
         )
     return column.cast(pl.Int64)
 
 
 def _of_text(column: pl.Series, file: Path) -> pl.Series:
     try:
-        text = column.cast(pl.String).str.strip_chars().str.normalize("NFC")
+        text = missing(column.cast(pl.String).str.normalize("NFC"))
     except pl.exceptions.PolarsError:
         raise InputError(f"{file}: '{column.name}' holds {column.dtype}; ids must be whole numbers or text") from None
-    text = text.set(text.str.to_lowercase().is_in(MISSING), None)
     _none_missing(text, file)
     if text.str.contains(_WHOLE).all():
         text = text.str.replace(r"\.0*$", "")

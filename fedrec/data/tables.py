@@ -8,17 +8,18 @@ import contextlib
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import polars as pl
 
 from fedrec.data.columns import CatalogueColumns, Column, TextFormat, hint
-from fedrec.data.containers import FORMATS, JSON, PARQUET, content, existing, kind, parts
+from fedrec.data.containers import FORMATS, JSON, PARQUET, content, existing, kind, opened, parts
 from fedrec.data.ids import ids
 from fedrec.errors import InputError, first_line, nearest
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
+_START = 1 << 16  # bytes that hold the first line
 _GUESSED = ("\t", ",", ";", "|", "::")
 
 _MOVIELENS = {"userId": "user_id", "movieId": "item_id"}
@@ -84,7 +85,10 @@ def _joined(tables: dict[Path, pl.DataFrame]) -> pl.DataFrame:
     (_, first), *_ = tables.items()
     for part, table in tables.items():
         if table.columns != first.columns:
-            raise InputError(f"{part}: has the columns {table.columns}, and the first part {first.columns}; mend one")
+            raise InputError(
+                f"{part}: has the columns {table.columns}, and the first part {first.columns}; name the one file that "
+                "is the log"
+            )
     try:
         return pl.concat(tables.values(), how="vertical_relaxed")
     except pl.exceptions.PolarsError as error:
@@ -93,7 +97,15 @@ def _joined(tables: dict[Path, pl.DataFrame]) -> pl.DataFrame:
 
 
 def _first_line(file: Path, encoding: str) -> str:
-    return (_decoded(content(file), file, encoding).lstrip("\r\n").splitlines() or [""])[0]
+    """The first line with anything in it; what is no text in this encoding is found when all of it is read."""
+    with opened(existing(file)) as stream:
+        start = stream.read(_START)
+    usual = "utf-8-sig" if encoding == "utf-8" else encoding
+    try:
+        text = codecs.getincrementaldecoder(usual)(errors="replace").decode(start)
+    except UnicodeError:
+        return ""
+    return (text.lstrip("\r\n").splitlines() or [""])[0]
 
 
 def _separator(file: Path, ending: str, line: str) -> str:
@@ -112,6 +124,8 @@ def _separator(file: Path, ending: str, line: str) -> str:
 def read_json(file: Path) -> pl.DataFrame:
     """JSON lines (an object a row), or one JSON array of objects. Raises: InputError naming a line that is none."""
     data = content(file).removeprefix(codecs.BOM_UTF8)
+    if not data.strip():
+        raise InputError(_no_rows(file))
     try:
         if data.lstrip()[:1] == b"[":
             table = pl.read_json(io.BytesIO(data), infer_schema_length=None)
@@ -140,7 +154,7 @@ def named(table: pl.DataFrame, file: Path, given: Mapping[str, Column]) -> pl.Da
 
     Raises: InputError when it lacks one.
     """
-    wanted = {usual: str(column) for usual, column in given.items() if column != "none"}
+    wanted = {usual: _found(column, table.columns) for usual, column in given.items() if column != "none"}
     for usual, column in wanted.items():
         if column not in table.columns:
             raise InputError(f"{file}: has no column '{column}' to be the {usual}.{nearest(column, table.columns)}")
@@ -149,6 +163,13 @@ def named(table: pl.DataFrame, file: Path, given: Mapping[str, Column]) -> pl.Da
             wanted.setdefault(usual, name)
     table = table.drop(usual for usual, column in wanted.items() if usual in table.columns and column != usual)
     return table.rename({column: usual for usual, column in wanted.items()})
+
+
+def _found(column: Column, columns: Sequence[str]) -> str:
+    """The name of a column that is given by its name or its position from 1."""
+    place = str(column)
+    by_place = place not in columns and place.isdecimal() and 1 <= int(place) <= len(columns)
+    return columns[int(place) - 1] if by_place else place
 
 
 def need(folder: Path, *names: str) -> None:
@@ -205,6 +226,8 @@ def read_delimited(
             if table.tail(1).drop_nulls().height:  # a last line that is empty is a row here, and none as text
                 return table
     text = _decoded(content(file), file, encoding).rstrip("\r\n")
+    if "\r" in text and "\n" not in text:
+        text = text.replace("\r", "\n")  # as old programs end lines
     if not text.strip():
         raise InputError(f"{file}: is empty; put the data there, or name another file")
     quote = '"' if quoted or (quoted is None and separator == ",") else None

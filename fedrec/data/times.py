@@ -16,7 +16,7 @@ from typing import Literal, NoReturn
 
 import polars as pl
 
-from fedrec.errors import InputError
+from fedrec.data.ids import exact_bits, missing
 
 Unit = Literal["s", "ms", "us", "ns"]
 
@@ -56,11 +56,16 @@ def seconds(
     if column.dtype == pl.Date or column.dtype == pl.Datetime:
         return _typed(column)
     if column.dtype == pl.String:
+        column = missing(column)
         if column.str.contains(r"^\d{1,4}[-/.]\d{1,2}[-/.]|^\d{8}[Tt ]").any():
             return _written(column, fault, day_first)
         column = _numeric(column, fault)
     elif not (column.dtype.is_numeric() or column.dtype == pl.Null):
-        raise InputError(f"'{column.name}' holds {column.dtype}; make it a time or a number")
+        fault(column.is_not_null(), f"is {column.dtype}; make the column a time or a number")
+    if column.dtype.is_float() and exact_bits(column.dtype) < 53:
+        lossy = (column.abs().cast(pl.Float64) >= 2 ** exact_bits(column.dtype)).fill_null(False)
+        if lossy.any():
+            fault(lossy, f"is a {column.dtype}, which has lost seconds; save the column as Float64 or Int64")
     if column.dtype.is_float() or column.dtype.is_decimal():
         column = column.cast(pl.Float64).fill_nan(None)
     compact = None if unit else _compact(column)
@@ -79,10 +84,9 @@ def _typed(column: pl.Series) -> tuple[pl.Series, str]:
 
 def _numeric(column: pl.Series, fault: Fault) -> pl.Series:
     """Text as whole numbers where every cell is one (64 bits are exact), else as floats."""
-    column = column.str.strip_chars()
     whole = column.cast(pl.Int64, strict=False)
     number = whole if whole.null_count() == column.null_count() else column.cast(pl.Float64, strict=False)
-    wrong = number.is_null() & column.is_not_null() & (column != "").fill_null(False)
+    wrong = number.is_null() & column.is_not_null()
     if wrong.any():
         fault(wrong, "is no time; write 2020-01-31T10:11:12Z, or seconds since 1970")
     return number
@@ -142,9 +146,7 @@ def _unit_below(unit: Unit) -> Unit:
     return units[units.index(unit) - 1]
 
 
-def _written(column: pl.Series, fault: Fault, day_first: bool | None) -> tuple[pl.Series, str]:
-    text = column.str.strip_chars()
-    text = text.set((text == "").fill_null(False), None)
+def _written(text: pl.Series, fault: Fault, day_first: bool | None) -> tuple[pl.Series, str]:
     cells = text.str.extract_groups(_MOMENT).struct.unnest()
     unread = text.is_not_null() & (cells["y"].is_null() & cells["y2"].is_null())
     if unread.any():

@@ -105,6 +105,8 @@ class Simulation:
         with progress.stage("Reading data"):
             self.dataset: Dataset = datasets.load(scenario.data, data_dir, self.public_seed)
             self.split: Split = asked_split(self.dataset, scenario, scenario.evaluation.on, self.public_seed)
+        if "dislikes" in self.dataset.report:
+            progress.say(f"Data: {self.dataset.report['dislikes']} (a true count)")
         if resume and folder.checkpoint.is_file():
             same_data(load_checkpoint(folder.checkpoint).run["dataset"], self.dataset.report)
         self.request = DataRequest(data=scenario.data, on=scenario.evaluation.on, seed=self.public_seed)

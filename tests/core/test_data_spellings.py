@@ -267,7 +267,7 @@ def test_ids_that_lost_something_are_refused(tmp_path: Path, frame: pl.DataFrame
 
 def test_floats_beyond_what_they_hold_exactly_are_refused_as_ids(tmp_path: Path) -> None:
     frame = pl.DataFrame({"user_id": [1.0, 2.0**53], "item_id": [1, 2]})
-    with pytest.raises(InputError, match=r"row 2: 'user_id' is a float beyond 2\^53"):
+    with pytest.raises(InputError, match=r"row 2: 'user_id' is a Float64 beyond 2\^53"):
         read(written(tmp_path, "parquet", frame)[0])
     huge = pl.DataFrame({"user_id": pl.Series([1, 2**64 - 1], dtype=pl.UInt64), "item_id": [1, 2]})
     csv, parquet = (read(written(tmp_path / kind, kind, huge)[0]) for kind in ("csv", "parquet"))
