@@ -57,6 +57,19 @@ def read(content: bytes) -> Chain:
     return chain
 
 
+def parted(one: Sequence[str], other: Sequence[str]) -> int | None:
+    """The first record that differs between two ledgers; None where one is a beginning of the other.
+
+    Args:
+        one: the roots after 0, 1, ... records.
+        other: those of the other ledger.
+    """
+    size = min(len(one), len(other)) - 1
+    if one[size] == other[size]:
+        return None
+    return next(number for number in range(size) if one[number + 1] != other[number + 1])
+
+
 def keys(found: Sequence[Record], first: PublicKey) -> list[PublicKey]:
     """The key in force for each record and for what follows the last: `first`, until a record hands over to another.
 

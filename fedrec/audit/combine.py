@@ -10,6 +10,9 @@
 Composing all events afterwards is no bound where a run was chosen by earlier outputs: see `fedrec.privacy.filters`.
 Within a run the parameters are fixed at its start, so that a run as a whole is as good as its own target; that it
 stopped early does not make it cheaper here.
+
+Ledgers are checked before they are added up: signatures, chain and checkpoint. Two ledgers of one run id are one run if
+one is a beginning of the other, and the longer counts; else they are a fork, and one of them is a lie.
 """
 
 import hashlib
@@ -20,11 +23,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedrec.audit import chain as chains
+from fedrec.audit import recompute
 from fedrec.audit.account import account
 from fedrec.audit.events import events_of
-from fedrec.audit.layout import Layout
-from fedrec.audit.ledger import read_ledger
+from fedrec.audit.evidence import PUBLIC_KEY, Evidence, received
+from fedrec.audit.keys import PublicKey, public_key_in
 from fedrec.audit.payloads import Begin, PopulationBudget
+from fedrec.audit.recompute import TooCostly
+from fedrec.audit.verification import integrity
 from fedrec.errors import InputError, PrivacyError, VerificationError
 from fedrec.privacy import accounting
 from fedrec.privacy.accounting import Event
@@ -50,7 +57,7 @@ class Run:
     """One run as its ledger records it. target: epsilon that it was planned for, at delta; None for no guarantee.
 
     population: whose data. seed: of noise that repeats, None for secret noise. expected_rounds, most_rounds: in which
-    one person takes part.
+    one person takes part. run: its id. roots: the root (hex) after 0, 1, ... records.
     """
 
     path: Path
@@ -63,23 +70,33 @@ class Run:
     expected_rounds: float
     most_rounds: int
     budget: PopulationBudget | None
+    run: str
+    roots: tuple[str, ...]
 
     @classmethod
-    def read(cls, path: Path) -> "Run":
-        """The run in a folder, or beside a ledger file.
+    def read(cls, path: Path, keys: Sequence[PublicKey] | None) -> "Run":
+        """The run in a folder, an export, or the folder of a ledger file.
+
+        Args:
+            path: named by the user.
+            keys: one of them must have begun the ledger. None: take the key beside it, which shows damage alone.
 
         Raises: InputError when there is none, VerificationError when its ledger does not verify.
         """
-        ledger = Layout.of(path).release / "privacy" / "ledger.jsonl" if path.is_dir() else path
-        entries, head = read_ledger(ledger)
+        evidence = received(path.parent if path.name == "ledger.jsonl" else path)
+        chain, _, faults = integrity(evidence, _key(evidence, keys))
+        if faults:
+            raise VerificationError(f"{path}: not added up: {faults[0]}")
+        ledger = evidence.place
         try:
-            known = account([entry["payload"] for entry in entries])
+            known = account([record.payload for record in chain.records])
         except VerificationError as error:
             raise VerificationError(f"{ledger}: {error}; ask for it again") from None
         begin, asked = known.begin, [charge for charge in known.charges if charge["queries"]]
         if any(charge.get("delta") != begin.delta for charge in asked):
             raise VerificationError(f"{ledger}: a charge has another delta than record 0")
         events = tuple(events_of(known.charges))
+        _check_cost(path, events, float(begin.delta or NOTHING_ASKED))
         told = begin.delta if asked else begin.delta or repr(NOTHING_ASKED)
         delta = None if told is None else float(told)
         target: float | None = None
@@ -93,11 +110,13 @@ class Run:
             events=events,
             target=target,
             delta=delta,
-            seed=_seed(ledger.parent.parent / "scenario.toml", begin) if begin.private and begin.seeded else None,
-            head=head,
+            seed=_seed(evidence, begin) if begin.private and begin.seeded else None,
+            head=chain.head,
             expected_rounds=math.fsum(float(charge["sampling"]) for charge in asked),
             most_rounds=len(asked),
             budget=begin.budget,
+            run=chain.records[0].run,
+            roots=tuple(root.hex() for root in chain.roots),
         )
 
 
@@ -110,6 +129,7 @@ def combine(
     populations concern different people (parallel composition). same_people: take all runs for one population.
     Raises: InputError for runs that are unknown or given twice, PrivacyError where nothing can be proven.
     """
+    runs, older = _once(runs)
     groups = _groups(runs, disjoint, same_people)
     _check_apart(runs)
     own = [run.delta for run in runs if run.delta is not None]
@@ -122,6 +142,7 @@ def combine(
     }
     return {
         "runs": [_about(run) for run in runs],
+        "older_copies": [str(run.path) for run in older],
         "populations": [name or "unnamed" for name in groups],
         "delta": repr(at),
         "fixed_ahead": {"pld": up(worst["pld"]), "rdp": up(worst["rdp"])},
@@ -138,6 +159,26 @@ def combine(
 def up(value: float | None, digits: int = 4) -> str | None:
     """Rounded up, as text; None stands for no bound."""
     return None if value is None else f"{math.ceil(value * 10**digits) / 10**digits:.{digits}f}"
+
+
+def _once(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
+    """Each run once, at its longest, and the older copies. Raises: VerificationError for a fork."""
+    kept: dict[str, Run] = {}
+    older = []
+    for run in runs:
+        before = kept.setdefault(run.run, run)
+        place = chains.parted(before.roots, run.roots)
+        if place is not None:
+            raise VerificationError(
+                f"{run.path}: record {place} of run {run.run} is another one than in {before.path}: the run was forked "
+                f"or rolled back, and one of the two ledgers hides what the other records"
+            )
+        if len(before.roots) != len(run.roots):
+            kept[run.run] = max(before, run, key=lambda each: len(each.roots))
+            older.append(min(before, run, key=lambda each: len(each.roots)))
+        elif before is not run:
+            raise InputError(f"{run.path}: holds the same ledger as {before.path}; give each run once")
+    return list(kept.values()), older
 
 
 def _groups(runs: Sequence[Run], disjoint: bool, same_people: bool) -> dict[str | None, list[Run]]:
@@ -159,14 +200,10 @@ def _groups(runs: Sequence[Run], disjoint: bool, same_people: bool) -> dict[str 
 
 
 def _check_apart(runs: Sequence[Run]) -> None:
-    heads: dict[str, Path] = {}
     seeds: dict[int, Path] = {}
     for run in runs:
         if not run.events:
             continue
-        if run.head in heads:
-            raise InputError(f"{run.path}: holds the same ledger as {heads[run.head]}; give each run once")
-        heads[run.head] = run.path
         if run.seed is not None and run.seed in seeds:
             raise PrivacyError(
                 f"{run.path}: drew its noise from the same seed as {seeds[run.seed]}, and the same noise on two "
@@ -186,6 +223,7 @@ def _group(runs: Sequence[Run], delta: float) -> dict[str, Any]:
     if any(run.target is None for run in runs):
         return dict.fromkeys(("pld", "rdp", "basic", "gdp", "renyi", "cohort")) | rounds
     events = [event for run in runs for event in run.events]
+    _check_cost(runs[0].path, events, delta)
     gdp = least_cap("gdp", events, delta)
     return rounds | {
         "pld": accounting.epsilon_pld(events, delta),
@@ -217,18 +255,38 @@ def _shared(runs: Iterable[Run]) -> dict[str, str] | None:
     return {key: str(getattr(first, key)) for key in ("name", "who", "epsilon", "delta", "theorem")}
 
 
-def _seed(path: Path, begin: Begin) -> int:
-    """The seed that the noise follows from: in the scenario whose digest the ledger holds."""
+def _key(evidence: Evidence, keys: Sequence[PublicKey] | None) -> PublicKey:
+    """The key that must have begun the ledger: that of `keys` which record 0 names, the first where it names none.
+
+    Naming proves nothing; the signatures are checked under it.
+    """
+    if keys is None:
+        if PUBLIC_KEY not in evidence.files:
+            raise InputError(f"--trust-run-key: {evidence.place} holds no {PUBLIC_KEY}; give --key PUB")
+        return public_key_in(evidence.files[PUBLIC_KEY], PUBLIC_KEY)
+    first = evidence.ledger.partition(b"\n")[0]
+    return next((key for key in keys if f'"keyid":"{key.id}"'.encode() in first), keys[0])
+
+
+def _check_cost(path: Path, events: Sequence[Event], delta: float) -> None:
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(
-            f"{path}: cannot be read ({error.strerror}), and the noise follows from its seed; give the run's whole "
-            f"folder"
-        ) from None
+        recompute.require_bounded([(event.sampling, event.noise_multiplier, event.count) for event in events], delta)
+    except TooCostly as error:
+        raise VerificationError(f"{path}: cannot be added up within bounded time: {error}") from None
+
+
+def _seed(evidence: Evidence, begin: Begin) -> int:
+    """The seed that the noise follows from: in the scenario whose digest the ledger holds."""
+    where = f"{evidence.place}: scenario.toml"
+    content = evidence.files.get("scenario.toml")
+    if content is None:
+        raise InputError(f"{where}: is missing, and the noise follows from its seed; give the run's whole folder")
     if hashlib.sha256(content).hexdigest() != begin.scenario.sha256:
-        raise VerificationError(f"{path}: is not the scenario that the ledger began with; ask for the run again")
-    seed = tomllib.loads(content.decode()).get("seed")
+        raise VerificationError(f"{where}: is not the scenario that the ledger began with; ask for the run again")
+    try:
+        seed = tomllib.loads(content.decode()).get("seed")
+    except (ValueError, RecursionError):
+        seed = None
     if type(seed) is not int:
-        raise VerificationError(f"{path}: names no seed, and the ledger says that the noise follows from one")
+        raise VerificationError(f"{where}: names no seed, and the ledger says that the noise follows from one")
     return seed

@@ -7,12 +7,21 @@ from typing import Annotated, Any
 
 import typer
 
+from fedrec.errors import InputError
 from fedrec.plain_text import plain
 from fedrec.screen import plain_console
 
 
 def combine(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or their ledgers.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Folders of runs, or exported files.")],
+    key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PUB", help="A public key that began ledgers among these. Repeatable."),
+    ] = None,
+    trust_run_key: Annotated[
+        bool,
+        typer.Option("--trust-run-key", help="Take the key beside each ledger: shows damage, not who wrote it."),
+    ] = False,
     delta: Annotated[
         float | None, typer.Option(help="Delta of the composed numbers; the largest of the runs' if left out.")
     ] = None,
@@ -35,20 +44,27 @@ def combine(
     chosen by looking at what an earlier one released, composing all events afterwards proves nothing; then take the
     sum of the targets, or let the runs draw from one budget (`fedrec audit budget --help`), whose cap is proven.
 
-    Every epsilon is rounded up. Ledgers are checked as they are read.
+    Every epsilon is rounded up. Signatures, chain and checkpoint of each ledger are checked; two ledgers of one run
+    that contradict each other are refused (exit code 4), and an older copy of a run is counted once.
 
     Examples:
 
-    - `fedrec audit combine runs/monday runs/tuesday`
+    - `fedrec audit combine runs/monday runs/tuesday --key ed25519:...`
 
-    - `fedrec audit combine runs/* --delta 1e-6 --json`
+    - `fedrec audit combine runs/* --trust-run-key --delta 1e-6 --json` - your own runs
 
-    - `fedrec audit combine runs/spain runs/japan --disjoint`
+    - `fedrec audit combine runs/spain runs/japan --key spain.pub --key japan.pub --disjoint`
     """
+    from fedrec.audit import keys
     from fedrec.audit.combine import Run
     from fedrec.audit.combine import combine as combined
 
-    found = combined([Run.read(run) for run in runs], delta, disjoint=disjoint, same_people=same_people)
+    if bool(key) == trust_run_key:
+        raise InputError(
+            "combine: whose records? Give --key PUB (from its owner, not from the run), or --trust-run-key for your own"
+        )
+    public = [keys.public_key(each) for each in key] if key else None
+    found = combined([Run.read(run, public) for run in runs], delta, disjoint=disjoint, same_people=same_people)
     if as_json:
         json.dump(found, sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
@@ -71,6 +87,8 @@ def _show(found: dict[str, Any]) -> None:
             plain(run["budget"] or "-"),
         )
     console.print(table)
+    for path in found["older_copies"]:
+        console.print(f"{plain(path)}: an older copy of a run above, counted once")
     console.print(f"\nTogether, for one person ({_rounds(found['participation'])} rounds):")
     fixed, basic, filters, delta = (found[key] for key in ("fixed_ahead", "basic", "filters", "delta"))
     numbers = {

@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from fedrec.audit import chain as chains
 from fedrec.audit.received import Received
+from fedrec.errors import VerificationError
 
 
 @dataclass(frozen=True)
@@ -16,7 +18,16 @@ class Difference:
 
 
 def difference(a: Received, b: Received) -> Difference:
-    """Compare two runs, fact by fact; a fact that only one has stands beside None."""
+    """Compare two runs, fact by fact; a fact that only one has stands beside None.
+
+    Raises: VerificationError for two ledgers of one run that contradict each other.
+    """
+    place = chains.parted(a.heads, b.heads) if a.run == b.run else None
+    if place is not None:
+        raise VerificationError(
+            f"{b.place}: record {place} of run {b.run} is another one than in {a.place}: the run was forked or rolled "
+            f"back, and one of the two ledgers hides what the other records"
+        )
     left, right = facts(a), facts(b)
     rows = [{"what": what, "a": left.get(what), "b": right.get(what)} for what in {**left, **right}]
     return Difference(

@@ -23,7 +23,7 @@ class Received:
 
     statement: what the ledger gives. payloads: those of the ledger, oldest first. heads: the ledger's head after 0, 1,
     ... entries. faults: where the statement's files differ from the ledger, a line each. notes: what to know besides.
-    stated: whether a statement came with the ledger.
+    stated: whether a statement came with the ledger. run: the run's id.
     """
 
     place: Path
@@ -33,6 +33,7 @@ class Received:
     faults: tuple[str, ...]
     notes: tuple[str, ...]
     stated: bool
+    run: str
 
     @property
     def head(self) -> str:
@@ -77,7 +78,8 @@ def receive(run: Path) -> Received:
         raise VerificationError(f"{place}: {error}; the ledger gives no statement, ask for it again") from None
     faults = (*marks.contradictions(chain), *found.faults)
     stated = STATEMENT in evidence.files
-    return Received(place, found.statement, payloads, heads, faults, tuple(found.notes), stated)
+    run_id = chain.records[0].run
+    return Received(place, found.statement, payloads, heads, faults, tuple(found.notes), stated, run_id)
 
 
 def _place(run: Path) -> Path:

@@ -138,6 +138,14 @@ def renyi_curve(rounds: Sequence[Sequence[Event]], delta: float) -> Curve:
     return Curve(np.arange(1, len(rounds) + 1), np.where(begun, np.maximum(best, 0), 0.0), 0.0)
 
 
+def require_bounded(events: Sequence[Event], delta: float) -> None:
+    """Raises: TooCostly where `curve` refuses these events, before anything large is allocated."""
+    sampled = [event for event in events if event[0] < 1]
+    if sampled:
+        kinds, counts = _counted([sampled])
+        _Grid.over(kinds, counts[-1], delta)
+
+
 def _thinned(places: np.ndarray, most: int) -> np.ndarray:
     """At most about `most` of the places, evenly, the last among them."""
     every = math.ceil(len(places) / max(most, 2))

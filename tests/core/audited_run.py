@@ -74,6 +74,7 @@ def audited_run(
     stated = of_ledger(ledger)
     (folder / "privacy" / "statement.json").write_text(text_of(stated), encoding="utf-8")
     (folder / "privacy" / "statement.md").write_text(as_text(stated), encoding="utf-8")
+    (folder / "privacy" / "ledger.pub").write_bytes(ledger.key.public.pem())
     (folder / "privacy" / "key.json").write_text(json.dumps(ledger.key.public.text), encoding="utf-8")
     for record in records:
         ledger.append(record)

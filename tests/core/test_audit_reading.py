@@ -8,6 +8,7 @@ import pytest
 
 from fedrec import cli
 from fedrec.audit.evidence import export
+from fedrec.audit.keys import SigningKey
 from fedrec.audit.received import receive
 from fedrec.audit.report import page
 from fedrec.audit.statement_schema import schema
@@ -141,7 +142,7 @@ def test_what_is_no_statement_is_a_fault_and_the_ledger_is_shown(
 
 
 def test_a_run_that_goes_on_needs_no_statement(tmp_path: Path) -> None:
-    audited_run(tmp_path, epsilon=1.0)
+    audited_run(tmp_path, epsilon=1.0, key=SigningKey.generate())
     ledger = tmp_path / "privacy/ledger.jsonl"
     ledger.write_bytes(b"".join(ledger.read_bytes().splitlines(keepends=True)[:3]))
     for name in ("statement.json", "statement.md"):

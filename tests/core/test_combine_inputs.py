@@ -14,7 +14,7 @@ SCENARIO = b'seed = 3\n[data]\nname = "toy"\n[privacy]\nepsilon = 2.0\n'
 
 
 def combined(capsys: Any, *arguments: Any) -> dict[str, Any]:
-    assert cli.run(["audit", "combine", *map(str, arguments), "--json"]) == 0
+    assert cli.run(["audit", "combine", "--trust-run-key", *map(str, arguments), "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -63,13 +63,13 @@ def test_the_cap_of_a_shared_budget_comes_from_the_records(tmp_path: Path, capsy
 
 def test_the_seed_is_that_of_the_signed_scenario(tmp_path: Path, capsys) -> None:
     first, second = seeded(tmp_path / "a"), seeded(tmp_path / "b", SCENARIO + b"# another run\n")
-    assert cli.run(["audit", "combine", str(first), str(second)]) == 2
+    assert cli.run(["audit", "combine", "--trust-run-key", str(first), str(second)]) == 2
     assert "same seed" in capsys.readouterr().err
     (second / "scenario.toml").write_bytes(SCENARIO.replace(b"3", b"4", 1))
-    assert cli.run(["audit", "combine", str(first), str(second)]) == 4
+    assert cli.run(["audit", "combine", "--trust-run-key", str(first), str(second)]) == 4
     assert "is not the scenario that the ledger began with" in capsys.readouterr().err
     (second / "scenario.toml").unlink()
-    assert cli.run(["audit", "combine", str(first), str(second)]) == 2
+    assert cli.run(["audit", "combine", "--trust-run-key", str(first), str(second)]) == 2
     assert "the noise follows from its seed" in capsys.readouterr().err
 
 
@@ -83,5 +83,6 @@ def test_a_record_that_is_none_is_refused_in_a_line(change: dict[str, Any], tmp_
     for payload in [genuine[0] | change, *genuine[1:]]:
         ledger.append(payload)
     ledger.seal()
-    assert cli.run(["audit", "combine", str(tmp_path / "b")]) == 4
+    (tmp_path / "b" / "privacy" / "ledger.pub").write_bytes(ledger.key.public.pem())
+    assert cli.run(["audit", "combine", "--trust-run-key", str(tmp_path / "b")]) == 4
     assert capsys.readouterr().err.count("\n") == 1

@@ -51,7 +51,7 @@ def test_run_and_release_are_exported_as_the_same_bytes(folder: Path) -> None:
     assert export(folder) == export(folder / "release")
 
 
-@pytest.mark.parametrize("command", [["combine"], ["prove", "--record", "0"], ["show"]])
+@pytest.mark.parametrize("command", [["combine", "--trust-run-key"], ["prove", "--record", "0"], ["show"]])
 def test_commands_take_run_and_release(folder: Path, command: list[str]) -> None:
     for given in (folder, folder / "release"):
         assert run(["audit", command[0], str(given), *command[1:]]) == 0

@@ -31,7 +31,7 @@ def budget() -> Budget:
 
 def combined(capsys: Any, *arguments: str) -> dict[str, Any]:
     capsys.readouterr()
-    assert run(["audit", "combine", *arguments, "--json"]) == 0
+    assert run(["audit", "combine", "--trust-run-key", *arguments, "--json"]) == 0
     return json.loads(capsys.readouterr().out)
 
 
@@ -94,9 +94,9 @@ def test_runs_that_may_not_be_combined(shared: list[str], capsys: Any) -> None:
         (["a", "c"], 2, "different populations"),
         (["b", "b"], 2, "once"),
         (["a", "b", "--same-people"], 2, "same seed"),
-        (["a", "nowhere"], 2, "cannot be read"),
+        (["a", "nowhere"], 2, "there is no such run"),
     ):
-        assert run(["audit", "combine", *arguments]) == code
+        assert run(["audit", "combine", "--trust-run-key", *arguments]) == code
         assert message in capsys.readouterr().err
     apart, together = combined(capsys, "a", "c", "--disjoint"), combined(capsys, "a", "c", "--same-people")
     assert float(apart["fixed_ahead"]["pld"]) == pytest.approx(2, abs=2e-3)
@@ -105,5 +105,5 @@ def test_runs_that_may_not_be_combined(shared: list[str], capsys: Any) -> None:
     assert "must guarantee" in apart["assumptions"]["disjoint"]
     assert together["participation"]["expected_rounds"] == 4.5
     assert combined(capsys, "c", "d")["fixed_ahead"] == {"pld": None, "rdp": None}
-    assert run(["audit", "combine", "a", "c", "--same-people"]) == 0
+    assert run(["audit", "combine", "--trust-run-key", "a", "c", "--same-people"]) == 0
     assert "needs: every run" in capsys.readouterr().out
