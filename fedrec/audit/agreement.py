@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedrec.audit.account import Account, account
+from fedrec.audit.account import Account
 from fedrec.audit.evidence import STATEMENT
 from fedrec.audit.payloads import FORMAT
 from fedrec.audit.promise import rounded_up
@@ -45,18 +45,15 @@ class Agreement:
     notes: list[str] = field(default_factory=list)
 
 
-def compare(payloads: Sequence[Mapping[str, Any]], heads: Sequence[str], files: Mapping[str, bytes]) -> Agreement:
+def compare(known: Account, heads: Sequence[str], files: Mapping[str, bytes]) -> Agreement:
     """The statement that the ledger gives, and every difference between it and the statement's files.
 
     Args:
-        payloads: of the ledger's records, oldest first.
+        known: what the ledger's records say.
         heads: the ledger's root (hex) after 0, 1, ... records.
         files: content by path in the run's folder; a finished run has both files of the statement.
-
-    Raises: VerificationError when the ledger gives no statement.
     """
-    known = account(payloads)
-    found = Agreement(statement(payloads, heads))
+    found = Agreement(statement(known, heads))
     spoken = known.begin.format == FORMAT and known.code.wording == wording()
     if found.statement["not_recorded"]:
         found.notes.append(f"not recorded in this ledger: {'; '.join(found.statement['not_recorded'])}")

@@ -7,13 +7,12 @@
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator
 
 import numpy as np
 
 from fedrec.audit import recompute
-from fedrec.audit.account import Account, account
+from fedrec.audit.account import Account
 from fedrec.audit.payloads import PopulationBudget
 from fedrec.audit.recompute import Event, TooCostly
 
@@ -25,9 +24,8 @@ LAST_DIGIT = 2e-6
 """Sums of a budget are rounded up to 6 decimals."""
 
 
-def check(payloads: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Faults, a line each. Raises: VerificationError when a record is not what its type says."""
-    known = account(payloads)
+def check(known: Account) -> list[str]:
+    """Faults, a line each. known: what the ledger's records say."""
     events: list[list[Event]] = [
         [
             (float(event["sampling"]), float(event["noise_multiplier"]), event["count"])

@@ -11,6 +11,7 @@ from typing import Any
 
 from fedrec.audit import chain as chains
 from fedrec.audit import marks
+from fedrec.audit.account import account
 from fedrec.audit.agreement import compare
 from fedrec.audit.evidence import STATEMENT, received
 from fedrec.audit.layout import Layout
@@ -73,7 +74,7 @@ def receive(run: Path) -> Received:
     payloads = tuple(record.payload for record in chain.records)
     heads = tuple(root.hex() for root in chain.roots)
     try:
-        found = compare(payloads, heads, evidence.files)
+        found = compare(account(payloads), heads, evidence.files)
     except VerificationError as error:
         raise VerificationError(f"{place}: {error}; the ledger gives no statement, ask for it again") from None
     faults = (*marks.contradictions(chain), *found.faults)

@@ -52,23 +52,20 @@ class Record(Protocol):
 
 
 def of_ledger(ledger: Record) -> dict[str, Any]:
-    """The statement on the run of a ledger. Raises: VerificationError as `statement`."""
+    """The statement on the run of a ledger. Raises: VerificationError as `account`."""
     heads = [*(entry["previous"] for entry in ledger.entries), ledger.head]
-    return statement([entry["payload"] for entry in ledger.entries], heads)
+    return statement(account([entry["payload"] for entry in ledger.entries]), heads)
 
 
-def statement(payloads: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> dict[str, Any]:
+def statement(known: Account, heads: Sequence[str]) -> dict[str, Any]:
     """The statement on a run, JSON-able: a function of its ledger alone.
 
     Records after the last charge, stop or end (attacks, notes, digests of files) change nothing in it.
 
     Args:
-        payloads: of the ledger's records, oldest first.
-        heads: the ledger's root (hex) after 0, 1, ... records, one more than there are payloads.
-
-    Raises: VerificationError when record 0 is no beginning or a record is not what its type says.
+        known: what the ledger's records say.
+        heads: the ledger's root (hex) after 0, 1, ... records, one more than there are records.
     """
-    known = account(payloads)
     begin, charges = known.begin, known.charges
     released = releases(charges)
     catalogue = begin.catalogue
@@ -99,7 +96,7 @@ def statement(payloads: Sequence[Mapping[str, Any]], heads: Sequence[str]) -> di
         "rounds_planned": begin.rounds,
         "participation": participation(sum(bool(charge["queries"]) for charge in charges), _sampling(known)),
         "population_budget": None if begin.budget is None else begin.budget.model_dump(mode="json"),
-        "stopped": stopped_early(payloads),
+        "stopped": stopped_early([] if known.stopped is None else [known.stopped]),
         "noise_source": begin.noise_source,
         "dataset": {
             "name": begin.dataset,

@@ -94,7 +94,7 @@ def verify(
         return verdict  # what nobody signed, or nobody chained, means nothing
     payloads = [record.payload for record in chain.records]
     try:
-        account(payloads)
+        known = account(payloads)
     except VerificationError as error:
         verdict.faults.append(str(error))
         return verdict
@@ -106,20 +106,11 @@ def verify(
     faults, notes = artefacts(evidence, payloads, key, model)
     verdict.blame(faults)
     verdict.notes += notes
-    _stated(evidence, payloads, [root.hex() for root in chain.roots], verdict)
+    found = compare(known, [root.hex() for root in chain.roots], evidence.files)
+    verdict.faults += found.faults
+    verdict.notes += found.notes
+    verdict.blame(closing_checks.check(known))
     return verdict
-
-
-def _stated(evidence: Evidence, payloads: list[dict[str, Any]], heads: list[str], verdict: Verdict) -> None:
-    """Make the statement anew from the records, and blame each field of its files that differs."""
-    try:
-        found = compare(payloads, heads, evidence.files)
-    except VerificationError as error:
-        verdict.faults.append(f"the records give no statement: {error}")
-    else:
-        verdict.faults += found.faults
-        verdict.notes += found.notes
-        verdict.blame(closing_checks.check(payloads))
 
 
 def integrity(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fedrec.audit import closing_checks, opening, recompute
+from fedrec.audit.account import account
 from fedrec.audit.budget_file import create
 from fedrec.audit.drawing import Drawing
 from fedrec.audit.ledger import Ledger
@@ -36,7 +37,7 @@ def test_deltas_are_those_of_the_other_accountant(sampling: float, z: float, cou
 @pytest.mark.parametrize("settings", [{}, {"sampling": 0.3}, {"sampling": 0.05, "epsilon": 8.0}, {"epsilon": "none"}])
 def test_a_genuine_end_passes(settings: dict[str, Any]) -> None:
     payloads = payloads_of(plan_of(**({"epsilon": 1.0} | settings)))
-    assert closing_checks.check(payloads) == []
+    assert closing_checks.check(account(payloads)) == []
     assert (payloads[-1]["curve"] is None) == ("sampling" not in settings)
 
 
@@ -80,7 +81,7 @@ def test_what_a_run_reserved_covers_what_it_charged(filter: str, sampling: float
             ledger.append(plan.charge(round))
         ledger.append(ledgers.ended(len(plan.rounds), opening.curve(plan)))
     payloads = [entry["payload"] for entry in ledger.entries]
-    assert closing_checks.check(payloads) == []
+    assert closing_checks.check(account(payloads)) == []
     for change, message in (
         ({"reserved": "0.010000"}, "of the shared budget, and 0.010000 was reserved"),
         ({"limit": "99.000000"}, "is above what its cap allows"),
@@ -88,7 +89,7 @@ def test_what_a_run_reserved_covers_what_it_charged(filter: str, sampling: float
         ({"filter": "hope"}, "which is unknown"),
     ):
         lie = [payloads[0] | {"budget": payloads[0]["budget"] | change}, *payloads[1:]]
-        assert any(message in line for line in closing_checks.check(lie)), change
+        assert any(message in line for line in closing_checks.check(account(lie))), change
 
 
 def test_the_verification_looks_at_the_budget() -> None:

@@ -86,7 +86,7 @@ def test_what_the_run_recorded_as_unprotected_is_said_in_full(tmp_path: Path) ->
     plan, ledger = run(tmp_path, begin={"unprotected": ["the sums", "the times"]}, epsilon=1.0)
     found, text = stated(plan, ledger)
     assert found["unprotected"] == ["the sums", "the times"]
-    ledger.append({"type": "end", "rounds": 4, "unprotected": ["the times", "who answered"]})
+    ledger.append({"type": "end", "rounds": 4, "files": {}, "unprotected": ["the times", "who answered"]})
     found, text = stated(plan, ledger)
     assert found["unprotected"] == ["the sums", "the times", "who answered"]
     assert all(f"- {what};" in text for what in found["unprotected"])

@@ -11,6 +11,7 @@ import pytest
 
 from fedrec import cli
 from fedrec.audit import agreement, wording
+from fedrec.audit.account import account
 from fedrec.audit.agreement import SENTENCES, TEXT, compare
 from fedrec.audit.evidence import STATEMENT
 from fedrec.audit.payloads import Catalogue
@@ -39,7 +40,7 @@ class Genuine:
         self.statement = json.loads(self.files[STATEMENT])
 
     def faults(self, name: str, content: bytes) -> list[str]:
-        return compare(self.payloads, self.heads, self.files | {name: content}).faults
+        return compare(account(self.payloads), self.heads, self.files | {name: content}).faults
 
 
 GENUINE = {
@@ -205,7 +206,7 @@ def test_another_spelling_of_the_same_statement_is_a_fault() -> None:
 def test_sentences_of_another_version_are_not_compared_but_every_fact_is(monkeypatch: pytest.MonkeyPatch) -> None:
     run = GENUINE["sampled"]
     monkeypatch.setattr(agreement, "wording", lambda: "00" * 32)
-    found = compare(run.payloads, run.heads, run.files)
+    found = compare(account(run.payloads), run.heads, run.files)
     assert found.faults == []
     assert any("another version of fedrec wrote the statement" in note for note in found.notes)
     for name, value in run.statement.items():
