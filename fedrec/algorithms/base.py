@@ -88,13 +88,17 @@ class ReleasedModel(ABC):
         return self.restore({name: tensor.to(device) for name, tensor in self.tensors().items()}, self.manifest())
 
     def recommend(self, users: UserBatch, k: int, *, seen: bool = False) -> tuple[Tensor, Tensor]:
-        """Each user's k best items and their scores, (B, k) each; items of the history are left out unless `seen`.
+        """Each user's k best items and their scores, (B, k) each; items of the history are left out unless `seen`,
+        and dislikes always.
 
         Where fewer than k are left, the places after them hold item -1 and score -inf.
         """
         scores = self.score(self.fit(users))
         if not seen:
             scores[users.owners, users.items] = -math.inf
+        if users.disliked is not None:
+            rows, places = (users.disliked >= 0).nonzero(as_tuple=True)
+            scores[rows, users.disliked[rows, places]] = -math.inf
         top = scores.topk(min(k, scores.shape[1]), dim=1)
         return top.indices.masked_fill(top.values == -math.inf, -1), top.values
 

@@ -38,14 +38,17 @@ class TextFormat(Settings):
     @field_validator("separator")
     @classmethod
     def _tab(cls, separator: str | None) -> str | None:
+        if separator is not None and set(separator) & set('\r\n"\x1f'):
+            raise ValueError("a separator holds no line end and no quote")
         return "\t" if separator in ("tab", "\\t") else separator
 
     @field_validator("encoding")
     @classmethod
     def _known(cls, encoding: str) -> str:
         try:
+            "a".encode(encoding)  # also refuses codecs that are not for text
             return codecs.lookup(encoding).name
-        except LookupError:
+        except (LookupError, UnicodeError):
             raise ValueError("no encoding of this name; the usual ones are utf-8, utf-16 and iso-8859-1") from None
 
 

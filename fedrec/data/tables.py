@@ -103,7 +103,7 @@ def _first_line(file: Path, encoding: str) -> str:
     usual = "utf-8-sig" if encoding == "utf-8" else encoding
     try:
         text = codecs.getincrementaldecoder(usual)(errors="replace").decode(start)
-    except UnicodeError:
+    except (UnicodeError, LookupError):  # a codec that reads whole texts alone
         return ""
     return (text.lstrip("\r\n").splitlines() or [""])[0]
 
@@ -232,7 +232,7 @@ def read_delimited(
         raise InputError(f"{file}: is empty; put the data there, or name another file")
     quote = '"' if quoted or (quoted is None and separator == ",") else None
     header = header and columns is None
-    if len(separator) > 1:
+    if len(separator.encode()) > 1:
         text, separator = text.replace(separator, "\x1f"), "\x1f"
     try:
         table = pl.read_csv(
@@ -268,10 +268,10 @@ def _decoded(data: bytes, file: Path, encoding: str) -> str:
         encoding = "utf-8-sig"
     try:
         return data.decode(encoding)
-    except UnicodeDecodeError as error:
+    except UnicodeError as error:
         usual = encoding.removesuffix("-sig")
         raise InputError(
-            f"{file}: not a text file in {usual} (byte {error.start}); save it as utf-8, or set "
+            f"{file}: not a text file in {usual} (byte {getattr(error, 'start', 0)}); save it as utf-8, or set "
             f"data.columns.encoding{'=utf-16' if wide else ''}"
         ) from None
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from fedrec_server.scenario import checked
 
-from fedrec.algorithms.popularity import Popularity
+from fedrec.algorithms.popularity import Popularity, PopularityModel
 from fedrec.data.datasets import DataConfig, Dataset, load
 from fedrec.data.splits import split
 from fedrec.data.users import UserBatch
@@ -88,6 +88,16 @@ def test_the_examples_of_towers_hold_dislikes(tmp_path: Path) -> None:
     users = batches(read(log(tmp_path), **NEGATIVES))
     _, targets = hold_out(users, 2, 10, "random", 0)
     assert set(DISLIKED[0]) & set(targets.items[0, :, 1:].flatten().tolist())
+
+
+def test_a_device_recommends_no_dislike(tmp_path: Path) -> None:
+    users = batches(read(log(tmp_path), **NEGATIVES))
+    model = PopularityModel(torch.arange(ITEMS).float())
+    for seen in (False, True):
+        items, _ = model.recommend(users, ITEMS, seen=seen)
+        for row, low in DISLIKED.items():
+            assert not set(low) & set(items[row].tolist())
+            assert len(set(items[row].tolist()) - {-1}) == ITEMS - len(low) - (0 if seen else int(users.lengths[row]))
 
 
 def test_a_dislike_is_never_in_that_users_list(tmp_path: Path) -> None:
