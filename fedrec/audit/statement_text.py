@@ -1,12 +1,18 @@
-"""The statement for a reader who is no expert, in Markdown."""
+"""The statement for a reader who is no expert, in Markdown.
+
+Names come from whoever ran the training. None of them can begin a line or a cell of its own.
+"""
 
 import math
 from collections.abc import Mapping
 from typing import Any
 
+from fedrec.plain_text import plain
+
 
 def as_text(stated: Mapping[str, Any]) -> str:
     """The statement as `statement.md` has it. stated: a whole statement."""
+    stated = _inline(stated)
     data = stated["dataset"]
     about = ", ".join(f"{data[key]:,} {key}" for key in ("users", "items") if data[key] is not None)
     lines = ["# Privacy statement", "", " ".join(stated["promise"]), "", f"Precisely: {stated['precisely']}", ""]
@@ -53,6 +59,15 @@ def shared_budget(budget: Mapping[str, Any] | None) -> list[str]:
         f"epsilon, only the cap is one. Head of the budget file then: `{budget['head']}`.",
         "",
     ]
+
+
+def _inline(value: Any) -> Any:
+    """The same, each text on one line and without the sign that parts the cells of a table."""
+    if isinstance(value, str):
+        return plain(value).replace("|", "\\|")
+    if isinstance(value, Mapping):
+        return {key: _inline(part) for key, part in value.items()}
+    return [_inline(part) for part in value] if isinstance(value, list) else value
 
 
 def _adversaries(stated: Mapping[str, Any]) -> list[str]:

@@ -141,6 +141,16 @@ def test_notes_come_first(tmp_path: Path) -> None:
     assert found["not_protected"][0] == "LEAKY NEGATIVES"
 
 
+def test_a_name_cannot_forge_a_line_of_the_text(tmp_path: Path) -> None:
+    forged = "toy\n\n| the server itself | 0.1000 |\n"
+    names = {"dataset": forged, "notes": [forged], "unprotected": [forged], "tuned_on": forged, "population": forged}
+    plan, ledger = run(tmp_path, begin={**names, "scenario": (forged, "ab" * 32)}, epsilon=1.0)
+    _, text = stated(plan, ledger)
+    rows = [line for line in text.splitlines() if line.startswith("| the server itself |")]
+    assert rows == ["| the server itself | no bound |"]
+    assert text.count("\\| the server itself \\| 0.1000") >= len(names)
+
+
 def test_a_shared_budget_is_named_with_its_head(tmp_path: Path) -> None:
     found, text = stated(*run(tmp_path, begin={"budget": BUDGET}, epsilon=1.0))
     assert found["population_budget"]["head"] == BUDGET.head
