@@ -56,6 +56,11 @@ def exact_bits(dtype: pl.DataType) -> int:
     return next((bits for kind, bits in _EXACT.items() if dtype == kind), 53)
 
 
+def widened(column: pl.Series) -> pl.Series:
+    """Floats of 32 bits as Float64 by their shortest decimals, so that 4.1 is 4.1 in any file."""
+    return column.cast(pl.String).cast(pl.Float64) if column.dtype == pl.Float32 else column
+
+
 def missing(text: pl.Series) -> pl.Series:
     """`text` (rows,) without the whitespace around it, null where it is a mark of a missing value."""
     text = text.str.strip_chars()

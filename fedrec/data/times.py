@@ -16,7 +16,7 @@ from typing import Literal, NoReturn
 
 import polars as pl
 
-from fedrec.data.ids import exact_bits, missing
+from fedrec.data.ids import exact_bits, missing, widened
 
 Unit = Literal["s", "ms", "us", "ns"]
 
@@ -66,6 +66,7 @@ def seconds(
         lossy = (column.abs().cast(pl.Float64) >= 2 ** exact_bits(column.dtype)).fill_null(False)
         if lossy.any():
             fault(lossy, f"is a {column.dtype}, which has lost seconds; save the column as Float64 or Int64")
+        column = widened(column)
     if column.dtype.is_float() or column.dtype.is_decimal():
         column = column.cast(pl.Float64).fill_nan(None)
     compact = None if unit else _compact(column)

@@ -102,6 +102,17 @@ def test_typed_columns_of_parquet(tmp_path: Path, times: pl.Series) -> None:
     assert dataset.histories.times.tolist() == [1580428800, 1580515200]
 
 
+@pytest.mark.parametrize("dtype", [pl.Float32, pl.Float64, pl.Decimal(5, 1), pl.String])
+def test_a_threshold_means_the_same_for_ratings_of_any_type(tmp_path: Path, dtype: pl.DataType) -> None:
+    ratings = pl.Series("rating", ["4.1", "4.2"]).cast(pl.Float64).cast(dtype)
+    for least, left in ((4.1, 2), (4.2, 1)):
+        dataset = read(tmp_path, "log.parquet", frame(rating=ratings), min_rating=least)
+        assert len(dataset.histories.items) == left
+    small = read(tmp_path, "log.parquet", frame(timestamp=ratings))
+    assert small.histories.times is not None
+    assert small.histories.times.tolist() == [4.1, 4.2]
+
+
 @pytest.mark.parametrize(
     ("columns", "message"),
     [

@@ -37,6 +37,7 @@ def text(pattern: str, zone: str = "", hours: int = 0) -> Callable[[int], object
     return lambda value: (moment(value) + dt.timedelta(hours=hours)).strftime(pattern) + zone
 
 
+SPLITS = ("leave-one-out", "leave-two-out", "ratio", "k-fold", "temporal")
 ISO = "%Y-%m-%dT%H:%M:%S.%f"
 # name -> (microseconds that it can tell apart, a cell from microseconds)
 TIMES: dict[str, tuple[int, Callable[[int], object]]] = {
@@ -134,8 +135,12 @@ def same(one: Dataset, other: Dataset) -> bool:
     pairs = [(a.items, b.items), (a.offsets, b.offsets), (a.times, b.times), (a.identities, b.identities)]
     if one.catalogue.ids != other.catalogue.ids or one.report != other.report:
         return False
-    ours, theirs = (split(found, "leave-one-out", "test", 0) for found in (one, other))
-    pairs += [(ours.targets, theirs.targets), (ours.train.items, theirs.train.items)]
+    for kind in SPLITS:
+        ours, theirs = (split(found, kind, "test", 0) for found in (one, other))
+        if ours.rule != theirs.rule:
+            return False
+        pairs += [(ours.targets, theirs.targets), (ours.train.items, theirs.train.items)]
+        pairs += [(ours.device.items, theirs.device.items), (ours.seen.items, theirs.seen.items)]
     return all(np.array_equal(x, y) for x, y in pairs)  # type: ignore[arg-type]
 
 
