@@ -21,9 +21,10 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from fedrec import draws
-from fedrec.algorithms.base import Algorithm, ReleasedModel, Setting, Shared
+from fedrec.algorithms.base import Algorithm, ReleasedModel, Setting, Shared, or_popular
 from fedrec.algorithms.ragged import each_rectangle
 from fedrec.data.users import UserBatch
+from fedrec.kernels.popularity import mean_popularity
 from fedrec.parallel import run_jobs
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
@@ -157,12 +158,16 @@ def ridge_solve(outer: Tensor, gram: Tensor, ridge: Tensor, total: Tensor) -> Te
 
 
 class ALSModel(ReleasedModel):
-    """Item vectors (I, d) and their Gram matrix; a device solves its own vector exactly."""
+    """Item vectors (I, d) and their Gram matrix; a device solves its own vector exactly. A user whose vector is zero
+    gets the popularity (I,)."""
 
     kind: ClassVar[str] = "als"
 
-    def __init__(self, items: Tensor, gram: Tensor, alpha0: float, reg: float, nu: float) -> None:
-        self.items, self.gram, self.alpha0, self.reg, self.nu = items, gram, alpha0, reg, nu
+    def __init__(
+        self, items: Tensor, gram: Tensor, popularity: Tensor, *, alpha0: float, reg: float, nu: float
+    ) -> None:
+        self.items, self.gram, self.popularity = items, gram, popularity
+        self.alpha0, self.reg, self.nu = alpha0, reg, nu
         self._table = padded(items)
 
     def vectors(self, users: UserBatch) -> Tensor:
@@ -197,18 +202,21 @@ class ALSModel(ReleasedModel):
     def score(self, state: dict[str, Tensor], candidates: Tensor | None = None) -> Tensor:
         vector = state["vector"]
         if candidates is None:
-            return vector @ self.items.mT
-        return torch.bmm(self.items[candidates], vector[:, :, None])[:, :, 0]
+            scores = vector @ self.items.mT
+        else:
+            scores = torch.bmm(self.items[candidates], vector[:, :, None])[:, :, 0]
+        return or_popular(scores, ~vector.any(1), self.popularity, candidates)
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"items": self.items, "gram": self.gram}
+        return {"items": self.items, "gram": self.gram, "popularity": self.popularity}
 
     def manifest(self) -> dict[str, Any]:
         return {"alpha0": self.alpha0, "reg": self.reg, "nu": self.nu}
 
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> "ALSModel":
-        return cls(tensors["items"], tensors["gram"], manifest["alpha0"], manifest["reg"], manifest["nu"])
+        settings = {name: manifest[name] for name in ("alpha0", "reg", "nu")}
+        return cls(tensors["items"], tensors["gram"], tensors["popularity"], **settings)
 
     def _statistics(self, index: Tensor) -> tuple[Tensor, Tensor]:
         row = embedding(index, self._table)  # (G, L, d)
@@ -267,8 +275,11 @@ class ALS(Algorithm):
 
     def initial(self) -> Shared:
         index = torch.arange(len(self.setting.catalogue), device=self.setting.device)
-        items = draws.normal(draws.keys(self.setting.seed, index), 0, self.dim)
-        return self._shared(items * (self.config.init_std / math.sqrt(self.dim)))
+        items = draws.normal(draws.keys(self.setting.seed, index), 0, self.dim) * (
+            self.config.init_std / math.sqrt(self.dim)
+        )
+        one = torch.ones(len(index), device=self.setting.device)
+        return self._item_side(items) | {"counts": torch.zeros_like(one), "popularity": one}
 
     def queries(self, round: int) -> tuple[SumQuery, ...]:
         config, packed = self.config, self.packing.size
@@ -279,7 +290,7 @@ class ALS(Algorithm):
         )
 
     def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
-        vectors = self.release(shared).vectors(users)
+        vectors = self._solver(shared, shared["items"][:, 0]).vectors(users)
         return {"gram": GramContribution(vectors), "items": ItemStatistics(vectors, users)}
 
     def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
@@ -306,13 +317,22 @@ class ALS(Algorithm):
         step = _ITEMS_AT_ONCE["cpu" if items.device.type == "cpu" else "cuda"]
         parts = ((slice(start, start + step),) for start in range(0, len(items), step))
         run_jobs(solve, parts, items.device)
-        return self._shared(items)
+        occurs = PrivateSum(statistics.value[:, -1], statistics.noise_std)  # the count, released with the rest
+        counts, popularity = mean_popularity(shared["counts"], occurs, round, self.setting.catalogue)
+        return self._item_side(items) | {"counts": counts, "popularity": popularity}
 
     def release(self, shared: Shared) -> ALSModel:
-        config = self.config
-        return ALSModel(shared["items"], shared["gram"], config.alpha0, config.reg, config.nu)
+        return self._solver(shared, shared["popularity"])
 
-    def _shared(self, items: Tensor) -> Shared:
+    @property
+    def server_only(self) -> frozenset[str]:
+        return frozenset({"counts", "popularity"})
+
+    def _solver(self, shared: Shared, popularity: Tensor) -> ALSModel:
+        config = self.config
+        return ALSModel(shared["items"], shared["gram"], popularity, alpha0=config.alpha0, reg=config.reg, nu=config.nu)
+
+    def _item_side(self, items: Tensor) -> Shared:
         return {"items": items, "gram": items.mT @ items}
 
 

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from fedrec import draws
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.users import UserBatch
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
@@ -91,7 +92,8 @@ class ReleasedModel(ABC):
         """Each user's k best items and their scores, (B, k) each; items of the history are left out unless `seen`,
         and dislikes always.
 
-        Where fewer than k are left, the places after them hold item -1 and score -inf.
+        Where fewer than k are left, the places after them hold item -1 and score -inf. Equal scores come in a hashed
+        order of the items, the same for everybody and on every device, and never in that of the catalogue.
         """
         scores = self.score(self.fit(users))
         if not seen:
@@ -99,8 +101,38 @@ class ReleasedModel(ABC):
         if users.disliked is not None:
             rows, places = (users.disliked >= 0).nonzero(as_tuple=True)
             scores[rows, users.disliked[rows, places]] = -math.inf
-        top = scores.topk(min(k, scores.shape[1]), dim=1)
-        return top.indices.masked_fill(top.values == -math.inf, -1), top.values
+        values, items = _largest(scores, min(k, scores.shape[1]))
+        return items.masked_fill(values == -math.inf, -1), values
+
+
+def or_popular(scores: Tensor, silent: Tensor, popularity: Tensor, candidates: Tensor | None) -> Tensor:
+    """Scores (B, C) in which `silent` users (B,) bool, of whose taste nothing is known, get the popularity instead.
+
+    Args:
+        scores: of candidates (B, C), or of every item.
+        silent: (B,) bool, a function of each user's own state.
+        popularity: (items,), released or public.
+        candidates: (B, C) int64 item positions; None for every item.
+    """
+    if not bool(silent.any()):
+        return scores
+    fallback = popularity[None] if candidates is None else popularity[candidates]
+    return torch.where(silent[:, None], fallback.to(scores.dtype), scores)
+
+
+def _largest(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest values of each row (B, items), descending, and where they are, (B, k) each; ties by a hash."""
+    values, places = scores.topk(k, dim=1)
+    if not k:
+        return values, places
+    edge = values[:, -1:]
+    tied = (values[:, 1:] == values[:, :-1]).any(1) | ((scores == edge).sum(1) > (values == edge).sum(1))
+    rows = tied.nonzero()[:, 0]
+    if len(rows):
+        order = draws.keys(0, torch.arange(scores.shape[1], device=scores.device)).argsort()
+        turned = scores[rows][:, order].sort(dim=1, descending=True, stable=True)
+        places[rows] = order[turned.indices[:, :k]]
+    return values, places
 
 
 class Algorithm(ABC):

@@ -102,15 +102,11 @@ class FCF(PopularityStart):
     open_rounds = (40, 8)
     open_rate = (0.05, 0.1)
 
-    @property
-    def server_only(self) -> frozenset[str]:
-        return server_adam.MOMENTS
-
     def initial(self) -> Shared:
         index = torch.arange(len(self.setting.catalogue), device=self.setting.device)
         entries = draws.normal(draws.keys(self.setting.seed, index), 0, self.dim)
         items = entries * (self.config.init_std / math.sqrt(self.dim))
-        return {"items": items} | server_adam.start(items)
+        return {"items": items, "popularity": self.unknown_popularity()} | server_adam.start(items)
 
     def begin_from(self, shared: Shared, popularity: Tensor) -> Shared:
         items = shared["items"].clone()
@@ -122,7 +118,7 @@ class FCF(PopularityStart):
 
     def part(self, shared: Shared, users: UserBatch, round: int) -> Contribution:
         with full_precision(users.device):  # linear solves
-            vectors = self.release(shared).vectors(users)
+            vectors = self._solver(shared, shared["items"][:, 0]).vectors(users)
         return ItemGradient(vectors, shared["items"], users, self.config.alpha0)
 
     def step(self, shared: Shared, total: PrivateSum, round: int) -> Shared:
@@ -136,5 +132,8 @@ class FCF(PopularityStart):
         return {"items": items, **moments}
 
     def release(self, shared: Shared) -> ALSModel:
-        items = shared["items"]
-        return ALSModel(items, items.mT @ items, self.config.alpha0, self.config.reg, 1.0)
+        return self._solver(shared, shared["popularity"])
+
+    def _solver(self, shared: Shared, popularity: Tensor) -> ALSModel:
+        items, config = shared["items"], self.config
+        return ALSModel(items, items.mT @ items, popularity, alpha0=config.alpha0, reg=config.reg, nu=1.0)

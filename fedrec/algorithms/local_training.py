@@ -23,7 +23,7 @@ from torch import Tensor
 
 from fedrec import draws
 from fedrec.algorithms import server_adam
-from fedrec.algorithms.base import ReleasedModel, Shared
+from fedrec.algorithms.base import ReleasedModel, Shared, or_popular
 from fedrec.algorithms.local_examples import Examples
 from fedrec.algorithms.popularity_start import PopularityStart, standard_log
 from fedrec.data.users import UserBatch
@@ -67,12 +67,13 @@ class LocalConfig(Settings):
 
 
 class LocalModel(ReleasedModel):
-    """table (items, w) and network (K,); a device rebuilds what is private from its history. Knows no other user."""
+    """table (items, w) and network (K,); a device rebuilds what is private from its history. Knows no other user.
+    A user without a history gets the popularity (items,)."""
 
-    def __init__(self, table: Tensor, network: Tensor, manifest: Mapping[str, Any]) -> None:
+    def __init__(self, table: Tensor, network: Tensor, popularity: Tensor, manifest: Mapping[str, Any]) -> None:
         """manifest: events, negatives; steps and rate for what is private; own_steps and own_rate for the device's own
         copy of the item rows, which it ranks by (0 steps: by the shared ones)."""
-        self.table, self.network, self.settings = table, network, dict(manifest)
+        self.table, self.network, self.popularity, self.settings = table, network, popularity, dict(manifest)
 
     @abstractmethod
     def scores(self, private: Tensor, network: Tensor, view: Tensor) -> Tensor:
@@ -151,10 +152,14 @@ class LocalModel(ReleasedModel):
         return self.fit(users)
 
     def score(self, state: dict[str, Tensor], candidates: Tensor | None = None) -> Tensor:
+        silent = ~(state["items"] >= 0).any(1)
+        return or_popular(self._score(state, candidates), silent, self.popularity, candidates)
+
+    def _score(self, state: dict[str, Tensor], candidates: Tensor | None = None) -> Tensor:
         private = state["private"]
         network = self.network.expand(len(private), -1)
         if candidates is not None and "own_items" in state:
-            return self.score(state).gather(1, candidates)
+            return self._score(state).gather(1, candidates)
         if candidates is not None:
             return self.pair_scores(private, network, self.table[candidates])
         parts = self.table.split(max(1, _SCORES_AT_ONCE // max(1, len(private))))
@@ -166,14 +171,14 @@ class LocalModel(ReleasedModel):
         return scores
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"table": self.table, "network": self.network}
+        return {"table": self.table, "network": self.network, "popularity": self.popularity}
 
     def manifest(self) -> dict[str, Any]:
         return self.settings
 
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> "LocalModel":
-        return cls(tensors["table"], tensors["network"], manifest)
+        return cls(tensors["table"], tensors["network"], tensors["popularity"], manifest)
 
 
 @dataclass(frozen=True)
@@ -232,10 +237,6 @@ class LocalTraining(PopularityStart):
         """What is released."""
 
     @property
-    def server_only(self) -> frozenset[str]:
-        return server_adam.MOMENTS
-
-    @property
     def width(self) -> int:
         """Length of an item's row in the table."""
         return self.dim
@@ -253,7 +254,8 @@ class LocalTraining(PopularityStart):
         entries = draws.normal(draws.keys(self.setting.seed, index), 0, self.width)
         table = entries * (self.config.init_std / self.dim**0.5)
         parameters = torch.cat([table.flatten(), self.network()])
-        return {"parameters": parameters} | server_adam.start(parameters)
+        start = {"parameters": parameters, "popularity": self.unknown_popularity()}
+        return start | server_adam.start(parameters)
 
     def begin_from(self, shared: Shared, popularity: Tensor) -> Shared:
         parameters = shared["parameters"].clone()
@@ -266,7 +268,7 @@ class LocalTraining(PopularityStart):
         return SumQuery("change", (size,), self.config.clip, share)
 
     def part(self, shared: Shared, users: UserBatch, round: int) -> Contribution:
-        config, model = self.config, self.release(shared)
+        config, model = self.config, self._model(shared, users.items.new_zeros(0))
         parts = Examples.parts(users, config.events, config.negatives, 1 + round, 2 if self.halves else 1)
         support, query = parts[0], parts[-1]
         network = model.network.new_empty(len(users), len(model.network))
@@ -291,6 +293,9 @@ class LocalTraining(PopularityStart):
         return {"parameters": parameters, **moments}
 
     def release(self, shared: Shared) -> LocalModel:
+        return self._model(shared, shared["popularity"])
+
+    def _model(self, shared: Shared, popularity: Tensor) -> LocalModel:
         rows = len(self.setting.catalogue) * self.width
         table = shared["parameters"][:rows].view(-1, self.width)
         config = self.config
@@ -302,4 +307,4 @@ class LocalTraining(PopularityStart):
             "own_steps": self.own_steps(),
             "own_rate": config.local_rate,
         }
-        return self.model()(table.clone(), shared["parameters"][rows:].clone(), manifest)
+        return self.model()(table.clone(), shared["parameters"][rows:].clone(), popularity, manifest)

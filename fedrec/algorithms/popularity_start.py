@@ -3,7 +3,8 @@
 Noise on a whole table of item vectors drowns the few rounds that a small budget allows, and popularity is what those
 rounds would spend themselves on. One number an item costs little, so it is released first (`fedrec.kernels.popularity`)
 and put into one column of the table; training then only has to add what is personal. The papers know no such round;
-without privacy there is none here either.
+without privacy there is none here either: the first round of training then asks for the popularity as well, which is
+what users without a history get.
 """
 
 from abc import abstractmethod
@@ -13,11 +14,15 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from fedrec.algorithms import server_adam
 from fedrec.algorithms.base import Algorithm, Setting, Shared
 from fedrec.data.users import UserBatch
 from fedrec.kernels.popularity import denoise, popularity_contribution, popularity_query
 from fedrec.kernels.public import public_kernels
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
+
+UNUSED_SHARE = 0.02
+"""Part of a private budget for popularity where training does not begin with it."""
 
 MANY = 5000.0  # mu x users from which on a longer item vector gains more than its noise costs
 
@@ -88,22 +93,36 @@ class PopularityStart(Algorithm):
         return self._before
 
     def queries(self, round: int) -> tuple[SumQuery, ...]:
+        share = self.popularity_share or UNUSED_SHARE
+        asked = (popularity_query(len(self.setting.catalogue), share),) if round == 0 else ()
         if round < self._before:
-            return (popularity_query(len(self.setting.catalogue), self.popularity_share),)
-        return (self.query((1 - self.popularity_share) / self.training_rounds),)
+            return asked
+        return (*asked, self.query((1 - share) / self.training_rounds))
 
     def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
-        (query,) = self.queries(round)
+        asked: dict[str, Contribution] = {"popularity": popularity_contribution(users)} if round == 0 else {}
         if round < self._before:
-            return {query.name: popularity_contribution(users)}
-        return {query.name: self.part(shared, users, round - self._before)}
+            return asked
+        name = self.queries(round)[-1].name
+        return asked | {name: self.part(shared, users, round - self._before)}
 
     def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
-        (total,) = sums.values()
-        if round < self._before:
+        popularity = shared["popularity"]
+        if round == 0:
             public = public_kernels(self.setting.catalogue, products=False).to(self.setting.device)
-            return self.begin_from(shared, denoise(total, public))
-        return self.step(shared, total, round - self._before)
+            popularity = denoise(sums["popularity"], public)
+        if round < self._before:
+            return self.begin_from(shared, popularity) | {"popularity": popularity}
+        total = sums[self.queries(round)[-1].name]
+        return self.step(shared, total, round - self._before) | {"popularity": popularity}
+
+    def unknown_popularity(self) -> Tensor:
+        """(items,) ones: what the shared state holds before the popularity is released."""
+        return torch.ones(len(self.setting.catalogue), device=self.setting.device)
+
+    @property
+    def server_only(self) -> frozenset[str]:
+        return server_adam.MOMENTS | {"popularity"}
 
     @property
     def _before(self) -> int:

@@ -20,7 +20,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from fedrec.algorithms.base import Algorithm, ReleasedModel, Setting, Shared
+from fedrec.algorithms.base import Algorithm, ReleasedModel, Setting, Shared, or_popular
 from fedrec.data.users import UserBatch
 from fedrec.kernels.popularity import denoise, popularity_contribution, popularity_query
 from fedrec.kernels.public import public_kernels
@@ -125,12 +125,12 @@ class HistoryProjection(Contribution):
 
 class SpectralModel(ReleasedModel):
     """encode, decode (items, rank): a profile is the sum of the history's rows of one, a score its product with the
-    other. An event counts as often as it occurs."""
+    other. An event counts as often as it occurs. A user whose profile is zero gets the popularity (items,)."""
 
     kind: ClassVar[str] = "spectral"
 
-    def __init__(self, encode: Tensor, decode: Tensor) -> None:
-        self.encode, self.decode = encode, decode
+    def __init__(self, encode: Tensor, decode: Tensor, popularity: Tensor) -> None:
+        self.encode, self.decode, self.popularity = encode, decode, popularity
 
     def fit(self, users: UserBatch) -> dict[str, Tensor]:
         if not len(users.items):
@@ -138,19 +138,22 @@ class SpectralModel(ReleasedModel):
         return {"profile": embedding_bag(users.items, self.encode, users.offsets[:-1], mode="sum")}
 
     def score(self, state: dict[str, Tensor], candidates: Tensor | None = None) -> Tensor:
+        profile = state["profile"]
         if candidates is None:
-            return state["profile"] @ self.decode.T
-        return torch.bmm(self.decode[candidates], state["profile"][:, :, None])[:, :, 0]
+            scores = profile @ self.decode.T
+        else:
+            scores = torch.bmm(self.decode[candidates], profile[:, :, None])[:, :, 0]
+        return or_popular(scores, ~profile.any(1), self.popularity, candidates)
 
     def fold_in(self, state: dict[str, Tensor], items: Tensor) -> dict[str, Tensor]:
         return {"profile": state["profile"] + self.encode[items]}
 
     def tensors(self) -> dict[str, Tensor]:
-        return {"encode": self.encode, "decode": self.decode}
+        return {"encode": self.encode, "decode": self.decode, "popularity": self.popularity}
 
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], manifest: Mapping[str, object]) -> "SpectralModel":
-        return cls(tensors["encode"], tensors["decode"])
+        return cls(tensors["encode"], tensors["decode"], tensors["popularity"])
 
 
 class SpectralConfig(Settings):
@@ -241,7 +244,8 @@ class Spectral(Algorithm):
 
     def release(self, shared: Shared) -> SpectralModel:
         vectors = shared["vectors"]
-        return SpectralModel(self._weight(shared)[:, None] * vectors * shared["filter"], vectors.clone())
+        encode = self._weight(shared)[:, None] * vectors * shared["filter"]
+        return SpectralModel(encode, vectors.clone(), shared["popularity"])
 
     @property
     def _noisy_dimensions(self) -> int:

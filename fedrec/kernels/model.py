@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedrec import draws
-from fedrec.algorithms.base import ReleasedModel
+from fedrec.algorithms.base import ReleasedModel, or_popular
 from fedrec.data.users import UserBatch
 from fedrec.kernels.feature_map import FeatureMap, restore_map
 
@@ -158,12 +158,20 @@ class KernelSpace:
 
 class KernelModel(ReleasedModel):
     """A KernelSpace with a head. weights: (K,) on raw features. The optional network of H hidden units adds
-    `relu((features / scales) @ hidden + bias) @ output`: hidden (K, H), bias and output (H,), scales (K,)."""
+    `relu((features / scales) @ hidden + bias) @ output`: hidden (K, H), bias and output (H,), scales (K,). A user
+    without a history gets the items in the order of `popularity` (items,); by default that of the space."""
 
     kind = "kernel"
 
-    def __init__(self, space: KernelSpace, weights: Tensor, network: dict[str, Tensor] | None = None) -> None:
+    def __init__(
+        self,
+        space: KernelSpace,
+        weights: Tensor,
+        network: dict[str, Tensor] | None = None,
+        popularity: Tensor | None = None,
+    ) -> None:
         self.space, self.weights, self.network = space, weights, network or {}
+        self.popularity = space.log_popularity if popularity is None else popularity
         columns = [weights[:, None]]
         if self.network:
             columns.append(self.network["hidden"] / self.network["scales"][:, None])
@@ -187,7 +195,8 @@ class KernelModel(ReleasedModel):
             )
             for start in range(0, users, step)
         ]
-        return torch.cat(parts) if parts else torch.zeros(0, width, device=self.weights.device)
+        scores = torch.cat(parts) if parts else torch.zeros(0, width, device=self.weights.device)
+        return or_popular(scores, state["count"] == 0, self.popularity, candidates)
 
     def _score(self, state: dict[str, Tensor], candidates: Tensor | None) -> Tensor:
         """Everything before the hidden units' activation is linear in the features, so whichever is less goes first:
@@ -217,6 +226,7 @@ class KernelModel(ReleasedModel):
     def tensors(self) -> dict[str, Tensor]:
         space = self.space
         named = {"weights": self.weights, "log_popularity": space.log_popularity, "numbers": space.numbers}
+        named["popularity"] = self.popularity
         for name, map_ in space.maps.items():
             named[f"mean/{name}"] = space.means[name]
             named |= {f"map/{name}/{key}": tensor for key, tensor in map_.tensors().items()}
@@ -238,7 +248,7 @@ class KernelModel(ReleasedModel):
             log_popularity=tensors["log_popularity"],
             numbers=tensors["numbers"],
         )
-        return cls(space, tensors["weights"], under("network/"))
+        return cls(space, tensors["weights"], under("network/"), tensors["popularity"])
 
 
 def head(features: Tensor, weights: Tensor, network: Mapping[str, Tensor]) -> Tensor:

@@ -10,9 +10,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from fedrec.data.catalogue import Catalogue
 from fedrec.data.users import UserBatch
 from fedrec.kernels.posterior import LogPosterior
-from fedrec.kernels.public import CHUNK, PublicKernels
+from fedrec.kernels.public import CHUNK, PublicKernels, public_kernels
 from fedrec.privacy.queries import PrivateSum, SparseContribution, SumQuery
 
 FLOOR = 0.3  # an item nobody is known to like counts as this many unit-norm users
@@ -29,6 +30,25 @@ def popularity_contribution(users: UserBatch, *, counts: bool = False) -> Sparse
     lengths = torch.bincount(owners, minlength=len(users))
     values = torch.ones_like(owners, dtype=torch.float32) if counts else lengths[owners].float().rsqrt()
     return SparseContribution(owners, items, values, len(users), (users.n_items,))
+
+
+def mean_popularity(before: Tensor, release: PrivateSum, round: int, catalogue: Catalogue) -> tuple[Tensor, Tensor]:
+    """Popularity from item counts that every round releases anew: post-processing, which costs nothing.
+
+    Args:
+        before: (items,) mean of the counts of the rounds before.
+        release: (items,) the counts of this round.
+        round: this round, from 0.
+        catalogue: the public items.
+
+    Returns:
+        (items,) the mean of all rounds, and (items,) what `denoise` makes of it; without noise the mean itself.
+    """
+    mean = before + (release.value - before) / (round + 1)
+    if not release.noise_std:
+        return mean, mean
+    public = public_kernels(catalogue, products=False).to(mean.device)
+    return mean, denoise(PrivateSum(mean, release.noise_std / (round + 1) ** 0.5), public)
 
 
 def denoise(release: PrivateSum, public: PublicKernels, ridge: float = 3.0, steps: int = 40) -> Tensor:

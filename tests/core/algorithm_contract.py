@@ -5,10 +5,13 @@ class TestALS(AlgorithmContract):
         return ALS(ALSConfig(dim=8, rounds=4), setting)
 """
 
+import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from fedrec.algorithms.base import Algorithm, ReleasedModel, Setting, Shared
 from fedrec.algorithms.discover import algorithm
@@ -26,6 +29,9 @@ from tests.other_device import needs_other_device, other_device
 
 class AlgorithmContract(ModelContract):
     """Inherit, and give `make`. Class attributes say where an algorithm may differ; the model has its own contract."""
+
+    asks_users = True
+    """False for algorithms that learn nothing from users, and so release no popularity."""
 
     def make(self, setting: Setting) -> Algorithm:
         """The algorithm with a configuration small enough for toy data."""
@@ -235,6 +241,33 @@ class AlgorithmContract(ModelContract):
     @staticmethod
     def pairs_by_name(algo: Algorithm, shared: Shared, users: UserBatch, round: int) -> list[tuple[str, Contribution]]:
         return list(algo.contribute(shared, users, round).items())
+
+    # ---- users of whom nothing is known
+
+    def skewed_rows(self) -> tuple[list[list[int]], Tensor]:
+        """Histories of seven items whose popularity falls in an order that is not the catalogue's; how often each
+        occurs, (ITEMS,)."""
+        generator = np.random.default_rng(9)
+        chance = 1.0 / (1 + generator.permutation(ITEMS))
+        chance /= chance.sum()
+        rows = [[int(i) for i in generator.choice(ITEMS, 7, replace=False, p=chance)] for _ in range(USERS)]
+        return rows, torch.bincount(torch.tensor(rows).flatten(), minlength=ITEMS)
+
+    @pytest.mark.parametrize("private", [False, True])
+    def test_a_user_without_history_gets_what_is_popular(self, private: bool) -> None:
+        rows, counts = self.skewed_rows()
+        algo = self.make(self.setting(mu=50.0) if private else self.setting())
+        model = algo.release(self.train(algo, batch_of(rows), 1e-3 if private else 0.0))
+        listed, scores = model.recommend(batch_of([[], rows[0], []]), 8)
+        assert torch.equal(listed[0], listed[2])
+        assert torch.equal(scores[0], model.recommend(batch_of([[]]), 8)[1][0])
+        if self.asks_users:
+            assert counts[listed[0]].tolist() == counts.sort(descending=True).values[:8].tolist()
+        again = type(model).restore(model.tensors(), json.loads(json.dumps(model.manifest())))
+        assert torch.equal(again.recommend(batch_of([[]]), 8)[0][0], listed[0])
+        candidates = torch.arange(ITEMS)[None].flip(1)
+        state = model.fit(batch_of([[]]))
+        assert torch.equal(model.score(state, candidates).flip(1), model.score(state))
 
     # ---- edge cases
 

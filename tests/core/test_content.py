@@ -1,9 +1,11 @@
+import numpy as np
 import pytest
+import torch
 
 from fedrec.algorithms.base import Algorithm, Setting
-from fedrec.algorithms.content import Content, ContentConfig
+from fedrec.algorithms.content import Content, ContentConfig, public_order
 from fedrec.algorithms.kernel_rank import KernelRankConfig
-from fedrec.data.catalogue import Catalogue, Texts
+from fedrec.data.catalogue import Catalogue, Numbers, Texts
 from fedrec.errors import InputError
 from fedrec.settings import Settings, parse
 from tests.core.algorithm_contract import AlgorithmContract
@@ -11,6 +13,8 @@ from tests.core.toy_users import GROUPS, batch_of, planted_catalogue
 
 
 class TestContent(AlgorithmContract):
+    asks_users = False
+
     def make(self, setting: Setting) -> Algorithm:
         return Content(ContentConfig(), setting)
 
@@ -21,6 +25,18 @@ def test_a_catalogue_that_tells_nothing_is_refused(blocks: tuple[Texts, ...]) ->
     with pytest.raises(InputError, match="'content' needs public item data") as caught:
         algo.release(algo.initial())
     assert "\n" not in str(caught.value)
+
+
+def test_a_new_user_gets_the_public_popularity_and_where_there_is_none_no_item_is_favoured() -> None:
+    popularity = Numbers("popularity", np.array([1.0, 9.0, np.nan, 5.0, 5.0, 0.0]))
+    catalogue = Catalogue(tuple("abcdef"), blocks=(popularity,))
+    assert (-public_order(catalogue)).argsort()[[0, 3, 4, 5]].tolist() == [1, 0, 5, 2]
+    plain = Catalogue(tuple(map(str, range(2000))))
+    order = public_order(plain)
+    place = np.corrcoef(order.numpy(), np.arange(2000))[0, 1]
+    assert abs(place) < 0.1
+    turned = public_order(Catalogue(plain.ids[::-1]))
+    assert torch.equal(turned.flip(0), order), "by the ids, not by their places"
 
 
 @pytest.mark.parametrize("kind", [ContentConfig, KernelRankConfig])

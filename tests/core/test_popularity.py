@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from fedrec.algorithms.base import Algorithm, Setting
-from fedrec.algorithms.popularity import Popularity, PopularityConfig
+from fedrec.algorithms.popularity import Popularity, PopularityConfig, PopularityModel
 from fedrec.data.catalogue import Catalogue
 from tests.core.algorithm_contract import AlgorithmContract
 from tests.core.toy_users import batch_of
@@ -42,3 +42,19 @@ class TestCounts(AlgorithmContract):
         algo = self.make(self.setting())
         model = algo.release(self.train(algo, batch_of([[3], [3, 5], [3, 5, 9, 11], [5, 5, 3, 3], [9]])))
         torch.testing.assert_close(model.scores[[3, 5, 9, 11]], torch.tensor([4.0, 3.0, 2.0, 1.0]))
+
+
+def test_equal_scores_favour_no_item_by_its_place_in_the_catalogue() -> None:
+    model = PopularityModel(torch.zeros(3000))
+    users = batch_of([[], [2, 5], []], items=3000)
+    items, scores = model.recommend(users, 400)
+    assert torch.equal(items[0], items[2]), "the same list for everybody"
+    assert torch.equal(items[0], model.recommend(users.slice(0, 1), 400)[0][0])
+    assert 1200 < items[0].double().mean() < 1800
+    assert abs(float(torch.corrcoef(torch.stack([items[0].double(), torch.arange(400.0).double()]))[0, 1])) < 0.2
+    assert not scores.any()
+    edge = torch.zeros(3000)
+    edge[[7, 9]] = torch.tensor([1.0, 2.0])
+    listed = PopularityModel(edge).recommend(users, 5)[0]
+    assert listed[0, :2].tolist() == [9, 7]
+    assert listed[0, 2:].tolist() == [item for item in items[0].tolist() if item not in (7, 9)][:3]

@@ -37,13 +37,27 @@ def test_one_item_alone_is_neither_popular_nor_not() -> None:
 
 
 @pytest.mark.parametrize("kind", FIELD)
-def test_popularity_comes_first_under_privacy_alone(kind):
+def test_training_begins_with_popularity_under_privacy_alone(kind):
     contract = AlgorithmContract()
     private, free = kind(kind.Config(), contract.setting(mu=1.0)), kind(kind.Config(), contract.setting())
     assert [query.name for query in private.queries(0)] == ["popularity"]
-    assert "popularity" not in [query.name for round in range(free.rounds) for query in free.queries(round)]
     assert private.rounds == 1 + private.chosen["rounds"]
-    assert private.rounds < free.rounds
+    assert private.rounds < free.rounds == free.chosen["rounds"]
+    asked = [[query.name for query in free.queries(round)] for round in range(free.rounds)]
+    assert asked[0] == ["popularity", *asked[1]], "for those without a history, in a round that there is anyhow"
+    assert all("popularity" not in names for names in asked[1:])
+
+
+@pytest.mark.parametrize("kind", FIELD)
+def test_popularity_is_charged_also_where_training_does_not_begin_with_it(kind):
+    algo = kind(kind.Config(popularity_share=0), AlgorithmContract().setting(mu=1.0))
+    queries = [query for round in range(algo.rounds) for query in algo.queries(round)]
+    (popularity,) = (query for query in queries if query.name == "popularity")
+    assert popularity.budget_share == pytest.approx(0.02)
+    assert sum(query.budget_share for query in queries) == pytest.approx(1)
+    start = algo.initial()
+    after = AlgorithmContract.step(algo, start, batch_of([[3], [3, 5]]), 0, noise=1e-3)
+    assert int(after["popularity"].argmax()) == 3
 
 
 @pytest.mark.parametrize("kind", FIELD)

@@ -93,4 +93,5 @@ def _split(job: dict[str, Any]) -> Split:
 def _model(job: dict[str, Any], device: torch.device) -> SpectralModel:
     """Vectors drawn from the seed: what a score costs does not depend on what it says."""
     keys = draws.keys(job["seed"], torch.arange(job["items"], device=device))
-    return SpectralModel(draws.normal(keys, 0, job["dim"]), draws.normal(keys, 1, job["dim"]))
+    encode, decode = (draws.normal(keys, stream, job["dim"]) for stream in (0, 1))
+    return SpectralModel(encode, decode, torch.ones(job["items"], device=device))
