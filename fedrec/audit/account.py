@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from fedrec.audit.payloads import Begin, Charge, Code, End, Resumed, Stopped
+from fedrec.audit.payloads import Begin, Charge, Code, End, Files, Resumed, Stopped
 from fedrec.errors import VerificationError
 
 _TYPES: Mapping[str, type[BaseModel]] = {
@@ -14,6 +14,7 @@ _TYPES: Mapping[str, type[BaseModel]] = {
     "charge": Charge,
     "stopped": Stopped,
     "end": End,
+    "files": Files,
     "note": Resumed,
 }
 
@@ -42,7 +43,7 @@ def account(payloads: Sequence[Mapping[str, Any]]) -> Account:
     if not payloads or payloads[0].get("type") != "begin":
         raise VerificationError("record 0 does not say what the run promises (no `begin`)")
     read = [_read(place, payload) for place, payload in enumerate(payloads)]
-    entries = 1 + max(place for place, record in enumerate(read) if not isinstance(record, Resumed | None))
+    entries = 1 + max(place for place, record in enumerate(read) if not isinstance(record, Resumed | Files | None))
     first, *rest = read[:entries]
     assert isinstance(first, Begin)
     if any(isinstance(record, Begin) for record in read[1:]):

@@ -95,12 +95,12 @@ def not_protected(begin: Begin) -> list[str]:
     if simulation:
         found.append("this was a simulation: all users' data lay in one place, where whoever ran it could read them")
         found.append(
-            "the metrics of a simulation are the true ones, without noise, wherever they stand (summary, history, "
-            "plots, checkpoint), and so are those of the baselines, whatever epsilon a baseline had"
+            "the metrics of a simulation are the true ones, without noise, on the screen and in the private folder "
+            "(summary, history, plots, checkpoint), and so are those of the baselines, whatever epsilon a baseline had"
         )
         found.append(
-            "what is told of the data (interactions, what cleaning dropped, how many users could be ranked) and of "
-            "time and memory used is exact"
+            "counts of the data (interactions, what cleaning dropped, how many users could be ranked), time and memory "
+            "are exact there; the folder that is handed on holds none of them, but for the number of users"
         )
     if catalogue is not None and catalogue.k_core is not None:
         found.append(

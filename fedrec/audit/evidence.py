@@ -11,7 +11,7 @@ from pathlib import Path
 from fedrec.audit import archive, checkpoint_note
 from fedrec.audit import chain as chains
 from fedrec.audit.checkpoint_note import Checkpoint
-from fedrec.audit.layout import Layout
+from fedrec.audit.layout import RELEASED, Layout, listing
 from fedrec.errors import InputError, VerificationError
 from fedrec.received_files import digest_below, names_below, read_below
 
@@ -34,16 +34,23 @@ EXPORTED: Mapping[str, int] = {
 """The files that an export holds, each with the most bytes that are read of it."""
 _WITNESSED = re.compile(r"privacy/witness-[0-9A-Za-z_-]{1,64}\.note")
 _MOST_WITNESSES = 100
+OLDER_VERSIONS = ("history.csv", "summary.json")
+"""Private files that runs of older versions have beside the others, under plain digests."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The files, by their path in the run's `release/`, and the SHA-256 of those that are fixed by hash alone."""
+    """The files, by their path in the run's `release/`, and the SHA-256 of all that a run writes there.
+
+    names: of everything that is there, known or not. private: the private folder, None where it was not handed over.
+    """
 
     place: str
     files: Mapping[str, bytes]
     digests: Mapping[str, str]
     exported: bool = False
+    names: tuple[str, ...] = ()
+    private: Path | None = None
 
     @property
     def ledger(self) -> bytes:
@@ -143,12 +150,11 @@ def _folder(path: Path, alone: bool) -> Evidence:
     if LEDGER not in files:
         raise InputError(f"{path}: holds no {LEDGER}; give a run's folder or an exported file")
     digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-    apart = "" if where.flat else f"{where.private.name}/"
-    for name, place in ((MODEL, below), ("history.csv", apart), ("summary.json", apart)):
-        digest = digest_below(where.root, place + name)
+    for name in (*RELEASED, *(OLDER_VERSIONS if where.flat else ())):
+        digest = None if name in digests else digest_below(where.root, below + name)
         if digest is not None:
             digests[name] = digest
-    return Evidence(str(path), files, digests)
+    return Evidence(str(path), files, digests, names=tuple(listing(where.release)), private=where.private_at_hand)
 
 
 def _most(name: str) -> int | None:

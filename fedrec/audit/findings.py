@@ -3,16 +3,22 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fedrec.audit.attacks import opened
 from fedrec.audit.received import Received
 
 NOT_RECORDED = "not recorded"
+KEPT = "its owner keeps the result; the ledger fixes it by a salted digest"
 _ABOUT = {"about": "", "canaries": "canaries: ", "seed": "seed "}
 
 
-def attack_rows(received: Received) -> list[dict[str, Any]]:
-    """The `attack` records: rows of "name", "about", "lower" (epsilon, None: not recorded), "status", "verdict"."""
+def attack_rows(received: Received, *, private: bool = False) -> list[dict[str, Any]]:
+    """The `attack` records: rows of "name", "about", "lower" (epsilon, None: not recorded), "status", "verdict".
+
+    private: with the results that the private folder holds, which must not be handed on.
+    """
     upper = received.statement["epsilon"]
-    return [_attack(payload, None if upper is None else float(upper)) for payload in received.of_type("attack")]
+    records = [opened(each, received.private) if private else each for each in received.of_type("attack")]
+    return [_attack(payload, None if upper is None else float(upper)) for payload in records]
 
 
 def _attack(payload: Mapping[str, Any], upper: float | None) -> dict[str, Any]:
@@ -37,6 +43,8 @@ def _attack(payload: Mapping[str, Any], upper: float | None) -> dict[str, Any]:
         if lower is not None
         else "tests no bound"
         if tried
+        else KEPT
+        if "result" in payload
         else NOT_RECORDED,
     }
 
@@ -56,8 +64,8 @@ def provenance(received: Received) -> list[tuple[str, str]]:
         ("Software", ", ".join(f"{name} {version}" for name, version in stated["software"].items())),
         ("Noise", stated["noise_source"]),
         ("Machine", str(opening.get("device") or NOT_RECORDED)),
-        ("Ledger", f"{len(received.payloads)} entries"),
-        ("Ledger's head", received.head),
+        ("Ledger, up to its end", f"{stated['ledger']['entries']} entries"),
+        ("Its head then", str(stated["ledger"]["head"])),
         *_keys(received),
     ]
 

@@ -10,9 +10,24 @@ Runs of older versions are flat: `model/`, `privacy/` and everything else in one
 
 import os
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 RELEASE, PRIVATE = "release", "private"
+RELEASED = (
+    "model/manifest.json",
+    "model/model.safetensors",
+    "privacy/budget.json",
+    "privacy/ledger.pub",
+    "privacy/report.html",
+    "privacy/statement.json",
+    "privacy/statement.md",
+    "scenario.toml",
+)
+"""The files of `release/` that the ledger fixes by their digests: all that a run writes there but `_UNFIXED`."""
+SALT = "salt"
+_UNFIXED = ("privacy/ledger.jsonl", "privacy/checkpoint", "privacy/budget.lock", "privacy/witness-*.note")
+_UNFIXED_PRIVATE = (SALT, "tensorboard/*", "mlflow*")
 _FLAT = ("privacy/ledger.jsonl", "model/manifest.json", "scenario.toml", "summary.json")
 """Files that only the top of a flat run holds, or a `release/` that was renamed."""
 
@@ -41,9 +56,35 @@ class Layout:
         return cls(path, path / RELEASE, path / PRIVATE)
 
     @property
+    def private_at_hand(self) -> Path | None:
+        """The private folder, None where only `release/` was handed over."""
+        here = not self.flat and any((self.private / name).is_file() for name in (SALT, "summary.json"))
+        return self.private if here else None
+
+    @property
     def flat(self) -> bool:
         """Whether everything lies in one folder: a run of an older version, or a `release/` under another name."""
         return self.release == self.root
+
+
+def listing(folder: Path) -> list[str]:
+    """The paths of all that is in a folder and below, but for folders; links are listed, and not followed."""
+    found = []
+    for place, folders, names in os.walk(folder):
+        inside = os.path.relpath(place, folder)
+        links = [name for name in folders if (Path(place) / name).is_symlink()]
+        found += [os.path.normpath(os.path.join(inside, name)) for name in [*names, *links]]
+    return sorted(found)
+
+
+def fixed(name: str) -> bool:
+    """Whether the ledger fixes a file of `release/`, or would not allow it there."""
+    return not any(fnmatchcase(name, pattern) for pattern in _UNFIXED)
+
+
+def fixed_private(name: str) -> bool:
+    """The same for a file of `private/`."""
+    return not any(fnmatchcase(name, pattern) for pattern in _UNFIXED_PRIVATE)
 
 
 def _name(path: Path) -> str:

@@ -48,6 +48,7 @@ def begin(
     notes: Sequence[str] = (),
     budget: PopulationBudget | None = None,
     device: str = "cpu",
+    fixes_files: bool = False,
 ) -> dict[str, Any]:
     """The `begin` record of a run under `plan`: everything that a statement on the run repeats.
 
@@ -66,6 +67,7 @@ def begin(
         notes: what must be said of the run before anything else.
         budget: what the run reserved of a budget that it shares with others, None for a run on its own.
         device: where the computation runs.
+        fixes_files: whether a record at the end fixes every file of the run (`fedrec.audit.closing`).
 
     Raises: ValueError for a text that no record can hold.
     """
@@ -109,6 +111,7 @@ def begin(
         "notes": list(notes),
         "tuned_on": tuned_on,
         "precision": PRECISION,
+        "fixes_files": fixes_files,
     }
     Begin.model_validate(made)
     return made
@@ -136,14 +139,15 @@ def end(
     exhausted: str | None,
     state: str,
     files: Mapping[str, bytes],
+    private: Mapping[str, str],
     besides: Mapping[str, str],
     unprotected: Sequence[str],
     curve: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, Any]:
     """The `end` record. rounds: finished ones. state: digest of the shared state after the last. curve: see `curve`.
 
-    files: content of each file that is handed on, by its path in the run's folder. besides: everything else that is
-    released, numbers as text.
+    files: content of each file that is handed on, by its path in `release/`. private: salted digests of files that
+    are not, by their path in `private/`. besides: all else that is released, numbers as text.
     """
     return {
         "type": "end",
@@ -151,6 +155,7 @@ def end(
         "exhausted": exhausted,
         "state": state,
         "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        "private_files": dict(private),
         "released_besides": dict(besides),
         "unprotected": list(unprotected),
         "curve": [dict(pair) for pair in curve] or None,

@@ -208,6 +208,8 @@ class Begin(_Part):
     budget: PopulationBudget | None = None
     notes: Lines = []
     """What else must be said of the run before anything else"""
+    fixes_files: bool = False
+    """Whether a record at the end of a finished run fixes every file of it"""
 
     @model_validator(mode="after")
     def _whole(self) -> "Begin":
@@ -265,6 +267,14 @@ class End(_Open):
     unprotected: Lines = []
     curve: Annotated[list[Pair], Field(max_length=1000)] | None = None
     """Pairs that bound what the best attacker can do, where users were sampled"""
+
+
+class Files(_Part):
+    """The digests of all files of the run."""
+
+    type: Literal["files"]
+    release: Annotated[dict[Text, Hash], Field(max_length=1000)]
+    private: Annotated[dict[Text, Hash], Field(max_length=10_000)]
 
 
 class Resumed(_Open):

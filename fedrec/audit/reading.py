@@ -47,7 +47,11 @@ def report(
     run: Run,
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", help="Where to write it. Default: beside the statement."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Where to write it. Default: RUN/report.html; RUN.html for a file or a renamed release/.",
+        ),
     ] = None,
     open: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
@@ -62,7 +66,6 @@ def report(
 
     - `fedrec audit report received/run -o report.html`
     """
-    from fedrec.audit.layout import Layout
     from fedrec.audit.received import receive
     from fedrec.audit.report import page
     from fedrec.received_files import replace_named, write_below
@@ -70,9 +73,8 @@ def report(
     received = receive(run)
     target = output or received.report
     content = page(received).encode()
-    if output is None and received.place.is_dir():
-        root = Layout.of(received.place).root
-        write_below(root, str(target.relative_to(root)), content)
+    if output is None and received.place.is_dir() and target.parent == received.place:
+        write_below(received.place, target.name, content)
     else:
         replace_named(target, content)
     say(f"Written to {target}")

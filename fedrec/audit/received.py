@@ -24,7 +24,8 @@ class Received:
 
     statement: what the ledger gives. payloads: those of the ledger, oldest first. heads: the ledger's head after 0, 1,
     ... entries. faults: where the statement's files differ from the ledger, a line each. notes: what to know besides.
-    stated: whether a statement came with the ledger. run: the run's id.
+    stated: whether a statement came with the ledger. private: the private folder, None where it was not handed over.
+    run: the run's id.
     """
 
     place: Path
@@ -35,6 +36,7 @@ class Received:
     notes: tuple[str, ...]
     stated: bool
     run: str
+    private: Path | None
 
     @property
     def head(self) -> str:
@@ -47,10 +49,11 @@ class Received:
 
     @property
     def report(self) -> Path:
-        """Where its page belongs."""
-        if self.place.is_dir():
-            return Layout.of(self.place).release / "privacy" / "report.html"
-        return self.place.with_name(f"{self.place.name}.html")
+        """Where a page made anew belongs: outside `release/`, whose files are signed."""
+        if self.place.is_dir() and not Layout.of(self.place).flat:
+            return self.place / "report.html"
+        place = self.place.resolve()
+        return place.with_name(f"{place.name}.html")
 
     @property
     def name(self) -> str:
@@ -77,10 +80,17 @@ def receive(run: Path) -> Received:
         found = compare(account(payloads), heads, evidence.files)
     except VerificationError as error:
         raise VerificationError(f"{place}: {error}; the ledger gives no statement, ask for it again") from None
-    faults = (*marks.contradictions(chain), *found.faults)
-    stated = STATEMENT in evidence.files
-    run_id = chain.records[0].run
-    return Received(place, found.statement, payloads, heads, faults, tuple(found.notes), stated, run_id)
+    return Received(
+        place,
+        found.statement,
+        payloads,
+        heads,
+        faults=(*marks.contradictions(chain), *found.faults),
+        notes=tuple(found.notes),
+        stated=STATEMENT in evidence.files,
+        run=chain.records[0].run,
+        private=evidence.private,
+    )
 
 
 def _place(run: Path) -> Path:

@@ -73,7 +73,7 @@ def _facts(received: Received) -> list[tuple[str, str]]:
     ]
     facts += [
         ("attack", f"{row['name']}: epsilon at least {row['lower_text'] or row['verdict']}; {row['verdict']}")
-        for row in attack_rows(received)
+        for row in attack_rows(received, private=True)
     ]
     return [
         *facts,

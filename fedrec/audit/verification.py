@@ -8,7 +8,7 @@
 | older copies | what somebody kept, or a witness signed, is a beginning of this: the past was not rewritten |
 | own mark | where this user's own key signs, this extends what it has signed (`fedrec.audit.marks`) |
 | terms, epsilon | see `fedrec.audit.spending` |
-| files | model, manifest and scenario are those that the ledger names |
+| files | every file of the run is there, is the one that the ledger names, and there is no other |
 | curve, shared budget | see `fedrec.audit.closing_checks` |
 | statement | made anew from the records, `statement.json` and `statement.md` are the same |
 

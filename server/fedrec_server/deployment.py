@@ -25,7 +25,7 @@ from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
 from fedrec_server.directory import NodeDirectory
 from fedrec_server.flower_federation import FlowerFederation
 from fedrec_server.prepared import Prepared, prepare
-from fedrec_server.recording import Circumstances, Data, close, finished, opening, write_statement
+from fedrec_server.recording import Circumstances, Data, close, finished, fix_files, opening, write_statement
 from fedrec_server.run_directory import RunDirectory
 from fedrec_server.scenario import Scenario
 from fedrec_server.shared_budget import draw
@@ -143,6 +143,7 @@ class Deployment:
             close(ledger, folder, outcome, summary, self._under, plan)
         write_statement(folder, ledger, plan)
         folder.report.write_text(page(receive(folder.path)), encoding="utf-8")
+        fix_files(ledger, folder)
         return summary, outcome.exhausted
 
     def _data(self) -> Data:

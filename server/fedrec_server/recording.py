@@ -1,4 +1,4 @@
-"""What a run writes into its ledger beside the charges: how it began, and what came out."""
+"""What a run writes into its ledger beside the charges: how it began, what came out, and which files it left."""
 
 import hashlib
 import json
@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fedrec.audit import closing, salted
 from fedrec.audit import opening as record
 from fedrec.audit.agreement import require_plan
 from fedrec.audit.drawing import Drawing
+from fedrec.audit.evidence import OLDER_VERSIONS
 from fedrec.audit.ledger import Ledger
 from fedrec.audit.payloads import Catalogue
 from fedrec.audit.statement import of_ledger, text_of
@@ -80,6 +82,7 @@ def opening(
         notes=data.notes,
         budget=None if drawing is None else drawing.reservation(),
         device=device_name(scenario.engine.device),
+        fixes_files=True,
     )
     if ledger.entries:
         codes = [entry["payload"]["code"] for entry in ledger.entries if "code" in entry["payload"]]
@@ -99,12 +102,14 @@ def close(
     """Append the `end` record, then put the summary in place; `finished` finds both again, wherever a crash came."""
     text = json_text(summary)
     files = {name: (folder.release / name).read_bytes() for name in ("model/model.safetensors", "model/manifest.json")}
-    files |= {"history.csv": folder.history.read_bytes(), "summary.json": text.encode()}
+    private = {folder.history.name: folder.history.read_bytes(), folder.summary.name: text.encode()}
+    salt = salted.salt_in(folder.private)
     end = record.end(
         rounds=outcome.rounds,
         exhausted=outcome.exhausted,
         state=digest(outcome.shared),
         files=files,
+        private={name: salted.digest(salt, name, content) for name, content in private.items()},
         besides=_besides(summary),
         unprotected=under.unprotected,
         curve=record.curve(plan),
@@ -123,22 +128,36 @@ def finished(ledger: Ledger, folder: RunDirectory) -> dict[str, Any] | None:
     What a run released once is not made a second time: its baselines would have other noise, its clock other seconds.
     """
     told = [entry["payload"] for entry in ledger.entries if entry["payload"].get("type") in ("charge", "end")]
-    fixed = dict(told[-1]["files"]) if told and told[-1]["type"] == "end" else {}
-    if _holds(folder.ended, fixed.get("summary.json")):
+    if not told or told[-1]["type"] != "end":
+        return None
+    released, private = dict(told[-1]["files"]), told[-1].get("private_files")
+    salt = None if private is None else salted.salt_in(folder.private)
+    if private is None:  # an older version
+        private = {name: released.pop(name) for name in OLDER_VERSIONS}
+
+    def holds(name: str, file: Path) -> bool:
+        found = file.is_file() and (salted.file_digest(salt, name, file) if salt is not None else _digest(file))
+        return bool(found == private[name])
+
+    if holds(folder.summary.name, folder.ended):
         os.replace(folder.ended, folder.summary)
-    places = {name: (folder.release if name.startswith("model/") else folder.private) / name for name in fixed}
-    if not fixed or not all(_holds(places[name], digest) for name, digest in fixed.items()):
+    if not all((folder.release / name).is_file() for name in released):
+        return None
+    if any(_digest(folder.release / name) != digest for name, digest in released.items()):
+        return None
+    if not all(holds(name, folder.private / name) for name in private):
         return None
     summary: dict[str, Any] = json.loads(folder.summary.read_bytes())
     return summary
 
 
+def fix_files(ledger: Ledger, folder: RunDirectory) -> None:
+    """Append the record that closes the ledger, once every file of the run is written."""
+    closing.fix(ledger, folder.layout)
+
+
 def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _holds(file: Path, digest: str | None) -> bool:
-    return file.is_file() and _digest(file) == digest
 
 
 def write_statement(folder: RunDirectory, ledger: Ledger, plan: PrivacyPlan) -> None:
@@ -153,16 +172,9 @@ def write_statement(folder: RunDirectory, ledger: Ledger, plan: PrivacyPlan) -> 
 
 
 def _besides(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Every metric that a reader sees, with its value: true ones of a simulation, and those that were paid for."""
-    found = {
-        f"{protocol} {metric} (true, not protected)": repr(value)
-        for protocol, values in summary["metrics"].items()
-        if isinstance(values, Mapping)
-        for metric, value in values.items()
-        if isinstance(value, int | float)
-    }
+    """Every metric that was paid for, with its value. True ones of a simulation are not released."""
     private = summary["evaluation"]["private"]
-    return found | {
+    return {
         f"{name} after {look['after']} training rounds (private, charged)": repr(look[name])
         for look in private.get("looks", ())
         for name in ENTRIES

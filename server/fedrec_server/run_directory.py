@@ -16,6 +16,7 @@ from safetensors.torch import save
 
 from fedrec import __version__
 from fedrec.algorithms.base import ReleasedModel
+from fedrec.audit import attacks
 from fedrec.audit.layout import Layout
 from fedrec.durable import replace
 from fedrec.errors import InputError
@@ -33,8 +34,8 @@ class RunDirectory:
 
     def __init__(self, path: Path) -> None:
         """path: the run's folder, which may not exist yet, or its `release/`."""
-        found = Layout.of(path)
-        self.path, self.release, self.private = found.root, found.release, found.private
+        self.layout = Layout.of(path)
+        self.path, self.release, self.private = self.layout.root, self.layout.release, self.layout.private
 
     @property
     def scenario(self) -> Path:
@@ -84,7 +85,7 @@ class RunDirectory:
     @property
     def attacks(self) -> Path:
         """What attacks on the run found."""
-        return self.private / "attacks.json"
+        return self.private / attacks.FILE
 
     @property
     def ranks(self) -> Path:
@@ -185,7 +186,7 @@ def new_path(name: str) -> Path:
 
 def handed_on(folder: RunDirectory) -> list[str]:
     """The lines that end a run on the terminal: where its files are, and which of them may be handed on."""
-    if folder.release == folder.path:
+    if folder.layout.flat:
         return [f"Written to {folder.path}, the flat folder of an older version: hand on its model/ and privacy/ alone"]
     return [
         f"Written to {folder.release}: model, ledger, privacy statement, scenario. Only this folder may be handed on.",

@@ -17,6 +17,7 @@ from fedrec.evaluation.kept import load_ranks
 from fedrec.evaluation.metrics import AT_K, WHOLE
 from fedrec.evaluation.significance import Comparison, compare_ranks
 from fedrec.received_files import refuse_links
+from fedrec_sim.fingerprint import comparable
 from fedrec_sim.table import COLUMNS, flat_metrics, head, stamp
 
 NOTE = (
@@ -147,7 +148,13 @@ def _check_same(first: Run, other: Run) -> None:
         a, b = first.summary[section][key], other.summary[section][key]
         if a != b:
             raise InputError(f"{other.label}: {what} is '{b}', and '{a}' in {first.label}; compare runs on one split")
-    if first.summary["evaluation"]["fingerprint"] != other.summary["evaluation"]["fingerprint"]:
+    one, another = (run.summary["evaluation"]["fingerprint"] for run in (first, other))
+    if one != another and not comparable(one, another):
+        raise InputError(
+            f"{other.label}: whether it has the data of {first.label} cannot be checked: their fingerprints come from "
+            f"two secrets (by two users, on two machines, or by an older version); run one of them again here"
+        )
+    if one != another:
         raise InputError(
             f"{other.label}: other users, events or held-out items than {first.label} (cleaning, split, or the seeds "
             f"{other.summary['public_seed']} and {first.summary['public_seed']}, where data or split are drawn); "

@@ -61,7 +61,8 @@ def measure(run: Path, data_dir: Path | None, on: str | None, device: str) -> di
     from fedrec.algorithms.discover import load_model
     from fedrec.data import datasets
     from fedrec.evaluation import report
-    from fedrec_sim.experiment import asked_split, fingerprint
+    from fedrec_sim.experiment import asked_split
+    from fedrec_sim.fingerprint import same, secret_path
     from fedrec_sim.leak import NOTE
 
     folder = RunDirectory(run)
@@ -90,7 +91,13 @@ def measure(run: Path, data_dir: Path | None, on: str | None, device: str) -> di
             f"{run}: trained on {summary['dataset']['items']:,} items, the data hold {len(dataset.catalogue):,}"
         )
     known = summary["evaluation"].get("fingerprint")  # a deployment's server has no split to tell it of
-    if known is not None and known != fingerprint(own):
+    same_split = True if known is None else same(known, own)
+    if same_split is None:
+        raise InputError(
+            f"{run}: whether the data are those of the run cannot be checked: its fingerprint was made with another "
+            f"secret than {secret_path()}; bring that one here, or train again"
+        )
+    if not same_split:
         raise InputError(f"{run}: the data are not those of the run, or are split in another way; bring back the run's")
     metrics = report.evaluate(
         model, split, device=device, seed=seed, extended=scenario.evaluation.extended, catalogue=dataset.catalogue

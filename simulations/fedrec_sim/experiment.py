@@ -1,6 +1,5 @@
 """One algorithm under one privacy plan over one split: put together here, for the run and for its baselines alike."""
 
-import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -102,15 +101,3 @@ def asked_split(dataset: Dataset, scenario: Scenario, on: Literal["test", "valid
     """The scenario's split with the items `on` held out, and the published leak where it asks for that."""
     found = splits.split(dataset, scenario.data.split, on, seed)
     return leaky(found) if scenario.evaluation.leaky_negatives else found
-
-
-def fingerprint(split: Split) -> str:
-    """The question that a run answered: a hash of what users train on, know, hold out and are ranked against."""
-    digest = hashlib.sha256()
-    for histories in (split.train, split.device, split.seen, split.many):
-        for part in (histories.offsets, histories.items) if histories is not None else ():
-            digest.update(part.tobytes())
-    digest.update(split.targets.tobytes())
-    if split.negatives is not None:
-        digest.update(split.negatives.tobytes())
-    return digest.hexdigest()

@@ -9,7 +9,7 @@ from fedrec_server.beginning import begin, same_data
 from fedrec_server.checkpoint import load_checkpoint
 from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
 from fedrec_server.federation import Federation
-from fedrec_server.recording import Circumstances, Data, close, finished, opening, write_statement
+from fedrec_server.recording import Circumstances, Data, close, finished, fix_files, opening, write_statement
 from fedrec_server.run_directory import SECRET, RunDirectory
 from fedrec_server.scenario import Scenario
 from fedrec_server.shared_budget import draw
@@ -29,7 +29,8 @@ from fedrec.federation.exchange import DataRequest
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec_sim import plots
 from fedrec_sim.curve import Curve
-from fedrec_sim.experiment import Experiment, asked_split, fingerprint, popularity
+from fedrec_sim.experiment import Experiment, asked_split, popularity
+from fedrec_sim.fingerprint import fingerprint
 from fedrec_sim.flower_engine import check_flower, flower_federation
 from fedrec_sim.leak import NOTE, STAMP
 from fedrec_sim.progress import RunProgress
@@ -52,8 +53,8 @@ SIMULATED = Circumstances(
     simulation=True,
     unprotected=(
         "this is a simulation: all users' data lie in one place, where whoever runs it can read them",
-        "true metrics, without noise, in summary.json, history.csv, plots, checkpoint and baselines",
-        "exact counts of the data, and the time and memory that the computation takes",
+        "true metrics, without noise, on the screen and in the private folder: summary, history, plots, checkpoint",
+        "exact counts of the data, and the time and memory that the computation takes, on the screen and there",
     ),
 )
 
@@ -153,6 +154,7 @@ class Simulation:
         write_statement(self.folder, ledger, self.experiment.plan)
         self._plots(summary, outcome)
         self.folder.report.write_text(page(receive(self.folder.path)), encoding="utf-8")
+        fix_files(ledger, self.folder)
         return summary, outcome.exhausted
 
     def _finish(self, ledger: Ledger, outcome: Outcome) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def audited_run(
     charged = len(rounds) if stop_after is None else stop_after
     for round in range(charged):
         ledger.append(plan.charge(round))
-    about: dict[str, Any] = {"state": "0" * 64, "files": {}, "besides": {"hr@10 (true, not protected)": "0.25"}}
+    about: dict[str, Any] = {"state": "0" * 64, "files": {}, "private": {}, "besides": {"hr@10 (charged)": "0.25"}}
     about |= {"exhausted": None, "unprotected": ["which nodes answered"], "curve": opening.curve(plan)}
     ledger.append(opening.end(rounds=charged, **about))
     stated = of_ledger(ledger)

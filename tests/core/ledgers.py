@@ -53,7 +53,14 @@ def begun(plan: PrivacyPlan, key: PublicKey = KEY.public, **changes: Any) -> Pay
 
 def ended(rounds: int, curve: Sequence[Mapping[str, str]] = ()) -> Payload:
     files = {name: FILES[name] for name in (MODEL, "model/manifest.json")}
-    about: dict[str, Any] = {"exhausted": None, "state": "0" * 64, "files": files, "besides": {}, "unprotected": []}
+    about: dict[str, Any] = {
+        "exhausted": None,
+        "state": "0" * 64,
+        "files": files,
+        "private": {},
+        "besides": {},
+        "unprotected": [],
+    }
     return opening.end(rounds=rounds, curve=curve, **about)
 
 

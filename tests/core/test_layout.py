@@ -25,7 +25,7 @@ def test_every_path_into_a_run_leads_to_both_folders(folder: Path, given: str) -
     assert (found.root, found.release, found.private) == (folder, folder / "release", folder / "private")
     assert not found.flat
     assert received(folder / given).ledger == (folder / "release" / LEDGER).read_bytes()
-    assert receive(folder / given).report == folder / "release" / "privacy" / "report.html"
+    assert receive(folder / given).report == folder / "report.html"
 
 
 def test_the_current_folder_may_be_the_release(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

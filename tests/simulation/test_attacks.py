@@ -16,6 +16,7 @@ from fedrec_sim.attacks.self_test import SMALL, self_test, small_target
 from fedrec_sim.attacks.success import area
 from fedrec_sim.attacks.target import load_target, watch
 
+from fedrec.audit.attacks import opened
 from fedrec.audit.ledger import read_ledger
 from fedrec.cli import run
 from fedrec.errors import InputError
@@ -217,14 +218,22 @@ def test_results_go_into_the_ledger_of_a_run(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told[0]["name"] == "canary"
     entries = read_ledger(folder / "release" / "privacy" / "ledger.jsonl")[0]
-    assert [entry["payload"] for entry in entries[before:]] == told
+    attacks = [entry["payload"] for entry in entries[before:] if entry["payload"]["type"] == "attack"]
+    assert [each["name"] for each in attacks] == [each["name"] for each in told]
+    assert all(set(each) == {"type", "version", "name", "adversary", "result"} for each in attacks)
     assert all(each["type"] == "attack" for each in told)
     assert json.loads((folder / "private" / "attacks.json").read_text()) == told
+    assert [opened(each, folder / "private") for each in attacks] == told
+    assert [opened(each, None) for each in attacks] == attacks
     assert run(["audit", "verify", str(folder), "--trust-run-key"]) == 0
-    assert run(["audit", "report", str(folder), "--output", str(tmp_path / "page.html")]) == 0
-    page = html.unescape((tmp_path / "page.html").read_text())
-    assert told[0]["about"] in page
-    assert "tests no bound" in page
+    for page in (tmp_path / "page.html", folder / "release" / "privacy" / "report.html"):
+        assert run(["audit", "report", str(folder), "--output", str(tmp_path / "page.html")]) == 0
+        text = html.unescape(page.read_text())
+        assert "its owner keeps the result" in text
+        assert told[0]["about"] not in text
+    capsys.readouterr()
+    assert run(["audit", "show", str(folder)]) == 0
+    assert told[0]["epsilon_lower"] in capsys.readouterr().out, "their owner can read them"
     lower, proven = float(told[0]["epsilon_lower"]), float(told[0]["epsilon_proven"])
     assert 0 <= lower <= proven
     assert run([*asked[:5], "--canaries", "100", "--quiet"]) == 0

@@ -1,7 +1,6 @@
 """A run that was stopped goes on, one that ended stays as it is, and nothing that was released is made twice."""
 
 import errno
-import hashlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,6 +15,7 @@ from fedrec_sim.in_process import InProcessFederation
 from fedrec_sim.progress import RunProgress
 
 from fedrec.algorithms.discover import load_model
+from fedrec.audit import salted
 from fedrec.audit.ledger import Ledger, read_ledger
 from fedrec.cli import run
 from tests.simulation.test_simulate import ALS, POPULARITY, Simulate, model, simulate, summary, write
@@ -86,7 +86,7 @@ def test_an_unseeded_run_that_drew_nothing_yet_begins_again_and_one_that_did_doe
     assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
     entries, _ = read_ledger(tmp_path / "r" / "release" / "privacy" / "ledger.jsonl")
     types = [entry["payload"]["type"] for entry in entries]
-    assert types == ["begin", "charge", "charge", "charge", "end"]
+    assert types == ["begin", "charge", "charge", "charge", "end", "files"]
     (tmp_path / "r" / "private" / "checkpoint.safetensors").unlink()
     assert simulate("--resume", "--out", "r", "--quiet") == 2
     assert "has charges and lost its checkpoint" in capsys.readouterr().err
@@ -166,7 +166,8 @@ def test_a_run_that_dies_while_it_ends_ends_once(
     entries, _ = read_ledger(tmp_path / "r" / "release" / "privacy" / "ledger.jsonl")
     ends = [entry["payload"] for entry in entries if entry["payload"]["type"] == "end"]
     told = (tmp_path / "r" / "private" / "summary.json").read_bytes()
-    assert [end["files"]["summary.json"] for end in ends] == [hashlib.sha256(told).hexdigest()]
+    salt = (tmp_path / "r" / "private" / "salt").read_bytes()
+    assert [end["private_files"]["summary.json"] for end in ends] == [salted.digest(salt, "summary.json", told)]
     assert (tmp_path / "r" / "release" / "privacy" / "report.html").is_file()
     assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
 

@@ -48,6 +48,7 @@ def test_a_run_directory_holds_everything(simulate: Simulate, tmp_path: Path) ->
         "private/plots/epsilon.svg",
         "private/plots/metrics.svg",
         "private/plots/training.svg",
+        "private/salt",
         "private/summary.json",
         "release/model/manifest.json",
         "release/model/model.safetensors",
@@ -82,7 +83,7 @@ def test_a_run_directory_holds_everything(simulate: Simulate, tmp_path: Path) ->
     assert told["cost"]["message_bytes_up"] == sum(int(row["bytes_up"]) for row in rows)
     assert told["cost"]["peak_rss_mb"] > 50
     types = [entry["payload"]["type"] for entry in read_ledger(folder / "release" / "privacy" / "ledger.jsonl")[0]]
-    assert types == ["begin", *["charge"] * rounds, "end"]
+    assert types == ["begin", *["charge"] * rounds, "end", "files"]
     assert run(["audit", "verify", str(folder), "--trust-run-key"]) == 0
     released = folder / "release" / "model"
     assert load_model(released).kind == json.loads((released / "manifest.json").read_text())["kind"]

@@ -1,4 +1,4 @@
-"""What an attack found, as the ledger, the audit page and a person get it."""
+"""What an attack found, as its owner keeps it and a person reads it; the ledger gets a salted digest."""
 
 import json
 import math
@@ -7,9 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fedrec_server.recording import fix_files
 from fedrec_server.run_directory import SECRET, RunDirectory, write_json
 
+from fedrec.audit import attacks
 from fedrec.audit.ledger import Ledger
+from fedrec.audit.received import receive
+from fedrec.audit.report import page
+from fedrec.audit.salted import salt_in
 from fedrec.received_files import refuse_links
 
 VERSION = 1
@@ -58,7 +63,7 @@ class Result:
         return max((bound.epsilon for bound in self.bounds), default=None)
 
     def payload(self) -> dict[str, Any]:
-        """The ledger's record: numbers that matter are strings, lower bounds rounded DOWN, proven epsilons UP."""
+        """The result for a program: numbers that matter are strings, lower bounds rounded DOWN, proven epsilons UP."""
         lower = self.lower
         return {
             "type": "attack",
@@ -93,13 +98,19 @@ def rounded_down(value: float) -> str:
 
 
 def keep_in_run(results: list[dict[str, Any]], folder: RunDirectory) -> Path:
-    """Append each result to the ledger of a finished run, and write them to `private/attacks.json`, older ones kept."""
+    """Write results to `private/attacks.json`, older ones kept; the ledger of the run gets a salted digest of each.
+
+    The page of the run names the attacks, so it is made anew, and the ledger closed again.
+    """
     refuse_links(folder.path)
-    ledger = Ledger(folder.ledger)
+    place = keep(results, folder.attacks)
+    ledger, salt = Ledger(folder.ledger), salt_in(folder.private)
     for result in results:
-        ledger.append(result)
+        ledger.append(attacks.record(result, salt))
     ledger.seal()
-    return keep(results, folder.attacks)
+    folder.report.write_text(page(receive(folder.path)), encoding="utf-8")
+    fix_files(ledger, folder)
+    return place
 
 
 def keep(results: list[dict[str, Any]], path: Path) -> Path:
