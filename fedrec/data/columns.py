@@ -82,6 +82,10 @@ class CatalogueColumns(TextFormat):
     """The column of items; left out, `item_id` (or MovieLens' `movieId`)."""
     title: Column | None = None
     """The column of titles; left out, `title` where there is one."""
+    text: tuple[str, ...] = ()
+    """Columns that stay text although most of their cells are numbers or dates."""
+    missing: tuple[str, ...] = ()
+    """What else stands for an unknown value, beside the usual marks (N/A, NULL, \\N, unknown, -)."""
 
     @property
     def named(self) -> dict[str, Column]:

@@ -108,6 +108,7 @@ def describe(
     import numpy as np
     from rich.table import Table
 
+    from fedrec.data.catalogue import Numbers
     from fedrec.data.datasets import FOLDERS, GENERATED, DataConfig, has_folder, load
     from fedrec.data.holdouts import moment
     from fedrec.data.sources import SOURCES
@@ -139,7 +140,9 @@ def describe(
     table.add_row("density", f"{len(found.histories.items) / len(lengths) / len(found.catalogue):.3%}")
     table.add_row("events on the top 1 % of items", f"{head:.1%}")
     for block in found.catalogue.blocks:
-        table.add_row(f"feature '{block.name}'", type(block).__name__.lower())
+        unknown = int(np.isnan(block.values).sum()) if isinstance(block, Numbers) else 0
+        kind = type(block).__name__.lower() + (f", {unknown:,} unknown" if unknown else "")
+        table.add_row(f"feature '{block.name}'", kind)
     splits = ["leave-one-out", "leave-two-out", "ratio", "k-fold", "user-holdout"]
     splits += ["temporal"] * (found.histories.times is not None) + ["ncf"] * (found.fixed_test is not None)
     table.add_row("splits", ", ".join([*splits, *["given", "given-all"] * (found.parts is not None)]))

@@ -6,6 +6,7 @@ from pathlib import Path
 import polars as pl
 
 from fedrec.data.events import typed_events
+from fedrec.data.features import numbers
 from fedrec.data.ids import ids
 from fedrec.data.log import Log
 from fedrec.data.tables import need, read_delimited, read_parquet
@@ -32,7 +33,7 @@ def read_gowalla(folder: Path) -> Log:
 
 def _check_ins(file: Path) -> Log:
     table = read_delimited(file, "\t", ("user_id", "timestamp", "latitude", "longitude", "item_id"))
-    where = [table[name].cast(pl.Float64, strict=False) for name in ("latitude", "longitude")]
+    where = [numbers(table[name], file) for name in ("latitude", "longitude")]
     places = pl.DataFrame([ids(table["item_id"], file).alias("item"), *where])
     places = places.sort(
         "item", "latitude", "longitude", nulls_last=True

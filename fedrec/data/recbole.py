@@ -8,6 +8,7 @@ import polars as pl
 
 from fedrec.data.columns import OPTIONS, Column, LogColumns
 from fedrec.data.events import read_events
+from fedrec.data.features import numbers
 from fedrec.data.log import Log
 from fedrec.data.tables import item_ids, need_columns, read_delimited
 from fedrec.errors import InputError
@@ -64,7 +65,7 @@ def read_items(file: Path, item: str = "item_id") -> pl.DataFrame:
     for name, kind in types.items():
         if name != item and kind != "float_seq":
             number = kind == "float" and name != "title"
-            columns.append(table[name].cast(pl.Float64, strict=False) if number else table[name])
+            columns.append(numbers(table[name], file) if number else table[name])
     return pl.DataFrame(columns)
 
 

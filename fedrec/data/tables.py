@@ -15,6 +15,7 @@ import polars as pl
 
 from fedrec.data.columns import CatalogueColumns, Column, TextFormat, hint
 from fedrec.data.containers import FORMATS, JSON, PARQUET, content, existing, kind, opened, parts
+from fedrec.data.features import feature
 from fedrec.data.ids import ids
 from fedrec.errors import InputError, first_line, nearest
 
@@ -27,16 +28,15 @@ _MOVIELENS = {"userId": "user_id", "movieId": "item_id"}
 
 
 def read_catalogue(file: Path, columns: CatalogueColumns | None = None) -> pl.DataFrame:
-    """A catalogue file: `item_id` and any features. In CSV, a column of numbers is numeric, one with `|` in it a list
-    of labels, any other text. In parquet the types decide, and text with `|` is a list of labels too. `title` stays
-    as it is written.
+    """A catalogue file: `item_id` and any features, each with the type that `fedrec.data.features` finds.
 
-    Raises: InputError as `read_log`.
+    Raises: InputError as `read_log`, or naming a cell that is none of what nearly all others of its column are.
     """
     columns = columns or CatalogueColumns()
     table = named(read_table(file, columns), file, columns.named)
     need_columns(table, file, "item_id", settings="data.catalogue_columns")
-    features = [_feature(table[name]) for name in table.columns if name != "item_id"]
+    need_columns(table, file, *columns.text, settings="data.catalogue_columns")
+    features = [feature(table[name], file, columns) for name in table.columns if name != "item_id"]
     return pl.DataFrame([item_ids(table, "item_id", file), *features])
 
 
@@ -46,15 +46,6 @@ def item_ids(table: pl.DataFrame, column: str, file: Path) -> pl.Series:
     if column != "item" and "item" in table.columns:
         raise InputError(f"{file}: has a column 'item' beside '{column}', which is read as 'item'; rename or drop one")
     return ids(table[column], file).alias("item")
-
-
-def _feature(column: pl.Series) -> pl.Series:
-    if column.dtype != pl.String or column.name == "title":
-        return column
-    number = column.cast(pl.Float64, strict=False)
-    if number.null_count() == column.null_count() and number.is_not_null().any():
-        return number
-    return column.str.split("|") if column.str.contains("|", literal=True).any() else column
 
 
 def read_table(file: Path, text: TextFormat | None = None) -> pl.DataFrame:

@@ -1,0 +1,120 @@
+"""Columns of a catalogue file as features: numbers, dates, labels or text, and never text for a few stray cells.
+
+| cells of a text column | becomes |
+|---|---|
+| numbers, beside marks of a missing value (`MARKS`) | numbers, unknown where there is a mark |
+| dates, in any spelling that times of events may have | years with their fraction: 1995-07-02 is 1995.5 |
+| some with `\\|` in them | lists of labels |
+| at least `MOST` of them numbers (or dates), the others none | refused, with line and value |
+| anything else | text |
+
+`data.catalogue_columns.missing` adds marks, `data.catalogue_columns.text` names columns that stay text. `title` always
+does.
+"""
+
+from pathlib import Path
+from typing import NoReturn
+
+import polars as pl
+
+from fedrec.data import times
+from fedrec.data.columns import CatalogueColumns
+from fedrec.data.containers import place
+from fedrec.errors import InputError
+
+PLAIN = ("", "\\n", "nan", "null", "n/a", "<na>", "#n/a")
+"""Marks of a missing value in text and labels, in lower case: nothing else is written so."""
+MARKS = (*PLAIN, "na", "n.a.", "none", "nil", "-", "--", "?", ".", "unknown", "missing", "undefined", "not available")
+"""Marks among numbers and dates, in lower case."""
+MOST = 0.8
+"""A column with this part of its known cells numbers or dates is meant to be such."""
+
+_DATE = r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
+_NUMERIC = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$"
+
+
+def feature(column: pl.Series, file: Path, columns: CatalogueColumns | None = None) -> pl.Series:
+    """`column` (rows,) with the type that its cells have.
+
+    Args:
+        column: as it was read, text or typed.
+        file: where it comes from, for messages.
+        columns: further marks of missing values, and which columns are text.
+
+    Returns:
+        (rows,) Float64, text or lists of text; null where unknown. Other types of parquet as they are.
+
+    Raises:
+        InputError: naming the line and value of a cell that is none of what nearly all others are.
+    """
+    columns = columns or CatalogueColumns()
+    if column.name == "title" or column.name in columns.text:
+        return column
+    if column.dtype == pl.Date or column.dtype == pl.Datetime:
+        return _years(column, file)
+    if column.dtype != pl.String:
+        return column
+    known = _without(column, MARKS, columns.missing)
+    if known.is_not_null().any():
+        numeric, dated = (known.str.contains(pattern).fill_null(False) for pattern in (_NUMERIC, _DATE))
+        labels = (known.str.contains("|", literal=True) | numeric | known.is_null()).all() and not numeric.all()
+        if not labels or not known.str.contains("|", literal=True).any():
+            if _all_but_few(numeric, known, file, "number"):
+                return known.cast(pl.Float64)
+            if _all_but_few(dated, known, file, "date"):
+                return _years(known, file)
+    plain = _without(column, PLAIN, columns.missing)
+    if not column.str.contains("|", literal=True).any():
+        return column.set(plain.is_null(), None)
+    return plain.str.split("|")
+
+
+def numbers(column: pl.Series, file: Path) -> pl.Series:
+    """A column that must hold numbers, (rows,) Float64; null at marks. Raises: InputError naming another cell."""
+    if column.dtype != pl.String:
+        return column.cast(pl.Float64)
+    known = _without(column, MARKS, ())
+    wrong = known.is_not_null() & ~known.str.contains(_NUMERIC).fill_null(True)
+    if wrong.any():
+        _refuse(wrong, column, file, "is no number; mend it, or leave the cell empty where it is unknown")
+    return known.cast(pl.Float64)
+
+
+def _without(column: pl.Series, marks: tuple[str, ...], further: tuple[str, ...]) -> pl.Series:
+    """Text without the whitespace around it, null at each of the marks."""
+    text = column.str.strip_chars()
+    gone = text.str.to_lowercase().is_in([*marks, *(mark.strip().lower() for mark in further)])
+    return text.set(gone.fill_null(False), None)
+
+
+def _all_but_few(fits: pl.Series, known: pl.Series, file: Path, kind: str) -> bool:
+    """Whether every known cell `fits`. Raises: InputError where nearly all of them do."""
+    wrong = known.is_not_null() & ~fits
+    count, several = int(fits.sum()), int(known.is_not_null().sum())
+    if wrong.any() and count >= MOST * several:
+        _refuse(
+            wrong,
+            known,
+            file,
+            f"is no {kind}, and {count:,} of {several:,} others are; mend it, or give data.catalogue_columns.missing="
+            f"'[\"{known.filter(wrong)[0]}\"]' where it means unknown, or data.catalogue_columns.text="
+            f"'[\"{known.name}\"]' for a column of text",
+        )
+    return not wrong.any()
+
+
+def _refuse(wrong: pl.Series, column: pl.Series, file: Path, why: str) -> NoReturn:
+    raise InputError(f"{place(file, wrong)}: '{column.name}' = '{column.filter(wrong)[0]}' {why}")
+
+
+def _years(column: pl.Series, file: Path) -> pl.Series:
+    """Dates or date-times as years with their fraction, (rows,) Float64."""
+
+    def fault(wrong: pl.Series, why: str) -> NoReturn:
+        _refuse(wrong, column, file, f"{why}; mend it, or keep the column with data.catalogue_columns.text")
+
+    seconds, _ = times.seconds(column, fault)
+    moment = (seconds * 1e6).cast(pl.Int64).cast(pl.Datetime("us"))
+    start = moment.dt.truncate("1y")
+    length = (start.dt.offset_by("1y") - start).dt.total_seconds()
+    return (moment.dt.year() + (moment - start).dt.total_seconds() / length).cast(pl.Float64).alias(column.name)
