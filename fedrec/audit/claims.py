@@ -63,6 +63,6 @@ def _manifest(evidence: Evidence, digests: Mapping[str, str]) -> list[str]:
         return []
     try:
         same = json.loads(content)["sha256"] == digests[MODEL]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         same = False
     return [] if same else ["model/manifest.json does not belong to the model"]

@@ -1,0 +1,173 @@
+"""Where attacks are played: copies of a genuine run, and the installed commands in a process of their own.
+
+A command may hang, eat memory or die without hurting the self-test: it runs in a worker that is watched and replaced.
+"""
+
+import contextlib
+import io
+import multiprocessing
+import os
+import shutil
+import sys
+import time
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from fedrec.audit.keys import SigningKey
+
+CPU_SECONDS = 10.0
+"""What one command may use."""
+WALL_SECONDS = 60.0
+MEGABYTES = 1024.0
+_SPACE = 16 << 30  # bytes of address space of the worker: libraries map much that they never touch
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command did. code: its exit code, None where it never ended. output: both streams. seconds: of CPU."""
+
+    code: int | None
+    output: str
+    seconds: float
+    megabytes: float
+
+    def harm(self) -> str | None:
+        """What no input may do, None for a command that ended in order."""
+        if self.code is None:
+            return self.output
+        if "Traceback (most recent call last)" in self.output:
+            return f"a traceback: {self.output.strip().splitlines()[-1]}"
+        if any((ord(letter) < 32 and letter != "\n") or 127 <= ord(letter) < 160 for letter in self.output):
+            return "control characters reached the terminal"
+        if self.seconds > CPU_SECONDS:
+            return f"{self.seconds:.0f} s of CPU"
+        return f"{self.megabytes:,.0f} MB of memory" if self.megabytes > MEGABYTES else None
+
+
+class Commands:
+    """The installed `fedrec`, run in a worker. settings: environment variables of every command."""
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        self.settings = dict(settings)
+        self._worker: multiprocessing.process.BaseProcess | None = None
+        self._pipe: Connection | None = None
+
+    def run(self, *arguments: object, settings: Mapping[str, str] | None = None) -> Answer:
+        """Run one command line. settings: more environment variables."""
+        pipe = self._alive()
+        try:
+            pipe.send(([str(each) for each in arguments], self.settings | dict(settings or {})))
+            if pipe.poll(WALL_SECONDS):
+                answer: Answer = pipe.recv()
+                if answer.megabytes > MEGABYTES:
+                    self.close()
+                return answer
+            told = f"no end after {WALL_SECONDS:.0f} s"
+        except (EOFError, OSError):
+            told = "the process died"
+        self.close()
+        return Answer(None, told, 0.0, 0.0)
+
+    def close(self) -> None:
+        """End the worker."""
+        if self._worker is not None:
+            self._worker.kill()
+            self._worker.join()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._worker = self._pipe = None
+
+    def _alive(self) -> Connection:
+        if self._pipe is None:
+            context = multiprocessing.get_context("spawn")
+            self._pipe, theirs = context.Pipe()
+            self._worker = context.Process(target=_work, args=(theirs,), daemon=True)
+            self._worker.start()
+            theirs.close()
+        return self._pipe
+
+
+@dataclass
+class Stage:
+    """What an attack may use. plain, sampled: genuine runs, never changed. key: that signed them; pub: its public part.
+
+    folder: where copies are made. home: settings of the owner, whose key and marks are at hand.
+    """
+
+    commands: Commands
+    folder: Path
+    plain: Path
+    sampled: Path
+    key: SigningKey
+    home: Mapping[str, str]
+    _copies: int = 0
+
+    @property
+    def pub(self) -> str:
+        """The public key, as the auditor got it from its owner."""
+        return self.key.public.text
+
+    def copy(self, run: Path | None = None) -> Path:
+        """A fresh copy of a genuine run: of the plain one, or of `run`."""
+        self._copies += 1
+        return Path(shutil.copytree(run or self.plain, self.folder / f"copy-{self._copies}"))
+
+    def path(self, name: str) -> Path:
+        """A path that is not there yet."""
+        self._copies += 1
+        return self.folder / f"{self._copies}-{name}"
+
+    def verified(self, run: Path, *more: object) -> Answer:
+        """The answer of `fedrec audit verify` with the owner's key."""
+        return self.commands.run("audit", "verify", run, "--key", self.pub, *more)
+
+
+def refused(answer: Answer, codes: tuple[int, ...] = (4,)) -> str | None:
+    """None for a command that refused with one of the exit codes; else what it did instead."""
+    harm = answer.harm()
+    if harm is not None:
+        return harm
+    return None if answer.code in codes else f"exit code {answer.code}"
+
+
+def harmless(answer: Answer, absent: tuple[str, ...] = ()) -> str | None:
+    """None for a command that ended in order, whatever its verdict, and showed none of `absent`."""
+    harm = answer.harm()
+    if harm is not None:
+        return harm
+    if answer.code not in (0, 2, 4):
+        return f"exit code {answer.code}"
+    return next((f"'{text}' was shown" for text in absent if text in answer.output), None)
+
+
+def _work(pipe: Connection) -> None:
+    """Answer command lines until the other end closes."""
+    import resource
+    from importlib.metadata import entry_points
+
+    (installed,) = entry_points(group="console_scripts", name="fedrec")
+    main = installed.load()
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (_SPACE if hard < 0 else min(_SPACE, hard), hard))
+    while True:
+        try:
+            arguments, settings = pipe.recv()
+        except EOFError:
+            return
+        os.environ.update(settings)
+        out, began = io.StringIO(), time.process_time()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+            try:
+                sys.argv[1:] = arguments
+                main()
+                code = 0
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else 1
+            except BaseException:
+                code = 1
+                out.write(traceback.format_exc())
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        pipe.send(Answer(code, out.getvalue(), time.process_time() - began, peak))
