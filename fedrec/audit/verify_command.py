@@ -92,8 +92,8 @@ def export(
 ) -> None:
     """Put into one file what an auditor needs: ledger, checkpoint, cosignatures, statement, scenario, manifest, key.
 
-    The model is not in it (its SHA-256 is), nor are metrics and history, which a simulation does not protect. The same
-    run gives the same bytes.
+    The model is not in it (its SHA-256 is), nor is anything that epsilon does not cover: true metrics, counts, times,
+    results of attacks. The ledger fixes these by salted digests. The same run gives the same bytes.
 
     Example: `fedrec audit export runs/mine -o mine.zip`, then `fedrec audit verify mine.zip --key ...`
     """

@@ -15,6 +15,8 @@ from typing import Any
 from fedrec_server.run_directory import RunDirectory
 from fedrec_server.scenario import Scenario, difference, load_scenario
 
+from fedrec.audit import closing
+from fedrec.audit.ledger import read_ledger
 from fedrec.errors import FedrecError
 
 
@@ -58,8 +60,11 @@ def child_scenario(scenario: Scenario, out: Path, data_dir: Path | None) -> dict
 
 
 def _whole(folder: RunDirectory) -> bool:
-    """Whether the run is finished: the report is what it writes last."""
-    return folder.summary.is_file() and folder.report.is_file()
+    """Whether the run is finished: the record of its files is what it writes last."""
+    if not (folder.summary.is_file() and folder.report.is_file()):
+        return False
+    payloads = [entry["payload"] for entry in read_ledger(folder.ledger)[0]]
+    return not payloads[0].get("fixes_files") or closing.last(payloads) is not None
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int:
