@@ -51,7 +51,7 @@ def test_its_sentences_are_never_shown(run: Path, capsys) -> None:
     (run / STATEMENT).write_text(text_of(json.loads((run / STATEMENT).read_text()) | lie))
     for command in ("show", "report"):
         assert cli.run(["audit", command, str(run)]) == 0
-    told = capsys.readouterr().out + (run / "privacy/report.html").read_text()
+    told = capsys.readouterr().out + receive(run).report.read_text()
     assert "Trust us" not in told
     assert "curl evil" not in told
 

@@ -39,7 +39,7 @@ def _written(command: str) -> Callable[[Stage], str | None]:
         witness = stage.path("witness.pem")
         public = new_key(witness).public
         more: list[object] = []
-        place = run / "release/privacy/report.html"
+        place = run / "report.html"
         if command == "witness":
             place = run / "release/privacy" / f"witness-{public.id}.note"
             more = ["--key", stage.pub, "--witness-key", witness, "--memory", stage.path("memory")]
