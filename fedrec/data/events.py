@@ -8,8 +8,9 @@ import polars as pl
 from fedrec.data import times
 from fedrec.data.columns import LogColumns, likely
 from fedrec.data.containers import place
-from fedrec.data.ids import how_read, ids, missing, widened
+from fedrec.data.ids import how_read, ids, widened
 from fedrec.data.log import Log
+from fedrec.data.marks import MARKS, without
 from fedrec.data.tables import named, need_columns, read_table
 from fedrec.errors import InputError
 
@@ -72,7 +73,7 @@ def read_events(table: pl.DataFrame, file: Path, columns: LogColumns) -> tuple[p
 def _numbers(column: pl.Series, file: Path) -> pl.Series:
     if not (column.dtype.is_numeric() or column.dtype in (pl.String, pl.Null)):
         raise InputError(f"{file}: '{column.name}' holds {column.dtype}; make it a number")
-    raw = missing(column) if column.dtype == pl.String else widened(column)
+    raw = without(column, MARKS) if column.dtype == pl.String else widened(column)
     number = raw.cast(pl.Float64, strict=False)
     beyond = (number.abs() > LARGEST) & number.is_not_nan()
     number = number.set(beyond, None)

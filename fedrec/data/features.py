@@ -20,12 +20,9 @@ import polars as pl
 from fedrec.data import times
 from fedrec.data.columns import CatalogueColumns
 from fedrec.data.containers import place
+from fedrec.data.marks import MARKS, PLAIN, without
 from fedrec.errors import InputError
 
-PLAIN = ("", "\\n", "nan", "null", "n/a", "<na>", "#n/a")
-"""Marks of a missing value in text and labels, in lower case: nothing else is written so."""
-MARKS = (*PLAIN, "na", "n.a.", "none", "nil", "-", "--", "?", ".", "unknown", "missing", "undefined", "not available")
-"""Marks among numbers and dates, in lower case."""
 MOST = 0.8
 """A column with this part of its known cells numbers or dates is meant to be such."""
 
@@ -54,7 +51,7 @@ def feature(column: pl.Series, file: Path, columns: CatalogueColumns | None = No
         return _years(column, file)
     if column.dtype != pl.String:
         return column
-    known = _without(column, MARKS, columns.missing)
+    known = without(column, MARKS, columns.missing)
     if known.is_not_null().any():
         numeric, dated = (known.str.contains(pattern).fill_null(False) for pattern in (_NUMERIC, _DATE))
         labels = (known.str.contains("|", literal=True) | numeric | known.is_null()).all() and not numeric.all()
@@ -63,7 +60,7 @@ def feature(column: pl.Series, file: Path, columns: CatalogueColumns | None = No
                 return known.cast(pl.Float64)
             if _all_but_few(dated, known, file, "date"):
                 return _years(known, file)
-    plain = _without(column, PLAIN, columns.missing)
+    plain = without(column, PLAIN, columns.missing)
     if not column.str.contains("|", literal=True).any():
         return column.set(plain.is_null(), None)
     return plain.str.split("|")
@@ -73,18 +70,11 @@ def numbers(column: pl.Series, file: Path) -> pl.Series:
     """A column that must hold numbers, (rows,) Float64; null at marks. Raises: InputError naming another cell."""
     if column.dtype != pl.String:
         return column.cast(pl.Float64)
-    known = _without(column, MARKS, ())
+    known = without(column, MARKS)
     wrong = known.is_not_null() & ~known.str.contains(_NUMERIC).fill_null(True)
     if wrong.any():
         _refuse(wrong, column, file, "is no number; mend it, or leave the cell empty where it is unknown")
     return known.cast(pl.Float64)
-
-
-def _without(column: pl.Series, marks: tuple[str, ...], further: tuple[str, ...]) -> pl.Series:
-    """Text without the whitespace around it, null at each of the marks."""
-    text = column.str.strip_chars()
-    gone = text.str.to_lowercase().is_in([*marks, *(mark.strip().lower() for mark in further)])
-    return text.set(gone.fill_null(False), None)
 
 
 def _all_but_few(fits: pl.Series, known: pl.Series, file: Path, kind: str) -> bool:

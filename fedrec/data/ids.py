@@ -19,10 +19,8 @@ import numpy as np
 import polars as pl
 
 from fedrec.data.containers import place
+from fedrec.data.marks import OF_IDS, without
 from fedrec.errors import InputError
-
-MISSING = ("", "nan", "null", "none", "na", "n/a", "<na>", "\\n")
-"""What programs write for a missing value, in lower case."""
 
 _WHOLE = r"^-?(?:0|[1-9][0-9]*)(?:\.0*)?$"
 _NUMBER = r"^-?[0-9]+(?:\.[0-9]*)?(?:[eE]\+[0-9]+)?$"
@@ -61,12 +59,6 @@ def widened(column: pl.Series) -> pl.Series:
     return column.cast(pl.String).cast(pl.Float64) if column.dtype == pl.Float32 else column
 
 
-def missing(text: pl.Series) -> pl.Series:
-    """`text` (rows,) without the whitespace around it, null where it is a mark of a missing value."""
-    text = text.str.strip_chars()
-    return text.set(text.str.to_lowercase().is_in(MISSING).fill_null(False), None)
-
-
 def how_read(column: pl.Series, found: pl.Series) -> str:
     """How the ids `found` were read from `column`, for people."""
     if found.dtype.is_integer():
@@ -93,7 +85,7 @@ def _of_floats(column: pl.Series, file: Path) -> pl.Series:
 
 def _of_text(column: pl.Series, file: Path) -> pl.Series:
     try:
-        text = missing(column.cast(pl.String).str.normalize("NFC"))
+        text = without(column.cast(pl.String).str.normalize("NFC"), OF_IDS)
     except pl.exceptions.PolarsError:
         raise InputError(f"{file}: '{column.name}' holds {column.dtype}; ids must be whole numbers or text") from None
     _none_missing(text, file)

@@ -16,7 +16,8 @@ from typing import Literal, NoReturn
 
 import polars as pl
 
-from fedrec.data.ids import exact_bits, missing, widened
+from fedrec.data.ids import exact_bits, widened
+from fedrec.data.marks import MARKS, without
 
 Unit = Literal["s", "ms", "us", "ns"]
 
@@ -56,7 +57,7 @@ def seconds(
     if column.dtype == pl.Date or column.dtype == pl.Datetime:
         return _typed(column)
     if column.dtype == pl.String:
-        column = missing(column)
+        column = without(column, MARKS)
         if column.str.contains(r"^\d{1,4}[-/.]\d{1,2}[-/.]|^\d{8}[Tt ]").any():
             return _written(column, fault, day_first)
         column = _numeric(column, fault)

@@ -33,7 +33,7 @@ def read(folder: Path, name: str, content: str | bytes | pl.DataFrame, **options
         ("commas.csv", (HEAD + "1,2,3\n1,3,4\n").replace("\n", ",\n")),
         ("quoted.csv", HEAD + '"1","2","3"\n"1","3"," 4 "\n'),
         ("exponent.csv", HEAD + "1,2,3.0e0\n1,3,+4\n"),
-        ("marks.csv", HEAD + "1,2,3\n1,3,4\n1,5,N/A\n1,6,\\N\n1,7,null\n1,8,\n1,9,NaN\n"),
+        ("marks.csv", HEAD + "1,2,3\n1,3,4\n1,5,N/A\n1,6,\\N\n1,7,null\n1,8,\n1,9,NaN\n1,10,unknown\n1,11,-\n"),
         ("pretty.json", json.dumps([{"user_id": 1, "item_id": i, "timestamp": i + 1} for i in (2, 3)], indent=2)),
         ("mixed.jsonl", '{"user_id":1,"item_id":2,"timestamp":3}\n{"user_id":"1","item_id":"3.0","timestamp":"4"}\n'),
     ],
