@@ -126,7 +126,7 @@ def _json(content: bytes, derived: Mapping[str, Any], known: Account, spoken: bo
 def _fields(told: Mapping[str, Any], derived: Mapping[str, Any], spoken: bool) -> Iterator[str]:
     for name in {**derived, **told}:
         if name not in derived:
-            yield f"'{name}' is {_short(told[name])}, and no statement has such a field"
+            yield f"'{_short(name)}' is no field of a statement"
         elif name not in told:
             yield f"'{name}' is missing, the ledger gives {_short(derived[name])}"
         elif spoken or name not in SENTENCES:
@@ -165,6 +165,9 @@ def _difference(name: str, told: Any, derived: Any) -> Iterator[str]:
     if places:
         where, theirs, ours = places[0]
         more = f" (and {len(places) - 1} more places of '{name}')" if len(places) > 1 else ""
+        if name == "verification":  # what tells a reader what to run is never repeated from a file
+            yield f"'{where}' is another one than the program's, which is: {_short(ours)}{more}"
+            return
         yield f"'{where}' is {_short(theirs)}, the ledger gives {_short(ours)}{more}"
 
 
@@ -216,5 +219,5 @@ def _first_line(content: bytes, derived: str) -> str:
     told, ours = content.decode(errors="replace").splitlines(), derived.splitlines()
     for number, (theirs, line) in enumerate(zip(told, ours, strict=False), start=1):
         if theirs != line:
-            return f"differs from what the ledger gives in line {number}: {_short(theirs)}, not {_short(line)}"
+            return f"differs from what the ledger gives in line {number}, which is: {_short(line) or 'empty'}"
     return f"has {len(told)} lines, the ledger gives {len(ours)}, or ends otherwise"

