@@ -5,6 +5,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +41,23 @@ def algorithm(name: str) -> type[Algorithm]:
     return known[name]
 
 
-_LARGEST_MANIFEST, _LARGEST_MODEL = 1 << 26, 1 << 36  # bytes that are read
+_LARGEST_MANIFEST, _LARGEST_ITEMS, _LARGEST_MODEL = 1 << 26, 1 << 30, 1 << 36  # bytes that are read
 
 
-def load_model(folder: Path) -> ReleasedModel:
+def items_text(items: Sequence[str]) -> bytes:
+    """The content of `items.json`: the ids of a model's items, in catalogue order, a line each."""
+    return ("[\n" + ",\n".join(json.dumps(item) for item in items) + "\n]\n").encode()
+
+
+def load_model(folder: Path, items: Sequence[str] | None = None) -> ReleasedModel:
     """A released model from the folder that `fedrec simulate` wrote (`model.safetensors` and `manifest.json`).
 
-    Raises: InputError when the folder holds none, or its tensors are not those that the manifest fixes by hash;
-        VerificationError where one of the two files is a link.
+    Args:
+        folder: the run's `model/`.
+        items: ids of the catalogue that the model is used with, in order; None where position alone matters.
+
+    Raises: InputError when the folder holds none, its tensors are not those that the manifest fixes by hash, or its
+        items are others than `items`; VerificationError where one of the files is a link.
     """
     manifest_file, tensor_file = folder / "manifest.json", folder / "model.safetensors"
     about = read_below(folder, manifest_file.name, _LARGEST_MANIFEST) if folder.is_dir() else None
@@ -68,4 +78,33 @@ def load_model(folder: Path) -> ReleasedModel:
         model: ReleasedModel = known[kind].restore(load(content), settings)
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise InputError(f"{folder}: the manifest and the tensors do not fit each other ({error})") from None
+    if items is not None and "items" in manifest:  # models of older versions name no items
+        _check_items(folder, manifest["items"], items)
     return model
+
+
+def model_items(folder: Path) -> list[str]:
+    """The ids of a model's items, in catalogue order. Raises: InputError when `items.json` is none, or not there."""
+    content = read_below(folder, "items.json", _LARGEST_ITEMS)
+    try:
+        found = json.loads(content or b"")
+        if not isinstance(found, list) or not all(isinstance(item, str) for item in found):
+            raise ValueError("no list of ids")
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{folder / 'items.json'}: no list of items ({error}); bring back that of the run") from None
+    return found
+
+
+def _check_items(folder: Path, fixed: Any, items: Sequence[str]) -> None:
+    if isinstance(fixed, dict) and hashlib.sha256(items_text(items)).hexdigest() == fixed.get("sha256"):
+        return
+    own = model_items(folder)
+    if len(own) != len(items):
+        raise InputError(
+            f"{folder}: trained on {len(own):,} items, the data hold {len(items):,}; use the run's catalogue"
+        )
+    place = next((place for place, pair in enumerate(zip(own, items, strict=True)) if pair[0] != pair[1]), 0)
+    raise InputError(
+        f"{folder}: position {place} is item '{own[place]}' for the model and '{items[place]}' in the data: another "
+        f"catalogue, or another order; use the run's catalogue"
+    )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 RELEASE, PRIVATE = "release", "private"
 RELEASED = (
+    "model/items.json",
     "model/manifest.json",
     "model/model.safetensors",
     "privacy/budget.json",

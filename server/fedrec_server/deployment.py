@@ -139,7 +139,9 @@ class Deployment:
         folder.write_history(outcome.history)
         summary = finished(ledger, folder)
         if summary is None:
-            summary = self._summary(outcome, folder.write_model(algorithm.release(outcome.shared)))
+            summary = self._summary(
+                outcome, folder.write_model(algorithm.release(outcome.shared), algorithm.setting.catalogue.ids)
+            )
             close(ledger, folder, outcome, summary, self._under, plan)
         write_statement(folder, ledger, plan)
         folder.report.write_text(page(receive(folder.path)), encoding="utf-8")

@@ -26,6 +26,9 @@ from fedrec_server.run_directory import SECRET, RunDirectory, json_text
 from fedrec_server.scenario import Scenario
 from fedrec_server.summary import device_name
 
+FIXED_BY_END = ("model/model.safetensors", "model/manifest.json", "model/items.json")
+"""What a finished run has released, and never makes a second time."""
+
 
 @dataclass(frozen=True)
 class Circumstances:
@@ -101,7 +104,7 @@ def close(
 ) -> None:
     """Append the `end` record, then put the summary in place; `finished` finds both again, wherever a crash came."""
     text = json_text(summary)
-    files = {name: (folder.release / name).read_bytes() for name in ("model/model.safetensors", "model/manifest.json")}
+    files = {name: (folder.release / name).read_bytes() for name in FIXED_BY_END}
     private = {folder.history.name: folder.history.read_bytes(), folder.summary.name: text.encode()}
     salt = salted.salt_in(folder.private)
     end = record.end(

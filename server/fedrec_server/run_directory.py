@@ -16,6 +16,7 @@ from safetensors.torch import save
 
 from fedrec import __version__
 from fedrec.algorithms.base import ReleasedModel
+from fedrec.algorithms.discover import items_text
 from fedrec.audit import attacks
 from fedrec.audit.layout import Layout
 from fedrec.durable import replace
@@ -146,17 +147,23 @@ class RunDirectory:
         writer.writerows(rows)
         replace(self.history, text.getvalue().encode(), SECRET)
 
-    def write_model(self, model: ReleasedModel) -> int:
-        """Write `model/`: tensors, and a manifest with their hash. Returns the size of the tensors in bytes."""
+    def write_model(self, model: ReleasedModel, items: Sequence[str]) -> int:
+        """Write `model/`: tensors, the ids of the items in catalogue order, and a manifest with the hashes of both.
+
+        Returns the size of the tensors in bytes.
+        """
         folder = self.model
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.tensors().items()}
         content = save(tensors)
         replace(folder / "model.safetensors", content)
+        ids = items_text(items)
+        replace(folder / "items.json", ids)
         manifest = {
             "kind": model.kind,
             "model": model.manifest(),
             "version": __version__,
             "sha256": hashlib.sha256(content).hexdigest(),
+            "items": {"count": len(items), "sha256": hashlib.sha256(ids).hexdigest()},
         }
         write_json(folder / "manifest.json", manifest)
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())

@@ -85,11 +85,11 @@ def measure(run: Path, data_dir: Path | None, on: str | None, device: str) -> di
             f"--on {scenario.evaluation.on}: the run was trained on these items; run it again with --set "
             f"evaluation.on={scenario.evaluation.on}"
         )
-    model = load_model(folder.model).to(device)
     if len(dataset.catalogue) != summary["dataset"]["items"]:
         raise InputError(
             f"{run}: trained on {summary['dataset']['items']:,} items, the data hold {len(dataset.catalogue):,}"
         )
+    model = load_model(folder.model, dataset.catalogue.ids).to(device)
     known = summary["evaluation"].get("fingerprint")  # a deployment's server has no split to tell it of
     same_split = True if known is None else same(known, own)
     if same_split is None:

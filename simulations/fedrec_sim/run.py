@@ -159,7 +159,7 @@ class Simulation:
 
     def _finish(self, ledger: Ledger, outcome: Outcome) -> dict[str, Any]:
         model = self.experiment.algorithm.release(outcome.shared)
-        model_bytes = self.folder.write_model(model)
+        model_bytes = self.folder.write_model(model, self.dataset.catalogue.ids)
         with self.progress.stage("Evaluating"):
             keep = self.folder.ranks if self.scenario.evaluation.keep_ranks else None
             metrics = self._evaluate(model, keep=keep)

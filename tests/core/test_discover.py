@@ -8,22 +8,48 @@ import pytest
 import torch
 from fedrec_server.run_directory import RunDirectory
 
-from fedrec.algorithms.discover import load_model
+from fedrec.algorithms.discover import load_model, model_items
 from fedrec.algorithms.popularity import PopularityModel
 from fedrec.errors import InputError
+
+ITEMS = ("12", 'a, "b"', "c\nd")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     made = RunDirectory(tmp_path)
     made.begin()
-    made.write_model(PopularityModel(torch.tensor([3.0, 2.0, 1.0])))
+    made.write_model(PopularityModel(torch.tensor([3.0, 2.0, 1.0])), ITEMS)
     return made.model
 
 
 def test_a_model_is_read_back(folder: Path) -> None:
     (scores,) = load_model(folder).tensors().values()
     assert scores.tolist() == [3.0, 2.0, 1.0]
+
+
+def test_a_model_belongs_to_the_items_that_it_was_trained_on(folder: Path) -> None:
+    assert model_items(folder) == list(ITEMS)
+    assert load_model(folder, ITEMS).kind == "popularity"
+    for items, says in (
+        (ITEMS[:2], "trained on 3 items, the data hold 2"),
+        ((ITEMS[0], ITEMS[2], ITEMS[1]), "position 1 is item"),
+        (("12", 'a, "b"', "c"), "another catalogue, or another order"),
+    ):
+        with pytest.raises(InputError, match=says):
+            load_model(folder, items)
+    (folder / "items.json").unlink()
+    assert load_model(folder, ITEMS).kind == "popularity", "the manifest holds the hash of the ids"
+    with pytest.raises(InputError, match=r"items\.json"):
+        load_model(folder, ITEMS[:2])
+
+
+def test_a_model_of_an_older_version_names_no_items(folder: Path) -> None:
+    file = folder / "manifest.json"
+    told = json.loads(file.read_text())
+    del told["items"]
+    file.write_text(json.dumps(told))
+    assert load_model(folder, ITEMS[:2]).kind == "popularity"
 
 
 def manifest(change: Callable[[dict], object]) -> Callable[[Path], None]:

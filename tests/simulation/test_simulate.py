@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from fedrec.algorithms.discover import load_model
+from fedrec.algorithms.discover import load_model, model_items
 from fedrec.audit.ledger import read_ledger
 from fedrec.cli import run
 
@@ -50,6 +50,7 @@ def test_a_run_directory_holds_everything(simulate: Simulate, tmp_path: Path) ->
         "private/plots/training.svg",
         "private/salt",
         "private/summary.json",
+        "release/model/items.json",
         "release/model/manifest.json",
         "release/model/model.safetensors",
         "release/privacy/checkpoint",
@@ -86,6 +87,7 @@ def test_a_run_directory_holds_everything(simulate: Simulate, tmp_path: Path) ->
     assert types == ["begin", *["charge"] * rounds, "end", "files"]
     assert run(["audit", "verify", str(folder), "--trust-run-key"]) == 0
     released = folder / "release" / "model"
+    assert len(model_items(released)) == told["dataset"]["items"]
     assert load_model(released).kind == json.loads((released / "manifest.json").read_text())["kind"]
 
 
