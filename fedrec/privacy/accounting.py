@@ -27,6 +27,8 @@ MOST_POINTS = 1e4  # of the PLD grid up to the mean loss of one event: a large e
 FINEST = 1e6  # points of the PLD grid up to the largest loss of one event: a rare sample at little noise has 1e14
 SMALLEST_NOISE = 1e-3  # with less, epsilon is beyond 500,000 in one release, and beyond what the grids can hold
 LARGEST_SAMPLED_ORDER = 1024  # the binomials of the sampled Gaussian overflow a float64 above
+EXACT_ERROR = 1e-9  # relative, of the exact Gaussian curve, at any delta down to 1e-300
+SMALLEST_SAMPLED_DELTA = 1e-12  # with sampling, the grid leaves out tails of about 1e-15
 _ORDERS = [1 + x / 20 for x in range(1, 200)] + [float(2**k + j * 2**k // 8) for k in range(4, 20) for j in range(8)]
 ORDERS = sorted({*_ORDERS, *map(float, range(11, 65))})
 
@@ -113,27 +115,47 @@ def deltas_pld(events: Iterable[Event], epsilons: Sequence[float]) -> tuple[floa
 @lru_cache(maxsize=4096)
 def _pld(events: tuple[Event, ...], delta: float, interval: float) -> float:
     composed = _composed(events, interval)
-    return 0.0 if composed is None else max(0.0, float(composed.get_epsilon_for_delta(delta)))
+    spent = 0.0 if composed is None else max(0.0, float(composed.get_epsilon_for_delta(delta)))
+    if spent == math.inf and len(events) == 1 and events[0].sampling == 1:
+        # The grid leaves out the tails below 1e-22; the exact curve, computed in logarithms, has them.
+        mu = math.sqrt(events[0].count) / events[0].noise_multiplier
+        return gaussian_epsilon(mu, delta) * (1 + EXACT_ERROR)
+    return spent
 
 
 def _composed(events: tuple[Event, ...], interval: float) -> privacy_loss_distribution.PrivacyLossDistribution | None:
     composed = None
     for event in events:
-        one = privacy_loss_distribution.from_gaussian_mechanism(
-            event.noise_multiplier,
-            pessimistic_estimate=True,
-            value_discretization_interval=interval,
-            sampling_prob=event.sampling,
-            use_connect_dots=True,
-        )
+        one = _one_release(event.sampling, event.noise_multiplier, interval)
         many = one.self_compose(event.count) if event.count > 1 else one
         composed = many if composed is None else composed.compose(many)
     return composed
 
 
+@lru_cache(maxsize=16)
+def _one_release(
+    sampling: float, noise_multiplier: float, interval: float
+) -> privacy_loss_distribution.PrivacyLossDistribution:
+    """One release on its own. A run has few kinds of release, and making one costs more than composing hundreds.
+
+    maxsize: such a distribution takes at most `FINEST` x 16 bytes, usually a few hundred kilobytes.
+    """
+    return privacy_loss_distribution.from_gaussian_mechanism(
+        noise_multiplier,
+        pessimistic_estimate=True,
+        value_discretization_interval=interval,
+        sampling_prob=sampling,
+        use_connect_dots=True,
+    )
+
+
 def epsilon_rdp(events: Iterable[Event], delta: float) -> float:
     """Epsilon by Renyi DP (Opacus' analysis, more orders): an upper bound, usually 5 to 15 % above PLD; 0 for none."""
-    merged = merge(events)
+    return _rdp(merge(events), delta)
+
+
+@lru_cache(maxsize=4096)
+def _rdp(merged: tuple[Event, ...], delta: float) -> float:
     if not merged:
         return 0.0
     total = np.sum([_renyi(event.sampling, event.noise_multiplier) * event.count for event in merged], axis=0)
@@ -199,6 +221,11 @@ def calibrate(shares: Sequence[float], sampling: float, epsilon: float, delta: f
         if log_excess(high + step) <= 0:
             break
     else:
+        if sampling < 1 and delta < SMALLEST_SAMPLED_DELTA:
+            raise PrivacyError(
+                f"privacy.delta = {delta:g}: with sampling, no accountant here can show less than "
+                f"{SMALLEST_SAMPLED_DELTA:g}; take at least that, or privacy.sampling = 1"
+            )
         raise PrivacyError(f"no noise found that keeps epsilon at {epsilon:g} with delta {delta:g}; raise epsilon")
     rough = _root(lambda log_t: log_excess(log_t, _coarsest), high + step)
     return math.exp(_root(log_excess, rough if log_excess(rough) <= 0 else high + step))

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from dp_accounting import GaussianDpEvent, PoissonSampledDpEvent
 from dp_accounting.rdp import RdpAccountant
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fedrec.errors import PrivacyError
 from fedrec.privacy import accounting
@@ -47,6 +49,38 @@ def test_a_count_equals_that_many_events(accountant, sampling: float) -> None:
     counted = [Event(sampling, 5.0), Event(sampling, 3.0, 7), Event(sampling, 5.0)]
     assert accountant(many, DELTA) == accountant(counted, DELTA)
     assert accountant(counted, DELTA) > accountant([Event(sampling, 3.0, 7)], DELTA)
+
+
+EVENTS = st.tuples(st.sampled_from([0.02, 0.3, 1.0]), st.sampled_from([1.5, 3.0, 8.0]), st.integers(1, 6))
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.lists(EVENTS, min_size=1, max_size=4))
+def test_composing_one_by_one_equals_the_count_to_the_last_digit(kinds: list[tuple[float, float, int]]) -> None:
+    """Whatever was priced before: what is kept of one release is what would be made anew."""
+    counted = [Event(q, z, count) for q, z, count in kinds]
+    singly = [Event(q, z) for q, z, count in kinds for _ in range(count)]
+    for accountant in (epsilon_pld, epsilon_rdp):
+        found = accountant(singly, DELTA)
+        assert found == accountant(counted, DELTA) == accountant(list(reversed(singly)), DELTA)
+        for cache in (accounting._one_release, accounting._pld, accounting._rdp, accounting._renyi):
+            cache.cache_clear()
+        assert accountant(counted, DELTA) == found
+
+
+def test_a_kind_of_release_is_made_once_for_all_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[float] = []
+    real = accounting.privacy_loss_distribution.from_gaussian_mechanism
+
+    def counting(noise: float, **options: object):
+        made.append(noise)
+        return real(noise, **options)
+
+    monkeypatch.setattr(accounting.privacy_loss_distribution, "from_gaussian_mechanism", counting)
+    accounting._one_release.cache_clear()
+    for rounds in range(1, 30):
+        epsilon_pld([Event(0.1, 7.03125), *[Event(0.1, 5.0625)] * rounds], DELTA, 1e-3)
+    assert sorted(made) == [5.0625, 7.03125]
 
 
 def test_merging_changes_no_epsilon() -> None:

@@ -256,3 +256,11 @@ def test_a_ledger_is_measured_and_its_proof_is_small(sampling: str, capfd: pytes
     assert document["append_ms"]["median"] > 0
     path = 14 - 6  # hashes that a proof among ten thousand has more than one among forty
     assert document["proof_bytes"] + path * 45 < 2048
+
+
+def test_charges_are_priced_and_counted(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run(["bench", "charges", "--rounds", "3", "--sampling", "0.1", "--json"]) == 0
+    found = json.loads(capfd.readouterr().out)
+    assert found["rounds"] == 5  # counts before and private metrics after the steps
+    assert found["charges_per_cpu_second"] == pytest.approx(5 / found["charges_cpu_seconds"])
+    assert 1.9 < float(found["epsilon"]["pld"]) <= 2

@@ -238,6 +238,29 @@ def ledger_(
     say(f"proof of one round: {found['proof_bytes']:,} bytes, made in {found['prove_ms']:.1f} ms")
 
 
+@bench.command("charges")
+def charges(
+    rounds: Annotated[int, typer.Option(min=1, help="Steps of the run, one charge each.")] = 300,
+    sampling: Annotated[float, typer.Option(min=1e-4, max=1, help="Below 1, epsilon has no closed form.")] = 0.1,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the JSON and nothing else on standard output.")
+    ] = False,
+) -> None:
+    """Charges a second: what it costs to price each round of a run before it may release anything.
+
+    Example: `fedrec bench charges --rounds 300 --sampling 0.01`
+    """
+    from fedrec_sim.benchmarks.charges import measure
+
+    found = measure(rounds, sampling)
+    if as_json:
+        write(json.dumps({"command": "charges", **found, **machine()}, indent=2, allow_nan=False) + "\n")
+        return
+    say(f"{found['rounds']:,} charges at sampling {sampling:g}, in CPU seconds of this process:")
+    say(f"planning {found['planning_cpu_seconds']:.2f} s, all charges {found['charges_cpu_seconds']:.2f} s")
+    say(f"{found['charges_per_cpu_second']:.1f} charges a second; median {found['charge_ms']['median']:.1f} ms")
+
+
 bench.command("scale")(scale)
 bench.command("ranking")(ranking)
 bench.command("deploy")(deploy)
