@@ -1,5 +1,6 @@
 """The `fedrec` command: it finds its subcommands by the entry-point group "fedrec.commands" and owns the exit codes."""
 
+import difflib
 import io
 import os
 import sys
@@ -62,6 +63,9 @@ def run(arguments: Sequence[str]) -> int:
         code = command.main(args=list(arguments) or ["--help"], prog_name="fedrec", standalone_mode=False)
     except FedrecError as error:
         return _fail(str(error), error.exit_code)
+    except click.NoSuchOption as error:
+        path = error.ctx.command_path if error.ctx else "fedrec"
+        return _fail(f"no such option: {error.option_name}{_meant(error)} (see `{path} --help`)", error.exit_code)
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "fedrec"
         return _fail(f"{error.format_message().rstrip()} (see `{path} --help`)", error.exit_code)
@@ -74,6 +78,21 @@ def run(arguments: Sequence[str]) -> int:
             raise
         return _fail(f"{error.filename or 'writing a file'}: {error.strerror}", 2)
     return code if isinstance(code, int) else 0
+
+
+def _meant(error: click.NoSuchOption) -> str:
+    """A hint for an unknown option: the setting of that name where the command has `--set`, or the nearest option."""
+    if error.ctx is None:
+        return ""
+    options = {option: parameter for parameter in error.ctx.command.params for option in parameter.opts}
+    wanted = error.option_name.lstrip("-").replace("-", "_")
+    if "--set" in options:
+        names = [found.value for found in options["--set"].shell_complete(error.ctx, "")]
+        same = [name for name in names if wanted in (name, name.rpartition(".")[2])]
+        if same:
+            return f"; it is a setting: --set {' or --set '.join(f'{name}=...' for name in same[:3])}"
+    close = difflib.get_close_matches(error.option_name.lstrip("-"), [name.lstrip("-") for name in options], n=1)
+    return f". Did you mean --{close[0]}?" if close else ""
 
 
 def _fail(message: str, code: int) -> int:

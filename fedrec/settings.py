@@ -1,12 +1,13 @@
 """Frozen, typed settings: one line of description per field, unknown keys are errors that name the nearest."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from fedrec.errors import InputError, nearest
+from fedrec.errors import InputError
+from fedrec.setting_hints import did_you_mean, not_allowed
 
 
 class Settings(BaseModel):
@@ -18,22 +19,23 @@ class Settings(BaseModel):
 S = TypeVar("S", bound=Settings)
 
 
-def parse(kind: type[S], values: Mapping[str, Any], where: str) -> S:
+def parse(kind: type[S], values: Mapping[str, Any], where: str, elsewhere: Iterable[str] = ()) -> S:
     """Build `kind` from `values`; `where` names the source (a file, a section) in the one-line error.
 
+    elsewhere: dotted names of settings that the source has besides those of `kind`, for the hint on an unknown one.
     Raises: InputError naming the first offending key, its value and what is allowed.
     """
     try:
         return kind.model_validate(dict(values))
     except ValidationError as error:
         first = error.errors()[0]
-        path = ".".join(str(part) for part in first["loc"]) or "(top level)"
         if first["type"] == "extra_forbidden":
-            raise InputError(
-                f"{where}: unknown key '{path}'.{nearest(str(first['loc'][-1]), _fields(kind, first['loc'][:-1]))}"
-            ) from None
-        message = first["msg"].removeprefix("Value error, ")
-        raise InputError(f"{where}: '{path}' = {first['input']!r}: {message}") from None
+            place = tuple(map(str, first["loc"]))
+            hint = did_you_mean(kind, place, elsewhere)
+            raise InputError(f"{where}: unknown key '{'.'.join(place)}'.{hint}") from None
+        name, fault = not_allowed(kind, error.errors())
+        given = "" if first["type"] == "missing" else f" = {first['input']!r}"
+        raise InputError(f"{where}: '{name}'{given}: {fault}" if given else f"{where}: '{name}' {fault}") from None
 
 
 def parse_change(text: str) -> tuple[str, Any]:
@@ -60,12 +62,3 @@ def put(values: dict[str, Any], key: str, value: Any, where: str) -> None:
         if not isinstance(values, dict):
             raise InputError(f"{where}: '{section}' is a value, not a section")
     values[last] = value
-
-
-def _fields(kind: Any, path: tuple[Any, ...]) -> list[str]:
-    for part in path:
-        field = kind.model_fields.get(str(part)) if hasattr(kind, "model_fields") else None
-        if field is None:
-            return []
-        kind = field.annotation
-    return list(getattr(kind, "model_fields", {}))

@@ -15,6 +15,7 @@ SOURCES = {"fedrec": "fedrec", "fedrec_client": "clients", "fedrec_server": "ser
 BASE = {
     "fedrec.errors",
     "fedrec.settings",
+    "fedrec.setting_hints",
     "fedrec.draws",
     "fedrec.devices",
     "fedrec.parallel",
@@ -38,7 +39,8 @@ ALLOWED: dict[str, set[str]] = {
     "fedrec.private_files": {"fedrec.durable", "fedrec.errors"},
     "fedrec.parallel": {"fedrec.precision"},
     "fedrec.precision": set(),
-    "fedrec.settings": {"fedrec.errors"},
+    "fedrec.settings": {"fedrec.errors", "fedrec.setting_hints"},
+    "fedrec.setting_hints": {"fedrec.errors"},
     "fedrec.commands": {"fedrec.errors"},
     "fedrec.data": BASE,
     "fedrec.privacy": BASE,

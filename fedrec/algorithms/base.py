@@ -9,7 +9,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -58,6 +58,18 @@ class ReleasedModel(ABC):
     """What a device receives, with the local solver: fit a private state, fold in an event, rank. Never sends."""
 
     kind: ClassVar[str]
+    made_by: str = ""
+    """The algorithm that released it, where several release models of this kind."""
+
+    @property
+    def called(self) -> str:
+        """What messages call it: the name of its algorithm."""
+        return self.made_by or self.kind
+
+    def by(self, algorithm: str) -> Self:
+        """This model, noted as released by `algorithm`."""
+        self.made_by = algorithm
+        return self
 
     @abstractmethod
     def fit(self, users: UserBatch) -> dict[str, Tensor]:

@@ -61,7 +61,7 @@ class Content(Algorithm):
         space = centred_space(maps, uniform, number_scores(catalogue).to(device), tuple(self.config.decays))
         weights = 1.0 / feature_scales(space, uniform)
         weights[: space.own] = 0.0
-        return KernelModel(space, weights, popularity=public_order(catalogue).to(device))
+        return KernelModel(space, weights, popularity=public_order(catalogue).to(device)).by(self.name)
 
 
 def public_order(catalogue: Catalogue) -> Tensor:

@@ -80,6 +80,7 @@ def load_model(folder: Path, items: Sequence[str] | None = None) -> ReleasedMode
         raise InputError(f"{folder}: the manifest and the tensors do not fit each other ({error})") from None
     if items is not None and "items" in manifest:  # models of older versions name no items
         _check_items(folder, manifest["items"], items)
+    model.made_by = str(manifest.get("made_by", ""))
     return model
 
 

@@ -132,7 +132,7 @@ class FCF(PopularityStart):
         return {"items": items, **moments}
 
     def release(self, shared: Shared) -> ALSModel:
-        return self._solver(shared, shared["popularity"])
+        return self._solver(shared, shared["popularity"]).by(self.name)
 
     def _solver(self, shared: Shared, popularity: Tensor) -> ALSModel:
         items, config = shared["items"], self.config

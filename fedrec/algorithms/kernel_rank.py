@@ -157,7 +157,7 @@ class KernelRank(Algorithm):
         weights, network = self._unpack(shared["average"])
         if network:
             network["scales"] = shared["scales"]
-        return KernelModel(self.space(shared), weights / shared["scales"], network)
+        return KernelModel(self.space(shared), weights / shared["scales"], network).by(self.name)
 
     def space(self, shared: Shared) -> KernelSpace:
         """The feature space of the current releases; rebuilt, to the same bits, whenever they change."""

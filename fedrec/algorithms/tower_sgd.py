@@ -204,7 +204,7 @@ class TowerSGD(Algorithm):
         return state | self._named(parameters)
 
     def release(self, shared: Shared) -> TowerModel:
-        return self._model(shared, self._tower(shared | self._named(shared["average"])))
+        return self._model(shared, self._tower(shared | self._named(shared["average"]))).by(self.name)
 
     def _tower(self, shared: Shared) -> ItemTower:
         """A tower of its own with the parameters of `shared`."""

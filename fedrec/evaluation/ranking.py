@@ -156,7 +156,7 @@ def _chunks(users: int, items: int, max_scores: int) -> Iterator[slice]:
 def _checked(model: ReleasedModel, scores: Tensor) -> Tensor:
     if bool(scores.sum().isnan()) and bool(scores.isnan().any()):  # the sum is cheap, and NaN too where inf meets -inf
         raise FedrecError(
-            f"model '{model.kind}': NaN among its scores, so nothing can be ranked; "
+            f"model '{model.called}': NaN among its scores, so nothing can be ranked; "
             "its training diverged (a lower learning rate or a stronger regulariser may help)"
         )
     return scores.contiguous()

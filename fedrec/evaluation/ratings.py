@@ -69,7 +69,7 @@ def rating_errors(
         state = model.fit(known.unordered() if order_free else known)
         predicted = model.predict(state, candidates)[held.owners, place].double()
         if bool(predicted.isnan().any()):
-            raise FedrecError(f"model '{model.kind}': NaN among its predicted ratings; its training diverged")
+            raise FedrecError(f"model '{model.called}': NaN among its predicted ratings; its training diverged")
         error = predicted - held.ratings.double()
         squares += float(error.square().sum())
         absolute += float(error.abs().sum())

@@ -18,8 +18,8 @@ class PrivacyConfig(Settings):
 
     epsilon: float | Literal["none"] = 1.0
     """Target of all releases of the run together; "none" clips nothing, adds no noise, and guarantees nothing."""
-    delta: float = Field(default=1e-5, gt=0, lt=1)
-    """Must be below 1 / users."""
+    delta: float = 1e-5
+    """Above 0 and below 1 / users."""
     trust: Literal["central"] = "central"
     """Who adds the noise: central = the server, after the sum (it is trusted with the un-noised sums)."""
     sampling: float = Field(default=1.0, gt=0, le=1)
@@ -36,6 +36,13 @@ class PrivacyConfig(Settings):
         if value == "none" or (number and 0 < value < math.inf):
             return value
         raise ValueError('must be a number above 0, or "none" for a run without any guarantee')
+
+    @field_validator("delta")
+    @classmethod
+    def _small(cls, value: float) -> float:
+        if not 0 < value < 1:
+            raise ValueError("must be above 0 and below 1 / users, e.g. 1e-5: Gaussian noise gives no guarantee at 0")
+        return value
 
     @field_validator("epsilon")
     @classmethod

@@ -12,6 +12,7 @@ import typer
 
 from fedrec.screen import plain_console, say
 from fedrec.transport.executor import OURS
+from fedrec_server.setting_completion import settings_named
 
 if TYPE_CHECKING:
     from fedrec.transport.state import State
@@ -29,7 +30,12 @@ Scenario = Annotated[
 ]
 Changes = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. privacy.epsilon=3; may be repeated."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one setting, e.g. privacy.epsilon=3; may be repeated.",
+        autocompletion=settings_named,
+    ),
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder for the results; runs/SCENARIO-TIME if left out.")]
 DataDir = Annotated[Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")]

@@ -160,6 +160,7 @@ class RunDirectory:
         replace(folder / "items.json", ids)
         manifest = {
             "kind": model.kind,
+            **({"made_by": model.made_by} if model.made_by else {}),
             "model": model.manifest(),
             "version": __version__,
             "sha256": hashlib.sha256(content).hexdigest(),

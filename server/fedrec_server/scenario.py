@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from fedrec.algorithms.base import Algorithm
-from fedrec.algorithms.discover import algorithm
+from fedrec.algorithms.discover import algorithm, algorithms
 from fedrec.data.balance import COUNTS
 from fedrec.data.containers import located
 from fedrec.data.datasets import DataConfig
@@ -21,6 +21,7 @@ from fedrec.errors import InputError, nearest
 from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.precision import Precision
 from fedrec.privacy.plan import PrivacyConfig
+from fedrec.setting_hints import dotted_names
 from fedrec.settings import Settings, parse, parse_change, put
 from fedrec_server.federation import FederationConfig
 
@@ -123,7 +124,8 @@ class Scenario(Settings):
     def algorithm_config(self) -> Settings:
         """The algorithm's settings, checked. Raises: InputError naming the offending key."""
         own = {key: value for key, value in self.algorithm.items() if key != "name"}
-        return parse(self.algorithm_class.Config, own, f"scenario '{self.name}', [algorithm]")
+        where = f"scenario '{self.name}', [algorithm]"
+        return parse(self.algorithm_class.Config, own, where, dotted_names(Scenario))
 
     def resolved(self) -> dict[str, Any]:
         """Every setting with its value, defaults included; None is left out, as TOML has none."""
@@ -219,7 +221,7 @@ def checked(values: Mapping[str, Any], name: str) -> Scenario:
     """
     given: dict[str, Any] = copy.deepcopy(dict(values))
     _locate(given, Path.cwd())
-    scenario = parse(Scenario, given, f"scenario '{name}'")
+    scenario = parse(Scenario, given, f"scenario '{name}'", _of_algorithm(given))
     _ = scenario.algorithm_config
     if scenario.data.repeats == "keep" and scenario.privacy.evaluation_share:
         raise InputError(
@@ -236,6 +238,19 @@ def checked(values: Mapping[str, Any], name: str) -> Scenario:
             f"for; set privacy.evaluation_share, e.g. to 0.1 (true metrics never stop a run)"
         )
     return scenario
+
+
+def setting_names() -> list[str]:
+    """Every setting that a scenario may have, dotted, with those of all algorithms."""
+    own = dict.fromkeys(f"algorithm.{name}" for kind in algorithms().values() for name in dotted_names(kind.Config))
+    return [*dotted_names(Scenario), "algorithm.name", *own]
+
+
+def _of_algorithm(values: Mapping[str, Any]) -> list[str]:
+    """The settings of the algorithm that `values` name, dotted; of none where there is no such algorithm."""
+    table = values.get("algorithm")
+    kind = algorithms().get(str(table.get("name"))) if isinstance(table, Mapping) else None
+    return [] if kind is None else [f"algorithm.{name}" for name in dotted_names(kind.Config)]
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> str | None:

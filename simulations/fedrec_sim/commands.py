@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from fedrec_server.setting_completion import settings_named
 
 from fedrec.errors import BudgetExhausted, InputError
 from fedrec.screen import plain_console, say
@@ -23,7 +24,12 @@ def simulate(
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. privacy.epsilon=3; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change one setting, e.g. privacy.epsilon=3; may be repeated.",
+            autocompletion=settings_named,
+        ),
     ] = None,
     data_dir: Annotated[
         Path | None,

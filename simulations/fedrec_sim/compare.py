@@ -12,13 +12,13 @@ from typing import Any
 
 from fedrec_server.run_directory import RunDirectory
 
-from fedrec.errors import InputError, nearest
+from fedrec.errors import InputError
 from fedrec.evaluation.kept import load_ranks
 from fedrec.evaluation.metrics import AT_K, WHOLE
 from fedrec.evaluation.significance import Comparison, compare_ranks
 from fedrec.received_files import refuse_links
 from fedrec_sim.fingerprint import comparable
-from fedrec_sim.table import COLUMNS, flat_metrics, head, stamp
+from fedrec_sim.table import COLUMNS, flat_metrics, head, nearest_metric, stamp
 
 NOTE = (
     "Difference to the first run over the same users, with the 95 % interval of the paired bootstrap and two-sided p "
@@ -54,7 +54,8 @@ def metric_names(runs: Sequence[Run], metric: str) -> list[str]:
     shared = set.intersection(*(set(flat_metrics(run.summary["metrics"])) for run in runs))
     if metric not in shared:
         extended = metric.startswith("more:") and not any(name.startswith("more:") for name in shared)
-        mend = " It needs runs with --set evaluation.extended=true." if extended else nearest(metric, shared)
+        needs = " It needs runs with --set evaluation.extended=true."
+        mend = needs if extended else nearest_metric(metric, sorted(shared))
         raise InputError(f"--metric {metric}: not measured in all of these runs.{mend}")
     usual = [name for protocol, kinds in COLUMNS.items() for kind in kinds if (name := f"{protocol}:{kind}") in shared]
     return [metric, *(name for name in usual if name != metric)]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from fedrec_server.setting_completion import settings_named
 
 from fedrec.errors import FedrecError, InputError
 from fedrec.screen import plain_console, say, write
@@ -29,7 +30,12 @@ def tune(
     seeds: Annotated[str, typer.Option(metavar="N,N,...", help="Seeds that a trial is the mean of.")] = "0",
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting for all trials; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change one setting for all trials; may be repeated.",
+            autocompletion=settings_named,
+        ),
     ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")

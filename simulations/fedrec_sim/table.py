@@ -1,11 +1,12 @@
 """The results of a run as one table, and its privacy as one line."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich import box
 from rich.table import Table
 
+from fedrec.errors import nearest
 from fedrec_sim.leak import NOTE, STAMP
 
 COLUMNS = {
@@ -20,6 +21,8 @@ TRUE_FIGURES = (
 )
 """What a person reads between the table and the line with epsilon."""
 NAMES = {"hr": "HR", "ndcg": "NDCG", "recall": "R"}
+USUAL_CUT = 10
+"""The cut-off that is meant where none is said."""
 
 
 def stamp(summary: Mapping[str, Any]) -> str:
@@ -49,6 +52,19 @@ def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
         for name, value in values.items()
         if isinstance(value, int | float)
     }
+
+
+def nearest_metric(metric: str, known: Iterable[str]) -> str:
+    """A hint for a metric that is not among the `known` ones: the usual cut-off of the same metric, or the nearest."""
+    wanted, known = metric.rpartition(":")[2], list(known)
+    kind, _, cut = wanted.partition("@")
+    same = [name for name in known if name.rpartition(":")[2].partition("@")[0] == kind]
+    same = [name for name in same if metric.startswith(name.partition(":")[0]) or ":" not in metric] or same
+    for suffix in (f"@{cut}", f"@{USUAL_CUT}"):
+        usual = [name for name in same if name.endswith(suffix)]
+        if usual:
+            return f" Did you mean '{usual[0]}'?"
+    return f" Did you mean {' or '.join(map(repr, same))}?" if same else nearest(metric, known)
 
 
 def head(metric: str) -> str:

@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from fedrec_server.run_directory import make_folder
 from fedrec_server.scenario import Scenario, checked, difference, read_values
 
-from fedrec.errors import FedrecError, InputError, nearest
+from fedrec.errors import FedrecError, InputError
 from fedrec.settings import parse_change, put
 from fedrec_sim.child_run import child_scenario
 from fedrec_sim.sweep import parse_axis
-from fedrec_sim.table import flat_metrics
+from fedrec_sim.table import flat_metrics, nearest_metric
 
 if TYPE_CHECKING:
     import optuna
@@ -149,7 +149,7 @@ class Search:
             folder = out / "trials" / f"{digest}-seed-{seed}"
             metrics = flat_metrics(child_scenario(self.scenario(settings, seed), folder, data_dir)["metrics"])
             if self.metric not in metrics:
-                raise NotMeasured(f"--metric {self.metric}: not measured.{nearest(self.metric, metrics)}")
+                raise NotMeasured(f"--metric {self.metric}: not measured.{nearest_metric(self.metric, metrics)}")
             values.append(metrics[self.metric])
         return statistics.mean(values)
 

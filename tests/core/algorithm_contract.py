@@ -120,6 +120,10 @@ class AlgorithmContract(ModelContract):
             for query, part in self.pairs(algo, shared, batch_of([[], []]), round):
                 assert not part.dense(1).any(), query.name
 
+    def test_its_model_is_called_by_its_name(self, algo: Algorithm, users: UserBatch) -> None:
+        inner = getattr(algo, "inner", algo)
+        assert algo.release(self.train(algo, users)).called == inner.name
+
     def test_devices_get_what_they_read_and_nothing_else(self, algo: Algorithm, users: UserBatch) -> None:
         read: set[str] = set()
 

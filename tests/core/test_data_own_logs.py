@@ -201,7 +201,7 @@ def test_movielens_own_files_as_a_path_are_the_dataset_of_that_name(tmp_path: Pa
         ("user_id,item_id\n1,2\n", {"encoding": "a\0b"}, "columns.encoding' = "),
         ("user_id,item_id\n1,2\n", {"encoding": "undefined"}, "columns.encoding' = "),
         ("user_id,item_id\n1,2\n", {"separator": "\n"}, "a separator holds no line end"),
-        ("user_id,item_id\n1,2\n", {"users": "u"}, "unknown key 'columns.users'. Did you mean 'user'"),
+        ("user_id,item_id\n1,2\n", {"users": "u"}, "unknown key 'columns.users'. Did you mean 'columns.user'"),
         ("user_id,item_id\n1,2\n", {"encoding": "utf-16"}, "not a text file in utf-16"),
     ],
 )  # fmt: skip

@@ -193,3 +193,16 @@ def test_full_participation_costs_more_than_sampling() -> None:
 def test_impossible_events_are_refused(sampling: float, noise: float, count: int) -> None:
     with pytest.raises(PrivacyError, match="event: "):
         Event(sampling, noise, count)
+
+
+@pytest.mark.parametrize("delta", [1e-50, 1e-300])
+def test_a_delta_beyond_the_grid_is_calibrated_by_the_exact_gaussian(delta: float) -> None:
+    """The grid's tails end near 1e-22, so that every noise seemed too little."""
+    shares = [0.2, *[0.75 / 40] * 40, 0.05]
+    factor = calibrate(shares, 1.0, 2.0, delta)
+    assert factor == pytest.approx(math.sqrt(math.fsum(shares)) / gaussian_mu(2.0, delta), rel=2e-3)
+    spent = epsilon_pld([Event(1.0, factor / math.sqrt(share)) for share in shares], delta)
+    assert 0.99 * 2 < spent <= 2
+    assert spent >= gaussian_epsilon(math.sqrt(math.fsum(shares)) / factor, delta)
+    with pytest.raises(PrivacyError, match=r"privacy\.delta = 1e-.*take at least that, or privacy\.sampling = 1"):
+        calibrate(shares, 0.1, 2.0, delta)

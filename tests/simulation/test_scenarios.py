@@ -81,7 +81,7 @@ def test_set_changes_one_thing_and_later_ones_win() -> None:
         ("quickstrat", [], "unknown scenario 'quickstrat'. Did you mean 'quickstart'?"),
         ("runs/none.toml", [], "no such scenario file"),
         ("quickstart", ["privcy.epsilon=1"], "unknown key 'privcy'. Did you mean 'privacy'?"),
-        ("quickstart", ["privacy.epsilno=1"], "unknown key 'privacy.epsilno'. Did you mean 'epsilon'?"),
+        ("quickstart", ["privacy.epsilno=1"], "unknown key 'privacy.epsilno'. Did you mean 'privacy.epsilon'?"),
         ("quickstart", ["algorithm.weight_round=1"], "unknown key 'weight_round'. Did you mean 'weight_rounds'?"),
         ("quickstart", ["algorithm.name=kernelrank"], "unknown algorithm 'kernelrank'. Did you mean 'kernel-rank'?"),
         ("quickstart", ["algorithm.decays=[2.0]"], "decays"),

@@ -167,7 +167,7 @@ def test_private_metrics_are_reported_and_paid_for(simulate: Simulate, tmp_path:
 
 REFUSED: dict[str, tuple[list[str], str]] = {
     "unknown scenario": (["quickstrat"], "Did you mean 'quickstart'"),
-    "unknown key": (["--set", "privacy.epsilom=1"], "Did you mean 'epsilon'"),
+    "unknown key": (["--set", "privacy.epsilom=1"], "Did you mean 'privacy.epsilon'"),
     "unknown dataset": (["--set", "data.name=ml-1n", "--data-dir", "."], "ml-1"),
     "dataset without a folder": (["ml-1m"], "--data-dir"),
     "dataset folder missing": (["ml-1m", "--data-dir", "."], "ml-1m"),

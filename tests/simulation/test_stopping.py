@@ -100,7 +100,7 @@ def test_kernel_rank_looks_when_its_weights_are_trained(simulate: Any, tmp_path:
     [
         (["stopping.every=2"], "set privacy.evaluation_share"),
         (["stopping.metric=full ndcg@10"], "never stops on true metrics"),
-        (["stopping.patients=2"], "Did you mean 'patience'"),
+        (["stopping.patients=2"], "Did you mean 'stopping.patience'"),
         (["privacy.evaluation_share=0.1", "stopping.every=100"], "choose a smaller number"),
     ],
 )

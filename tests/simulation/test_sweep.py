@@ -37,7 +37,7 @@ def test_values_of_an_axis(text: str, values: list[Any]) -> None:
     [
         (["--sweep", "privacy.epsilon"], "must be key=value,value"),
         (["--sweep", "seed=1,2"], "--seeds"),
-        (["--sweep", "privacy.epsilom=1,2"], "Did you mean 'epsilon'?"),
+        (["--sweep", "privacy.epsilom=1,2"], "Did you mean 'privacy.epsilon'?"),
         (["--sweep", "privacy.epsilon=1,-2"], "privacy.epsilon"),
         (["--sweep", "algorithm.name=asl,als"], "Did you mean 'als'?"),
         (["--sweep", "algorithm.name=als,popularity", "--sweep", "algorithm.dmi=4"], "none of als, popularity"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from fedrec_server.setting_completion import settings_named
 
 from fedrec.errors import InputError, VerificationError, nearest
 from fedrec.screen import plain_console
@@ -50,7 +51,12 @@ def attack(
     seed: Annotated[int, typer.Option(min=0, help="Coins, directions and the noise of the attacked repeats.")] = 0,
     changes: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change one setting of a scenario; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change one setting of a scenario; may be repeated.",
+            autocompletion=settings_named,
+        ),
     ] = None,
     data_dir: Annotated[
         Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")
