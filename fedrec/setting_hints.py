@@ -62,9 +62,9 @@ def _fault(kind: Any, error: Mapping[str, Any]) -> tuple[str, str]:
         if key in limits and what in (words[0], f"{words[0]}_equal"):
             limit = limits[key]
             return name, f"{words[1]} {limit:g}" if isinstance(limit, float) else f"{words[1]} {limit}"
-    for start, words in _KINDS.items():
+    for start, allowed in _KINDS.items():
         if what.startswith(start):
-            return name, words
+            return name, allowed
     message = str(error["msg"]).removeprefix("Value error, ")
     return name, message[:1].lower() + message[1:] if message.startswith("Input ") else message
 
