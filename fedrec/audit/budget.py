@@ -12,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from fedrec.audit.events import from_json
 from fedrec.errors import BudgetExhausted, InputError, PrivacyError, VerificationError
@@ -20,8 +22,61 @@ from fedrec.privacy.accounting import Event
 from fedrec.privacy.filters import Filter
 
 VERSION = 1
+LARGEST = 16 << 20
+"""Bytes of a budget file that is read."""
+MOST_KINDS = 2000
+"""Kinds of sampled releases in a history; each is priced anew when the file is read."""
+Text = Annotated[str, Field(max_length=4096)]
+_DAMAGE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
 DRIFT = 10**10
 """Another version of the libraries may move a cost or limit by less than this part; filters keep ten times as much."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True)
+
+
+class _Rule(_Part):
+    name: Text
+    limit: Text
+    order: int | None
+
+
+class _Terms(_Part):
+    """The terms as they are written; what else is there is fixed by their hash and not read."""
+
+    id: Text
+    name: Text
+    who: Text
+    start: Text | None
+    end: Text | None
+    epsilon: Text
+    delta: Text
+    filter: _Rule
+
+
+class _Release(_Part):
+    sampling: Text
+    noise_multiplier: Text
+    count: Annotated[int, Field(ge=1, lt=2**63)]
+
+
+class _Record(_Part):
+    """One record of the history."""
+
+    what: Literal["reserve", "settle"]
+    run: Text
+    when: Text
+    events: list[_Release]
+    about: dict[Text, Text | int | float | None] = {}
+    previous: Text
+
+
+class _Text(_Part):
+    version: int
+    terms: _Terms
+    history: list[_Record]
+    head: Text
 
 
 @dataclass(frozen=True)
@@ -142,7 +197,8 @@ def read(path: Path) -> Budget:
     """
     path = path.resolve()
     try:
-        content = path.read_bytes()
+        with path.open("rb") as file:
+            content = file.read(LARGEST + 1)
     except OSError as error:
         raise InputError(
             f"{path}: the budget cannot be read ({error.strerror}); make one with: fedrec audit budget new"
@@ -153,13 +209,15 @@ def read(path: Path) -> Budget:
 def parse(path: Path, content: bytes) -> Budget:
     """The budget in the `content` of the file `path`. Raises: VerificationError as `read`."""
     try:
+        if len(content) > LARGEST:
+            raise ValueError(f"it is larger than {LARGEST >> 20} MB")
         text = json.loads(content)
         if content != render(text):
             raise ValueError("the text is not as it was written")
         if text["version"] != VERSION:
             raise ValueError(f"version {text['version']} is not {VERSION}")
         return checked(path, text)
-    except (ValueError, KeyError, TypeError, AttributeError, PrivacyError, VerificationError) as error:
+    except (*_DAMAGE, PrivacyError, VerificationError) as error:
         raise VerificationError(
             f"{path}: the budget was damaged or edited ({error}); restore the newest copy"
         ) from None
@@ -167,6 +225,11 @@ def parse(path: Path, content: bytes) -> Budget:
 
 def checked(path: Path, text: dict[str, Any]) -> Budget:
     """The budget that `text` tells of. Raises: ValueError, KeyError, TypeError or FedrecError when it is none."""
+    try:
+        _Text.model_validate(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"'{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
     terms, history = text["terms"], text["history"]
     said = terms["filter"]
     if set(text) != {"version", "terms", "history", "head"}:
@@ -178,10 +241,14 @@ def checked(path: Path, text: dict[str, Any]) -> Budget:
     heads = [digest(terms)]
     entries: dict[str, Entry] = {}
     spent = 0
+    kinds: set[tuple[str, str]] = set()
     for record in history:
         if record["previous"] != heads[-1]:
             raise ValueError("the history does not follow from itself")
         heads.append(digest(record))
+        kinds |= {(event["sampling"], event["noise_multiplier"]) for event in record["events"]}
+        if len(kinds) > MOST_KINDS:
+            raise ValueError(f"it has more than {MOST_KINDS} kinds of releases")
         entry, before = _entry(record, entries, rule), entries.get(record["run"])
         entries[entry.run] = entry
         spent += entry.cost - (before.cost if before is not None else 0)

@@ -4,17 +4,55 @@ Subcommands are found by the entry-point group "fedrec.audit.commands": attacks 
 does not know.
 """
 
-from typing import ClassVar
+import struct
+import traceback
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any, ClassVar
 
+import click
 import typer
 
 from fedrec.commands import Commands
+from fedrec.errors import VerificationError
+
+READING = frozenset(
+    {"verify", "show", "report", "diff", "export", "prove", "check-proof", "witness", "combine", "budget", "keys"}
+)
+"""The subcommands that read what somebody else made."""
+DAMAGE = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError),
+    *(struct.error, zlib.error, zipfile.BadZipFile),
+)
+"""What a program raises that meets content which it did not expect."""
 
 
 class AuditCommands(Commands):
-    """The subcommands of `fedrec audit`."""
+    """The subcommands of `fedrec audit`.
+
+    Content is checked where it is read, and every fault has its own message. This is the last line behind those checks:
+    whatever they let through ends in one line and exit code 4 as well, since what cannot be read is not verified.
+    """
 
     entry_group: ClassVar[str] = "fedrec.audit.commands"
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except DAMAGE as error:
+            if ctx.invoked_subcommand not in READING:
+                raise
+            raise unexpected(error) from error
+
+
+def unexpected(error: Exception) -> VerificationError:
+    """The fault line of content that no check expected: what was raised, and where."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return VerificationError(
+        f"what was received is not as any run writes it ({type(error).__name__} at {Path(last.filename).name}:"
+        f"{last.lineno}): it does not verify; please report this, each fault should have a message of its own"
+    )
 
 
 audit = typer.Typer(cls=AuditCommands, add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")

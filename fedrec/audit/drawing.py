@@ -23,6 +23,7 @@ from fedrec.errors import BudgetExhausted, InputError, PrivacyError, Verificatio
 from fedrec.privacy.accounting import Event
 
 _TIE = ("run", "budget", "name", "who", "epsilon", "delta", "theorem", "seen")
+_LARGEST = 1 << 16  # bytes of a tie
 
 
 class Drawing:
@@ -175,12 +176,13 @@ def read_tie(ledger: Path) -> dict[str, Any] | None:
     "run", "budget" (the budget's identity), its "name", "who", "epsilon", "delta", "theorem", and "seen", its head.
     """
     try:
-        tie = json.loads(_tie(ledger).read_text(encoding="utf-8"))
+        with _tie(ledger).open("rb") as file:
+            tie = json.loads(file.read(_LARGEST))
         if not all(isinstance(tie[key], str) for key in _TIE):
             raise TypeError
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise VerificationError(f"{_tie(ledger)}: was damaged; restore it from a copy of the run") from None
     return dict(tie)
 

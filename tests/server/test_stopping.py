@@ -262,14 +262,14 @@ def test_the_statement_agrees_with_the_ledger_of_a_stopped_run(tmp_path: Path) -
 
 def test_a_stop_that_was_not_paid_for_is_found(tmp_path: Path) -> None:
     looking(tmp_path).run()
-    told = [*payloads(tmp_path), {"type": "end", "rounds": STOPS}]
+    told = [*payloads(tmp_path), {"type": "end", "rounds": STOPS, "files": {}}]
 
     def faults(records: list[dict[str, Any]]) -> list[str]:
         return list(_stopped(records, [payload for payload in records if payload["type"] == "charge"]))
 
     assert faults(told) == []
     assert "did not pay" in faults([*told[:-2], told[-1]])[0]
-    assert "ended after" in faults([*told[:-1], {"type": "end", "rounds": STOPS + 1}])[0]
+    assert "ended after" in faults([*told[:-1], {"type": "end", "rounds": STOPS + 1, "files": {}}])[0]
 
 
 def test_without_privacy_a_run_may_stop_too() -> None:
