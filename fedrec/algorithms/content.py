@@ -59,7 +59,7 @@ class Content(Algorithm):
             raise InputError("algorithm 'content' needs public item data; this catalogue has no feature block")
         uniform = torch.ones(len(catalogue), device=device)
         space = centred_space(maps, uniform, number_scores(catalogue).to(device), tuple(self.config.decays))
-        weights = 1.0 / feature_scales(space, uniform)
+        weights = 1.0 / feature_scales(space, uniform, lengths=(100, 100))
         weights[: space.own] = 0.0
         return KernelModel(space, weights, popularity=public_order(catalogue).to(device)).by(self.name)
 

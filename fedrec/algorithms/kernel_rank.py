@@ -6,7 +6,8 @@ those averages into a score are few, so learning them under privacy costs almost
 co-occurrence among head items, denoised against the public content, carries what collaboration adds.
 
 Rounds: 0 popularity; 1 co-occurrence; then the ranking weights by private gradient descent on a softmax loss over each
-user's newest training items against uniform negatives (drawn from everything outside the user's training items).
+user's newest training items against negatives from everything outside the user's training items. The head starts as the
+logarithm of popularity, so that weights move it only as far as gradients say.
 """
 
 import math
@@ -21,8 +22,10 @@ from fedrec.algorithms.base import Algorithm, Setting, Shared
 from fedrec.data.users import UserBatch
 from fedrec.kernels.cooccurrence import LaggedPairs, cooccurrence_query, triangle
 from fedrec.kernels.denoise import RESIDUAL_RANK, fit_lift, low_rank
+from fedrec.kernels.descent import Descent
 from fedrec.kernels.feature_map import DenseMap, FeatureMap, HeadMap
 from fedrec.kernels.model import Decays, KernelModel, KernelSpace, centred_space, feature_scales, head
+from fedrec.kernels.negatives import mixed_negatives
 from fedrec.kernels.popularity import denoise, popularity_contribution, popularity_query
 from fedrec.kernels.public import number_scores, public_kernels
 from fedrec.privacy.queries import Contribution, DenseContribution, PrivateSum, SumQuery
@@ -31,10 +34,14 @@ from fedrec.settings import Settings
 GRADIENT_CLIP = 1.0
 TUNED_USERS = 6040  # of MovieLens-1M, on whose validation split the choices below were made
 NETWORK_STRENGTH = 1.3  # from here on hidden units gain more than their noise costs
+USERS_PER_WEIGHT = 5  # with fewer, hidden units learn users by heart, with privacy or without
+UNITS = 16  # hidden units where they pay
+FAINT_STRENGTH = 0.07  # noise and signal of a gradient weigh the same (MovieLens-100K and generated `few-items`)
 FAST_STRENGTH = 0.3  # below, larger steps of a linear head gain nothing on ML-1M and lose on ML-100K
 PAIRS_STRENGTH = 0.07  # below, what the co-occurrence tells drowns in its noise (ML-100K validation split)
-FEWEST = 3  # events that a history must have before an item counts as a training target
+FEWEST = 1  # events that a history must have before an item counts as a training target
 SHARES = {  # strength: parts of mu^2 for popularity, weights, co-occurrence
+    0.0200: (0.80, 0.10, 0.10),
     0.1422: (0.60, 0.10, 0.30),
     0.2681: (0.50, 0.10, 0.40),
     0.7191: (0.20, 0.05, 0.75),
@@ -56,14 +63,15 @@ class KernelRankConfig(Settings):
     negatives: int = Field(default=30, ge=1)
     """Local negatives for each target."""
     weight_rounds: int | None = Field(default=None, ge=1)
-    """Rounds of private gradient descent on the ranking weights; by default 40, with hidden units 80."""
+    """Rounds of private gradient descent on the ranking weights; by default 40, with hidden units 80, and none where
+    there is neither public content nor co-occurrence to weigh."""
     learning_rate: float | None = Field(default=None, gt=0)
-    """Step on the clipped mean gradient; by default 0.3 or 1 by the budget and the users, with hidden units 4."""
+    """Step on the clipped mean gradient; by default 0.3 or 1, less with few users or budget; 4 with hidden units."""
     momentum: float = Field(default=0.8, ge=0, lt=1)
     """Momentum of the ranking weights."""
     hidden: int | None = Field(default=None, ge=0, le=256)
     """Units of a network on the features, learned with the weights; 0 for a linear head. By default 16 where
-    budget and users can pay for it (6,000 users: about epsilon 6 and more), else 0."""
+    budget and users can pay for it (6,000 users: about epsilon 6 and more; 5 users a weight), else 0."""
     cooccurrence: bool | None = None
     """False leaves the co-occurrence release out; its budget goes to the others. By default it is left out where the
     budget and the users are too few for it."""
@@ -88,15 +96,18 @@ class KernelRank(Algorithm):
         self.head = min(self.items, config.head or default_head(setting.users, setting.mu))
         pairs = strength >= PAIRS_STRENGTH if config.cooccurrence is None else config.cooccurrence
         self.releases = 2 if pairs and self.head > 1 else 1
-        network = strength >= NETWORK_STRENGTH
-        self.hidden = config.hidden if config.hidden is not None else 16 if network else 0
-        self.weight_rounds = config.weight_rounds or (80 if self.hidden else 40)
-        self.learning_rate = config.learning_rate or (4.0 if self.hidden else 1.0 if strength >= FAST_STRENGTH else 0.3)
+        kernels = bool(self.public.maps) or self.releases == 2
+        network = strength >= NETWORK_STRENGTH and setting.users >= USERS_PER_WEIGHT * UNITS * self._features
+        self.hidden = config.hidden if config.hidden is not None else UNITS if network else 0
+        rounds = 80 if self.hidden else 40 if kernels else 0
+        self.weight_rounds = rounds if config.weight_rounds is None else config.weight_rounds
+        self.learning_rate = config.learning_rate or (4.0 if self.hidden else linear_rate(strength))
+        self.descent = Descent(self.weight_rounds, self.learning_rate, config.momentum)
         self._space: tuple[Tensor, KernelSpace] | None = None
 
     @property
     def server_only(self) -> frozenset[str]:
-        return frozenset({"velocity", "average"} | ({"head"} if self.releases == 1 else set()))
+        return frozenset({"velocity", "average", "start", "noise"} | ({"head"} if self.releases == 1 else set()))
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -118,6 +129,8 @@ class KernelRank(Algorithm):
         popularity, weights, cooccurrence = self.shares
         if self.releases == 1:
             weights, cooccurrence = weights + cooccurrence, 0.0
+        if not self.weight_rounds:
+            popularity, weights = popularity + weights, 0.0
         if round == 0:
             return (popularity_query(self.items, popularity),)
         if round < self.releases:
@@ -132,10 +145,10 @@ class KernelRank(Algorithm):
             location[shared["head"]] = torch.arange(self.head, device=users.device)
             return {"cooccurrence": LaggedPairs(users, location, self.head, skip=self.config.targets)}
         if "scales" not in users.memory or not torch.equal(users.memory["scales"], shared["scales"]):
-            features, valid = self._examples(shared, users)
-            users.memory.update(features=features, valid=valid, scales=shared["scales"])
-        features, valid = users.memory["features"], users.memory["valid"]
-        return {"weights": DenseContribution(self._gradient(shared["parameters"], features, valid))}
+            users.memory.update(self._examples(shared, users), scales=shared["scales"])
+        features, offsets, valid = (users.memory[name] for name in ("features", "offsets", "valid"))
+        gradient = self._gradient(shared["parameters"], features, offsets, valid)
+        return {"weights": DenseContribution(gradient)}
 
     def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
         if round == 0:
@@ -144,17 +157,16 @@ class KernelRank(Algorithm):
             return self._start_weights({"popularity": popularity, "head": top})
         if round < self.releases:
             return self._start_weights(shared | self._lift(shared, sums["cooccurrence"]))
-        step = round - self.releases
-        gradient = sums["weights"].value / self.setting.expected_cohort
-        momentum = self.config.momentum
-        velocity = momentum * shared["velocity"] + (1 - momentum) * gradient
-        parameters = shared["parameters"] - self.learning_rate * velocity / (1 - momentum ** (step + 1))
-        kept = max(0, step + 1 - math.ceil(0.6 * self.weight_rounds))
-        average = shared["average"] + (parameters - shared["average"]) / kept if kept else parameters
-        return shared | {"parameters": parameters, "velocity": velocity, "average": average}
+        cohort, step = self.setting.expected_cohort, round - self.releases
+        gradient = sums["weights"].value / cohort
+        return shared | self.descent.step(shared, gradient, sums["weights"].noise_std / cohort, step)
 
     def release(self, shared: Shared) -> KernelModel:
+        # Public content is known to be worth something. Without any, all kernels are made of noisy sums, and each
+        # weight on them must show evidence. A network's parts mean nothing alone, so none of them is judged alone.
         weights, network = self._unpack(shared["average"])
+        if not self.public.maps and not self.hidden:
+            weights, _ = self._unpack(self.descent.evident(shared))
         if network:
             network["scales"] = shared["scales"]
         return KernelModel(self.space(shared), weights / shared["scales"], network).by(self.name)
@@ -180,12 +192,14 @@ class KernelRank(Algorithm):
         scales = feature_scales(space, shared["popularity"], seed=self.setting.seed)
         self._space = (scales, space)
         start = torch.zeros(self._count(len(scales)), device=self.setting.device)
+        standard = space.log_popularity  # scores begin as the logarithm of popularity: this is its spread
+        start[0] = scales[0] * (shared["popularity"].log() @ standard) / (standard @ standard).clamp(min=1.0)
         if self.hidden:  # the output starts at zero, so the network does too; its input weights must differ
             generator = torch.Generator().manual_seed(self.setting.seed)
             wide = len(scales) * self.hidden
             drawn = torch.randn(wide, generator=generator, device="cpu") / len(scales) ** 0.5
             start[len(scales) : len(scales) + wide] = drawn.to(self.setting.device)
-        return shared | {"scales": scales, "parameters": start, "average": start, "velocity": torch.zeros_like(start)}
+        return shared | {"scales": scales} | self.descent.begin(start)
 
     def _lift(self, shared: Shared, release: PrivateSum) -> Shared:
         """Item features from the noisy co-occurrence; the tail gets its features from the content."""
@@ -202,6 +216,7 @@ class KernelRank(Algorithm):
             shared["popularity"][top],
             kernels,
             self.public.rows(top, smooth=True),
+            users=self.setting.expected_cohort,
             seed=self.setting.seed,
         )
         parts = self.public.chunks(self.items, self.setting.device, smooth=True)
@@ -212,25 +227,32 @@ class KernelRank(Algorithm):
             state[name], state[f"{name} signs"] = low_rank(matrix, RESIDUAL_RANK)
         return state
 
-    def _examples(self, shared: Shared, users: UserBatch) -> tuple[Tensor, Tensor]:
-        """Scaled features (B, targets, 1 + negatives, K), the target first, and which targets exist (B, targets)."""
+    def _examples(self, shared: Shared, users: UserBatch) -> dict[str, Tensor]:
+        """What the loss of each target is made of, the target first among its candidates.
+
+        Returns:
+            "features", scaled, (B, targets, 1 + negatives, K); "offsets" of the scores, (B, targets, 1 + negatives);
+            "valid", which targets exist, (B, targets) bool.
+        """
         space, count = self.space(shared), self.config.negatives
-        negatives = users.negatives(self.config.targets * count, stream=1)
-        rows, valid = [], []
+        negatives = mixed_negatives(users, shared["popularity"], self.config.targets * count, stream=1)
+        rows, offsets, valid = [], [], []
         for lag in range(self.config.targets):
             target = users.newest(lag)
             exists = users.lengths - lag - 1 >= FEWEST
-            candidates = torch.cat([target.clamp(min=0)[:, None], negatives[:, lag * count : (lag + 1) * count]], 1)
+            drawn = negatives.items[:, lag * count : (lag + 1) * count]
+            candidates = torch.cat([target.clamp(min=0)[:, None], drawn], 1)
             state = space.fit(users.without_newest(torch.full_like(users.lengths, lag + 1)))
             rows.append(space.features(state, candidates) / shared["scales"])
+            offsets.append(-negatives.log_ratio(candidates))
             valid.append(exists)
-        return torch.stack(rows, 1), torch.stack(valid, 1)
+        return {"features": torch.stack(rows, 1), "offsets": torch.stack(offsets, 1), "valid": torch.stack(valid, 1)}
 
-    def _gradient(self, parameters: Tensor, features: Tensor, valid: Tensor) -> Tensor:
+    def _gradient(self, parameters: Tensor, features: Tensor, offsets: Tensor, valid: Tensor) -> Tensor:
         """Each user's mean gradient of the softmax loss over the targets that exist, (B, parameters), cut to norm
         `GRADIENT_CLIP`: without privacy too, since the step size is made for it."""
         weights, network = self._unpack(parameters)
-        error = torch.softmax(head(features, weights, network), 2)  # (B, T, C)
+        error = torch.softmax(head(features, weights, network) + offsets, 2)  # (B, T, C)
         error[:, :, 0] -= 1
         error = error * (valid / valid.sum(1, keepdim=True).clamp(min=1))[:, :, None]
         flat, error = features.flatten(1, 2), error.flatten(1, 2)  # (B, T * C, K), (B, T * C)
@@ -280,6 +302,12 @@ def default_shares(strength: float) -> tuple[float, float, float]:
     part = math.log(strength / below) / math.log(above / below)
     a, b, c = ((1 - part) * low + part * high for low, high in zip(SHARES[below], SHARES[above], strict=True))
     return a, b, c
+
+
+def linear_rate(strength: float) -> float:
+    """Step of a linear head. Noise moves it as far as the step is long, whatever users say, so it shrinks with the
+    share of noise in a gradient, as Wiener's filter does."""
+    return (1.0 if strength >= FAST_STRENGTH else 0.3) / (1 + (FAINT_STRENGTH / strength) ** 2)
 
 
 def default_head(users: int, mu: float) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, field_validator
 
-from fedrec.data import amazon, blocks, events, gowalla, lastfm, movielens, quickstart, recbole, synthetic
+from fedrec.data import amazon, blocks, events, gowalla, lastfm, movielens, quickstart, recbole, shapes, synthetic
 from fedrec.data.balance import Balance, BalanceConfig, balance
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.cleaning import Counts, canonical, clean
@@ -42,6 +42,7 @@ FOLDERS: dict[str, Callable[[Path], Log]] = {
 GENERATED: dict[str, tuple[Callable[[int, int, int, int], Log], tuple[int, int, int]]] = {
     "quickstart": (quickstart.generate, quickstart.SIZES),
     "synthetic": (synthetic.generate, synthetic.SIZES),
+    **{name: shapes.generator(name) for name in shapes.SHAPES},
 }
 """Datasets that need no files: the function of (seed, users, items, events a user) and its usual sizes."""
 

@@ -172,6 +172,15 @@ class UserBatch:
             drawn[:, 1::2] = torch.where(many > 0, picked, drawn[:, 1::2])
         return drawn
 
+    def has(self, items: Tensor) -> Tensor:
+        """Which of `items` (B, C) the user has, or avoids, so that they are never drawn as negatives, (B, C) bool."""
+        owners, known = self.closed
+        pairs = owners * self.n_items + known
+        wanted = torch.arange(len(self), device=self.device)[:, None] * self.n_items + items
+        if not len(pairs):
+            return torch.zeros_like(wanted, dtype=torch.bool)
+        return pairs[torch.searchsorted(pairs, wanted).clamp(max=len(pairs) - 1)] == wanted
+
     def distinct_negatives(self, count: int, stream: int) -> Tensor:
         """As `negatives`, without replacement (Floyd's sampling); each user must lack at least `count` items."""
         top = self.n_items - self._known - count  # (B,)
@@ -183,7 +192,7 @@ class UserBatch:
         return self._outside(ranks)
 
     @cached_property
-    def _closed(self) -> tuple[Tensor, Tensor]:
+    def closed(self) -> tuple[Tensor, Tensor]:
         """(owners, items) that no negative is drawn from, in the order of `distinct`."""
         if self.avoid is None:
             return self.distinct
@@ -194,14 +203,14 @@ class UserBatch:
 
     @cached_property
     def _known(self) -> Tensor:
-        return torch.bincount(self._closed[0], minlength=len(self))  # different items of each user, (B,)
+        return torch.bincount(self.closed[0], minlength=len(self))  # different items of each user, (B,)
 
     def _outside(self, ranks: Tensor) -> Tensor:
         """The item at each rank (B, count) among those outside a user's events, without rejection.
 
         The r-th item outside a sorted set s is r + #{j : s_j - j <= r}.
         """
-        owners, items = self._closed
+        owners, items = self.closed
         starts = torch.cat([self._known.new_zeros(1), self._known.cumsum(0)])
         position = torch.arange(len(owners), device=self.device) - starts[owners]
         gaps = items - position + owners * (self.n_items + 1)  # non-decreasing

@@ -4,6 +4,10 @@ Model of the release: G_ij = E_ij (1 + b . K_ij + f_i' D f_j) + noise, with E th
 kernels, D a signature (taste attracts, taste repels) and f = e + X W: item factors that the content X predicts, so that
 items of the tail, which the release does not hold, get factors too. What is left over per pair is kept as far as
 its variance in comparable pairs says that it is not noise.
+
+A pair's release varies for two reasons: the noise that was added, and which users happened to be there. The second part
+is that of a sum of small independent numbers: in proportion to what is expected of the pair. Its scale is known, since
+every user's squares sum to one.
 """
 
 from dataclasses import dataclass
@@ -12,6 +16,7 @@ import torch
 from torch import Tensor
 
 RESIDUAL_RANK = 256
+LEAST = 1e-9  # variance of a pair that nobody is expected to have
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,7 @@ def fit_lift(
     kernels: list[Tensor],
     features: Tensor,
     *,
+    users: float,
     rank: int = 48,
     ridge: float = 4.0,
     content_ridge: float = 0.05,
@@ -42,15 +48,20 @@ def fit_lift(
 ) -> Lift:
     """Fit the model by alternating a closed form for b with Adam on e and W.
 
-    release: (head, head) symmetric, zero diagonal, noisy. popularity: (head,) > 0. kernels: public kernels on the head,
-    each (head, head). features: (head, features) content of the head items.
+    Args:
+        release: noisy sum of unit-norm pair vectors, (head, head), symmetric, zero diagonal.
+        noise_std: standard deviation of its noise.
+        popularity: of the head items, (head,) > 0.
+        kernels: public kernels on the head, each (head, head).
+        features: content of the head items, (head, features).
+        users: expected number of users in the sum.
     """
     head = len(popularity)
     off = 1.0 - torch.eye(head, device=release.device)
-    variance = max(noise_std**2, 0.05)
     expected = popularity[:, None] * popularity[None] * off
     level = (release * expected).sum() / (expected * expected).sum()
     expected = level.clamp(min=0) * expected  # noise alone may fit a level below zero, but counts are not
+    variance = noise_std**2 + sampling_variance(release, expected, users)
     predicted = _kernel_part(release, expected, kernels) * off
 
     generator = torch.Generator().manual_seed(seed)
@@ -80,6 +91,21 @@ def fit_lift(
     return Lift(factors.detach(), content.detach(), signs, residual, cosine)
 
 
+def sampling_variance(release: Tensor, expected: Tensor, users: float) -> Tensor:
+    """Variance of each pair that comes from which users took part, (head, head), above 0.
+
+    A user adds a vector of norm 1, so the squares of all that users add sum to `users` at most. They fall on the pairs
+    as the counts do, hence the variance of a pair is its expected count times users over the sum of the release.
+
+    Args:
+        release: noisy sum, (head, head).
+        expected: expected count of each pair without any lift, (head, head).
+        users: expected number of users in the sum.
+    """
+    total = (release.sum() / 2).clamp(min=users)  # a vector of norm 1 with entries >= 0 sums to 1 at least
+    return users / total * expected + LEAST
+
+
 def _kernel_part(release: Tensor, expected: Tensor, kernels: list[Tensor]) -> Tensor:
     if not kernels:
         return torch.zeros_like(release)
@@ -94,14 +120,14 @@ def _kernel_part(release: Tensor, expected: Tensor, kernels: list[Tensor]) -> Te
 
 
 def _shrunk_residual(
-    release: Tensor, expected: Tensor, predicted: Tensor, variance: float, generator: torch.Generator
+    release: Tensor, expected: Tensor, predicted: Tensor, variance: Tensor, generator: torch.Generator
 ) -> Tensor:
     """Posterior mean of each pair's left-over lift: its prior variance is estimated among pairs of like expected count
     and like predicted lift, less two standard errors, so that pure noise gives zero."""
     head = len(release)
     row, column = torch.triu_indices(head, head, 1, device=release.device)
     count, lift = expected[row, column], predicted[row, column]
-    left = release[row, column] - count * (1 + lift)
+    left, variance = release[row, column] - count * (1 + lift), variance[row, column]
     sample = torch.randint(len(count), (500_000,), generator=generator, device="cpu").to(release.device)
     count_edges = count[sample].quantile(torch.linspace(0, 1, 13, device=release.device)[1:-1].pow(0.4))
     lift_edges = lift[sample].quantile(torch.tensor([0.5, 0.8, 0.95, 0.99, 0.997], device=release.device))
@@ -110,8 +136,8 @@ def _shrunk_residual(
     zero = torch.zeros(72, dtype=torch.float64, device=release.device)
     excess = zero.index_add(0, bins, (left.double() ** 2 - variance) * squares)
     mass = zero.index_add(0, bins, squares * squares).clamp(min=1e-12)
-    standard_error = (2 * variance**2 * mass).sqrt() / mass
-    prior = (excess / mass - 2 * standard_error).clamp(min=1e-3, max=20.0)[bins].float()
+    chance = zero.index_add(0, bins, 2 * (variance * squares) ** 2)
+    prior = (excess / mass - 2 * chance.sqrt() / mass).clamp(min=1e-3)[bins].float()
     posterior = count * left * prior / (count * count * prior + variance)
     residual = torch.zeros_like(release)
     residual[row, column] = posterior

@@ -17,7 +17,7 @@ from torch import Tensor
 from fedrec import draws
 from fedrec.algorithms.base import ReleasedModel, or_popular
 from fedrec.data.users import UserBatch
-from fedrec.kernels.feature_map import FeatureMap, restore_map
+from fedrec.kernels.feature_map import FeatureMap, HeadMap, restore_map
 
 Decays = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
 """Recency weights per step back in a history."""
@@ -26,6 +26,7 @@ NEGLIGIBLE = 1e-6  # an event whose recency weight is below this is skipped
 SHAPED = 3.0
 """Popularity, in standard deviations, up to which a score may bend: what is fitted to the many items below would turn
 the order of the few above round, and uniform negatives hold none of those to say so."""
+LENGTHS = (5, 500)  # events of the shortest and the longest synthetic user
 MOST_AT_ONCE = 1 << 23  # numbers per user chunk while scoring
 POPULARITY_FEATURES = (
     "popularity",
@@ -43,9 +44,9 @@ POPULARITY_FEATURES = (
 class KernelSpace:
     """Everything public that features are computed from.
 
-    maps: kernels by name. means: each kernel's popularity-weighted mean profile, (width,). decays: recency weights
-    per step back in a history. log_popularity: (items,), standardised (zeros where nothing was released). numbers:
-    (items, n) standard scores of the catalogue's number blocks.
+    maps: kernels by name. means: each kernel's popularity-weighted mean profile, (width,); zero for kernels on head
+    items only. decays: recency weights per step back in a history. log_popularity: (items,), standardised (zeros where
+    nothing was released). numbers: (items, n) standard scores of the catalogue's number blocks.
     """
 
     maps: dict[str, FeatureMap]
@@ -266,12 +267,16 @@ def centred_space(
     decays: tuple[float, ...],
     chunk: int = 65536,
 ) -> KernelSpace:
-    """A space whose kernels are centred on the average history; popularity (items,) > 0 weighs the average."""
+    """A space whose kernels are centred on the average history; popularity (items,) > 0 weighs the average.
+
+    Kernels on head items only are not centred. They compare few items, and what everybody likes is a part of what they
+    tell; taken off, it would have to be learned again from noisy weights.
+    """
     weight = popularity / popularity.sum()
     means = {}
     for name, map_ in maps.items():
         everyone = torch.zeros(1, map_.width, device=weight.device)
-        for start in range(0, map_.items, chunk):
+        for start in range(0, 0 if isinstance(map_, HeadMap) else map_.items, chunk):
             part = torch.arange(start, min(start + chunk, map_.items), device=weight.device)
             everyone += map_.profile(torch.zeros_like(part), part, weight[part], 1)
         means[name] = everyone[0]
@@ -283,17 +288,25 @@ def centred_space(
 
 
 def feature_scales(
-    space: KernelSpace, popularity: Tensor, users: int = 200, events: int = 100, seed: int = 0
+    space: KernelSpace, popularity: Tensor, lengths: tuple[int, int] = LENGTHS, users: int = 200, seed: int = 0
 ) -> Tensor:
-    """Standard deviation of each feature over SYNTHETIC users drawn from the released popularity (public), (K,)."""
-    generator = draws.keys(seed, torch.arange(users, device=popularity.device))
-    mass = (popularity / popularity.sum()).double().cpu().cumsum(0).to(popularity.device)  # CUDA's sums do not repeat
-    picks = torch.searchsorted(mass, draws.uniform(generator, 1, events) * mass[-1]).clamp(
+    """Standard deviation of each feature over SYNTHETIC users drawn from the released popularity (public), (K,).
+
+    Their histories are of every length between the two of `lengths`, evenly in the logarithm. With one length for all,
+    features that compare users by their length would look like constants, and be blown up.
+    """
+    device = popularity.device
+    generator = draws.keys(seed, torch.arange(users, device=device))
+    shortest, longest = lengths
+    part = torch.arange(users, dtype=torch.float64, device=device) / max(1, users - 1)
+    counts = (shortest * (longest / shortest) ** part).round().long()
+    mass = (popularity / popularity.sum()).double().cpu().cumsum(0).to(device)  # CUDA's sums do not repeat
+    picks = torch.searchsorted(mass, draws.uniform(generator, 1, longest) * mass[-1]).clamp(
         max=space.numbers.shape[0] - 1
     )
     batch = UserBatch(
-        items=picks.flatten(),
-        lengths=torch.full((users,), events, device=popularity.device),
+        items=picks[torch.arange(longest, device=device) < counts[:, None]],
+        lengths=counts,
         n_items=len(popularity),
         keys=generator,
     )

@@ -14,7 +14,7 @@ from fedrec import draws
 from fedrec.data.catalogue import Catalogue, Categories
 from fedrec.data.users import UserBatch
 from fedrec.kernels.cooccurrence import DECAY, REACH, LaggedPairs, cooccurrence_query, pairs, triangle
-from fedrec.kernels.denoise import Lift, fit_lift, low_rank
+from fedrec.kernels.denoise import Lift, fit_lift, low_rank, sampling_variance
 from fedrec.kernels.popularity import FLOOR, denoise, popularity_contribution, popularity_query
 from fedrec.kernels.public import public_kernels
 from fedrec.privacy.queries import PrivateSum
@@ -177,7 +177,7 @@ def test_denoised_popularity_is_finite_and_positive(value: Tensor, std: float) -
 
 # ---- lift
 
-TASTES, SIZE, BIG = 4, 160, 40.0
+TASTES, SIZE, BIG, USERS = 4, 160, 40.0, 5000.0
 
 
 def planted_lift() -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -214,16 +214,16 @@ def correlation(a: Tensor, b: Tensor) -> float:
 
 def test_planted_lift_is_recovered_without_noise() -> None:
     popularity, lift, expected, content = planted_lift()
-    fit = fit_lift(expected * (1 + lift), 0.0, popularity, [], content)
+    fit = fit_lift(expected * (1 + lift), 0.0, popularity, [], content, users=USERS)
     assert correlation(learned(fit), lift) > 0.95
     assert correlation(fit.cosine, expected.sqrt() * (1 + lift)) > 0.95
-    kernels = fit_lift(expected * (1 + lift), 0.0, popularity, [content @ content.T], content)
+    kernels = fit_lift(expected * (1 + lift), 0.0, popularity, [content @ content.T], content, users=USERS)
     assert correlation(kernels.cosine, expected.sqrt() * (1 + lift)) > 0.95
 
 
 def test_content_gives_factors_to_items_outside_the_release() -> None:
     popularity, lift, expected, content = planted_lift()
-    fit = fit_lift(expected * (1 + lift), 5.0, popularity, [], content)
+    fit = fit_lift(expected * (1 + lift), 5.0, popularity, [], content, users=USERS)
     tail = torch.eye(TASTES) @ fit.content
     gram = (tail * fit.signs) @ tail.T
     same, other = gram.diagonal(), gram[~torch.eye(TASTES, dtype=torch.bool)]
@@ -234,7 +234,7 @@ def test_noise_between_lift_and_release_is_filtered() -> None:
     popularity, lift, expected, content = planted_lift()
     std = 2 * BIG
     release = expected * (1 + lift) + symmetric_noise(std)
-    fit = fit_lift(release, std, popularity, [], content)
+    fit = fit_lift(release, std, popularity, [], content, users=USERS)
     raw = torch.where(OFF, release / expected.clamp(min=1e-9) - 1, 0.0)
     assert correlation(learned(fit), lift) > correlation(raw, lift) + 0.1
 
@@ -243,7 +243,7 @@ def test_noise_between_lift_and_release_is_filtered() -> None:
 def test_pure_noise_leaves_next_to_no_residual(seed: int) -> None:
     popularity, _, expected, content = planted_lift()
     std = BIG
-    fit = fit_lift(expected + symmetric_noise(std, seed), std, popularity, [], content)
+    fit = fit_lift(expected + symmetric_noise(std, seed), std, popularity, [], content, users=USERS)
     left = symmetric_noise(std, seed)[OFF] / expected[OFF]
     assert fit.residual.square().mean().sqrt() < 0.01 * left.square().mean().sqrt()
 
@@ -253,20 +253,52 @@ def test_pure_noise_leaves_next_to_no_residual(seed: int) -> None:
 def test_nothing_but_noise_is_finite_also_where_it_fits_a_level_below_zero(std: float, seed: int) -> None:
     popularity, _, _, content = planted_lift()
     for sign in (1, -1):
-        fit = fit_lift(sign * symmetric_noise(std, seed), std, popularity, [content @ content.T], content, steps=20)
+        release = sign * symmetric_noise(std, seed)
+        fit = fit_lift(release, std, popularity, [content @ content.T], content, users=USERS, steps=20)
         assert all(t.isfinite().all() for t in (fit.factors, fit.content, fit.residual, fit.cosine))
+
+
+def test_a_thin_log_keeps_its_lift_without_noise() -> None:
+    """Counts of a thousandth, as where users' pair vectors are spread over many items, and lifts in the tens."""
+    popularity, lift, expected, content = planted_lift()
+    thin, strong = expected / BIG / 1000, 20 * lift.clamp(min=0)
+    fit = fit_lift(thin * (1 + strong), 0.0, popularity, [], content, users=float(thin.sum() / 40))
+    assert correlation(learned(fit), strong) > 0.95
+    apart = strong > 50  # pairs that no content tells
+    assert learned(fit)[apart].mean() > learned(fit)[(strong > 0) & ~apart].mean()
+
+
+def test_the_sampling_variance_is_that_of_users_who_add_unit_vectors() -> None:
+    generator = torch.Generator().manual_seed(0)
+    head, users, each = 30, 400, 12
+    weight = torch.rand(head, generator=generator) + 0.2
+    upper = torch.triu_indices(head, head, 1)
+    likely = (weight[upper[0]] * weight[upper[1]]).double()
+    sums = torch.zeros(300, len(likely), dtype=torch.float64)
+    for trial in range(300):
+        chosen = torch.multinomial(likely.expand(users, -1), each, generator=generator)
+        sums[trial].index_add_(0, chosen.flatten(), torch.full((users * each,), each**-0.5, dtype=torch.float64))
+    release = triangle(sums[0].float(), head)
+    product = weight[:, None] * weight * (1 - torch.eye(head))
+    expected = product * (release.sum() / product.sum())
+    claimed = sampling_variance(release, expected, users)[upper[0], upper[1]]
+    assert float(claimed.sum() / sums.var(0).sum()) == pytest.approx(1, rel=0.15)
+    groups = claimed.argsort().chunk(3)  # thin pairs vary less than thick ones, in proportion
+    for group in groups:
+        assert float(claimed[group].sum() / sums.var(0)[group].sum()) == pytest.approx(1, rel=0.25)
 
 
 @pytest.mark.parametrize("size", [2, 3])
 def test_a_head_of_a_few_items(size: int) -> None:
     for release in (torch.zeros(size, size), torch.ones(size, size) - torch.eye(size)):
-        fit = fit_lift(release, 1.0, torch.ones(size), [], torch.ones(size, 1), steps=10)
+        fit = fit_lift(release, 1.0, torch.ones(size), [], torch.ones(size, 1), users=USERS, steps=10)
         assert all(t.isfinite().all() for t in (fit.factors, fit.content, fit.residual, fit.cosine))
 
 
 def test_the_lift_is_a_function_of_the_seed() -> None:
     popularity, lift, expected, content = planted_lift()
-    first, again = (fit_lift(expected * (1 + lift), 1.0, popularity, [], content, steps=5, seed=2) for _ in range(2))
+    release = expected * (1 + lift)
+    first, again = (fit_lift(release, 1.0, popularity, [], content, users=USERS, steps=5, seed=2) for _ in range(2))
     assert torch.equal(first.factors, again.factors)
     assert torch.equal(first.residual, again.residual)
 

@@ -233,18 +233,25 @@ def test_scales_are_a_function_of_public_inputs() -> None:
     assert not torch.equal(first, feature_scales(space(), popularity.flip(0), seed=3))
 
 
-def test_scales_bring_features_to_unit_size() -> None:
-    popularity = torch.rand(ITEMS, generator=torch.Generator().manual_seed(1)) * 20 + 0.3
+def spread_of(lengths: list[int], popularity: Tensor) -> dict[str, float]:
+    """Standard deviation of every scaled feature over users with histories of these lengths, by name."""
     public = space()
-    picks = torch.multinomial(popularity, 200 * 100, replacement=True, generator=torch.Generator().manual_seed(9))
-    users = batch(picks.view(200, 100).tolist())
-    candidates = users.negatives(50, stream=5)
-    spread = (public.features(public.fit(users), candidates) / feature_scales(public, popularity)).flatten(0, 1).std(0)
-    recent = [place for place, name in enumerate(public.names) if name.endswith("@0.02")]
-    assert spread[recent].sub(1).abs().max() < 0.25
-    rare = [place for place, name in enumerate(public.names) if "number" in name]  # almost never 1 in 100 events
-    spread[rare] = 1.0
-    assert spread.max() < 1.3
+    generator = torch.Generator().manual_seed(9)
+    users = batch([torch.multinomial(popularity, n, replacement=True, generator=generator).tolist() for n in lengths])
+    features = public.features(public.fit(users), users.negatives(50, stream=5))
+    spread = (features / feature_scales(public, popularity)).flatten(0, 1).std(0)
+    return dict(zip(public.names, spread.tolist(), strict=True))
+
+
+@pytest.mark.parametrize(("shortest", "longest", "within"), [(5, 500, 0.3), (5, 50, 0.5), (40, 400, 1.3)])
+def test_scales_bring_features_to_unit_size(shortest: int, longest: int, within: float) -> None:
+    popularity = torch.rand(ITEMS, generator=torch.Generator().manual_seed(1)) * 20 + 0.3
+    lengths = [int(shortest * (longest / shortest) ** (n / 199)) for n in range(200)]
+    spread = spread_of(lengths, popularity)
+    recent = [value for name, value in spread.items() if name.endswith("@0.02")]
+    assert max(abs(value - 1) for value in recent) < within
+    rare = {name: value for name, value in spread.items() if "number" not in name}  # hardly ever 1 in many events
+    assert max(rare.values()) < 2.5, "a feature is blown up where users are of other lengths"
 
 
 @pytest.mark.parametrize("items", [1, 2])
