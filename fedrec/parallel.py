@@ -10,12 +10,14 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import TypeVar
 
 import torch
 
 from fedrec.precision import full_precision
+from fedrec.rowwise import active, rowwise
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -34,11 +36,13 @@ def in_order(work: Callable[[Job], Result], jobs: Iterable[Job], device: torch.d
 
     Jobs are taken as results are, a few ahead, so memory holds only those. device: where they compute; a GPU is fed by
     one thread. Jobs are solves and sums, in full precision: half precision is a setting of one thread, and the result
-    would depend on their number.
+    would depend on their number. `fedrec.rowwise` lasts in the jobs where it lasts in the caller.
     """
 
+    lasting = active()
+
     def exact(job: Job) -> Result:
-        with full_precision(device):
+        with full_precision(device), rowwise(device) if lasting else nullcontext():
             return work(job)
 
     threads = torch.get_num_threads() if device.type == "cpu" else 1

@@ -20,6 +20,7 @@ BASE = {
     "fedrec.devices",
     "fedrec.parallel",
     "fedrec.precision",
+    "fedrec.rowwise",
     "fedrec.durable",
     "fedrec.private_files",
     "fedrec.plain_text",
@@ -27,6 +28,8 @@ BASE = {
     "fedrec.screen",
     "fedrec.__version__",
 }
+SUMS = {"fedrec.privacy.queries", "fedrec.privacy.fixed_point"}
+"""What is asked of users, and how their parts become the integers that are added."""
 ALLOWED: dict[str, set[str]] = {
     "fedrec": set(),
     "fedrec.errors": {"fedrec.plain_text"},
@@ -37,21 +40,22 @@ ALLOWED: dict[str, set[str]] = {
     "fedrec.devices": {"fedrec.errors"},
     "fedrec.durable": set(),
     "fedrec.private_files": {"fedrec.durable", "fedrec.errors"},
-    "fedrec.parallel": {"fedrec.precision"},
+    "fedrec.parallel": {"fedrec.precision", "fedrec.rowwise"},
     "fedrec.precision": set(),
+    "fedrec.rowwise": set(),
     "fedrec.settings": {"fedrec.errors", "fedrec.setting_hints"},
     "fedrec.setting_hints": {"fedrec.errors"},
     "fedrec.commands": {"fedrec.errors"},
     "fedrec.data": BASE,
     "fedrec.privacy": BASE,
-    "fedrec.kernels": BASE | {"fedrec.data", "fedrec.privacy.queries", "fedrec.algorithms.base"},
-    "fedrec.towers": BASE | {"fedrec.data", "fedrec.kernels", "fedrec.privacy.queries"},
-    "fedrec.algorithms": BASE | {"fedrec.data", "fedrec.kernels", "fedrec.towers", "fedrec.privacy.queries"},
+    "fedrec.kernels": BASE | SUMS | {"fedrec.data", "fedrec.algorithms.base"},
+    "fedrec.towers": BASE | SUMS | {"fedrec.data", "fedrec.kernels"},
+    "fedrec.algorithms": BASE | SUMS | {"fedrec.data", "fedrec.kernels", "fedrec.towers"},
     "fedrec.evaluation": BASE | {"fedrec.data", "fedrec.privacy.queries", "fedrec.algorithms.base"},
     "fedrec.audit": BASE | {"fedrec.privacy", "fedrec.commands"},
     "fedrec.federation": BASE
-    | {"fedrec.data", "fedrec.privacy.queries", "fedrec.privacy.clipping", "fedrec.algorithms", "fedrec.evaluation"}
-    | {"fedrec.wire"},
+    | SUMS
+    | {"fedrec.data", "fedrec.privacy.clipping", "fedrec.algorithms", "fedrec.evaluation", "fedrec.wire"},
     "fedrec.wire": BASE | {"fedrec.privacy.queries", "fedrec.algorithms.base"},
     "fedrec.transport": BASE | {"fedrec.wire"},
     "fedrec.cli": BASE | {"fedrec.commands"},
@@ -61,7 +65,7 @@ ALLOWED: dict[str, set[str]] = {
 }
 """Room -> what else of this project it may import: packages, or single modules where only the contract is allowed.
 
-An algorithm meets no noise and no accounting, so of `privacy` it may know the queries alone.
+An algorithm meets no noise and no accounting, so of `privacy` it may know `SUMS` alone.
 """
 
 ONLY_IN: dict[str, set[str]] = {

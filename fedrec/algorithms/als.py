@@ -12,7 +12,6 @@ clip is on the whole contribution) and sums arrive with noise already on them.
 
 import math
 from collections.abc import Mapping
-from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -21,126 +20,17 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from fedrec import draws
+from fedrec.algorithms.als_statistics import GramContribution, ItemStatistics, SymmetricPacking
 from fedrec.algorithms.base import Algorithm, ReleasedModel, Setting, Shared, or_popular
 from fedrec.algorithms.ragged import each_rectangle
 from fedrec.data.users import UserBatch
 from fedrec.kernels.popularity import mean_popularity
 from fedrec.parallel import run_jobs
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
+from fedrec.rowwise import bmm, power
 from fedrec.settings import Settings
 
 _ITEMS_AT_ONCE = {"cpu": 1 << 8, "cuda": 1 << 13}
-
-
-class SymmetricPacking:
-    """svec: a symmetric (d, d) matrix as its d(d+1)/2 upper entries, those off the diagonal times sqrt(2).
-
-    The L2 norm of the packed vector is the Frobenius norm of the matrix, so clip and noise treat both alike.
-    """
-
-    def __init__(self, dim: int, device: torch.device) -> None:
-        row, column = torch.triu_indices(dim, dim, device=device)
-        self.dim, self.size = dim, len(row)
-        self._entries = row * dim + column
-        self._scale = torch.where(row == column, 1.0, math.sqrt(2.0))
-        self._source = torch.zeros(dim, dim, dtype=torch.int64, device=device)
-        self._source[row, column] = self._source[column, row] = torch.arange(self.size, device=device)
-        self._unscale = (1.0 / self._scale)[self._source]
-
-    def pack(self, matrices: Tensor) -> Tensor:
-        """(..., d, d) symmetric to (..., d(d+1)/2)."""
-        return matrices.flatten(-2).index_select(-1, self._entries) * self._scale
-
-    def unpack(self, packed: Tensor) -> Tensor:
-        """The inverse of `pack`."""
-        full = packed.index_select(-1, self._source.flatten()).unflatten(-1, (self.dim, self.dim))
-        return full * self._unscale
-
-
-class GramContribution(Contribution):
-    """w w^T of each user, packed; vectors (B, d)."""
-
-    def __init__(self, vectors: Tensor) -> None:
-        self.vectors = vectors
-        self.packing = SymmetricPacking(vectors.shape[1], vectors.device)
-
-    def norms(self) -> Tensor:
-        return self.vectors.double().square().sum(1)
-
-    def unit_weights(self) -> Tensor:
-        return self.vectors.new_ones(len(self.vectors), dtype=torch.float64)
-
-    def weighted_sum(self, weights: Tensor) -> Tensor:
-        used = weights != 0
-        vectors = self.vectors[used]
-        return self.packing.pack(vectors.mT @ (vectors * weights[used, None].to(vectors.dtype)))
-
-    def dense(self, row: int) -> Tensor:
-        return self.packing.pack(torch.outer(self.vectors[row], self.vectors[row]))
-
-
-class ItemStatistics(Contribution):
-    """(w w^T packed, w, 1) added to each item of a user's history, as often as it occurs there.
-
-    Held as the users' vectors and who has which item, never as a row of items x statistics per user.
-    """
-
-    def __init__(self, vectors: Tensor, users: UserBatch) -> None:
-        self.vectors, self.users = vectors, users
-        self.packing = SymmetricPacking(vectors.shape[1], vectors.device)
-        self.shape = (users.n_items, self.packing.size + vectors.shape[1] + 1)
-
-    @cached_property
-    def _by_item(self) -> tuple[Tensor, Tensor]:
-        order = torch.sort(self.users.items.int(), stable=True)  # within an item, owners stay ascending
-        return order.values.long(), self.users.owners[order.indices]
-
-    def norms(self) -> Tensor:
-        items, owners = self._by_item
-        _, repeats = torch.unique_consecutive(owners + items * len(self.users), return_counts=True)
-        owner = owners[repeats.cumsum(0) - 1]
-        squares = torch.zeros(len(self.users), dtype=torch.float64, device=owners.device)
-        squares.index_add_(0, owner, repeats.double() ** 2)
-        length = self.vectors.double().square().sum(1)
-        # A user without events adds nothing, whatever the vector is.
-        return torch.where(squares > 0, (squares * (length**2 + length + 1)).sqrt(), 0.0)
-
-    def unit_weights(self) -> Tensor:
-        return self.vectors.new_ones(len(self.vectors), dtype=torch.float64)
-
-    def weighted_sum(self, weights: Tensor) -> Tensor:
-        total = torch.zeros(self.shape, device=self.vectors.device)
-        self.add_to(total, weights)
-        return total
-
-    def add_to(self, total: Tensor, weights: Tensor) -> None:
-        items, owners = self._by_item
-        weights = weights.to(self.vectors.dtype)
-        used = weights != 0
-        if not bool(used.all()):
-            events = used[owners]
-            items, owners = items[events], owners[events]
-        vectors = padded(torch.where(used[:, None], self.vectors, 0.0))
-        weight = padded(weights)
-        same = bool((weights[used] == 1).all())
-        scaled = vectors if same else vectors * weight[:, None]
-
-        def add_up(group: Tensor, index: Tensor) -> None:
-            row = embedding(index, vectors)  # (G, L, d)
-            part = row if same else embedding(index, scaled)
-            count = weight[index].sum(1, keepdim=True)
-            total[group] += torch.cat([self.packing.pack(row.mT @ part), part.sum(1), count], dim=1)
-
-        lengths = torch.bincount(items, minlength=self.shape[0])
-        each_rectangle(add_up, owners, lengths, pad=len(self.users))
-
-    def dense(self, row: int) -> Tensor:
-        vector = self.vectors[row]
-        packed = self.packing.pack(torch.outer(vector, vector))
-        one = torch.cat([packed, vector, vector.new_ones(1)])
-        mine = self.users.slice(row, row + 1).items
-        count = torch.bincount(mine, minlength=self.shape[0]).to(vector.dtype)
-        return torch.where(count[:, None] > 0, count[:, None] * one, 0.0)
 
 
 def padded(table: Tensor) -> Tensor:
@@ -220,10 +110,10 @@ class ALSModel(ReleasedModel):
 
     def _statistics(self, index: Tensor) -> tuple[Tensor, Tensor]:
         row = embedding(index, self._table)  # (G, L, d)
-        return row.mT @ row, row.sum(1)
+        return bmm(row.mT, row), row.sum(1)
 
     def _vectors(self, outer: Tensor, total: Tensor, count: Tensor) -> Tensor:
-        ridge = self.reg * (count + self.alpha0 * len(self.items)) ** self.nu
+        ridge = self.reg * power(count + self.alpha0 * len(self.items), self.nu)
         return ridge_solve(outer, self.alpha0 * self.gram, ridge, total)
 
 
@@ -285,8 +175,8 @@ class ALS(Algorithm):
         config, packed = self.config, self.packing.size
         shape = (len(self.setting.catalogue), packed + self.dim + 1)
         return (
-            SumQuery("gram", (packed,), config.gram_clip, config.gram_share / self.rounds),
-            SumQuery("items", shape, config.items_clip, (1 - config.gram_share) / self.rounds),
+            SumQuery("gram", (packed,), config.gram_clip, config.gram_share / self.rounds, self.dim),
+            SumQuery("items", shape, config.items_clip, (1 - config.gram_share) / self.rounds, self.dim),
         )
 
     def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:

@@ -13,6 +13,8 @@ optimal). The gradient is clipped as one whole, and under privacy the item vecto
 """
 
 import math
+from collections.abc import Iterator
+from functools import cached_property
 from typing import ClassVar, Literal
 
 import torch
@@ -26,8 +28,11 @@ from fedrec.algorithms.base import Shared
 from fedrec.algorithms.popularity_start import PopularityStart
 from fedrec.data.users import UserBatch
 from fedrec.precision import full_precision
+from fedrec.privacy.fixed_point import Lattice, add_whole
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
+
+_SCORES_AT_ONCE = 1 << 20
 
 
 class FCFConfig(Settings):
@@ -55,42 +60,63 @@ class FCFConfig(Settings):
 
 
 class ItemGradient(Contribution):
-    """e_u x_u^T of each user, (items, d), held in factored form: e_u = 2 alpha0 Y x_u, less 2 (1 - s) at the events.
+    """e_u x_u^T of each user, (items, d), held as its factors: e_u = 2 alpha0 Y x_u, less 2 (1 - s) at the events.
 
-    The first part needs sum x x^T alone for a sum over users, and Y^T Y for a norm, so no row of items per user exists.
+    e_u is made as a dense row, some users at a time: its norm without a row, from Y^T Y and the events, is a difference
+    of nearly equal numbers, and came out too small.
     """
 
     def __init__(self, vectors: Tensor, items: Tensor, users: UserBatch, alpha0: float) -> None:
         """vectors (B, d) of the users, items (items, d)."""
-        self.vectors, self.items, self.alpha0 = vectors, items, alpha0
-        self.owners, self.events = users.distinct
-        scores = (vectors[self.owners] * items[self.events]).sum(1)
-        self.extra = -2 * (1 - scores)
-        common = 2 * alpha0 * scores.double()
-        squares = torch.zeros(len(users), dtype=torch.float64, device=vectors.device)
-        squares.index_add_(0, self.owners, (common + self.extra).square() - common.square())
-        wide = vectors.double()
-        gram = items.double().mT @ items.double()
-        squares += 4 * alpha0**2 * ((wide @ gram) * wide).sum(1)
-        self._norms = squares.clamp(min=0).sqrt() * wide.norm(dim=1)
+        self.vectors, self.items, self.alpha0 = vectors.double(), items.double(), alpha0
+        self.users, self._distinct = users, users.distinct
+        self._starts = torch.bincount(self._distinct[0], minlength=len(users) + 1).cumsum(0)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.items.shape)
+
+    def errors(self, first: int, stop: int) -> Tensor:
+        """e_u of the users at first..stop-1, (stop - first, items) float64."""
+        scores = self.vectors[first:stop] @ self.items.T
+        owners, events = self._distinct
+        some = slice(int(self._starts[first - 1]) if first else 0, int(self._starts[stop - 1]) if stop else 0)
+        row, column = owners[some] - first, events[some]
+        errors = 2 * self.alpha0 * scores
+        errors[row, column] += -2 * (1 - scores[row, column])
+        return errors
+
+    @cached_property
+    def _sizes(self) -> Tensor:
+        """(B, 2) float64: the norm of each e_u, and its largest entry."""
+        found = [self.vectors.new_zeros(0, 2)]
+        for first, stop in self._parts():
+            errors = self.errors(first, stop)
+            found.append(torch.stack([errors.norm(dim=1), errors.abs().amax(1)], 1))
+        return torch.cat(found)
 
     def norms(self) -> Tensor:
-        return self._norms
+        return self._sizes[:, 0] * self.vectors.norm(dim=1)
 
-    def weighted_sum(self, weights: Tensor) -> Tensor:
+    def unit_weights(self) -> Tensor:
+        return self.vectors.new_ones(len(self.vectors))
+
+    def add_to(self, total: Tensor, weights: Tensor, lattice: Lattice) -> None:
         used = weights != 0
-        vectors = torch.where(used[:, None], self.vectors, 0.0)
-        weighted = torch.where(used[:, None], vectors * weights[:, None].to(vectors.dtype), 0.0)
-        total = self.items @ (2 * self.alpha0 * (vectors.mT @ weighted))
-        mine = used[self.owners]
-        part = self.extra[mine, None] * weighted[self.owners[mine]]
-        return total.index_add_(0, self.events[mine], part)
+        weighted = torch.where(used[:, None], self.vectors * weights[:, None].double(), 0.0)
+        left, right = lattice.factor_steps(self._sizes[:, 1], weighted.abs().amax(1))
+        vectors = (weighted / right[:, None]).trunc_()
+        for first, stop in self._parts():
+            errors = (self.errors(first, stop) / left[first:stop, None]).trunc_()
+            mine = used[first:stop]
+            add_whole(total, errors[mine].T @ vectors[first:stop][mine])
 
     def dense(self, row: int) -> Tensor:
-        error = 2 * self.alpha0 * (self.items @ self.vectors[row])
-        mine = self.owners == row
-        error = error.index_add(0, self.events[mine], self.extra[mine])
-        return torch.outer(error, self.vectors[row])
+        return torch.outer(self.errors(row, row + 1)[0], self.vectors[row]).float()
+
+    def _parts(self) -> Iterator[tuple[int, int]]:
+        step = max(16, _SCORES_AT_ONCE // len(self.items))
+        return ((first, min(first + step, len(self.vectors))) for first in range(0, len(self.vectors), step))
 
 
 class FCF(PopularityStart):

@@ -6,8 +6,10 @@ from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from fedrec import draws
+from fedrec.algorithms.ragged import padded_lengths
 from fedrec.data.users import UserBatch
 
 _EVENT, _NEGATIVE = 0x80, 0x81
@@ -66,14 +68,10 @@ class Examples:
         """How many items each user has, (B,) int64; they stand before the places without one."""
         return (self.items >= 0).sum(1)
 
-    def groups(self, most: int) -> Sequence[Tensor]:
-        """All positions of users, at most `most` at a time, those together that have about as many items."""
-        return self.lengths.argsort(stable=True).split(most)
-
-    def take(self, users: Tensor) -> "Examples":
-        """The users at these positions, as wide as the longest of them."""
-        width = int(self.lengths[users].max()) if len(users) else 0
-        parts = (self.items, self.events, self.examples)
+    def take(self, users: Tensor, width: int) -> "Examples":
+        """The users at these positions, (b, width) each; none of them has more items."""
+        more = max(0, width - self.items.shape[1])
+        parts = (pad(self.items, (0, more), value=-1), pad(self.events, (0, more)), pad(self.examples, (0, more)))
         return Examples(*(part[:, :width].index_select(0, users) for part in parts))
 
     def rows(self, table: Tensor) -> Tensor:
@@ -84,3 +82,15 @@ class Examples:
         """Slope (B, m) of each user's mean binary cross-entropy in the scores (B, m)."""
         count = self.examples.sum(1, keepdim=True).clamp(min=1)
         return (self.examples * torch.sigmoid(scores) - self.events) / count
+
+
+def groups(parts: Sequence[Examples], most: int) -> list[tuple[Tensor, int]]:
+    """(positions, width) of all users, at most `most` positions at a time: those together whose width is the same.
+
+    A user's width is the padded number of items in the longest of the user's own `parts`.
+    """
+    lengths = torch.stack([part.lengths for part in parts]).amax(0)
+    ascending = padded_lengths(lengths).sort(stable=True)
+    widths, counts = torch.unique_consecutive(ascending.values, return_counts=True)
+    alike = zip(ascending.indices.split(counts.tolist()), widths.tolist(), strict=True)
+    return [(part, width) for users, width in alike for part in users.split(most)]

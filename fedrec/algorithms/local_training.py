@@ -24,11 +24,12 @@ from torch import Tensor
 from fedrec import draws
 from fedrec.algorithms import server_adam
 from fedrec.algorithms.base import ReleasedModel, Shared, or_popular
-from fedrec.algorithms.local_examples import Examples
+from fedrec.algorithms.local_examples import Examples, groups
 from fedrec.algorithms.popularity_start import PopularityStart, standard_log
 from fedrec.data.users import UserBatch
 from fedrec.parallel import in_order, run_jobs
-from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
+from fedrec.privacy.fixed_point import Lattice, add_whole
+from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery, add_rows
 from fedrec.settings import Settings
 
 _SCORES_AT_ONCE = 1 << 16  # (user, item) pairs that a network scores at a time
@@ -126,16 +127,17 @@ class LocalModel(ReleasedModel):
         private = self.table.new_zeros(len(users), self.private_size)
         own_scores = self.table.new_zeros(examples.items.shape)
 
-        def work(some: Tensor) -> None:
-            mine = examples.take(some)
+        def work(some: Tensor, width: int) -> None:
+            mine = examples.take(some, width)
             vectors = self.rebuild(mine)
             private[some] = vectors
             if self.settings["own_steps"]:
                 # Not private[some]: to autograd, what another job writes into the same tensor changes this part, too.
                 rows, network = self.tune(vectors, mine, self.settings["own_steps"], self.settings["own_rate"])
-                own_scores[some, : rows.shape[1]] = self.pair_scores(vectors, network, rows)
+                found = self.pair_scores(vectors, network, rows)[:, : own_scores.shape[1]]
+                own_scores[some, : found.shape[1]] = found
 
-        run_jobs(work, ((some,) for some in examples.groups(_USERS_AT_ONCE)), users.device)
+        run_jobs(work, groups([examples], _USERS_AT_ONCE), users.device)
         state = {"private": private, "items": items, "keys": users.keys}
         if self.settings["own_steps"]:
             state |= {"own_items": examples.items, "own_scores": own_scores}
@@ -196,7 +198,11 @@ class LocalChange(Contribution):
 
     def __init__(self, parts: Sequence[Change], network: Tensor, shape: tuple[int, int]) -> None:
         """shape: of the table, (items, w)."""
-        self.parts, self.network, self.shape = parts, network, shape
+        self.parts, self.network, self._table = parts, network, shape
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self._table[0] * self._table[1] + self.network.shape[1],)
 
     def norms(self) -> Tensor:
         squares = self.network.double().square().sum(1)
@@ -207,15 +213,16 @@ class LocalChange(Contribution):
     def unit_weights(self) -> Tensor:
         return torch.ones(len(self.network), dtype=torch.float64, device=self.network.device)
 
-    def weighted_sum(self, weights: Tensor) -> Tensor:
-        weight, used = weights.to(self.network.dtype), weights != 0
-        items, width = self.shape
-        table = self.network.new_zeros(items + 1, width)  # the last row takes what is no item
+    def add_to(self, total: Tensor, weights: Tensor, lattice: Lattice) -> None:
+        used, (items, width) = weights != 0, self._table
+        table = torch.zeros(items + 1, width, dtype=torch.float64, device=total.device)  # the last row: no item
         for part in self.parts:
             some = used[part.users]
-            rows = part.rows[some] * weight[part.users[some], None, None]
+            rows = lattice.whole(part.rows[some].double() * weights[part.users[some], None, None].double())
             table.index_add_(0, part.items[some].flatten() % (items + 1), rows.flatten(0, 1))
-        return torch.cat([table[:-1].flatten(), weight[used] @ self.network[used]])
+        flat, size = total.view(-1), items * width
+        add_whole(flat[:size], table[:-1].flatten())
+        add_rows(flat[size:], self.network, weights, lattice)
 
     def dense(self, row: int) -> Tensor:
         weights = self.network.new_zeros(len(self.network))
@@ -273,14 +280,14 @@ class LocalTraining(PopularityStart):
         support, query = parts[0], parts[-1]
         network = model.network.new_empty(len(users), len(model.network))
 
-        def work(some: Tensor) -> Change:
-            mine = query.take(some)
-            private = model.rebuild(support.take(some))
+        def work(group: tuple[Tensor, int]) -> Change:
+            some, mine = group[0], query.take(*group)
+            private = model.rebuild(support.take(*group))
             rows, tuned = model.tune(private, mine, config.local_steps, config.local_rate)
             network[some] = tuned - model.network
             return Change(some, mine.items, rows.sub_(mine.rows(model.table)))
 
-        changes = list(in_order(work, query.groups(_USERS_AT_ONCE), users.device))
+        changes = list(in_order(work, groups(parts, _USERS_AT_ONCE), users.device))
         return LocalChange(changes, network, (len(model.table), self.width))
 
     def step(self, shared: Shared, total: PrivateSum, round: int) -> Shared:

@@ -25,6 +25,7 @@ from fedrec.data.users import UserBatch
 from fedrec.kernels.popularity import denoise, popularity_contribution, popularity_query
 from fedrec.kernels.public import public_kernels
 from fedrec.kernels.shrinkage import content_basis, extended_basis, shrunk_gram
+from fedrec.privacy.fixed_point import Lattice, add_whole
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
@@ -80,16 +81,25 @@ class HistoryGram(Contribution):
 
     def __init__(self, histories: WeightedHistories) -> None:
         self.histories = histories
+        self.packed = histories.n_items
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.packed * (self.packed + 1) // 2,)
 
     def norms(self) -> Tensor:
         return self.histories.squares()
 
-    def weighted_sum(self, weights: Tensor) -> Tensor:
-        total = self.histories.values.new_zeros(self.histories.n_items, self.histories.n_items)
+    def add_to(self, total: Tensor, weights: Tensor, lattice: Lattice) -> None:
+        items = self.packed
         for some in weights.nonzero()[:, 0].split(self.AT_ONCE):
-            rows = self.histories.rows(some)
-            total.addmm_(rows.T, rows * weights[some, None].to(rows.dtype))
-        return pack(total)
+            rows = lattice.halves(self.histories.rows(some).double() * weights[some, None].double().sqrt())
+            done = 0
+            for first in range(0, items, self.AT_ONCE):  # of the upper triangle, some rows at a time
+                block = rows[:, first : first + self.AT_ONCE].T @ rows[:, first:]
+                part = block[torch.ones_like(block, dtype=torch.bool).triu_()]
+                add_whole(total[done : done + len(part)], part)
+                done += len(part)
 
     def dense(self, row: int) -> Tensor:
         vector = self.histories.rows(torch.tensor([row], device=self.histories.values.device))[0]
@@ -110,13 +120,21 @@ class HistoryProjection(Contribution):
     def norms(self) -> Tensor:
         return self.histories.squares().sqrt() * self.coordinates.double().norm(dim=1)
 
-    def weighted_sum(self, weights: Tensor) -> Tensor:
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.histories.n_items, self.coordinates.shape[1])
+
+    def add_to(self, total: Tensor, weights: Tensor, lattice: Lattice) -> None:
         one = self.histories
         used = weights[one.owners] != 0
         owners, items = one.owners[used], one.items[used]
-        value = one.values[used] * weights[owners].to(one.values.dtype)
-        total = self.coordinates.new_zeros(one.n_items, self.coordinates.shape[1])
-        return total.index_add_(0, items, value[:, None] * self.coordinates[owners])
+        weighted = torch.where(weights[:, None] != 0, weights[:, None].double() * self.coordinates.double(), 0.0)
+        # No entry of a history is longer than the whole, and no coordinate either.
+        left, right = lattice.factor_steps(one.squares().sqrt(), weighted.abs().amax(1))
+        value = (one.values[used].double() / left[owners]).trunc_()
+        coordinates = (weighted / right[:, None]).trunc_()
+        part = torch.zeros(total.shape, dtype=torch.float64, device=total.device)
+        add_whole(total, part.index_add_(0, items, value[:, None] * coordinates[owners]))
 
     def dense(self, row: int) -> Tensor:
         vector = self.histories.rows(torch.tensor([row], device=self.coordinates.device))[0]
@@ -215,7 +233,7 @@ class Spectral(Algorithm):
         if round == 0:
             return (popularity_query(self.items, share),)
         if self.gram:
-            return (SumQuery("gram", (self.items * (self.items + 1) // 2,), 1.0, 1 - share),)
+            return (SumQuery("gram", (self.items * (self.items + 1) // 2,), 1.0, 1 - share, self.items),)
         return (SumQuery("projection", (self.items, self.rank), 1.0, (1 - share) / self.config.iterations),)
 
     def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:

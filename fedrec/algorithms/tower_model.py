@@ -18,6 +18,7 @@ from fedrec.algorithms.base import ReleasedModel
 from fedrec.algorithms.ragged import each_rectangle
 from fedrec.data.users import UserBatch
 from fedrec.errors import InputError
+from fedrec.rowwise import bmm
 from fedrec.settings import Settings
 
 
@@ -110,7 +111,7 @@ class TowerModel(ReleasedModel):
             row = embedding(item, self._table)  # (G, L, d)
             weighted = row * weight[:, :, None]
             label = 1.0 if ratings is None else (ratings[index] - self._bias[item])[:, :, None]
-            work(group, weighted.mT @ row, (weighted * label).sum(1), weight.sum(1))
+            work(group, bmm(weighted.mT, row), (weighted * label).sum(1), weight.sum(1))
 
         places = torch.arange(len(users.items), device=users.device)
         each_rectangle(gather, places, users.lengths, pad=len(users.items))
@@ -125,7 +126,7 @@ class TowerModel(ReleasedModel):
         step = 1.0 / normal.flatten(1).norm(dim=1, keepdim=True)  # the norm bounds the largest eigenvalue
         vector = step * total
         for _ in range(self.solver.steps - 1):
-            vector = vector + step * (total - torch.bmm(normal, vector[:, :, None])[:, :, 0])
+            vector = vector + step * (total - bmm(normal, vector[:, :, None])[:, :, 0])
         return vector
 
 

@@ -29,7 +29,6 @@ from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings, parse
 from fedrec.towers.base import ItemTower, TowerConfig, tower
 from fedrec.towers.examples import hold_out
-from fedrec.towers.ghost import GhostContribution
 from fedrec.towers.local import LocalContribution
 from fedrec.towers.objective import Objective
 
@@ -179,8 +178,6 @@ class TowerSGD(Algorithm):
         history, targets = hold_out(users, self.steps.targets, self.steps.negatives, config.hold_out, round)
         tower, model = self._current(shared)
         objective = Objective(model.vectors(history), targets, model.bias, model.solver.scale, config.loss)
-        if config.local_steps == 1:
-            return {"tower": GhostContribution(tower, objective)}
         return {"tower": LocalContribution(tower, objective, config.local_steps, config.local_rate)}
 
     def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:

@@ -2,11 +2,10 @@
 
 from fedrec.audit.payloads import Begin
 
-_FLOAT_LIMITS = (
-    "users are summed in 32-bit floating point, so that one user can move a long sum by a little more than the clip; "
-    "noise is drawn and added in 64-bit floating point, not by an exact sampler: it is a sum of four normals and the "
-    "release is rounded to a grid of a thousandth of the noise, which hides low-order bits, but no proof covers the "
-    "rounding, nor the time that the computation takes"
+_SAMPLER_LIMITS = (
+    "noise is drawn in 64-bit floating point, not by an exact sampler: it is a sum of four normals, rounded to the "
+    "lattice of the sums, which are exact integers. No proof covers the draw's own rounding, nor the time that the "
+    "computation takes. On a GPU, a library may round one user's numbers by who else is in the batch"
 )
 
 
@@ -116,7 +115,7 @@ def not_protected(begin: Begin) -> list[str]:
             found.append("the noise of this run follows from its seed: whoever knows the seed can take the noise off")
         else:
             found.append("the operating system's random generator and the memory of the server are trusted")
-        found.append(_FLOAT_LIMITS)
+        found.append(_SAMPLER_LIMITS)
     if begin.tuned_on:
         found.append(
             f"these settings were tuned on the private data of {begin.tuned_on}: epsilon does not cover what the "

@@ -204,7 +204,7 @@ def _algorithms(stated: Mapping[str, Any]) -> tuple[str, str]:
         return "no", "Neither clip nor noise."
     return "partly", (
         "Sums with the whole contribution of a user clipped and Gaussian noise added; two accountants by others. "
-        "Sums are in floating point and the sampler is not exact."
+        "Sums are exact integers; the sampler of the noise is not exact."
     )
 
 
@@ -228,8 +228,11 @@ def _side_channels(stated: Mapping[str, Any]) -> tuple[str, str]:
     if not _private(stated):
         return "no", "Open: there is no noise that could hide anything."
     if stated["noise_source"].startswith("seeded"):
-        return "no", "Open: the noise follows from a seed, and neither time nor rounding is covered by a proof."
-    return "partly", "Noise comes from a cryptographic generator; neither time nor rounding is covered by a proof."
+        return "no", "Open: the noise follows from a seed, and no proof covers time or the sampler's rounding."
+    return (
+        "partly",
+        "Noise comes from a cryptographic generator, sums are exact; no proof covers time or the sampler's rounding.",
+    )
 
 
 def _collection(stated: Mapping[str, Any]) -> tuple[str, str]:

@@ -3,7 +3,7 @@
 | asked | answered | what the answer tells |
 |---|---|---|
 | `hello`: which data the run is about | `presence` | how many users it declares, which shard, which catalogue |
-| `sum`: one round, over a cohort of the node's users | `sums` | one clipped sum a query, over the cohort |
+| `sum`: one round, over a cohort of its users | `sums` | one clipped sum a query over the cohort, exact integers |
 | either | `refusal` | one word from `REFUSALS`, never the text of an error |
 
 The size of a message does not depend on the cohort: it travels as one bit a user of the node, whoever takes part.

@@ -2,8 +2,9 @@
 
 The place may be a whole simulation, a hospital, or a phone with a single user: the code is this, and no other. Memory
 is bounded whatever the number of users: a chunk holds at most `batch_users` users and about `batch_events` events.
-Chunks are summed in a fixed order, so a sum repeats bit for bit on the same machine and device; another chunk size
-changes float rounding alone. No noise is added here, so what comes out is for the sum's trusted party only.
+Sums are exact integers (`fedrec.privacy.fixed_point`) of contributions that follow from their users alone
+(`fedrec.rowwise`), so neither order, chunks, threads nor places change a bit of them. No noise is added here, so what
+comes out is for the sum's trusted party only.
 """
 
 import time
@@ -19,7 +20,11 @@ from fedrec.data.users import UserBatch
 from fedrec.devices import wait_for
 from fedrec.errors import PrivacyError
 from fedrec.precision import Precision, users_precision
+from fedrec.privacy.fixed_point import USERS_AT_ONCE, Lattice, check_room
 from fedrec.privacy.queries import Contribution, SumQuery
+from fedrec.rowwise import rowwise
+
+_CHECKED = 8  # chunks after which totals are looked at; the clip bounds them, only a run without one can fail
 
 Clip = Callable[[SumQuery, Contribution], Tensor]
 """Weights (B,) float64 that bound each user's whole contribution to a query."""
@@ -74,7 +79,7 @@ class HostedUsers:
     ) -> None:
         self.source, self.seed = source, seed
         self.device = torch.device(device)
-        self.batch_users, self.batch_events = batch_users, batch_events
+        self.batch_users, self.batch_events = min(batch_users, USERS_AT_ONCE), batch_events
         self.memory_bytes, self.precision = memory_bytes, precision
         self._kept: dict[int, list[UserBatch]] = {}
 
@@ -108,18 +113,26 @@ class HostedUsers:
     ) -> dict[str, Tensor]:
         """Each query of the round, summed over the cohort's clipped contributions, WITHOUT noise.
 
-        cohort: positions in `source`, ascending. Raises: PrivacyError when it is not (a user who stands in it twice
-        adds twice the clip) or names a user who is not there.
+        Args:
+            cohort: positions in `source`, ascending.
+        Returns: int64 totals by the query's name, in steps of the query's lattice.
+        Raises: PrivacyError when the cohort is not ascending (a user who stands in it twice adds twice the clip), names
+        a user who is not there, or has more users than the run's population; and when users add more than exact sums
+        hold, which the clip rules out.
         """
         if np.any(np.diff(cohort) <= 0):
             raise PrivacyError(f"round {round}: the cohort is not ascending; take each user once, in order")
         if len(cohort) and not 0 <= cohort[0] <= cohort[-1] < self.users:
             raise PrivacyError(f"round {round}: the cohort names a user outside 0..{self.users - 1}; sample from those")
+        population = algorithm.setting.users
+        if len(cohort) > population:
+            raise PrivacyError(f"round {round}: {len(cohort)} users in a population of {population}; declare them all")
         queries = algorithm.queries(round)
-        totals = {query.name: torch.zeros(query.shape, device=self.device) for query in queries}
-        for users in self.chunks(cohort):
+        lattices = {query.name: Lattice.of(query.clip_norm, population) for query in queries}
+        totals = {query.name: torch.zeros(query.shape, dtype=torch.int64, device=self.device) for query in queries}
+        for number, users in enumerate(self.chunks(cohort)):
             watch.lap("load")
-            with users_precision(self.precision, self.device):
+            with users_precision(self.precision, self.device), rowwise(self.device):
                 contributions = algorithm.contribute(shared, users, round)
             watch.lap("contribute")
             if contributions.keys() != {query.name for query in queries}:
@@ -127,10 +140,16 @@ class HostedUsers:
             for query in queries:
                 # Taken out of the dictionary, so that one query's parts are freed before the next one is summed.
                 contribution = contributions.pop(query.name)
-                weights = clip(query, contribution)
+                with rowwise(self.device):
+                    weights = clip(query, contribution)
                 watch.lap("clip")
-                contribution.add_to(totals[query.name], weights)
+                with rowwise(self.device):
+                    contribution.add_to(totals[query.name], weights, lattices[query.name])
+                if number % _CHECKED == 0:
+                    check_room(totals[query.name])
                 watch.lap("sum")
+        for total in totals.values():
+            check_room(total)
         return totals
 
     def _cut(self, batch: UserBatch) -> Iterator[UserBatch]:
@@ -163,13 +182,14 @@ def shard(users: int, place: int, of: int) -> np.ndarray:
 
 
 def add_up(parts: Sequence[Tensor], shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """The sums of several places as one, float32: added in their order, in float64. One place's sum keeps its bits."""
+    """The exact sums (int64) of several places as one."""
     if len(parts) == 1:  # as it is, without a second tensor of its size
         return parts[0].to(device)
-    total = torch.zeros(shape, dtype=torch.float64, device=device)
+    total = torch.zeros(shape, dtype=torch.int64, device=device)
     for part in parts:
         total += part.to(device)
-    return total.float()
+        check_room(total)
+    return total
 
 
 def _bytes(batches: Sequence[UserBatch]) -> int:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from fedrec.data.users import UserBatch
+from fedrec.privacy.fixed_point import Lattice, add_whole
 from fedrec.privacy.queries import Contribution, SumQuery
 
 DECAY = 0.9
@@ -45,7 +46,9 @@ class LaggedPairs(Contribution):
         self.decay = users.recency(DECAY).double()
         steps = torch.arange(1, REACH + 1, device=self.place.device)
         found = (self.users.lengths[:, None] - steps).clamp(min=0).double()  # (B, REACH) pairs at each lag
-        self.scale = (found * self.decay[:, None] ** (2.0 * (steps - 1).double())).sum(1).rsqrt()
+        rates = torch.cat([torch.ones_like(self.decay[:, None]), self.decay[:, None].expand(-1, REACH - 1)], 1)
+        self.powers = rates.cumprod(1)  # (B, REACH): decay^(lag - 1)
+        self.scale = (found * self.powers.square()).sum(1).rsqrt()
 
     def norms(self) -> Tensor:
         return (self.users.lengths > 1).double()
@@ -57,14 +60,18 @@ class LaggedPairs(Contribution):
         low, high = torch.minimum(a, b), torch.maximum(a, b)
         return owners[lag:][same], low * self.head - low * (low + 1) // 2 + high - low - 1
 
-    def weighted_sum(self, weights: Tensor) -> Tensor:
-        total = torch.zeros(pairs(self.head), device=self.place.device)
-        scale = torch.where(weights != 0, weights * self.scale, 0.0).float()  # users without a pair have scale inf
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (pairs(self.head),)
+
+    def add_to(self, total: Tensor, weights: Tensor, lattice: Lattice) -> None:
+        part = torch.zeros(total.numel(), dtype=torch.float64, device=total.device)
+        scale = torch.where(weights != 0, weights * self.scale, 0.0).double()  # users without a pair have scale inf
         longest = int(self.users.lengths.max()) if len(self.users) else 0
         for lag in range(1, min(REACH + 1, longest)):
             owners, position = self._positions(lag)
-            total.index_add_(0, position, (scale * self.decay ** (lag - 1)).float()[owners])
-        return total
+            part.index_add_(0, position, lattice.whole(scale * self.powers[:, lag - 1])[owners])
+        add_whole(total, part)
 
     def dense(self, row: int) -> Tensor:
         weights = torch.zeros(len(self.users), dtype=torch.float64, device=self.place.device)

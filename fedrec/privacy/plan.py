@@ -27,6 +27,7 @@ from fedrec.privacy.accounting import Event
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.config import PrivacyConfig
 from fedrec.privacy.filters import Allowance
+from fedrec.privacy.fixed_point import MOST_USERS, Lattice, check_room
 from fedrec.privacy.noise import NoiseSource
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 
@@ -79,6 +80,8 @@ class PrivacyPlan:
         """
         if users < 1:
             raise PrivacyError(f"privacy: the number of users must be at least 1, got {users}")
+        if users > MOST_USERS:
+            raise PrivacyError(f"privacy: exact sums hold at most {MOST_USERS} users, got {users}")
         named = tuple({query.name: query for query in queries} for queries in rounds)
         for number, (queries, by_name) in enumerate(zip(rounds, named, strict=True)):
             if len(by_name) < len(queries):
@@ -94,7 +97,15 @@ class PrivacyPlan:
                 raise PrivacyError(f"the queries' budget shares sum to {math.fsum(shares):.6g}; at most 1 is allowed")
             if shares:
                 factor = accounting.calibrate(shares, config.sampling, config.epsilon, config.delta)
-        return cls(config, named, users, factor, NoiseSource.from_seed(seed), seed is not None)
+        plan = cls(config, named, users, factor, NoiseSource.from_seed(seed), seed is not None)
+        for number, planned in enumerate(named):
+            for name, query in planned.items():
+                if not plan.lattice(query).noise_fits(plan.noise_std(number, name)):
+                    raise PrivacyError(
+                        f"round {number}, query '{name}': noise of {plan.noise_multiplier(number, name):.3g} clips is "
+                        "more than exact sums hold; raise privacy.epsilon, or ask for fewer rounds"
+                    )
+        return plan
 
     @property
     def private(self) -> bool:
@@ -213,9 +224,15 @@ class PrivacyPlan:
         ]
 
     def privatise(self, round: int, query: SumQuery, total: Tensor) -> PrivateSum:
-        """Add the noise to a sum of clipped contributions; the value keeps the shape, dtype and device of `total`.
+        """Add the noise to an exact sum of clipped contributions.
 
-        Raises: PrivacyError when the round was not charged, or this query of it was released already.
+        The noise is rounded to the sum's lattice and added as integers; what follows is post-processing of the result:
+        float32, rounded to a grid that `ROUNDING` describes.
+
+        Args:
+            total: int64 of the query's shape, in steps of `lattice(query)`.
+        Raises: PrivacyError when the round was not charged, or this query of it was released already, or the total is
+        not one of exact integers.
         """
         if (round, query.name) not in self._open:
             raise PrivacyError(f"round {round}, query '{query.name}': no unused charge; call charge({round}) first")
@@ -225,20 +242,29 @@ class PrivacyPlan:
             )
         if tuple(total.shape) != query.shape:
             raise PrivacyError(f"query '{query.name}': the sum has shape {tuple(total.shape)}, expected {query.shape}")
+        if total.dtype != torch.int64:
+            raise PrivacyError(f"query '{query.name}': the sum is {total.dtype}; only exact sums (int64) are released")
         self._open.remove((round, query.name))
-        std = self.noise_std(round, query.name)
+        lattice, std = self.lattice(query), self.noise_std(round, query.name)
         if std == 0:
-            return PrivateSum(total, 0.0)
+            return PrivateSum(query.decode(total, lattice).float(), 0.0)
+        check_room(total)
         grid = 2.0 ** math.floor(math.log2(std * ROUNDING))
-        flat = total.detach().cpu().reshape(-1)
-        released = torch.empty_like(flat)
+        flat = total.detach().cpu().reshape(-1).numpy()
+        units = query.units(torch.device("cpu"))
+        row = np.ones(1) if units is None else units.numpy()
+        released = np.empty(query.size, dtype=np.float32)
         start = 0
         for normals in self._source.normal_blocks(round, query.name, query.size, self._time(round)):
-            part = slice(start, start + len(normals))
-            noisy = flat[part].double().numpy() + std * normals
-            released[part] = torch.from_numpy(np.rint(noisy / grid) * grid).to(released.dtype)
-            start = part.stop
-        return PrivateSum(released.view(query.shape).to(total.device), std)
+            steps = lattice.step * row[np.arange(start, start + len(normals)) % len(row)]
+            noisy = flat[start : start + len(normals)] + np.rint(std * normals / steps).astype(np.int64)
+            released[start : start + len(normals)] = np.rint(noisy * steps / grid) * grid
+            start += len(normals)
+        return PrivateSum(torch.from_numpy(released).view(query.shape).to(total.device), std)
+
+    def lattice(self, query: SumQuery) -> Lattice:
+        """The lattice of the query's sums: it follows from the clip and the public number of users."""
+        return Lattice.of(query.clip_norm, self.users)
 
     def epsilon(self, rounds_done: int | None = None, *, prv: bool = False) -> dict[str, float]:
         """Epsilon by accountant, {"pld", "rdp"}: of all that was charged so far, or of the first `rounds_done` rounds.

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from fedrec.errors import PrivacyError
+from fedrec.privacy.fixed_point import Lattice, add_whole
 
 
 @dataclass(frozen=True)
@@ -20,12 +21,14 @@ class SumQuery:
 
     budget_share: fraction of the run's total squared signal-to-noise (mu^2 in the Gaussian-DP sense) that this
     one release may use. Over all rounds and queries of a run the shares sum to at most 1.
+    packed: 0, or the side of a symmetric matrix whose upper triangle the last dimension begins with; see `units`.
     """
 
     name: str
     shape: tuple[int, ...]
     clip_norm: float
     budget_share: float
+    packed: int = 0
 
     def __post_init__(self) -> None:
         if not (self.clip_norm > 0 and math.isfinite(self.clip_norm)):
@@ -38,17 +41,57 @@ class SumQuery:
         """Numbers in the sum."""
         return math.prod(self.shape)
 
+    def decode(self, total: Tensor, lattice: Lattice) -> Tensor:
+        """The sum, float64, of integers (int64) in steps of `lattice`."""
+        units, value = self.units(total.device), lattice.values(total)
+        return value if units is None else value.mul_(units)
+
+    def encode(self, value: Tensor, lattice: Lattice) -> Tensor:
+        """Integers (int64) in steps of `lattice` for one contribution, rounded towards zero as users round theirs."""
+        units = self.units(value.device)
+        return lattice.whole(value.double() if units is None else value.double() / units).long()
+
+    def units(self, device: torch.device) -> Tensor | None:
+        """What one step of the lattice counts in each entry of the last dimension; None: 1 everywhere."""
+        return packed_units(self.packed, self.shape[-1], device) if self.packed else None
+
+
+def packed_units(side: int, width: int, device: torch.device) -> Tensor:
+    """(width,) float64: sqrt(2) for what a packed symmetric (side, side) matrix has off its diagonal, else 1.
+
+    The entry of a matrix off its diagonal occurs twice in the matrix and once in the packing: with this unit the L2
+    norm of the packing is the Frobenius norm, and the integers stay products of integer factors.
+    """
+    row, column = torch.triu_indices(side, side, device=device)
+    units = torch.ones(width, dtype=torch.float64, device=device)
+    units[: len(row)] = torch.where(row == column, 1.0, math.sqrt(2.0)).double()
+    return units
+
 
 @dataclass(frozen=True)
 class PrivateSum:
-    """A sum after the clip and the noise. noise_std: standard deviation of the noise on each entry (0 without)."""
+    """A sum after the clip and the noise. noise_std: standard deviation of the noise on each entry (0 without).
+
+    value: float32, the query's shape.
+    """
 
     value: Tensor
     noise_std: float
 
 
 class Contribution(ABC):
-    """The parts of B users in one sum. Rows of weight zero are skipped, never multiplied (NaN * 0 is NaN)."""
+    """The parts of B users in one sum. Rows of weight zero are skipped, never multiplied (NaN * 0 is NaN).
+
+    A row depends on that user alone: who else is in the batch changes none of its bits (see `fedrec.rowwise`).
+    """
+
+    packed = 0
+    """As in `SumQuery`."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """The query's."""
 
     @abstractmethod
     def norms(self) -> Tensor:
@@ -59,16 +102,33 @@ class Contribution(ABC):
         return torch.ones_like(self.norms())
 
     @abstractmethod
-    def weighted_sum(self, weights: Tensor) -> Tensor:
-        """Sum over users of weights[u] * contribution[u], float32, the query's shape; weights (B,)."""
+    def add_to(self, total: Tensor, weights: Tensor, lattice: Lattice) -> None:
+        """Add each user's integers for weights[u] * contribution[u] to `total`, int64 of the query's shape, in place.
 
-    def add_to(self, total: Tensor, weights: Tensor) -> None:
-        """Add the weighted sum to `total` in place; override it where a second tensor of the sum's size hurts."""
-        total.add_(self.weighted_sum(weights))
+        weights: (B,) float64. Each user's integers follow from that user's row and weight alone. With units, their
+        norm in steps is at most that of the weighted contribution: see `fedrec.privacy.fixed_point`.
+        """
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        """Sum over users of weights[u] * contribution[u], float32, the query's shape; weights (B,).
+
+        As `add_to` adds it, on a lattice that fits the longest of these: for attacks, and for slow oracles.
+        """
+        weights = weights.double()
+        used = weights != 0
+        longest = float((self.norms()[used] * weights[used]).max()) if bool(used.any()) else 0.0
+        lattice = Lattice.with_bits(longest if 0 < longest < math.inf else 1.0, _VIEW_BITS)
+        total = torch.zeros(self.shape, dtype=torch.int64, device=weights.device)
+        self.add_to(total, weights, lattice)
+        value = lattice.values(total)
+        return (value * packed_units(self.packed, self.shape[-1], value.device) if self.packed else value).float()
 
     @abstractmethod
     def dense(self, row: int) -> Tensor:
         """One user's contribution, the query's shape (for a device that masks it, and for slow oracles)."""
+
+
+_VIEW_BITS = 46
 
 
 class DenseContribution(Contribution):
@@ -80,18 +140,32 @@ class DenseContribution(Contribution):
     def __init__(self, values: Tensor) -> None:
         self.values = values if values.dtype == torch.float64 else values.float()
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.values.shape[1:])
+
     def norms(self) -> Tensor:
         return self.values.double().flatten(1).norm(dim=1)
 
     def unit_weights(self) -> Tensor:
         return torch.ones(len(self.values), dtype=torch.float64, device=self.values.device)
 
-    def weighted_sum(self, weights: Tensor) -> Tensor:
-        used = weights != 0
-        return torch.tensordot(weights[used].to(self.values.dtype), self.values[used], dims=1).float()
+    def add_to(self, total: Tensor, weights: Tensor, lattice: Lattice) -> None:
+        add_rows(total, self.values, weights, lattice)
 
     def dense(self, row: int) -> Tensor:
         return self.values[row].float()
+
+
+def add_rows(total: Tensor, values: Tensor, weights: Tensor, lattice: Lattice) -> None:
+    """`Contribution.add_to` for dense rows (B, *shape), some at a time."""
+    users = (weights != 0).nonzero()[:, 0]
+    for some in users.split(max(1, _NUMBERS_AT_ONCE // max(1, values[0].numel() if len(values) else 1))):
+        weighted = values[some].double() * weights[some].double().view(-1, *[1] * (values.ndim - 1))
+        add_whole(total, lattice.whole(weighted).sum(0))
+
+
+_NUMBERS_AT_ONCE = 1 << 22
 
 
 class SparseContribution(Contribution):
@@ -102,13 +176,12 @@ class SparseContribution(Contribution):
     """
 
     def __init__(self, owners: Tensor, positions: Tensor, values: Tensor, users: int, shape: tuple[int, ...]) -> None:
-        self.owners, self.positions, self.values, self.users, self.shape = (
-            owners,
-            positions,
-            values,
-            users,
-            shape,
-        )
+        self.owners, self.positions, self.values, self.users = owners, positions, values, users
+        self._shape = shape
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self._shape
 
     def norms(self) -> Tensor:
         squares = torch.zeros(self.users, dtype=torch.float64, device=self.values.device)
@@ -117,11 +190,12 @@ class SparseContribution(Contribution):
     def unit_weights(self) -> Tensor:
         return torch.ones(self.users, dtype=torch.float64, device=self.values.device)
 
-    def weighted_sum(self, weights: Tensor) -> Tensor:
-        weight = weights[self.owners].to(self.values.dtype)
+    def add_to(self, total: Tensor, weights: Tensor, lattice: Lattice) -> None:
+        weight = weights.double()[self.owners]
         used = weight != 0
-        total = torch.zeros(math.prod(self.shape), dtype=torch.float32, device=self.values.device)
-        return total.index_add_(0, self.positions[used], (weight * self.values)[used].float()).view(self.shape)
+        part = torch.zeros(total.numel(), dtype=torch.float64, device=total.device)
+        part.index_add_(0, self.positions[used], lattice.whole(weight[used] * self.values[used]))
+        add_whole(total, part.view(total.shape))
 
     def dense(self, row: int) -> Tensor:
         mine = self.owners == row

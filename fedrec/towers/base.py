@@ -29,7 +29,7 @@ class TowerConfig(Settings):
 
 
 class ItemTower(nn.Module, ABC):
-    """Item positions to vectors. Layers with parameters: those of `fedrec.towers.layers`, whose norms are cheap."""
+    """Item positions to vectors."""
 
     name: ClassVar[str]
     Config: ClassVar[type[TowerConfig]]

@@ -15,7 +15,6 @@ from fedrec import draws
 from fedrec.data.catalogue import Catalogue
 from fedrec.towers.base import ItemTower, TowerConfig
 from fedrec.towers.features import public_features
-from fedrec.towers.layers import ItemLinear
 
 
 class ContentConfig(TowerConfig):
@@ -40,12 +39,12 @@ class ContentTower(ItemTower):
         super().__init__(config, catalogue, seed)
         self.register_buffer("features", public_features(catalogue, config.features), persistent=False)
         width = self.features.shape[1]
-        self.linear = ItemLinear(width, config.dim, bias=False, device="cpu")
+        self.linear = nn.Linear(width, config.dim, bias=False, device="cpu")
         self.linear.weight.data = config.content_scale * torch.eye(config.dim, width, device="cpu")
         self.hidden: nn.Module | None = None
         if config.hidden:
-            first = ItemLinear(width, config.hidden, device="cpu")
-            last = ItemLinear(config.hidden, config.dim, bias=False, device="cpu")
+            first = nn.Linear(width, config.hidden, device="cpu")
+            last = nn.Linear(config.hidden, config.dim, bias=False, device="cpu")
             first.weight.data = draws.normal(draws.keys(seed, torch.arange(config.hidden, device="cpu")), 0, width)
             nn.init.zeros_(first.bias)
             nn.init.zeros_(last.weight)

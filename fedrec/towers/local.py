@@ -1,55 +1,90 @@
-"""Several gradient steps of each user on a copy of the tower that is that user's own.
+"""Gradient steps of each user on a copy of the tower that is that user's own: one, or several.
 
 Of parameters with a row an item a user copies the rows that the targets and negatives touch, of the others all. What
 is added is (start - end) / step size, the sum of the gradients along the way: with one step it is the gradient. The
 sum has an entry for every parameter, touched or not, so that which rows a user copied is never seen.
+
+Each user's gradient exists as such, a few users at a time, once for its norm and once for the sum: what is measured is
+what is added, for whatever layers the tower is made of. Ghost clipping (Li, Tramer, Liang, Hashimoto 2022) would save
+the second gradient, but its sum is the gradient of a weighted loss, a float sum that one user moves by more than the
+clip, by rounding that grows with the population.
 """
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
-from fedrec.privacy.queries import Contribution
+from fedrec.privacy.fixed_point import Lattice, add_whole
+from fedrec.privacy.queries import Contribution, add_rows
 from fedrec.towers.base import ItemTower
 from fedrec.towers.losses import user_losses
 from fedrec.towers.objective import Objective
 
 
 class LocalContribution(Contribution):
-    """Sums of local gradients: rows of the tables (B, m, d) with where they belong, and the rest (B, ...).
+    """Sums of local gradients over all parameters of the tower, (P,) each; `tower` in float64."""
 
-    `tower` in float64.
-    """
+    def __init__(self, tower: ItemTower, objective: Objective, steps: int = 1, step_size: float = 1.0) -> None:
+        self.tower, self.objective = tower, objective
+        self.steps, self.step_size = steps, step_size
+        self.parameters = {name: parameter.detach() for name, parameter in tower.named_parameters()}
 
-    def __init__(self, tower: ItemTower, objective: Objective, steps: int, step_size: float) -> None:
-        self.tower = tower
-        self.objective, self.steps, self.step_size = objective, steps, step_size
-        self.names = [name for name, _ in tower.named_parameters()]
-        self.items = (
-            objective.targets.items.flatten(1).sort(dim=1).values
-        )  # (B, m); a row's first place is the one used
-        device = objective.vectors.device
-        parts = [self._descend(part) for _, part in objective.chunks(torch.arange(len(objective), device=device))]
-        shapes = {name: parameter.shape for name, parameter in tower.named_parameters()}
-        self.shapes = shapes
-        self.values = {
-            name: torch.cat([part[name] for part in parts])
-            if parts
-            else torch.zeros(0, *(self.items.shape[1:] if name in tower.tables else ()), *shapes[name], device=device)
-            for name in self.names
-        }
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (sum(parameter.numel() for parameter in self.parameters.values()),)
+
+    def norms(self) -> Tensor:
+        everybody = torch.arange(len(self.objective), device=self.objective.vectors.device)
+        squares = torch.zeros(len(everybody), dtype=torch.float64, device=everybody.device)
+        for users, _, slopes in self._slopes(everybody):
+            squares[users] = sum(slope.square().flatten(1).sum(1) for slope in slopes.values())
+        return squares.sqrt()
+
+    def unit_weights(self) -> Tensor:
+        return torch.ones(len(self.objective), dtype=torch.float64, device=self.objective.vectors.device)
+
+    def add_to(self, total: Tensor, weights: Tensor, lattice: Lattice) -> None:
+        for users, items, slopes in self._slopes((weights != 0).nonzero()[:, 0]):
+            done = 0
+            for name, slope in slopes.items():
+                shape = self.parameters[name].shape
+                into = total[done : done + shape.numel()].view(shape)
+                done += shape.numel()
+                if name in self.tower.tables:
+                    weighted = lattice.whole(slope * weights[users].double().view(-1, *[1] * (slope.ndim - 1)))
+                    part = torch.zeros(shape, dtype=torch.float64, device=total.device)
+                    add_whole(into, part.index_add_(0, items.flatten(), weighted.flatten(0, 1)))
+                else:
+                    add_rows(into, slope, weights[users], lattice)
+
+    def dense(self, row: int) -> Tensor:
+        weights = torch.zeros(len(self.objective), dtype=torch.float64, device=self.objective.vectors.device)
+        weights[row] = 1.0
+        return self.weighted_sum(weights)
+
+    def _slopes(self, users: Tensor) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
+        """(positions, items (b, m), gradients by parameter), some of `users` at a time.
+
+        Of a table the gradient is (b, m, d), for the rows `items`: an item that occurs twice has it at its first place,
+        and zero at the other.
+        """
+        if not len(users):
+            return
+        whole = sum(value.numel() for name, value in self.parameters.items() if name not in self.tower.tables)
+        for some, objective in self.objective.chunks(users, at_least=whole):
+            yield some, objective.targets.items.flatten(1).sort(dim=1).values, self._descend(objective)
 
     def _descend(self, objective: Objective) -> dict[str, Tensor]:
         chosen = objective.targets.items
         items = chosen.flatten(1).sort(dim=1).values
         rows = torch.searchsorted(items, chosen.flatten(1)).view(chosen.shape)  # each item's first place
         start = {
-            name: parameter.detach()[items]
-            if name in self.tower.tables
-            else parameter.detach().expand(len(objective), *parameter.shape)
-            for name, parameter in self.tower.named_parameters()
+            name: value[items] if name in self.tower.tables else value.expand(len(objective), *value.shape)
+            for name, value in self.parameters.items()
         }
-        labels = objective.targets.labels
+        labels = None if objective.targets.labels is None else objective.targets.labels.double()
         bias = objective.bias.double()[chosen]
 
         def loss(
@@ -65,38 +100,12 @@ class LocalContribution(Contribution):
             return user_losses(objective.loss, scores, label, valid)
 
         slopes = vmap(grad(loss), in_dims=(0, 0, 0, 0, 0, 0, None if labels is None else 0))
+        given = (chosen, rows, objective.vectors.double(), bias, objective.targets.valid, labels)
+        if self.steps == 1:
+            found: dict[str, Tensor] = slopes(start, *given)
+            return found
         own = start
         for _ in range(self.steps):
-            label = None if labels is None else labels.double()
-            slope = slopes(own, chosen, rows, objective.vectors.double(), bias, objective.targets.valid, label)
+            slope = slopes(own, *given)
             own = {name: own[name] - self.step_size * slope[name] for name in own}
-        return {name: ((start[name] - own[name]) / self.step_size).float() for name in own}
-
-    def norms(self) -> Tensor:
-        squares = torch.zeros(len(self.objective), dtype=torch.float64, device=self.items.device)
-        for value in self.values.values():
-            squares += value.double().square().flatten(1).sum(1)
-        return squares.sqrt()
-
-    def unit_weights(self) -> Tensor:
-        return torch.ones(len(self.objective), dtype=torch.float64, device=self.items.device)
-
-    def weighted_sum(self, weights: Tensor) -> Tensor:
-        return self._sum((weights != 0).nonzero()[:, 0], weights)
-
-    def dense(self, row: int) -> Tensor:
-        one = torch.ones(len(self.objective), device=self.items.device)
-        return self._sum(torch.tensor([row], device=self.items.device), one)
-
-    def _sum(self, users: Tensor, weights: Tensor) -> Tensor:
-        parts, weights = [], weights[users].double()
-        for name in self.names:
-            value = self.values[name][users]
-            total = torch.zeros(self.shapes[name], dtype=torch.float64, device=value.device)
-            if name in self.tower.tables:
-                weighted = weights.view(-1, *[1] * (value.ndim - 1)) * value
-                total.index_add_(0, self.items[users].flatten(), weighted.flatten(0, 1))
-            else:
-                total = torch.tensordot(weights, value.double(), dims=1)
-            parts.append(total.flatten())
-        return torch.cat(parts).float()
+        return {name: (start[name] - own[name]) / self.step_size for name in own}

@@ -39,9 +39,12 @@ class Objective:
         part = Targets(self.targets.items[users], None if labels is None else labels[users], self.targets.valid[users])
         return Objective(self.vectors[users], part, self.bias, self.scale, self.loss)
 
-    def chunks(self, users: Tensor) -> Iterator[tuple[Tensor, "Objective"]]:
-        """The users at these positions, few enough at a time: (positions, their objective)."""
-        one = max(self.targets.items[0].numel() * self.vectors.shape[1], 1) if len(self) else 1
+    def chunks(self, users: Tensor, at_least: int = 1) -> Iterator[tuple[Tensor, "Objective"]]:
+        """The users at these positions, few enough at a time: (positions, their objective).
+
+        at_least: numbers of a user that must fit into memory beside the item vectors.
+        """
+        one = max(self.targets.items[0].numel() * self.vectors.shape[1], at_least) if len(self) else 1
         for some in users.split(max(NUMBERS_AT_ONCE // one, 1)):
             yield some, self.take(some)
 

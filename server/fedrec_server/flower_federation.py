@@ -95,7 +95,7 @@ class FlowerFederation:
         everyone, config = len(self.directory.nodes), self.config
         needed = min(config.min_nodes or everyone, everyone)
         asked = {
-            n: Expected(self._mark, round, algorithm.queries(round), len(part), self.spec.private)
+            n: Expected(self._mark, round, algorithm.queries(round), len(part), self.spec.private, self.spec.users)
             for n, part in parts.items()
         }
         digests = {name: wire.digest(tensor) for name, tensor in shared.items()}

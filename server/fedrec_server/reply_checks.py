@@ -12,33 +12,44 @@ from torch import Tensor
 
 from fedrec import wire
 from fedrec.federation import exchange
+from fedrec.privacy.fixed_point import ROOM, Lattice
 from fedrec.privacy.queries import SumQuery
 from fedrec.wire import Packet, WireError
 from fedrec_server.directory import refused_by_node
 
-ROUNDING = 1e-4
-"""Relative: what float32 sums may err by."""
+ROUNDING = 1e-9
+"""Relative: what the norm of a sum may err by, computed in float64. The sum itself is exact."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What was asked of one node. users: how many of its users take part. private: whether their parts are clipped."""
+    """What was asked of one node.
+
+    users: how many of its users take part. private: whether their parts are clipped. population: users of the whole
+    run, which the lattice of the sums follows from.
+    """
 
     mark: str
     round: int
     queries: Sequence[SumQuery]
     users: int
     private: bool
+    population: int
 
 
 Check = Callable[[Tensor, SumQuery, Expected], bool]
 
+
+def _length(value: Tensor, query: SumQuery, asked: Expected) -> float:
+    return float(query.decode(value, Lattice.of(query.clip_norm, asked.population)).norm())
+
+
 CHECKS: dict[str, Check] = {
-    "dtype": lambda value, *_: value.dtype == torch.float32,
+    "dtype": lambda value, *_: value.dtype == torch.int64,
     "shape": lambda value, query, _: tuple(value.shape) == query.shape,
-    "not finite": lambda value, *_: bool(value.isfinite().all()),
+    "overflow": lambda value, *_: not value.numel() or -(1 << ROOM) < int(value.min()) <= int(value.max()) < 1 << ROOM,
     "oversize": lambda value, query, asked: (
-        not asked.private or float(value.double().norm()) <= asked.users * query.clip_norm * (1 + ROUNDING)
+        not asked.private or _length(value, query, asked) <= asked.users * query.clip_norm * (1 + ROUNDING)
     ),
 }
 """Of each sum, in this order: what holds for every honest node."""

@@ -52,13 +52,12 @@ class EvaluationConfig(Settings):
 
 
 class EngineConfig(Settings):
-    """Where and in what portions the computation runs. No result depends on the portions, but for float rounding."""
+    """Where and in what portions the computation runs. On a CPU no bit of a sum depends on the portions."""
 
     name: Literal["in-process", "flower"] = "in-process"
     """In this process, or on Flower's runtime: a simulation's virtual nodes."""
     nodes: int = Field(default=1, ge=1)
-    """Groups in which users are summed: nodes of a deployment, virtual nodes of Flower's runtime. In one process the
-    same grouping gives the same bits."""
+    """Nodes of a deployment, or virtual nodes of Flower's runtime; one process has none."""
     device: str = "cpu"
     """`cpu`, `cuda` or `cuda:N`."""
     batch_users: int = Field(default=1024, gt=0)

@@ -67,7 +67,6 @@ class Experiment:
             split.train,
             made.plan,
             seed=request.seed,
-            nodes=engine.nodes,
             device=engine.device,
             batch_users=engine.batch_users,
             batch_events=engine.batch_events,

@@ -1,11 +1,8 @@
 """A federation in one process: batches of users as tensor programs on CPU or CUDA.
 
 The users' computation is that of any place that hosts users (`fedrec.federation.hosted`); what is added here is the
-plan, which draws the cohorts and adds the noise once, on the total.
-
-Float sums depend on how they are grouped, by less than a millionth; under noise, which is rounded to a grid, that may
-move an entry by a step of the grid. So users can be summed in the groups that the nodes of a deployment would have: the
-two then end with equal bits.
+plan, which draws the cohorts and adds the noise once, on the total. Sums are exact, so a deployment ends with the same
+bits, however many nodes its users are spread over.
 """
 
 from collections.abc import Mapping
@@ -15,7 +12,7 @@ import numpy as np
 
 from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.errors import PrivacyError
-from fedrec.federation.hosted import HostedUsers, Shard, Stopwatch, UserSource, add_up, shard
+from fedrec.federation.hosted import HostedUsers, Stopwatch, UserSource
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.privacy.queries import PrivateSum
 
@@ -23,14 +20,12 @@ from fedrec.privacy.queries import PrivateSum
 class InProcessFederation(HostedUsers):
     """All users of `source` in this process.
 
-    plan: draws the cohorts. nodes: into how many shards the users are grouped. bounds: those of `HostedUsers`.
+    plan: draws the cohorts. bounds: those of `HostedUsers`.
     """
 
-    def __init__(self, source: UserSource, plan: PrivacyPlan, *, seed: int, nodes: int = 1, **bounds: Any) -> None:
+    def __init__(self, source: UserSource, plan: PrivacyPlan, *, seed: int, **bounds: Any) -> None:
         super().__init__(source, seed=seed, **bounds)
         self.plan = plan
-        self._shards = [shard(len(source), place, nodes) for place in range(nodes)]
-        self._places = [self] if nodes == 1 else [self._place(users, nodes) for users in self._shards]
         self.timings: Mapping[str, float] = {}
 
     def sample(self, round: int) -> np.ndarray:
@@ -48,35 +43,10 @@ class InProcessFederation(HostedUsers):
         if plan is not self.plan:
             raise PrivacyError(f"round {round}: the federation samples by another plan; make both with the same one")
         watch = Stopwatch(self.device)
-        parts = self._split(cohort)
-        found = [
-            place.clipped_sums(algorithm, shared, round, part, plan.clip, watch)
-            for place, part in zip(self._places, parts, strict=True)
-        ]
+        totals = self.clipped_sums(algorithm, shared, round, cohort, plan.clip, watch)
         sums = {}
         for query in algorithm.queries(round):
-            total = add_up([part.pop(query.name) for part in found], query.shape, self.device)
-            watch.lap("sum")
-            sums[query.name] = plan.privatise(round, query, total)
+            sums[query.name] = plan.privatise(round, query, totals.pop(query.name))
             watch.lap("noise")
         self.timings = watch.seconds
         return sums
-
-    def _place(self, users: np.ndarray, nodes: int) -> HostedUsers:
-        return HostedUsers(
-            Shard(self.source, users),
-            seed=self.seed,
-            device=self.device,
-            batch_users=self.batch_users,
-            batch_events=self.batch_events,
-            memory_bytes=self.memory_bytes // nodes,
-            precision=self.precision,
-        )
-
-    def _split(self, cohort: np.ndarray) -> list[np.ndarray]:
-        """The cohort by shard, as positions within it."""
-        if len(self._places) == 1:
-            return [cohort]
-        firsts = [int(users[0]) if len(users) else self.users for users in self._shards]
-        bounds = np.searchsorted(cohort, [*firsts, self.users])
-        return [cohort[bounds[n] : bounds[n + 1]] - first for n, first in enumerate(firsts)]

@@ -6,7 +6,7 @@ import torch
 
 from fedrec.algorithms.als import ALS, ALSConfig, ALSModel, SymmetricPacking, _shrunk
 from fedrec.algorithms.base import Algorithm, Setting
-from fedrec.algorithms.ragged import CAPACITY, each_rectangle
+from fedrec.algorithms.ragged import CAPACITY, each_rectangle, padded_lengths
 from fedrec.data.users import UserBatch
 from fedrec.privacy.queries import PrivateSum
 from tests.core.algorithm_contract import AlgorithmContract
@@ -87,7 +87,7 @@ def test_rectangles_hold_every_member_once(lengths: list[int]) -> None:
     found: dict[int, list[int]] = {}
 
     def note(groups: torch.Tensor, index: torch.Tensor) -> None:
-        assert index.numel() <= max(CAPACITY["cpu"], *lengths)
+        assert index.numel() <= max(CAPACITY["cpu"], *padded_lengths(size).tolist())
         for group, row in zip(groups.tolist(), index.tolist(), strict=True):
             assert group not in found
             found[group] = [member for member in row if member != -1]

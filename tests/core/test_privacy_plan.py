@@ -130,7 +130,12 @@ def test_the_denominator_is_fixed_whoever_takes_part() -> None:
 def released(ours: PrivacyPlan, total: torch.Tensor, round: int = 0) -> torch.Tensor:
     asked = next(iter(ours.rounds[round].values()))
     ours.charge(round)
-    return ours.privatise(round, asked, total).value
+    return ours.privatise(round, asked, asked.encode(total, ours.lattice(asked))).value
+
+
+def nothing(*shape: int) -> torch.Tensor:
+    """The exact sum of nobody."""
+    return torch.zeros(shape, dtype=torch.int64)
 
 
 @pytest.mark.parametrize("seed", [3, None])
@@ -154,7 +159,7 @@ def test_queries_and_rounds_have_noise_of_their_own() -> None:
     shape = (20_000,)
     ours = plan([(query("a", 0.25, shape=shape), query("b", 0.25, shape=shape)), (query("a", 0.5, shape=shape),)])
     ours.charge(0), ours.charge(1)
-    zeros = torch.zeros(shape)
+    zeros = nothing(*shape)
     noises = [ours.privatise(r, q, zeros).value for r in (0, 1) for q in ours.rounds[r].values()]
     for i, one in enumerate(noises):
         for other in noises[:i]:
@@ -181,14 +186,13 @@ def test_seeded_noise_repeats_and_secret_noise_does_not() -> None:
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (3, 5, 7)])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_shapes_and_types_are_kept(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    value = released(plan([(query(shape=shape),)]), torch.zeros(shape, dtype=dtype))
-    assert (value.shape, value.dtype) == (torch.Size(shape), dtype)
+def test_shapes_are_kept(shape: tuple[int, ...]) -> None:
+    value = released(plan([(query(shape=shape),)]), torch.zeros(shape))
+    assert (value.shape, value.dtype) == (torch.Size(shape), torch.float32)
 
 
 def test_no_release_without_a_charge_and_one_release_a_charge() -> None:
-    ours, total = plan(), torch.zeros(3)
+    ours, total = plan(), nothing(3)
     asked = ours.rounds[0]["popularity"]
     with pytest.raises(PrivacyError, match=r"round 0, query 'popularity': no unused charge; call charge\(0\) first"):
         ours.privatise(0, asked, total)
@@ -220,11 +224,11 @@ def test_a_round_that_is_paid_for_again_has_noise_and_a_cohort_of_its_own(seed: 
 def test_a_refused_charge_pays_for_nothing() -> None:
     ours = plan([(query(),)])
     ours.charge(0)
-    ours.privatise(0, query(), torch.zeros(3))
+    ours.privatise(0, query(), nothing(3))
     with pytest.raises(BudgetExhausted):
         ours.charge(0)
     with pytest.raises(PrivacyError, match="no unused charge"):
-        ours.privatise(0, query(), torch.zeros(3))
+        ours.privatise(0, query(), nothing(3))
 
 
 def test_a_foreign_query_does_not_choose_the_noise() -> None:
@@ -232,7 +236,7 @@ def test_a_foreign_query_does_not_choose_the_noise() -> None:
     ours.charge(0)
     weak = query(clip=1e-9)
     with pytest.raises(PrivacyError, match="differs from the planned one"):
-        ours.privatise(0, weak, torch.zeros(3))
+        ours.privatise(0, weak, nothing(3))
     with pytest.raises(PrivacyError, match="is not in the plan"):
         ours.clip(query(clip=1e9), DenseContribution(torch.ones(1, 3)))
 
@@ -254,7 +258,7 @@ def test_earlier_charges_pay_for_no_new_release() -> None:
     ours = plan()
     ours.restore([0])
     with pytest.raises(PrivacyError, match="no unused charge"):
-        ours.privatise(0, ours.rounds[0]["popularity"], torch.zeros(3))
+        ours.privatise(0, ours.rounds[0]["popularity"], nothing(3))
     with pytest.raises(PrivacyError, match=r"round 99: the plan has rounds 0\.\.10"):
         ours.restore([99])
 
@@ -276,8 +280,8 @@ def test_without_privacy_nothing_is_clipped_noised_or_promised() -> None:
     assert ours.clip(ours.rounds[0]["popularity"], huge).tolist() == [1, 1]
     charge = ours.charge(0)
     assert charge["epsilon"] == {"pld": None, "rdp": None}
-    total = torch.rand(3)
-    result = ours.privatise(0, ours.rounds[0]["popularity"], total)
+    asked, total = ours.rounds[0]["popularity"], torch.tensor([0.5, -0.25, 3.0])
+    result = ours.privatise(0, asked, asked.encode(total, ours.lattice(asked)))
     assert torch.equal(result.value, total)
     assert result.noise_std == 0
     described = json.loads(json.dumps(ours.describe(), allow_nan=False))

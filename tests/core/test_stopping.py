@@ -156,7 +156,7 @@ def test_every_look_has_noise_of_its_own() -> None:
     for round, (query,) in enumerate(rounds):
         plan.charge(round)
         if query.name == "evaluation":
-            noise.append(plan.privatise(round, query, torch.zeros(3)).value)
+            noise.append(plan.privatise(round, query, torch.zeros(3, dtype=torch.int64)).value)
     assert len({tuple(value.tolist()) for value in noise}) == 5
     stds = {plan.noise_std(round, "evaluation") for round in range(algorithm.rounds) if round in algorithm._looks}
     assert len(stds) == 1

@@ -17,8 +17,8 @@ from fedrec.evaluation.ratings import RatingModel
 from fedrec.privacy.queries import PrivateSum
 from fedrec.settings import parse
 from fedrec.towers.examples import Targets
-from fedrec.towers.ghost import GhostContribution
 from fedrec.towers.id import IdConfig, IdTower
+from fedrec.towers.local import LocalContribution
 from fedrec.towers.objective import Objective
 from tests.core.algorithm_contract import AlgorithmContract
 from tests.core.toy_users import GROUPS, ITEMS, USERS, batch_of, close, planted_catalogue
@@ -123,7 +123,7 @@ def test_what_the_user_holds_out_is_not_in_the_vector() -> None:
     algo = TowerSGD(TowerSGDConfig(tower=tower, targets=4), Setting(planted_catalogue(), USERS, float(USERS)))
     shared = algo.initial() | {"tower.table.weight": torch.eye(ITEMS)}
     part = algo.contribute(shared, batch_of([list(range(0, 20, 2))]), 1)["tower"]
-    assert isinstance(part, GhostContribution)
+    assert isinstance(part, LocalContribution)
     objective = part.objective
     known = objective.vectors[0] > 1e-3
     targets = objective.targets.items[0, :, 0]
@@ -160,8 +160,8 @@ def test_memory_does_not_grow_with_users_times_parameters() -> None:
     chosen = torch.randint(0, items, (256, 4, 21), generator=generator)
     targets = Targets(chosen, None, torch.ones(256, 4, dtype=torch.bool))
     objective = Objective(torch.randn(256, 64, generator=generator), targets, torch.zeros(items), 1.0, "softmax")
-    GhostContribution(tower, objective.take(torch.arange(2))).norms()  # the import of Opacus is not what is measured
+    LocalContribution(tower, objective.take(torch.arange(2))).norms()  # imports are not what is measured
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    part = GhostContribution(tower, objective)
+    part = LocalContribution(tower, objective)
     assert part.weighted_sum(1 / part.norms()).isfinite().all()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 400 * 1024

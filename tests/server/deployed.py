@@ -96,12 +96,12 @@ def deployed(
     return Deployed(grid, asker, federation, made, plan)
 
 
-def in_process(name: str, privacy: PrivacyConfig, nodes: int = 1) -> Shared:
+def in_process(name: str, privacy: PrivacyConfig) -> Shared:
     """The state after the same run in one process."""
     source = data()[1].train
     made = spec_of(name, privacy, len(source)).build(data()[0].catalogue)
     plan = plan_of(made, privacy, len(source))
-    return Coordinator(made, InProcessFederation(source, plan, seed=REQUEST.seed, nodes=nodes), plan).run().shared
+    return Coordinator(made, InProcessFederation(source, plan, seed=REQUEST.seed), plan).run().shared
 
 
 def difference(found: Shared, expected: Shared) -> float:

@@ -11,7 +11,7 @@ from fedrec.algorithms.base import Setting
 from fedrec.data.catalogue import Catalogue
 from fedrec.errors import PrivacyError
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
-from fedrec.privacy.queries import PrivateSum
+from fedrec.privacy.queries import PrivateSum, SumQuery
 from tests.server.toy import ITEMS, Toy, ToyConfig, histories
 
 SOURCE = histories()
@@ -32,7 +32,10 @@ def sums(made: InProcessFederation, cohort: np.ndarray | None = None, round: int
 
 
 def without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(PrivacyPlan, "privatise", lambda self, round, query, total: PrivateSum(total, 0.0))
+    def privatise(self: PrivacyPlan, round: int, query: SumQuery, total: torch.Tensor) -> PrivateSum:
+        return PrivateSum(query.decode(total, self.lattice(query)).float(), 0.0)
+
+    monkeypatch.setattr(PrivacyPlan, "privatise", privatise)
 
 
 def one_at_a_time(plan: PrivacyPlan, cohort: np.ndarray, round: int) -> dict[str, torch.Tensor]:

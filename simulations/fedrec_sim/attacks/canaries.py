@@ -14,6 +14,7 @@ import torch
 from scipy.fft import dct, idct
 from torch import Tensor
 
+from fedrec.privacy.fixed_point import Lattice
 from fedrec.privacy.queries import Contribution, SumQuery
 
 
@@ -86,7 +87,7 @@ class WithCanaries(Contribution):
         query: SumQuery,
     ) -> None:
         self.inner, self.rows, self.which, self._norms = inner, rows, which, norms
-        self.directions, self.query = directions, query
+        self.directions, self.query, self.packed = directions, query, query.packed
 
     def norms(self) -> Tensor:
         norms = self.inner.norms().clone()
@@ -96,15 +97,18 @@ class WithCanaries(Contribution):
     def unit_weights(self) -> Tensor:
         return self.inner.unit_weights()
 
-    def weighted_sum(self, weights: Tensor) -> Tensor:
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.inner.shape
+
+    def add_to(self, total: Tensor, weights: Tensor, lattice: Lattice) -> None:
         others = weights.clone()
         others[self.rows] = 0.0
-        total = self.inner.weighted_sum(others)
-        if self.directions is None:
-            return total
-        amounts = self._norms * weights[self.rows].double().cpu().numpy()
-        planted = self.directions.combined(self.which, amounts)
-        return total + torch.from_numpy(planted).to(total).view(self.query.shape)
+        self.inner.add_to(total, others, lattice)
+        if self.directions is not None:
+            amounts = self._norms * weights[self.rows].double().cpu().numpy()
+            planted = torch.from_numpy(self.directions.combined(self.which, amounts)).view(self.query.shape)
+            total += self.query.encode(planted.to(total.device), lattice)
 
     def dense(self, row: int) -> Tensor:
         found = (self.rows == row).nonzero()

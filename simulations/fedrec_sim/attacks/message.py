@@ -47,10 +47,10 @@ def messages(target: Target, experiment: Experiment, query: SumQuery, positions:
         weights = clip_weights(contribution, query.clip_norm) if plan.private else contribution.unit_weights()
         for row, position in enumerate(some.tolist()):
             raw = contribution.dense(row).detach()
-            sent = raw * float(weights[row])
+            sent = raw.double() * float(weights[row])
             alone = PrivacyPlan.build(plan.config, rounds, plan.users, (target.seed << 20) + position)
             alone.charge(0)
-            released = alone.privatise(0, query, sent).value
+            released = alone.privatise(0, query, query.encode(sent, alone.lattice(query))).value
             yield Message(position, *(_flat(part) for part in (raw, sent, released)))
 
 

@@ -17,6 +17,7 @@ from fedrec.algorithms.base import Algorithm, ReleasedModel, Shared
 from fedrec.data.users import UserBatch
 from fedrec.draws import keys
 from fedrec.privacy.clipping import clip_weights
+from fedrec.privacy.fixed_point import Lattice
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
@@ -128,8 +129,9 @@ class Recorder(Algorithm):
             weights = clip_weights(contribution, query.clip_norm) if self.private else contribution.unit_weights()
             known = weights.clone()
             known[rows] = 0.0
-            part = contribution.weighted_sum(known)
-            self._others[query.name] = self._others[query.name] + part if query.name in self._others else part
+            if query.name not in self._others:
+                self._others[query.name] = torch.zeros(query.shape, dtype=torch.int64, device=users.device)
+            contribution.add_to(self._others[query.name], known, self._lattice(query))
             if len(rows):
                 given[query.name] = self.intruders.plant(query, contribution, rows, which)
         return given
@@ -138,7 +140,7 @@ class Recorder(Algorithm):
         releases = {}
         for query in self.queries(round):
             others = self._others.get(query.name)
-            known = np.zeros(query.size) if others is None else _flat(others)
+            known = np.zeros(query.size) if others is None else _flat(query.decode(others, self._lattice(query)))
             releases[query.name] = Release(query, _flat(sums[query.name].value), sums[query.name].noise_std, known)
         cohort = np.concatenate(self._cohort) if self._cohort else np.zeros(0, dtype=np.int64)
         seen = Observation(round, releases, cohort, shared)
@@ -149,6 +151,9 @@ class Recorder(Algorithm):
 
     def release(self, shared: Shared) -> ReleasedModel:
         return self.inner.release(shared)
+
+    def _lattice(self, query: SumQuery) -> Lattice:
+        return Lattice.of(query.clip_norm, self.setting.users)
 
 
 def _flat(tensor: Tensor) -> np.ndarray:
