@@ -57,7 +57,7 @@ class UserNode:
     def __init__(self, find: Find, **bounds: Any) -> None:
         self._find, self._bounds = find, bounds
         self.held: dict[str, tuple[str, Tensor]] = {}
-        self._run: tuple[str, RunSpec, Algorithm, HostedUsers] | None = None
+        self._run: tuple[str, Algorithm, HostedUsers, RunSpec] | None = None
 
     def answer(self, packet: Packet) -> Packet:
         """The answer to one message; never raises, and never says why in words."""
@@ -83,7 +83,7 @@ class UserNode:
         return Packet(exchange.PRESENCE, facts=facts)
 
     def _sums(self, packet: Packet) -> Packet:
-        spec, algorithm, users = self._prepared(packet)
+        algorithm, users, spec = self._prepared(packet)
         if not 0 <= packet.round < algorithm.rounds:
             raise WireError("request", f"round {packet.round} of a run of {algorithm.rounds} rounds")
         try:
@@ -104,8 +104,8 @@ class UserNode:
         except InputError:  # whose text may quote the data
             raise WireError("data", "cannot use the data; `fedrec data describe` on this machine says why") from None
 
-    def _prepared(self, packet: Packet) -> tuple[RunSpec, Algorithm, HostedUsers]:
-        """The run, its algorithm and its users, made once for all its rounds."""
+    def _prepared(self, packet: Packet) -> tuple[Algorithm, HostedUsers, RunSpec]:
+        """The run's algorithm, its users and its description, made once for all its rounds."""
         text = packet.fact("spec", str)
         if wire.fingerprint(text) != packet.fingerprint:
             raise WireError("fingerprint", exchange.REFUSALS["fingerprint"])
@@ -124,7 +124,7 @@ class UserNode:
                 algorithm = spec.build(hosted.catalogue, users.device)
             except InputError as error:
                 raise WireError("request", str(error)) from None
-            self._run = packet.fingerprint, spec, algorithm, users
+            self._run = packet.fingerprint, algorithm, users, spec
         return self._run[1:]
 
     def _shared(self, packet: Packet, device: torch.device) -> Shared:

@@ -81,16 +81,16 @@ def ask_sum(
     digests: Mapping[str, str],
     sent: Mapping[str, Tensor],
     cohort: np.ndarray | None,
-    users: int,
+    users: int | None = None,
 ) -> Packet:
     """A round's question. digests: of every shared tensor by name. sent: those that the node does not hold.
 
     cohort: (C,) int64, positions among the node's users, ascending; None where everybody takes part in every round.
-    users: how many the node hosts, which alone decides on the size of a cohort's bits.
+    users: how many the node hosts, which alone decides on the size of a cohort's bits; None: the last one's place does.
     """
     tensors = {_SHARED + name: tensor for name, tensor in sent.items()}
     if cohort is not None:
-        tensors[_COHORT] = _bits(cohort, users)
+        tensors[_COHORT] = _bits(np.asarray(cohort, dtype=np.int64), users)
     facts: dict[str, Fact] = {"spec": spec, "digests": json.dumps(dict(digests)), "everybody": cohort is None}
     return Packet(SUM, mark, round, facts, tensors)
 
@@ -112,7 +112,7 @@ def cohort_of(packet: Packet, users: int) -> np.ndarray:
     if packet.fact("everybody", bool):
         return np.arange(users)
     bits = packet.tensors.get(_COHORT)
-    if bits is None or bits.dtype != torch.uint8 or tuple(bits.shape) != (-(-users // 8),):
+    if bits is None or bits.dtype != torch.uint8 or bits.dim() != 1 or len(bits) > -(-users // 8):
         raise WireError("cohort", "a question without a cohort of this node's users")
     taking_part = np.flatnonzero(np.unpackbits(bits.numpy(), bitorder="little"))
     if len(taking_part) and taking_part[-1] >= users:
@@ -120,9 +120,9 @@ def cohort_of(packet: Packet, users: int) -> np.ndarray:
     return taking_part
 
 
-def _bits(cohort: np.ndarray, users: int) -> Tensor:
+def _bits(cohort: np.ndarray, users: int | None) -> Tensor:
     """(ceil(users / 8),) uint8, a bit for each user of the node."""
-    taking_part = np.zeros(users, dtype=bool)
+    taking_part = np.zeros(int(cohort.max(initial=-1)) + 1 if users is None else users, dtype=bool)
     taking_part[cohort] = True
     return torch.from_numpy(np.packbits(taking_part, bitorder="little"))
 

@@ -86,7 +86,6 @@ def test_a_cohort_of_one_is_that_user_clipped() -> None:
         (question(spec=7), "request"),
         (question(digests="[]"), "request"),
         (question(digests="x"), "request"),
-        (with_cohort(torch.zeros(6, dtype=torch.uint8)), "cohort"),
         (with_cohort(torch.zeros(8, dtype=torch.uint8)), "cohort"),
         (with_cohort(torch.zeros(7, 1, dtype=torch.uint8)), "cohort"),
         (with_cohort(torch.tensor([3, 7], dtype=torch.int64)), "cohort"),
