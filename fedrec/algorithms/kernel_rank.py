@@ -98,6 +98,7 @@ class KernelRank(Algorithm):
         self.releases = 2 if pairs and self.head > 1 else 1
         kernels = bool(self.public.maps) or self.releases == 2
         network = strength >= NETWORK_STRENGTH and setting.users >= USERS_PER_WEIGHT * UNITS * self._features
+        network = network and not (setting.private and not self.public.maps)  # there, each weight must show evidence
         self.hidden = config.hidden if config.hidden is not None else UNITS if network else 0
         rounds = 80 if self.hidden else 40 if kernels else 0
         self.weight_rounds = rounds if config.weight_rounds is None else config.weight_rounds
