@@ -119,7 +119,7 @@ def diff(
     console = plain_console()
     for run in runs:
         for fault in run.faults:
-            console.print(Text(plain(f"CONTRADICTION: {run.place}: {fault}"), "bold red"))
+            console.print(Text(plain(f"CONTRADICTION: {run.place}: {fault}"), "bold red"), soft_wrap=True)
     rows = found.differs + (found.same if every else [])
     if rows:
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")

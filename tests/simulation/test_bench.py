@@ -202,7 +202,7 @@ def test_every_kind_of_round_is_measured_apart(tmp_path: Path, capfd: pytest.Cap
     assert [kind["round"] for kind in als["kinds"]] == ["gram+items"]
     assert [kind["round"] for kind in kernel["kinds"]] == ["popularity", "cooccurrence", "weights"]
     # Of each event the item's position and row of 4 numbers; the sums of 10 + 120 x 15 numbers, written and read.
-    assert als["kinds"][0]["needed_bytes"] == 60 * 8 * (8 + 16) + 2 * 4 * (10 + 120 * 15)
+    assert als["kinds"][0]["needed_bytes"] == 60 * 8 * (8 + 16) + 2 * 8 * (10 + 120 * 15)
     for result in document["results"]:
         assert result["peak_device_mb"] is None
         assert 0.1 < result["copy_gb_per_second"] < 10_000

@@ -93,13 +93,17 @@ def test_a_run_directory_holds_everything(simulate: Simulate, tmp_path: Path) ->
 
 def test_what_was_chosen_from_the_budget_is_told(simulate: Simulate, tmp_path: Path) -> None:
     few = ["--set", "algorithm.kernel_rank=4", "--set", "algorithm.head=20", "--set", "evaluation.baselines=false"]
-    for epsilon, hidden, rounds in (("1", 0, 40), ("none", 16, 80)):
+    chosen = {}
+    for epsilon in ("1", "none"):
         folder = tmp_path / epsilon
         changes = ["--set", f"privacy.epsilon={epsilon}", "--set", "evaluation.every=0"]
         assert simulate(*SMALL, *few, *changes, "--out", folder, "--seed", 1, "--quiet") == 0
-        settings = summary(folder)["settings"]
-        assert (settings["hidden"], settings["weight_rounds"], settings["head"]) == (hidden, rounds, 20)
+        chosen[epsilon] = settings = summary(folder)["settings"]
+        # Too few users for hidden units, with privacy or without.
+        assert (settings["hidden"], settings["weight_rounds"], settings["head"]) == (0, 40, 20)
         assert sum(settings["shares"]) <= 1 + 1e-9
+    assert chosen["1"]["shares"] != chosen["none"]["shares"]
+    assert chosen["1"]["learning_rate"] < chosen["none"]["learning_rate"]
 
 
 def test_json_is_all_that_standard_output_holds(simulate: Simulate, tmp_path: Path, capsys: Any) -> None:

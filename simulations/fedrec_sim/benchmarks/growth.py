@@ -108,14 +108,16 @@ def _summary(
 
 
 def needed_bytes(algo: Algorithm, shared: Mapping[str, torch.Tensor], round: int, events: int) -> int:
-    """A lower bound on what a round moves: each event (8 bytes) and the row of its item in every shared table, once;
-    each sum written once and read once. Rows are counted for every event, whether a cache holds them or not.
+    """A lower bound on what a round moves: each event (8 bytes) and the row of its item in every table of the devices,
+    once; each sum (8 bytes a number) written once and read once. Rows are counted for every event, cached or not.
     """
     items = len(algo.setting.catalogue)
     row = sum(
-        tensor.element_size() * tensor[0].numel() for tensor in shared.values() if tensor.ndim and len(tensor) == items
+        tensor.element_size() * tensor[0].numel()
+        for name, tensor in shared.items()
+        if name not in algo.server_only and tensor.ndim and len(tensor) == items
     )
-    return events * (8 + row) + 2 * 4 * sum(query.size for query in algo.queries(round))
+    return events * (8 + row) + 2 * 8 * sum(query.size for query in algo.queries(round))
 
 
 def copied_per_second(device: torch.device, repeat: int = 8) -> float:

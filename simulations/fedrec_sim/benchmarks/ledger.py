@@ -16,6 +16,7 @@ import numpy as np
 from fedrec.audit import chain as chains
 from fedrec.audit import checkpoint_note, evidence, keys, opening, proofs, recompute
 from fedrec.audit.ledger import Ledger, checkpoint_path
+from fedrec.audit.payloads import Catalogue
 from fedrec.audit.verification import verify
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import SumQuery
@@ -30,14 +31,20 @@ def written(folder: Path, rounds: int, sampling: float, key: keys.SigningKey, *,
     event = (sampling, float(first["events"][0]["noise_multiplier"]), 1)
     tight, renyi = _cumulative([[event]] * rounds)
     ledger = Ledger(folder / evidence.LEDGER, key)
-    about = {
-        "scenario": ("bench", "0" * 64),
-        "dataset": "none",
-        "population": "given",
-        "unprotected": (),
-        "tuned_on": None,
-    }
-    ledger.append(opening.begin(plan, key.public, role="benchmark", **about))  # type: ignore[arg-type]
+    begin = opening.begin(
+        plan,
+        key.public,
+        role="benchmark",
+        simulation=True,
+        scenario=("bench", "0" * 64),
+        algorithm="none",
+        dataset="none",
+        catalogue=Catalogue(items=64, known="given", k_core=None),
+        population="given",
+        unprotected=(),
+        tuned_on=None,
+    )
+    ledger.append(begin)
     seconds = []
     for number in range(rounds):
         epsilon = {"pld": _up(tight[number]), "rdp": _up(renyi[number])}
