@@ -23,7 +23,9 @@ MAX_PREDICTIONS = 1 << 20
 class RatingModel(Protocol):
     """A released model that can also say a rating: what `rating_errors` asks of it."""
 
-    kind: str
+    @property
+    def called(self) -> str:
+        """Its name in messages."""
 
     def fit(self, users: UserBatch) -> dict[str, Tensor]:
         """The users' private states."""
