@@ -8,8 +8,12 @@ is named by the reader, who may use links for it.
 
 import errno
 import hashlib
+import lzma
 import os
 import stat
+import struct
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -17,6 +21,17 @@ from pathlib import Path, PurePosixPath
 from fedrec.durable import replace
 from fedrec.errors import InputError, VerificationError
 
+DAMAGED_ZIP = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    RuntimeError,  # encrypted, or a method that is not known
+    ValueError,  # a name that is no text
+    IndexError,
+)
+"""What `zipfile` raises for a damaged archive, beside OSError."""
 _LINK = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 
 

@@ -10,11 +10,11 @@ import os
 import stat
 import struct
 import zipfile
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
 from fedrec.errors import InputError, VerificationError
+from fedrec.received_files import DAMAGED_ZIP
 
 MOST_PACKED = 256 << 20
 """Bytes of the file."""
@@ -24,7 +24,6 @@ MOST_NAMES = 1000
 _TABLE = 1 << 18  # bytes of the table of contents
 _CHUNK = 1 << 20
 _END = struct.Struct("<4s4H2LH")
-_DAMAGED = (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, ValueError, struct.error)
 
 
 def unpacked(
@@ -46,7 +45,7 @@ def unpacked(
                 return _read(path, archive, most, hashed)
     except FileNotFoundError:
         raise InputError(f"{path}: there is no such run; give a run's folder or an exported file") from None
-    except _DAMAGED:
+    except DAMAGED_ZIP:
         raise InputError(f"{path}: neither a run's folder nor an undamaged file of `fedrec audit export`") from None
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or 'damaged'})") from None

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 import polars as pl
 
 from fedrec.errors import InputError
+from fedrec.received_files import DAMAGED_ZIP
 
 TEXT = (".csv", ".tsv", ".txt", ".dat", ".data")
 JSON = (".jsonl", ".ndjson", ".json")
@@ -21,6 +22,7 @@ FORMATS = (PARQUET, *TEXT, *JSON)
 """Endings of tables, in any case; each may also be gzipped (`.gz`) or the only table in a `.zip`."""
 
 _DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)
+# Narrower than DAMAGED_ZIP: what the reader of the stream raises passes through the same place.
 _DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError)
 
 
@@ -107,7 +109,7 @@ def _member(file: Path) -> str:
     try:
         with zipfile.ZipFile(file) as archive:
             names = [member.filename for member in archive.infolist() if not member.is_dir()]
-    except _DAMAGED_ZIP as error:
+    except DAMAGED_ZIP as error:
         raise InputError(f"{file}: not a whole zip archive ({error}); get it again") from None
     shown = [name for name in names if not any(part[0] in "._" for part in PurePosixPath(name).parts)]
     tables = [name for name in shown if PurePosixPath(name.lower().removesuffix(".gz")).suffix in FORMATS]

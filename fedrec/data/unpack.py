@@ -1,27 +1,17 @@
 """Archives of strangers: nothing is written outside the folder, no link is made, and the size is bounded."""
 
 import errno
-import lzma
 import shutil
 import stat
 import zipfile
-import zlib
 from pathlib import Path, PurePosixPath
 
 from fedrec.errors import InputError
+from fedrec.received_files import DAMAGED_ZIP
 
 MOST = 20
 """Bytes unpacked for a byte packed (text packs to a fifth; a bomb to a thousandth), but always `AT_LEAST`."""
 AT_LEAST = 1 << 28
-_DAMAGED = (
-    zipfile.BadZipFile,
-    zlib.error,
-    lzma.LZMAError,
-    EOFError,
-    RuntimeError,  # encrypted, or a method that is not known
-    ValueError,  # a name that is no text
-    IndexError,
-)
 _NOT_OF_THE_DISK = (None, errno.EINVAL)
 """What `zipfile` and bz2 put into an OSError about the archive."""
 
@@ -54,7 +44,7 @@ def unpack(file: Path, folder: Path) -> None:
     except InputError:
         file.unlink()
         raise
-    except (*_DAMAGED, OSError) as error:
+    except (*DAMAGED_ZIP, OSError) as error:
         if isinstance(error, OSError) and error.errno not in _NOT_OF_THE_DISK:
             raise
         file.unlink()

@@ -162,20 +162,6 @@ class HostedUsers:
             first = last
 
 
-class Shard:
-    """The users `positions` of `source` as users of a place of their own."""
-
-    def __init__(self, source: UserSource, positions: np.ndarray) -> None:
-        self.source, self.positions = source, positions
-
-    def __len__(self) -> int:
-        return len(self.positions)
-
-    def batch(self, users: np.ndarray, seed: int, device: torch.device | str = "cpu") -> UserBatch:
-        """As `UserSource.batch`."""
-        return self.source.batch(self.positions[users], seed, device)
-
-
 def shard(users: int, place: int, of: int) -> np.ndarray:
     """Positions of the users of shard `place` of `of`, int64: in order, and as even as can be."""
     return np.arange(users * place // of, users * (place + 1) // of)
