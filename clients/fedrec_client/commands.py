@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fedrec.data.folder import DataDir
 from fedrec.devices import check_device
 from fedrec.errors import InputError
 from fedrec.screen import say
@@ -40,9 +41,7 @@ def start(
         list[str] | None,
         typer.Option("--dataset", metavar="NAME", help="With --shard: a built-in dataset to serve; repeat it."),
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(envvar="FEDREC_DATA", help="With --shard: where datasets lie, a folder each.")
-    ] = None,
+    data_dir: DataDir = None,
     data: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Host users of one's own: a log (parquet, CSV, TSV, .inter).")
     ] = None,

@@ -29,6 +29,7 @@ from fedrec.data import datasets, splits
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.columns import CatalogueColumns, LogColumns
 from fedrec.data.datasets import DataConfig, Dataset
+from fedrec.data.folder import data_folder
 from fedrec.data.histories import Histories
 from fedrec.data.public import check_public
 from fedrec.errors import InputError, first_line
@@ -68,7 +69,7 @@ def finder(config: Mapping[str, Value]) -> Find:
     place, of = config["partition-id"], config["num-partitions"]
     if type(place) is not int or type(of) is not int or not 0 <= place < of:
         raise ConfigError(f"partition-id={place} num-partitions={of}: must be whole numbers, the first one below")
-    folder = str(config.get("data-dir") or os.environ.get("FEDREC_DATA") or "")
+    folder = data_folder(str(config.get("data-dir") or ""))
     try:
         served = check_public(str(config.get("datasets") or ",".join(datasets.GENERATED)).split(","))
     except InputError as error:
@@ -76,7 +77,7 @@ def finder(config: Mapping[str, Value]) -> Find:
     return lambda request: _shard(request, place, of, folder, served)
 
 
-def _shard(request: str, place: int, of: int, folder: str, served: frozenset[str]) -> Hosted:
+def _shard(request: str, place: int, of: int, folder: Path | None, served: frozenset[str]) -> Hosted:
     asked = parse_data(request)
     virtual = os.environ.get(VIRTUAL) == "1"
     if asked.data.files and not virtual:
@@ -88,9 +89,9 @@ def _shard(request: str, place: int, of: int, folder: str, served: frozenset[str
 
 
 @lru_cache(maxsize=1)
-def _public(request: str, folder: str) -> tuple[Histories, Catalogue]:
+def _public(request: str, folder: Path | None) -> tuple[Histories, Catalogue]:
     asked = parse_data(request)
-    dataset = datasets.load(asked.data, _path(folder), asked.seed)
+    dataset = datasets.load(asked.data, folder, asked.seed)
     return splits.split(dataset, asked.data.split, asked.on, asked.seed).train, dataset.catalogue
 
 
@@ -150,10 +151,6 @@ def _with_places(histories: Histories, users: int | None) -> Histories:
         identities=None if known is None else np.pad(known, (0, free)),
         disliked=None if disliked is None else _with_places(disliked, users),
     )
-
-
-def _path(folder: str) -> Path | None:
-    return Path(folder) if folder else None
 
 
 def _own_files(config: Mapping[str, Value]) -> tuple[Path, Path]:

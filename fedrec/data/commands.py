@@ -1,44 +1,37 @@
 """`fedrec data`: which datasets there are, how to get one, and what is in one."""
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from fedrec.data.folder import DataDir, data_folder
 from fedrec.screen import plain_console
 
 data = typer.Typer(
     no_args_is_help=True, rich_markup_mode="markdown", help="List datasets, get one from its publisher, or look at one."
 )
 
-_DataDir = Annotated[
-    Path | None,
-    typer.Option("--data-dir", help="A folder with a folder per dataset; else the environment's FEDREC_DATA."),
-]
-
 
 @data.command("list")
-def list_datasets(data_dir: _DataDir = None) -> None:
+def list_datasets(data_dir: DataDir = None) -> None:
     """The built-in datasets, which of them are ready to use, and what can be downloaded."""
     from rich.table import Table
 
     from fedrec.data.datasets import FOLDERS, GENERATED
     from fedrec.data.sources import SOURCES
 
-    given = data_dir or os.environ.get("FEDREC_DATA")
+    given = data_folder(data_dir)
     table = Table("dataset", "ready", "what it is")
     for name in GENERATED:
         table.add_row(name, "generated", "made as it is asked for")
-    folders = (
-        {file.name for file in Path(given).iterdir() if file.is_dir()} if given and Path(given).is_dir() else set()
-    )
+    folders = {file.name for file in given.iterdir() if file.is_dir()} if given and given.is_dir() else set()
     several = [name for name in SOURCES if name.startswith("amazon")]
     here = sorted(name for name in folders if not name.startswith("."))
     for name in dict.fromkeys([*FOLDERS, *SOURCES, *here]):
         if name not in several or name in folders:
-            ready = str(Path(given or "") / name) if name in folders else "no"
+            ready = str(given / name) if given and name in folders else "no"
             table.add_row(name, ready, SOURCES[name].about if name in SOURCES else "a folder of yours")
     table.add_row("amazon-2023-CATEGORY", "no", f"Amazon reviews 2023, {len(several)} categories, e.g. {several[0]}")
     console = plain_console()
@@ -51,7 +44,7 @@ def list_datasets(data_dir: _DataDir = None) -> None:
 @data.command()
 def get(
     dataset: Annotated[str, typer.Argument(help="A dataset of `fedrec data list`.")],
-    data_dir: _DataDir = None,
+    data_dir: DataDir = None,
     accept_licence: Annotated[bool, typer.Option("--accept-licence", help="Do not ask; you have read it.")] = False,
 ) -> None:
     """Download a dataset from its publisher: licence first, then resumable, checked, and whole or not at all."""
@@ -63,8 +56,8 @@ def get(
 
     if dataset not in SOURCES:
         raise InputError(f"no download is known for '{dataset}'.{nearest(dataset, SOURCES)}")
-    given = data_dir or os.environ.get("FEDREC_DATA")
-    if not given:
+    given = data_folder(data_dir)
+    if given is None:
         raise InputError(f"where shall '{dataset}' lie? Give --data-dir or set FEDREC_DATA")
     source, console = SOURCES[dataset], plain_console(soft_wrap=True)
     size = "" if source.megabytes is None else f", about {source.megabytes:g} MB"
@@ -80,13 +73,13 @@ def get(
         tasks = {remote.name: bar.add_task(remote.name, total=None) for remote in source.files}
         found = download.get(
             source,
-            Path(given),
+            given,
             lambda name, done, total: bar.update(tasks[name], completed=done, total=total),
         )
     for remote in source.files:
         about = "as published" if remote.checksum else f"none is published; pinned in {dataset}.sha256"
         console.print(f"{remote.name}: {found[remote.name]} ({about})")
-    console.print(f"Ready: {Path(given) / dataset}")
+    console.print(f"Ready: {given / dataset}")
 
 
 @data.command()
@@ -95,7 +88,7 @@ def describe(
         str,
         typer.Argument(help="A built-in dataset, or your own .parquet, .csv, .tsv, .txt, .jsonl or .inter."),
     ],
-    data_dir: _DataDir = None,
+    data_dir: DataDir = None,
     catalogue: Annotated[Path | None, typer.Option(help="The items of your log, with public features.")] = None,
     min_rating: Annotated[float | None, typer.Option(help="Drop events rated below this.")] = None,
     k_core: Annotated[int, typer.Option(min=0, help="Drop users and items with fewer events.")] = 0,

@@ -1,6 +1,5 @@
 """From the `[data]` table of a scenario to a dataset: read, clean, count, and put users and items in rows."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +15,7 @@ from fedrec.data.catalogue import Catalogue
 from fedrec.data.cleaning import Counts, canonical, clean
 from fedrec.data.columns import CatalogueColumns, LogColumns
 from fedrec.data.dislikes import dislikes, said_of_ratings
+from fedrec.data.folder import data_folder
 from fedrec.data.histories import Histories
 from fedrec.data.holdouts import HoldOutConfig
 from fedrec.data.ids import identities
@@ -215,8 +215,8 @@ def read_file(path: Path, columns: LogColumns) -> Log:
 
 def has_folder(name: str, data_dir: Path | None) -> bool:
     """Whether the folder of datasets has one of this name."""
-    given = data_dir or os.environ.get("FEDREC_DATA")
-    return bool(given) and (Path(given or "").expanduser() / name).is_dir()
+    given = data_folder(data_dir)
+    return given is not None and (given / name).is_dir()
 
 
 def _read_folder(name: str, folder: Path) -> Log:
@@ -233,10 +233,10 @@ def _read_folder(name: str, folder: Path) -> Log:
 
 
 def _folder(name: str, data_dir: Path | None) -> Path:
-    given = data_dir or os.environ.get("FEDREC_DATA")
-    if not given:
+    given = data_folder(data_dir)
+    if given is None:
         raise InputError(f"dataset '{name}' needs a folder of datasets; say where with --data-dir or FEDREC_DATA")
-    folder = Path(given).expanduser() / name
+    folder = given / name
     if not folder.is_dir():
         raise InputError(
             f"no dataset '{name}' in {given}; `fedrec data get {name}` downloads it where a publisher is known, or put "

@@ -22,6 +22,7 @@ from typing import Any
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from fedrec.data.folder import data_folder
 from fedrec.errors import BudgetExhausted, FedrecError
 from fedrec.transport.interfaces import give_up_parts_after
 from fedrec_server.asking import Asker, log
@@ -54,7 +55,7 @@ def main(grid: Grid, context: Context) -> None:
 def _run(grid: Grid, config: Mapping[str, Any], teller: Teller) -> RunDirectory:
     if config.get("folder"):
         os.chdir(str(config["folder"]))  # a run has its process to itself
-    out, data_dir = str(config.get("out") or ""), str(config.get("data-dir") or os.environ.get("FEDREC_DATA") or "")
+    out, data = str(config.get("out") or ""), data_folder(str(config.get("data-dir") or ""))
     name, resume = str(config.get("scenario") or "quickstart"), config.get("resume") is True
     if resume and out and RunDirectory(Path(out)).holds_run and not config.get("scenario"):
         name = str(RunDirectory(Path(out)).scenario)
@@ -67,7 +68,6 @@ def _run(grid: Grid, config: Mapping[str, Any], teller: Teller) -> RunDirectory:
         _say(report)
         teller.round(report.round, report.rounds, report.seconds, report.epsilon.get("pld"))
 
-    data = Path(data_dir) if data_dir else None
     asker = Asker(grid, give_up=give_up_parts_after)
     made = Deployment(scenario, folder, asker, data, resume=resume, on_round=on_round)
     _, exhausted = made.run()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fedrec.data.folder import DataDir
 from fedrec.screen import plain_console, say
 from fedrec.transport.executor import OURS
 from fedrec_server.setting_completion import settings_named
@@ -38,7 +39,6 @@ Changes = Annotated[
     ),
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder for the results; runs/SCENARIO-TIME if left out.")]
-DataDir = Annotated[Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")]
 Stock = Annotated[
     bool, typer.Option("--stock", help="Run tasks as Flower does: a process for each message, slower, less is closed.")
 ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from fedrec_server.setting_completion import settings_named
 
+from fedrec.data.folder import DataDir
 from fedrec.errors import BudgetExhausted, InputError
 from fedrec.screen import plain_console, say
 
@@ -31,10 +32,7 @@ def simulate(
             autocompletion=settings_named,
         ),
     ] = None,
-    data_dir: Annotated[
-        Path | None,
-        typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each. quickstart needs none."),
-    ] = None,
+    data_dir: DataDir = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the results; runs/SCENARIO-TIME if left out.")] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
     engine: Annotated[

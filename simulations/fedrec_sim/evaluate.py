@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fedrec.data.folder import DataDir
 from fedrec.devices import check_device, make_repeatable
 from fedrec.errors import InputError
 from fedrec.received_files import refuse_links
@@ -19,9 +20,7 @@ from fedrec.screen import plain_console
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="The folder of a finished run, simulated or deployed.")],
-    data_dir: Annotated[
-        Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")
-    ] = None,
+    data_dir: DataDir = None,
     on: Annotated[
         str | None, typer.Option(metavar="test|validation", help="Held-out items; the scenario's own if left out.")
     ] = None,

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from fedrec_server.setting_completion import settings_named
 
+from fedrec.data.folder import DataDir
 from fedrec.errors import FedrecError, InputError
 from fedrec.screen import plain_console, say, write
 
@@ -37,9 +38,7 @@ def tune(
             autocompletion=settings_named,
         ),
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")
-    ] = None,
+    data_dir: DataDir = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder of the study; the same command goes on there. [default: runs/...-tune]")
     ] = None,

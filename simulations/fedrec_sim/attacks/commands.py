@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from fedrec_server.setting_completion import settings_named
 
+from fedrec.data.folder import DataDir
 from fedrec.errors import InputError, VerificationError, nearest
 from fedrec.screen import plain_console
 
@@ -58,9 +59,7 @@ def attack(
             autocompletion=settings_named,
         ),
     ] = None,
-    data_dir: Annotated[
-        Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")
-    ] = None,
+    data_dir: DataDir = None,
     out: Annotated[
         Path | None, typer.Option(help="Also write attacks.json into this folder (a scenario only).")
     ] = None,

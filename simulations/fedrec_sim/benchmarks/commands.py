@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from fedrec.data.folder import DataDir
 from fedrec.devices import check_device
 from fedrec.errors import InputError, nearest
 from fedrec.screen import plain_console, say, write
@@ -31,9 +32,7 @@ def _bench() -> None:
 @bench.command("round")
 def round_(
     dataset: Annotated[str, typer.Option(help="A dataset (`fedrec data list`), or synthetic.")] = "synthetic",
-    data_dir: Annotated[
-        Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")
-    ] = None,
+    data_dir: DataDir = None,
     algorithm: Annotated[str, typer.Option(help="The algorithm whose round is measured.")] = "als",
     changes: Annotated[
         list[str] | None,
@@ -119,9 +118,7 @@ def round_(
 
 @bench.command("results")
 def results_(
-    data_dir: Annotated[
-        Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")
-    ] = None,
+    data_dir: DataDir = None,
     only: Annotated[
         str | None, typer.Option(metavar="NAME,...", help="Run these tables alone, e.g. ml-100k,gowalla.")
     ] = None,
@@ -171,9 +168,7 @@ def results_(
 
 @bench.command("leak")
 def leak_(
-    data_dir: Annotated[
-        Path | None, typer.Option(envvar="FEDREC_DATA", help="Where datasets lie, a folder each.")
-    ] = None,
+    data_dir: DataDir = None,
     dataset: Annotated[list[str] | None, typer.Option(help="ml-100k or ml-1m. [default: both]")] = None,
     seeds: Annotated[
         str | None, typer.Option(metavar="N,N,...", help="Seeds of every row. [default: 0,1,2 on ml-100k, 0 on ml-1m]")
