@@ -6,17 +6,25 @@ RUN := $(VENV)/bin/python -m
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help simulate test lint types clean
+.PHONY: help simulate test test-slow coverage lint types clean
 
 help: ## what there is to make
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo 'variables: ARGS="..." goes to the command; VENV=FOLDER (now $(VENV)); PYTHON=python3.12 (now $(PYTHON))'
 
 simulate: $(VENV)/.ready ## run a simulation: make simulate ARGS="ml-1m-dp --set privacy.epsilon=3"
 	@$(VENV)/bin/fedrec simulate $(ARGS)
 
-test: $(VENV)/.ready-test ## run the tests, a process a core: make test ARGS="tests/core -k ranks"
-	@OMP_NUM_THREADS=1 $(RUN) pytest -n auto --maxprocesses 8 $(ARGS)
+PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest -n auto --maxprocesses 8
+
+test: $(VENV)/.ready-test ## run the quick tests, a process a core: make test ARGS="tests/core -k ranks"
+	@$(PYTEST) -m "not slow" $(ARGS)
+
+test-slow: $(VENV)/.ready-test ## run the tests that take longer than 20 seconds
+	@$(PYTEST) -m slow --dist worksteal $(ARGS)
+
+coverage: $(VENV)/.ready-test ## run the quick tests and list the lines of the packages that none of them reaches
+	@$(PYTEST) -m "not slow" --cov --cov-report=term-missing:skip-covered --cov-report=xml:coverage.xml $(ARGS)
 
 lint: $(VENV)/.ready-dev ## check the style and the formatting
 	@$(RUN) ruff check .

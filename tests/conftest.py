@@ -7,9 +7,18 @@ import pytest
 from hypothesis import settings
 
 from fedrec.audit.keys import KEY_VARIABLE, PASSPHRASE_VARIABLE, new_key
+from tests.core.chromium import missing
 
 settings.register_profile("fedrec", deadline=None)  # seconds say nothing on a machine that others use
 settings.load_profile("fedrec")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Report, also under `-q`, that a part of the tests had no browser to run in."""
+    line = missing()
+    skipped = terminalreporter.stats.get("skipped", [])
+    if line is not None and any("browser" in report.nodeid for report in skipped):
+        terminalreporter.write_line(line, yellow=True)
 
 
 @pytest.fixture(scope="session")

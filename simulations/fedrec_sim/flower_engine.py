@@ -8,7 +8,7 @@ import logging
 import os
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from fedrec_server.directory import NodeDirectory
 from fedrec_server.flower_federation import FlowerFederation
 from fedrec_server.scenario import Scenario
 
+from fedrec.data.folder import VARIABLE
 from fedrec.errors import FedrecError, InputError
 from fedrec.federation.exchange import parse_data
 from fedrec.federation.spec import RunSpec
@@ -56,15 +57,35 @@ def flower_federation(
 @contextmanager
 def virtual_nodes(count: int, data_dir: Path | None) -> Iterator[Any]:
     """A Grid with `count` nodes in Ray processes of this machine; they end with the context."""
-    os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
-    if data_dir is not None:
-        os.environ["FEDREC_DATA"] = str(data_dir.resolve())  # which the processes inherit
-    from fedrec_client.app import app as client_app
     from fedrec_client.sources import VIRTUAL
+
+    inherited = {"FLWR_TELEMETRY_ENABLED": "0", VIRTUAL: "1"}
+    if data_dir is not None:
+        inherited[VARIABLE] = str(data_dir.resolve())
+    with inherited_environment(inherited), _grid(count) as grid:
+        yield grid
+
+
+@contextmanager
+def inherited_environment(changes: Mapping[str, str]) -> Iterator[None]:
+    """Set variables for the processes that start within, and take them back: `VIRTUAL` lets a node read any file."""
+    before = {name: os.environ.get(name) for name in changes}
+    os.environ.update(changes)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+@contextmanager
+def _grid(count: int) -> Iterator[Any]:
+    from fedrec_client.app import app as client_app
     from flwr.serverapp import ServerApp
     from flwr.simulation import run_simulation
-
-    os.environ[VIRTUAL] = "1"
 
     grids: queue.Queue[Any] = queue.Queue()
     done = threading.Event()

@@ -33,6 +33,13 @@ def executable() -> str | None:
     return next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
+def missing() -> str | None:
+    """Return a line for the end of a test run that found no browser, None where there is one."""
+    if executable() is not None:
+        return None
+    return f"The browser tests were skipped: no Chromium on this machine ({', '.join(NAMES)})."
+
+
 class Chromium:
     """One browser with one tab. messages: what the console said, exceptions too. requests: every URL asked for."""
 

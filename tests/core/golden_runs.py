@@ -44,7 +44,7 @@ FIXED: dict[str, Any] = {
     "started": "2026-01-02T03:04:05+00:00",
     "accountants": {"pld": "dp-accounting 0.6.0", "rdp": "opacus 1.6.0"},
     "code": {"fedrec": "0.1.0", "commit": "0" * 40, "wording": WORDING},
-    "software": {name: "1.0" for name in ("python", "fedrec", "torch", "numpy", "opacus", "dp-accounting")},
+    "software": dict.fromkeys(("python", "fedrec", "torch", "numpy", "opacus", "dp-accounting"), "1.0"),
 }
 """Facts of the machine that would differ from one to the next."""
 

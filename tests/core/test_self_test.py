@@ -1,6 +1,8 @@
 """`fedrec audit self-test`: it refuses every attack here, and it says so where a defence is missing."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,16 @@ def test_what_no_command_may_do() -> None:
     assert refused(Answer(None, "no end after 60 s", 0, 0)) == "no end after 60 s"
     assert harmless(Answer(1, "", 0, 0)) == "exit code 1"
     assert harmless(Answer(0, "secret", 0, 0), ("secret",)) == "'secret' was shown"
+
+
+def test_a_command_does_not_answer_for_the_memory_of_its_parent() -> None:
+    program = (
+        "import subprocess, sys; hoard = bytearray(b'x') * (400 << 20); "
+        "sys.exit(subprocess.call([sys.executable, '-c', "
+        "'from fedrec.audit.self_test.stage import peak_megabytes as peak; print(peak())']))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert 1 < float(done.stdout) < 300
 
 
 def test_every_field_of_the_statement_is_attacked(stage: Stage, everything: dict[str, Attack]) -> None:

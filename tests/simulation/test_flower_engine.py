@@ -1,9 +1,13 @@
 """`--engine flower`: real Ray processes and the deployed ClientApp end with the bits of one process."""
 
+import contextlib
 import json
+import os
 
 import pytest
 import torch
+from fedrec_client.sources import VIRTUAL
+from fedrec_sim.flower_engine import inherited_environment
 from safetensors.torch import load_file
 
 from fedrec.cli import run
@@ -35,6 +39,7 @@ def test_virtual_nodes_end_with_the_bits_of_one_process(tmp_path, dataset) -> No
             assert run([*SMALL, *dataset, "--engine", engine, "--out", str(tmp_path / engine)]) == 0
     finally:
         torch.set_num_threads(threads)
+    assert VIRTUAL not in os.environ, "a node that this process starts later would read files that a run names"
     found, expected = (
         load_file(tmp_path / e / "release" / "model" / "model.safetensors") for e in ("flower", "in-process")
     )
@@ -42,3 +47,14 @@ def test_virtual_nodes_end_with_the_bits_of_one_process(tmp_path, dataset) -> No
     summaries = [json.loads((tmp_path / e / "private" / "summary.json").read_text()) for e in ("flower", "in-process")]
     assert summaries[0]["metrics"] == summaries[1]["metrics"]
     assert summaries[0]["privacy"] == summaries[1]["privacy"]
+
+
+def test_what_processes_inherit_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FLWR_TELEMETRY_ENABLED", "1")
+    monkeypatch.delenv(VIRTUAL, raising=False)
+    with contextlib.suppress(KeyError), inherited_environment({"FLWR_TELEMETRY_ENABLED": "0", VIRTUAL: "1"}):
+        assert os.environ["FLWR_TELEMETRY_ENABLED"] == "0"
+        assert os.environ[VIRTUAL] == "1"
+        raise KeyError
+    assert os.environ["FLWR_TELEMETRY_ENABLED"] == "1"
+    assert VIRTUAL not in os.environ
