@@ -16,7 +16,7 @@ from fedrec import wire
 from fedrec.federation import exchange
 from fedrec.wire import Packet, WireError
 from fedrec_client.node import ConfigError, UserNode, log
-from fedrec_client.sources import finder
+from fedrec_client.sources import allowed_plugins, finder
 
 app = ClientApp()
 
@@ -67,7 +67,7 @@ def _node(config: str) -> UserNode:
     """The node of this process with that configuration; a warm process keeps it between messages."""
     values = json.loads(config)
     bounds = {key: values[name] for key, name in _BOUNDS.items() if name in values}
-    return UserNode(finder(values), **bounds)
+    return UserNode(finder(values), plugins=allowed_plugins(values), **bounds)
 
 
 _BOUNDS = {"device": "device", "batch_users": "batch-users", "batch_events": "batch-events"}

@@ -56,6 +56,15 @@ def start(
         int | None,
         typer.Option("--users", min=1, metavar="N", help="With --data: how many users; those of its log if left out."),
     ] = None,
+    plugin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--plugin",
+            metavar="NAME",
+            help="An installed algorithm or tower of another package that runs may use here; repeat it. "
+            "By default a node runs built-in code alone.",
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Where it computes: cpu, cuda or cuda:N.")] = None,
     state: Annotated[
         Path | None, typer.Option("--state", metavar="DIR", help="This node's own folder. [default: ~/.fedrec/client]")
@@ -74,6 +83,7 @@ def start(
     """
     from fedrec.transport.state import State
     from fedrec_client.hosting import Server, Users, host
+    from fedrec_client.sources import check_plugins
 
     if device is not None:
         check_device(device, "--device")
@@ -81,6 +91,7 @@ def start(
         raise InputError("--columns goes with --data; a shard is of a built-in dataset, whose columns are known")
     config = _hosted_users(shard, dataset or [], data_dir, data, catalogue, users)
     config |= {"columns": str(columns.absolute())} if columns is not None else {}
+    config |= {"plugins": ",".join(sorted(check_plugins(plugin)))} if plugin else {}
     config |= {"device": device} if device else {}
     place = State(state or Path.home() / ".fedrec" / "client")
     host(

@@ -6,7 +6,8 @@ data; whoever asks gets one word of `REFUSALS`. The server is trusted with the s
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +21,7 @@ from fedrec.errors import InputError
 from fedrec.federation import exchange
 from fedrec.federation.hosted import Clip, HostedUsers, Stopwatch, UserSource
 from fedrec.federation.spec import RunSpec, parse_spec
+from fedrec.plugins import PluginRefused, only
 from fedrec.privacy.clipping import clip_weights
 from fedrec.wire import Packet, WireError
 
@@ -50,21 +52,25 @@ Find = Callable[[str], Hosted]
 class UserNode:
     """Answers for the users that `find` finds. bounds: those of `HostedUsers`, the device among them.
 
+    plugins: names of installed plug-ins that runs may name here. By default none is: the node runs built-in code alone.
+    None for all that are installed, which is for a simulation's virtual nodes.
     held: the shared tensors that it keeps by name, with their digests, so that only what changed must be sent. Whoever
     runs it may take them along to the next process, and may lose them.
     """
 
-    def __init__(self, find: Find, **bounds: Any) -> None:
+    def __init__(self, find: Find, *, plugins: Iterable[str] | None = (), **bounds: Any) -> None:
         self._find, self._bounds = find, bounds
+        self._plugins = None if plugins is None else frozenset(plugins)
         self.held: dict[str, tuple[str, Tensor]] = {}
         self._run: tuple[str, Algorithm, HostedUsers, RunSpec] | None = None
 
     def answer(self, packet: Packet) -> Packet:
         """The answer to one message; never raises, and never says why in words."""
         try:
-            if packet.kind == exchange.HELLO:
-                return self._presence(packet.expect(exchange.HELLO))
-            return self._sums(packet.expect(exchange.SUM))
+            with nullcontext() if self._plugins is None else only(self._plugins):
+                if packet.kind == exchange.HELLO:
+                    return self._presence(packet.expect(exchange.HELLO))
+                return self._sums(packet.expect(exchange.SUM))
         except WireError as error:
             log.warning("refused a message: %s", error)
             return exchange.refusal(error.code, packet)
@@ -99,6 +105,8 @@ class UserNode:
     def _hosted(self, text: str) -> Hosted:
         try:
             return self._find(text)
+        except PluginRefused as error:
+            raise WireError("plugin", str(error)) from None
         except ConfigError as error:
             raise WireError("data", str(error)) from None
         except InputError:  # whose text may quote the data
@@ -122,6 +130,8 @@ class UserNode:
             users = HostedUsers(hosted.source, seed=spec.seed, **self._bounds)
             try:
                 algorithm = spec.build(hosted.catalogue, users.device)
+            except PluginRefused as error:
+                raise WireError("plugin", str(error)) from None
             except InputError as error:
                 raise WireError("request", str(error)) from None
             self._run = packet.fingerprint, algorithm, users, spec

@@ -8,6 +8,7 @@
 | `users` | with `data`: how many users the node hosts; the number in its own log if left out |
 | `partition-id`, `num-partitions` | instead: users i of n nodes, in order, of the dataset that the run names |
 | `datasets` | with a shard: the built-in datasets that the node serves, commas between; generated ones if left out |
+| `plugins` | names of installed plug-ins (algorithms, towers) that runs may name, commas between; none if left out |
 | `data-dir` | where those datasets lie; the environment's FEDREC_DATA if left out |
 
 A run says which dataset a shard is of, among those that the node serves, and how events are filtered and held out. It
@@ -18,13 +19,14 @@ error of its own. So neither the number nor a refusal shows what anybody did.
 
 import os
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from fedrec.algorithms.discover import GROUP as ALGORITHMS
 from fedrec.data import datasets, splits
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.columns import CatalogueColumns, LogColumns
@@ -35,7 +37,9 @@ from fedrec.data.public import check_public
 from fedrec.errors import InputError, first_line
 from fedrec.federation.exchange import DataRequest, parse_data
 from fedrec.federation.hosted import shard
+from fedrec.plugins import plugins
 from fedrec.settings import Settings, parse
+from fedrec.towers.base import GROUP as TOWERS
 from fedrec.wire import WireError
 from fedrec_client.node import ConfigError, Find, Hosted
 
@@ -75,6 +79,28 @@ def finder(config: Mapping[str, Value]) -> Find:
     except InputError as error:
         raise ConfigError(str(error)) from None
     return lambda request: _shard(request, place, of, folder, served)
+
+
+def allowed_plugins(config: Mapping[str, Value]) -> frozenset[str] | None:
+    """Names of the plug-ins that a node with this configuration may run; None, in a simulation's virtual node, for all.
+
+    Raises: ConfigError for a name that no installed package brings.
+    """
+    if os.environ.get(VIRTUAL) == "1":
+        return None
+    try:
+        return check_plugins(filter(None, str(config.get("plugins", "")).split(",")))
+    except InputError as error:
+        raise ConfigError(str(error)) from None
+
+
+def check_plugins(names: Iterable[str]) -> frozenset[str]:
+    """The names, each that of an installed algorithm or tower. Raises: InputError for another one."""
+    found = frozenset(names)
+    known = {*plugins(ALGORITHMS), *plugins(TOWERS)}
+    for name in sorted(found - known):
+        raise InputError(f"plug-in '{name}': no installed package brings an algorithm or tower of this name")
+    return found
 
 
 def _shard(request: str, place: int, of: int, folder: Path | None, served: frozenset[str]) -> Hosted:

@@ -1,44 +1,90 @@
-"""Finds algorithms and released models by name: every module of this folder is looked at, nothing is registered."""
+"""Finds algorithms and released models by name: in the modules of this folder, and among the installed plug-ins.
+
+Nothing is registered: a built-in algorithm is a file here, one of another package is an entry point of the group
+`fedrec.algorithms` (see `fedrec.plugins`).
+"""
 
 import hashlib
 import importlib
 import inspect
 import json
 import pkgutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from safetensors import SafetensorError
 from safetensors.torch import load
 
 import fedrec.algorithms
+from fedrec import plugins
 from fedrec.algorithms.base import Algorithm, ReleasedModel
 from fedrec.errors import InputError, nearest
 from fedrec.received_files import read_below
+from fedrec.settings import Settings
+
+GROUP: Final = "fedrec.algorithms"
 
 
-def _classes(base: type) -> dict[str, Any]:
+def _members(module: Any, base: type) -> dict[str, Any]:
+    """The concrete classes of kind `base` in a module, by name."""
+    return {
+        getattr(member, "name" if base is Algorithm else "kind"): member
+        for member in vars(module).values()
+        if inspect.isclass(member) and issubclass(member, base) and not inspect.isabstract(member)
+    }
+
+
+def _built_in(base: type) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for module in pkgutil.iter_modules(fedrec.algorithms.__path__):
-        members = vars(importlib.import_module(f"fedrec.algorithms.{module.name}"))
-        for member in members.values():
-            if inspect.isclass(member) and issubclass(member, base) and not inspect.isabstract(member):
-                found[getattr(member, "name" if base is Algorithm else "kind")] = member
+        found |= _members(importlib.import_module(f"fedrec.algorithms.{module.name}"), base)
     return found
 
 
+def _unusable(found: Any, name: str) -> str | None:
+    if not (inspect.isclass(found) and issubclass(found, Algorithm)):
+        return "is no subclass of fedrec.algorithms.base.Algorithm"
+    if inspect.isabstract(found):
+        return f"lacks {', '.join(sorted(found.__abstractmethods__))}"
+    if getattr(found, "name", None) != name or not name:
+        return f"its class is named {getattr(found, 'name', None)!r}; entry point and class must have the same name"
+    config = getattr(found, "Config", None)
+    return None if inspect.isclass(config) and issubclass(config, Settings) else "its Config is no subclass of Settings"
+
+
 def algorithms() -> dict[str, type[Algorithm]]:
-    """Every algorithm by its name."""
-    return _classes(Algorithm)
+    """Every usable algorithm by its name, those of other packages included."""
+    return plugins.every(GROUP, _built_in(Algorithm), _unusable)
 
 
 def algorithm(name: str) -> type[Algorithm]:
-    """The algorithm called `name`. Raises: InputError that names the nearest."""
-    known = algorithms()
-    if name not in known:
-        raise InputError(f"unknown algorithm '{name}'.{nearest(name, known)}")
-    return known[name]
+    """The algorithm called `name`, built in or installed. Never one that is named by its place in the code.
+
+    Raises: InputError that names the nearest; PluginRefused where this process does not allow it.
+    """
+    return plugins.discover(GROUP, name, _built_in(Algorithm), _unusable)
+
+
+def own_algorithm(reference: str) -> type[Algorithm]:
+    """The algorithm at `package.module:Class` or `file.py:Class`, for a simulation of one's own.
+
+    Raises: InputError where there is none; PluginRefused on a node.
+    """
+    kind: type[Algorithm] = plugins.referenced(reference, _unusable)
+    if kind.name in _built_in(Algorithm):
+        raise InputError(f"{reference}: the name '{kind.name}' is built in; give the class a name of its own")
+    return kind
+
+
+def _model_kinds(made_by: str) -> dict[str, Any]:
+    """Kinds of released models: the built-in ones, and those in the module of the installed algorithm `made_by`."""
+    found = _built_in(ReleasedModel)
+    if made_by in _built_in(Algorithm) or made_by not in plugins.plugins(GROUP):
+        return found
+    kind = algorithm(made_by)
+    return _members(sys.modules[kind.__module__], ReleasedModel) | found
 
 
 _LARGEST_MANIFEST, _LARGEST_ITEMS, _LARGEST_MODEL = 1 << 26, 1 << 30, 1 << 36  # bytes that are read
@@ -64,12 +110,12 @@ def load_model(folder: Path, items: Sequence[str] | None = None) -> ReleasedMode
     content = None if about is None else read_below(folder, tensor_file.name, _LARGEST_MODEL)
     if about is None or content is None:
         raise InputError(f"{folder}: no model here (needs manifest.json and model.safetensors)")
-    known = _classes(ReleasedModel)
     try:
         manifest = json.loads(about)
         kind, settings, digest = str(manifest["kind"]), manifest["model"], manifest["sha256"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{manifest_file}: no model's manifest ({error}); write the model again") from None
+    known = _model_kinds(str(manifest.get("made_by", "")))
     if kind not in known:
         raise InputError(f"{manifest_file}: unknown model kind '{kind}'.{nearest(kind, known)}")
     if hashlib.sha256(content).hexdigest() != digest:

@@ -34,6 +34,8 @@ REFUSALS = {
     "terms": "it takes part on no such terms: a clip, noise, size or population beyond what it accepts",
     "data": "it cannot use its data; its own log says why",
     "dataset": "it does not serve the dataset that the run names; start it with --dataset NAME",
+    "plugin": "it runs no such algorithm or tower, which is not built in; its operator allows an installed one with "
+    "--plugin NAME",
     "cohort": "the cohort names users that it does not host",
     "missing": "it no longer holds what was not sent again",
     "error": "its computation failed; its own log says where",

@@ -87,11 +87,23 @@ class RunSpec(Settings):
         """The fingerprint that every message of the run carries."""
         return fingerprint(self.text())
 
-    def build(self, catalogue: Catalogue, device: torch.device | str = "cpu") -> Algorithm:
-        """The algorithm of the run. Raises: InputError when the catalogue is another, or the settings do not fit."""
+    def build(
+        self, catalogue: Catalogue, device: torch.device | str = "cpu", kind: type[Algorithm] | None = None
+    ) -> Algorithm:
+        """The algorithm of the run.
+
+        Args:
+            catalogue: the items that this side holds.
+            device: where it computes.
+            kind: the class, where the caller has it; else the built-in or installed one of that name. The description
+                itself never names a module.
+
+        Raises: InputError when the catalogue is another, or the settings do not fit; PluginRefused for a plug-in that
+            this process does not allow.
+        """
         if catalogue.digest != self.catalogue:
             raise InputError("the catalogue is not that of the run; give server and nodes the same file of items")
-        kind = algorithm(self.algorithm)
+        kind = algorithm(self.algorithm) if kind is None else kind
         setting = Setting(
             catalogue=catalogue,
             users=self.users,

@@ -2,20 +2,21 @@
 
 A tower works item by item (no statistic over a batch), so a user's gradient is a function of that user's own items.
 A new tower is one new file in this folder with a `name`, a `Config` and `encode`; it is found by its name.
+One of another package is an entry point of the group `fedrec.towers`.
 """
 
 import importlib
 import inspect
 import pkgutil
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from pydantic import Field
 from torch import Tensor, nn
 
 import fedrec.towers
+from fedrec import plugins
 from fedrec.data.catalogue import Catalogue
-from fedrec.errors import InputError, nearest
 from fedrec.settings import Settings
 
 
@@ -53,8 +54,10 @@ class ItemTower(nn.Module, ABC):
         return vectors * (longest * squares.rsqrt())
 
 
-def towers() -> dict[str, type[ItemTower]]:
-    """Every tower by its name."""
+GROUP: Final = "fedrec.towers"
+
+
+def _built_in() -> dict[str, type[ItemTower]]:
     found: dict[str, type[ItemTower]] = {}
     for module in pkgutil.iter_modules(fedrec.towers.__path__):
         for member in vars(importlib.import_module(f"fedrec.towers.{module.name}")).values():
@@ -63,9 +66,23 @@ def towers() -> dict[str, type[ItemTower]]:
     return found
 
 
+def _unusable(found: Any, name: str) -> str | None:
+    if not (inspect.isclass(found) and issubclass(found, ItemTower)) or inspect.isabstract(found):
+        return "is no concrete subclass of fedrec.towers.base.ItemTower"
+    if getattr(found, "name", None) != name:
+        return f"its class is named {getattr(found, 'name', None)!r}; entry point and class must have the same name"
+    config = getattr(found, "Config", None)
+    return None if inspect.isclass(config) and issubclass(config, TowerConfig) else "its Config is no TowerConfig"
+
+
+def towers() -> dict[str, type[ItemTower]]:
+    """Every usable tower by its name, those of other packages included."""
+    return plugins.every(GROUP, _built_in(), _unusable)
+
+
 def tower(name: str) -> type[ItemTower]:
-    """The tower called `name`. Raises: InputError that names the nearest."""
-    known = towers()
-    if name not in known:
-        raise InputError(f"unknown tower '{name}'.{nearest(name, known)}")
-    return known[name]
+    """The tower called `name`, built in or installed.
+
+    Raises: InputError that names the nearest; PluginRefused where this process does not allow it.
+    """
+    return plugins.discover(GROUP, name, _built_in(), _unusable)

@@ -52,6 +52,6 @@ def prepare(
         stopping=stopping or StoppingConfig(),
         seed=data.seed,
     )
-    algorithm = spec.build(catalogue, torch.device(device))
+    algorithm = spec.build(catalogue, torch.device(device), kind)
     rounds = [algorithm.queries(round) for round in range(algorithm.rounds)]
     return Prepared(spec, algorithm, PrivacyPlan.build(privacy, rounds, users, noise_seed))

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from fedrec import commands as groups
+from fedrec import plugins
 from fedrec.audit import budget, budget_file, commands, keys, proofs
 from fedrec.audit.chain import read
 from fedrec.audit.evidence import CHECKPOINT, LEDGER, PUBLIC_KEY, export
@@ -291,7 +291,7 @@ def trials(count: int, seed: int, *, sampled: bool = False) -> dict[str, Any]:
         tempfile.TemporaryDirectory() as place,
         mock.patch.dict(os.environ),
         mock.patch.object(commands, "unexpected", reached),
-        mock.patch.object(groups, "entry_points", functools.cache(groups.entry_points)),
+        mock.patch.object(plugins, "entry_points", functools.cache(plugins.entry_points)),
     ):
         base = random.Random(seed)
         trial = Trial(random.Random(seed), Path(place), sampled=sampled)

@@ -1,0 +1,244 @@
+"""Plug-ins: what other packages add to fedrec, found by entry points in one place, and who may run it.
+
+| entry-point group | what an entry names | how a run names it |
+|---|---|---|
+| `fedrec.algorithms` | a subclass of `Algorithm` | `algorithm.name` |
+| `fedrec.towers` | a subclass of `ItemTower` | `algorithm.tower.name` |
+| `fedrec.readers` | a function from a folder to a `Log` | `data.name`, the folder's name |
+| `fedrec.metrics` | a function of `Placed` (and a cut-off) | `evaluation.metrics` |
+| `fedrec.commands` | a typer app, or a function | `fedrec NAME` |
+
+Built-in names always mean the built-in code: an entry of another package under such a name is never loaded. A plug-in
+is imported when a run names it, not before. A node restricts its process to the plug-ins that its operator allows
+(`only`); code that is named by a reference (`package.module:Class` or `file.py:Class`) runs in simulations alone.
+"""
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points, packages_distributions, version
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from fedrec.errors import InputError, nearest
+
+Group = Literal["fedrec.algorithms", "fedrec.towers", "fedrec.readers", "fedrec.metrics", "fedrec.commands"]
+OWN = "fedrec"
+"""The distribution whose entry points are built in."""
+
+T = TypeVar("T")
+Check = Callable[[Any, str], str | None]
+"""Of a loaded object and its name: what is wrong with it, None for nothing."""
+
+_only: ContextVar[frozenset[str] | None] = ContextVar("plug-ins that may run", default=None)
+
+
+class PluginRefused(InputError):
+    """This process may not run the code that was named."""
+
+
+@contextmanager
+def only(names: Iterable[str]) -> Iterator[None]:
+    """Run no plug-ins but those of these names, and no code named by a reference, within this block."""
+    before = _only.set(frozenset(names))
+    try:
+        yield
+    finally:
+        _only.reset(before)
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An entry point of another package. refused: why it is never loaded, empty where it may be."""
+
+    entry: EntryPoint
+    refused: str = ""
+
+    @property
+    def package(self) -> str:
+        """The distribution and its version, or the module where there is no distribution."""
+        dist = self.entry.dist
+        return f"{dist.name} {dist.version}" if dist is not None else self.entry.module
+
+    @property
+    def own(self) -> bool:
+        """Whether it is an entry point of fedrec itself."""
+        return _is_own(self.entry)
+
+    def load(self, check: Check | None = None) -> Any:
+        """The object that it names. Raises: InputError, one line with package and reason."""
+        if self.own:  # an error in fedrec itself keeps its traceback
+            return self.entry.load()
+        reason = self.refused
+        if not reason:
+            try:
+                found = self.entry.load()
+                reason = (check(found, self.entry.name) if check is not None else None) or ""
+            except (Exception, SystemExit) as error:  # a stranger's module may do anything when it is imported
+                reason = f"cannot be imported ({type(error).__name__}: {error})"
+            if not reason:
+                return found
+        what = f"{_noun(self.entry.group)} '{self.entry.name}' of package {self.package}"
+        raise InputError(f"{what}: {reason}; upgrade or uninstall the package")
+
+
+def plugins(group: str, built_in: Collection[str] = ()) -> dict[str, Plugin]:
+    """The entry points of `group` by name, not imported.
+
+    Args:
+        group: the entry-point group.
+        built_in: names that belong to fedrec itself, besides the entry points of its own distribution.
+    """
+    entries = {(entry.name, entry.value): entry for entry in entry_points(group=group)}.values()
+    own = {entry.name: Plugin(entry) for entry in entries if _is_own(entry)}
+    found: dict[str, Plugin] = dict(own)
+    for entry in entries:
+        if _is_own(entry):
+            continue
+        one = Plugin(entry)
+        if entry.name in built_in or entry.name in own:
+            _warn_of_clash(f"{_noun(group)} '{entry.name}' of package {one.package} is not used: the name is built in")
+        elif entry.name in found:
+            other = found[entry.name].package
+            found[entry.name] = Plugin(entry, f"package {other} has one of this name too")
+        else:
+            found[entry.name] = one
+    return found
+
+
+def discover(group: Group, name: str, built_in: Mapping[str, T], check: Check) -> T:
+    """The built-in or installed object of `group` that is called `name`; a plug-in is imported here, if it may run.
+
+    Args:
+        group: the entry-point group.
+        name: as a run names it.
+        built_in: fedrec's own, by name.
+        check: finds what is wrong with a plug-in.
+
+    Raises: PluginRefused where this process may not run it; InputError for an unknown name (it names the nearest), and
+        for a plug-in that cannot be used.
+    """
+    allowed = _only.get()
+    if name not in built_in and allowed is not None and name not in allowed:
+        raise PluginRefused(f"{_noun(group)} '{name}' is not built in, and this process does not allow it as a plug-in")
+    known = plugins(group, built_in)
+    if name in built_in:
+        return built_in[name]
+    if name in known:
+        loaded: T = known[name].load(check)
+        return loaded
+    raise InputError(f"unknown {_noun(group)} '{name}'.{nearest(name, [*built_in, *known])}")
+
+
+def every(group: Group, built_in: Mapping[str, T], check: Check) -> dict[str, T]:
+    """All that `discover` would find, by name. Plug-ins that cannot be used are left out."""
+    found, allowed = dict(built_in), _only.get()
+    for name, plugin in plugins(group, built_in).items():
+        if allowed is not None and name not in allowed:
+            continue
+        try:
+            found[name] = plugin.load(check)
+        except InputError:
+            continue
+    return found
+
+
+def is_reference(name: str) -> bool:
+    """Whether `name` names code by its place: `package.module:Class` or `file.py:Class`."""
+    return ":" in name
+
+
+def referenced(reference: str, check: Check) -> Any:
+    """The object at `package.module:Class` or `file.py:Class`, for a simulation of one's own.
+
+    Raises: PluginRefused within `only`; InputError for what cannot be imported or used.
+    """
+    if _only.get() is not None:
+        raise PluginRefused(f"'{reference}' names code by its place, which runs in simulations alone")
+    place, _, name = reference.rpartition(":")
+    try:
+        found = getattr(_file(Path(place)) if place.endswith(".py") else importlib.import_module(place), name, None)
+    except (Exception, SystemExit) as error:
+        raise InputError(f"{reference}: cannot be imported ({type(error).__name__}: {error})") from None
+    if found is None:
+        raise InputError(f"{reference}: {place} has no '{name}'")
+    reason = check(found, str(getattr(found, "name", "")))
+    if reason:
+        raise InputError(f"{reference}: {reason}")
+    return found
+
+
+def _file(path: Path) -> Any:
+    path = path.resolve()
+    module_name = f"fedrec_own_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ImportError(f"no file {path}")
+    module = sys.modules[module_name] = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    return module
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where code of others comes from.
+
+    package: distribution and version; "no package" for a file of one's own.
+    file: the source file, from its top-level package on. sha256: of that file alone, hex; "unknown" without a source.
+    """
+
+    package: str
+    file: str
+    sha256: str
+
+    @property
+    def text(self) -> str:
+        """All three as one text."""
+        return f"{self.package}, {self.file}, sha256 {self.sha256}"
+
+
+def origin(code: Any) -> Origin | None:
+    """Where a class or function comes from; None for fedrec's own."""
+    module = inspect.unwrap(code).__module__
+    top = module.partition(".")[0]
+    if top in ("fedrec", "fedrec_client", "fedrec_server", "fedrec_sim"):
+        return None
+    try:
+        source = Path(inspect.getsourcefile(sys.modules[module]) or "")
+        content = source.read_bytes()
+    except (OSError, TypeError, KeyError):
+        return Origin(_distribution(top), f"{module} (no source file)", "unknown")
+    depth = module.count(".") + (2 if source.name == "__init__.py" else 1)
+    return Origin(_distribution(top), "/".join(source.parts[-depth:]), hashlib.sha256(content).hexdigest())
+
+
+def _distribution(top: str) -> str:
+    names = packages_distributions().get(top, [])
+    return " and ".join(f"{name} {version(name)}" for name in sorted(set(names))) or "no package"
+
+
+@cache
+def _warn_of_clash(line: str) -> None:
+    logging.getLogger("fedrec.plugins").warning("%s", line)
+
+
+def _is_own(entry: EntryPoint) -> bool:
+    return entry.dist is not None and entry.dist.name == OWN
+
+
+def _noun(group: str) -> str:
+    return {"fedrec.readers": "dataset"}.get(group, group.rpartition(".")[2].removesuffix("s"))

@@ -1,0 +1,89 @@
+"""A hostile server names code that is not built in: the node refuses before anything is imported."""
+
+import sys
+
+import numpy as np
+import pytest
+import torch
+from fedrec_client.app import _node
+from fedrec_client.node import ConfigError, UserNode
+from fedrec_client.sources import allowed_plugins, check_plugins
+
+from fedrec import cli, wire
+from fedrec.errors import InputError
+from fedrec.federation import exchange
+from fedrec.privacy.plan import PrivacyConfig
+from fedrec.wire import Packet
+from tests.foreign import ALGORITHM, install
+from tests.server.deployed import data, hosted, spec_of
+from tests.server.grid_in_memory import through_flower
+
+NAME = "foreign-counts"
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch, request) -> str:
+    name = f"foreign_{request.node.name.split('[')[0]}_{abs(hash(request.node.name))}"
+    source = ALGORITHM.format(name="Mine", called=NAME)
+    entries = {f"fedrec.algorithms:{NAME}": "Mine", "fedrec.towers:foreign-tower": "Mine"}
+    entries |= {"fedrec.readers:foreign-data": "Mine"}
+    install(monkeypatch, tmp_path, "stranger", name, source, entries)
+    return name
+
+
+def asked(algorithm: str, settings: dict) -> Packet:
+    """A first question of a server that names `algorithm`, over the wire."""
+    honest = spec_of("popularity", PrivacyConfig(epsilon=2.0, delta=1e-4), 150)
+    spec = honest.model_copy(update={"algorithm": algorithm, "settings": settings})
+    tensors = {"counts": torch.zeros(len(data()[0].catalogue))} if algorithm == NAME else {}
+    digests = dict.fromkeys(tensors, "0" * 64)
+    return exchange.ask_sum(spec.text(), spec.mark, 0, digests, tensors, np.arange(4), len(hosted(1)[0].source))
+
+
+def answer(node: UserNode, packet: Packet) -> Packet:
+    return node.answer(wire.from_record(through_flower(wire.to_record(packet))[0]))
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "settings"),
+    [
+        (NAME, {}),
+        ("{module}:Mine", {}),
+        ("{folder}/evil.py:Mine", {}),
+        ("tower-sgd", {"tower": {"name": "foreign-tower"}}),
+        ("tower-sgd", {"tower": {"name": "{module}:Mine"}}),
+        ("no-such-plug-in", {}),
+    ],
+)
+def test_a_node_runs_built_in_code_alone_unless_its_operator_allows_more(tmp_path, module, algorithm, settings):
+    (tmp_path / "evil.py").write_text("raise SystemError('imported')")
+    fill = {"module": module, "folder": str(tmp_path)}
+    settings = {key: {"name": value["name"].format(**fill)} for key, value in settings.items()}
+    before = set(sys.modules)
+    found = answer(UserNode(lambda _: hosted(1)[0]), asked(algorithm.format(**fill), settings))
+    assert (found.kind, found.facts) == (exchange.REFUSAL, {"code": "plugin"})
+    assert not {name for name in sys.modules if module in name or "evil" in name} - before
+
+
+def test_a_node_runs_what_its_operator_allows_and_nothing_else(module):
+    node = UserNode(lambda _: hosted(1)[0], plugins=[NAME])
+    found = answer(node, asked(NAME, {}))
+    assert found.kind == exchange.SUMS, found.facts
+    assert set(found.tensors) == {"counts"}
+    for other in (f"{module}:Mine", "foreign-tower"):
+        assert answer(node, asked(other, {})).facts == {"code": "plugin"}
+
+
+def test_the_configuration_of_a_node_says_which(module, capsys):
+    assert allowed_plugins({}) == frozenset()
+    assert allowed_plugins({"plugins": f"{NAME},foreign-tower"}) == {NAME, "foreign-tower"}
+    with pytest.raises(ConfigError, match="plug-in 'absent': no installed package"):
+        allowed_plugins({"plugins": "absent"})
+    with pytest.raises(InputError, match="plug-in 'os:system'"):
+        check_plugins(["os:system"])
+    shard = '{"num-partitions": 1, "partition-id": 0'
+    assert answer(_node(shard + "}"), asked(NAME, {})).facts == {"code": "plugin"}
+    assert module not in sys.modules
+    start = ["client", "start", "--server", "h:1", "--ca", "a", "--key", "b", "--shard", "0/2", "--plugin", "absent"]
+    assert cli.run(start) == 2
+    assert "plug-in 'absent': no installed package" in capsys.readouterr().err
