@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python -m
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help simulate test test-slow coverage lint types clean
+.PHONY: help simulate test test-slow coverage lint types docs clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ lint: $(VENV)/.ready-dev ## check the style and the formatting
 
 types: $(VENV)/.ready-dev ## check the types
 	@$(RUN) mypy
+
+docs: $(VENV)/.ready-docs ## build the documentation into site/; a broken link or name is an error
+	@NO_MKDOCS_2_WARNING=1 $(RUN) mkdocs build --strict --quiet $(ARGS)
 
 clean: ## remove the virtual environment
 	rm -rf $(VENV)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-CHECKS = {"simulate", "test", "test-slow", "lint", "types"}
+CHECKS = {"simulate", "test", "test-slow", "lint", "types", "docs"}
 """Make targets that must pass before a change lands."""
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.docs.fences import blocks
 from tests.server.faults import until
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
@@ -27,7 +28,7 @@ HERE = {
 
 def commands(heading: str) -> list[str]:
     section = GUIDE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
-    lines = [line.strip() for line in section.splitlines() if line.startswith("    fedrec ")]
+    lines = [line for block in blocks(section, "bash") for line in block.splitlines() if line.startswith("fedrec ")]
     for there, here in HERE.items():
         lines = [line.replace(there, here) for line in lines]
     assert lines

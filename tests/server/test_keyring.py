@@ -20,6 +20,7 @@ from fedrec_server.keyring import Keyring
 from fedrec.cli import run
 from fedrec.errors import InputError
 from fedrec.transport.node_key import new_node_key, public_part, read_public
+from tests.docs.fences import blocks
 
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -338,7 +339,8 @@ def test_the_commands_of_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     """Every command of docs/deploy.md about keys, in its order; the node's and the server's files side by side."""
     guide = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
     section = guide.split("## Keys and certificates")[1].split("\n## ")[0]
-    commands = [shlex.split(line)[1:] for line in section.splitlines() if line.startswith("    fedrec ")]
+    lines = [line for block in blocks(section, "bash") for line in block.splitlines()]
+    commands = [shlex.split(line)[1:] for line in lines if line.startswith("fedrec ")]
     assert {tuple(command[:2]) for command in commands} == {
         *(("keys", word) for word in ("init", "node", "renew", "show")),
         ("client", "key"),
