@@ -78,12 +78,12 @@ def own_algorithm(reference: str) -> type[Algorithm]:
     return kind
 
 
-def _model_kinds(made_by: str) -> dict[str, Any]:
+def _model_kinds(made_by: str, own: type[Algorithm] | None) -> dict[str, Any]:
     """Kinds of released models: the built-in ones, and those in the module of the installed algorithm `made_by`."""
     found = _built_in(ReleasedModel)
-    if made_by in _built_in(Algorithm) or made_by not in plugins.plugins(GROUP):
+    if own is None and (made_by in _built_in(Algorithm) or made_by not in plugins.plugins(GROUP)):
         return found
-    kind = algorithm(made_by)
+    kind = algorithm(made_by) if own is None else own
     return _members(sys.modules[kind.__module__], ReleasedModel) | found
 
 
@@ -95,11 +95,12 @@ def items_text(items: Sequence[str]) -> bytes:
     return ("[\n" + ",\n".join(json.dumps(item) for item in items) + "\n]\n").encode()
 
 
-def load_model(folder: Path, items: Sequence[str] | None = None) -> ReleasedModel:
+def load_model(folder: Path, items: Sequence[str] | None = None, own: type[Algorithm] | None = None) -> ReleasedModel:
     """A released model from the folder that `fedrec simulate` wrote (`model.safetensors` and `manifest.json`).
 
     Args:
         folder: the run's `model/`.
+        own: an algorithm of one's own whose module may define the model; a manifest never names a module.
         items: ids of the catalogue that the model is used with, in order; None where position alone matters.
 
     Raises: InputError when the folder holds none, its tensors are not those that the manifest fixes by hash, or its
@@ -115,7 +116,7 @@ def load_model(folder: Path, items: Sequence[str] | None = None) -> ReleasedMode
         kind, settings, digest = str(manifest["kind"]), manifest["model"], manifest["sha256"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(f"{manifest_file}: no model's manifest ({error}); write the model again") from None
-    known = _model_kinds(str(manifest.get("made_by", "")))
+    known = _model_kinds(str(manifest.get("made_by", "")), own)
     if kind not in known:
         raise InputError(f"{manifest_file}: unknown model kind '{kind}'.{nearest(kind, known)}")
     if hashlib.sha256(content).hexdigest() != digest:

@@ -46,6 +46,7 @@ def begin(
     unprotected: Sequence[str],
     tuned_on: str | None,
     notes: Sequence[str] = (),
+    foreign: Mapping[str, str] | None = None,
     budget: PopulationBudget | None = None,
     device: str = "cpu",
     fixes_files: bool = False,
@@ -65,6 +66,7 @@ def begin(
         unprotected: what the guarantee knowingly does not cover.
         tuned_on: whose private data decided on the settings, None for nobody's.
         notes: what must be said of the run before anything else.
+        foreign: code that is not fedrec's, by what it is ("algorithm mine"): distribution, version, file, SHA-256.
         budget: what the run reserved of a budget that it shares with others, None for a run on its own.
         device: where the computation runs.
         fixes_files: whether a record at the end fixes every file of the run (`fedrec.audit.closing`).
@@ -105,7 +107,8 @@ def begin(
         "parties": [{"role": role, "key": key.text}],
         "accountants": {"pld": f"dp-accounting {version('dp-accounting')}", "rdp": f"opacus {version('opacus')}"},
         "code": {"fedrec": __version__, "commit": _commit(), "wording": wording()},
-        "software": {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}},
+        "software": {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
+        | dict(foreign or {}),
         "device": device,
         "unprotected": list(unprotected),
         "notes": list(notes),

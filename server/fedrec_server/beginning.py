@@ -24,7 +24,7 @@ def begin(scenario: Scenario, folder: RunDirectory, *, resume: bool) -> tuple[Sc
         return scenario if scenario.privacy.private else _with_seed(scenario, public_seed), public_seed, False
     if not folder.holds_run:
         raise InputError(f"--resume: {folder.path} holds no run; start one without --resume")
-    began = load_scenario(str(folder.scenario))
+    began = load_scenario(str(folder.scenario), own_code=str(scenario.algorithm["name"]))
     if scenario.seed is None and not scenario.privacy.private:
         scenario = _with_seed(scenario, began.seed)
     other = difference(began.resolved(), scenario.resolved())

@@ -19,6 +19,7 @@ from fedrec.audit.statement import of_ledger, text_of
 from fedrec.audit.statement_text import as_text
 from fedrec.durable import replace, sync
 from fedrec.evaluation.private import ENTRIES
+from fedrec.plugins import Origin
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec_server.checkpoint import digest
 from fedrec_server.coordinator import Outcome
@@ -70,28 +71,44 @@ def opening(
     drawing: what the run reserved, entered before; None for a run on its own.
     """
     k_core = scenario.data.k_core if scenario.data.k_core > 1 else None
+    foreign = scenario.foreign()
     begin = record.begin(
         plan,
         ledger.key.public,
         role=under.role,
         simulation=under.simulation,
         scenario=(scenario.name, _digest(folder.scenario)),
-        algorithm=scenario.algorithm["name"],
+        algorithm=scenario.algorithm_called,
         dataset=data.name,
         catalogue=Catalogue(items=data.items, known=data.known, k_core=k_core),
         population=under.population,
         unprotected=under.unprotected,
         tuned_on=scenario.provenance.tuned_on or None,
-        notes=data.notes,
+        notes=(*data.notes, *(_of_others(what, where) for what, where in foreign.items())),
+        foreign={what: where.text for what, where in foreign.items()},
         budget=None if drawing is None else drawing.reservation(),
         device=device_name(scenario.engine.device),
         fixes_files=True,
     )
     if ledger.entries:
         codes = [entry["payload"]["code"] for entry in ledger.entries if "code" in entry["payload"]]
-        if codes and codes[-1] != begin["code"] and finished(ledger, folder) is None:
-            ledger.append({"type": "note", "what": "resumed under other code", "code": begin["code"]})
+        known = [entry["payload"]["software"] for entry in ledger.entries if "software" in entry["payload"]]
+        before = {what: text for what, text in (known[-1] if known else {}).items() if what.startswith(_FOREIGN)}
+        now = {what: where.text for what, where in foreign.items()}
+        if codes and (codes[-1] != begin["code"] or before != now) and finished(ledger, folder) is None:
+            note = {"type": "note", "what": "resumed under other code", "code": begin["code"]}
+            ledger.append(note | ({"software": now} if before != now else {}))
     return begin
+
+
+_FOREIGN = ("algorithm ", "tower ")
+
+
+def _of_others(what: str, where: Origin) -> str:
+    return (
+        f"the {what} is code of others, not of fedrec: {where.text}. Clip and noise are fedrec's; that a user's part "
+        "depends on that user alone is for that code to keep"
+    )
 
 
 def close(

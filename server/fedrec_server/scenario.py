@@ -10,19 +10,21 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
 from fedrec.algorithms.base import Algorithm
-from fedrec.algorithms.discover import algorithm, algorithms
+from fedrec.algorithms.discover import algorithm, algorithms, own_algorithm
 from fedrec.data.balance import COUNTS
 from fedrec.data.containers import located
 from fedrec.data.datasets import DataConfig
 from fedrec.errors import InputError, nearest
 from fedrec.evaluation.stopping import StoppingConfig
+from fedrec.plugins import Origin, PluginRefused, is_reference, origin
 from fedrec.precision import Precision
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.setting_hints import dotted_names
 from fedrec.settings import Settings, parse, parse_change, put
+from fedrec.towers.base import tower
 from fedrec_server.federation import FederationConfig
 
 _PATHS = ("data.path", "data.catalogue", "data.balance.popularity")
@@ -111,13 +113,38 @@ class Scenario(Settings):
     """How a server deals with nodes; without meaning in one process."""
     provenance: ProvenanceConfig = Field(default_factory=ProvenanceConfig)
     """How the settings were found; `fedrec tune` fills it in."""
+    _own_code: bool | str = PrivateAttr(False)
+    """As in `load_scenario`."""
 
     @cached_property
     def algorithm_class(self) -> type[Algorithm]:
-        """The class that `algorithm.name` names. Raises: InputError that names the nearest."""
+        """The class that `algorithm.name` names.
+
+        Raises: InputError that names the nearest; PluginRefused for code by its place that the user did not name.
+        """
         if "name" not in self.algorithm:
             raise InputError("scenario: [algorithm] has no name; say which, e.g. --set algorithm.name=popularity")
-        return algorithm(str(self.algorithm["name"]))
+        name = str(self.algorithm["name"])
+        if is_reference(name) and self._own_code is not True and name != self._own_code:
+            raise PluginRefused(
+                f"scenario '{self.name}': algorithm.name = '{self.algorithm_called}' names code by its place, for "
+                "simulations whose user names it: --set algorithm.name=FILE.py:CLASS (or install its package)"
+            )
+        return algorithm_named(name)
+
+    @property
+    def algorithm_called(self) -> str:
+        """What ledger and summary call the algorithm: its name, without the folder of a file of one's own."""
+        place, colon, kind = str(self.algorithm.get("name", "")).rpartition(":")
+        return f"{Path(place).name if place.endswith('.py') else place}{colon}{kind}"
+
+    def foreign(self) -> dict[str, Origin]:
+        """The code of this run that is not fedrec's, by what it is: algorithm, tower, reader of the data."""
+        tower_table = getattr(self.algorithm_config, "tower", None)
+        found: dict[str, Origin | None] = {f"algorithm {self.algorithm_called}": origin(self.algorithm_class)}
+        if isinstance(tower_table, Mapping) and "name" in tower_table:
+            found[f"tower {tower_table['name']}"] = origin(tower(str(tower_table["name"])))
+        return {what: where for what, where in found.items() if where is not None}
 
     @cached_property
     def algorithm_config(self) -> Settings:
@@ -155,10 +182,35 @@ def built_in() -> dict[str, Path]:
     return {file.stem: file for file in sorted(folder.glob("*.toml"))}
 
 
-def load_scenario(name: str, changes: Iterable[str] = (), overrides: Mapping[str, Any] | None = None) -> Scenario:
+def algorithm_named(name: str) -> type[Algorithm]:
+    """The algorithm of that name, or at that place in code of one's own. Raises: InputError."""
+    return own_algorithm(name) if is_reference(name) else algorithm(name)
+
+
+def code_in(changes: Iterable[str]) -> str | bool:
+    """The place of code that `--set algorithm.name=FILE.py:CLASS` names, in full; False where no change names one."""
+    values: dict[str, Any] = {}
+    for change in changes:
+        key, value = parse_change(change)
+        if key == "algorithm.name" and is_reference(str(value)):
+            values = {"algorithm": {"name": str(value)}}
+    _locate(values, Path.cwd())
+    return values["algorithm"]["name"] if values else False
+
+
+def load_scenario(
+    name: str,
+    changes: Iterable[str] = (),
+    overrides: Mapping[str, Any] | None = None,
+    *,
+    own_code: bool | str = False,
+) -> Scenario:
     """The scenario in the TOML file `name`, or the built-in one of that name.
 
     changes: `key.key=value` texts from `--set`. overrides: dotted keys with their values, from options of their own.
+    own_code: whether `algorithm.name` may name code by its place (`package.module:Class`, `file.py:Class`); a text
+    allows that place alone. True is for a simulation whose user chose the scenario: what comes out of a run's folder,
+    or over the wire, never names code.
     Raises: InputError for an unknown name, text that is no TOML, or a key or value that cannot be.
     """
     values = read_values(name)
@@ -167,7 +219,7 @@ def load_scenario(name: str, changes: Iterable[str] = (), overrides: Mapping[str
         put(values, key, value, f"--set {change}")
     for key, value in (overrides or {}).items():
         put(values, key, value, key)
-    return checked(values, name)
+    return checked(values, name, own_code=own_code)
 
 
 def read_values(name: str) -> dict[str, Any]:
@@ -210,18 +262,30 @@ def _each_path(values: dict[str, Any], change: Callable[[str], str]) -> None:
             table = table.get(section) if isinstance(table, dict) else None
         if isinstance(table, dict) and isinstance(table.get(last), str) and table[last] not in COUNTS:
             table[last] = change(table[last])
+    named = values.get("algorithm")
+    if isinstance(named, dict) and isinstance(named.get("name"), str):
+        place, _, kind = named["name"].rpartition(":")
+        if place.endswith(".py"):
+            named["name"] = f"{change(place)}:{kind}"
 
 
-def checked(values: Mapping[str, Any], name: str) -> Scenario:
+def checked(values: Mapping[str, Any], name: str, *, own_code: bool | str = False) -> Scenario:
     """The scenario of `values`, the algorithm's own settings checked too, before anything is loaded.
 
+    own_code: as in `load_scenario`.
     Paths that are not in full yet come from the command line and begin at the working directory.
     Raises: InputError for a key or value that cannot be; `name` says in which scenario.
     """
     given: dict[str, Any] = copy.deepcopy(dict(values))
     _locate(given, Path.cwd())
     scenario = parse(Scenario, given, f"scenario '{name}'", _of_algorithm(given))
+    scenario._own_code = own_code
     _ = scenario.algorithm_config
+    if is_reference(str(scenario.algorithm["name"])) and scenario.engine.name == "flower":
+        raise InputError(
+            f"scenario '{name}': algorithm.name = '{scenario.algorithm_called}' runs in this process alone; set "
+            "engine.name=in-process, or install it as a package with an entry point"
+        )
     if scenario.data.repeats == "keep" and scenario.privacy.evaluation_share:
         raise InputError(
             f"scenario '{name}': private looks rank what a user has not consumed yet; with data.repeats = 'keep' set "
@@ -248,7 +312,10 @@ def setting_names() -> list[str]:
 def _of_algorithm(values: Mapping[str, Any]) -> list[str]:
     """The settings of the algorithm that `values` name, dotted; of none where there is no such algorithm."""
     table = values.get("algorithm")
-    kind = algorithms().get(str(table.get("name"))) if isinstance(table, Mapping) else None
+    try:
+        kind = algorithm(str(table.get("name"))) if isinstance(table, Mapping) else None
+    except InputError:
+        return []
     return [] if kind is None else [f"algorithm.{name}" for name in dotted_names(kind.Config)]
 
 

@@ -30,7 +30,7 @@ def run_summary(
     seconds = sum(row["seconds"] for row in history)
     return {
         "scenario": scenario.name,
-        "algorithm": scenario.algorithm["name"],
+        "algorithm": scenario.algorithm_called,
         "settings": scenario.algorithm_config.model_dump(mode="json") | algorithm.chosen,
         "seed": scenario.seed,
         "public_seed": public_seed,

@@ -50,7 +50,8 @@ def child_scenario(scenario: Scenario, out: Path, data_dir: Path | None) -> dict
     """As `child_run`, for a whole scenario. Raises also when `out` holds a run with other settings."""
     folder = RunDirectory(out)
     if folder.holds_run:
-        other = difference(load_scenario(str(folder.scenario)).resolved(), scenario.resolved())
+        began = load_scenario(str(folder.scenario), own_code=str(scenario.algorithm["name"]))
+        other = difference(began.resolved(), scenario.resolved())
         if other:
             raise FedrecError(f"{out}: holds a run with other settings ({other}); choose a new --out")
     with tempfile.TemporaryDirectory() as temporary:

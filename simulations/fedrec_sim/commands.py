@@ -132,16 +132,20 @@ def _run(
     quiet: bool,
 ) -> None:
     from fedrec_server.run_directory import RunDirectory, new_path
-    from fedrec_server.scenario import load_scenario
+    from fedrec_server.scenario import code_in, load_scenario
 
     from fedrec_sim.progress import RunProgress
     from fedrec_sim.run import Simulation
 
+    own_code: bool | str = True
     if name is None and resume and out is not None and RunDirectory(out).holds_run:
-        name = str(RunDirectory(out).scenario)
+        name, own_code = str(RunDirectory(out).scenario), code_in(changes)  # a folder may come from somebody else
     options = {"engine.device": device, "seed": seed}
     scenario = load_scenario(
-        name or "quickstart", changes, {key: value for key, value in options.items() if value is not None}
+        name or "quickstart",
+        changes,
+        {key: value for key, value in options.items() if value is not None},
+        own_code=own_code,
     )
     folder = RunDirectory(out or new_path(scenario.name))
     screen = plain_console(stderr=True)

@@ -24,6 +24,10 @@ def evaluate(
     on: Annotated[
         str | None, typer.Option(metavar="test|validation", help="Held-out items; the scenario's own if left out.")
     ] = None,
+    algorithm: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.py:CLASS", help="Code of one's own that the run was made with; it is imported."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, and nothing else.")] = False,
 ) -> None:
@@ -39,7 +43,7 @@ def evaluate(
     """
     check_device(device, "--device")
     make_repeatable(device)
-    measured = measure(run, data_dir, on, device)
+    measured = measure(run, data_dir, on, device, algorithm)
     if as_json:
         json.dump(measured, sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
@@ -52,10 +56,12 @@ def evaluate(
     console.print("True metrics, which the run's guarantee does not cover.")
 
 
-def measure(run: Path, data_dir: Path | None, on: str | None, device: str) -> dict[str, Any]:
+def measure(
+    run: Path, data_dir: Path | None, on: str | None, device: str, algorithm: str | None = None
+) -> dict[str, Any]:
     """The part of `summary.json` that a table is made of. Raises: InputError for a run or data that cannot be used."""
     from fedrec_server.run_directory import RunDirectory
-    from fedrec_server.scenario import load_scenario
+    from fedrec_server.scenario import code_in, load_scenario
 
     from fedrec.algorithms.discover import load_model
     from fedrec.data import datasets
@@ -70,8 +76,10 @@ def measure(run: Path, data_dir: Path | None, on: str | None, device: str) -> di
         raise InputError(
             f"{run}: no finished run (needs release/ with scenario.toml and model/, and private/summary.json)"
         )
-    trained = load_scenario(str(folder.scenario), []).evaluation.on
-    scenario = load_scenario(str(folder.scenario), [] if on is None else [f"evaluation.on={on}"])
+    own_code = code_in([] if algorithm is None else [f"algorithm.name={algorithm}"])
+    trained = load_scenario(str(folder.scenario), own_code=own_code).evaluation.on
+    changes = [] if on is None else [f"evaluation.on={on}"]
+    scenario = load_scenario(str(folder.scenario), changes, own_code=own_code)
     if scenario.data.name == datasets.NODES:
         raise InputError(f"{run}: its nodes had data of their own, and nothing was held out; there is nothing to rank")
     summary = json.loads(folder.summary.read_text(encoding="utf-8"))
@@ -88,7 +96,8 @@ def measure(run: Path, data_dir: Path | None, on: str | None, device: str) -> di
         raise InputError(
             f"{run}: trained on {summary['dataset']['items']:,} items, the data hold {len(dataset.catalogue):,}"
         )
-    model = load_model(folder.model, dataset.catalogue.ids).to(device)
+    kind = scenario.algorithm_class if own_code else None
+    model = load_model(folder.model, dataset.catalogue.ids, kind).to(device)
     known = summary["evaluation"].get("fingerprint")  # a deployment's server has no split to tell it of
     same_split = True if known is None else same(known, own)
     if same_split is None:

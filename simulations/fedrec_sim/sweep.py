@@ -22,10 +22,9 @@ from pathlib import Path
 from typing import Any
 
 from fedrec_server.run_directory import write_json
-from fedrec_server.scenario import Scenario, checked, read_values
+from fedrec_server.scenario import Scenario, algorithm_named, checked, read_values
 from rich.table import Table
 
-from fedrec.algorithms.discover import algorithm
 from fedrec.errors import FedrecError, InputError
 from fedrec.settings import parse_change, put, toml_or_text
 from fedrec_sim import plots
@@ -98,7 +97,7 @@ def grid(
             settings = {key: value for key, value in settings.items() if _concerns(key, settings["algorithm.name"])}
         scenarios = {}
         for seed in seeds:
-            scenarios[seed] = checked(_values(values, fixed, settings | {"seed": seed}), name)
+            scenarios[seed] = checked(_values(values, fixed, settings | {"seed": seed}), name, own_code=True)
         first = json.dumps(scenarios[seeds[0]].resolved(), sort_keys=True)
         cells.setdefault(first, Cell(settings, scenarios))
     return list(cells.values())
@@ -255,7 +254,7 @@ def _values(base: Mapping[str, Any], fixed: Mapping[str, Any], settings: Mapping
 def _concerns(key: str, name: str) -> bool:
     """Whether the setting `key` is one that a run of the algorithm `name` has."""
     section, _, own = key.partition(".")
-    return section != "algorithm" or own == "name" or own.split(".")[0] in algorithm(name).Config.model_fields
+    return section != "algorithm" or own == "name" or own.split(".")[0] in algorithm_named(name).Config.model_fields
 
 
 def _check_known(keys: set[str], names: Sequence[Any]) -> None:

@@ -132,7 +132,7 @@ class Search:
         values = json.loads(json.dumps(self.values))
         for key, value in settings.items():
             put(values, key, value, key)
-        return checked(values, self.name)
+        return checked(values, self.name, own_code=True)
 
     def question(self) -> dict[str, Any]:
         """What must not change when a study goes on; JSON-able."""
