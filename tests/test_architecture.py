@@ -58,6 +58,11 @@ ALLOWED: dict[str, set[str]] = {
     "fedrec.federation": BASE
     | SUMS
     | {"fedrec.data", "fedrec.privacy.clipping", "fedrec.algorithms", "fedrec.evaluation", "fedrec.wire"},
+    "fedrec.run": BASE
+    | {
+        *("fedrec.data", "fedrec.privacy", "fedrec.algorithms", "fedrec.evaluation", "fedrec.audit"),
+        *("fedrec.federation", "fedrec.towers", "fedrec.wire"),
+    },
     "fedrec.wire": BASE | {"fedrec.privacy.queries", "fedrec.algorithms.base"},
     "fedrec.transport": BASE | {"fedrec.wire"},
     "fedrec.cli": BASE | {"fedrec.commands"},
@@ -160,17 +165,17 @@ def test_imports_point_one_way(file):
         ("fedrec.privacy.plan", "from fedrec import algorithms"),
         ("fedrec.algorithms.als", "from fedrec.privacy.noise import gaussian"),
         ("fedrec.kernels.public", "from fedrec.algorithms.als import ALS"),
-        ("fedrec.algorithms.als", "def late():\n    from fedrec_server.coordinator import Coordinator"),
+        ("fedrec.algorithms.als", "def late():\n    from fedrec.run.coordinator import Coordinator"),
         ("fedrec.algorithms.als", "import ray"),
         ("fedrec.evaluation.ranking", "import flwr.client"),
         ("fedrec.cli", "from fedrec_sim import scenario"),
         ("fedrec_client.edge", "from fedrec_server import keys"),
-        ("fedrec_server.coordinator", "import fedrec_client"),
-        ("fedrec_server.coordinator", "from fedrec_sim.in_process import InProcessFederation"),
-        ("fedrec_server.checkpoint", "import pickle"),
-        ("fedrec_server.checkpoint", "import torch\nstate = torch.load('file')"),
-        ("fedrec_server.checkpoint", "from torch import load"),
-        ("fedrec_sim.table", "import pandas as pd"),
+        ("fedrec.run.coordinator", "import fedrec_client"),
+        ("fedrec.run.coordinator", "from fedrec_sim.engines.in_process import InProcessFederation"),
+        ("fedrec.run.checkpoint", "import pickle"),
+        ("fedrec.run.checkpoint", "import torch\nstate = torch.load('file')"),
+        ("fedrec.run.checkpoint", "from torch import load"),
+        ("fedrec_sim.report.table", "import pandas as pd"),
         ("fedrec.newroom.file", "import math"),
     ],
 )
@@ -183,8 +188,8 @@ def test_the_table_catches_a_planted_violation(module, source):
     [
         ("fedrec.wire", "from flwr.common import RecordDict"),
         ("fedrec.audit.ledger", "from fedrec import __version__"),
-        ("fedrec_sim.bench", "import ray, implicit\nfrom fedrec_server.coordinator import Coordinator"),
-        ("fedrec_server.federation", "from fedrec.algorithms.base import Algorithm"),
+        ("fedrec_sim.bench", "import ray, implicit\nfrom fedrec.run.coordinator import Coordinator"),
+        ("fedrec.run.federation", "from fedrec.algorithms.base import Algorithm"),
     ],
 )
 def test_the_table_lets_pass_what_it_should(module, source):

@@ -111,9 +111,8 @@ def _unlinked(text: str) -> str:
 
 def settings() -> str:
     """The page of all settings of a scenario, in markdown."""
-    from fedrec_server.scenario import Scenario
-
     from fedrec.algorithms.discover import algorithms
+    from fedrec.run.scenario import Scenario
 
     parts = [
         "# Scenario settings\n",

@@ -8,7 +8,7 @@
 | `resume` | true: go on with the run in `out` |
 | `data-dir` | where named datasets lie; the environment's FEDREC_DATA if left out |
 | `folder` | where relative paths start; this process's own working folder if left out |
-| `told` | a file on the server that hears of every round and of the end (`fedrec_server.told`) |
+| `told` | a file on the server that hears of every round and of the end (`fedrec_server.process.run_events`) |
 
 The run's configuration also travels to the nodes and is kept by Flower's link: it holds no secret.
 """
@@ -24,13 +24,13 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedrec.data.folder import data_folder
 from fedrec.errors import BudgetExhausted, FedrecError
+from fedrec.run.coordinator import RoundReport
+from fedrec.run.directory import RunDirectory, new_path
+from fedrec.run.scenario import load_scenario
 from fedrec.transport.interfaces import give_up_parts_after
-from fedrec_server.asking import Asker, log
-from fedrec_server.coordinator import RoundReport
 from fedrec_server.deployment import Deployment
-from fedrec_server.run_directory import RunDirectory, new_path
-from fedrec_server.scenario import load_scenario
-from fedrec_server.told import Teller
+from fedrec_server.flower.messenger import Asker, log
+from fedrec_server.process.run_events import Teller
 
 app = ServerApp()
 

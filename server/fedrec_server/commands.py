@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fedrec.data.folder import DataDir
+from fedrec.run.setting_completion import settings_named
 from fedrec.screen import plain_console, say
 from fedrec.transport.executor import OURS
-from fedrec_server.setting_completion import settings_named
 
 if TYPE_CHECKING:
+    from fedrec.run.scenario import Scenario as ScenarioOfRun
     from fedrec.transport.state import State
-    from fedrec_server.scenario import Scenario as ScenarioOfRun
 
 server = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -74,11 +74,11 @@ def start(
 ) -> None:
     """Start a server and stay until Ctrl-C or SIGTERM (or, with --detach, leave it running)."""
     from fedrec.transport.state import State
-    from fedrec_server.serving import serve
+    from fedrec_server.process.link import serve
 
     folder = State(state)
     if detach:
-        from fedrec_server.detaching import detach_server
+        from fedrec_server.process.daemon import detach_server
 
         facts = detach_server(folder, keys, host, port, app, stock=stock)
         say(f"ready at {host}:{port}, process {facts['pid']}; `fedrec server stop --state {folder.path}` ends it")
@@ -118,7 +118,7 @@ def status(
 ) -> None:
     """Show whether a server runs, its nodes and its runs."""
     from fedrec.transport.state import State
-    from fedrec_server.looking import look
+    from fedrec_server.process.status import look
 
     found = look(State(state))
     if as_json:
@@ -168,7 +168,7 @@ def local(
     """
     from fedrec.data.public import check_public
     from fedrec.errors import InputError
-    from fedrec_server.local import federation
+    from fedrec_server.process.local import federation
 
     if resume and out is None:
         raise InputError("--resume: say which run with --out DIR")
@@ -190,11 +190,11 @@ def _follow(
     resume: bool,
     quiet: bool,
 ) -> None:
+    from fedrec.run.directory import RunDirectory, handed_on, new_path
+    from fedrec.run.scenario import built_in
     from fedrec.transport.processes import signals_interrupt
-    from fedrec_server.following import Followed
-    from fedrec_server.run_directory import RunDirectory, handed_on, new_path
-    from fedrec_server.scenario import built_in
-    from fedrec_server.submitting import Submitted
+    from fedrec_server.process.progress import Followed
+    from fedrec_server.process.run_client import Submitted
 
     name, loaded = _loaded(scenario, changes, out, resume=resume)
     folder = (out or new_path(loaded.name)).absolute()
@@ -223,8 +223,8 @@ def _follow(
 
 def _loaded(scenario: str | None, changes: list[str], out: Path | None, *, resume: bool) -> tuple[str, "ScenarioOfRun"]:
     """The scenario of the run and its name: a mistake is reported here, before anything travels."""
-    from fedrec_server.run_directory import RunDirectory
-    from fedrec_server.scenario import load_scenario
+    from fedrec.run.directory import RunDirectory
+    from fedrec.run.scenario import load_scenario
 
     if scenario is None and resume and out is not None and RunDirectory(out).holds_run:
         scenario = str(RunDirectory(out).scenario)

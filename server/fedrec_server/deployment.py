@@ -17,19 +17,19 @@ from fedrec.data import datasets
 from fedrec.devices import check_device
 from fedrec.evaluation.private import private_figures, private_report
 from fedrec.federation.exchange import DataRequest
-from fedrec_server import node_limits
-from fedrec_server.asking import Asker, log
-from fedrec_server.beginning import begin
-from fedrec_server.checkpoint import load_checkpoint
-from fedrec_server.coordinator import Coordinator, Outcome, RoundReport
-from fedrec_server.directory import NodeDirectory
-from fedrec_server.flower_federation import FlowerFederation
-from fedrec_server.prepared import Prepared, prepare
-from fedrec_server.recording import Circumstances, Data, close, finished, fix_files, opening, write_statement
-from fedrec_server.run_directory import RunDirectory
-from fedrec_server.scenario import Scenario
-from fedrec_server.shared_budget import draw
-from fedrec_server.summary import run_summary
+from fedrec.run.checkpoint import load_checkpoint
+from fedrec.run.coordinator import Coordinator, Outcome, RoundReport
+from fedrec.run.directory import RunDirectory
+from fedrec.run.records import Circumstances, Data, close, finished, fix_files, opening, write_statement
+from fedrec.run.resume import begin
+from fedrec.run.scenario import Scenario
+from fedrec.run.setup import Prepared, prepare
+from fedrec.run.shared_budget import draw
+from fedrec.run.summary import run_summary
+from fedrec_server.flower.federation import FlowerFederation
+from fedrec_server.flower.messenger import Asker, log
+from fedrec_server.flower.nodes import NodeDirectory
+from fedrec_server.pki import node_limits
 
 DEPLOYED = Circumstances(
     role="whoever runs the server, who is trusted with the un-noised sums of each node",

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from fedrec_server.setting_completion import settings_named
 
 from fedrec.data.folder import DataDir
 from fedrec.errors import BudgetExhausted, InputError
+from fedrec.run.setting_completion import settings_named
 from fedrec.screen import plain_console, say
 
 if TYPE_CHECKING:
-    from fedrec_server.run_directory import RunDirectory
+    from fedrec.run.directory import RunDirectory
 
 
 def simulate(
@@ -103,7 +103,7 @@ def simulate(
     if resume and out is None:
         raise InputError("--resume: say which run with --out DIR")
     if track is not None:
-        from fedrec_sim.tracking import check_tracker
+        from fedrec_sim.report.tracking import check_tracker
 
         check_tracker(track)
     if axes or seeds is not None:
@@ -111,7 +111,7 @@ def simulate(
             raise InputError("--track: follows one run; leave it out of a sweep")
         if seed is not None:
             raise InputError("--seed: one run has one; say --seeds with --sweep")
-        from fedrec_sim.many_runs import sweep
+        from fedrec_sim.experiment.commands import sweep
 
         sweep(scenario, changes or [], data_dir, out, device, axes or [], seeds, as_json=as_json, quiet=quiet)
         return
@@ -131,11 +131,10 @@ def _run(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    from fedrec_server.run_directory import RunDirectory, new_path
-    from fedrec_server.scenario import code_in, load_scenario
-
-    from fedrec_sim.progress import RunProgress
-    from fedrec_sim.run import Simulation
+    from fedrec.run.directory import RunDirectory, new_path
+    from fedrec.run.scenario import code_in, load_scenario
+    from fedrec_sim.report.progress import RunProgress
+    from fedrec_sim.simulation import Simulation
 
     own_code: bool | str = True
     if name is None and resume and out is not None and RunDirectory(out).holds_run:
@@ -169,8 +168,9 @@ def _run(
 def _list() -> None:
     import tomllib
 
-    from fedrec_server.scenario import built_in
     from rich.table import Table
+
+    from fedrec.run.scenario import built_in
 
     table = Table("scenario", "what it is", box=None, pad_edge=False)
     for name, file in built_in().items():
@@ -179,9 +179,8 @@ def _list() -> None:
 
 
 def _show(summary: dict[str, Any], folder: "RunDirectory") -> None:
-    from fedrec_server.run_directory import handed_on
-
-    from fedrec_sim.table import TRUE_FIGURES, privacy_line, results_table
+    from fedrec.run.directory import handed_on
+    from fedrec_sim.report.table import TRUE_FIGURES, privacy_line, results_table
 
     console = plain_console()
     console.print(results_table(summary))

@@ -5,13 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fedrec_server.scenario import checked
 
 from fedrec.algorithms.popularity import Popularity, PopularityModel
 from fedrec.data.datasets import DataConfig, Dataset, load
 from fedrec.data.splits import split
 from fedrec.data.users import UserBatch
 from fedrec.errors import InputError
+from fedrec.run.scenario import checked
 from fedrec.settings import parse
 from fedrec.towers.examples import hold_out
 

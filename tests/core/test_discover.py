@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from fedrec_server.run_directory import RunDirectory
 
 from fedrec.algorithms.discover import load_model, model_items
 from fedrec.algorithms.popularity import PopularityModel
 from fedrec.errors import InputError
+from fedrec.run.directory import RunDirectory
 
 ITEMS = ("12", 'a, "b"', "c\nd")
 

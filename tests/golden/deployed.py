@@ -5,11 +5,11 @@ from pathlib import Path
 
 from fedrec_client.node import UserNode
 from fedrec_client.sources import finder
-from fedrec_server.asking import Asker
 from fedrec_server.deployment import Deployment
-from fedrec_server.run_directory import RunDirectory
-from fedrec_server.scenario import load_scenario
+from fedrec_server.flower.messenger import Asker
 
+from fedrec.run.directory import RunDirectory
+from fedrec.run.scenario import load_scenario
 from tests.server.grid_in_memory import MemoryGrid
 
 NODES = 2

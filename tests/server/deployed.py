@@ -5,13 +5,10 @@ from functools import lru_cache
 
 import torch
 from fedrec_client.node import Hosted
-from fedrec_server.asking import Asker
-from fedrec_server.coordinator import Coordinator
-from fedrec_server.directory import NodeDirectory
-from fedrec_server.federation import FederationConfig
-from fedrec_server.flower_federation import FlowerFederation
-from fedrec_server.prepared import prepare
-from fedrec_sim.in_process import InProcessFederation
+from fedrec_server.flower.federation import FlowerFederation
+from fedrec_server.flower.messenger import Asker
+from fedrec_server.flower.nodes import NodeDirectory
+from fedrec_sim.engines.in_process import InProcessFederation
 
 from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.algorithms.discover import algorithm
@@ -22,6 +19,9 @@ from fedrec.federation.exchange import DataRequest
 from fedrec.federation.hosted import shard
 from fedrec.federation.spec import RunSpec
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
+from fedrec.run.coordinator import Coordinator
+from fedrec.run.federation import FederationConfig
+from fedrec.run.setup import prepare
 from tests.server.grid_in_memory import MemoryGrid
 
 DATA = DataConfig(name="quickstart", users=150, items=60, interactions_per_user=12)

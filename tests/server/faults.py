@@ -24,9 +24,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from fedrec_server import key_making, node_limits
-from fedrec_server.keyring import Keyring
-from fedrec_server.looking import look
+from fedrec_server.pki import key_making, node_limits
+from fedrec_server.pki.keyring import Keyring
+from fedrec_server.process.status import look
 
 from fedrec.errors import FedrecError
 from fedrec.transport.processes import free_port, signals_interrupt
@@ -38,7 +38,7 @@ SCENARIO = [
     "algorithm.weight_rounds=5", "algorithm.head=20", "privacy.evaluation_share=0.1",
 ]  # fmt: skip
 VICTIMS = {
-    "link": ("server", "fedrec_server.superlink", False),
+    "link": ("server", "fedrec_server.process.gate", False),
     "server": ("server", "server start", False),
     "app's executor": ("server", "fedrec_server.app:app", False),
     "app": ("server", "fedrec_server.app:app", True),

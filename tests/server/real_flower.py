@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from fedrec_server.keyring import Keyring
+from fedrec_server.pki.keyring import Keyring
 
 from fedrec.transport.processes import free_port
 

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from fedrec_server.checkpoint import Checkpoint, load_checkpoint
-from fedrec_server.coordinator import Outcome, RoundReport
 
 from fedrec.audit.ledger import read_ledger
 from fedrec.errors import InputError, VerificationError
+from fedrec.run.checkpoint import Checkpoint, load_checkpoint
+from fedrec.run.coordinator import Outcome, RoundReport
 from tests.server.toy import Crash, assemble, same
 
 ROUNDS = 4
@@ -230,7 +230,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "checkpoint.safetensors"
-    monkeypatch.setattr("fedrec_server.checkpoint.VERSION", 99)
+    monkeypatch.setattr("fedrec.run.checkpoint.VERSION", 99)
     Checkpoint(1, {"a": torch.ones(2)}).save(path)
     monkeypatch.undo()
     with pytest.raises(InputError, match="version 99"):

@@ -7,12 +7,9 @@ import torch
 from fedrec_client.node import UserNode
 from fedrec_client.sources import finder
 from fedrec_server import app
-from fedrec_server.asking import Asker, TooFewNodes
-from fedrec_server.coordinator import Coordinator
 from fedrec_server.deployment import DEPLOYED, Deployment
-from fedrec_server.run_directory import RunDirectory
-from fedrec_server.scenario import load_scenario
-from fedrec_sim.experiment import Experiment
+from fedrec_server.flower.messenger import Asker, TooFewNodes
+from fedrec_sim.engines.experiment import Experiment
 from flwr.app import Context, RecordDict
 from safetensors.torch import load_file
 
@@ -21,6 +18,9 @@ from fedrec.audit.ledger import read_ledger
 from fedrec.cli import run as fedrec
 from fedrec.errors import InputError
 from fedrec.federation.exchange import DataRequest
+from fedrec.run.coordinator import Coordinator
+from fedrec.run.directory import RunDirectory
+from fedrec.run.scenario import load_scenario
 from tests.server.deployed import data, hosted
 from tests.server.grid_in_memory import MemoryGrid
 

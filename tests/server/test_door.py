@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedrec_server import key_making, node_limits, serving
-from fedrec_server.admission import Listed
-from fedrec_server.keyring import Keyring
-from fedrec_server.serving import Door
+from fedrec_server.pki import key_making, node_limits
+from fedrec_server.pki.admission import Listed
+from fedrec_server.pki.keyring import Keyring
+from fedrec_server.process import link as serving
+from fedrec_server.process.link import Door
 
 from fedrec.errors import InputError
 

@@ -6,10 +6,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fedrec_server.asking import Asker, TooFewNodes
-from fedrec_server.directory import NodeDirectory
-from fedrec_server.federation import FederationConfig
-from fedrec_server.reply_checks import Expected, checked_sums
+from fedrec_server.flower.messenger import Asker, TooFewNodes
+from fedrec_server.flower.nodes import NodeDirectory
+from fedrec_server.flower.reply_checks import Expected, checked_sums
 from flwr.app import Array, ConfigRecord, Error, Message, RecordDict
 
 from fedrec import wire
@@ -19,6 +18,7 @@ from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.fixed_point import MOST_BITS, Lattice
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.privacy.queries import DenseContribution, SumQuery
+from fedrec.run.federation import FederationConfig
 from fedrec.wire import Packet, WireError
 from tests.server.deployed import REQUEST, data, deployed, hosted
 from tests.server.grid_in_memory import MemoryGrid, with_packet

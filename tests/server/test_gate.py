@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from fedrec_server.superlink import Gate
+from fedrec_server.process.gate import Gate
 
 from fedrec.transport.control import HEADER
 

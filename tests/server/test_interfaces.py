@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 
 import pytest
-from fedrec_server.asking import Asker
+from fedrec_server.flower.messenger import Asker
 from flwr.app import Message, RecordDict
 
 from fedrec.transport import interfaces

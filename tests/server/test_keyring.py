@@ -14,8 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from cryptography.x509.verification import PolicyBuilder, Store
-from fedrec_server import certificates, key_making
-from fedrec_server.keyring import Keyring
+from fedrec_server.pki import certificates, key_making
+from fedrec_server.pki.keyring import Keyring
 
 from fedrec.cli import run
 from fedrec.errors import InputError

@@ -5,11 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from fedrec_server import key_making, node_limits
-from fedrec_server.asking import Asker, TooFewNodes
-from fedrec_server.directory import NodeDirectory
-from fedrec_server.keyring import Keyring
-from fedrec_server.node_limits import Limit, NodeLimit
+from fedrec_server.flower.messenger import Asker, TooFewNodes
+from fedrec_server.flower.nodes import NodeDirectory
+from fedrec_server.pki import key_making, node_limits
+from fedrec_server.pki.keyring import Keyring
+from fedrec_server.pki.node_limits import Limit, NodeLimit
 
 from fedrec.cli import run as fedrec
 from fedrec.errors import InputError

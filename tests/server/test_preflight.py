@@ -13,8 +13,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
-from fedrec_server import key_making
-from fedrec_server.keyring import Keyring
+from fedrec_server.pki import key_making
+from fedrec_server.pki.keyring import Keyring
 
 from fedrec.errors import InputError
 from fedrec.transport.node_key import new_node_key

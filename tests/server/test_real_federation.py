@@ -9,11 +9,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from fedrec_server import submitting
-from fedrec_server.local import federation
-from fedrec_server.looking import look
-from fedrec_server.serving import CONTROL_SECRET
-from fedrec_server.submitting import RunFailed, Submitted
+from fedrec_server.process import run_client as submitting
+from fedrec_server.process.link import CONTROL_SECRET
+from fedrec_server.process.local import federation
+from fedrec_server.process.run_client import RunFailed, Submitted
+from fedrec_server.process.status import look
 
 from fedrec.cli import run as fedrec
 from fedrec.errors import InputError

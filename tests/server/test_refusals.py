@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from fedrec_server import key_making
-from fedrec_server.admission import Admission
-from fedrec_server.asking import Asker
-from fedrec_server.directory import NodeDirectory, TooFewNodes
-from fedrec_server.keyring import Keyring
+from fedrec_server.flower.messenger import Asker
+from fedrec_server.flower.nodes import NodeDirectory, TooFewNodes
+from fedrec_server.pki import key_making
+from fedrec_server.pki.admission import Admission
+from fedrec_server.pki.keyring import Keyring
 
 from fedrec import wire
 from fedrec.errors import InputError

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedrec_server.coordinator import Coordinator, Outcome
 
 from fedrec.algorithms.base import Setting
 from fedrec.audit.agreement import require_plan
@@ -21,6 +20,7 @@ from fedrec.evaluation.private import PrivateEvaluation, PrivateEvaluationConfig
 from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import PrivateSum
+from fedrec.run.coordinator import Coordinator, Outcome
 from tests.core.ledgers import begun
 from tests.server.toy import ITEMS, Crash, CrashingFederation, Toy, ToyConfig, histories, same
 
@@ -214,7 +214,7 @@ def test_a_crash_while_the_state_of_a_look_is_saved_changes_nothing(
 ) -> None:
     whole = looking(tmp_path / "whole").run()
     with monkeypatch.context() as patch:
-        from fedrec_server.checkpoint import Checkpoint
+        from fedrec.run.checkpoint import Checkpoint
 
         dying(patch, Checkpoint, "save", at, after=False)
         with pytest.raises(Crash):

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 from fedrec_client.node import Hosted
-from fedrec_server.coordinator import Coordinator
 
 from fedrec.evaluation.private import PrivateEvaluation
 from fedrec.privacy.plan import PrivacyConfig
+from fedrec.run.coordinator import Coordinator
 from tests.server.deployed import SETTINGS, Deployed, deployed, hosted
 
 PRIVACY = PrivacyConfig(epsilon=4.0, delta=1e-4, evaluation_share=0.1)

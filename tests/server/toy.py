@@ -6,8 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from fedrec_server.coordinator import Coordinator
-from fedrec_sim.in_process import InProcessFederation
+from fedrec_sim.engines.in_process import InProcessFederation
 from torch import Tensor
 
 from fedrec.algorithms.base import Algorithm, Setting, Shared
@@ -18,6 +17,7 @@ from fedrec.data.histories import Histories
 from fedrec.data.users import UserBatch
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import Contribution, DenseContribution, PrivateSum, SumQuery
+from fedrec.run.coordinator import Coordinator
 from fedrec.settings import Settings
 
 ITEMS = 12

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fedrec_server.scenario import EngineConfig
-from fedrec_sim.experiment import Experiment, popularity
+from fedrec_sim.engines.experiment import Experiment, popularity
 
 from fedrec.algorithms.kernel_rank import KernelRank, KernelRankConfig
 from fedrec.data.datasets import DataConfig, load
@@ -26,6 +25,7 @@ from fedrec.evaluation.ranking import Ranks, ranks
 from fedrec.evaluation.significance import user_values
 from fedrec.federation.exchange import DataRequest
 from fedrec.privacy.plan import PrivacyConfig
+from fedrec.run.scenario import EngineConfig
 
 ERRORS = 3.0
 """Standard errors that kernel-rank may lie below popularity: one of 700 comparisons of equals does."""

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fedrec_sim import child_run
+from fedrec_sim.experiment import child_run
 
 from fedrec.cli import run
 

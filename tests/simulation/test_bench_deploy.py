@@ -5,10 +5,10 @@ import math
 from pathlib import Path
 
 import pytest
-from fedrec_server.scenario import load_scenario
 from fedrec_sim.benchmarks import deploy_command, deployed_round
 
 from fedrec.cli import run
+from fedrec.run.scenario import load_scenario
 
 RUN = {
     "median": 2.5,

@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import pytest
-from fedrec_server.scenario import checked
 from fedrec_sim.benchmarks import leak
 
 from fedrec.cli import run
+from fedrec.run.scenario import checked
 
 ROWS = [row for rows in leak.SECTIONS.values() for row in rows]
 

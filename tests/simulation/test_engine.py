@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from fedrec_sim.in_process import InProcessFederation
+from fedrec_sim.engines.in_process import InProcessFederation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

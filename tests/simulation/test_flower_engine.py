@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 from fedrec_client.sources import VIRTUAL
-from fedrec_sim.flower_engine import inherited_environment
+from fedrec_sim.engines.flower import inherited_environment
 from safetensors.torch import load_file
 
 from fedrec.cli import run

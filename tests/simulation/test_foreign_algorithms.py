@@ -109,9 +109,8 @@ def test_a_folder_from_somebody_else_never_names_code_that_is_imported(tmp_path,
 def test_a_server_never_takes_code_by_its_place(tmp_path, capsys):
     evil = tmp_path / "evil.py"
     evil.write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n" + ALGORITHM.format(name="Mine", called="evil"))
-    from fedrec_server.scenario import load_scenario
-
     from fedrec.plugins import PluginRefused
+    from fedrec.run.scenario import load_scenario
 
     for name in (f"{evil}:Mine", "antigravity:fly"):  # as `fedrec_server.app` loads what was submitted
         with pytest.raises(PluginRefused, match="names code by its place"):

@@ -1,11 +1,11 @@
 """What a wrong setting, option or metric is answered with: the one that was meant, and what is allowed."""
 
 import pytest
-from fedrec_server.scenario import checked, load_scenario, setting_names
-from fedrec_sim.table import nearest_metric
+from fedrec_sim.report.table import nearest_metric
 
 from fedrec.cli import run
 from fedrec.errors import InputError
+from fedrec.run.scenario import checked, load_scenario, setting_names
 
 MEASURED = ["full:coverage@10", "full:hr@10", "full:ndcg@10", "full:ndcg@50", "more:auc", "sampled-99:ndcg@10"]
 

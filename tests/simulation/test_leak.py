@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fedrec_server.scenario import load_scenario
-from fedrec_sim.compare import read_runs
-from fedrec_sim.leak import STAMP, LeakyHistories, leaky
-from fedrec_sim.sweep import Cell, write
-from fedrec_sim.table import results_table
+from fedrec_sim.engines.leak import STAMP, LeakyHistories, leaky
+from fedrec_sim.experiment.compare import read_runs
+from fedrec_sim.experiment.sweep import Cell, write
+from fedrec_sim.report.table import results_table
 from rich.console import Console
 
 from fedrec.algorithms.local_training import Examples
@@ -21,6 +20,7 @@ from fedrec.data.histories import Histories
 from fedrec.data.splits import Split
 from fedrec.data.splits import split as make_split
 from fedrec.errors import InputError
+from fedrec.run.scenario import load_scenario
 from fedrec.towers.examples import hold_out
 from tests.core.test_evaluation_protocol import Memoriser, above_chance, clean
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedrec_server.scenario import EngineConfig
-from fedrec_sim.experiment import popularity
+from fedrec_sim.engines.experiment import popularity
 
 from fedrec.data.datasets import DataConfig, load
 from fedrec.data.shapes import SHAPES
@@ -17,6 +16,7 @@ from fedrec.data.splits import split
 from fedrec.evaluation.ranking import ranks
 from fedrec.federation.exchange import DataRequest
 from fedrec.privacy.plan import PrivacyConfig
+from fedrec.run.scenario import EngineConfig
 from tests.simulation.below_popularity import ERRORS, Pair, behind, below, compared, real
 
 

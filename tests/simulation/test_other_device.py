@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedrec_sim import evaluate
-from fedrec_sim import run as simulated_run
+from fedrec_sim import simulation as simulated_run
 from fedrec_sim.benchmarks import full_ranking, growth
+from fedrec_sim.experiment import evaluate
 
 from fedrec.cli import run
 from tests.other_device import NAME, needs_other_device, other_device

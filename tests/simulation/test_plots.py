@@ -6,7 +6,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from fedrec_sim import plots
+from fedrec_sim.report import plots
 
 ROWS = [
     {"round": n, "seconds": 0.1, "epsilon_pld": math.sqrt(n + 1), "epsilon_rdp": math.sqrt(n + 1) * 1.1}

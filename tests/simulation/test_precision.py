@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from fedrec_server.scenario import EngineConfig
-from fedrec_sim.in_process import InProcessFederation
+from fedrec_sim.engines.in_process import InProcessFederation
 
 from fedrec.algorithms.base import Setting
 from fedrec.algorithms.kernel_rank import KernelRank, KernelRankConfig
@@ -12,6 +11,7 @@ from fedrec.data.histories import Histories
 from fedrec.parallel import run_jobs
 from fedrec.precision import full_precision, users_precision
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
+from fedrec.run.scenario import EngineConfig
 from tests.core.toy_users import ITEMS, planted_catalogue, planted_rows
 
 CPU = torch.device("cpu")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedrec_sim import fingerprint
+from fedrec_sim.report import fingerprint
 
 from fedrec.audit.evidence import received
 from fedrec.audit.keys import default_key
@@ -133,7 +133,7 @@ def test_a_run_that_ended_without_its_closing_record_is_a_fault(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("fedrec_sim.run.fix_files", died)
+        patch.setattr("fedrec_sim.simulation.fix_files", died)
         assert simulate(*POPULARITY, "--out", "r", "--quiet") == 130
     assert noticed(tmp_path / "r") == ["the run ended and no record fixes its files: finish it with --resume"]
     assert simulate("--resume", "--out", "r", "--quiet") == 0

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 import torch
-from fedrec_server import recording
-from fedrec_server.checkpoint import load_checkpoint
-from fedrec_sim import run as run_module
-from fedrec_sim.in_process import InProcessFederation
-from fedrec_sim.progress import RunProgress
+from fedrec_sim import simulation as run_module
+from fedrec_sim.engines.in_process import InProcessFederation
+from fedrec_sim.report.progress import RunProgress
 
 from fedrec.algorithms.discover import load_model
 from fedrec.audit import salted
 from fedrec.audit.ledger import Ledger, read_ledger
 from fedrec.cli import run
+from fedrec.run import records as recording
+from fedrec.run.checkpoint import load_checkpoint
 from tests.simulation.test_simulate import ALS, POPULARITY, Simulate, model, simulate, summary, write
 
 __all__ = ["simulate"]
@@ -79,7 +79,7 @@ def test_an_unseeded_run_that_drew_nothing_yet_begins_again_and_one_that_did_doe
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("fedrec_server.coordinator.Coordinator._rounds", stopped)
+        patch.setattr("fedrec.run.coordinator.Coordinator._rounds", stopped)
         assert simulate(*ALS, "--out", "r", "--quiet") == 130
     (tmp_path / "r" / "private" / "checkpoint.safetensors").unlink()
     assert simulate("--resume", "--out", "r", "--quiet") == 0

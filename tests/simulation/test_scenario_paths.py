@@ -4,10 +4,10 @@ import codecs
 from pathlib import Path
 
 import pytest
-from fedrec_server.scenario import load_scenario
 
 from fedrec.data.datasets import load
 from fedrec.errors import InputError, PrivacyError
+from fedrec.run.scenario import load_scenario
 
 LOG = "user_id,item_id\nann,x\nann,y\nbob,x\nbob,y\n"
 TOML = '[data]\npath = "{}"\ncatalogue = "items.csv"\n[algorithm]\nname = "popularity"\n[privacy]\nepsilon = "none"\n'

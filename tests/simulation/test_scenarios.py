@@ -4,11 +4,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from fedrec_server.scenario import built_in, load_scenario
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fedrec.errors import InputError
+from fedrec.run.scenario import built_in, load_scenario
 from fedrec.settings import parse_change
 
 BUILT_IN = ("gowalla", "ml-100k-dp", "ml-1m", "ml-1m-als", "ml-1m-dp", "ml-1m-towers", "quickstart")

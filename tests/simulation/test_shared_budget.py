@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedrec_sim.progress import RunProgress
+from fedrec_sim.report.progress import RunProgress
 
 from fedrec.audit.budget import Budget, read
 from fedrec.audit.events import charges

@@ -8,10 +8,10 @@ from xml.etree import ElementTree
 
 import pytest
 import torch
-from fedrec_server.scenario import load_scenario
-from fedrec_sim.in_process import InProcessFederation
+from fedrec_sim.engines.in_process import InProcessFederation
 
 from fedrec.cli import run
+from fedrec.run.scenario import load_scenario
 from tests.simulation.test_simulate import SMALL, model, simulate, summary
 
 __all__ = ["simulate"]

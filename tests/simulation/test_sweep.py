@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedrec_sim import child_run, sweep
-from fedrec_sim.sweep import grid, parse_axis, run_name
+from fedrec_sim.experiment import child_run, sweep
+from fedrec_sim.experiment.sweep import grid, parse_axis, run_name
 
 from fedrec.cli import run
 from fedrec.errors import FedrecError, InputError
@@ -124,7 +124,7 @@ def test_each_setting_stands_beside_the_floor_of_its_own_data(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, in_process: list[list[str]]
 ) -> None:
     drawn: list[dict] = []
-    monkeypatch.setattr("fedrec_sim.plots.quality_against_epsilon", lambda series, *_: drawn.append(series))
+    monkeypatch.setattr("fedrec_sim.report.plots.quality_against_epsilon", lambda series, *_: drawn.append(series))
     common = ["simulate", *POPULARITY, "--out", str(tmp_path / "s"), "--seeds", "0", "--sweep", "privacy.epsilon=2,8"]
     assert run(common) == 0
     assert run([*common, "--sweep", "data.users=60,80"]) == 0

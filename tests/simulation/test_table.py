@@ -1,6 +1,6 @@
 """The line that a person reads about privacy."""
 
-from fedrec_sim.table import privacy_line
+from fedrec_sim.report.table import privacy_line
 
 PRIVACY = {
     "guarantee": "(epsilon, delta)-joint differential privacy",

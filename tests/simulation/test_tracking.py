@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from fedrec_sim.tracking import MLflow, TensorBoard
+from fedrec_sim.report.tracking import MLflow, TensorBoard
 
 from fedrec.cli import run
 from fedrec.errors import InputError
@@ -56,7 +56,7 @@ def test_mlflow_is_told_what_the_run_wrote(tmp_path: Path, monkeypatch: pytest.M
 
 def test_a_resumed_run_goes_on_in_the_same_run_of_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow", reason="needs the extra fedrec[track]")
-    from fedrec_sim.in_process import InProcessFederation
+    from fedrec_sim.engines.in_process import InProcessFederation
     from mlflow.tracking import MlflowClient
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedrec_sim.tune import Dimension, parse_space
+from fedrec_sim.experiment.tune import Dimension, parse_space
 
 from fedrec.cli import run
 
@@ -99,7 +99,7 @@ def test_a_study_goes_on_and_its_best_settings_are_marked(
 def test_a_failed_trial_stops_no_other_and_a_broken_off_one_is_taken_up(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], in_process: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from fedrec_sim import tune
+    from fedrec_sim.experiment import tune
 
     from fedrec.errors import FedrecError
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from fedrec_server.setting_completion import settings_named
 
 from fedrec.data.folder import DataDir
 from fedrec.errors import InputError, VerificationError, nearest
+from fedrec.run.setting_completion import settings_named
 from fedrec.screen import plain_console
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.privacy.queries import SumQuery
 from fedrec_sim.attacks.target import Target
-from fedrec_sim.experiment import Experiment
+from fedrec_sim.engines.experiment import Experiment
 
 AT_ONCE = 256
 

@@ -7,15 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedrec_server.recording import fix_files
-from fedrec_server.run_directory import SECRET, RunDirectory, write_json
-
 from fedrec.audit import attacks
 from fedrec.audit.ledger import Ledger
 from fedrec.audit.received import receive
 from fedrec.audit.report import page
 from fedrec.audit.salted import salt_in
 from fedrec.received_files import refuse_links
+from fedrec.run.directory import SECRET, RunDirectory, write_json
+from fedrec.run.records import fix_files
 
 VERSION = 1
 NOT_COVERED = (

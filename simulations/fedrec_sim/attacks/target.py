@@ -5,19 +5,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from fedrec_server.coordinator import Coordinator, Outcome
-from fedrec_server.run_directory import RunDirectory
-from fedrec_server.scenario import Scenario, load_scenario
-
 from fedrec.data import datasets, splits
 from fedrec.data.datasets import Dataset
 from fedrec.data.histories import Histories
 from fedrec.data.splits import Split
 from fedrec.errors import InputError
 from fedrec.federation.exchange import DataRequest
+from fedrec.run.coordinator import Coordinator, Outcome
+from fedrec.run.directory import RunDirectory
+from fedrec.run.scenario import Scenario, load_scenario
 from fedrec_sim.attacks.crowd import identities
 from fedrec_sim.attacks.recorder import Intruders, Observation, Recorder
-from fedrec_sim.experiment import Experiment
+from fedrec_sim.engines.experiment import Experiment
 
 NOISE_STREAM = 1 << 41
 """Added to a seed for the noise of an attacked repeat, lest it be that of a run with the same seed."""

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-from fedrec_server.asking import POLL_SECONDS
-from fedrec_server.told import Teller
+from fedrec_server.flower.messenger import POLL_SECONDS
+from fedrec_server.process.run_events import Teller
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
@@ -26,7 +26,7 @@ def answer(message: Message, context: Context) -> Message:
 
 @server_app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Wait for the nodes, do the rounds, and tell each one's seconds as `fedrec_server.told` has it."""
+    """Wait for the nodes, do the rounds, and tell each one's seconds as `fedrec_server.process.run_events` has it."""
     config = context.run_config
     teller, rounds = Teller(Path(str(config["told"]))), int(config["rounds"])
     while len(nodes := list(grid.get_node_ids())) < int(config["nodes"]):

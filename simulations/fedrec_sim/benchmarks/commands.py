@@ -135,8 +135,8 @@ def results_(
     Finished runs are kept in results.json beside the page, and run again only when their settings change. The whole
     takes many hours on two cores; what is missing is simply not shown.
     """
-    from fedrec_sim import plots
     from fedrec_sim.benchmarks import grid, results
+    from fedrec_sim.report import plots
 
     known = {section.name: section for section in grid.SECTIONS}
     chosen = [known[name] for name in read_names(only, tuple(known), "--only")] or list(grid.SECTIONS)

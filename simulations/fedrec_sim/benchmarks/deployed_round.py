@@ -15,17 +15,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fedrec_server.local import federation
-from fedrec_server.run_directory import RunDirectory
-from fedrec_server.scenario import Scenario, load_scenario
-from fedrec_server.submitting import Submitted
+from fedrec_server.process.local import federation
+from fedrec_server.process.run_client import Submitted
 
 from fedrec.data import datasets, splits
 from fedrec.federation.exchange import DataRequest
+from fedrec.run.directory import RunDirectory
+from fedrec.run.scenario import Scenario, load_scenario
 from fedrec.transport.executor import OURS, Apps
 from fedrec.transport.state import State
 from fedrec_sim.benchmarks.memory import descendants, pss_mb
-from fedrec_sim.experiment import Experiment
+from fedrec_sim.engines.experiment import Experiment
 
 BARE = Apps("fedrec_sim.benchmarks.bare_app:server_app", "fedrec_sim.benchmarks.bare_app:client_app")
 CHANGES = ["algorithm.name=als", "algorithm.dim=16", "seed=0", "federation.patience=600", "federation.deadline=600"]

@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from fedrec_server.coordinator import Coordinator, RoundReport
 
 from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.devices import wait_for
+from fedrec.run.coordinator import Coordinator, RoundReport
 from fedrec_sim.benchmarks.memory import own_peak_mb
 from fedrec_sim.benchmarks.own_round import prepare
 

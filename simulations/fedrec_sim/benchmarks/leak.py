@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedrec_server.scenario import checked
-
-from fedrec_sim.child_run import child_scenario
-from fedrec_sim.sweep import mean_and_deviation, spread
+from fedrec.run.scenario import checked
+from fedrec_sim.experiment.child_run import child_scenario
+from fedrec_sim.experiment.sweep import mean_and_deviation, spread
 
 Summary = Mapping[str, Any]
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from fedrec_server.coordinator import Coordinator, RoundReport
 
 from fedrec.algorithms.base import Algorithm, Setting
 from fedrec.algorithms.discover import algorithm
@@ -15,10 +14,11 @@ from fedrec.devices import make_repeatable
 from fedrec.errors import InputError
 from fedrec.privacy.config import PrivacyConfig
 from fedrec.privacy.plan import PrivacyPlan
+from fedrec.run.coordinator import Coordinator, RoundReport
 from fedrec.settings import parse
 from fedrec_sim.benchmarks.memory import own_peak_mb
 from fedrec_sim.benchmarks.population import open_users
-from fedrec_sim.in_process import InProcessFederation
+from fedrec_sim.engines.in_process import InProcessFederation
 
 
 class _Enough(Exception):

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fedrec_server.run_directory import make_folder
-
 from fedrec.algorithms.discover import algorithm
 from fedrec.durable import replace
 from fedrec.errors import InputError
+from fedrec.run.directory import make_folder
 from fedrec.settings import parse
 from fedrec_sim.benchmarks.options import machine
 

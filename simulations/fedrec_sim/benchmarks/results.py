@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from fedrec_server.coordinator import Coordinator
-from fedrec_server.scenario import Scenario, checked
 
 from fedrec.data import datasets, splits
 from fedrec.durable import replace
 from fedrec.errors import FedrecError, InputError
 from fedrec.evaluation.report import evaluate
 from fedrec.federation.exchange import DataRequest
+from fedrec.run.coordinator import Coordinator
+from fedrec.run.scenario import Scenario, checked
 from fedrec_sim.benchmarks.grid import Row, Section
-from fedrec_sim.experiment import Experiment
-from fedrec_sim.sweep import mean_and_deviation, spread
+from fedrec_sim.engines.experiment import Experiment
+from fedrec_sim.experiment.sweep import mean_and_deviation, spread
 
 Runs = dict[str, dict[str, Any]]
 """Finished runs by "section | row | seed"."""

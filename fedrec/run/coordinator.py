@@ -1,0 +1,253 @@
+"""The Coordinator: one loop over any Federation.
+
+charge -> ledger entry on disk -> sample -> private sum -> update -> checkpoint -> report. The order is the guarantee:
+a release that may have happened is always in the ledger, so a crash can cost budget and can never hide spending.
+A run that its algorithm stops early (from the private sums alone) pays for the rounds that it leaves out.
+"""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from fedrec.algorithms.base import Algorithm, Shared
+from fedrec.errors import BudgetExhausted, VerificationError
+from fedrec.federation.hosted import Stopwatch
+from fedrec.privacy.plan import Charge, PrivacyPlan
+from fedrec.run.checkpoint import Checkpoint, digest, load_checkpoint
+from fedrec.run.federation import Federation
+
+BYTES_PER_NUMBER = 4
+OTHER_STOP = "the ledger tells of another stop than this run's; restore the ledger that belongs to it"
+
+
+class Record(Protocol):
+    """What the coordinator needs of a ledger: it only grows, and `append` returns when the entry is on disk."""
+
+    @property
+    def entries(self) -> Sequence[Mapping[str, Any]]:
+        """All entries, oldest first; what `append` was given is their "payload" and "about" ("name", "sha256")."""
+        ...
+
+    @property
+    def head(self) -> str:
+        """Hash that fixes all entries."""
+        ...
+
+    def append(self, payload: Mapping[str, Any], about: tuple[str, str] | None = None) -> Any:
+        """Write one entry and sync it. about: name and SHA-256 (hex) of what it is about."""
+        ...
+
+    def seal(self) -> None:
+        """Sign what was written so far."""
+        ...
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """What is known after a round: `users` is the expected cohort, never the realised one.
+
+    Not covered by the guarantee: the times, which grow with the realised cohort, and what `observe` tells.
+
+    epsilon: spent so far by accountant, None without privacy. seconds: wall time of the whole round; phases: seconds
+    of its parts. bytes_up: what one participating user sends, 4 bytes a number; bytes_down: what the round changed of
+    the tensors that the next one needs on a device, which a user fetches who keeps the others. metrics: what `observe`
+    told, empty in other rounds.
+    """
+
+    round: int
+    rounds: int
+    seconds: float
+    users: float
+    epsilon: dict[str, float | None]
+    bytes_up: int
+    bytes_down: int
+    phases: dict[str, float] = field(default_factory=dict)
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        """The round as one flat row: of `history.csv`, and of the checkpoint."""
+        row: dict[str, Any] = {"round": self.round, "seconds": self.seconds, "users": self.users}
+        row |= {f"epsilon_{name}": value for name, value in self.epsilon.items()}
+        return row | {"bytes_up": self.bytes_up, "bytes_down": self.bytes_down} | self.metrics
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to. Where it ended before its last round: exhausted, the budget that did not suffice; or stopped,
+    why the algorithm ended it.
+    """
+
+    shared: Shared
+    rounds: int
+    history: list[dict[str, Any]]
+    exhausted: str | None = None
+    stopped: str | None = None
+
+
+class Coordinator:
+    """Runs an algorithm over a federation under a plan.
+
+    ledger: None only for a counterfactual of a simulation, which releases nothing. checkpoint: the file to keep the
+    state in, None to keep none. run: what identifies the run, kept in the checkpoint. begin: what the ledger says
+    before the first charge. on_round is called when the
+    round is safely on disk, so it may raise to stop the run there. observe(round, shared) returns what a simulation
+    wants to note of a round's result.
+    """
+
+    def __init__(
+        self,
+        algorithm: Algorithm,
+        federation: Federation,
+        plan: PrivacyPlan,
+        ledger: Record | None = None,
+        checkpoint: Path | None = None,
+        *,
+        run: Mapping[str, Any] | None = None,
+        begin: Mapping[str, Any] | None = None,
+        on_round: Callable[[RoundReport], None] | None = None,
+        observe: Callable[[int, Shared], dict[str, float]] | None = None,
+    ) -> None:
+        self.algorithm, self.federation, self.plan = algorithm, federation, plan
+        self.ledger, self.checkpoint = ledger, checkpoint
+        self.identity, self.begin = dict(run or {}), begin
+        self.on_round, self.observe = on_round, observe
+
+    def run(self, *, resume: bool = False) -> Outcome:
+        """Run to the last round, to the end of the budget, or to where the algorithm stops.
+
+        A run that stops is charged for the rounds that it does not run, so that its epsilon is the planned one,
+        whatever the outputs were; the ledger's `stopped` entry stands before those charges.
+
+        resume: go on from the checkpoint. With a seeded plan the result has the same bits as an uninterrupted run,
+        and a round that was charged but not saved is released again identically, so it is not charged again. Without
+        a seed the noise is fresh, the repeated round is a second release and is charged as one; the budget may then
+        end before the last round.
+        """
+        start = self._resumed() if resume else Checkpoint(0, self.algorithm.initial(), run=self.identity)
+        if self.ledger is not None and self.begin is not None and not self.ledger.entries:
+            self.ledger.append(self.begin)
+        try:
+            if not resume:  # a state that is saved again beside a longer ledger would claim charges that it lacks
+                self._save(0, start.shared, [])
+            return self._rounds(start)
+        finally:
+            if self.ledger is not None:
+                self.ledger.seal()
+
+    def _rounds(self, start: Checkpoint) -> Outcome:
+        shared, history = start.shared, list(start.history)
+        for round in range(start.round, self.algorithm.rounds):
+            stopped = self.algorithm.stop(shared)
+            if stopped is not None:
+                self._stop(round, stopped, shared)
+                return Outcome(shared, round, history, stopped=stopped)
+            noted = self._noted_stop()
+            if noted is not None and noted["round"] < round:
+                raise VerificationError(OTHER_STOP)
+            began = time.perf_counter()
+            try:
+                charge = self.plan.charge(round)
+            except BudgetExhausted as error:
+                return Outcome(shared, round, history, exhausted=str(error))
+            self._record(charge, shared)
+            shared, report = self._round(round, shared, began)
+            history.append(report.row())
+            self._save(round + 1, shared, history)
+            if self.on_round is not None:
+                self.on_round(report)
+        return Outcome(shared, self.algorithm.rounds, history)
+
+    def _round(self, round: int, shared: Shared, began: float) -> tuple[Shared, RoundReport]:
+        cohort = self.federation.sample(round)
+        sums = self.federation.private_sum(self.algorithm, shared, round, cohort, self.plan)
+        watch = Stopwatch(self.algorithm.setting.device)
+        before, shared = shared, self.algorithm.update(shared, sums, round)
+        watch.lap("update")
+        ended = time.perf_counter()
+        return shared, RoundReport(
+            round=round,
+            rounds=self.algorithm.rounds,
+            seconds=ended - began,
+            users=self.plan.expected_cohort,
+            epsilon={name: value if math.isfinite(value) else None for name, value in self.plan.epsilon().items()},
+            bytes_up=BYTES_PER_NUMBER * sum(query.size for query in self.algorithm.queries(round)),
+            bytes_down=self._changed_bytes(before, shared, round),
+            phases={**self.federation.timings, **watch.seconds},
+            metrics=self.observe(round, shared) if self.observe is not None else {},
+        )
+
+    def _changed_bytes(self, before: Shared, after: Shared, round: int) -> int:
+        if round + 1 == self.algorithm.rounds:
+            return 0  # from here on devices fetch the model
+        needed = self.algorithm.for_devices(after, round + 1)
+        known = {id(tensor) for tensor in self.algorithm.for_devices(before, round).values()}  # under another name, too
+        return sum(
+            tensor.numel() * tensor.element_size()
+            for name, tensor in needed.items()
+            if id(tensor) not in known and not (name in before and torch.equal(before[name], tensor))
+        )
+
+    def _stop(self, round: int, why: str, shared: Shared) -> None:
+        """Write down why the run ends before `round`, and pay for what is left, as the run would have by going on."""
+        unrun = [left for left in range(round, self.algorithm.rounds) if left not in self.plan.charged]
+        noted = {"type": "stopped", "round": round - 1, "why": why, "unrun": list(range(round, self.algorithm.rounds))}
+        if self.ledger is not None and self._noted_stop() is None:
+            self.ledger.append(noted)
+        if self.ledger is not None and self._noted_stop() != noted:
+            raise VerificationError(OTHER_STOP)
+        for left in unrun:
+            try:
+                self._record(self.plan.forfeit(left), shared)
+            except BudgetExhausted:  # a round that was paid for twice took its place
+                return
+
+    def _noted_stop(self) -> Mapping[str, Any] | None:
+        entries = self.ledger.entries if self.ledger is not None else ()
+        return next((entry["payload"] for entry in entries if entry["payload"].get("type") == "stopped"), None)
+
+    def _record(self, charge: Charge, shared: Shared) -> None:
+        """The charge goes on disk, about the state that the round starts from."""
+        if self.ledger is None:
+            return
+        state = digest(shared)
+        place, charges = len(self.plan.charged) - 1, _charges(self.ledger.entries)
+        if place < len(charges):  # a seeded run repeats a release that its ledger holds already
+            if charges[place]["payload"] != charge or charges[place]["about"]["sha256"] != state:
+                raise VerificationError(
+                    f"the ledger's charge {place} differs from the one that this run repeats; restore the ledger"
+                )
+            return
+        self.ledger.append(charge, ("state", state))
+
+    def _save(self, round: int, shared: Shared, history: list[dict[str, Any]]) -> None:
+        if self.checkpoint is None:
+            return
+        entries, head = (len(self.ledger.entries), self.ledger.head) if self.ledger is not None else (0, "")
+        Checkpoint(round, shared, entries, head, history, self.identity).save(self.checkpoint)
+
+    def _resumed(self) -> Checkpoint:
+        if self.checkpoint is None:
+            raise ValueError("resume needs a checkpoint file")
+        start = load_checkpoint(self.checkpoint, str(self.algorithm.setting.device))
+        entries = self.ledger.entries if self.ledger is not None else ()
+        if len(entries) < start.ledger_entries:
+            raise VerificationError(
+                f"{self.checkpoint}: the state was written after {start.ledger_entries} records and the ledger holds "
+                f"{len(entries)}; restore the ledger that belongs to it"
+            )
+        if self.ledger is not None and len(entries) == start.ledger_entries and self.ledger.head != start.ledger_head:
+            raise VerificationError(
+                f"{self.checkpoint}: the ledger is another run's; restore the one that belongs to it"
+            )
+        kept = start.ledger_entries if self.plan.seeded else len(entries)
+        self.plan.restore([charge["payload"]["round"] for charge in _charges(entries[:kept])])
+        return start
+
+
+def _charges(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return [entry for entry in entries if entry["payload"].get("type") == "charge"]

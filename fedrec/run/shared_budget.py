@@ -1,0 +1,35 @@
+"""A run's part of a budget that it shares with other runs on the same people."""
+
+from pathlib import Path
+from typing import Any
+
+from fedrec.audit.drawing import Drawing
+from fedrec.privacy.plan import PrivacyPlan
+from fedrec.run.directory import RunDirectory
+from fedrec.run.scenario import Scenario
+
+
+def draw(scenario: Scenario, folder: RunDirectory, plan: PrivacyPlan, data: str) -> Drawing | None:
+    """What the run draws from the budget of its scenario, checked and tied to the plan; None where it has none.
+
+    data: the dataset's name. Raises: BudgetExhausted when the plan does not fit or the period is not now, before
+    anything is written.
+    """
+    privacy = scenario.privacy
+    if privacy.budget is None:
+        return None
+    about = {
+        "data": data,
+        "users": plan.users,
+        "target_epsilon": repr(privacy.epsilon) if privacy.private else None,
+        "noise": f"seed {scenario.seed}" if plan.seeded else "secret",
+    }
+    drawing = Drawing(Path(privacy.budget), folder.ledger, plan.planned, about)
+    drawing.check()
+    plan.draw_from(drawing)
+    return drawing
+
+
+def described(plan: PrivacyPlan, drawing: Drawing | None) -> dict[str, Any]:
+    """What the plan says of itself, and of the budget that it shares; the `privacy` part of summary and statement."""
+    return plan.describe() | {"population_budget": None if drawing is None else drawing.describe()}

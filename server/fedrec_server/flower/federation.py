@@ -1,0 +1,162 @@
+"""The federation of a deployment: users behind nodes, asked over Flower's Grid.
+
+Each node clips its users' contributions and sends one sum a query; here they are checked, added in the order of the
+nodes (so that the order of arrival changes no bit), and given the noise once, by the plan. A node that is not there
+adds nothing: denominators are fixed, so the guarantee holds, and only quality suffers.
+
+Every node is asked in every round, with a message of the same size, whether or not any of its users is in the cohort:
+neither the number of messages nor their bytes show who takes part. The time that a node computes for does.
+"""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedrec import wire
+from fedrec.algorithms.base import Algorithm, Shared
+from fedrec.errors import PrivacyError
+from fedrec.federation import exchange
+from fedrec.federation.exchange import parse_data
+from fedrec.federation.hosted import add_up
+from fedrec.federation.spec import RunSpec
+from fedrec.privacy.plan import PrivacyPlan
+from fedrec.privacy.queries import PrivateSum
+from fedrec.run.federation import FederationConfig
+from fedrec.wire import WireError
+from fedrec_server.flower.messenger import Asker, TooFewNodes, log
+from fedrec_server.flower.nodes import NodeDirectory
+from fedrec_server.flower.reply_checks import Expected, checked_sums
+
+TRIES = 3
+"""How often a node is asked in one round when it fails."""
+
+
+class FlowerFederation:
+    """The users of the nodes in `directory`. plan: draws the cohorts and adds the noise."""
+
+    def __init__(
+        self,
+        asker: Asker,
+        directory: NodeDirectory,
+        plan: PrivacyPlan,
+        spec: RunSpec,
+        config: FederationConfig | None = None,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.asker, self.directory, self.plan, self.spec = asker, directory, plan, spec
+        self.config = config or FederationConfig()
+        self.device = torch.device(device)
+        self.timings: Mapping[str, float] = {}
+        self.absences = 0
+        self._text, self._mark, self._request = spec.text(), spec.mark, parse_data(spec.data)
+        self._holds: dict[int, dict[str, str]] = {}
+
+    @property
+    def users(self) -> int:
+        """Size of the population."""
+        return self.directory.users
+
+    def sample(self, round: int) -> np.ndarray:
+        """The cohort of a round, positions (cohort,) int64, drawn by the plan."""
+        return self.plan.sample(round)
+
+    def private_sum(
+        self, algorithm: Algorithm, shared: Shared, round: int, cohort: np.ndarray, plan: PrivacyPlan
+    ) -> dict[str, PrivateSum]:
+        """Each query of the round: the nodes' sums, and noise once on the total.
+
+        Raises: PrivacyError when `plan` is not the one that draws the cohorts, or the cohort is not ascending;
+        TooFewNodes when fewer than the minimum have answered after all patience.
+        """
+        if plan is not self.plan:
+            raise PrivacyError(f"round {round}: the federation samples by another plan; make both with the same one")
+        if np.any(np.diff(cohort) <= 0):
+            raise PrivacyError(f"round {round}: the cohort is not ascending; take each user once, in order")
+        began = time.perf_counter()
+        queries = algorithm.queries(round)
+        needed = algorithm.for_devices(shared, round)
+        answers = self._answers(algorithm, needed, round, self.directory.split(cohort)) if queries else {}
+        asked = time.perf_counter()
+        sums = {}
+        for query in queries:
+            total = add_up([answers[n].pop(query.name) for n in sorted(answers)], query.shape, self.device)
+            sums[query.name] = plan.privatise(round, query, total)
+        self.timings = {"nodes": asked - began, "noise": time.perf_counter() - asked}
+        return sums
+
+    def _answers(
+        self, algorithm: Algorithm, shared: Shared, round: int, parts: dict[int, np.ndarray]
+    ) -> dict[int, dict[str, Tensor]]:
+        """The sums of the nodes that answered, by the node's index; asked again where it may help."""
+        everyone, config = len(self.directory.nodes), self.config
+        needed = min(config.min_nodes or everyone, everyone)
+        asked = {
+            n: Expected(self._mark, round, algorithm.queries(round), len(part), self.spec.private, self.spec.users)
+            for n, part in parts.items()
+        }
+        digests = {name: wire.digest(tensor) for name, tensor in shared.items()}
+        answers: dict[int, dict[str, Tensor]] = {}
+        tries: dict[int, int] = dict.fromkeys(parts, 0)
+        start = self.asker.clock()
+        while True:
+            now = self.asker.clock()
+            until = start + (config.deadline if now < start + config.deadline else config.deadline + config.patience)
+            there = self.directory.welcome(self.asker, self._request, self.spec.catalogue, until)
+            due = [n for n in parts if n in there and n not in answers and tries[n] < TRIES]
+            self._ask(due, shared, digests, parts, asked, until, answers)
+            for n in due:
+                tries[n] += 1
+            enough = len(answers) >= needed
+            hopeless = all(n in answers or tries[n] >= TRIES for n in parts)
+            late = self.asker.clock() >= start + config.deadline
+            if len(answers) == len(parts) or (enough and (late or hopeless or (needed < everyone and not due))):
+                break
+            if self.asker.clock() >= start + config.deadline + config.patience or (hopeless and not enough):
+                raise TooFewNodes(
+                    f"round {round}: {len(answers)} of {len(parts)} nodes answered, at least {needed} of {everyone} "
+                    "are needed; what was done is saved: see to the nodes and go on with --resume"
+                )
+            self.asker.wait()
+        absent = len(parts) - len(answers)
+        self.absences += absent
+        if absent:
+            log.warning("round %d: goes on without %d of %d nodes", round, absent, everyone)
+        return answers
+
+    def _ask(
+        self,
+        due: list[int],
+        shared: Shared,
+        digests: dict[str, str],
+        parts: dict[int, np.ndarray],
+        asked: dict[int, Expected],
+        until: float,
+        answers: dict[int, dict[str, Tensor]],
+    ) -> None:
+        """One question to each node in `due`; what passes the checks goes into `answers`."""
+        index = {self.directory.ids[n]: n for n in due}
+        questions: dict[int, Any] = {}
+        packed: dict[tuple[str, ...], Any] = {}  # what is the same for several nodes is packed once
+        sampled = self.plan.config.sampling < 1
+        for node, n in index.items():
+            held, users = self._holds.get(node, {}), self.directory.nodes[n].users
+            sent = {name: tensor for name, tensor in shared.items() if held.get(name) != digests[name]}
+            whole = not sampled and len(parts[n]) == users
+            if not whole or tuple(sent) not in packed:
+                cohort = None if whole else parts[n]
+                packet = exchange.ask_sum(self._text, self._mark, asked[n].round, digests, sent, cohort, users)
+                record = wire.to_record(packet, self.config.download)
+                packed |= {tuple(sent): record} if whole else {}
+            questions[node] = packed[tuple(sent)] if whole else record
+        for node, packet in self.asker.ask(questions, "train", f"round {asked[due[0]].round}" if due else "", until):
+            n = index[node]
+            try:
+                answers[n] = checked_sums(packet, asked[n])
+                self._holds[node] = digests
+            except WireError as error:
+                self._holds.pop(node, None)  # it may have lost what it held; all of it goes along the next time
+                self.asker.dropped(error.code, f"round {asked[n].round}", node)

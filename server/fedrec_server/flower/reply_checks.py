@@ -1,0 +1,69 @@
+"""What a server can check of a node's sums, all of it, in one table. Whatever fails one check is not used at all.
+
+What it cannot see: whether a sum of that size was made of honest contributions. A node that hosts n users can move a
+sum by n times the clip and no further; without privacy there is no clip, and only the form is checked.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from fedrec import wire
+from fedrec.federation import exchange
+from fedrec.privacy.fixed_point import ROOM, Lattice
+from fedrec.privacy.queries import SumQuery
+from fedrec.wire import Packet, WireError
+from fedrec_server.flower.nodes import refused_by_node
+
+ROUNDING = 1e-9
+"""Relative: what the norm of a sum may err by, computed in float64. The sum itself is exact."""
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What was asked of one node.
+
+    users: how many of its users take part. private: whether their parts are clipped. population: users of the whole
+    run, which the lattice of the sums follows from.
+    """
+
+    mark: str
+    round: int
+    queries: Sequence[SumQuery]
+    users: int
+    private: bool
+    population: int
+
+
+Check = Callable[[Tensor, SumQuery, Expected], bool]
+
+
+def _length(value: Tensor, query: SumQuery, asked: Expected) -> float:
+    return float(query.decode(value, Lattice.of(query.clip_norm, asked.population)).norm())
+
+
+CHECKS: dict[str, Check] = {
+    "dtype": lambda value, *_: value.dtype == torch.int64,
+    "shape": lambda value, query, _: tuple(value.shape) == query.shape,
+    "overflow": lambda value, *_: not value.numel() or -(1 << ROOM) < int(value.min()) <= int(value.max()) < 1 << ROOM,
+    "oversize": lambda value, query, asked: (
+        not asked.private or _length(value, query, asked) <= asked.users * query.clip_norm * (1 + ROUNDING)
+    ),
+}
+"""Of each sum, in this order: what holds for every honest node."""
+
+
+def checked_sums(packet: Packet, asked: Expected) -> dict[str, Tensor]:
+    """The sums of a node's answer by query. Raises: WireError whose code says which check failed."""
+    if packet.kind == exchange.REFUSAL and packet.version == wire.VERSION:
+        raise refused_by_node(packet)
+    packet.expect(exchange.SUMS, asked.mark, asked.round)
+    if packet.facts or packet.tensors.keys() != {query.name for query in asked.queries}:
+        raise WireError("names", "an answer to other queries")
+    for query in asked.queries:
+        for code, holds in CHECKS.items():
+            if not holds(packet.tensors[query.name], query, asked):
+                raise WireError(code, f"query '{query.name}': a sum that no honest node can send")
+    return dict(packet.tensors)

@@ -1,0 +1,181 @@
+"""The folder of keys behind a server: what is in it, and whether a server can start with it.
+
+    DIR/ca.crt                  what nodes trust; two certificates while one authority takes over from another
+    DIR/ca.key                  signs new server certificates; may lie elsewhere, a running server does not need it
+    DIR/server.crt, server.key  what the server shows to nodes
+    DIR/nodes/NAME.pub          a node that is let in
+    DIR/nodes/NAME.key          its private key, only where it was made here; it belongs on the node
+    DIR/nodes.toml              what each node may claim (`fedrec_server.pki.node_limits`)
+
+The folder is its owner's alone (0700), private keys too (0600); `.crt` and `.pub` are for everybody.
+"""
+
+import ipaddress
+import stat
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from fedrec import private_files
+from fedrec.errors import InputError
+from fedrec.transport.node_key import NodePublicKey, read_public
+from fedrec_server.pki.certificates import day, hosts_of, issued_by
+
+SOON = timedelta(days=30)
+"""Warn so long before something expires."""
+
+
+class Keyring:
+    """The keys in the folder `path`. Nothing is read before it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ca_certificate = path / "ca.crt"
+        self.ca_key = path / "ca.key"
+        self.server_certificate = path / "server.crt"
+        self.server_key = path / "server.key"
+        self.nodes_folder = path / "nodes"
+        self.limits = path / "nodes.toml"
+
+    @property
+    def nodes(self) -> dict[str, tuple[Path | None, Path]]:
+        """Name -> (private key or None where the node made it itself, public key), in the names' order."""
+        found = {}
+        for public in sorted(self.nodes_folder.glob("*.pub")):
+            private = public.with_suffix(".key")
+            found[public.stem] = (private if private.exists() else None, public)
+        return found
+
+    @property
+    def stamp(self) -> tuple[tuple[str, int, int], ...]:
+        """Changes when a node's public key comes, goes or changes, or what nodes may claim.
+
+        Raises: InputError where there is no folder.
+        """
+        if not self.nodes_folder.is_dir():
+            raise InputError(f"{self.nodes_folder}: no such folder; it holds the nodes' public keys")
+        files = [public for _, public in self.nodes.values()] + [self.limits] * self.limits.exists()
+        found = [(file.name, file.stat()) for file in files]
+        return tuple((name, told.st_ino, told.st_mtime_ns) for name, told in found)
+
+    def public_keys(self) -> dict[str, NodePublicKey]:
+        """Name -> public key. Raises: InputError for a file that is none, or one key under two names."""
+        keys: dict[str, NodePublicKey] = {}
+        for name, (_, path) in self.nodes.items():
+            key = read_public(path)
+            for other, known in keys.items():
+                if known == key:
+                    raise InputError(
+                        f"{path}: the same key as {other}.pub; each node needs its own, remove one of them"
+                    )
+            keys[name] = key
+        return keys
+
+    def authorities(self) -> list[x509.Certificate]:
+        """The certificates that nodes trust, the newest first. Raises: InputError."""
+        return self._certificates(self.ca_certificate)
+
+    def server(self) -> x509.Certificate:
+        """The server's certificate. Raises: InputError."""
+        return self._certificates(self.server_certificate)[0]
+
+    def issuer(self) -> x509.Certificate:
+        """The authority that signed the server's certificate. Raises: InputError where it is not in `ca.crt`."""
+        server = self.server()
+        for authority in self.authorities():
+            if issued_by(server, authority):
+                return authority
+        raise InputError(f"{self.server_certificate}: not signed by {self.ca_certificate}; {self._renew}")
+
+    def private_key(self, path: Path) -> ec.EllipticCurvePrivateKey:
+        """The key in `path`. Raises: InputError for a file that others can read, or that is no such key."""
+        if not path.exists():
+            raise InputError(f"{path}: missing; bring it back, or make new keys with `fedrec keys init`")
+        try:
+            key = serialization.load_pem_private_key(private_files.read(path), None)
+            if isinstance(key, ec.EllipticCurvePrivateKey):
+                return key
+        except (ValueError, TypeError, UnsupportedAlgorithm):
+            pass
+        raise InputError(f"{path}: no private key (PEM, elliptic curve, no passphrase); {self._renew}")
+
+    def check(self, host: str | None = None, now: datetime | None = None) -> list[str]:
+        """Whether a server can start with these keys; returns one line for each thing that expires soon.
+
+        host: the name or address at which nodes reach it. now: with a zone; the clock's time if left out.
+        Raises: InputError, one line, for what is missing, open to others, expired, not yet valid, or does not belong
+        together, and for a host that the certificate does not name.
+        """
+        now = now or datetime.now(UTC)
+        self.check_folder()
+        server, key = self.server(), self.private_key(self.server_key)
+        if server.public_key() != key.public_key():
+            raise InputError(f"{self.server_key}: does not belong to {self.server_certificate}; {self._renew}")
+        issuer = self.issuer()
+        soon = [
+            *self._check_time(self.ca_certificate, issuer, now, f"{self._renew} --authority"),
+            *self._check_time(self.server_certificate, server, now, self._renew),
+        ]
+        if host is not None and not _any_address(host) and _plain(host) not in hosts_of(server):
+            raise InputError(
+                f"{self.server_certificate}: good for {', '.join(hosts_of(server))}, not for {host}; "
+                f"{self._renew} --host {host}"
+            )
+        self.public_keys()
+        for private, _ in self.nodes.values():
+            if private is not None:
+                private_files.read(private)
+        if self.ca_key.exists():
+            self.private_key(self.ca_key)
+        return soon
+
+    @property
+    def _renew(self) -> str:
+        return f"mend it with `fedrec keys renew {self.path}`"
+
+    def check_folder(self) -> None:
+        """Raises: InputError where there is no such folder, or it is open to others."""
+        if not self.path.is_dir():
+            raise InputError(f"{self.path}: no such folder; make the keys with `fedrec keys init {self.path}`")
+        mode = stat.S_IMODE(self.path.stat().st_mode)
+        if mode & 0o077:
+            raise InputError(f"{self.path}: open to others (mode {mode:04o}); `chmod 700 {self.path}`")
+
+    def _check_time(self, path: Path, certificate: x509.Certificate, now: datetime, remedy: str) -> list[str]:
+        if now >= certificate.not_valid_after_utc:
+            raise InputError(f"{path}: expired on {day(certificate)}; {remedy}")
+        if now < certificate.not_valid_before_utc:
+            begin = certificate.not_valid_before_utc.date().isoformat()
+            raise InputError(f"{path}: valid only from {begin} on; set this machine's clock, or {remedy}")
+        left = certificate.not_valid_after_utc - now
+        return [f"{path}: expires in {left.days} days, on {day(certificate)}; {remedy}"] if left < SOON else []
+
+    def _certificates(self, path: Path) -> list[x509.Certificate]:
+        try:
+            found = x509.load_pem_x509_certificates(path.read_bytes())
+        except FileNotFoundError:
+            raise InputError(f"{path}: missing; make the keys with `fedrec keys init {self.path}`") from None
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read ({error.strerror})") from None
+        except ValueError:
+            raise InputError(f"{path}: no certificate in PEM; bring back the file that was there") from None
+        return found
+
+
+def _plain(host: str) -> str:
+    try:
+        return str(ipaddress.ip_address(host.strip("[]")))
+    except ValueError:
+        return host.lower().rstrip(".")
+
+
+def _any_address(host: str) -> bool:
+    """Whether `host` means every address of the machine, so that it says nothing about how nodes reach it."""
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_unspecified
+    except ValueError:
+        return False

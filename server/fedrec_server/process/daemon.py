@@ -1,0 +1,35 @@
+"""A server that goes on without whoever started it."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from fedrec.errors import InputError
+from fedrec.transport.state import State
+from fedrec_server.process.link import START_SECONDS
+
+
+def detach_server(state: State, keys: Path, host: str, port: int, app: str, *, stock: bool) -> dict[str, Any]:
+    """Start `fedrec server start` on its own and return what it tells when it is ready. Raises: InputError."""
+    state.make()
+    command = [sys.executable, "-m", "fedrec.cli", "server", "start", "--keys", str(keys), "--state", str(state.path)]
+    command += ["--host", host, "--port", str(port), "--app", app] + (["--stock"] if stock else [])
+    log = state.log("server")
+    begin = log.stat().st_size if log.exists() else 0
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True)
+    os.close(output)
+    end = time.monotonic() + 2 * START_SECONDS
+    while True:
+        facts = state.running()
+        if facts is not None and facts["pid"] == process.pid:
+            return facts
+        if process.poll() is not None or time.monotonic() > end:
+            process.kill()
+            lines = log.read_bytes()[begin:].decode("utf-8", "replace").strip().splitlines()
+            why = lines[-1].removeprefix("error: ") if lines else f"ended with code {process.returncode}"
+            raise InputError(f"the server did not start: {why}")
+        time.sleep(0.1)

@@ -1,0 +1,111 @@
+"""A whole federation as processes of this machine: keys, a server, nodes with shards of a dataset."""
+
+import contextlib
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from fedrec.errors import FedrecError
+from fedrec.transport.environment import safe_environment
+from fedrec.transport.executor import OURS, Apps
+from fedrec.transport.processes import Children, children, free_port
+from fedrec.transport.state import State
+from fedrec_server.flower.nodes import MOST_USERS
+from fedrec_server.pki import node_limits
+from fedrec_server.pki.keyring import Keyring
+from fedrec_server.process.link import START_SECONDS
+from fedrec_server.process.status import look
+
+
+@contextlib.contextmanager
+def federation(
+    nodes: int,
+    folder: Path | None,
+    data_dir: Path | None,
+    *,
+    stock: bool,
+    say: Callable[[str], None],
+    dataset: str | None = None,
+    apps: Apps = OURS,
+) -> Iterator[State]:
+    """The state of a server with all its nodes online. folder: where keys and logs stay; else they go at the end.
+
+    dataset: the one that the nodes serve; generated ones if left out. apps: others than ours are for measuring.
+    Raises: FedrecError when a process ends that should go on.
+    """
+    kept = folder is not None
+    root = Path(tempfile.mkdtemp(prefix="fedrec-")) if folder is None else folder.absolute()
+    try:
+        keyring = _keys(root / "keys", nodes)
+        state, port = State(root / "server"), free_port()
+        with children(say) as made:
+            options = ["--keys", str(keyring.path), "--state", str(state.path), "--port", str(port)]
+            options += ["--app", apps.server] if apps != OURS else []
+            _start(made, "server", ["server", "start", *options, *(["--stock"] if stock else [])], root)
+            _until(lambda: state.running() is not None, made, "the server did not start")
+            for n, name in enumerate(_names(nodes)):
+                key = keyring.nodes[name][0]
+                options = ["--server", f"127.0.0.1:{port}", "--ca", str(keyring.ca_certificate), "--key", str(key)]
+                options += ["--shard", f"{n}/{nodes}", "--state", str(root / name)]
+                options += [] if dataset is None else ["--dataset", dataset]
+                options += ["--app", apps.client] if apps != OURS else []
+                options += [] if data_dir is None else ["--data-dir", str(data_dir.absolute())]
+                _start(made, name, ["client", "start", *options, *(["--stock"] if stock else [])], root)
+            say(f"waiting for {nodes} nodes")
+            _until(lambda: _online(state) >= nodes, made, f"fewer than {nodes} nodes came")
+            yield state
+    except FedrecError as error:
+        if error.exit_code not in (3, 5):  # a run that stopped in order is explained by its line
+            kept = True
+            say(f"logs are kept in {root}")
+        raise
+    finally:
+        if not kept:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+def _keys(folder: Path, nodes: int) -> Keyring:
+    from datetime import UTC, datetime
+
+    from fedrec_server.pki import key_making
+
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return _limited(key_making.make(folder, [], _names(nodes), datetime.now(UTC), 30), nodes)
+    keyring = Keyring(folder)
+    for name in _names(nodes):
+        if name not in keyring.nodes:
+            key_making.add_node(keyring, name)
+    return _limited(keyring, nodes)
+
+
+def _limited(keyring: Keyring, nodes: int) -> Keyring:
+    """The same keys, each good for its shard, whatever the size."""
+    for n, name in enumerate(_names(nodes)):
+        node_limits.put(keyring, name, MOST_USERS, f"{n}/{nodes}")
+    return keyring
+
+
+def _names(nodes: int) -> list[str]:
+    return [f"node-{n:02d}" for n in range(nodes)]
+
+
+def _start(made: Children, name: str, arguments: list[str], root: Path) -> None:
+    command = [sys.executable, "-m", "fedrec.cli", *arguments]
+    made.start(name, command, root / f"{name}.log", safe_environment(root))
+
+
+def _until(holds: Callable[[], bool], made: Children, otherwise: str) -> None:
+    end = time.monotonic() + 3 * START_SECONDS
+    while not holds():
+        made.check()
+        if time.monotonic() > end:
+            raise FedrecError(f"{otherwise} within {3 * START_SECONDS:.0f} seconds")
+        time.sleep(0.2)
+
+
+def _online(state: State) -> int:
+    return sum(node["status"] == "online" for node in look(state)["nodes"])

@@ -1,0 +1,49 @@
+"""What a person sees of a run over nodes: a bar in a terminal, a line a round elsewhere, on standard error."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Followed:
+    """Shows what a run tells (see `fedrec_server.process.run_events`). quiet: nothing."""
+
+    def __init__(self, console: Console, label: str, *, quiet: bool = False) -> None:
+        self._console, self._label, self._quiet = console, label, quiet
+        self._bar: Progress | None = None
+        self.folder: str | None = None
+
+    def say(self, line: str) -> None:
+        """One line."""
+        if not self._quiet:
+            self._console.print(line, soft_wrap=True)
+
+    @contextmanager
+    def showing(self) -> Iterator["Followed"]:
+        """While the run goes on."""
+        if self._quiet or not self._console.is_terminal:
+            yield self
+            return
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total} rounds", markup=False),
+        )
+        more = (TextColumn("{task.fields[note]}", markup=False), TimeElapsedColumn(), TimeRemainingColumn())
+        with Progress(*columns, *more, console=self._console) as self._bar:
+            self._task = self._bar.add_task(self._label, total=None, note="waiting for nodes")
+            yield self
+        self._bar = None
+
+    def __call__(self, told: dict[str, Any]) -> None:
+        self.folder = told.get("folder", self.folder)
+        if "round" not in told:
+            return
+        note = "no privacy" if told["epsilon"] is None else f"epsilon {told['epsilon']:.3f}"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=told["round"], total=told["rounds"], note=note)
+        else:
+            self.say(f"round {told['round']} of {told['rounds']}: {told['seconds']:.2f} s, {note}")

@@ -1,0 +1,147 @@
+"""A run over a running server: submitted, followed round by round, and stopped when its follower is."""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from fedrec.errors import FedrecError, InputError
+from fedrec.transport.control import control
+from fedrec.transport.executor import OURS, Apps
+from fedrec.transport.state import State
+from fedrec_server.process.link import CONTROL_SECRET
+from fedrec_server.process.run_events import read_told
+
+POLL_SECONDS, ASK_SECONDS = 0.1, 1.0
+FINISHED, UNKNOWN = "finished", "unknown"
+UNTOLD = "the run ended without a word; what was done is saved: see the server's app.log, and go on with --resume"
+GONE = "the server does not answer; start it again, and go on with --resume: what was done is saved"
+LINGER_SECONDS, GONE_SECONDS = 5.0, 60.0
+"""How long a run that Flower calls finished may take to say how it ended, and how long a server may be away."""
+
+
+class RunFailed(FedrecError):
+    """How a run over nodes ended, when not well; the exit code is that of the run."""
+
+    def __init__(self, code: int, line: str) -> None:
+        super().__init__(line)
+        self.exit_code = code
+
+
+class Submitted:
+    """One run. on_told: hears what the run tells, as `fedrec_server.process.run_events` has it."""
+
+    def __init__(
+        self, state: State, config: dict[str, Any], on_told: Callable[[dict[str, Any]], None], apps: Apps = OURS
+    ) -> None:
+        """config: the run's configuration (see `fedrec_server.app`); `told` is added.
+
+        Raises: InputError when no server runs with that state.
+        """
+        server = state.running()
+        if server is None:
+            raise InputError(f"--state {state.path}: no server runs there; start one with `fedrec server start`")
+        self.address, self._ca = server["address"], Path(server["ca"])
+        self._secret = (state.path / CONTROL_SECRET).read_text(encoding="ascii")
+        runs = state.path / "runs"
+        runs.mkdir(mode=0o700, exist_ok=True)
+        handle, name = tempfile.mkstemp(".jsonl", time.strftime("%Y%m%d-%H%M%S-"), runs)
+        os.close(handle)
+        self._told, self._on_told, self._read = Path(name), on_told, 0
+        self._end: dict[str, Any] | None = None
+        with self._control() as link:
+            self.id = _start(link, config | {"told": str(self._told)}, apps)
+
+    def follow(self) -> str:
+        """Return the run's folder when it is done. Raises: RunFailed."""
+        try:
+            asked = going_on = time.monotonic()
+            while True:
+                self._listen()
+                if self._end is not None:
+                    break
+                now = time.monotonic()
+                if now - asked > ASK_SECONDS:
+                    asked, status = now, self._status()
+                    going_on = now if status not in (FINISHED, UNKNOWN) else going_on
+                    if now - going_on > (LINGER_SECONDS if status == FINISHED else GONE_SECONDS):
+                        raise RunFailed(1, UNTOLD if status == FINISHED else GONE)
+                time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            self.stop()
+            raise
+        if self._end["code"]:
+            raise RunFailed(self._end["code"], self._end["line"])
+        return str(self._end["line"])
+
+    def stop(self) -> None:
+        """End the run; the last finished round is safe."""
+        from flwr.proto.control_pb2 import StopRunRequest
+
+        with self._control() as link:
+            link.StopRun(StopRunRequest(run_id=self.id))
+
+    def _listen(self) -> None:
+        for read, told in read_told(self._told, self._read):
+            self._read = read
+            if "code" in told:
+                self._end = told
+            self._on_told(told)
+
+    def _status(self) -> str:
+        from flwr.proto.control_pb2 import ListRunsRequest
+
+        try:
+            with self._control() as link:
+                found = link.ListRuns(ListRunsRequest(run_id=self.id)).run_dict
+        except InputError:  # the link is being started again, or gone
+            return UNKNOWN
+        return str(found[self.id].status.status) if self.id in found else FINISHED
+
+    def _control(self) -> Any:
+        return control(self.address, self._ca, self._secret)
+
+
+def _start(link: Any, config: dict[str, Any], apps: Apps) -> int:
+    import hashlib
+
+    from flwr.common.serde import fab_to_proto, user_config_to_proto
+    from flwr.proto.control_pb2 import StartRunRequest
+    from flwr.supercore.fab import Fab
+
+    content = app_bundle(apps, config)
+    fab = fab_to_proto(Fab(hashlib.sha256(content).hexdigest(), content, {}))
+    answer = link.StartRun(StartRunRequest(fab=fab, override_config=user_config_to_proto(config)))
+    return int(answer.run_id)
+
+
+def app_bundle(apps: Apps, config: dict[str, Any]) -> bytes:
+    """What Flower sends to the nodes as our app (a FAB): names of installed modules and a licence, and no code.
+
+    config: the keys of the run's configuration, each of which Flower wants to have a default. Code in the bundle would
+    be put before the installed package on each node's path.
+    """
+    from flwr.cli.build import build_fab_from_files
+
+    from fedrec import __version__
+
+    lines = [
+        "[project]",
+        'name = "fedrec"',
+        f'version = "{__version__}"',
+        'license = "Apache-2.0"',
+        'dependencies = ["flwr>=1.41"]',
+        "[tool.flwr.app]",
+        'publisher = "fedrec"',
+        'fab-include = ["LICENSE"]',
+        "[tool.flwr.app.components]",
+        f'serverapp = "{apps.server}"',
+        f'clientapp = "{apps.client}"',
+        "[tool.flwr.app.config]",
+        *(f"{name} = {json.dumps(type(value)())}" for name, value in config.items()),
+    ]
+    bundle: bytes = build_fab_from_files({"pyproject.toml": "\n".join(lines).encode(), "LICENSE": b"Apache-2.0\n"})[0]
+    return bundle

@@ -1,0 +1,101 @@
+"""One algorithm under one privacy plan over one split: put together here, for the run and for its baselines alike."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fedrec.algorithms.base import Algorithm, ReleasedModel
+from fedrec.algorithms.popularity import Popularity
+from fedrec.data import splits
+from fedrec.data.datasets import Dataset
+from fedrec.data.splits import Split
+from fedrec.evaluation.stopping import StoppingConfig
+from fedrec.federation.exchange import DataRequest
+from fedrec.federation.spec import RunSpec
+from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
+from fedrec.run.coordinator import Coordinator
+from fedrec.run.scenario import EngineConfig, Scenario
+from fedrec.run.setup import prepare
+from fedrec.settings import Settings
+from fedrec_sim.engines.in_process import InProcessFederation
+from fedrec_sim.engines.leak import leaky
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """An algorithm, the users it asks, and the plan that both must keep."""
+
+    algorithm: Algorithm
+    federation: InProcessFederation
+    plan: PrivacyPlan
+    spec: RunSpec
+
+    @classmethod
+    def build(
+        cls,
+        kind: type[Algorithm],
+        config: Settings,
+        privacy: PrivacyConfig,
+        engine: EngineConfig,
+        dataset: Dataset,
+        split: Split,
+        *,
+        request: DataRequest,
+        noise_seed: int | None,
+        stopping: StoppingConfig | None = None,
+    ) -> "Experiment":
+        """Price everything before a user is asked, all private looks included.
+
+        request: tells nodes of the data, and has the public seed. stopping: None for no look before the end.
+
+        noise_seed: None for secret noise.
+        Raises: PrivacyError when the guarantee cannot be proven; InputError when the settings do not fit the data.
+        """
+        users = len(split.train)
+        made = prepare(
+            kind,
+            config,
+            privacy,
+            dataset.catalogue,
+            users,
+            request,
+            noise_seed=noise_seed,
+            device=engine.device,
+            stopping=stopping,
+        )
+        federation = InProcessFederation(
+            split.train,
+            made.plan,
+            seed=request.seed,
+            device=engine.device,
+            batch_users=engine.batch_users,
+            batch_events=engine.batch_events,
+            memory_bytes=engine.memory_mb << 20,
+            precision=engine.precision,
+        )
+        return cls(made.algorithm, federation, made.plan, made.spec)
+
+    def counterfactual(self) -> ReleasedModel:
+        """The model of a run that keeps no record, since in a simulation it is only compared with."""
+        return self.algorithm.release(Coordinator(self.algorithm, self.federation, self.plan).run().shared)
+
+
+def popularity(
+    privacy: PrivacyConfig,
+    engine: EngineConfig,
+    dataset: Dataset,
+    split: Split,
+    *,
+    request: DataRequest,
+    noise_seed: int | None,
+) -> ReleasedModel:
+    """The popularity baseline under `privacy`, through the same machinery as any run."""
+    fair = privacy.model_copy(update={"evaluation_share": 0.0})
+    config = Popularity.Config()
+    built = Experiment.build(Popularity, config, fair, engine, dataset, split, request=request, noise_seed=noise_seed)
+    return built.counterfactual()
+
+
+def asked_split(dataset: Dataset, scenario: Scenario, on: Literal["test", "validation"], seed: int) -> Split:
+    """The scenario's split with the items `on` held out, and the published leak where it asks for that."""
+    found = splits.split(dataset, scenario.data.split, on, seed)
+    return leaky(found) if scenario.evaluation.leaky_negatives else found

@@ -1,0 +1,119 @@
+"""`fedrec evaluate`: what a released model is worth on a dataset's held-out items, wherever it was trained.
+
+A deployment knows no true metrics: its users are elsewhere. Where its nodes were shards of a dataset, whoever holds
+that dataset can measure the released model here, by the code and the protocol of `fedrec simulate`.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fedrec.data.folder import DataDir
+from fedrec.devices import check_device, make_repeatable
+from fedrec.errors import InputError
+from fedrec.received_files import refuse_links
+from fedrec.screen import plain_console
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run, simulated or deployed.")],
+    data_dir: DataDir = None,
+    on: Annotated[
+        str | None, typer.Option(metavar="test|validation", help="Held-out items; the scenario's own if left out.")
+    ] = None,
+    algorithm: Annotated[
+        str | None,
+        typer.Option(metavar="FILE.py:CLASS", help="Code of one's own that the run was made with; it is imported."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, and nothing else.")] = False,
+) -> None:
+    """Measure a run's released model on the dataset that its scenario names; nothing is written.
+
+    The figures are true metrics of private data, which no guarantee covers: for research on public datasets.
+
+    Examples:
+
+    - `fedrec evaluate runs/federation --data-dir DATA` - a model that nodes trained on shards of a dataset
+
+    - `fedrec evaluate runs/tuned --on test --json` - a run with evaluation.on = validation, on items held back from it
+    """
+    check_device(device, "--device")
+    make_repeatable(device)
+    measured = measure(run, data_dir, on, device, algorithm)
+    if as_json:
+        json.dump(measured, sys.stdout, indent=2, allow_nan=False)
+        sys.stdout.write("\n")
+        return
+
+    from fedrec_sim.report.table import results_table
+
+    console = plain_console()
+    console.print(results_table(measured))
+    console.print("True metrics, which the run's guarantee does not cover.")
+
+
+def measure(
+    run: Path, data_dir: Path | None, on: str | None, device: str, algorithm: str | None = None
+) -> dict[str, Any]:
+    """The part of `summary.json` that a table is made of. Raises: InputError for a run or data that cannot be used."""
+    from fedrec.algorithms.discover import load_model
+    from fedrec.data import datasets
+    from fedrec.evaluation import report
+    from fedrec.run.directory import RunDirectory
+    from fedrec.run.scenario import code_in, load_scenario
+    from fedrec_sim.engines.experiment import asked_split
+    from fedrec_sim.engines.leak import NOTE
+    from fedrec_sim.report.fingerprint import same, secret_path
+
+    folder = RunDirectory(run)
+    refuse_links(folder.path)
+    if not folder.summary.is_file() or not folder.holds_run:
+        raise InputError(
+            f"{run}: no finished run (needs release/ with scenario.toml and model/, and private/summary.json)"
+        )
+    own_code = code_in([] if algorithm is None else [f"algorithm.name={algorithm}"])
+    trained = load_scenario(str(folder.scenario), own_code=own_code).evaluation.on
+    changes = [] if on is None else [f"evaluation.on={on}"]
+    scenario = load_scenario(str(folder.scenario), changes, own_code=own_code)
+    if scenario.data.name == datasets.NODES:
+        raise InputError(f"{run}: its nodes had data of their own, and nothing was held out; there is nothing to rank")
+    summary = json.loads(folder.summary.read_text(encoding="utf-8"))
+    seed = int(summary["public_seed"])
+    dataset = datasets.load(scenario.data, data_dir, seed)
+    own = asked_split(dataset, scenario, trained, seed)
+    split = own if scenario.evaluation.on == trained else asked_split(dataset, scenario, scenario.evaluation.on, seed)
+    if len(own.train.items) > len(split.train.items):
+        raise InputError(
+            f"--on {scenario.evaluation.on}: the run was trained on these items; run it again with --set "
+            f"evaluation.on={scenario.evaluation.on}"
+        )
+    if len(dataset.catalogue) != summary["dataset"]["items"]:
+        raise InputError(
+            f"{run}: trained on {summary['dataset']['items']:,} items, the data hold {len(dataset.catalogue):,}"
+        )
+    kind = scenario.algorithm_class if own_code else None
+    model = load_model(folder.model, dataset.catalogue.ids, kind).to(device)
+    known = summary["evaluation"].get("fingerprint")  # a deployment's server has no split to tell it of
+    same_split = True if known is None else same(known, own)
+    if same_split is None:
+        raise InputError(
+            f"{run}: whether the data are those of the run cannot be checked: its fingerprint was made with another "
+            f"secret than {secret_path()}; bring that one here, or train again"
+        )
+    if not same_split:
+        raise InputError(f"{run}: the data are not those of the run, or are split in another way; bring back the run's")
+    metrics = report.evaluate(
+        model, split, device=device, seed=seed, extended=scenario.evaluation.extended, catalogue=dataset.catalogue
+    )
+    return {
+        "scenario": summary["scenario"],
+        "dataset": {"name": dataset.name} | {name: dataset.report[name] for name in ("users", "items", "interactions")},
+        "metrics": metrics,
+        "order_free": None,
+        "baselines": {},
+        "evaluation": {"on": scenario.evaluation.on, "leaky_negatives": NOTE if split.leaky else None},
+    }

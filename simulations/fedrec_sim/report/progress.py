@@ -1,0 +1,123 @@
+"""What a person sees while a run goes on: a live line in a terminal, plain lines elsewhere, on standard error."""
+
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from fedrec.evaluation.private import PRIVATE
+from fedrec.plain_text import plain
+from fedrec.run.coordinator import RoundReport
+from fedrec.screen import say
+
+PLAIN_LINES = 10
+
+
+class Stop:
+    """Ctrl-C once: the round is finished and saved, then the run stops. Twice: it stops at once.
+
+    Stopping between rounds wastes no budget: a round that is broken off was charged already.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Take Ctrl-C as a request, within this context. Belongs into the main thread, as signals do."""
+        before = signal.signal(signal.SIGINT, self._ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        say("Finishing this round first; Ctrl-C again stops at once.", err=True)
+
+
+class RunProgress:
+    """Reports stages and rounds of a run, and stops it between two rounds when that was asked.
+
+    epsilon: the target, None without privacy. quiet: nothing is shown.
+    """
+
+    def __init__(self, console: Console, *, quiet: bool = False) -> None:
+        self.console, self.quiet, self.stop = console, quiet, Stop()
+        self.epsilon: float | None = None
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def say(self, text: str) -> None:
+        """One line."""
+        if not self.quiet:
+            self.warn(text)
+
+    def warn(self, text: str) -> None:
+        """One line that is told also where no progress is shown."""
+        self.console.print(text)
+
+    @contextmanager
+    def stage(self, text: str) -> Iterator[None]:
+        """A step of unknown length."""
+        if self.quiet or not self.console.is_terminal:
+            self.say(f"{text} ...")
+            yield
+            return
+        with self.console.status(Text(f"{plain(text)} ...")):
+            yield
+
+    @contextmanager
+    def rounds(self, label: str, total: int) -> Iterator[None]:
+        """The rounds of a run; `round` reports each."""
+        with self.stop.listening(), self._bar_of(label, total):
+            yield
+
+    @contextmanager
+    def _bar_of(self, label: str, total: int) -> Iterator[None]:
+        if self.quiet or not self.console.is_terminal:
+            yield
+            return
+        columns = (
+            TextColumn("{task.description}", style="bold", markup=False),
+            BarColumn(bar_width=12),
+            TextColumn("{task.completed:.0f}/{task.total:.0f}", markup=False),
+            TextColumn("{task.fields[note]}", markup=False),
+            TimeRemainingColumn(compact=True),
+        )
+        with Progress(*columns, console=self.console, transient=False) as bar:
+            self._bar, self._task = bar, bar.add_task(label, total=total, note="")
+            try:
+                yield
+            finally:
+                self._bar = self._task = None
+
+    def round(self, report: RoundReport) -> None:
+        """A finished round, safely on disk. Raises: KeyboardInterrupt when a stop was asked for."""
+        note = f"{report.seconds:.2f} s/round, {report.users / max(report.seconds, 1e-9):,.0f} users/s"
+        if self.epsilon is not None:
+            note = f"epsilon {report.epsilon['pld']:.3f} of {self.epsilon:g}, {note}"
+        if report.metrics:
+            self.say(f"round {report.round + 1}: {_measured(report.metrics)}")
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=report.round + 1, note=note)
+        elif (report.round + 1) % max(1, report.rounds // PLAIN_LINES) == 0 or report.round + 1 == report.rounds:
+            self.say(f"round {report.round + 1}/{report.rounds}: {note}")
+        if self.stop.asked:
+            raise KeyboardInterrupt
+
+
+def _measured(metrics: Mapping[str, float]) -> str:
+    """True metrics as they are; those of a private look with the standard deviation of their noise."""
+    std = metrics.get(f"{PRIVATE}std", 0.0)
+    return ", ".join(
+        f"{name} {value:.3f}" + (f" +- {std:.3f}" if name.startswith(PRIVATE) else "")
+        for name, value in metrics.items()
+        if name != f"{PRIVATE}std"
+    )

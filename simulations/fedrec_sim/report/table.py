@@ -1,0 +1,115 @@
+"""The results of a run as one table, and its privacy as one line."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from fedrec.errors import nearest
+from fedrec_sim.engines.leak import NOTE, STAMP
+
+COLUMNS = {
+    "full": ("hr@10", "ndcg@10", "recall@20"),
+    "sampled-99": ("hr@10", "ndcg@10"),
+}
+HEADS = {"full": "full", "sampled-99": "of 100"}
+MEANING = {"full": "full: among all items", "sampled-99": "of 100: among 99 sampled ones"}
+TRUE_FIGURES = (
+    "TRUE figures, which no epsilon covers: every metric of this table, the counts above it, the cost below.\n"
+    "Private looks alone are charged and noised."
+)
+"""What a person reads between the table and the line with epsilon."""
+NAMES = {"hr": "HR", "ndcg": "NDCG", "recall": "R"}
+USUAL_CUT = 10
+"""The cut-off that is meant where none is said."""
+
+
+def stamp(summary: Mapping[str, Any]) -> str:
+    """What the label of a run that reproduces the published leak must end with; empty for any other."""
+    return f", {STAMP}" if summary["evaluation"].get("leaky_negatives") else ""
+
+
+def labelled_results(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The run, its order-free figure and the baselines, by the name that a person reads."""
+    found = {summary["scenario"] + stamp(summary): summary["metrics"]}
+    if summary["order_free"]:
+        found["  order of events ignored"] = summary["order_free"]
+    private = summary["baselines"].get("dp-popularity")
+    if private:
+        found[f"DP popularity, epsilon {private['epsilon']:.3g}"] = private
+    if summary["baselines"].get("popularity"):
+        found["popularity, not private"] = summary["baselines"]["popularity"]
+    return found
+
+
+def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """Every figure of a result by `protocol:metric`, as "full:ndcg@10"."""
+    return {
+        f"{protocol}:{name}": value
+        for protocol, values in metrics.items()
+        if isinstance(values, Mapping)
+        for name, value in values.items()
+        if isinstance(value, int | float)
+    }
+
+
+def nearest_metric(metric: str, known: Iterable[str]) -> str:
+    """A hint for a metric that is not among the `known` ones: the usual cut-off of the same metric, or the nearest."""
+    wanted, known = metric.rpartition(":")[2], list(known)
+    kind, _, cut = wanted.partition("@")
+    same = [name for name in known if name.rpartition(":")[2].partition("@")[0] == kind]
+    same = [name for name in same if metric.startswith(name.partition(":")[0]) or ":" not in metric] or same
+    for suffix in (f"@{cut}", f"@{USUAL_CUT}"):
+        usual = [name for name in same if name.endswith(suffix)]
+        if usual:
+            return f" Did you mean '{usual[0]}'?"
+    return f" Did you mean {' or '.join(map(repr, same))}?" if same else nearest(metric, known)
+
+
+def head(metric: str) -> str:
+    """A metric `protocol:name@k` as the head of a column."""
+    protocol, _, name = metric.partition(":")
+    kind, at, k = name.partition("@")
+    return f"{NAMES.get(kind, kind)}{at}{k}\n{HEADS.get(protocol, protocol)}"
+
+
+def results_table(summary: Mapping[str, Any]) -> Table:
+    """One row a result; columns by protocol: rank in the full catalogue, and among 99 sampled items."""
+    results = labelled_results(summary)
+    protocols = [name for name in COLUMNS if any(name in result for result in results.values())]
+    data = summary["dataset"]
+    size = f"{data['users']:,} users, {data['items']:,} items, {data['interactions']:,} interactions"
+    held_out = "ranked: VALIDATION items" if summary["evaluation"].get("on") == "validation" else ""
+    table = Table(
+        title="\n".join(filter(None, [f"{data['name']}: {size}", held_out, NOTE if stamp(summary) else ""])),
+        title_justify="left",
+        caption="; ".join([*(MEANING[protocol] for protocol in protocols), "more in private/summary.json"]),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        min_width=76,
+        padding=(0, 1),
+    )
+    table.add_column("", no_wrap=True)
+    for protocol in protocols:
+        for metric in COLUMNS[protocol]:
+            table.add_column(head(f"{protocol}:{metric}"), justify="right", no_wrap=True)
+    for place, (label, result) in enumerate(results.items()):
+        cells = [
+            f"{result[name][metric]:.4f}" if name in result else "" for name in protocols for metric in COLUMNS[name]
+        ]
+        table.add_row(label, *cells, style="bold" if place == 0 else "")
+    return table
+
+
+def privacy_line(summary: Mapping[str, Any]) -> str:
+    """What the guarantee is, in one sentence, and one more where the noise is no secret."""
+    privacy = summary["privacy"]
+    if privacy["epsilon"] is None:
+        return "Privacy: none. This run releases sums without noise."
+    accountants = ", ".join(f"{name.upper()} {value:.4g}" for name, value in privacy["accountants"].items())
+    return (
+        f"Privacy: {privacy['guarantee']}, epsilon {privacy['epsilon']:.4g} ({accountants}) at delta "
+        f"{privacy['delta']:g}, unit {privacy['unit']}, trust model {privacy['trust']}."
+        + (" The noise follows from the seed: whoever knows it can take it off." if summary["seed"] is not None else "")
+    )

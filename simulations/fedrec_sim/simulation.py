@@ -1,0 +1,298 @@
+"""A whole simulation: data, training, evaluation, baselines, and everything that is written down of them."""
+
+import dataclasses
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from fedrec.algorithms.base import ReleasedModel
+from fedrec.audit.ledger import Ledger
+from fedrec.audit.received import receive
+from fedrec.audit.report import page
+from fedrec.data import datasets
+from fedrec.data.datasets import DataConfig, Dataset
+from fedrec.data.splits import Split
+from fedrec.devices import check_device, make_repeatable
+from fedrec.evaluation.private import private_report
+from fedrec.evaluation.report import evaluate
+from fedrec.federation.exchange import DataRequest
+from fedrec.privacy.plan import PrivacyConfig
+from fedrec.run.checkpoint import load_checkpoint
+from fedrec.run.coordinator import Coordinator, Outcome, RoundReport
+from fedrec.run.directory import SECRET, RunDirectory
+from fedrec.run.federation import Federation
+from fedrec.run.records import Circumstances, Data, close, finished, fix_files, opening, write_statement
+from fedrec.run.resume import begin, same_data
+from fedrec.run.scenario import Scenario
+from fedrec.run.shared_budget import draw
+from fedrec.run.summary import run_summary
+from fedrec_sim.engines.experiment import Experiment, asked_split, popularity
+from fedrec_sim.engines.flower import check_flower, flower_federation
+from fedrec_sim.engines.leak import NOTE, STAMP
+from fedrec_sim.report import plots
+from fedrec_sim.report.curve import Curve
+from fedrec_sim.report.fingerprint import fingerprint
+from fedrec_sim.report.progress import RunProgress
+from fedrec_sim.report.table import labelled_results
+from fedrec_sim.report.tracking import Tracker, of_round, of_run, tracking
+
+NOT_COVERED = (
+    "true metrics of a simulation, here, in order_free, baselines, history.csv, plots and evaluation/ranks.npz (where "
+    "it was asked for), computed from held-out events: no deployment could see them, and the guarantee does not cover "
+    "them; nor does it cover the counts under dataset, the fingerprint of the split and the seconds and memory under "
+    "cost"
+)
+COUNTERFACTUAL = (
+    "a run of its own on the same data, for comparison: its model is not released, and these are its true metrics, "
+    "which no guarantee covers, whatever its epsilon"
+)
+SIMULATED = Circumstances(
+    role="whoever ran the simulation, who is its server and all its users",
+    population="counted in the log, and taken as public",
+    simulation=True,
+    unprotected=(
+        "this is a simulation: all users' data lie in one place, where whoever runs it can read them",
+        "true metrics, without noise, on the screen and in the private folder: summary, history, plots, checkpoint",
+        "exact counts of the data, and the time and memory that the computation takes, on the screen and there",
+    ),
+)
+
+
+def _simulated(data: DataConfig) -> Circumstances:
+    """The circumstances of a simulation on `data`: which users are counted may follow from what they did."""
+    filters = [] if data.min_rating is None else [f"data.min_rating = {data.min_rating:g}"]
+    filters += [f"data.k_core = {data.k_core}"] * (data.k_core > 1)
+    if not filters:
+        return SIMULATED
+    counted = f"counted in the log after {' and '.join(filters)}: a person without an event left is not counted"
+    return dataclasses.replace(
+        SIMULATED, population=f"{counted}, so the number follows from private events; taken as public"
+    )
+
+
+BASELINE_NOISE = 1 << 40
+"""Added to a seed for the noise of a baseline: by 1 it would have that of the run with the next seed."""
+SECRET_NOISE = (
+    "No seed on purpose: the noise came from the operating system and was not kept, since whoever knows the noise\n"
+    "can take it off. Running this again draws fresh noise; with a seed everything repeats, and nothing is private."
+)
+
+
+class Simulation:
+    """One run in one folder. data_dir: where the datasets lie. resume: go on with the run that the folder holds.
+
+    track: the tracker that is told of every round, None for none.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        folder: RunDirectory,
+        data_dir: Path | None,
+        progress: RunProgress,
+        *,
+        resume: bool,
+        track: str | None = None,
+    ) -> None:
+        check_device(scenario.engine.device, "engine.device")
+        if scenario.engine.name == "flower":
+            check_flower(scenario)
+        self.track, self.data_dir = track, data_dir
+        self.folder, self.progress = folder, progress
+        self.scenario, self.public_seed, self.resume = begin(scenario, folder, resume=resume)
+        scenario = self.scenario
+        make_repeatable(scenario.engine.device)
+        with progress.stage("Reading data"):
+            self.dataset: Dataset = datasets.load(scenario.data, data_dir, self.public_seed)
+            self.split: Split = asked_split(self.dataset, scenario, scenario.evaluation.on, self.public_seed)
+        if "dislikes" in self.dataset.report:
+            progress.say(f"Data: {self.dataset.report['dislikes']} (a true count)")
+        if resume and folder.checkpoint.is_file():
+            same_data(load_checkpoint(folder.checkpoint).run["dataset"], self.dataset.report)
+        self.request = DataRequest(data=scenario.data, on=scenario.evaluation.on, seed=self.public_seed)
+        self.experiment = Experiment.build(
+            scenario.algorithm_class,
+            scenario.algorithm_config,
+            scenario.privacy,
+            scenario.engine,
+            self.dataset,
+            self.split,
+            request=self.request,
+            noise_seed=self._noise_seed(scenario.privacy),
+            stopping=scenario.stopping,
+        )
+        self.drawing = draw(scenario, folder, self.experiment.plan, self.dataset.name)
+        progress.epsilon = None if scenario.privacy.epsilon == "none" else scenario.privacy.epsilon
+
+    def run(self) -> tuple[dict[str, Any], str | None]:
+        """Train, release, evaluate, and write the run's files. Returns the summary, and why it ended early if it did.
+
+        A KeyboardInterrupt passes through; the last finished round is safe then.
+        """
+        if not self.resume:
+            self.folder.begin()
+        with self.folder.alone():
+            return self._tracked()
+
+    def _tracked(self) -> tuple[dict[str, Any], str | None]:
+        if not self.resume:
+            comment = SECRET_NOISE if self.scenario.privacy.private and self.scenario.seed is None else ""
+            place = self.folder.scenario
+            place.write_text(self.scenario.toml(comment, place.parent), encoding="utf-8")
+        with tracking(self.track, self.folder.private, self.scenario, self.progress.warn) as tracker:
+            summary, exhausted = self._run(tracker)
+            tracker.scalars(of_run(summary), summary["cost"]["rounds"])
+        return summary, exhausted
+
+    def _run(self, tracker: Tracker) -> tuple[dict[str, Any], str | None]:
+        ledger = Ledger(self.folder.ledger)
+        self.folder.public_key.write_bytes(ledger.key.public.pem())
+        outcome = self._train(tracker, ledger)
+        write_statement(self.folder, ledger, self.experiment.plan)
+        summary = finished(ledger, self.folder) or self._finish(ledger, outcome)
+        write_statement(self.folder, ledger, self.experiment.plan)
+        self._plots(summary, outcome)
+        self.folder.report.write_text(page(receive(self.folder.path)), encoding="utf-8")
+        fix_files(ledger, self.folder)
+        return summary, outcome.exhausted
+
+    def _finish(self, ledger: Ledger, outcome: Outcome) -> dict[str, Any]:
+        model = self.experiment.algorithm.release(outcome.shared)
+        model_bytes = self.folder.write_model(model, self.dataset.catalogue.ids)
+        with self.progress.stage("Evaluating"):
+            keep = self.folder.ranks if self.scenario.evaluation.keep_ranks else None
+            metrics = self._evaluate(model, keep=keep)
+            order_free = self._order_free(model, metrics)
+        with self.progress.stage("Baselines"):
+            baselines = self._baselines()
+        summary = self._summary(outcome, model_bytes, metrics, order_free, baselines)
+        close(ledger, self.folder, outcome, summary, SIMULATED, self.experiment.plan)
+        return summary
+
+    def _noise_seed(self, privacy: PrivacyConfig, offset: int = 0) -> int | None:
+        if not privacy.private:
+            return self.public_seed
+        return None if self.scenario.seed is None else (self.scenario.seed + offset) % 2**63
+
+    def _train(self, tracker: Tracker, ledger: Ledger) -> Outcome:
+        def on_round(report: RoundReport) -> None:
+            tracker.scalars(of_round(report.row()), report.round + 1)
+            self.progress.round(report)
+
+        algorithm, plan, device = self.experiment.algorithm, self.experiment.plan, self.scenario.engine.device
+        under = _simulated(self.scenario.data)
+        with self._federation() as federation, self.drawing or nullcontext():
+            coordinator = Coordinator(
+                algorithm,
+                federation,
+                plan,
+                ledger,
+                self.folder.checkpoint,
+                run={"public_seed": self.public_seed, "dataset": self.dataset.report},
+                begin=opening(ledger, self.folder, self.scenario, plan, self._data(), under, self.drawing),
+                on_round=on_round,
+                observe=Curve(algorithm, self.split, self.scenario.evaluation, device, self.public_seed),
+            )
+            with self.progress.rounds(self.scenario.name, algorithm.rounds):
+                outcome = coordinator.run(resume=self.resume and self.folder.checkpoint.is_file())
+        if outcome.stopped is not None:
+            self.progress.say(f"Stopped after round {outcome.rounds} of {algorithm.rounds}: {outcome.stopped}")
+        self.folder.write_history(outcome.history)
+        return outcome
+
+    def _federation(self) -> AbstractContextManager[Federation]:
+        experiment = self.experiment
+        if self.scenario.engine.name == "flower":
+            return flower_federation(self.scenario, experiment.spec, experiment.plan, self.data_dir)
+        return nullcontext(experiment.federation)
+
+    def _data(self) -> Data:
+        report, notes = self.dataset.report, (NOTE,) if self.split.leaky else ()
+        return Data(self.dataset.name, len(self.dataset.catalogue), str(report["catalogue"]), notes)
+
+    def _evaluate(self, model: ReleasedModel, *, order_free: bool = False, keep: Path | None = None) -> dict[str, Any]:
+        return evaluate(
+            model,
+            self.split,
+            device=self.scenario.engine.device,
+            seed=self.public_seed,
+            order_free=order_free,
+            extended=self.scenario.evaluation.extended,
+            catalogue=self.dataset.catalogue,
+            keep=keep,
+        )
+
+    def _order_free(self, model: ReleasedModel, metrics: dict[str, Any]) -> dict[str, Any] | None:
+        if not self.scenario.evaluation.order_free:
+            return None
+        return self._evaluate(model, order_free=True) if self.split.device.ordered else metrics
+
+    def _baselines(self) -> dict[str, Any]:
+        if not self.scenario.evaluation.baselines:
+            return {}
+        privacy, engine = self.scenario.privacy, self.scenario.engine
+        found: dict[str, Any] = {}
+        variants = {"popularity": privacy.model_copy(update={"epsilon": "none", "sampling": 1.0})}
+        if privacy.private:
+            variants["dp-popularity"] = privacy
+        for name, variant in variants.items():
+            model = popularity(
+                variant,
+                engine,
+                self.dataset,
+                self.split,
+                request=self.request,
+                noise_seed=self._noise_seed(variant, BASELINE_NOISE),
+            )
+            epsilon = None if variant.epsilon == "none" else variant.epsilon
+            found[name] = self._evaluate(model) | {"epsilon": epsilon, "note": COUNTERFACTUAL}
+        return found
+
+    def _summary(
+        self,
+        outcome: Outcome,
+        model_bytes: int,
+        metrics: dict[str, Any],
+        order_free: dict[str, Any] | None,
+        baselines: dict[str, Any],
+    ) -> dict[str, Any]:
+        algorithm, report = self.experiment.algorithm, self.dataset.report
+        return {
+            **run_summary(
+                self.scenario,
+                self.public_seed,
+                algorithm,
+                self.experiment.plan,
+                self.drawing,
+                outcome,
+                model_bytes,
+            ),
+            "dataset": {"name": self.dataset.name}
+            | {name: report[name] for name in ("users", "items", "interactions")}
+            | {"report": report},
+            "metrics": metrics,
+            "order_free": order_free,
+            "baselines": baselines,
+            "evaluation": {
+                "on": self.scenario.evaluation.on,
+                "leaky_negatives": NOTE if self.split.leaky else None,
+                "fingerprint": fingerprint(self.split),
+                "note": NOT_COVERED,
+                "private": private_report(algorithm, outcome.shared),
+            },
+        }
+
+    def _plots(self, summary: dict[str, Any], outcome: Outcome) -> None:
+        folder = self.folder.plots
+        folder.mkdir(exist_ok=True, mode=0o700)
+        note = STAMP if self.split.leaky else ""
+        plots.training_curve(outcome.history, folder / "training.svg", note)
+        plots.metrics_against_baselines(labelled_results(summary), folder / "metrics.svg", note)
+        plots.private_looks(summary["evaluation"]["private"], folder / "looks.svg")
+        target = self.scenario.privacy.epsilon
+        if target != "none":
+            paid = summary["privacy"]["accountants"] if outcome.stopped else None
+            plots.epsilon_by_round(outcome.history, target, folder / "epsilon.svg", paid)
+            plots.budget_by_query(summary["privacy"]["budget_shares"], folder / "budget.svg")
+        for picture in folder.iterdir():
+            picture.chmod(SECRET)
