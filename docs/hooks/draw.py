@@ -129,7 +129,7 @@ def picture(colours: Palette) -> str:
     arrow("M 452 690 L 502 690")
     box(506, 598, 234, 194, c.inner, c.record_edge)
     text(528, 632, "Auditor", "h")
-    text(528, 664, "has a public key alone")
+    text(528, 664, "has a public key")
     text(528, 692, "checks every record,")
     text(528, 720, "recomputes epsilon,")
     text(528, 748, "attacks the system")
