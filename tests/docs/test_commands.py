@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 import pytest
 import typer
-from fedrec_server.scenario import built_in, load_scenario, setting_names
 
 from fedrec.cli import app, run
+from fedrec.run.scenario import built_in, load_scenario, setting_names
 from tests.docs.fences import ROOT, commands, pages
 
 COMMANDS = [(page, line) for page in pages() for line in commands(page.read_text(encoding="utf-8"))]
