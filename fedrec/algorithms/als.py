@@ -21,10 +21,11 @@ from torch.nn.functional import embedding
 
 from fedrec import draws
 from fedrec.algorithms.als_statistics import GramContribution, ItemStatistics, SymmetricPacking
-from fedrec.algorithms.base import Algorithm, ReleasedModel, Setting, Shared, or_popular
+from fedrec.algorithms.base import Algorithm, Setting, Shared
 from fedrec.algorithms.ragged import each_rectangle
 from fedrec.data.users import UserBatch
 from fedrec.kernels.popularity import mean_popularity
+from fedrec.model import ReleasedModel, or_popular
 from fedrec.parallel import run_jobs
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.rowwise import bmm, power

@@ -19,8 +19,9 @@ from safetensors.torch import load
 
 import fedrec.algorithms
 from fedrec import plugins
-from fedrec.algorithms.base import Algorithm, ReleasedModel
+from fedrec.algorithms.base import Algorithm
 from fedrec.errors import InputError, nearest
+from fedrec.model import ReleasedModel
 from fedrec.received_files import read_below
 from fedrec.settings import Settings
 

@@ -23,10 +23,11 @@ from torch import Tensor
 
 from fedrec import draws
 from fedrec.algorithms import server_adam
-from fedrec.algorithms.base import ReleasedModel, Shared, or_popular
+from fedrec.algorithms.base import Shared
 from fedrec.algorithms.local_examples import Examples, groups
 from fedrec.algorithms.popularity_start import PopularityStart, standard_log
 from fedrec.data.users import UserBatch
+from fedrec.model import ReleasedModel, or_popular
 from fedrec.parallel import in_order, run_jobs
 from fedrec.privacy.fixed_point import Lattice, add_whole
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery, add_rows

@@ -7,10 +7,11 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedrec.algorithms.base import Algorithm, ReleasedModel, Shared
+from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.data.users import UserBatch
 from fedrec.kernels.popularity import denoise, popularity_contribution, popularity_query
 from fedrec.kernels.public import public_kernels
+from fedrec.model import ReleasedModel
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 

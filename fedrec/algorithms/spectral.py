@@ -20,11 +20,12 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from fedrec.algorithms.base import Algorithm, ReleasedModel, Setting, Shared, or_popular
+from fedrec.algorithms.base import Algorithm, Setting, Shared
 from fedrec.data.users import UserBatch
 from fedrec.kernels.popularity import denoise, popularity_contribution, popularity_query
 from fedrec.kernels.public import public_kernels
 from fedrec.kernels.shrinkage import content_basis, extended_basis, shrunk_gram
+from fedrec.model import ReleasedModel, or_popular
 from fedrec.privacy.fixed_point import Lattice, add_whole
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings

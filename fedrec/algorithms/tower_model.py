@@ -14,10 +14,10 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from fedrec.algorithms.als import padded, ridge_solve
-from fedrec.algorithms.base import ReleasedModel
 from fedrec.algorithms.ragged import each_rectangle
 from fedrec.data.users import UserBatch
 from fedrec.errors import InputError
+from fedrec.model import ReleasedModel
 from fedrec.rowwise import bmm
 from fedrec.settings import Settings
 

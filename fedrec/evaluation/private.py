@@ -15,12 +15,13 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field
 
-from fedrec.algorithms.base import Algorithm, ReleasedModel, Shared
+from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.data.users import UserBatch
 from fedrec.errors import InputError
 from fedrec.evaluation.metrics import gains
 from fedrec.evaluation.ranking import rank_newest
 from fedrec.evaluation.stopping import StoppingConfig, best, stalled
+from fedrec.model import ReleasedModel
 from fedrec.precision import full_precision
 from fedrec.privacy.queries import Contribution, DenseContribution, PrivateSum, SumQuery
 from fedrec.settings import Settings

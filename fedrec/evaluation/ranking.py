@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedrec.algorithms.base import ReleasedModel
 from fedrec.data.histories import Histories
 from fedrec.data.splits import Split
 from fedrec.data.users import UserBatch
 from fedrec.errors import FedrecError, InputError
 from fedrec.evaluation.metrics import Placed
+from fedrec.model import ReleasedModel
 
 LIST = 10
 MAX_SCORES = 1 << 22

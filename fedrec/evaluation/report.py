@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from fedrec.algorithms.base import ReleasedModel
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.splits import Split
 from fedrec.evaluation.exposure import exposure
@@ -18,6 +17,7 @@ from fedrec.evaluation.kept import save_ranks
 from fedrec.evaluation.metrics import coverage, measure
 from fedrec.evaluation.ranking import LIST, Ranks, ranks
 from fedrec.evaluation.ratings import RatingModel, rating_errors
+from fedrec.model import ReleasedModel
 
 FULL = ("hr@10", "ndcg@10", "hr@20", "recall@20", "hr@50", "ndcg@50", "ndcg@100", "precision@10", "mrr@10")
 SAMPLED = ("hr@10", "ndcg@10")

@@ -15,9 +15,9 @@ from pydantic import Field
 from torch import Tensor
 
 from fedrec import draws
-from fedrec.algorithms.base import ReleasedModel, or_popular
 from fedrec.data.users import UserBatch
 from fedrec.kernels.feature_map import FeatureMap, HeadMap, restore_map
+from fedrec.model import ReleasedModel, or_popular
 
 Decays = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
 """Recency weights per step back in a history."""

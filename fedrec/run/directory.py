@@ -15,12 +15,12 @@ from typing import Any
 from safetensors.torch import save
 
 from fedrec import __version__
-from fedrec.algorithms.base import ReleasedModel
 from fedrec.algorithms.discover import items_text
 from fedrec.audit import attacks
 from fedrec.audit.layout import Layout
 from fedrec.durable import replace
 from fedrec.errors import InputError
+from fedrec.model import ReleasedModel
 from fedrec.received_files import refuse_links
 
 SECRET = 0o600

@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from fedrec.algorithms.base import ReleasedModel
 from fedrec.audit.ledger import Ledger
 from fedrec.audit.received import receive
 from fedrec.audit.report import page
@@ -16,6 +15,7 @@ from fedrec.devices import check_device, make_repeatable
 from fedrec.evaluation.private import private_report
 from fedrec.evaluation.report import evaluate
 from fedrec.federation.exchange import DataRequest
+from fedrec.model import ReleasedModel
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.run.checkpoint import load_checkpoint
 from fedrec.run.coordinator import Coordinator, Outcome, RoundReport

@@ -13,11 +13,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedrec.algorithms.base import Algorithm, ReleasedModel, Setting, Shared
+from fedrec.algorithms.base import Algorithm, Setting, Shared
 from fedrec.algorithms.discover import algorithm
 from fedrec.data.users import UserBatch
 from fedrec.evaluation.private import PrivateEvaluation, PrivateEvaluationConfig
 from fedrec.evaluation.stopping import StoppingConfig
+from fedrec.model import ReleasedModel
 from fedrec.precision import Precision, users_precision
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.fixed_point import Lattice

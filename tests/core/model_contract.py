@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fedrec.algorithms.base import ReleasedModel
+from fedrec.model import ReleasedModel
 from tests.core.toy_users import ITEMS, batch_of, close, edge_rows, planted_rows
 
 

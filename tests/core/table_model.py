@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from fedrec.algorithms.base import ReleasedModel
 from fedrec.data.histories import Histories
+from fedrec.model import ReleasedModel
 
 
 @dataclass

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from fedrec.algorithms.base import Algorithm, ReleasedModel, Setting
+from fedrec.algorithms.base import Algorithm, Setting
 from fedrec.algorithms.discover import algorithms
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.histories import Histories
 from fedrec.errors import InputError
 from fedrec.evaluation.private import CLIP, PrivateEvaluation, PrivateEvaluationConfig
+from fedrec.model import ReleasedModel
 from fedrec.privacy.queries import DenseContribution, PrivateSum, SumQuery
 from fedrec.settings import Settings, parse
 

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from fedrec.algorithms.base import ReleasedModel
 from fedrec.data.datasets import DataConfig, load
 from fedrec.data.splits import Split
 from fedrec.data.splits import split as make_split
 from fedrec.data.users import UserBatch
 from fedrec.evaluation.ranking import ranks
+from fedrec.model import ReleasedModel
 
 SEED = 11
 DRAWS_PER_ITEM = 12

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedrec.algorithms.base import ReleasedModel
 from fedrec.audit.lower_bounds import best_one_run
 from fedrec.data.histories import Histories
 from fedrec.data.users import UserBatch
+from fedrec.model import ReleasedModel
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.queries import Contribution, SumQuery
 from fedrec_sim.attacks.canaries import WithCanaries

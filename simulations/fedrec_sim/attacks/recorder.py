@@ -13,9 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedrec.algorithms.base import Algorithm, ReleasedModel, Shared
+from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.data.users import UserBatch
 from fedrec.draws import keys
+from fedrec.model import ReleasedModel
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.fixed_point import Lattice
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from fedrec.algorithms.base import Algorithm, ReleasedModel
+from fedrec.algorithms.base import Algorithm
 from fedrec.algorithms.popularity import Popularity
 from fedrec.data import splits
 from fedrec.data.datasets import Dataset
@@ -11,6 +11,7 @@ from fedrec.data.splits import Split
 from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.federation.exchange import DataRequest
 from fedrec.federation.spec import RunSpec
+from fedrec.model import ReleasedModel
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.run.coordinator import Coordinator
 from fedrec.run.scenario import EngineConfig, Scenario
