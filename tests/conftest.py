@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from fedrec.audit.keys import KEY_VARIABLE, PASSPHRASE_VARIABLE, new_key
+from fedrec.audit.log.keys import KEY_VARIABLE, PASSPHRASE_VARIABLE, new_key
 from tests.core.chromium import missing
 
 settings.register_profile("fedrec", deadline=None)  # seconds say nothing on a machine that others use

@@ -42,7 +42,15 @@ def test_help_lists_every_target() -> None:
 
 
 def test_without_a_browser_the_tests_skip_and_say_so(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/core/test_report_browser.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        "tests/core/audit/report/test_report_browser.py",
+    ]
     done = subprocess.run(
         command, cwd=ROOT, env=os.environ | {"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
     )

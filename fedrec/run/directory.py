@@ -16,8 +16,8 @@ from safetensors.torch import save
 
 from fedrec import __version__
 from fedrec.algorithms.discover import items_text
-from fedrec.audit import attacks
-from fedrec.audit.layout import Layout
+from fedrec.audit.evidence import attack_results
+from fedrec.audit.evidence.layout import Layout
 from fedrec.durable import replace
 from fedrec.errors import InputError
 from fedrec.model import ReleasedModel
@@ -86,7 +86,7 @@ class RunDirectory:
     @property
     def attacks(self) -> Path:
         """What attacks on the run found."""
-        return self.private / attacks.FILE
+        return self.private / attack_results.FILE
 
     @property
     def ranks(self) -> Path:

@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedrec.audit import closing, salted
-from fedrec.audit import opening as record
-from fedrec.audit.agreement import require_plan
-from fedrec.audit.drawing import Drawing
-from fedrec.audit.evidence import OLDER_VERSIONS
-from fedrec.audit.ledger import Ledger
-from fedrec.audit.payloads import Catalogue
-from fedrec.audit.statement import of_ledger, text_of
-from fedrec.audit.statement_text import as_text
+from fedrec.audit.budget.reservation import Drawing
+from fedrec.audit.entries.records import Catalogue
+from fedrec.audit.evidence import files_record, salted
+from fedrec.audit.evidence.received_run import OLDER_VERSIONS
+from fedrec.audit.log.ledger import Ledger
+from fedrec.audit.statement import run_records as record
+from fedrec.audit.statement.agreement import require_plan
+from fedrec.audit.statement.markdown import as_text
+from fedrec.audit.statement.statement import of_ledger, text_of
 from fedrec.durable import replace, sync
 from fedrec.evaluation.private import ENTRIES
 from fedrec.plugins import Origin
@@ -173,7 +173,7 @@ def finished(ledger: Ledger, folder: RunDirectory) -> dict[str, Any] | None:
 
 def fix_files(ledger: Ledger, folder: RunDirectory) -> None:
     """Append the record that closes the ledger, once every file of the run is written."""
-    closing.fix(ledger, folder.layout)
+    files_record.fix(ledger, folder.layout)
 
 
 def _digest(file: Path) -> str:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from fedrec.audit.drawing import Drawing
+from fedrec.audit.budget.reservation import Drawing
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.run.directory import RunDirectory
 from fedrec.run.scenario import Scenario

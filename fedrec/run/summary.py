@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fedrec.algorithms.base import Algorithm
-from fedrec.audit.drawing import Drawing
+from fedrec.audit.budget.reservation import Drawing
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.run.coordinator import Outcome
 from fedrec.run.scenario import Scenario

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fedrec.audit.ledger import Ledger
-from fedrec.audit.received import receive
-from fedrec.audit.report import page
+from fedrec.audit.log.ledger import Ledger
+from fedrec.audit.report.html import page
+from fedrec.audit.statement.received import receive
 from fedrec.data import datasets
 from fedrec.devices import check_device
 from fedrec.evaluation.private import private_figures, private_report

@@ -5,9 +5,9 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from fedrec.audit.ledger import Ledger
-from fedrec.audit.received import receive
-from fedrec.audit.report import page
+from fedrec.audit.log.ledger import Ledger
+from fedrec.audit.report.html import page
+from fedrec.audit.statement.received import receive
 from fedrec.data import datasets
 from fedrec.data.datasets import DataConfig, Dataset
 from fedrec.data.splits import Split

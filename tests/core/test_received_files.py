@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from fedrec.audit import archive, evidence
-from fedrec.audit.evidence import CHECKPOINT, LEDGER, MODEL, PUBLIC_KEY, STATEMENT
-from fedrec.audit.keys import load_key, new_key
+from fedrec.audit.evidence import archive, received_run
+from fedrec.audit.evidence.received_run import CHECKPOINT, LEDGER, MODEL, PUBLIC_KEY, STATEMENT
+from fedrec.audit.log.keys import load_key, new_key
 from fedrec.cli import run as fedrec
 from fedrec.durable import replace
 from fedrec.errors import InputError, VerificationError
 from fedrec.received_files import digest_below, names_below, read_below, refuse_links, write_below
-from tests.core import ledgers
-from tests.core.ledgers import KEY
+from tests.core.audit import ledgers
+from tests.core.audit.ledgers import KEY
 
 SECRET = b"the reader's own secret"
 PLAN = ledgers.plan_of(epsilon=2.0)
@@ -238,12 +238,12 @@ def test_all_that_is_unpacked_has_one_limit(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(archive, "MOST_UNPACKED", 3000)
     (tmp_path / "run.zip").write_bytes(packed({LEDGER: b"x" * 2000, STATEMENT: b"x" * 2000}))
     with pytest.raises(VerificationError, match="larger when unpacked"):
-        evidence.received(tmp_path / "run.zip")
+        received_run.received(tmp_path / "run.zip")
     (tmp_path / "run.zip").write_bytes(packed({LEDGER: b"x" * 2000, MODEL: b"x" * 2000}))
     with pytest.raises(VerificationError, match="larger when unpacked"):
-        evidence.received(tmp_path / "run.zip")
+        received_run.received(tmp_path / "run.zip")
     (tmp_path / "run.zip").write_bytes(packed({LEDGER: b"x" * 2000, "other": b"x" * 2000}))
-    assert list(evidence.received(tmp_path / "run.zip").files) == [LEDGER]
+    assert list(received_run.received(tmp_path / "run.zip").files) == [LEDGER]
 
 
 def as_link(entry: zipfile.ZipInfo) -> None:
@@ -258,24 +258,24 @@ def as_bzip(entry: zipfile.ZipInfo) -> None:
 def test_entries_that_no_export_has_are_refused(tmp_path: Path, change: Callable[[zipfile.ZipInfo], None]) -> None:
     (tmp_path / "run.zip").write_bytes(packed({LEDGER: b"x"}, change))
     with pytest.raises(VerificationError):
-        evidence.received(tmp_path / "run.zip")
+        received_run.received(tmp_path / "run.zip")
 
 
 def test_a_table_of_contents_of_millions_is_not_read(tmp_path: Path) -> None:
     whole = packed({f"{number}": b"" for number in range(10_000)} | {LEDGER: b"x"})
     (tmp_path / "run.zip").write_bytes(whole)
     with pytest.raises(InputError, match="neither"):
-        evidence.received(tmp_path / "run.zip")
+        received_run.received(tmp_path / "run.zip")
     (tmp_path / "run.zip").write_bytes(packed({f"{number}": b"" for number in range(1500)} | {LEDGER: b"x"}))
     with pytest.raises(VerificationError, match="1,501 files"):
-        evidence.received(tmp_path / "run.zip")
+        received_run.received(tmp_path / "run.zip")
 
 
 def test_an_archive_with_a_model_hashes_it(tmp_path: Path, run: Path) -> None:
     names = (LEDGER, CHECKPOINT, MODEL, "model/manifest.json", STATEMENT, "privacy/statement.md")
     files = {name: (run / name).read_bytes() for name in names}
     (tmp_path / "run.zip").write_bytes(packed(files))
-    found = evidence.received(tmp_path / "run.zip")
+    found = received_run.received(tmp_path / "run.zip")
     assert MODEL not in found.files
     assert audit("verify", tmp_path / "run.zip", "--key", KEY.public.text) == 0
     (tmp_path / "run.zip").write_bytes(packed(files | {MODEL: b"other"}))

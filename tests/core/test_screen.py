@@ -12,16 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.table import Table
 
-from fedrec.audit import proofs, records
-from fedrec.audit.chain import read
-from fedrec.audit.checkpoint_note import Checkpoint, parsed
-from fedrec.audit.evidence import PUBLIC_KEY
+from fedrec.audit.evidence.received_run import PUBLIC_KEY
+from fedrec.audit.log import envelope, proofs
+from fedrec.audit.log.chain import read
+from fedrec.audit.log.checkpoint import Checkpoint, parsed
 from fedrec.cli import run as fedrec
 from fedrec.errors import FedrecError, InputError, VerificationError
 from fedrec.plain_text import LONGEST, plain, plain_lines
 from fedrec.screen import plain_console, say, write
-from tests.core import ledgers
-from tests.core.audited_run import audited_run
+from tests.core.audit import ledgers
+from tests.core.audit.audited_run import audited_run
 
 TITLE = "\x1b]0;owned\x07\x1b[2J\x9b1mverified\r\nrun \u202egood\u2066\u200b [red]x[/nope] \udc80"
 
@@ -144,7 +144,7 @@ def test_a_run_id_is_a_short_word(run: str, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(ledgers, "RUN", run)
     (line,) = ledgers.lines_of([{"type": "note"}])
     with pytest.raises(ValueError, match="no record of a ledger"):
-        records.parsed(line)
+        envelope.parsed(line)
 
 
 def test_a_terminal_without_unicode_gets_escapes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from fedrec.audit.keys import KEY_VARIABLE, new_key
+from fedrec.audit.log.keys import KEY_VARIABLE, new_key
 from tests.golden.runs import FILES, NAMES, make
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from fedrec.audit.ledger import read_ledger
+from fedrec.audit.log.ledger import read_ledger
 from fedrec.errors import InputError, VerificationError
 from fedrec.run.checkpoint import Checkpoint, load_checkpoint
 from fedrec.run.coordinator import Outcome, RoundReport

@@ -14,7 +14,7 @@ from flwr.app import Context, RecordDict
 from safetensors.torch import load_file
 
 from fedrec.algorithms.discover import load_model
-from fedrec.audit.ledger import read_ledger
+from fedrec.audit.log.ledger import read_ledger
 from fedrec.cli import run as fedrec
 from fedrec.errors import InputError
 from fedrec.federation.exchange import DataRequest

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from fedrec.algorithms.base import Setting
-from fedrec.audit.agreement import require_plan
-from fedrec.audit.ledger import Ledger, read_ledger
-from fedrec.audit.released import stopped_early
-from fedrec.audit.spending import _stopped
-from fedrec.audit.statement import of_ledger
-from fedrec.audit.statement_text import as_text
+from fedrec.audit.log.ledger import Ledger, read_ledger
+from fedrec.audit.statement.agreement import require_plan
+from fedrec.audit.statement.markdown import as_text
+from fedrec.audit.statement.releases import stopped_early
+from fedrec.audit.statement.statement import of_ledger
+from fedrec.audit.verify.charges import _stopped
 from fedrec.data.catalogue import Catalogue
 from fedrec.errors import PrivacyError, VerificationError
 from fedrec.evaluation.private import PrivateEvaluation, PrivateEvaluationConfig
@@ -21,7 +21,7 @@ from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import PrivateSum
 from fedrec.run.coordinator import Coordinator, Outcome
-from tests.core.ledgers import begun
+from tests.core.audit.ledgers import begun
 from tests.server.toy import ITEMS, Crash, CrashingFederation, Toy, ToyConfig, histories, same
 
 STALLS = (0.1, 9.0, 9.0, 9.0, 9.0, 9.0)  # such steps beat the noise of this tiny cohort

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from fedrec.algorithms.base import Algorithm, Setting, Shared
 from fedrec.algorithms.popularity import PopularityModel
-from fedrec.audit.ledger import Ledger
+from fedrec.audit.log.ledger import Ledger
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.histories import Histories
 from fedrec.data.users import UserBatch

@@ -16,8 +16,8 @@ from fedrec_sim.attacks.self_test import SMALL, self_test, small_target
 from fedrec_sim.attacks.success import area
 from fedrec_sim.attacks.target import load_target, watch
 
-from fedrec.audit.attacks import opened
-from fedrec.audit.ledger import read_ledger
+from fedrec.audit.evidence.attack_results import opened
+from fedrec.audit.log.ledger import read_ledger
 from fedrec.cli import run
 from fedrec.errors import InputError
 from fedrec.privacy.clipping import clip_weights

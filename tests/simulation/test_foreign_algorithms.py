@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from fedrec import cli
-from fedrec.audit.ledger import read_ledger
+from fedrec.audit.log.ledger import read_ledger
 from tests.foreign import ALGORITHM, install
 
 SMALL = [

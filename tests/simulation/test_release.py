@@ -15,10 +15,10 @@ from typing import Any
 import pytest
 from fedrec_sim.report import fingerprint
 
-from fedrec.audit.evidence import received
-from fedrec.audit.keys import default_key
-from fedrec.audit.layout import fixed_private
-from fedrec.audit.verification import verify
+from fedrec.audit.evidence.layout import fixed_private
+from fedrec.audit.evidence.received_run import received
+from fedrec.audit.log.keys import default_key
+from fedrec.audit.verify.verification import verify
 from fedrec.cli import run
 from fedrec.data import datasets, splits
 from fedrec.data.datasets import DataConfig

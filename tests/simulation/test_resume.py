@@ -13,8 +13,8 @@ from fedrec_sim.engines.in_process import InProcessFederation
 from fedrec_sim.report.progress import RunProgress
 
 from fedrec.algorithms.discover import load_model
-from fedrec.audit import salted
-from fedrec.audit.ledger import Ledger, read_ledger
+from fedrec.audit.evidence import salted
+from fedrec.audit.log.ledger import Ledger, read_ledger
 from fedrec.cli import run
 from fedrec.run import records as recording
 from fedrec.run.checkpoint import load_checkpoint
@@ -110,7 +110,7 @@ def test_a_finished_run_resumed_under_other_code_changes_nothing_that_its_ledger
 ) -> None:
     assert simulate(*ALS, "--out", "r", "--quiet") == 0
     before = files(tmp_path / "r")
-    monkeypatch.setattr("fedrec.audit.opening._commit", lambda: "another")
+    monkeypatch.setattr("fedrec.audit.statement.run_records._commit", lambda: "another")
     assert simulate("--resume", "--out", "r", "--quiet") == 0
     assert files(tmp_path / "r")["release/privacy/ledger.jsonl"] == before["release/privacy/ledger.jsonl"]
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from fedrec_sim.report.progress import RunProgress
 
-from fedrec.audit.budget import Budget, read
-from fedrec.audit.events import charges
-from fedrec.audit.ledger import read_ledger
+from fedrec.audit.budget.budget import Budget, read
+from fedrec.audit.entries.events import charges
+from fedrec.audit.log.ledger import read_ledger
 from fedrec.cli import run
 
 SMALL = ["--set", "data.users=80", "--set", "data.items=150", "--set", "data.interactions_per_user=12", "--quiet"]

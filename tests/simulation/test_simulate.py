@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from fedrec.algorithms.discover import load_model, model_items
-from fedrec.audit.ledger import read_ledger
+from fedrec.audit.log.ledger import read_ledger
 from fedrec.cli import run
 
 SMALL = ["--set", "data.users=80", "--set", "data.items=150", "--set", "data.interactions_per_user=12"]

@@ -70,7 +70,7 @@ def attacks(statement: dict[str, Any], seed: int) -> "Iterator[Attack]":
 
 def prepared(folder: Path) -> "Stage":
     """Two genuine runs in `folder`, and commands that see neither this user's keys nor marks."""
-    from fedrec.audit.keys import load_key, new_key
+    from fedrec.audit.log.keys import load_key, new_key
     from fedrec.audit.self_test.genuine import genuine_run
     from fedrec.audit.self_test.stage import Commands, Stage
 
@@ -102,7 +102,7 @@ def play(stage: "Stage", chosen: "Sequence[Attack]") -> Iterator[Played]:
 def _played(folder: Path, seed: int, quiet: bool) -> Iterator[Played]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-    from fedrec.audit.evidence import STATEMENT
+    from fedrec.audit.evidence.received_run import STATEMENT
     from fedrec.screen import plain_console
 
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fedrec.audit.evidence import LEDGER, MODEL, STATEMENT
+from fedrec.audit.evidence.received_run import LEDGER, MODEL, STATEMENT
 from fedrec.audit.self_test.attack import Attack
 from fedrec.audit.self_test.genuine import Payload, resigned
 from fedrec.audit.self_test.stage import Stage, refused

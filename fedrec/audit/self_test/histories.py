@@ -4,8 +4,8 @@ import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fedrec.audit.evidence import CHECKPOINT
-from fedrec.audit.keys import new_key
+from fedrec.audit.evidence.received_run import CHECKPOINT
+from fedrec.audit.log.keys import new_key
 from fedrec.audit.self_test.attack import Attack
 from fedrec.audit.self_test.genuine import Payload, resigned
 from fedrec.audit.self_test.stage import Stage, refused

@@ -4,8 +4,8 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from fedrec.audit.evidence import LEDGER, STATEMENT
-from fedrec.audit.keys import new_key
+from fedrec.audit.evidence.received_run import LEDGER, STATEMENT
+from fedrec.audit.log.keys import new_key
 from fedrec.audit.self_test.attack import Attack
 from fedrec.audit.self_test.genuine import resigned
 from fedrec.audit.self_test.stage import Stage, harmless, refused

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 
-from fedrec.audit.keys import SigningKey
+from fedrec.audit.log.keys import SigningKey
 
 CPU_SECONDS = 10.0
 """What one command may use."""

@@ -8,8 +8,8 @@ refutes the proof or the system.
 
 import numpy as np
 
-from fedrec.audit.lower_bounds import best_one_run, best_two_sided, errors_at, gaussian_mu
-from fedrec.audit.one_shot import one_shot_estimate
+from fedrec.audit.empirical.lower_bounds import best_one_run, best_two_sided, errors_at, gaussian_mu
+from fedrec.audit.empirical.one_shot import one_shot_estimate
 from fedrec.errors import InputError
 from fedrec.privacy.accounting import gaussian_epsilon
 from fedrec.privacy.plan import PrivacyPlan

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedrec.audit.lower_bounds import best_one_run
+from fedrec.audit.empirical.lower_bounds import best_one_run
 from fedrec.data.histories import Histories
 from fedrec.data.users import UserBatch
 from fedrec.model import ReleasedModel

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from fedrec.audit import attacks
-from fedrec.audit.ledger import Ledger
-from fedrec.audit.received import receive
-from fedrec.audit.report import page
-from fedrec.audit.salted import salt_in
+from fedrec.audit.evidence import attack_results
+from fedrec.audit.evidence.salted import salt_in
+from fedrec.audit.log.ledger import Ledger
+from fedrec.audit.report.html import page
+from fedrec.audit.statement.received import receive
 from fedrec.received_files import refuse_links
 from fedrec.run.directory import SECRET, RunDirectory, write_json
 from fedrec.run.records import fix_files
@@ -105,7 +105,7 @@ def keep_in_run(results: list[dict[str, Any]], folder: RunDirectory) -> Path:
     place = keep(results, folder.attacks)
     ledger, salt = Ledger(folder.ledger), salt_in(folder.private)
     for result in results:
-        ledger.append(attacks.record(result, salt))
+        ledger.append(attack_results.record(result, salt))
     ledger.seal()
     folder.report.write_text(page(receive(folder.path)), encoding="utf-8")
     fix_files(ledger, folder)

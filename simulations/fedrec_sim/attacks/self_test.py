@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fedrec.audit import direct_checks
-from fedrec.audit.direct_checks import Finding
+from fedrec.audit.empirical import direct_checks
+from fedrec.audit.empirical.direct_checks import Finding
 from fedrec.errors import InputError
 from fedrec_sim.attacks.canaries import Canaries
 from fedrec_sim.attacks.crowd import with_empty_users

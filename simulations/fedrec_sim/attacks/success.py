@@ -5,7 +5,7 @@ import math
 import numpy as np
 from scipy.stats import rankdata
 
-from fedrec.audit.lower_bounds import rate_between
+from fedrec.audit.empirical.lower_bounds import rate_between
 
 
 def area(scores: np.ndarray, inside: np.ndarray) -> tuple[float, float]:

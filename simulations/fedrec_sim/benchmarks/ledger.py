@@ -13,11 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from fedrec.audit import chain as chains
-from fedrec.audit import checkpoint_note, evidence, keys, opening, proofs, recompute
-from fedrec.audit.ledger import Ledger, checkpoint_path
-from fedrec.audit.payloads import Catalogue
-from fedrec.audit.verification import verify
+from fedrec.audit.accountant import recompute
+from fedrec.audit.entries.records import Catalogue
+from fedrec.audit.evidence import received_run
+from fedrec.audit.log import chain as chains
+from fedrec.audit.log import checkpoint, keys, proofs
+from fedrec.audit.log.ledger import Ledger, checkpoint_path
+from fedrec.audit.statement import run_records
+from fedrec.audit.verify.verification import verify
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import SumQuery
 
@@ -30,8 +33,8 @@ def written(folder: Path, rounds: int, sampling: float, key: keys.SigningKey, *,
     first = plan.charge(0)
     event = (sampling, float(first["events"][0]["noise_multiplier"]), 1)
     tight, renyi = _cumulative([[event]] * rounds)
-    ledger = Ledger(folder / evidence.LEDGER, key)
-    begin = opening.begin(
+    ledger = Ledger(folder / received_run.LEDGER, key)
+    begin = run_records.begin(
         plan,
         key.public,
         role="benchmark",
@@ -61,13 +64,13 @@ def measure(folder: Path, rounds: int, sampling: float) -> dict[str, Any]:
     key = keys.new_key(folder / "key.pem")
     appends = written(folder, rounds, sampling, key)
     began = time.perf_counter()
-    found = evidence.received(folder)
+    found = received_run.received(folder)
     verdict = verify(found, key.public)
     verifying = time.perf_counter() - began
     if not verdict.holds:
         raise RuntimeError(f"the benchmark's ledger does not verify: {verdict.faults}")
     chain = chains.read(found.ledger)
-    sealed = checkpoint_note.parsed(checkpoint_path(folder / evidence.LEDGER).read_text(encoding="utf-8"))
+    sealed = checkpoint.parsed(checkpoint_path(folder / received_run.LEDGER).read_text(encoding="utf-8"))
     began = time.perf_counter()
     proof = proofs.of_record(chain, sealed, rounds // 2)
     proving = time.perf_counter() - began

@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fedrec.audit import closing
-from fedrec.audit.ledger import read_ledger
+from fedrec.audit.evidence import files_record
+from fedrec.audit.log.ledger import read_ledger
 from fedrec.errors import FedrecError
 from fedrec.run.directory import RunDirectory
 from fedrec.run.scenario import Scenario, difference, load_scenario
@@ -64,7 +64,7 @@ def _whole(folder: RunDirectory) -> bool:
     if not (folder.summary.is_file() and folder.report.is_file()):
         return False
     payloads = [entry["payload"] for entry in read_ledger(folder.ledger)[0]]
-    return not payloads[0].get("fixes_files") or closing.last(payloads) is not None
+    return not payloads[0].get("fixes_files") or files_record.last(payloads) is not None
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fedrec import private_files
-from fedrec.audit.keys import default_path
+from fedrec.audit.log.keys import default_path
 from fedrec.data.splits import Split
 from fedrec.errors import InputError
 

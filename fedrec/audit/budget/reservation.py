@@ -1,0 +1,220 @@
+"""A run's side of a budget: it reserves before its first release, stays within that, and settles at its end.
+
+Beside the ledger lies `budget.json`, which ties the run to its reservation, and `budget.lock`, which is held as long
+as the run's process lives: nobody settles a run that may still release.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from fedrec.audit.budget import budget_file
+from fedrec.audit.budget.budget import Budget, Entry, amount, read
+from fedrec.audit.entries.events import charges, events_of
+from fedrec.audit.entries.records import PopulationBudget
+from fedrec.audit.log.ledger import read_ledger
+from fedrec.durable import replace, sync
+from fedrec.errors import BudgetExhausted, InputError, PrivacyError, VerificationError
+from fedrec.privacy.accounting import Event
+
+_TIE = ("run", "budget", "name", "who", "epsilon", "delta", "theorem", "seen")
+_LARGEST = 1 << 16  # bytes of a tie
+
+
+class Drawing:
+    """What one run draws from the budget in `path`; ledger: the run's, whose folder keeps the tie.
+
+    planned: all that the run releases. about: what it says of itself (`Entry.about`). Used as a context around the
+    run's rounds, with the ledger made before.
+
+    Raises: InputError and VerificationError as `budget.read`; PrivacyError for a run without privacy.
+    """
+
+    def __init__(self, path: Path, ledger: Path, planned: Sequence[Event], about: Mapping[str, Any]) -> None:
+        if about.get("target_epsilon") is None:
+            raise PrivacyError("privacy.budget: a run without privacy cannot draw from a budget; set privacy.epsilon")
+        self.path, self.ledger, self.planned, self.about = path.resolve(), ledger, list(planned), dict(about)
+        self.budget = read(self.path)
+        self._run: str | None = None
+        self._cap: int | None = None
+        self._held: contextlib.ExitStack | None = None
+
+    def check(self) -> None:
+        """Raises: what entering would, before anything of the run is made (another run may still come between)."""
+        tie = read_tie(self.ledger)
+        self.budget.check_open(tie["run"] if tie else None)
+        if tie is None or tie["run"] not in self.budget.entries:
+            self.budget.check_fits(self.planned, self.about)
+
+    def __enter__(self) -> "Drawing":
+        self._held = contextlib.ExitStack()
+        try:
+            self._held.enter_context(_alive(self.ledger))
+            self._begin()
+        except BaseException:
+            self._held.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Settle a run that came to its end; one that was stopped keeps what it reserved, since it may go on."""
+        try:
+            if kind is None:
+                self._settle()
+        finally:
+            if self._held is not None:
+                self._held.close()
+
+    def _begin(self) -> None:
+        """Reserve, or take up the reservation that the run's folder tells of.
+
+        Raises: BudgetExhausted when it does not fit or the period is not now; VerificationError when the ledger tells
+        of charges that the budget knows nothing of.
+        """
+        tie = read_tie(self.ledger)
+        if tie is None:
+            budget, rule = self.budget, self.budget.filter
+            tie = {"run": secrets.token_hex(8), "budget": budget.identity, "name": budget.name, "who": budget.who}
+            tie |= {
+                "epsilon": repr(rule.epsilon),
+                "delta": repr(rule.delta),
+                "theorem": rule.theorem,
+                "seen": budget.head,
+            }
+            _write(_tie(self.ledger), tie)
+        _check_seen(self.budget, tie)
+        if tie["run"] not in self.budget.entries and charges(read_ledger(self.ledger)[0]):
+            raise VerificationError(
+                f"{self.path}: knows nothing of this run, whose ledger holds charges; restore the newest budget file"
+            )
+        entry = budget_file.reserve(self.path, tie["run"], self.planned, self.about)
+        self.budget = read(self.path)
+        self._run, self._cap = entry.run, entry.cost
+        _write(_tie(self.ledger), tie | {"seen": self.budget.head})
+
+    def allow(self, events: Sequence[Event]) -> None:
+        """For `PrivacyPlan.draw_from`. Raises: BudgetExhausted past what is reserved, or when the period is over."""
+        if self._cap is None:
+            raise PrivacyError("the run has not reserved its budget; enter the context before the first charge")
+        self.budget.check_open()
+        cost = self.budget.filter.cost(events)
+        if cost > self._cap:
+            raise BudgetExhausted(
+                f"budget '{self.budget.name}': the run may spend {amount(self._cap)} {self.budget.filter.unit} and the "
+                f"next release would bring it to {amount(cost)}; everything up to here is saved"
+            )
+
+    def _settle(self) -> None:
+        """Hand back what the ledger never charged. Nothing more can be charged then."""
+        assert self._run is not None
+        entry = budget_file.settle(self.path, self._run, events_of(charges(read_ledger(self.ledger)[0])))
+        self.budget, self._cap = read(self.path), entry.cost
+        _write(_tie(self.ledger), json.loads(_tie(self.ledger).read_text()) | {"seen": self.budget.head})
+
+    def reservation(self) -> PopulationBudget:
+        """What the ledger's first record says of the budget, once the run has reserved its part."""
+        budget, entry = self.budget, self.budget.entries[self._run or ""]
+        return PopulationBudget(
+            id=budget.identity,
+            name=budget.name,
+            who=budget.who,
+            period=budget.period(),
+            epsilon=repr(budget.filter.epsilon),
+            delta=repr(budget.filter.delta),
+            filter=budget.filter.name,
+            order=budget.filter.order,
+            theorem=budget.filter.theorem,
+            unit=budget.filter.unit,
+            limit=amount(budget.limit),
+            reserved=amount(entry.reserved_cost),
+            all_runs=amount(budget.spent),
+            run=entry.run,
+            head=budget.head,
+        )
+
+    def describe(self) -> dict[str, Any]:
+        """What the summary says of the budget, as it is now. Numbers are strings."""
+        budget, entry = self.budget, self.budget.entries[self._run or ""]
+        return {
+            "name": budget.name,
+            "who": budget.who,
+            "run": entry.run,
+            "period": budget.period(),
+            "epsilon": repr(budget.filter.epsilon),
+            "delta": repr(budget.filter.delta),
+            "filter": budget.filter.name,
+            "theorem": budget.filter.theorem,
+            "unit": budget.filter.unit,
+            "limit": amount(budget.limit),
+            "this_run": amount(entry.cost),
+            "all_runs": amount(budget.spent),
+            "head": budget.head,
+        }
+
+
+def settle_left(path: Path, ledger: Path) -> Entry:
+    """Settle a run that will not go on, by its ledger.
+
+    Raises: InputError when the run goes on or never drew from the budget, VerificationError when files do not fit.
+    """
+    tie = read_tie(ledger)
+    if tie is None:
+        raise InputError(f"{ledger.parent}: no run that draws from a budget; name a run's folder")
+    with _alive(ledger):
+        _check_seen(read(path), tie)
+        return budget_file.settle(path.resolve(), tie["run"], events_of(charges(read_ledger(ledger)[0])))
+
+
+def read_tie(ledger: Path) -> dict[str, Any] | None:
+    """Which reservation a run has, as texts; None for a run that draws from no budget.
+
+    "run", "budget" (the budget's identity), its "name", "who", "epsilon", "delta", "theorem", and "seen", its head.
+    """
+    try:
+        with _tie(ledger).open("rb") as file:
+            tie = json.loads(file.read(_LARGEST))
+        if not all(isinstance(tie[key], str) for key in _TIE):
+            raise TypeError
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        raise VerificationError(f"{_tie(ledger)}: was damaged; restore it from a copy of the run") from None
+    return dict(tie)
+
+
+def _tie(ledger: Path) -> Path:
+    return ledger.with_name("budget.json")
+
+
+def _check_seen(budget: Budget, tie: Mapping[str, Any]) -> None:
+    if tie["seen"] not in budget.heads:
+        raise VerificationError(
+            f"{budget.path}: does not follow from what this run saw of its budget (head {tie['seen'][:16]}); it is an "
+            f"older copy or another file, restore the newest"
+        )
+
+
+@contextlib.contextmanager
+def _alive(ledger: Path) -> Iterator[None]:
+    """Hold the run's lock. Raises: InputError when its process lives."""
+    try:
+        handle = os.open(ledger.with_name("budget.lock"), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        raise InputError(f"{ledger.parent}: cannot be written ({error.strerror}); check folder and rights") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise InputError(f"{ledger.parent}: the run goes on in another process; wait for it or stop it") from None
+    finally:
+        os.close(handle)
+
+
+def _write(path: Path, value: Mapping[str, Any]) -> None:
+    replace(path, (json.dumps(value, indent=2) + "\n").encode())
+    sync(path.parent)

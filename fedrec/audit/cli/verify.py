@@ -1,0 +1,143 @@
+"""`fedrec audit verify` and `fedrec audit export`."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from fedrec.errors import InputError, VerificationError
+from fedrec.screen import say, write
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or a file of `fedrec audit export`.")]
+
+
+def verify(
+    run: RunArgument,
+    key: Annotated[
+        str | None,
+        typer.Option(metavar="PUB", help="The public key that began the ledger: a PEM file, or ed25519:BASE64."),
+    ] = None,
+    trust_run_key: Annotated[
+        bool,
+        typer.Option(
+            "--trust-run-key", help="Take the key that lies beside the ledger: shows damage, not who wrote it."
+        ),
+    ] = False,
+    older: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="An earlier copy: checkpoint, ledger, folder or export. Repeatable."),
+    ] = None,
+    witness: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PUB", help="Demand a cosignature by this witness's public key. Repeatable."),
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The model, where it was handed over apart from an export.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON and nothing else.")] = False,
+) -> None:
+    """Check a run's record without trusting whoever ran it.
+
+    Signatures, chain, tree and checkpoint; that an older copy is a beginning of this one; that model, scenario and
+    statement are those of the ledger; that every charge is on the terms that were promised; and epsilon, recomputed
+    from the events by code that training does not use. It cannot show that what was written is what was done.
+
+    Get the public key from its owner by another way than the run: a key found beside a ledger proves nothing.
+
+    Examples:
+
+    - `fedrec audit verify runs/mine --key ed25519:...`
+
+    - `fedrec audit verify received.zip --key operator.pub --older last-month.note --model model.safetensors`
+
+    - `fedrec audit verify runs/mine --trust-run-key` - whether your own files are whole
+
+    Exit codes: 0 all holds, 2 it cannot be read, 4 something does not hold (a line for each fault).
+    """
+    from fedrec.audit.evidence import received_run
+    from fedrec.audit.log import keys
+    from fedrec.audit.verify.verification import verify as verified
+
+    found = received_run.received(run)
+    if (key is None) == (not trust_run_key):
+        raise InputError(
+            "verify: whose record? Give --key PUB (from its owner, not from the run), or --trust-run-key for your own"
+        )
+    public = keys.public_key(key) if key else _beside(found)
+    verdict = verified(
+        found,
+        public,
+        copies=[received_run.older(path) for path in older or []],
+        witnesses=[keys.public_key(each) for each in witness or []],
+        model=_digest(model) if model else None,
+    )
+    if trust_run_key:
+        verdict.notes.insert(0, "the key lay beside the ledger: this shows that nothing is damaged, not who wrote it")
+    if as_json:
+        document = {"holds": verdict.holds, "faults": verdict.faults, "notes": verdict.notes, **verdict.facts}
+        write(json.dumps(document, indent=2, allow_nan=False) + "\n")
+    else:
+        _show(verdict.facts, verdict.notes, verdict.faults)
+    if not verdict.holds:
+        count = len(verdict.faults)
+        raise VerificationError(f"{run}: does NOT verify, {count} fault{'s' if count > 1 else ''}")
+    if not as_json:
+        say(f"{run}: verified, everything that was checked holds")
+
+
+def export(
+    run: RunArgument,
+    out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The file to write, e.g. run.zip.")],
+) -> None:
+    """Put into one file what an auditor needs: ledger, checkpoint, cosignatures, statement, scenario, manifest, key.
+
+    The model is not in it (its SHA-256 is), nor is anything that epsilon does not cover: true metrics, counts, times,
+    results of attacks. The ledger fixes these by salted digests. The same run gives the same bytes.
+
+    Example: `fedrec audit export runs/mine -o mine.zip`, then `fedrec audit verify mine.zip --key ...`
+    """
+    from fedrec.audit.evidence import received_run
+
+    content = received_run.export(run)
+    try:
+        with out.open("xb") as file:
+            file.write(content)
+    except FileExistsError:
+        raise InputError(f"--out {out}: exists already; choose another file") from None
+    except OSError as error:
+        raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
+    say(f"Written to {out}, {len(content):,} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}")
+
+
+def _beside(found: Any) -> Any:
+    from fedrec.audit.evidence.received_run import PUBLIC_KEY
+    from fedrec.audit.log import keys
+
+    if PUBLIC_KEY not in found.files:
+        raise InputError(f"--trust-run-key: {found.place} holds no {PUBLIC_KEY}; give --key PUB")
+    return keys.public_key_in(found.files[PUBLIC_KEY], PUBLIC_KEY)
+
+
+def _digest(model: Path) -> str:
+    try:
+        with model.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"--model {model}: cannot be read ({error.strerror})") from None
+
+
+def _show(facts: dict[str, Any], notes: list[str], faults: list[str]) -> None:
+    say(f"run {facts.get('run', 'unknown')}: {facts['records']:,} records, {facts.get('rounds_charged', 0):,} charges")
+    say(f"head {facts['head']}")
+    if "epsilon" in facts:
+        told, again = facts["epsilon"]["recorded"], facts["epsilon"]["recomputed"]
+        say(
+            f"epsilon {told['pld']} of at most {facts['target_epsilon']} at delta {facts['delta']}; recomputed "
+            f"{again['tight']} ({facts['epsilon']['method']}); by Renyi DP {told['rdp']}, recomputed {again['renyi']}"
+        )
+    for note in notes:
+        say(f"note: {note}")
+    for fault in faults:
+        say(f"FAULT: {fault}")

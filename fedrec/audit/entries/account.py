@@ -1,0 +1,77 @@
+"""A run's records, read and checked as one account: the beginning, the charges, the stop, the end."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from fedrec.audit.entries.records import Begin, Charge, Code, End, Files, Resumed, Stopped
+from fedrec.errors import VerificationError
+
+_TYPES: Mapping[str, type[BaseModel]] = {
+    "begin": Begin,
+    "charge": Charge,
+    "stopped": Stopped,
+    "end": End,
+    "files": Files,
+    "note": Resumed,
+}
+
+
+@dataclass(frozen=True)
+class Account:
+    """A run's records, read and checked, up to the last that its statement rests on.
+
+    entries: how many records that is. charges: as they were written. unprotected: what the first and the last record
+    list. code: of the program that wrote the last of them.
+    """
+
+    begin: Begin
+    charges: tuple[Mapping[str, Any], ...]
+    stopped: Mapping[str, Any] | None
+    end: End | None
+    code: Code
+    entries: int
+
+
+def account(payloads: Sequence[Mapping[str, Any]]) -> Account:
+    """What a ledger's payloads, oldest first, say of the run; records after the last charge, stop or end do not count.
+
+    Raises: VerificationError when there is no beginning, or a record is not what its type says.
+    """
+    if not payloads or payloads[0].get("type") != "begin":
+        raise VerificationError("record 0 does not say what the run promises (no `begin`)")
+    read = [_read(place, payload) for place, payload in enumerate(payloads)]
+    entries = 1 + max(place for place, record in enumerate(read) if not isinstance(record, Resumed | Files | None))
+    first, *rest = read[:entries]
+    assert isinstance(first, Begin)
+    if any(isinstance(record, Begin) for record in read[1:]):
+        raise VerificationError("there is a second beginning")
+    codes = [record.code for record in rest if isinstance(record, Resumed) and record.code is not None]
+    pairs = list(zip(read[:entries], payloads, strict=False))
+    stops = [payload for record, payload in pairs if isinstance(record, Stopped)]
+    ends = [record for record in rest if isinstance(record, End)]
+    return Account(
+        begin=first,
+        charges=tuple(payload for record, payload in pairs if isinstance(record, Charge)),
+        stopped=stops[0] if stops else None,
+        end=ends[-1] if ends else None,
+        code=codes[-1] if codes else first.code,
+        entries=entries,
+    )
+
+
+def _read(place: int, payload: Mapping[str, Any]) -> BaseModel | None:
+    """The record of a known type; None for another. Raises: VerificationError that names the field at fault."""
+    kind = _TYPES.get(str(payload.get("type")))
+    if kind is None:
+        return None
+    try:
+        return kind.model_validate(payload)
+    except (ValidationError, RecursionError) as error:
+        first = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "nested too deep"}
+        where = ".".join(map(str, first["loc"]))
+        raise VerificationError(
+            f"record {place} is no {payload['type']} record: {f'{where!r}: ' if where else ''}{first['msg']}"
+        ) from None

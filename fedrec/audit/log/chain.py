@@ -1,0 +1,105 @@
+"""A ledger's lines as a chain: each record names the root of all before it, and a key hands over to the next."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from fedrec.audit.log import envelope as records
+from fedrec.audit.log.envelope import Record
+from fedrec.audit.log.keys import PREFIX, PublicKey, public_key
+from fedrec.audit.log.merkle import Frontier
+from fedrec.errors import InputError
+
+
+@dataclass
+class Chain:
+    """What was read. fault: why reading stopped at the record after the last one here, None at the end of the file.
+
+    roots: the root (32 bytes) over the first n records, for each n from 0. torn: bytes after the last newline, which
+    a crash cut short: `append` never returned, so nothing was released on them.
+    """
+
+    records: list[Record] = field(default_factory=list)
+    leaves: list[bytes] = field(default_factory=list)
+    roots: list[bytes] = field(default_factory=list)
+    fault: str | None = None
+    torn: int = 0
+    size_bytes: int = 0
+
+    @property
+    def head(self) -> str:
+        """The root (hex) over all records."""
+        return self.roots[-1].hex()
+
+
+def read(content: bytes) -> Chain:
+    """The chain in a ledger's content, up to the first record that does not follow from those before it."""
+    end = content.rfind(b"\n") + 1
+    chain, frontier = Chain(torn=len(content) - end, size_bytes=end), Frontier()
+    chain.roots.append(frontier.root())
+    run = None
+    for number, line in enumerate(content[:end].split(b"\n")[:-1]):
+        try:
+            record = records.parsed(line)
+        except ValueError as error:
+            chain.fault = f"record {number} is {error}"
+            return chain
+        run = run or record.run
+        if record.index != number or record.previous != chain.head:
+            chain.fault = f"record {number} does not follow from the records before it"
+        elif record.run != run:
+            chain.fault = f"record {number} belongs to the run {record.run}, not to {run}"
+        if chain.fault:
+            return chain
+        chain.records.append(record)
+        chain.leaves.append(record.leaf)
+        frontier.append(chain.leaves[-1])
+        chain.roots.append(frontier.root())
+    return chain
+
+
+def parted(one: Sequence[str], other: Sequence[str]) -> int | None:
+    """The first record that differs between two ledgers; None where one is a beginning of the other.
+
+    Args:
+        one: the roots after 0, 1, ... records.
+        other: those of the other ledger.
+    """
+    size = min(len(one), len(other)) - 1
+    if one[size] == other[size]:
+        return None
+    return next(number for number in range(size) if one[number + 1] != other[number + 1])
+
+
+def keys(found: Sequence[Record], first: PublicKey) -> list[PublicKey]:
+    """The key in force for each record and for what follows the last: `first`, until a record hands over to another.
+
+    The result has one entry more than there are records; entry n signs record n and the checkpoint of n records.
+    Raises: ValueError when a key hands over that is not in force.
+    """
+    in_force = [first]
+    for record in found:
+        key = in_force[-1]
+        if record.payload.get("type") == "key":
+            if record.payload.get("old") != key.text:
+                raise ValueError(f"record {record.index} replaces a key that is not the ledger's")
+            key = _key(record, "new")
+        in_force.append(key)
+    return in_force
+
+
+def first_key(found: Sequence[Record], last: PublicKey) -> PublicKey:
+    """The key that began a ledger which ends with `last` in force. Raises: ValueError for a damaged record."""
+    for record in found:
+        if record.payload.get("type") == "key":
+            return _key(record, "old")
+    return last
+
+
+def _key(record: Record, which: str) -> PublicKey:
+    text = record.payload.get(which)
+    try:
+        if isinstance(text, str) and text.startswith(PREFIX):
+            return public_key(text)
+    except InputError:
+        pass
+    raise ValueError(f"record {record.index} replaces a key and names none")

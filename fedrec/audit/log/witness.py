@@ -1,0 +1,73 @@
+"""A witness: somebody who sees a ledger from time to time, and signs only what goes on from what was seen before.
+
+Source: C2SP tlog-witness, without its network. The last checkpoint that was cosigned is kept per run, on disk before
+the cosignature is given away, so that even a witness that is killed never signs two histories.
+"""
+
+import os
+from pathlib import Path
+
+from fedrec.audit.log import checkpoint
+from fedrec.audit.log.checkpoint import Checkpoint
+from fedrec.audit.log.keys import SigningKey
+from fedrec.audit.log.merkle import EMPTY
+from fedrec.durable import replace, sync
+from fedrec.errors import InputError, VerificationError
+
+
+def default_memory() -> Path:
+    """Where a witness of this user keeps what it saw."""
+    state = os.environ.get("XDG_STATE_HOME")
+    return (Path(state) if state else Path.home() / ".local" / "state") / "fedrec" / "witness"
+
+
+class Witness:
+    """key, name: whose cosignature it is; the name has no space and no plus. memory: the folder of what was seen."""
+
+    def __init__(self, key: SigningKey, name: str, memory: Path) -> None:
+        if not name or set(name) & set(" +\n\t\r\u2014"):
+            raise InputError(f"--name '{name}': must be one word without a plus, e.g. witness.example.org/1")
+        self.key, self.name, self.memory = key, name, memory
+
+    def seen(self, run: str) -> tuple[int, bytes]:
+        """Size and root of the last checkpoint of a run that was cosigned; no records for a run that is new.
+
+        Raises: VerificationError when the memory was damaged.
+        """
+        place = self._place(run)
+        try:
+            note = checkpoint.parsed(place.read_bytes().decode())
+        except FileNotFoundError:
+            return 0, EMPTY
+        except ValueError:
+            raise VerificationError(f"{place}: was damaged; this witness cannot vouch for the run any more") from None
+        if note.run != run or note.cosigned_at(self.key.public) is None:
+            raise VerificationError(f"{place}: is no checkpoint that this witness cosigned")
+        return note.size, note.root
+
+    def cosign(self, sealed: Checkpoint, before: tuple[int, bytes], time: int) -> Checkpoint:
+        """The checkpoint with the cosignature, once it is kept.
+
+        sealed: its ledger's signature was checked. before: size and root that it is proven to have grown from, which
+        must be what was seen last. time: seconds since 1970.
+        Raises: VerificationError when it is not.
+        """
+        size, root = self.seen(sealed.run)
+        if sealed.size < size:
+            raise VerificationError(
+                f"run {sealed.run}: {size} records were cosigned before and {sealed.size} are here: rolled back"
+            )
+        if before != (size, root):
+            raise VerificationError(
+                f"run {sealed.run}: not shown to go on from the {size} records that were cosigned before"
+            )
+        cosigned = sealed.cosigned(self.name, self.key, time)
+        self.memory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        replace(self._place(sealed.run), cosigned.note.encode())
+        sync(self.memory)
+        return cosigned
+
+    def _place(self, run: str) -> Path:
+        if not checkpoint.RUN_ID.fullmatch(run):
+            raise VerificationError(f"run '{run}': not the id of a run")
+        return self.memory / f"{run}.note"

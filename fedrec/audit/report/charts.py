@@ -1,0 +1,118 @@
+"""Where things go in the pictures of the page: plain numbers and SVG paths without markup, so nothing is to escape."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fedrec.audit.accountant.tradeoff import FALSE_ALARMS, Tradeoff, certainty, envelope, grid
+
+WIDTH, HEIGHT = 440.0, 300.0
+LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 22.0, 44.0
+PRIORS = (0.01, 0.1, 0.5)
+MOST_ROWS = 12
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From values to places. low, high: values at the two ends; start, end: their places."""
+
+    low: float
+    high: float
+    start: float
+    end: float
+
+    def at(self, value: float) -> float:
+        """Where `value` lies, to a tenth."""
+        share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
+        return round(self.start + share * (self.end - self.start), 1)
+
+    def ticks(self, wish: int = 5) -> list[dict[str, Any]]:
+        """About `wish` round values in the range, each with its place and text."""
+        step = _round_step((self.high - self.low) / wish)
+        first = math.ceil(self.low / step - 1e-9)
+        values = [k * step for k in range(first, math.floor(self.high / step + 1e-9) + 1)]
+        return [{"at": self.at(value), "text": f"{value:.10g}"} for value in values]
+
+
+def over_rounds(spent: Sequence[dict[str, Any]], cap: float | None) -> dict[str, Any] | None:
+    """Epsilon after each charge as two step lines against the cap; None where there is no bound to draw."""
+    points = [row for row in spent if row["pld"] is not None]
+    if not points:
+        return None
+    last = points[-1]["charge"]
+    highest = max(float(row[name]) for row in points for name in ("pld", "rdp") if row[name] is not None)
+    x = Axis(0, last, LEFT, WIDTH - RIGHT)
+    y = Axis(0, 1.08 * max(highest, cap or 0) or 1.0, HEIGHT - BOTTOM, TOP)
+    every = max(1, math.ceil(len(points) / MOST_ROWS))
+    rows = [row for place, row in enumerate(points) if place % every == 0 or row is points[-1]]
+    return {
+        "x_ticks": [tick for tick in x.ticks() if "." not in tick["text"]],
+        "y_ticks": y.ticks(),
+        "lines": {name: _steps(points, name, x, y) for name in ("rdp", "pld")},
+        "ends": {name: y.at(float(points[-1][name] or 0)) for name in ("rdp", "pld")},
+        "cap": None if cap is None else y.at(cap),
+        "rows": rows,
+    }
+
+
+def shares(budget: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Where the budget went: bars from 0 to 100, largest first; empty where there is no noise."""
+    known = [row for row in budget if row["share"] is not None]
+    return sorted(
+        ({**row, "width": round(100 * float(row["share"]), 2)} for row in known), key=lambda row: -row["width"]
+    )
+
+
+def attacker(best: Tradeoff, epsilon: float, delta: float) -> dict[str, Any]:
+    """The best attack: its curve, what (epsilon, delta) alone would allow, chance, and a table."""
+    x = Axis(0, 1, LEFT, WIDTH - RIGHT)
+    y = Axis(0, 1, HEIGHT - BOTTOM, TOP)
+    curve = [(fpr, best.tpr(fpr)) for fpr in grid()]
+    outer = [(fpr, envelope(epsilon, delta, fpr)) for fpr in grid()]
+    table = [
+        {
+            "fpr": fpr,
+            "tpr": best.tpr(fpr),
+            "certainty": [certainty(best.tpr(fpr), fpr, prior) for prior in PRIORS],
+            "x": x.at(fpr),
+            "y": y.at(best.tpr(fpr)),
+        }
+        for fpr in FALSE_ALARMS
+    ]
+    return {
+        "curve": _path([(x.at(a), y.at(b)) for a, b in curve]),
+        "envelope": _path([(x.at(a), y.at(b)) for a, b in outer]),
+        "chance": _path([(x.at(0), y.at(0)), (x.at(1), y.at(1))]),
+        "x_ticks": [{**tick, "text": f"{100 * float(tick['text']):g}\u00a0%"} for tick in x.ticks()],
+        "y_ticks": [{**tick, "text": f"{100 * float(tick['text']):g}\u00a0%"} for tick in y.ticks()],
+        "table": table,
+        "priors": PRIORS,
+    }
+
+
+def intervals(attacks: Sequence[dict[str, Any]], upper: float | None) -> list[dict[str, Any]]:
+    """For each attack with a lower bound, where lower and upper bound lie on one scale from 0 (places 0 to 100)."""
+    highest = max([upper or 0.0, *(row["lower"] for row in attacks)], default=0.0) or 1.0
+    axis = Axis(0, 1.05 * highest, 0, 100)
+    return [
+        {**row, "from": axis.at(row["lower"]), "to": axis.at(highest if upper is None else upper)} for row in attacks
+    ]
+
+
+def _steps(points: Sequence[dict[str, Any]], name: str, x: Axis, y: Axis) -> str:
+    path = [f"M{x.at(0)} {y.at(0)}"]
+    for row in points:
+        if row[name] is not None:
+            path.append(f"V{y.at(float(row[name]))}H{x.at(row['charge'])}")
+    return "".join(path)
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    kept = [point for place, point in enumerate(points) if place == 0 or point != points[place - 1]]
+    return "M" + "L".join(f"{a:g} {b:g}" for a, b in kept)
+
+
+def _round_step(rough: float) -> float:
+    power = 10 ** math.floor(math.log10(rough))
+    return next(m * power for m in (1, 2, 5, 10) if m * power >= rough - 1e-12)

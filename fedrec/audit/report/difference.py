@@ -1,0 +1,92 @@
+"""What differs between two runs' promises and records, and which of them promises less."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from fedrec.audit.log import chain as chains
+from fedrec.audit.statement.received import Received
+from fedrec.errors import VerificationError
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Facts of two runs side by side. differs, same: rows of "what", "a", "b". verdict: which promises less."""
+
+    differs: list[dict[str, Any]]
+    same: list[dict[str, Any]]
+    verdict: str
+
+
+def difference(a: Received, b: Received) -> Difference:
+    """Compare two runs, fact by fact; a fact that only one has stands beside None.
+
+    Raises: VerificationError for two ledgers of one run that contradict each other.
+    """
+    place = chains.parted(a.heads, b.heads) if a.run == b.run else None
+    if place is not None:
+        raise VerificationError(
+            f"{b.place}: record {place} of run {b.run} is another one than in {a.place}: the run was forked or rolled "
+            f"back, and one of the two ledgers hides what the other records"
+        )
+    left, right = facts(a), facts(b)
+    rows = [{"what": what, "a": left.get(what), "b": right.get(what)} for what in {**left, **right}]
+    return Difference(
+        [row for row in rows if row["a"] != row["b"]], [row for row in rows if row["a"] == row["b"]], _verdict(a, b)
+    )
+
+
+def facts(received: Received) -> dict[str, str]:
+    """What one run promises and records, as text by name."""
+    stated = received.statement
+    found: dict[str, Any] = {
+        f"epsilon against {row['adversary'].replace('_', ' ')}": row["epsilon"] or "no bound"
+        for row in stated["adversaries"]
+    }
+    names = ("delta", "guarantee", "unit", "adjacency", "trust", "simulation", "noise_source", "tuned_on")
+    found |= {name.replace("_", " "): stated[name] for name in names}
+    found |= {f"epsilon by {name.upper()}": value or "no bound" for name, value in stated["accountants"].items()}
+    found |= {
+        "cap on epsilon": stated["target_epsilon"] or "none",
+        "best guess": stated["best_guess"],
+        "rounds": f"{stated['rounds']} of {stated['rounds_planned']}",
+    }
+    for row in stated["releases"]:
+        key = f"query {row['name']}: "
+        for what, value in (
+            ("shape", "x".join(map(str, row["shape"]))),
+            ("rounds", row["rounds"]),
+            ("clip", row["clip_norm"] or "none"),
+            ("noise multiplier", row["noise_multiplier"]),
+            ("sampling", row["sampling"]),
+        ):
+            before = found.get(key + what)
+            found[key + what] = str(value) if before is None else f"{before}; {value}"
+    found |= {f"data: {name}": value for name, value in stated["dataset"].items()}
+    found |= {f"scenario: {name}": value for name, value in stated["scenario"].items()}
+    found |= {f"version of {name}": value for name, value in stated["software"].items()}
+    for row in stated["assumptions"]:
+        found[f"assumption: {row['who']} {row['must']}"] = f"enforced: {row['enforced']}"
+    found |= {f"not protected: {what}": "yes" for what in stated["not_protected"]}
+    found |= {f"recorded as not protected: {what}": "yes" for what in stated["unprotected"]}
+    found |= {f"shared budget: {name}": value for name, value in (stated["population_budget"] or {}).items()}
+    found |= {"ledger: entries": len(received.payloads), "ledger: attacks": len(received.of_type("attack"))}
+    found["statement and ledger"] = "; ".join(received.faults) or "agree"
+    return {name: str(value) for name, value in found.items()}
+
+
+def _verdict(a: Received, b: Received) -> str:
+    """Epsilons are compared only where they mean the same."""
+    for what in ("unit", "adjacency", "delta"):
+        if a.statement[what] != b.statement[what]:
+            return f"the two cannot be ranked by epsilon: {what} is {a.statement[what]} in A, {b.statement[what]} in B"
+    less: list[str] = []
+    more: list[str] = []
+    for left, right in zip(a.statement["adversaries"], b.statement["adversaries"], strict=False):
+        values = [float("inf") if row["epsilon"] is None else float(row["epsilon"]) for row in (left, right)]
+        if values[0] != values[1]:
+            (more if values[0] > values[1] else less).append(left["adversary"].replace("_", " "))
+    if less and more:
+        return f"A promises more against {', '.join(less)}, B against {', '.join(more)}"
+    if less or more:
+        return f"{'A' if less else 'B'} promises more, against {', '.join(less or more)}"
+    return "both promise the same epsilon, against everybody"

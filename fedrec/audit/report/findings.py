@@ -1,0 +1,113 @@
+"""What records say besides the charges: attacks and where a run comes from. Only what is recorded is told."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from fedrec.audit.evidence.attack_results import opened
+from fedrec.audit.statement.received import Received
+
+NOT_RECORDED = "not recorded"
+KEPT = "its owner keeps the result; the ledger fixes it by a salted digest"
+_ABOUT = {"about": "", "canaries": "canaries: ", "seed": "seed "}
+
+
+def attack_rows(received: Received, *, private: bool = False) -> list[dict[str, Any]]:
+    """The `attack` records: rows of "name", "about", "lower" (epsilon, None: not recorded), "status", "verdict".
+
+    private: with the results that the private folder holds, which must not be handed on.
+    """
+    upper = received.statement["epsilon"]
+    records = [opened(each, received.private) if private else each for each in received.of_type("attack")]
+    return [_attack(payload, None if upper is None else float(upper)) for payload in records]
+
+
+def _attack(payload: Mapping[str, Any], upper: float | None) -> dict[str, Any]:
+    lower = _float(payload.get("epsilon_lower"))
+    confidence = _float(payload.get("confidence"))
+    about = [f"{said}{payload[key]}" for key, said in _ABOUT.items() if key in payload]
+    if confidence is not None:
+        about.append(f"confidence {100 * confidence:g} %")
+    broken = lower is not None and upper is not None and lower > upper
+    accused, tried = payload.get("accused") is True, "accused" in payload
+    return {
+        "name": str(payload.get("name", payload.get("attack", "attack"))),
+        "about": ", ".join(about),
+        "lower": lower,
+        "lower_text": "" if lower is None else f"{lower:.4f}",
+        "status": "no" if broken or accused else "unknown" if lower is None else "yes",
+        "verdict": "contradicts the bound"
+        if broken
+        else "accuses the system"
+        if accused
+        else "agrees with the bound"
+        if lower is not None
+        else "tests no bound"
+        if tried
+        else KEPT
+        if "result" in payload
+        else NOT_RECORDED,
+    }
+
+
+def provenance(received: Received) -> list[tuple[str, str]]:
+    """Label and value of where the run comes from."""
+    stated = received.statement
+    scenario = stated["scenario"]
+    opening = next(iter(received.of_type("begin")), {})
+    code = opening.get("code") if isinstance(opening.get("code"), Mapping) else {}
+    return [
+        ("Scenario", scenario["name"]),
+        ("Algorithm", scenario["algorithm"]),
+        ("Scenario's hash", scenario["fingerprint"]),
+        ("Started", str(opening.get("started", NOT_RECORDED))),
+        ("Code", str((code or {}).get("commit") or NOT_RECORDED)),
+        ("Software", ", ".join(f"{name} {version}" for name, version in stated["software"].items())),
+        ("Noise", stated["noise_source"]),
+        ("Machine", str(opening.get("device") or NOT_RECORDED)),
+        ("Ledger, up to its end", f"{stated['ledger']['entries']} entries"),
+        ("Its head then", str(stated["ledger"]["head"])),
+        *_keys(received),
+    ]
+
+
+def shared_budget(budget: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """Label and value of what record 0 says of the budget that the run draws from; none for a run on its own."""
+    if budget is None:
+        return []
+    unit = budget["unit"]
+    return [
+        ("Budget", f"{budget['name']} ({budget['id']})"),
+        ("Whose", f"{budget['who']}, {budget['period']}"),
+        ("Cap", f"epsilon {budget['epsilon']} at delta {budget['delta']} ({budget['theorem']})"),
+        ("Limit", f"{budget['limit']} {unit}"),
+        ("Reserved by this run", f"{budget['reserved']} {unit}, as {budget['run']}"),
+        ("All runs then", f"{budget['all_runs']} {unit}"),
+        ("Head of the budget's file then", str(budget["head"])),
+    ]
+
+
+def _keys(received: Received) -> list[tuple[str, str]]:
+    """Who signs, as the ledger says; a page proves no signature."""
+    begun = [payload.get("parties") for payload in received.of_type("begin")]
+    parties = [
+        party
+        for found in begun
+        if isinstance(found, list)
+        for party in found
+        if isinstance(party, Mapping) and {"role", "key"} <= set(party)
+    ]
+    named = [("Signed, it says, by", f"{party['key']}: {party['role']}") for party in parties]
+    return named or [("Signed, it says, by", NOT_RECORDED)]
+
+
+def released_besides(received: Received) -> list[tuple[str, str]]:
+    """Name and value of what the last record says was released beside the sums."""
+    besides = next(iter(received.of_type("end")[-1:]), {}).get("released_besides", {})
+    return [(str(name), str(value)) for name, value in besides.items()] if isinstance(besides, Mapping) else []
+
+
+def _float(value: Any) -> float | None:
+    try:
+        return None if value is None or isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return None

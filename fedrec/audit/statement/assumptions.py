@@ -1,0 +1,154 @@
+"""What a promise rests on: who must keep which assumption and what enforces it, and what no promise is made about."""
+
+from fedrec.audit.entries.records import Begin
+
+_SAMPLER_LIMITS = (
+    "noise is drawn in 64-bit floating point, not by an exact sampler: it is a sum of four normals, rounded to the "
+    "lattice of the sums, which are exact integers. No proof covers the draw's own rounding, nor the time that the "
+    "computation takes. On a GPU, a library may round one user's numbers by who else is in the batch"
+)
+
+
+def seeded(noise_source: str) -> bool:
+    """Whether the noise follows from a seed."""
+    return noise_source.startswith("seeded")
+
+
+def assumptions(begin: Begin) -> list[dict[str, str]]:
+    """Rows of "who" "must" what, whether that is "enforced" (yes, partly, no), and "how" or why not."""
+    simulation, repeats = simulated(begin), seeded(begin.noise_source)
+    found = [
+        _row(
+            "the server",
+            "adds the noise as stated, shows nobody the sums before it, and forgets them: it is trusted",
+            "no",
+            "its own code does it and nobody else can see whether it did; the ledger records what it claims",
+        ),
+        _row(
+            "the simulation" if simulation else "every client",
+            "clips its user's whole contribution as the plan says",
+            "yes" if simulation else "no",
+            "one plan clips every contribution before the sum, in the same process"
+            if simulation
+            else "the client's code does it; a client that does not clip exposes its own user, nobody else",
+        ),
+        _row(
+            "the operator",
+            "publishes nothing else made from the users' data: no cohort, no losses, no un-noised metrics",
+            "no",
+            "nothing can prevent it; look at what else was published, in the run's own files too"
+            if simulation
+            else "nothing can prevent it; look at what else was published",
+        ),
+        _row(
+            "the operator",
+            f"may take as known to all the number of users ({begin.population.known}) and the list of items "
+            f"({_catalogue(begin)})",
+            "no",
+            "both are given to the program, which cannot know what else is known of them",
+        ),
+        _row(
+            "one person",
+            "is one user: several accounts of a person share no bound",
+            "no",
+            "accounts are not linked; with k accounts the bounds of all k add up",
+        ),
+    ]
+    if float(begin.sampling.probability) < 1:
+        found.append(
+            _row(
+                "the server",
+                "keeps secret who takes part in which round",
+                "no" if repeats else "partly",
+                "who takes part follows from the seed"
+                if repeats
+                else "each user is drawn on its own from the operating system's randomness and the draw is not written "
+                "down; whoever watches the machine or its network could see it",
+            )
+        )
+    if repeats:
+        found.append(
+            _row(
+                "everybody",
+                "does not know the seed that the noise follows from",
+                "no",
+                "the seed is in the run's files",
+            )
+        )
+    else:
+        found.append(
+            _row(
+                "the operating system",
+                "gives random numbers that nobody can predict",
+                "partly",
+                "noise is ChaCha20 keyed from the system's generator and is not kept; the generator is not tested",
+            )
+        )
+    return found
+
+
+def not_protected(begin: Begin) -> list[str]:
+    """What can be learned all the same, one sentence each."""
+    simulation, catalogue = simulated(begin), begin.catalogue
+    found = list(begin.notes)
+    if simulation:
+        found.append("this was a simulation: all users' data lay in one place, where whoever ran it could read them")
+        found.append(
+            "the metrics of a simulation are the true ones, without noise, on the screen and in the private folder "
+            "(summary, history, plots, checkpoint), and so are those of the baselines, whatever epsilon a baseline had"
+        )
+        found.append(
+            "counts of the data (interactions, what cleaning dropped, how many users could be ranked), time and memory "
+            "are exact there; the folder that is handed on holds none of them, but for the number of users"
+        )
+    if catalogue is not None and catalogue.k_core is not None:
+        found.append(
+            f"users and items with fewer than {catalogue.k_core} events were dropped from the log (k-core), so one "
+            f"person's events decide which events of others are left: epsilon holds for the data after that, not for "
+            f"the log"
+        )
+    if catalogue is None or catalogue.known != "given":
+        how = "may have been taken from the log" if catalogue is None else f"is {catalogue.known}"
+        found.append(f"the catalogue {how}: that an item occurs in it tells that somebody used the item")
+    if begin.private:
+        if seeded(begin.noise_source):
+            found.append("the noise of this run follows from its seed: whoever knows the seed can take the noise off")
+        else:
+            found.append("the operating system's random generator and the memory of the server are trusted")
+        found.append(_SAMPLER_LIMITS)
+    if begin.tuned_on:
+        found.append(
+            f"these settings were tuned on the private data of {begin.tuned_on}: epsilon does not cover what the "
+            "choice of settings tells"
+        )
+    found.append("choices that were made by looking at private data (settings, algorithms, when to stop) cost budget")
+    found.append(_other_releases(begin))
+    found.append("what can be learned about a person from others, from public facts, or from lists that they show")
+    return found
+
+
+def simulated(begin: Begin) -> bool:
+    """Whether all users' data lay in one place; in format 1 the role of the signing party says so."""
+    return "simulation" in begin.parties[0].role if begin.simulation is None else begin.simulation
+
+
+def _catalogue(begin: Begin) -> str:
+    return "how it is known is not recorded" if begin.catalogue is None else begin.catalogue.known
+
+
+def _other_releases(begin: Begin) -> str:
+    if begin.budget is not None:
+        return (
+            f"releases from the same people that do not draw from the budget '{begin.budget.name}', those of other "
+            f"periods included: they add up with its cap; and a choice that was made by anything but protected outputs"
+        )
+    alone = (
+        "whether this one draws from a shared one is not recorded"
+        if begin.format == 1
+        else "this one counts only itself"
+    )
+    return f"other releases from the same people: budgets of different runs add up, and {alone}"
+
+
+def _row(who: str, must: str, enforced: str, how: str) -> dict[str, str]:
+    return {"who": who, "must": must, "enforced": enforced, "how": how}

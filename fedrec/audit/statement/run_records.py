@@ -1,0 +1,204 @@
+"""What a ledger says before the first charge and after the last: all that holds for the whole run.
+
+`begin` fixes the promise: who, over whom, on which terms, up to which epsilon, and what is knowingly not protected. It
+holds the terms of every planned query, so that no charge can quietly be made on others. `end` fixes what came out.
+"""
+
+import hashlib
+import math
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from fedrec import __version__
+from fedrec.audit.entries.records import FORMAT, Begin, Catalogue, PopulationBudget
+from fedrec.audit.log.keys import PublicKey
+from fedrec.audit.statement.statement import SOFTWARE
+from fedrec.audit.statement.wording import wording
+from fedrec.privacy import accounting
+from fedrec.privacy.plan import MECHANISM, ROUNDING, PrivacyPlan
+
+PRECISION = (
+    "epsilons are rounded up to 6 decimals; every other number in quotes is the shortest decimal that gives the same "
+    "64-bit float again"
+)
+TRUST = {
+    "central": "the server sees the un-noised sums and adds the noise: it is trusted. No secure aggregation, so "
+    "nothing holds against a server that colludes with anybody; users that drop out of a round leave its noise whole"
+}
+
+
+def begin(
+    plan: PrivacyPlan,
+    key: PublicKey,
+    *,
+    role: str,
+    simulation: bool,
+    scenario: tuple[str, str],
+    algorithm: str,
+    dataset: str,
+    catalogue: Catalogue,
+    population: str,
+    unprotected: Sequence[str],
+    tuned_on: str | None,
+    notes: Sequence[str] = (),
+    foreign: Mapping[str, str] | None = None,
+    budget: PopulationBudget | None = None,
+    device: str = "cpu",
+    fixes_files: bool = False,
+) -> dict[str, Any]:
+    """The `begin` record of a run under `plan`: everything that a statement on the run repeats.
+
+    Args:
+        plan: all releases of the run, priced ahead.
+        key: that signs the ledger.
+        role: as what its owner signs.
+        simulation: whether all users' data lie in one place.
+        scenario: its name and the SHA-256 (hex) of its resolved text.
+        algorithm: its name.
+        dataset: its name.
+        catalogue: the items and how they are known.
+        population: how the number of users is known.
+        unprotected: what the guarantee knowingly does not cover.
+        tuned_on: whose private data decided on the settings, None for nobody's.
+        notes: what must be said of the run before anything else.
+        foreign: code that is not fedrec's, by what it is ("algorithm mine"): distribution, version, file, SHA-256.
+        budget: what the run reserved of a budget that it shares with others, None for a run on its own.
+        device: where the computation runs.
+        fixes_files: whether a record at the end fixes every file of the run (`fedrec.audit.evidence.files_record`).
+
+    Raises: ValueError for a text that no record can hold.
+    """
+    about = plan.describe()
+    made = {
+        "type": "begin",
+        "format": FORMAT,
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "scenario": {"name": scenario[0], "sha256": scenario[1]},
+        "algorithm": algorithm,
+        "simulation": simulation,
+        "dataset": dataset,
+        "population": {"users": about["users"], "known": population},
+        "catalogue": catalogue.model_dump(),
+        "budget": None if budget is None else budget.model_dump(),
+        "unit": about["unit"],
+        "adjacency": about["adjacency"],
+        "guarantee": about["guarantee"],
+        "trust": about["trust"],
+        "trust_assumption": TRUST[about["trust"]],
+        "target_epsilon": None if about["target_epsilon"] is None else repr(float(about["target_epsilon"])),
+        "delta": None if about["delta"] is None else repr(about["delta"]),
+        "sampling": _sampling(about["sampling"]),
+        "mechanism": {
+            "name": MECHANISM,
+            "noise_per_user": "0.0: the server adds it once to the sum",
+            "rounding": f"to a grid of a power of two, at most {ROUNDING!r} of the noise's standard deviation",
+            "bits": None,
+            "modulus": None,
+        },
+        "noise_source": about["noise_source"],
+        "seeded": plan.seeded,
+        "rounds": about["rounds_planned"],
+        "plan": _terms(plan),
+        "parties": [{"role": role, "key": key.text}],
+        "accountants": {"pld": f"dp-accounting {version('dp-accounting')}", "rdp": f"opacus {version('opacus')}"},
+        "code": {"fedrec": __version__, "commit": _commit(), "wording": wording()},
+        "software": {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
+        | dict(foreign or {}),
+        "device": device,
+        "unprotected": list(unprotected),
+        "notes": list(notes),
+        "tuned_on": tuned_on,
+        "precision": PRECISION,
+        "fixes_files": fixes_files,
+    }
+    Begin.model_validate(made)
+    return made
+
+
+def curve(plan: PrivacyPlan) -> list[dict[str, str]]:
+    """Pairs of epsilon and delta that bound every attack on what was charged so far, for the `end` record.
+
+    Empty where everybody takes part, since the curve is then exact by the noise alone, and without privacy.
+    """
+    events, epsilon = plan.events(plan.charged), plan.epsilon()["pld"]
+    if not plan.private or not events or plan.config.sampling == 1:
+        return []
+    epsilons = [0.05 * epsilon * step for step in range(41)]
+    deltas = accounting.deltas_pld(events, epsilons)
+    return [
+        {"epsilon": f"{math.ceil(at * 1e4) / 1e4:.4f}", "delta": f"{delta * (1 + 1e-5):.5e}"}
+        for at, delta in zip(epsilons, deltas, strict=True)
+    ]
+
+
+def end(
+    *,
+    rounds: int,
+    exhausted: str | None,
+    state: str,
+    files: Mapping[str, bytes],
+    private: Mapping[str, str],
+    besides: Mapping[str, str],
+    unprotected: Sequence[str],
+    curve: Sequence[Mapping[str, str]] = (),
+) -> dict[str, Any]:
+    """The `end` record. rounds: finished ones. state: digest of the shared state after the last. curve: see `curve`.
+
+    files: content of each file that is handed on, by its path in `release/`. private: salted digests of files that
+    are not, by their path in `private/`. besides: all else that is released, numbers as text.
+    """
+    return {
+        "type": "end",
+        "rounds": rounds,
+        "exhausted": exhausted,
+        "state": state,
+        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        "private_files": dict(private),
+        "released_besides": dict(besides),
+        "unprotected": list(unprotected),
+        "curve": [dict(pair) for pair in curve] or None,
+    }
+
+
+def _sampling(probability: float) -> dict[str, str]:
+    if probability == 1:
+        return {"probability": "1.0", "claimed": "every user, every round", "enforced": "nothing is left to chance"}
+    return {
+        "probability": repr(probability),
+        "claimed": "Poisson: each user on its own, afresh every round, and nobody is told who",
+        "enforced": "by the server, which draws the cohort from the noise source and is trusted to keep it secret",
+    }
+
+
+def _terms(plan: PrivacyPlan) -> list[dict[str, Any]]:
+    """The terms of every round; rounds in a row with the same terms stand together, [first, last]."""
+    found: list[dict[str, Any]] = []
+    for number in range(len(plan.rounds)):
+        queries = plan.terms(number)
+        if found and found[-1]["queries"] == queries:
+            found[-1]["rounds"][1] = number
+        else:
+            found.append({"rounds": [number, number], "queries": queries})
+    return found
+
+
+def _commit() -> str | None:
+    """The commit of the code that runs, `-modified` where files differ from it; None where it is in no repository."""
+    here = Path(__file__)
+    package = str(here.parents[2])
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", "-C", package, *arguments], capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", str(here))
+        return git("rev-parse", "HEAD") + ("-modified" if git("status", "--porcelain", "-uno", "--", ".") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None

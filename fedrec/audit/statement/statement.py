@@ -1,0 +1,239 @@
+"""The privacy statement: what a run promises, to whom, under which assumptions, and what it does not promise.
+
+One account for a program (`statement`, JSON; its schema is `statement.schema.json`) and the same for a person who is
+no expert (`fedrec.audit.statement.markdown`). Everything in it follows from the ledger's records and this code, so that
+a reader can make it anew and compare. Numbers that matter are strings, epsilons rounded UP to four decimals.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from fedrec.audit.accountant.recompute import gaussian_epsilon
+from fedrec.audit.accountant.tradeoff import stated_tradeoff
+from fedrec.audit.entries.account import Account, account
+from fedrec.audit.statement import checklists
+from fedrec.audit.statement.assumptions import assumptions, not_protected, simulated
+from fedrec.audit.statement.promise import precisely, promise, rounded_up, rounded_up_text
+from fedrec.audit.statement.releases import budget, releases, spent, stopped_early
+
+SCHEMA = "urn:fedrec:privacy-statement:3"
+VERSION = 3
+SOFTWARE = ("fedrec", "torch", "numpy", "opacus", "dp-accounting")
+ADVERSARIES = {
+    "model_recipients": "anyone who gets the released model, or every one of them, or another user",
+    "knows_the_cohort": "someone who also sees who takes part in which round (the sampling is then no help)",
+    "server": "the server itself",
+    "server_with_colluders": "the server together with other users",
+    "secure_aggregation_fails": "anyone who reads what a device sends, where secure aggregation fails or is not used",
+}
+VERIFY = "fedrec audit verify RUN --key PUBLIC_KEY"
+"""How to check a record; never taken from a file."""
+GAUSSIAN = "Poisson-sampled Gaussian, add or remove one user"
+"""The mechanism whose trade-off curve is known here."""
+NOT_RECORDED = "not recorded"
+
+
+class Record(Protocol):
+    """What is needed of a ledger."""
+
+    @property
+    def entries(self) -> Sequence[Mapping[str, Any]]:
+        """All entries, oldest first, each with its "payload" and "previous", the root of those before it."""
+        ...
+
+    @property
+    def head(self) -> str:
+        """The hash that fixes all entries."""
+        ...
+
+
+def of_ledger(ledger: Record) -> dict[str, Any]:
+    """The statement on the run of a ledger. Raises: VerificationError as `account`."""
+    heads = [*(entry["previous"] for entry in ledger.entries), ledger.head]
+    return statement(account([entry["payload"] for entry in ledger.entries]), heads)
+
+
+def statement(known: Account, heads: Sequence[str]) -> dict[str, Any]:
+    """The statement on a run, JSON-able: a function of its ledger alone.
+
+    Records after the last charge, stop or end (attacks, notes, digests of files) change nothing in it.
+
+    Args:
+        known: what the ledger's records say.
+        heads: the ledger's root (hex) after 0, 1, ... records, one more than there are records.
+    """
+    begin, charges = known.begin, known.charges
+    released = releases(charges)
+    catalogue = begin.catalogue
+    given = catalogue is not None and catalogue.known == "given"
+    nothing = "nothing of any user was released" + ("" if given else ", but for the list of items")
+    recorded: Mapping[str, str | None] = charges[-1]["epsilon"] if charges else {"pld": "0", "rdp": "0"}
+    curve = _curve(known)
+    facts = {
+        "guarantee": begin.guarantee if begin.private or released else nothing,
+        "unit": begin.unit,
+        "adjacency": begin.adjacency,
+        "trust": begin.trust,
+        "simulation": simulated(begin),
+        "delta": begin.delta,
+        "target_epsilon": begin.target_epsilon,
+        "epsilon": rounded_up_text(recorded["pld"]),
+        "accountants": {name: rounded_up_text(recorded[name]) for name in ("pld", "rdp")},
+        "best_guess": rounded_up(stated_tradeoff(curve).best_guess()),
+        "curve": curve,
+        "adversaries": _adversaries(known, recorded["pld"]),
+        "assumptions": assumptions(begin) if begin.private and released else [],
+        "not_protected": not_protected(begin),
+        "unprotected": _unprotected(known),
+        "releases": released,
+        "budget": budget(released),
+        "spent": spent(charges),
+        "rounds": len(charges),
+        "rounds_planned": begin.rounds,
+        "participation": participation(sum(bool(charge["queries"]) for charge in charges), _sampling(known)),
+        "population_budget": None if begin.budget is None else begin.budget.model_dump(mode="json"),
+        "stopped": stopped_early([] if known.stopped is None else [known.stopped]),
+        "noise_source": begin.noise_source,
+        "dataset": {
+            "name": begin.dataset,
+            "users": begin.population.users,
+            "items": None if catalogue is None else catalogue.items,
+            "catalogue": NOT_RECORDED if catalogue is None else catalogue.known,
+            "k_core": None if catalogue is None else catalogue.k_core,
+        },
+        "tuned_on": begin.tuned_on,
+        "scenario": {
+            "name": begin.scenario.name,
+            "algorithm": begin.algorithm or NOT_RECORDED,
+            "fingerprint": begin.scenario.sha256,
+        },
+        "software": dict(sorted((begin.software or _software(known)).items())),
+        "ledger": {"entries": known.entries, "head": heads[known.entries], "signed": True},
+        "not_recorded": not_recorded(known),
+        "verification": {"command": VERIFY, "needs": "the run's folder, and the public key from somebody you trust"},
+    }
+    made = {
+        "schema": SCHEMA,
+        "version": VERSION,
+        "promise": promise(facts),
+        "precisely": precisely(facts),
+        **facts,
+        "checklists": {
+            "how_to_dp_fy_ml": checklists.how_to_dp_fy_ml(facts),
+            "nist_sp_800_226": checklists.nist_sp_800_226(facts),
+        },
+    }
+    found: dict[str, Any] = json.loads(json.dumps(made, allow_nan=False))
+    return found
+
+
+def text_of(stated: Mapping[str, Any]) -> str:
+    """The one form in which `statement.json` is written."""
+    return json.dumps(stated, indent=2, allow_nan=False) + "\n"
+
+
+def not_recorded(known: Account) -> list[str]:
+    """What a statement of today says and the records of an older run do not."""
+    found = []
+    if known.begin.format == 1:
+        found = [
+            "the algorithm",
+            "the number of items and how they are known",
+            "whether the run draws from a budget that it shares with other runs",
+            "most versions of software",
+        ]
+    if _sampling(known) < 1 and known.charges and known.begin.private and (known.end is None or not known.end.curve):
+        found.append("the curve of the best attacker (what epsilon and delta alone allow is shown)")
+    return found
+
+
+def participation(asked: int, sampling: float) -> dict[str, Any]:
+    """In how many rounds one person takes part: expected, at most, and what limits it.
+
+    Args:
+        asked: number of rounds that asked anything of users.
+        sampling: probability of each user to take part in one.
+    """
+    return {
+        "expected_rounds": asked * sampling,
+        "most_rounds": asked,
+        "limit": "every user, every round" if sampling == 1 else "none below the number of rounds: each draws anew",
+    }
+
+
+def total_mu(charges: Sequence[Mapping[str, Any]]) -> float:
+    """Total signal-to-noise of all releases where everybody takes part, or who does is known."""
+    events = [event for charge in charges for event in charge.get("events", ())]
+    return math.sqrt(math.fsum(int(event["count"]) / float(event["noise_multiplier"]) ** 2 for event in events))
+
+
+def _sampling(known: Account) -> float:
+    return float(known.begin.sampling.probability)
+
+
+def _software(known: Account) -> dict[str, str]:
+    """What format 1 records of it: fedrec and the accountants, as "name version"."""
+    named = [text.rpartition(" ") for text in known.begin.accountants.values()]
+    return {"fedrec": known.begin.code.fedrec} | {name: version for name, _, version in named}
+
+
+def _unprotected(known: Account) -> list[str]:
+    listed = [*known.begin.unprotected, *(known.end.unprotected if known.end is not None else ())]
+    return list(dict.fromkeys(listed))
+
+
+def _curve(known: Account) -> dict[str, Any] | None:
+    """What the best attacker can do: exact where everybody takes part, else as the last record bounds it."""
+    charges, delta = known.charges, known.begin.delta
+    epsilon = charges[-1]["epsilon"]["pld"] if charges else "0"
+    if epsilon is None:
+        return None
+    events = [event for charge in charges for event in charge.get("events", ())]
+    if all(float(event["sampling"]) == 1 and event["mechanism"] == GAUSSIAN for event in events):
+        return {"mu": rounded_up(total_mu(charges), 6), "bounds": []}
+    if known.end is not None and known.end.curve:
+        return {"mu": None, "bounds": [pair.model_dump() for pair in known.end.curve]}
+    return {"mu": None, "bounds": [{"epsilon": rounded_up_text(epsilon), "delta": delta}]}
+
+
+def _adversaries(known: Account, epsilon: str | None) -> list[dict[str, Any]]:
+    """Epsilon against each, by the trust model of record 0: where the server is trusted, none holds against it."""
+    begin, asked = known.begin, any(charge["queries"] for charge in known.charges)
+    cohort = None
+    if epsilon is not None:
+        mu = total_mu(known.charges)
+        delta = begin.delta
+        cohort = rounded_up(0.0 if delta is None else float(gaussian_epsilon(np.array(mu), float(delta))))
+    server = None if asked else "0.0000"
+    against = {
+        "model_recipients": rounded_up_text(epsilon),
+        "knows_the_cohort": cohort,
+        "server": server,
+        "server_with_colluders": server,
+        "secure_aggregation_fails": server,
+    }
+    sampled = _sampling(known) < 1
+    why = {
+        "model_recipients": "clip and noise",
+        "knows_the_cohort": "clip and noise alone, without the sampling" if sampled else "everybody always takes part",
+        "server": "it sees the sums before it adds the noise",
+        "server_with_colluders": "as the server",
+        "secure_aggregation_fails": "there is none in this run, and a device's message carries no noise of its own",
+    }
+    return [
+        {
+            "adversary": name,
+            "who": who,
+            "epsilon": against[name],
+            "why": "nothing depends on users"
+            if against[name] is not None and float(against[name] or 0) == 0
+            else why[name]
+            if begin.private
+            else "there is neither clip nor noise",
+        }
+        for name, who in ADVERSARIES.items()
+    ]
