@@ -2,15 +2,13 @@
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fedrec.privacy import accounting
-
-if TYPE_CHECKING:
-    from fedrec.privacy.plan import PrivacyPlan
+from fedrec.privacy.plan import PrivacyPlan
 
 
-def describe(plan: "PrivacyPlan") -> dict[str, Any]:
+def describe(plan: PrivacyPlan) -> dict[str, Any]:
     """The `privacy` part of summary.json, for what was charged so far. JSON-able; None stands for "no bound".
 
     noise_multipliers, clip_norms: by query name; a list, one per round, where they differ between rounds.
@@ -54,7 +52,7 @@ def describe(plan: "PrivacyPlan") -> dict[str, Any]:
     }
 
 
-def _noise_source(plan: "PrivacyPlan") -> str:
+def _noise_source(plan: PrivacyPlan) -> str:
     if not plan.private:
         return "no noise"
     if plan.seeded:
@@ -62,7 +60,7 @@ def _noise_source(plan: "PrivacyPlan") -> str:
     return "operating system CSPRNG, ChaCha20"
 
 
-def _by_name(plan: "PrivacyPlan", value: Callable[[int, str], float | None]) -> dict[str, Any]:
+def _by_name(plan: PrivacyPlan, value: Callable[[int, str], float | None]) -> dict[str, Any]:
     found: dict[str, list[Any]] = {}
     for number, queries in enumerate(plan.rounds):
         for name in queries:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from fedrec.errors import BudgetExhausted, PrivacyError, nearest
-from fedrec.privacy import accounting, description
+from fedrec.privacy import accounting
 from fedrec.privacy.accounting import Event
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.config import PrivacyConfig
@@ -296,10 +296,6 @@ class PrivacyPlan:
             self._round(round)
         self._open.clear()
         self._charged = list(charged)
-
-    def describe(self) -> dict[str, Any]:
-        """The `privacy` part of summary.json, for what was charged so far; see `fedrec.privacy.description`."""
-        return description.describe(self)
 
     def _time(self, round: int) -> int:
         """Which release of the round this is: the same noise on two sums would give their difference away."""

@@ -20,6 +20,7 @@ from fedrec.audit.statement.statement import of_ledger, text_of
 from fedrec.durable import replace, sync
 from fedrec.evaluation.private import ENTRIES
 from fedrec.plugins import Origin
+from fedrec.privacy.description import describe
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.run.checkpoint import digest
 from fedrec.run.coordinator import Outcome
@@ -186,7 +187,7 @@ def write_statement(folder: RunDirectory, ledger: Ledger, plan: PrivacyPlan) -> 
     Raises: VerificationError when the plan says something else of itself than the ledger does.
     """
     stated = of_ledger(ledger)
-    require_plan(stated, plan.describe())
+    require_plan(stated, describe(plan))
     replace(folder.ledger.with_name("statement.json"), text_of(stated).encode())
     replace(folder.ledger.with_name("statement.md"), as_text(stated).encode())
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from fedrec.audit.budget.reservation import Drawing
+from fedrec.privacy.description import describe
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.run.directory import RunDirectory
 from fedrec.run.scenario import Scenario
@@ -32,4 +33,4 @@ def draw(scenario: Scenario, folder: RunDirectory, plan: PrivacyPlan, data: str)
 
 def described(plan: PrivacyPlan, drawing: Drawing | None) -> dict[str, Any]:
     """What the plan says of itself, and of the budget that it shares; the `privacy` part of summary and statement."""
-    return plan.describe() | {"population_budget": None if drawing is None else drawing.describe()}
+    return describe(plan) | {"population_budget": None if drawing is None else drawing.describe()}

@@ -11,6 +11,7 @@ import torch
 from fedrec.errors import BudgetExhausted, InputError, PrivacyError
 from fedrec.privacy import accounting
 from fedrec.privacy.accounting import Event, epsilon_pld
+from fedrec.privacy.description import describe
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import DenseContribution, SumQuery
 from fedrec.settings import parse
@@ -284,7 +285,7 @@ def test_without_privacy_nothing_is_clipped_noised_or_promised() -> None:
     result = ours.privatise(0, asked, asked.encode(total, ours.lattice(asked)))
     assert torch.equal(result.value, total)
     assert result.noise_std == 0
-    described = json.loads(json.dumps(ours.describe(), allow_nan=False))
+    described = json.loads(json.dumps(describe(ours), allow_nan=False))
     assert described["guarantee"] == "none"
     assert described["epsilon"] is None
     assert described["adversaries"]["model_recipients"] is None
@@ -296,7 +297,7 @@ def test_without_privacy_nothing_is_clipped_noised_or_promised() -> None:
 def test_no_rounds_cost_nothing(epsilon) -> None:
     ours = plan([], epsilon=epsilon)
     assert ours.epsilon() == {"pld": 0, "rdp": 0}
-    assert ours.describe()["adversaries"] == dict.fromkeys(
+    assert describe(ours)["adversaries"] == dict.fromkeys(
         ("model_recipients", "knows_the_cohort", "server", "server_with_colluders"), 0
     )
 
@@ -305,7 +306,7 @@ def test_the_description() -> None:
     ours = plan(sampling=0.1, seed=None)
     for round in range(len(ROUNDS)):
         ours.charge(round)
-    described = json.loads(json.dumps(ours.describe(), allow_nan=False))
+    described = json.loads(json.dumps(describe(ours), allow_nan=False))
     assert described["unit"] == "user"
     assert described["adjacency"] == "add or remove one user"
     assert described["rounds"] == described["rounds_planned"] == len(ROUNDS)
@@ -316,7 +317,7 @@ def test_the_description() -> None:
     assert described["clip_norms"] == {"popularity": 1.0, "co-occurrence": 2.0, "weights": 1.0}
     assert set(described["noise_multipliers"]) == set(described["clip_norms"])
     assert described["noise_source"] == "operating system CSPRNG, ChaCha20"
-    assert plan().describe()["noise_source"] == "seeded: repeatable, for simulation only"
+    assert describe(plan())["noise_source"] == "seeded: repeatable, for simulation only"
 
 
 # Refusals

@@ -18,6 +18,7 @@ from fedrec.data.catalogue import Catalogue
 from fedrec.errors import PrivacyError, VerificationError
 from fedrec.evaluation.private import PrivateEvaluation, PrivateEvaluationConfig
 from fedrec.evaluation.stopping import StoppingConfig
+from fedrec.privacy.description import describe
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import PrivateSum
 from fedrec.run.coordinator import Coordinator, Outcome
@@ -254,7 +255,7 @@ def test_the_statement_agrees_with_the_ledger_of_a_stopped_run(tmp_path: Path) -
     coordinator.begin = begun(coordinator.plan, coordinator.ledger.key.public)
     outcome = coordinator.run()
     stated = of_ledger(coordinator.ledger)
-    require_plan(stated, coordinator.plan.describe())
+    require_plan(stated, describe(coordinator.plan))
     assert stated["rounds"] == stated["rounds_planned"] == ROUNDS
     assert stated["stopped"] == {"round": STOPS - 1, "why": outcome.stopped, "unrun": list(range(STOPS, ROUNDS))}
     assert f"{ROUNDS - STOPS} rounds that it left out are charged" in as_text(stated)

@@ -20,6 +20,7 @@ from fedrec.audit.log.keys import PublicKey
 from fedrec.audit.statement.statement import SOFTWARE
 from fedrec.audit.statement.wording import wording
 from fedrec.privacy import accounting
+from fedrec.privacy.description import describe
 from fedrec.privacy.plan import MECHANISM, ROUNDING, PrivacyPlan
 
 PRECISION = (
@@ -73,7 +74,7 @@ def begin(
 
     Raises: ValueError for a text that no record can hold.
     """
-    about = plan.describe()
+    about = describe(plan)
     made = {
         "type": "begin",
         "format": FORMAT,

@@ -11,6 +11,7 @@ from fedrec.data.histories import Histories
 from fedrec.data.splits import Split
 from fedrec.errors import InputError
 from fedrec.federation.exchange import DataRequest
+from fedrec.privacy.description import describe
 from fedrec.run.coordinator import Coordinator, Outcome
 from fedrec.run.directory import RunDirectory
 from fedrec.run.scenario import Scenario, load_scenario
@@ -107,7 +108,7 @@ class Watched:
     @property
     def epsilon(self) -> float | None:
         """The epsilon that was proven against model recipients, None for no bound."""
-        found: float | None = self.experiment.plan.describe()["adversaries"]["model_recipients"]
+        found: float | None = describe(self.experiment.plan)["adversaries"]["model_recipients"]
         return found
 
 

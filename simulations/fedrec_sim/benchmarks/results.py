@@ -22,6 +22,7 @@ from fedrec.durable import replace
 from fedrec.errors import FedrecError, InputError
 from fedrec.evaluation.report import evaluate
 from fedrec.federation.exchange import DataRequest
+from fedrec.privacy.description import describe
 from fedrec.run.coordinator import Coordinator
 from fedrec.run.scenario import Scenario, checked
 from fedrec_sim.benchmarks.grid import Row, Section
@@ -144,7 +145,7 @@ def run(wanted: Scenario, dataset: datasets.Dataset, split: splits.Split) -> dic
         "order_free": _short(order_free),
         "rule": metrics["rule"],
         "chosen": experiment.algorithm.chosen,
-        "epsilon": experiment.plan.describe()["epsilon"],
+        "epsilon": describe(experiment.plan)["epsilon"],
         "users_per_second": round(sum(row["users"] for row in outcome.history) / seconds) if seconds else None,
         "rounds": outcome.rounds,
         "bytes_up": sum(row["bytes_up"] for row in outcome.history),

@@ -11,6 +11,7 @@ from fedrec.audit.statement.agreement import require_plan
 from fedrec.audit.statement.markdown import as_text
 from fedrec.audit.statement.statement import of_ledger
 from fedrec.errors import VerificationError
+from fedrec.privacy.description import describe
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import SumQuery
 from tests.core.audit.audited_run import BUDGET
@@ -31,7 +32,7 @@ def run(tmp_path: Path, rounds=ROUNDS, seed: int | None = None, begin=(), **sett
 
 def stated(plan: PrivacyPlan, ledger: Ledger) -> tuple[dict, str]:
     found = of_ledger(ledger)
-    require_plan(found, plan.describe())
+    require_plan(found, describe(plan))
     return json.loads(json.dumps(found, allow_nan=False)), as_text(found)
 
 
@@ -49,7 +50,7 @@ def test_a_private_run(tmp_path: Path) -> None:
     against = {row["adversary"]: row["epsilon"] for row in found["adversaries"]}
     assert against["server"] is None
     assert float(against["knows_the_cohort"]) > float(against["model_recipients"])
-    assert float(against["knows_the_cohort"]) >= plan.describe()["adversaries"]["knows_the_cohort"]
+    assert float(against["knows_the_cohort"]) >= describe(plan)["adversaries"]["knows_the_cohort"]
     assert "| the server itself | no bound |" in text
     assert any("keeps secret who takes part" in row["must"] for row in found["assumptions"])
     assert any("catalogue is the items of the log" in what for what in found["not_protected"])
@@ -170,15 +171,15 @@ def test_plan_and_ledger_must_agree(tmp_path: Path) -> None:
     plan, ledger = run(tmp_path, epsilon=1.0)
     plan.restore([0, 1, 2])
     with pytest.raises(VerificationError, match="rounds is 4 by the ledger and 3 by the plan"):
-        require_plan(of_ledger(ledger), plan.describe())
+        require_plan(of_ledger(ledger), describe(plan))
     other = PrivacyPlan.build(PrivacyConfig(epsilon=2.0), ROUNDS, 1000, None)
     other.restore([0, 1, 2, 3])
     with pytest.raises(VerificationError, match=r"target epsilon is 1\.0 by the ledger and 2\.0 by the plan"):
-        require_plan(of_ledger(ledger), other.describe())
+        require_plan(of_ledger(ledger), describe(other))
     seeded = PrivacyPlan.build(PrivacyConfig(epsilon=1.0), ROUNDS, 1000, 3)
     seeded.restore([0, 1, 2, 3])
     with pytest.raises(VerificationError, match="noise_source"):
-        require_plan(of_ledger(ledger), seeded.describe())
+        require_plan(of_ledger(ledger), describe(seeded))
 
 
 def test_a_ledger_without_a_beginning_gives_no_statement(tmp_path: Path) -> None:
