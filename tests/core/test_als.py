@@ -9,8 +9,8 @@ from fedrec.algorithms.base import Algorithm, Setting
 from fedrec.algorithms.ragged import CAPACITY, each_rectangle, padded_lengths
 from fedrec.data.users import UserBatch
 from fedrec.privacy.queries import PrivateSum
-from tests.core.algorithm_contract import AlgorithmContract
-from tests.core.toy_users import ITEMS, USERS, batch_of, edge_rows, planted_catalogue, planted_rows
+from fedrec.testing.algorithm import AlgorithmContract
+from fedrec.testing.toy_users import ITEMS, USERS, batch_of, edge_rows, planted_catalogue, planted_rows
 
 
 class TestALS(AlgorithmContract):

@@ -8,8 +8,8 @@ from fedrec.algorithms.kernel_rank import KernelRankConfig
 from fedrec.data.catalogue import Catalogue, Numbers, Texts
 from fedrec.errors import InputError
 from fedrec.settings import Settings, parse
-from tests.core.algorithm_contract import AlgorithmContract
-from tests.core.toy_users import GROUPS, batch_of, planted_catalogue
+from fedrec.testing.algorithm import AlgorithmContract
+from fedrec.testing.toy_users import GROUPS, batch_of, planted_catalogue
 
 
 class TestContent(AlgorithmContract):

@@ -19,7 +19,7 @@ from fedrec.federation.hosted import HostedUsers, Stopwatch, add_up
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.fixed_point import MOST_BITS, MOST_USERS, ROOM, USERS_AT_ONCE, Lattice, add_whole, check_room
 from fedrec.privacy.queries import DenseContribution, SumQuery
-from tests.core.toy_users import batch_of
+from fedrec.testing.toy_users import batch_of
 
 ITEMS = 300
 

@@ -5,8 +5,8 @@ import torch
 
 from fedrec.algorithms import server_adam
 from fedrec.algorithms.fcf import FCF, FCFConfig, ItemGradient
-from tests.core.algorithm_contract import AlgorithmContract
-from tests.core.toy_users import ITEMS, batch_of, edge_rows
+from fedrec.testing.algorithm import AlgorithmContract
+from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows
 
 
 class TestFCF(AlgorithmContract):

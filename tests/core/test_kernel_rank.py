@@ -11,8 +11,8 @@ from torch import Tensor
 from fedrec.algorithms.base import Algorithm, Setting
 from fedrec.algorithms.kernel_rank import GRADIENT_CLIP, SHARES, KernelRank, KernelRankConfig, default_shares
 from fedrec.data.catalogue import Catalogue, Texts
-from tests.core.algorithm_contract import AlgorithmContract
-from tests.core.toy_users import ITEMS, batch_of, edge_rows, planted_catalogue, planted_rows
+from fedrec.testing.algorithm import AlgorithmContract
+from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows, planted_catalogue, planted_rows
 
 
 def small(**changes: object) -> KernelRankConfig:

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fedrec.kernels.negatives import mixed_negatives
-from tests.core.toy_users import batch_of
+from fedrec.testing.toy_users import batch_of
 
 N = 12
 POPULARITY = torch.tensor([40.0, 20, 10, 5, 4, 3, 2, 1, 1, 1, 0.5, 0])

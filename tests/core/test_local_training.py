@@ -7,8 +7,8 @@ from fedrec.algorithms.fedncf import FedNCF, FedNCFConfig
 from fedrec.algorithms.fedrecon import FedRecon, FedReconConfig
 from fedrec.algorithms.local_examples import Examples
 from fedrec.algorithms.pfedrec import PFedRec, PFedRecConfig
-from tests.core.algorithm_contract import AlgorithmContract
-from tests.core.toy_users import ITEMS, batch_of, edge_rows
+from fedrec.testing.algorithm import AlgorithmContract
+from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows
 
 SMALL = {"dim": 8, "rounds": 8, "events": 10, "rate": 0.2, "private_steps": 5}
 

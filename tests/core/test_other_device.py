@@ -8,7 +8,7 @@ import torch
 
 from fedrec.devices import check_device
 from fedrec.errors import InputError
-from tests.other_device import NAME, needs_other_device, other_device
+from fedrec.testing.other_device import NAME, needs_other_device, other_device
 
 
 def there(values: object) -> torch.Tensor:

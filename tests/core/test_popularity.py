@@ -4,8 +4,8 @@ import torch
 from fedrec.algorithms.base import Algorithm, Setting
 from fedrec.algorithms.popularity import Popularity, PopularityConfig, PopularityModel
 from fedrec.data.catalogue import Catalogue
-from tests.core.algorithm_contract import AlgorithmContract
-from tests.core.toy_users import batch_of
+from fedrec.testing.algorithm import AlgorithmContract
+from fedrec.testing.toy_users import batch_of
 
 
 class TestPopularity(AlgorithmContract):

@@ -8,8 +8,8 @@ import torch
 from fedrec.algorithms.spectral import Spectral, SpectralConfig, pack, unpack
 from fedrec.kernels.public import public_kernels
 from fedrec.kernels.shrinkage import content_basis, extended_basis, shrunk_eigenvalues, shrunk_gram
-from tests.core.algorithm_contract import AlgorithmContract
-from tests.core.toy_users import ITEMS, batch_of, edge_rows, planted_catalogue
+from fedrec.testing.algorithm import AlgorithmContract
+from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows, planted_catalogue
 
 
 class TestGram(AlgorithmContract):

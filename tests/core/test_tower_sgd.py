@@ -16,12 +16,12 @@ from fedrec.errors import InputError
 from fedrec.evaluation.ratings import RatingModel
 from fedrec.privacy.queries import PrivateSum
 from fedrec.settings import parse
+from fedrec.testing.algorithm import AlgorithmContract
+from fedrec.testing.toy_users import GROUPS, ITEMS, USERS, batch_of, close, planted_catalogue
 from fedrec.towers.examples import Targets
 from fedrec.towers.id import IdConfig, IdTower
 from fedrec.towers.local import LocalContribution
 from fedrec.towers.objective import Objective
-from tests.core.algorithm_contract import AlgorithmContract
-from tests.core.toy_users import GROUPS, ITEMS, USERS, batch_of, close, planted_catalogue
 
 
 class TowerContract(AlgorithmContract):

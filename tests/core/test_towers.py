@@ -12,13 +12,13 @@ from fedrec.data.catalogue import Catalogue
 from fedrec.errors import InputError
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.queries import Contribution
+from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows, planted_catalogue
 from fedrec.towers.base import ItemTower, tower, towers
 from fedrec.towers.content import ContentTower
 from fedrec.towers.examples import Targets, hold_out
 from fedrec.towers.local import LocalContribution
 from fedrec.towers.losses import LOSSES
 from fedrec.towers.objective import Objective
-from tests.core.toy_users import ITEMS, batch_of, edge_rows, planted_catalogue
 
 DIM, USERS, TARGETS, NEGATIVES, SCALE, RATE = 5, 7, 3, 4, 1.7, 0.2
 TOWERS: dict[str, dict[str, Any]] = {

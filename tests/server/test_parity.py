@@ -3,7 +3,7 @@
 import pytest
 
 from fedrec.privacy.plan import PrivacyConfig
-from tests.other_device import needs_other_device, other_device
+from fedrec.testing.other_device import needs_other_device, other_device
 from tests.server.deployed import SETTINGS, deployed, difference, in_process
 
 SEEN = {

@@ -10,7 +10,7 @@ from fedrec_sim.benchmarks import full_ranking, growth
 from fedrec_sim.experiment import evaluate
 
 from fedrec.cli import run
-from tests.other_device import NAME, needs_other_device, other_device
+from fedrec.testing.other_device import NAME, needs_other_device, other_device
 
 pytestmark = needs_other_device
 SMALL = ["data.users=80", "data.items=150", "data.interactions_per_user=12", "seed=3"]

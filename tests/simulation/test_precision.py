@@ -12,7 +12,7 @@ from fedrec.parallel import run_jobs
 from fedrec.precision import full_precision, users_precision
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.run.scenario import EngineConfig
-from tests.core.toy_users import ITEMS, planted_catalogue, planted_rows
+from fedrec.testing.toy_users import ITEMS, planted_catalogue, planted_rows
 
 CPU = torch.device("cpu")
 ONE = torch.full((8, 8), 1 + 2.0**-12)

@@ -5,15 +5,10 @@ class TestALS(AlgorithmContract):
         return ALS(ALSConfig(dim=8, rounds=4), setting)
 """
 
-import json
-from dataclasses import replace
-
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from fedrec.algorithms.base import Algorithm, Setting, Shared
+from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.algorithms.discover import algorithm
 from fedrec.data.users import UserBatch
 from fedrec.evaluation.private import PrivateEvaluation, PrivateEvaluationConfig
@@ -22,73 +17,20 @@ from fedrec.model import ReleasedModel
 from fedrec.precision import Precision, users_precision
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.fixed_point import Lattice
-from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
-from tests.core.model_contract import ModelContract
-from tests.core.sums_contract import SumsContract
-from tests.core.toy_users import ITEMS, USERS, batch_of, close, edge_rows, planted_catalogue, planted_rows
-from tests.core.whole_algorithm import everything
-from tests.other_device import needs_other_device, other_device
+from fedrec.privacy.queries import Contribution, PrivateSum
+from fedrec.testing.awkward import AwkwardContract
+from fedrec.testing.model import ModelContract
+from fedrec.testing.sums import SumsContract
+from fedrec.testing.toy_users import USERS, batch_of, close, edge_rows, planted_rows
 
 
-class AlgorithmContract(ModelContract, SumsContract):
-    """Inherit, and give `make`. Class attributes say where an algorithm may differ; the model has its own contract."""
+class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
+    """Inherit, and give `make`. Class attributes say where an algorithm may differ; the model has its own contract.
 
-    asks_users = True
-    """False for algorithms that learn nothing from users, and so release no popularity."""
+    installed: False for code of one's own that no entry point names.
+    """
 
-    def make(self, setting: Setting) -> Algorithm:
-        """The algorithm with a configuration small enough for toy data."""
-        raise NotImplementedError
-
-    # ---- what the tests below are made of
-
-    def setting(self, **changes: object) -> Setting:
-        base = Setting(planted_catalogue(), users=USERS, expected_cohort=float(USERS), seed=11)
-        return replace(base, **changes)
-
-    @pytest.fixture
-    def algo(self) -> Algorithm:
-        return self.make(self.setting())
-
-    @pytest.fixture(scope="class")
-    def users(self) -> UserBatch:
-        return batch_of(planted_rows()[0])
-
-    @staticmethod
-    def step(algo: Algorithm, shared: Shared, users: UserBatch, round: int, noise: float = 0.0) -> Shared:
-        """One round without a clip; `noise` is relative to each query's clip norm."""
-        contributions = algo.contribute(shared, users, round)
-        generator = torch.Generator().manual_seed(round)
-        sums = {}
-        for query in algo.queries(round):
-            value = contributions[query.name].weighted_sum(torch.ones(len(users)))
-            std = noise * query.clip_norm
-            sums[query.name] = PrivateSum(value + std * torch.randn(value.shape, generator=generator), std)
-        return algo.update(shared, sums, round)
-
-    def train(self, algo: Algorithm, users: UserBatch, noise: float = 0.0) -> Shared:
-        shared = algo.initial()
-        for round in range(algo.rounds):
-            shared = self.step(algo, shared, users, round, noise)
-        return shared
-
-    def each_round(self, algo: Algorithm, users: UserBatch) -> list[tuple[int, Shared]]:
-        """The shared states before each round, in order."""
-        states, shared = [], algo.initial()
-        for round in range(algo.rounds):
-            states.append((round, shared))
-            shared = self.step(algo, shared, users, round)
-        return states
-
-    def sample_rounds(self, algo: Algorithm, users: UserBatch) -> list[tuple[int, Shared]]:
-        """The first, a middle and the last round: rounds may ask for different sums."""
-        states = self.each_round(algo, users)
-        return [states[i] for i in sorted({0, len(states) // 2, len(states) - 1})] if states else []
-
-    @staticmethod
-    def pairs(algo: Algorithm, shared: Shared, users: UserBatch, round: int) -> list[tuple[SumQuery, Contribution]]:
-        contributions = algo.contribute(shared, users, round)
-        return [(query, contributions[query.name]) for query in algo.queries(round)]
+    installed = True
 
     # ---- queries
 
@@ -255,95 +197,6 @@ class AlgorithmContract(ModelContract, SumsContract):
     def pairs_by_name(algo: Algorithm, shared: Shared, users: UserBatch, round: int) -> list[tuple[str, Contribution]]:
         return list(algo.contribute(shared, users, round).items())
 
-    # ---- users of whom nothing is known
-
-    def skewed_rows(self) -> tuple[list[list[int]], Tensor]:
-        """Histories of seven items whose popularity falls in an order that is not the catalogue's; how often each
-        occurs, (ITEMS,)."""
-        generator = np.random.default_rng(9)
-        chance = 1.0 / (1 + generator.permutation(ITEMS))
-        chance /= chance.sum()
-        rows = [[int(i) for i in generator.choice(ITEMS, 7, replace=False, p=chance)] for _ in range(USERS)]
-        return rows, torch.bincount(torch.tensor(rows).flatten(), minlength=ITEMS)
-
-    @pytest.mark.parametrize("private", [False, True])
-    def test_a_user_without_history_gets_what_is_popular(self, private: bool) -> None:
-        rows, counts = self.skewed_rows()
-        algo = self.make(self.setting(mu=50.0) if private else self.setting())
-        model = algo.release(self.train(algo, batch_of(rows), 1e-3 if private else 0.0))
-        listed, scores = model.recommend(batch_of([[], rows[0], []]), 8)
-        assert torch.equal(listed[0], listed[2])
-        assert torch.equal(scores[0], model.recommend(batch_of([[]]), 8)[1][0])
-        if self.asks_users:
-            assert counts[listed[0]].tolist() == counts.sort(descending=True).values[:8].tolist()
-        again = type(model).restore(model.tensors(), json.loads(json.dumps(model.manifest())))
-        assert torch.equal(again.recommend(batch_of([[]]), 8)[0][0], listed[0])
-        candidates = torch.arange(ITEMS)[None].flip(1)
-        state = model.fit(batch_of([[]]))
-        assert torch.equal(model.score(state, candidates).flip(1), model.score(state))
-
-    # ---- edge cases
-
-    @pytest.mark.parametrize(
-        "rows",
-        [
-            [[]],
-            [[], []],
-            [[0]],
-            [list(range(ITEMS))],
-            [list(range(ITEMS))] * 3,
-            [[2] * 50],
-            [[], [3], list(range(ITEMS))],
-        ],
-        ids=["empty", "all empty", "one item", "all items", "all items, all users", "one item 50 times", "mixed"],
-    )
-    def test_awkward_histories_give_finite_numbers(
-        self, algo: Algorithm, users: UserBatch, rows: list[list[int]]
-    ) -> None:
-        odd = batch_of(rows)
-        for round, shared in self.sample_rounds(algo, users):
-            for query, part in self.pairs(algo, shared, odd, round):
-                assert part.norms().isfinite().all(), query.name
-                assert part.weighted_sum(torch.ones(len(odd))).isfinite().all(), query.name
-            assert all(tensor.isfinite().all() for tensor in self.step(algo, shared, odd, round).values())
-        model = algo.release(self.train(algo, users))
-        assert model.score(model.fit(odd)).isfinite().all()
-
-    def test_a_run_on_awkward_users_alone_stays_finite(self, algo: Algorithm) -> None:
-        for rows in ([[]], [[0]], [list(range(ITEMS))] * 2):
-            odd = batch_of(rows)
-            model = algo.release(self.train(algo, odd))
-            assert model.score(model.fit(odd)).isfinite().all()
-
-    @pytest.mark.parametrize("noise", [1.0, 100.0, 1e4])
-    def test_heavy_noise_leaves_everything_finite(self, users: UserBatch, noise: float) -> None:
-        algo = self.make(self.setting(mu=1.0 / noise))
-        shared = self.train(algo, users, noise)
-        assert all(tensor.isfinite().all() for tensor in shared.values())
-        odd = batch_of(edge_rows())
-        model = algo.release(shared)
-        assert model.score(model.fit(odd)).isfinite().all()
-
-    # ---- devices
-
-    @needs_other_device
-    def test_another_device_gives_what_the_cpu_gives(self) -> None:
-        with other_device() as device:
-            self.compare_with_the_cpu(device)
-
-    @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-    def test_cuda_gives_what_the_cpu_gives(self) -> None:
-        self.compare_with_the_cpu(torch.device("cuda"))
-
-    def compare_with_the_cpu(self, device: torch.device) -> None:
-        setting = self.setting(device=device)
-        found = everything(lambda: self.make(setting), batch_of(edge_rows(), device=device))
-        expected = everything(lambda: self.make(self.setting()), batch_of(edge_rows()))
-        assert {name for name, tensor in found.items() if tensor.device.type != device.type} == set()
-        for name, tensor in expected.items():
-            if name.startswith(("norms", "scores")):  # eigenvectors may differ in sign
-                assert close(found[name].cpu(), tensor, 1e-2), name
-
     # ---- determinism
 
     def test_the_same_seed_gives_the_same_bits(self, users: UserBatch) -> None:
@@ -392,4 +245,4 @@ class AlgorithmContract(ModelContract, SumsContract):
         return algo.release(self.train(algo, users))
 
     def test_the_algorithm_is_found_by_its_name(self, algo: Algorithm) -> None:
-        assert algorithm(algo.name) is type(algo)
+        assert not self.installed or algorithm(algo.name) is type(algo)

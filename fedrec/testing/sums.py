@@ -7,15 +7,12 @@ from fedrec.data.users import UserBatch
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.fixed_point import Lattice
 from fedrec.rowwise import rowwise
-from tests.core.toy_users import USERS, batch_of, edge_rows, planted_rows
+from fedrec.testing.steps import Steps
+from fedrec.testing.toy_users import USERS, batch_of, edge_rows, planted_rows
 
 
-class SumsContract:
-    """Inherited by `AlgorithmContract`, which gives `sample_rounds`."""
-
-    def sample_rounds(self, algo: Algorithm, users: UserBatch) -> list[tuple[int, Shared]]:
-        """As there."""
-        raise NotImplementedError
+class SumsContract(Steps):
+    """Part of `AlgorithmContract`."""
 
     def test_a_sum_has_the_same_bits_however_users_are_cut_into_batches(
         self, algo: Algorithm, users: UserBatch

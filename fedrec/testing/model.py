@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fedrec.model import ReleasedModel
-from tests.core.toy_users import ITEMS, batch_of, close, edge_rows, planted_rows
+from fedrec.testing.toy_users import ITEMS, batch_of, close, edge_rows, planted_rows
 
 
 class ModelContract:
@@ -109,4 +109,4 @@ class ModelContract:
                 scores.append(model.score(model.fit(many)))
             finally:
                 torch.set_num_threads(before)
-        assert close(*scores, self.exact_batches)
+        assert close(scores[0], scores[1], self.exact_batches)

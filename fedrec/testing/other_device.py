@@ -8,6 +8,8 @@ here runs on CUDA, as far as the place of tensors goes; what a GPU does about sp
 PyTorch's own hook for backends in Python makes the device (`torch.utils.backend_registration`).
 """
 
+# mypy: ignore-errors
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
