@@ -1,8 +1,8 @@
 """The Flower ClientApp of a node: unpacks a message, lets the `UserNode` answer, packs the answer.
 
 What the node holds of the shared model is kept in Flower's context for the run, so that a new process for every message
-(Flower's stock way) still needs only what changed. `answer_message` is all there is to call for whoever starts
-processes in another way.
+(Flower's stock way) still needs only what changed. `answer_message` is all there is to call for a program
+that starts processes in another way.
 """
 
 import json

@@ -132,7 +132,7 @@ def _hosted_users(
         raise InputError(f"--data {data}: no such file or folder")
     if catalogue is None and not data.is_dir():
         raise InputError(
-            "--data without --catalogue: items taken from private events would tell of them; give the run's"
+            "--data without --catalogue: items taken from private events would reveal them; give the run's"
         )
     given = {} if catalogue is None else {"catalogue": str(catalogue.absolute())}
     return {"data": str(data.absolute()), **given} | ({"users": users} if users is not None else {})

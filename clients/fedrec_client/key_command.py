@@ -12,7 +12,7 @@ def key(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The private key; its public part goes to FILE.pub.")],
     show: Annotated[bool, typer.Option("--show", help="Print the public part of a key that is there.")] = False,
 ) -> None:
-    """Make this node's key. Only FILE.pub leaves the machine: give it to whoever runs the server."""
+    """Make this node's key. Only FILE.pub leaves the machine: give it to the operator of the server."""
     from fedrec.transport.node_key import new_node_key, public_part
 
     if show:

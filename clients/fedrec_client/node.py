@@ -2,7 +2,7 @@
 
 Each user's whole contribution to a query is clipped HERE, by the code that a simulation runs, and one sum over the
 cohort leaves. What does not leave: histories, user vectors, un-noised metrics, and the texts of errors, which may quote
-data; whoever asks gets one word of `REFUSALS`. The server is trusted with the sums (trust model `central`).
+data; the server gets one word of `REFUSALS`. The server is trusted with the sums (trust model `central`).
 """
 
 import logging
@@ -54,8 +54,8 @@ class UserNode:
 
     plugins: names of installed plug-ins that runs may name here. By default none is: the node runs built-in code alone.
     None for all that are installed, which is for a simulation's virtual nodes.
-    held: the shared tensors that it keeps by name, with their digests, so that only what changed must be sent. Whoever
-    runs it may take them along to the next process, and may lose them.
+    held: the shared tensors that it keeps by name, with their digests, so that only what changed must be sent. The
+    owner of the process may take them along to the next one, and may lose them.
     """
 
     def __init__(self, find: Find, *, plugins: Iterable[str] | None = (), **bounds: Any) -> None:

@@ -9,7 +9,7 @@
 | `partition-id`, `num-partitions` | instead: users i of n nodes, in order, of the dataset that the run names |
 | `datasets` | with a shard: the built-in datasets that the node serves, commas between; generated ones if left out |
 | `plugins` | names of installed plug-ins (algorithms, towers) that runs may name, commas between; none if left out |
-| `data-dir` | where those datasets lie; the environment's FEDREC_DATA if left out |
+| `data-dir` | the folder of those datasets; the environment's FEDREC_DATA if left out |
 
 A run says which dataset a shard is of, among those that the node serves, and how events are filtered and held out. It
 never chooses a file or a folder. With data of its own, the number of users follows from the node's configuration and
@@ -188,7 +188,7 @@ def _own_files(config: Mapping[str, Value]) -> tuple[Path, Path]:
     if not events.is_file():
         raise ConfigError(f"data={events}: no such file or folder")
     if not given:
-        raise ConfigError("data without catalogue: items taken from private events would tell of them; give the run's")
+        raise ConfigError("data without catalogue: items taken from private events would reveal them; give the run's")
     return events, Path(str(given))
 
 

@@ -25,8 +25,8 @@ def step(
     """(the parameters after one step down the gradient, the optimiser's next state); round counts from 0.
 
     blocks: lengths along the first dimension within which all entries share one spread, for gradients that are mostly
-    noise: an entry's own second moment then tells of noise alone, and dividing by it would take every entry equally
-    far, those that hardly a user tells of like the others.
+    noise: an entry's own second moment then measures noise alone, and dividing by it would take every entry equally
+    far, those that hardly a user contributes to like the others.
     """
     first = FIRST * state["first moment"] + (1 - FIRST) * gradient
     second = SECOND * state["second moment"] + (1 - SECOND) * gradient**2

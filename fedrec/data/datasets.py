@@ -104,7 +104,7 @@ class DataConfig(Settings):
 
     @property
     def files(self) -> list[Path]:
-        """Every file that the table names. A node reads none of them: whoever names files could have it read any."""
+        """Every file that the table names. A node reads none: a server that names files could have it read any."""
         return [path for path in (self.path, self.catalogue, self.balance.popularity) if path is not None]
 
 
@@ -172,7 +172,7 @@ def public_catalogue(config: DataConfig, data_dir: Path | None, seed: int) -> tu
     if config.catalogue is None or config.files != [config.catalogue] or config.k_core > 1:
         raise InputError(
             f"data.name = '{NODES}' needs data.catalogue, the public file of items, and no data.path, data.k_core or "
-            "data.balance.popularity: a node with data of its own cannot heed them"
+            "data.balance.popularity: a node with data of its own cannot follow them"
         )
     items = movielens.read_own_catalogue(config.catalogue, config.catalogue_columns)
     return blocks.catalogue(items["item"].unique().sort(), items, str(config.catalogue)), "given"

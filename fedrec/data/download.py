@@ -1,4 +1,4 @@
-"""Downloads from a publisher that go on where they stopped, are checked, and appear whole or not at all.
+"""Downloads from a publisher that continue where they stopped, are checked, and appear whole or not at all.
 
 HTTP ranges (RFC 9110, 14) with If-Range, so that a file that changed meanwhile starts anew. No redirect leaves an
 encrypted connection. What has no published checksum is trusted once: its SHA-256 is kept in `NAME.sha256` beside the
@@ -93,7 +93,7 @@ def fetch(url: str, file: Path, progress: Progress) -> None:
                 raise
             fault = str(getattr(error, "reason", None) or error or type(error).__name__)
         time.sleep(PAUSE * (attempt < ATTEMPTS))
-    raise InputError(f"{url}: {fault}, {ATTEMPTS} times; check the network and run it again: it goes on where it was")
+    raise InputError(f"{url}: {fault}, {ATTEMPTS} times; check the network and run it again: it continues where it was")
 
 
 def _receive(url: str, part: Path, tag: Path, progress: Progress) -> bool:
@@ -105,7 +105,7 @@ def _receive(url: str, part: Path, tag: Path, progress: Progress) -> bool:
 
 
 def _answer(url: str, part: Path, tag: Path, progress: Progress) -> bool | None:
-    """One answer, told as in `_receive`. None: all of it came, and the file goes on (RFC 9110, 15.3.7)."""
+    """One answer, told as in `_receive`. None: all of it came, and the file continues (RFC 9110, 15.3.7)."""
     known = tag.read_text() if tag.is_file() and part.is_file() and part.stat().st_size else ""
     have = part.stat().st_size if known else 0
     headers = {"Accept-Encoding": "identity", "User-Agent": "fedrec"}
@@ -191,5 +191,5 @@ def _origin(source: Source, found: dict[str, str]) -> str:
 
 def _told(error: OSError, data_dir: Path) -> InputError:
     if error.errno in _FULL:
-        return InputError(f"{data_dir}: the disk is full; make room and run it again: it goes on where it was")
+        return InputError(f"{data_dir}: the disk is full; make room and run it again: it continues where it was")
     return InputError(f"{error.filename or data_dir}: {error.strerror or error}; check --data-dir")

@@ -25,9 +25,9 @@ class Histories:
     ordered: False when no user's order is known; then a row's order is drawn and must not be used.
     disliked: the same users' dislikes in no order, where training draws negatives from them; or None.
     item_identities: (n_items,) int64, what an item's draws go by, whatever else is in the catalogue. None: positions.
-    identities: (users,) int64, what each user's local randomness goes by, whoever else is in the log: were it the
-    position, one user's leaving would change the draws, and so the contributions, of all that come after. None: the
-    positions, where they are given by no log.
+    identities: (users,) int64, what each user's local randomness goes by, independent of the rest of the log: were it
+    the position, one user's leaving would change the draws, and so the contributions, of all that come after. None:
+    the positions, where they are given by no log.
     """
 
     offsets: np.ndarray

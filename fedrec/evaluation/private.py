@@ -202,7 +202,7 @@ PRIVATE = "private "
 
 
 def private_figures(algorithm: Algorithm, round: int, shared: Shared) -> dict[str, float]:
-    """What `history.csv` tells of a round that was a look: metrics and the deviation of their noise; else empty."""
+    """What `history.csv` contains of a round that was a look: metrics and the deviation of their noise; else empty."""
     looks = algorithm.looks(shared) if isinstance(algorithm, PrivateEvaluation) else []
     if not looks or looks[-1]["round"] != round:
         return {}

@@ -6,7 +6,8 @@
 | `sum`: one round, over a cohort of its users | `sums` | one clipped sum a query over the cohort, exact integers |
 | either | `refusal` | one word from `REFUSALS`, never the text of an error |
 
-The size of a message does not depend on the cohort: it travels as one bit a user of the node, whoever takes part.
+The size of a message does not depend on the cohort: it travels as one bit a user of the node,
+independent of who takes part.
 """
 
 import json

@@ -29,7 +29,7 @@ class NoiseSource:
     """Draws that only the holder of a 32-byte key can repeat.
 
     seed: None takes the key from the operating system's CSPRNG. A number makes the run repeatable, and its noise
-    known to whoever knows the number: for simulation only.
+    known to anyone who knows the number: for simulation only.
     """
 
     def __init__(self, key: bytes) -> None:

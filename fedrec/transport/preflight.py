@@ -78,7 +78,7 @@ def trusting(ca: Path, now: datetime | None = None) -> ssl.SSLContext:
         raise InputError(f"--ca {ca}: no certificate in PEM; give the server's ca.crt") from None
     last = max(certificate.not_valid_after_utc for certificate in certificates)
     if last <= (now or datetime.now(UTC)):
-        raise InputError(f"--ca {ca}: expired on {last.date()}; get the new ca.crt from whoever runs the server")
+        raise InputError(f"--ca {ca}: expired on {last.date()}; get the new ca.crt from the operator of the server")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # as Flower makes it: the verdict is the same
     context.load_verify_locations(cadata=content.decode("ascii", "ignore"))
     return context
@@ -119,7 +119,7 @@ def _distrusted(error: ssl.SSLCertVerificationError, peer: tuple[str, int], serv
     code = error.verify_code
     if code in _OTHER_SIGNER:
         return (
-            f"--server {server}: its certificate is not signed by {ca}; get ca.crt from whoever runs the server, "
+            f"--server {server}: its certificate is not signed by {ca}; get ca.crt from the operator of the server, "
             f"or it is another server"
         )
     if code in _EXPIRED:
@@ -150,7 +150,7 @@ def _names(certificate: x509.Certificate) -> list[str]:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return ["no host"]
-    # Whoever answered wrote these: nothing of it may reach a terminal but plain characters.
+    # The other side wrote these: nothing of it may reach a terminal but plain characters.
     return ["".join(filter(str.isprintable, str(name.value)))[:80] for name in names][:10]
 
 

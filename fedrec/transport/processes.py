@@ -1,4 +1,4 @@
-"""Child processes that end with whoever started them: by the end of a `with`, by a signal, or by the parent's death."""
+"""Child processes that end with their parent: by the end of a `with`, by a signal, or by the parent's death."""
 
 import contextlib
 import ctypes
@@ -89,7 +89,7 @@ class Child:
 
 
 class Children:
-    """Processes that end together, the last one first. say: is told of each command, once."""
+    """Processes that end together, the last one first. say: receives each command, once."""
 
     def __init__(self, say: Callable[[str], None] = lambda _: None) -> None:
         self.all: list[Child] = []

@@ -1,8 +1,8 @@
 """Why Flower's node was turned away or gave up, as one line read from its log.
 
 Source: flwr 1.41. Its SuperNode ends with exit code 1 whatever went wrong, with exit code 0 where the server refused
-its signature or no longer knows its number, and, once it was connected, goes on as a process that asks for nothing when
-a request failed for good.
+its signature or no longer knows its number, and, once it was connected, continues as a process that asks for nothing
+when a request failed for good.
 """
 
 import re
@@ -47,7 +47,7 @@ _KNOWN: tuple[tuple[str, Refusal], ...] = (
     ),
     (
         r"unable to get local issuer certificate|self.signed certificate|certificate signature failure",
-        Refusal("the server's certificate is not signed by --ca; get ca.crt from whoever runs the server"),
+        Refusal("the server's certificate is not signed by --ca; get ca.crt from the operator of the server"),
     ),
     (
         r"certificate has expired",

@@ -230,7 +230,7 @@ def test_a_configuration_that_names_no_users_is_one_line(config, text) -> None:
 
 
 def test_private_events_without_a_catalogue_are_refused(tmp_path) -> None:
-    with pytest.raises(ConfigError, match="items taken from private events would tell of them"):
+    with pytest.raises(ConfigError, match="items taken from private events would reveal them"):
         finder({"data": str(write(tmp_path) / "events.csv")})
     (tmp_path / "catalogue.csv").unlink()
     with pytest.raises(ConfigError, match="must hold one file"):

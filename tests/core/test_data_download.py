@@ -169,7 +169,7 @@ def test_a_range_that_was_not_asked_for_is_not_taken(publisher: Publisher, tmp_p
 
 def test_a_later_run_goes_on_and_a_changed_file_starts_anew(publisher: Publisher, tmp_path: Path) -> None:
     publisher.cut = len(ZIP) // 10
-    with pytest.raises(InputError, match=r"the connection was cut, 4 times; .* goes on where it was") as caught:
+    with pytest.raises(InputError, match=r"the connection was cut, 4 times; .* continues where it was") as caught:
         download.get(source(publisher), tmp_path, quiet)
     assert "\n" not in str(caught.value)
     have = (tmp_path / ".ml-latest.download" / "ml-latest.zip.part").stat().st_size

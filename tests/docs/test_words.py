@@ -1,0 +1,96 @@
+"""Plain technical English: no typo, and no phrase of `docs/words.txt`, in pages, docstrings, comments and messages."""
+
+import ast
+import io
+import re
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.fences import ROOT, pages
+
+WORDS = ROOT / "docs" / "words.txt"
+CHECKED = (
+    "docs/hooks",
+    "fedrec/algorithms",
+    "fedrec/data",
+    "fedrec/evaluation",
+    "fedrec/federation",
+    "fedrec/kernels",
+    "fedrec/privacy",
+    "fedrec/towers",
+    "fedrec/transport",
+    "clients",
+    "tests/docs",
+)
+"""Folders of Python whose text is held to the list. A folder joins when it is clean."""
+
+
+def phrases() -> list[tuple[re.Pattern[str], str]]:
+    """Return each pattern of the list with what to write instead."""
+    lines = [line for line in WORDS.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    return [(re.compile(pattern, re.IGNORECASE), better) for pattern, better in (line.split("\t") for line in lines)]
+
+
+def prose(source: str) -> Iterator[tuple[int, str]]:
+    """Yield the comments and string literals of a Python file, docstrings among them, with their first line."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield node.lineno, node.value
+
+
+def found(text: str) -> list[str]:
+    """Return the unwanted phrases of a text, each with what to write instead."""
+    joined = " ".join(text.split())
+    return [f"'{hit[0]}': {better}" for pattern, better in phrases() for hit in pattern.finditer(joined)]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
+def test_pages_are_plain(page: Path) -> None:
+    assert found(page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("folder", CHECKED)
+def test_sources_are_plain(folder: str) -> None:
+    files = [file for file in sorted((ROOT / folder).rglob("*.py")) if file.name != Path(__file__).name]
+    assert files, "nothing to check"
+    wrong = [
+        f"{file.relative_to(ROOT)}:{line}: {hit}"
+        for file in files
+        for line, text in prose(file.read_text(encoding="utf-8"))
+        for hit in found(text)
+    ]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a tracker that fails is told of",
+        "The note lies\nbeside the ledger.",
+        "Whoever knows the seed",
+        "It goes on with it",
+    ],
+)
+def test_the_list_notices(text: str) -> None:
+    assert found(text)
+
+
+def test_no_typos() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "codespell_lib"], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_typos_are_noticed(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text("an " + "occur" + "ence of a " + "recom" + "endation\n")
+    command = [sys.executable, "-m", "codespell_lib", str(tmp_path / "page.md")]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, timeout=60).returncode != 0
