@@ -13,7 +13,8 @@ import numpy as np
 from pydantic import Field
 
 from fedrec.data.histories import Histories
-from fedrec.data.tables import need_columns, read_catalogue
+from fedrec.data.item_tables import read_catalogue
+from fedrec.data.tables import need_columns
 from fedrec.draws import uniform
 from fedrec.errors import InputError, PrivacyError
 from fedrec.settings import Settings

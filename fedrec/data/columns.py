@@ -2,12 +2,15 @@
 
 import codecs
 from collections.abc import Sequence
+from typing import Literal
 
 from pydantic import Field, field_validator
 
-from fedrec.data.times import Unit
 from fedrec.errors import nearest
 from fedrec.settings import Settings
+
+Unit = Literal["s", "ms", "us", "ns"]
+"""The unit of times that are numbers since 1970."""
 
 Column = str | int
 """A column by its name in the first line, or by its position from 1."""

@@ -1,4 +1,4 @@
-"""Files as they come: plain, gzipped, the one table of a zip archive, or a folder of parts; and the place of a row."""
+"""Files as they come: plain, gzipped, the one table of a zip archive, or a folder of parts."""
 
 import contextlib
 import gzip
@@ -9,8 +9,6 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-
-import polars as pl
 
 from fedrec.errors import InputError
 from fedrec.received_files import DAMAGED_ZIP
@@ -117,39 +115,3 @@ def _member(file: Path) -> str:
         held = ", ".join(tables[:4]) or "none of its files is one"
         raise InputError(f"{file}: holds {len(tables)} tables ({held}); unpack it and name the file")
     return tables[0]
-
-
-def place(file: Path, wrong: pl.Series) -> str:
-    """The file and the first place where `wrong` is true, of all rows of the file: a line of text, or a row (from 1).
-
-    A text with more lines than rows has a header. Of a folder, the part is named.
-    """
-    row = int(wrong.arg_max() or 0)
-    if file.is_dir():
-        return _place_in_parts(file, row)
-    ending = kind(file)
-    if ending in (PARQUET, ".json"):
-        return f"{file}, row {row + 1}"
-    starts, last, within = [], 0, False
-    with opened(file) as stream:
-        for number, line in enumerate(stream, 1):
-            blank = not line.strip(b"\r\n")
-            if ending in JSON and blank:
-                continue
-            if not within:
-                starts.append(number)
-            last = last if blank else len(starts)
-            within ^= ending == ".csv" and line.count(b'"') % 2 == 1  # a quoted field runs over the line's end
-    index = row + (last > len(wrong))
-    return f"{file}, line {starts[index]}" if index < len(starts) else f"{file}, row {row + 1}"
-
-
-def _place_in_parts(folder: Path, row: int) -> str:
-    from fedrec.data.tables import read_table  # which imports this module
-
-    for part in parts(folder):
-        rows = len(read_table(part))
-        if row < rows:
-            return place(part, pl.Series(range(rows)) == row)
-        row -= rows
-    return str(folder)

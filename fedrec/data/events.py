@@ -7,10 +7,10 @@ import polars as pl
 
 from fedrec.data import times
 from fedrec.data.columns import LogColumns, likely
-from fedrec.data.containers import place
 from fedrec.data.ids import how_read, ids, widened
 from fedrec.data.log import Log
 from fedrec.data.marks import MARKS, without
+from fedrec.data.places import place
 from fedrec.data.tables import named, need_columns, read_table
 from fedrec.errors import InputError
 

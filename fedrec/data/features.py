@@ -19,8 +19,8 @@ import polars as pl
 
 from fedrec.data import times
 from fedrec.data.columns import CatalogueColumns
-from fedrec.data.containers import place
 from fedrec.data.marks import MARKS, PLAIN, without
+from fedrec.data.places import place
 from fedrec.errors import InputError
 
 MOST = 0.8

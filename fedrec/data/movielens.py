@@ -10,9 +10,10 @@ from fedrec.data.columns import CatalogueColumns
 from fedrec.data.containers import opened
 from fedrec.data.events import typed_events
 from fedrec.data.ids import ids
+from fedrec.data.item_tables import read_catalogue
 from fedrec.data.log import Log
 from fedrec.data.recbole import read_atomic, read_items
-from fedrec.data.tables import need, need_columns, read_catalogue, read_delimited, read_parquet
+from fedrec.data.tables import need, need_columns, read_delimited, read_parquet
 from fedrec.errors import InputError
 
 _YEAR = r"\s*\((\d{4})\)(?:\s*\(V\))?\s*$"  # "(V)": released on video

@@ -9,8 +9,9 @@ import polars as pl
 from fedrec.data.columns import OPTIONS, Column, LogColumns
 from fedrec.data.events import read_events
 from fedrec.data.features import numbers
+from fedrec.data.item_tables import item_ids
 from fedrec.data.log import Log
-from fedrec.data.tables import item_ids, need_columns, read_delimited
+from fedrec.data.tables import need_columns, read_delimited
 from fedrec.errors import InputError
 
 _TYPES = ("token", "token_seq", "float", "float_seq")

@@ -1,4 +1,4 @@
-"""Plain tables: parquet, CSV, TSV, text and JSON lines, packed or in parts; and catalogues of items.
+"""Plain tables: parquet, CSV, TSV, text and JSON lines, packed or in parts.
 
 Text files are read as text and converted afterwards, so that a value that does not fit is reported with its line.
 """
@@ -13,10 +13,8 @@ from pathlib import Path
 
 import polars as pl
 
-from fedrec.data.columns import CatalogueColumns, Column, TextFormat, hint
+from fedrec.data.columns import Column, TextFormat, hint
 from fedrec.data.containers import FORMATS, JSON, PARQUET, content, existing, kind, opened, parts
-from fedrec.data.features import feature
-from fedrec.data.ids import ids
 from fedrec.errors import InputError, first_line, nearest
 
 _SEPARATORS = {".csv": ",", ".tsv": "\t"}
@@ -25,27 +23,6 @@ _GUESSED = ("\t", ",", ";", "|", "::")
 
 _MOVIELENS = {"userId": "user_id", "movieId": "item_id"}
 """MovieLens' own names, which are recognised."""
-
-
-def read_catalogue(file: Path, columns: CatalogueColumns | None = None) -> pl.DataFrame:
-    """A catalogue file: `item_id` and any features, each with the type that `fedrec.data.features` finds.
-
-    Raises: InputError as `read_log`, or naming a cell that is none of what nearly all others of its column are.
-    """
-    columns = columns or CatalogueColumns()
-    table = named(read_table(file, columns), file, columns.named)
-    need_columns(table, file, "item_id", settings="data.catalogue_columns")
-    need_columns(table, file, *columns.text, settings="data.catalogue_columns")
-    features = [feature(table[name], file, columns) for name in table.columns if name != "item_id"]
-    return pl.DataFrame([item_ids(table, "item_id", file), *features])
-
-
-def item_ids(table: pl.DataFrame, column: str, file: Path) -> pl.Series:
-    """The ids of `column` as `item`, a catalogue's name for them. Raises: InputError as `ids`, or where two would have
-    that name."""
-    if column != "item" and "item" in table.columns:
-        raise InputError(f"{file}: has a column 'item' beside '{column}', which is read as 'item'; rename or drop one")
-    return ids(table[column], file).alias("item")
 
 
 def read_table(file: Path, text: TextFormat | None = None) -> pl.DataFrame:

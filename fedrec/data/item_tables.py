@@ -1,0 +1,32 @@
+"""The table of a catalogue: the items' ids and their features."""
+
+from pathlib import Path
+
+import polars as pl
+
+from fedrec.data.columns import CatalogueColumns
+from fedrec.data.features import feature
+from fedrec.data.ids import ids
+from fedrec.data.tables import named, need_columns, read_table
+from fedrec.errors import InputError
+
+
+def read_catalogue(file: Path, columns: CatalogueColumns | None = None) -> pl.DataFrame:
+    """A catalogue file: `item_id` and any features, each with the type that `fedrec.data.features` finds.
+
+    Raises: InputError as `read_log`, or naming a cell that is none of what nearly all others of its column are.
+    """
+    columns = columns or CatalogueColumns()
+    table = named(read_table(file, columns), file, columns.named)
+    need_columns(table, file, "item_id", settings="data.catalogue_columns")
+    need_columns(table, file, *columns.text, settings="data.catalogue_columns")
+    features = [feature(table[name], file, columns) for name in table.columns if name != "item_id"]
+    return pl.DataFrame([item_ids(table, "item_id", file), *features])
+
+
+def item_ids(table: pl.DataFrame, column: str, file: Path) -> pl.Series:
+    """The ids of `column` as `item`, a catalogue's name for them. Raises: InputError as `ids`, or where two would have
+    that name."""
+    if column != "item" and "item" in table.columns:
+        raise InputError(f"{file}: has a column 'item' beside '{column}', which is read as 'item'; rename or drop one")
+    return ids(table[column], file).alias("item")
