@@ -50,7 +50,11 @@ def first_line(error: Exception) -> str:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`" Did you mean 'x'?"` with the known name nearest to `name`, or the list of known names."""
+    """`" Did you mean 'x'?"` with the known name nearest to `name`, or the list of known names.
+
+    >>> nearest("kernel_rank", ["als", "kernel-rank"])
+    " Did you mean 'kernel-rank'?"
+    """
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     if close:

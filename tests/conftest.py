@@ -1,6 +1,7 @@
 """Shared by all tests: where real data lie, and a key to sign ledgers with that is nobody's own."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,10 @@ from hypothesis import settings
 
 from fedrec.audit.log.keys import KEY_VARIABLE, PASSPHRASE_VARIABLE, new_key
 from tests.core.chromium import missing
+
+# Tests start fedrec in processes of its own: without bytecode on disk each of them would compile every module anew.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 settings.register_profile("fedrec", deadline=None)  # seconds say nothing on a machine that others use
 settings.load_profile("fedrec")

@@ -16,6 +16,18 @@ from fedrec.errors import InputError
 SMALL = ["bench", "round", "--items", "200", "--interactions", "10", "--repeat", "2", "--threads", "1"]
 
 
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs run here, which saves the seconds that a process needs to start; job and result stay JSON."""
+    monkeypatch.setattr(jobs, "run_job", lambda job: json.loads(json.dumps(jobs.measured(json.loads(json.dumps(job))))))
+
+
+def test_a_job_that_fails_in_its_process_ends_in_one_line(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run([*SMALL, "--interactions", "300"]) == 2
+    (line,) = [line for line in capfd.readouterr().err.splitlines() if "different items" in line]
+    assert line.startswith("error: ")
+
+
 def test_a_round_is_measured_phase_by_phase(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run([*SMALL, "--users", "50,100", "--set", "dim=8", "--out", str(tmp_path / "b"), "--json"]) == 0
     document = json.loads(capfd.readouterr().out)
@@ -48,6 +60,7 @@ def test_flower_is_measured_and_leaves_nothing_running(capfd: pytest.CaptureFixt
     assert other["ms_per_client"] == pytest.approx(1e3 * other["seconds"] / 20)
 
 
+@pytest.mark.usefixtures("in_this_process")
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -187,6 +200,7 @@ def test_memory_of_the_tree_includes_children() -> None:
 SMALL_SCALE = ["bench", "scale", "--items", "120", "--interactions", "8", "--repeat", "2", "--threads", "1"]
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_every_kind_of_round_is_measured_apart(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     chosen = ["--algorithm", "als,kernel-rank", "--set", "als.dim=4", "--set", "kernel-rank.hidden=0"]
     assert run([*SMALL_SCALE, *chosen, "--users", "60,90", "--out", str(tmp_path / "s"), "--json"]) == 0
@@ -215,6 +229,7 @@ def test_every_kind_of_round_is_measured_apart(tmp_path: Path, capfd: pytest.Cap
     assert (tmp_path / "s" / "scale.svg").read_text().startswith("<?xml")
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_half_precision_is_measured_too(capfd: pytest.CaptureFixture[str]) -> None:
     chosen = ["--algorithm", "fcf", "--users", "40", "--precision", "bfloat16"]
     assert run([*SMALL_SCALE, *chosen]) == 0

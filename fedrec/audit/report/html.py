@@ -9,6 +9,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from importlib.resources import files
 from itertools import groupby
 from typing import Any
@@ -55,20 +56,14 @@ START_ALARM, START_PRIOR = 4, 3
 def page(received: Received) -> str:
     """The page as HTML text."""
     stated = received.statement
-    environment = Environment(
-        loader=PackageLoader("fedrec.audit.report", "page"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "short": _short, "capital": _capital, "strength": _strength}
     css, js = _own("report.css"), _own("report.js")
     charges = received.of_type("charge")
     spent = [
         {"charge": place + 1, "pld": charge["epsilon"].get("pld"), "rdp": charge["epsilon"].get("rdp")}
         for place, charge in enumerate(charges)
     ]
-    return environment.get_template("report.html.j2").render(
+    template = _environment().get_template("report.html.j2")
+    return template.render(
         r=received,
         s=stated,
         name=received.name,
@@ -178,6 +173,19 @@ def _grouped(rows: Sequence[dict[str, Any]], key: str) -> dict[str, list[dict[st
 
 def _notice(kind: str, title: str, text: str, lines: Sequence[str] = ()) -> dict[str, Any]:
     return {"kind": kind, "title": title, "text": text, "lines": list(lines)}
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    """Return the templates, which are compiled once in a process."""
+    made = Environment(
+        loader=PackageLoader("fedrec.audit.report", "page"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+    )
+    made.filters |= {"percent": percent, "short": _short, "capital": _capital, "strength": _strength}
+    return made
 
 
 def _own(name: str) -> str:

@@ -61,12 +61,20 @@ def factor(epsilon: float) -> str:
 
 
 def rounded_up(value: float | None, digits: int = 4) -> str | None:
-    """A bound as text that is not below it; None stands for no bound."""
+    """A bound as text that is not below it; None stands for no bound.
+
+    >>> rounded_up(1.00001)
+    '1.0001'
+    """
     return None if value is None else f"{math.ceil(value * 10**digits) / 10**digits:.{digits}f}"
 
 
 def rounded_up_text(value: str | None, digits: int = 4) -> str | None:
-    """A bound in decimals, rounded up exactly; None stands for no bound."""
+    """A bound in decimals, rounded up exactly; None stands for no bound.
+
+    >>> rounded_up_text("2.00000000000000000001", 2)
+    '2.01'
+    """
     if value is None:
         return None
     return f"{Decimal(value).quantize(Decimal(1).scaleb(-digits), ROUND_CEILING):f}"

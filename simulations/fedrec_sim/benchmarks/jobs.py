@@ -55,14 +55,19 @@ def run_job(job: Job) -> Result:
     return result
 
 
+def measured(job: Job) -> Result:
+    """Do the job in this process, whose memory then counts as the job's. Raises: InputError."""
+    result: Result = importlib.import_module(f"fedrec_sim.benchmarks.{_MODULES[job['what']]}").measure(job)
+    return result
+
+
 def _main() -> int:
     job = json.loads(sys.stdin.read())
     # What libraries print goes to standard error; standard output carries the result and nothing else.
     channel = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    module = importlib.import_module(f"fedrec_sim.benchmarks.{_MODULES[job['what']]}")
     try:
-        result = module.measure(job)
+        result = measured(job)
     except InputError as error:
         print(" ".join(str(error).split()), file=channel, flush=True)
         return error.exit_code
