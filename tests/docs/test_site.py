@@ -1,5 +1,6 @@
 """The documentation as a site: it builds without a warning, and no page of it loads anything from the network."""
 
+import re
 import runpy
 import subprocess
 import sys
@@ -68,6 +69,23 @@ def test_every_command_and_every_setting_is_in_the_reference() -> None:
         "federation.min_nodes",
     ):
         assert f"`{key}`" in settings
+
+
+def anchors(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub and the site make them."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_into_the_documentation_are_whole(name: str) -> None:
+    links = re.findall(
+        r"(?:\]\(|src(?:set)?=\")([^)\"#:]+)(?:#([^)\"]+))?[)\"]", (ROOT / name).read_text(encoding="utf-8")
+    )
+    assert links
+    for path, anchor in links:
+        assert (ROOT / path).is_file(), path
+        assert not anchor or anchor in anchors(ROOT / path), anchor
 
 
 def test_the_picture_is_what_its_program_draws() -> None:
