@@ -122,16 +122,6 @@ class PrivacyPlan:
         """The rounds that were paid for, in order; a round that was paid for twice stands twice."""
         return tuple(self._charged)
 
-    @property
-    def mu(self) -> float:
-        """Total signal-to-noise of the planned releases: that of the plain Gaussian with the same epsilon."""
-        if self.config.epsilon == "none":
-            return math.inf
-        shares = math.fsum(query.budget_share for queries in self.rounds for query in queries.values())
-        if self.config.sampling == 1:
-            return math.sqrt(shares) / self._factor if shares else 0.0
-        return accounting.gaussian_mu(self.config.epsilon, self.config.delta)
-
     def noise_multiplier(self, round: int, query_name: str) -> float:
         """Standard deviation of the noise over the clip norm; 0 without privacy."""
         query = self._query(round, query_name)

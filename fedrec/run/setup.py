@@ -47,7 +47,7 @@ def prepare(
         catalogue=catalogue.digest,
         users=users,
         expected_cohort=users * privacy.sampling,
-        mu=privacy.model_copy(update={"evaluation_share": 0.0}).mu() if privacy.private else None,
+        mu=privacy.mu() if privacy.private else None,
         evaluation_share=privacy.evaluation_share,
         stopping=stopping or StoppingConfig(),
         seed=data.seed,

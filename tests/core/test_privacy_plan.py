@@ -69,8 +69,10 @@ def test_a_ledger_entry_is_enough_to_compute_epsilon_again() -> None:
 def test_full_participation_is_the_exact_gaussian() -> None:
     ours = plan()
     mu = PrivacyConfig(epsilon=1.0).mu()
-    assert ours.mu == pytest.approx(mu, rel=1e-4)
-    assert ours.mu <= mu
+    queries = [(round, query.name) for round, asked in enumerate(ROUNDS) for query in asked]
+    spent = math.sqrt(math.fsum(ours.noise_multiplier(*each) ** -2 for each in queries))
+    assert spent == pytest.approx(mu, rel=1e-4)
+    assert spent <= mu
     assert ours.noise_multiplier(0, "popularity") == pytest.approx(1 / (mu * math.sqrt(0.2)), rel=1e-4)
     assert ours.noise_std(0, "co-occurrence") == pytest.approx(2 / (mu * math.sqrt(0.7)), rel=1e-4)
     assert ours.noise_multiplier(5, "weights") == pytest.approx(math.sqrt(10) / (mu * math.sqrt(0.1)), rel=1e-4)

@@ -66,14 +66,6 @@ def total_variation(epsilon: float, delta: float) -> float:
     return math.tanh(epsilon / 2) + (1 - math.tanh(epsilon / 2)) * delta
 
 
-def gaussian_delta(mu: float, epsilon: float) -> float:
-    """The least delta of Gaussian releases with total signal-to-noise `mu` at an epsilon (Balle & Wang 2018)."""
-    if mu == 0 or epsilon > 700:
-        return 0.0 if mu == 0 else max(0.0, _cdf(mu / 2 - epsilon / mu))
-    lost = math.exp(epsilon) * _cdf(-mu / 2 - epsilon / mu)
-    return max(0.0, _cdf(mu / 2 - epsilon / mu) - lost)
-
-
 def certainty(tpr: float, fpr: float, prior: float) -> float:
     """How sure an alarm makes an attacker who believed with probability `prior` that the person took part."""
     hits, false_alarms = tpr * prior, fpr * (1 - prior)

@@ -36,12 +36,10 @@ from fedrec.audit.log.chain import Chain
 from fedrec.audit.log.checkpoint import Checkpoint
 from fedrec.audit.log.keys import SigningKey
 from fedrec.audit.log.marks import Mark
-from fedrec.audit.log.merkle import EMPTY, Frontier
+from fedrec.audit.log.merkle import Frontier
 from fedrec.durable import replace, sync
 from fedrec.errors import InputError, VerificationError
 
-BEGINNING = EMPTY.hex()
-"""What the first record names as the root before it."""
 SEAL_SECONDS = 1.0
 """A fast run writes its checkpoint at most this often."""
 
@@ -96,7 +94,7 @@ class Ledger:
 
     @property
     def head(self) -> str:
-        """The root (hex) over all records, which fixes every one; `BEGINNING` for an empty ledger."""
+        """The root (hex) over all records, which fixes every one; that of the empty tree for an empty ledger."""
         return self._tree.root().hex()
 
     def append(self, payload: Mapping[str, Any], about: tuple[str, str] | None = None) -> str:

@@ -1,5 +1,6 @@
 """The ledger: on disk before a release, whole after a crash at any byte, and loud about every change."""
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -12,10 +13,12 @@ import pytest
 
 from fedrec.audit.log import checkpoint, envelope, ledger
 from fedrec.audit.log.keys import SigningKey
-from fedrec.audit.log.ledger import BEGINNING, Ledger, checkpoint_path, read_ledger
+from fedrec.audit.log.ledger import Ledger, checkpoint_path, read_ledger
 from fedrec.errors import InputError, VerificationError
 
 KEY = SigningKey.generate()
+BEGINNING = hashlib.sha256(b"").hexdigest()
+"""Root of the empty tree (RFC 6962)."""
 
 
 def payload(round: int) -> dict:
