@@ -99,7 +99,7 @@ TRAINING = {
     "entries": {"fedrec.privacy.accounting"},
     "empirical": {"fedrec.privacy.plan"},
     "budget": {"fedrec.privacy.accounting", "fedrec.privacy.filters"},
-    "statement": {"fedrec.privacy.accounting", "fedrec.privacy.plan"},
+    "statement": {"fedrec.privacy.accounting", "fedrec.privacy.description", "fedrec.privacy.plan"},
     "verify": {"fedrec.privacy.accounting", "fedrec.privacy.filters"},
     "cli": {"fedrec.privacy.filters"},
     "self_test": {"fedrec.privacy.plan", "fedrec.privacy.queries"},
@@ -224,7 +224,7 @@ def test_the_audit_table_has_no_cycle():
 @pytest.mark.parametrize(
     ("module", "source"),
     [
-        ("fedrec.audit.log.ledger", "from fedrec.audit.entries.records import Begin"),
+        ("fedrec.audit.log.ledger", "from fedrec.audit.entries.records import BeginRecord"),
         ("fedrec.audit.log.ledger", "if TYPE_CHECKING:\n    from fedrec.audit.statement.statement import statement"),
         ("fedrec.audit.log.ledger", "def late():\n    import fedrec.audit.evidence.layout"),
         ("fedrec.audit.accountant.recompute", "from fedrec.privacy.accounting import epsilon_pld"),

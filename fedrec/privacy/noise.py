@@ -85,4 +85,5 @@ def _normals(words: np.ndarray) -> np.ndarray:
     radius = np.sqrt(-2.0 * np.log(uniform[0]))  # (4, BLOCK / 2)
     angle = 2.0 * np.pi * uniform[1]
     both = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)  # (4, BLOCK)
-    return both.sum(axis=0) / np.sqrt(_SUMMED)
+    normals: np.ndarray = both.sum(axis=0) / np.sqrt(_SUMMED)
+    return normals

@@ -145,7 +145,8 @@ class DenseContribution(Contribution):
         return tuple(self.values.shape[1:])
 
     def norms(self) -> Tensor:
-        return self.values.double().flatten(1).norm(dim=1)
+        norms: Tensor = self.values.double().flatten(1).norm(dim=1)
+        return norms
 
     def unit_weights(self) -> Tensor:
         return torch.ones(len(self.values), dtype=torch.float64, device=self.values.device)
@@ -160,7 +161,8 @@ class DenseContribution(Contribution):
 def add_rows(total: Tensor, values: Tensor, weights: Tensor, lattice: Lattice) -> None:
     """`Contribution.add_to` for dense rows (B, *shape), some at a time."""
     users = (weights != 0).nonzero()[:, 0]
-    for some in users.split(max(1, _NUMBERS_AT_ONCE // max(1, values[0].numel() if len(values) else 1))):
+    most = max(1, _NUMBERS_AT_ONCE // max(1, values[0].numel() if len(values) else 1))
+    for some in torch.split(users, most):
         weighted = values[some].double() * weights[some].double().view(-1, *[1] * (values.ndim - 1))
         add_whole(total, lattice.whole(weighted).sum(0))
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fedrec.audit.budget.reservation import Drawing
+from fedrec.audit.budget.reservation import Reservation
 from fedrec.audit.entries.records import Catalogue
 from fedrec.audit.evidence import files_record, salted
 from fedrec.audit.evidence.received_run import OLDER_VERSIONS
@@ -65,7 +65,7 @@ def opening(
     plan: PrivacyPlan,
     data: Data,
     under: Circumstances,
-    drawing: Drawing | None = None,
+    drawing: Reservation | None = None,
 ) -> dict[str, Any]:
     """The `begin` record. A run that goes on under other code than it began with notes that at once.
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from fedrec.algorithms.base import Algorithm
-from fedrec.audit.budget.reservation import Drawing
+from fedrec.audit.budget.reservation import Reservation
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.run.coordinator import Outcome
 from fedrec.run.scenario import Scenario
@@ -21,7 +21,7 @@ def run_summary(
     public_seed: int,
     algorithm: Algorithm,
     plan: PrivacyPlan,
-    drawing: Drawing | None,
+    drawing: Reservation | None,
     outcome: Outcome,
     model_bytes: int,
 ) -> dict[str, Any]:

@@ -250,7 +250,8 @@ class _Grid:
         above = np.append(np.cumsum(mass[::-1])[::-1], 0.0)
         weighted = np.append(np.cumsum((mass * np.exp(-losses))[::-1])[::-1], 0.0)
         first = np.searchsorted(losses, epsilons, side="right")
-        return np.maximum(above[first] - np.exp(np.minimum(epsilons, LARGEST_EPSILON)) * weighted[first], 0.0)
+        found: np.ndarray = above[first] - np.exp(np.minimum(epsilons, LARGEST_EPSILON)) * weighted[first]
+        return found.clip(min=0.0)
 
     def _above_zero(self, logs: np.ndarray, shift: float) -> tuple[np.ndarray, np.ndarray]:
         """The composed losses above 0, ascending, and their masses."""
@@ -284,7 +285,8 @@ def _below(q: float, z: float, losses: np.ndarray, remove: bool) -> np.ndarray:
         inner = np.log1p(-(1 - q) * np.exp(-losses)) if q < 1 else 0.0
         x = z**2 * (losses + inner - math.log(q)) + 0.5
     x = np.where(np.isnan(x), -np.inf, x)
-    return (1 - q) * ndtr(x / z) + q * ndtr((x - 1) / z) if remove else ndtr(x / z)
+    found: np.ndarray = (1 - q) * ndtr(x / z) + q * ndtr((x - 1) / z) if remove else ndtr(x / z)
+    return found
 
 
 def _moments(q: float, z: float, remove: bool) -> tuple[float, float]:

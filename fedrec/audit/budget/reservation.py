@@ -26,7 +26,7 @@ _TIE = ("run", "budget", "name", "who", "epsilon", "delta", "theorem", "seen")
 _LARGEST = 1 << 16  # bytes of a tie
 
 
-class Drawing:
+class Reservation:
     """What one run draws from the budget in `path`; ledger: the run's, whose folder keeps the tie.
 
     planned: all that the run releases. about: what it says of itself (`Entry.about`). Used as a context around the
@@ -51,7 +51,7 @@ class Drawing:
         if tie is None or tie["run"] not in self.budget.entries:
             self.budget.check_fits(self.planned, self.about)
 
-    def __enter__(self) -> "Drawing":
+    def __enter__(self) -> "Reservation":
         self._held = contextlib.ExitStack()
         try:
             self._held.enter_context(_alive(self.ledger))

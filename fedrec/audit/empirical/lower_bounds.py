@@ -3,7 +3,7 @@
 | bound | from | assumes |
 |---|---|---|
 | `two_sided_epsilon` | false and true positives of independent trials | trials are independent |
-| `gaussian_mu` | guesses about independent fair coins | also a Gaussian's trade-off curve: then it is far tighter |
+| `gaussian_mu_bound` | guesses about independent fair coins | also a Gaussian's trade-off curve; far tighter then |
 | `one_run_epsilon` | guesses about m coins in ONE run | nothing beyond (epsilon, delta)-DP for each coin |
 
 Sources: Clopper & Pearson 1934 on the rates of Jagielski et al. 2020 and Nasr et al. 2021; Nasr et al. 2023 ("Tight
@@ -53,7 +53,7 @@ def two_sided_epsilon(
     return best
 
 
-def gaussian_mu(trials: int, correct: int, confidence: float = 0.95) -> float:
+def gaussian_mu_bound(trials: int, correct: int, confidence: float = 0.95) -> float:
     """The least mu of a mu-Gaussian-DP mechanism about which `correct` of `trials` fair coins were guessed right.
 
     Nobody guesses right with a chance above Phi(mu / 2), whatever is observed.

@@ -6,16 +6,24 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from fedrec.audit.entries.records import Begin, Charge, Code, End, Files, Resumed, Stopped
+from fedrec.audit.entries.records import (
+    BeginRecord,
+    ChargeRecord,
+    Code,
+    EndRecord,
+    FilesRecord,
+    ResumedRecord,
+    StoppedRecord,
+)
 from fedrec.errors import VerificationError
 
 _TYPES: Mapping[str, type[BaseModel]] = {
-    "begin": Begin,
-    "charge": Charge,
-    "stopped": Stopped,
-    "end": End,
-    "files": Files,
-    "note": Resumed,
+    "begin": BeginRecord,
+    "charge": ChargeRecord,
+    "stopped": StoppedRecord,
+    "end": EndRecord,
+    "files": FilesRecord,
+    "note": ResumedRecord,
 }
 
 
@@ -27,10 +35,10 @@ class Account:
     list. code: of the program that wrote the last of them.
     """
 
-    begin: Begin
+    begin: BeginRecord
     charges: tuple[Mapping[str, Any], ...]
     stopped: Mapping[str, Any] | None
-    end: End | None
+    end: EndRecord | None
     code: Code
     entries: int
 
@@ -43,18 +51,20 @@ def account(payloads: Sequence[Mapping[str, Any]]) -> Account:
     if not payloads or payloads[0].get("type") != "begin":
         raise VerificationError("record 0 does not say what the run promises (no `begin`)")
     read = [_read(place, payload) for place, payload in enumerate(payloads)]
-    entries = 1 + max(place for place, record in enumerate(read) if not isinstance(record, Resumed | Files | None))
+    entries = 1 + max(
+        place for place, record in enumerate(read) if not isinstance(record, ResumedRecord | FilesRecord | None)
+    )
     first, *rest = read[:entries]
-    assert isinstance(first, Begin)
-    if any(isinstance(record, Begin) for record in read[1:]):
+    assert isinstance(first, BeginRecord)
+    if any(isinstance(record, BeginRecord) for record in read[1:]):
         raise VerificationError("there is a second beginning")
-    codes = [record.code for record in rest if isinstance(record, Resumed) and record.code is not None]
+    codes = [record.code for record in rest if isinstance(record, ResumedRecord) and record.code is not None]
     pairs = list(zip(read[:entries], payloads, strict=False))
-    stops = [payload for record, payload in pairs if isinstance(record, Stopped)]
-    ends = [record for record in rest if isinstance(record, End)]
+    stops = [payload for record, payload in pairs if isinstance(record, StoppedRecord)]
+    ends = [record for record in rest if isinstance(record, EndRecord)]
     return Account(
         begin=first,
-        charges=tuple(payload for record, payload in pairs if isinstance(record, Charge)),
+        charges=tuple(payload for record, payload in pairs if isinstance(record, ChargeRecord)),
         stopped=stops[0] if stops else None,
         end=ends[-1] if ends else None,
         code=codes[-1] if codes else first.code,

@@ -170,7 +170,7 @@ class Code(_Open):
     """Digest of the sources of a statement's sentences; null: before they were recorded"""
 
 
-class Begin(_Part):
+class BeginRecord(_Part):
     """The first record: the promise, and all facts of the run that a statement repeats."""
 
     type: Literal["begin"]
@@ -212,7 +212,7 @@ class Begin(_Part):
     """Whether a record at the end of a finished run fixes every file of it"""
 
     @model_validator(mode="after")
-    def _whole(self) -> "Begin":
+    def _whole(self) -> "BeginRecord":
         if (self.guarantee == "none") != (self.delta is None) or (self.delta is None) != (self.target_epsilon is None):
             raise ValueError("a guarantee has a delta and a target, and no guarantee has neither")
         if self.private and self.seeded != self.noise_source.startswith("seeded"):
@@ -230,7 +230,7 @@ class Begin(_Part):
         return self.guarantee != "none"
 
 
-class Charge(_Open):
+class ChargeRecord(_Open):
     """What is read of a charge."""
 
     type: Literal["charge"]
@@ -242,7 +242,7 @@ class Charge(_Open):
     epsilon: Epsilons
 
 
-class Stopped(_Open):
+class StoppedRecord(_Open):
     """A run that ended before its last planned round, by its own private outputs."""
 
     type: Literal["stopped"]
@@ -258,7 +258,7 @@ class Pair(_Open):
     delta: Decimal
 
 
-class End(_Open):
+class EndRecord(_Open):
     """What is read of the last record."""
 
     type: Literal["end"]
@@ -269,7 +269,7 @@ class End(_Open):
     """Pairs that bound what the best attacker can do, where users were sampled"""
 
 
-class Files(_Part):
+class FilesRecord(_Part):
     """The digests of all files of the run."""
 
     type: Literal["files"]
@@ -277,7 +277,7 @@ class Files(_Part):
     private: Annotated[dict[Text, Hash], Field(max_length=10_000)]
 
 
-class Resumed(_Open):
+class ResumedRecord(_Open):
     """A note, where it names the code that continued the run."""
 
     type: Literal["note"]

@@ -15,7 +15,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from fedrec.audit.entries.records import Files
+from fedrec.audit.entries.records import FilesRecord
 from fedrec.audit.evidence import salted
 from fedrec.audit.evidence.layout import RELEASED, SALT, Layout, fixed, fixed_private, listing
 from fedrec.audit.log.ledger import Ledger
@@ -36,21 +36,21 @@ def fix(ledger: Ledger, run: Layout) -> None:
     release = {name: _sha256(run.release / name) for name in RELEASED if (run.release / name).is_file()}
     salt, names = salted.salt_in(run.private), sorted(filter(fixed_private, listing(run.private)))
     private = {name: salted.file_digest(salt, name, run.private / name) for name in names}
-    record = Files(type="files", release=release, private=private)
+    record = FilesRecord(type="files", release=release, private=private)
     if last(payloads) != record:
         ledger.append(record.model_dump())
         ledger.seal()
     _one_time(run, payloads[0]["started"])
 
 
-def last(payloads: Sequence[Mapping[str, Any]]) -> Files | None:
+def last(payloads: Sequence[Mapping[str, Any]]) -> FilesRecord | None:
     """The closing record that counts, None where there is none. Raises: ValueError when it is malformed."""
     found = next((payload for payload in reversed(payloads) if payload.get("type") == "files"), None)
-    return None if found is None else Files.model_validate(found)
+    return None if found is None else FilesRecord.model_validate(found)
 
 
 def release_faults(
-    names: Sequence[str], digests: Mapping[str, str], record: Files, exported: Collection[str] | None
+    names: Sequence[str], digests: Mapping[str, str], record: FilesRecord, exported: Collection[str] | None
 ) -> Iterator[str]:
     """What differs from the closing record, a line each.
 
@@ -70,7 +70,7 @@ def release_faults(
             yield f"{name} is not a file of the run: no record names it"
 
 
-def private_faults(private: Path, record: Files) -> Iterator[str]:
+def private_faults(private: Path, record: FilesRecord) -> Iterator[str]:
     """The same for the private folder, where it is at hand."""
     salt, there = read_below(private, SALT, salted.BYTES), set(listing(private))
     if salt is None:

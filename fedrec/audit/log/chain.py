@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fedrec.audit.log import envelope as records
-from fedrec.audit.log.envelope import Record
+from fedrec.audit.log.envelope import SignedRecord, parsed
 from fedrec.audit.log.keys import PREFIX, PublicKey, public_key
 from fedrec.audit.log.merkle import Frontier
 from fedrec.errors import InputError
@@ -18,7 +17,7 @@ class Chain:
     a crash cut short: `append` never returned, so nothing was released on them.
     """
 
-    records: list[Record] = field(default_factory=list)
+    records: list[SignedRecord] = field(default_factory=list)
     leaves: list[bytes] = field(default_factory=list)
     roots: list[bytes] = field(default_factory=list)
     fault: str | None = None
@@ -39,7 +38,7 @@ def read(content: bytes) -> Chain:
     run = None
     for number, line in enumerate(content[:end].split(b"\n")[:-1]):
         try:
-            record = records.parsed(line)
+            record = parsed(line)
         except ValueError as error:
             chain.fault = f"record {number} is {error}"
             return chain
@@ -70,7 +69,7 @@ def parted(one: Sequence[str], other: Sequence[str]) -> int | None:
     return next(number for number in range(size) if one[number + 1] != other[number + 1])
 
 
-def keys(found: Sequence[Record], first: PublicKey) -> list[PublicKey]:
+def keys(found: Sequence[SignedRecord], first: PublicKey) -> list[PublicKey]:
     """The key in force for each record and for what follows the last: `first`, until a record hands over to another.
 
     The result has one entry more than there are records; entry n signs record n and the checkpoint of n records.
@@ -87,7 +86,7 @@ def keys(found: Sequence[Record], first: PublicKey) -> list[PublicKey]:
     return in_force
 
 
-def first_key(found: Sequence[Record], last: PublicKey) -> PublicKey:
+def first_key(found: Sequence[SignedRecord], last: PublicKey) -> PublicKey:
     """The key that began a ledger which ends with `last` in force. Raises: ValueError for a damaged record."""
     for record in found:
         if record.payload.get("type") == "key":
@@ -95,7 +94,7 @@ def first_key(found: Sequence[Record], last: PublicKey) -> PublicKey:
     return last
 
 
-def _key(record: Record, which: str) -> PublicKey:
+def _key(record: SignedRecord, which: str) -> PublicKey:
     text = record.payload.get(which)
     try:
         if isinstance(text, str) and text.startswith(PREFIX):

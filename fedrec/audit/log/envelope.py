@@ -38,7 +38,7 @@ _ENCODER = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=Fal
 
 
 @dataclass(frozen=True)
-class Record:
+class SignedRecord:
     """A record as it was read. text: the in-toto Statement, as signed. line: the envelope, without its newline."""
 
     text: bytes
@@ -111,7 +111,7 @@ class Record:
 
 def signed(
     index: int, previous: str, run: str, payload: Mapping[str, Any], about: tuple[str, str] | None, key: SigningKey
-) -> Record:
+) -> SignedRecord:
     """A new record. about: name and SHA-256 (hex) of its subject; None for the records before it.
 
     Raises: ValueError for NaN or infinity, TypeError for what JSON has no form for.
@@ -125,16 +125,16 @@ def signed(
             "subject": [{"digest": {"sha256": digest}, "name": f"{run}/{name}"}],
         }
     )
-    return Record(text, key.public.id, key.sign(_pae(text)))
+    return SignedRecord(text, key.public.id, key.sign(_pae(text)))
 
 
-def parsed(line: bytes) -> Record:
+def parsed(line: bytes) -> SignedRecord:
     """The record in a line (without newline). Raises: ValueError when it is none, or written in another way."""
     try:
         _check_depth(line)
         envelope = json.loads(line)
         (signature,) = envelope["signatures"]
-        record = Record(
+        record = SignedRecord(
             base64.b64decode(envelope["payload"], validate=True),
             str(signature["keyid"]),
             base64.b64decode(signature["sig"], validate=True),
@@ -147,7 +147,7 @@ def parsed(line: bytes) -> Record:
     return record
 
 
-def check_shape(record: Record) -> None:
+def check_shape(record: SignedRecord) -> None:
     """Raises: ValueError unless the text is a Statement of ours, in the one spelling that we write."""
     try:
         _check_depth(record.text)

@@ -19,7 +19,7 @@ from fedrec.audit.log import checkpoint as checkpoint_note
 from fedrec.audit.log import envelope, merkle
 from fedrec.audit.log.chain import Chain
 from fedrec.audit.log.checkpoint import Checkpoint, Older
-from fedrec.audit.log.envelope import Record
+from fedrec.audit.log.envelope import SignedRecord
 from fedrec.audit.log.keys import PublicKey
 from fedrec.errors import InputError, VerificationError
 
@@ -34,7 +34,7 @@ class Proven:
     """What a proof shows. record: None for a proof of growth. before: size and root that the ledger grew from."""
 
     checkpoint: Checkpoint
-    record: Record | None = None
+    record: SignedRecord | None = None
     before: tuple[int, bytes] | None = None
 
     @property
@@ -105,7 +105,7 @@ def check(text: str, key: PublicKey) -> Proven:
 
 def _record(lines: list[str], sealed: Checkpoint) -> Proven:
     key_id, signature = lines[2].split(" ")
-    record = Record(lines[1].encode("ascii"), key_id, _bytes(signature))
+    record = SignedRecord(lines[1].encode("ascii"), key_id, _bytes(signature))
     envelope.check_shape(record)
     if lines[3] != _TLOG or lines[4] != f"index {record.index}":
         raise ValueError("another index")

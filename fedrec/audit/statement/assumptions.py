@@ -1,6 +1,6 @@
 """What a promise rests on: who must keep which assumption and what enforces it, and what no promise is made about."""
 
-from fedrec.audit.entries.records import Begin
+from fedrec.audit.entries.records import BeginRecord
 
 _SAMPLER_LIMITS = (
     "noise is drawn in 64-bit floating point, not by an exact sampler: it is a sum of four normals, rounded to the "
@@ -14,7 +14,7 @@ def seeded(noise_source: str) -> bool:
     return noise_source.startswith("seeded")
 
 
-def assumptions(begin: Begin) -> list[dict[str, str]]:
+def assumptions(begin: BeginRecord) -> list[dict[str, str]]:
     """Rows of "who" "must" what, whether that is "enforced" (yes, partly, no), and "how" or why not."""
     simulation, repeats = simulated(begin), seeded(begin.noise_source)
     found = [
@@ -87,7 +87,7 @@ def assumptions(begin: Begin) -> list[dict[str, str]]:
     return found
 
 
-def not_protected(begin: Begin) -> list[str]:
+def not_protected(begin: BeginRecord) -> list[str]:
     """What can be learned all the same, one sentence each."""
     simulation, catalogue = simulated(begin), begin.catalogue
     found = list(begin.notes)
@@ -127,16 +127,16 @@ def not_protected(begin: Begin) -> list[str]:
     return found
 
 
-def simulated(begin: Begin) -> bool:
+def simulated(begin: BeginRecord) -> bool:
     """Whether all users' data lay in one place; in format 1 the role of the signing party says so."""
     return "simulation" in begin.parties[0].role if begin.simulation is None else begin.simulation
 
 
-def _catalogue(begin: Begin) -> str:
+def _catalogue(begin: BeginRecord) -> str:
     return "how it is known is not recorded" if begin.catalogue is None else begin.catalogue.known
 
 
-def _other_releases(begin: Begin) -> str:
+def _other_releases(begin: BeginRecord) -> str:
     if begin.budget is not None:
         return (
             f"releases from the same people that do not draw from the budget '{begin.budget.name}', those of other "

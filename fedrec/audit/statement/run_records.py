@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fedrec import __version__
-from fedrec.audit.entries.records import FORMAT, Begin, Catalogue, PopulationBudget
+from fedrec.audit.entries.records import FORMAT, BeginRecord, Catalogue, PopulationBudget
 from fedrec.audit.log.keys import PublicKey
 from fedrec.audit.statement.statement import SOFTWARE
 from fedrec.audit.statement.wording import wording
@@ -117,7 +117,7 @@ def begin(
         "precision": PRECISION,
         "fixes_files": fixes_files,
     }
-    Begin.model_validate(made)
+    BeginRecord.model_validate(made)
     return made
 
 

@@ -37,7 +37,7 @@ GAUSSIAN = "Poisson-sampled Gaussian, add or remove one user"
 NOT_RECORDED = "not recorded"
 
 
-class Record(Protocol):
+class Entries(Protocol):
     """What is needed of a ledger."""
 
     @property
@@ -51,7 +51,7 @@ class Record(Protocol):
         ...
 
 
-def of_ledger(ledger: Record) -> dict[str, Any]:
+def of_ledger(ledger: Entries) -> dict[str, Any]:
     """The statement on the run of a ledger. Raises: VerificationError as `account`."""
     heads = [*(entry["previous"] for entry in ledger.entries), ledger.head]
     return statement(account([entry["payload"] for entry in ledger.entries]), heads)

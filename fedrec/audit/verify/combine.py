@@ -27,7 +27,7 @@ from fedrec.audit.accountant import recompute
 from fedrec.audit.accountant.recompute import TooCostly
 from fedrec.audit.entries.account import account
 from fedrec.audit.entries.events import events_of
-from fedrec.audit.entries.records import Begin, PopulationBudget
+from fedrec.audit.entries.records import BeginRecord, PopulationBudget
 from fedrec.audit.evidence.received_run import PUBLIC_KEY, Evidence, received
 from fedrec.audit.log import chain as chains
 from fedrec.audit.log.keys import PublicKey, public_key_in
@@ -275,7 +275,7 @@ def _check_cost(path: Path, events: Sequence[Event], delta: float) -> None:
         raise VerificationError(f"{path}: cannot be added up within bounded time: {error}") from None
 
 
-def _seed(evidence: Evidence, begin: Begin) -> int:
+def _seed(evidence: Evidence, begin: BeginRecord) -> int:
     """The seed that the noise follows from: in the scenario whose digest the ledger holds."""
     where = f"{evidence.place}: scenario.toml"
     content = evidence.files.get("scenario.toml")

@@ -8,7 +8,7 @@ refutes the proof or the system.
 
 import numpy as np
 
-from fedrec.audit.empirical.lower_bounds import best_one_run, best_two_sided, errors_at, gaussian_mu
+from fedrec.audit.empirical.lower_bounds import best_one_run, best_two_sided, errors_at, gaussian_mu_bound
 from fedrec.audit.empirical.one_shot import one_shot_estimate
 from fedrec.errors import InputError
 from fedrec.privacy.accounting import gaussian_epsilon
@@ -132,7 +132,7 @@ def conclude(watching: CanaryScores, watched: Watched, confidence: float, seed: 
         ),
     ]
     if config.sampling == 1:
-        mu = gaussian_mu(len(scores), int(((scores > 0) == included).sum()), each)
+        mu = gaussian_mu_bound(len(scores), int(((scores > 0) == included).sum()), each)
         bounds.append(
             Bound("Gaussian DP (Nasr et al. 2023)", gaussian_epsilon(mu, delta), f"{independent}; noise is Gaussian")
         )

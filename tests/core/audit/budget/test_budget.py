@@ -14,7 +14,7 @@ from fedrec.audit.budget import budget as budgets
 from fedrec.audit.budget import budget_file
 from fedrec.audit.budget.budget import digest, parse, read, render
 from fedrec.audit.budget.budget_file import create, locked, reserve, settle
-from fedrec.audit.budget.reservation import Drawing, read_tie, settle_left
+from fedrec.audit.budget.reservation import Reservation, read_tie, settle_left
 from fedrec.audit.entries.events import charges, events_of, to_json
 from fedrec.audit.log.ledger import Ledger, read_ledger
 from fedrec.cli import run as fedrec
@@ -33,20 +33,20 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "b.json"
 
 
-def begin(file: Path, folder: Path, planned=HALF, about=ABOUT) -> tuple[Drawing, Ledger]:
+def begin(file: Path, folder: Path, planned=HALF, about=ABOUT) -> tuple[Reservation, Ledger]:
     ledger = Ledger(folder / "privacy" / "ledger.jsonl")
-    drawing = Drawing(file, ledger.path, planned, about)
+    drawing = Reservation(file, ledger.path, planned, about)
     drawing.__enter__()
     return drawing, ledger
 
 
-def charge(drawing: Drawing, ledger: Ledger, *events: Event) -> None:
+def charge(drawing: Reservation, ledger: Ledger, *events: Event) -> None:
     """What a coordinator does with the plan's charge."""
     drawing.allow([*events_of(charges(ledger.entries)), *events])
     ledger.append({"type": "charge", "round": 0, "queries": [], "events": to_json(events)})
 
 
-def crash(drawing: Drawing) -> None:
+def crash(drawing: Reservation) -> None:
     drawing.__exit__(KeyboardInterrupt, None, None)
 
 
@@ -65,7 +65,7 @@ def test_no_sequence_passes_the_cap_or_hides_a_release(steps, plans, name):
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "b.json"
         create(file, "b", "people", rule)
-        live: dict[int, tuple[Drawing, Ledger]] = {}
+        live: dict[int, tuple[Reservation, Ledger]] = {}
         ledgers = {which: Path(folder) / str(which) / "privacy" / "ledger.jsonl" for which in range(4)}
         for step, which in steps:
             try:
@@ -133,7 +133,7 @@ def test_a_crash_before_the_reservation_is_taken_up(file, tmp_path, monkeypatch)
 
 
 def test_nothing_is_charged_before_the_reservation(file, tmp_path):
-    drawing = Drawing(file, tmp_path / "ledger.jsonl", HALF, ABOUT)
+    drawing = Reservation(file, tmp_path / "ledger.jsonl", HALF, ABOUT)
     with pytest.raises(PrivacyError, match="not reserved"):
         drawing.allow(HALF)
 

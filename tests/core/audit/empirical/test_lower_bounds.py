@@ -14,7 +14,7 @@ from fedrec.audit.empirical.lower_bounds import (
     best_one_run,
     best_two_sided,
     errors_at,
-    gaussian_mu,
+    gaussian_mu_bound,
     one_run_epsilon,
     one_run_p_value,
     rate_above,
@@ -59,7 +59,7 @@ def one_run(scores, coins):
 
 
 def gaussian(scores, coins):
-    return gaussian_epsilon(gaussian_mu(len(scores), int(((scores > 0) == coins).sum())), DELTA)
+    return gaussian_epsilon(gaussian_mu_bound(len(scores), int(((scores > 0) == coins).sum())), DELTA)
 
 
 def plug_in(scores, coins):
@@ -94,7 +94,7 @@ def test_bounds_become_tight_with_many_samples():
     assert 0.98 < one_run_epsilon(many, many, correct, 0.0) < 1
     wrong = many - correct
     assert 0.98 < two_sided_epsilon(wrong, many, correct, many, 0.0) < 1
-    assert 0.98 < gaussian_mu(many, round(norm.cdf(0.5) * many)) < 1
+    assert 0.98 < gaussian_mu_bound(many, round(norm.cdf(0.5) * many)) < 1
 
 
 def test_one_run_agrees_with_the_published_example():
@@ -121,7 +121,7 @@ def test_one_run_is_monotone(guesses, data):
 def test_a_coin_tosser_shows_nothing():
     assert one_run_epsilon(1000, 1000, 500, DELTA) == 0
     assert two_sided_epsilon(250, 500, 250, 500, DELTA) == 0
-    assert gaussian_mu(1000, 500) == 0
+    assert gaussian_mu_bound(1000, 500) == 0
     assert two_sided_epsilon(0, 0, 0, 0, DELTA) == 0
 
 

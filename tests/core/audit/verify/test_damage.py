@@ -54,7 +54,7 @@ def test_the_trials_find_a_missing_check(monkeypatch: pytest.MonkeyPatch) -> Non
     """Without the typed records, the last line behind them is reached, and the trials say so."""
     from fedrec.audit.entries import account
 
-    monkeypatch.setattr(account, "_TYPES", {"begin": account.Begin})
+    monkeypatch.setattr(account, "_TYPES", {"begin": account.BeginRecord})
     monkeypatch.setattr("resource.setrlimit", lambda *_: None)
     assert damage.trials(150, 3)["failures"] != []
 

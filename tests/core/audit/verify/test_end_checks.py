@@ -9,7 +9,7 @@ import pytest
 
 from fedrec.audit.accountant import recompute
 from fedrec.audit.budget.budget_file import create
-from fedrec.audit.budget.reservation import Drawing
+from fedrec.audit.budget.reservation import Reservation
 from fedrec.audit.entries.account import account
 from fedrec.audit.log.ledger import Ledger
 from fedrec.audit.statement import run_records
@@ -75,7 +75,7 @@ def test_what_a_run_reserved_covers_what_it_charged(filter: str, sampling: float
     create(tmp_path / "b.json", "films", "people", Filter.make(filter, 6.0, 1e-5))
     ledger = Ledger(tmp_path / "privacy" / "ledger.jsonl", KEY)
     about = {"data": "toy", "users": 1000, "target_epsilon": "2.0", "noise": "secret"}
-    with Drawing(tmp_path / "b.json", ledger.path, plan.planned, about) as drawing:
+    with Reservation(tmp_path / "b.json", ledger.path, plan.planned, about) as drawing:
         reservation = drawing.reservation()
         assert reservation.head == drawing.budget.head
         ledger.append(ledgers.begun(plan, budget=reservation))
