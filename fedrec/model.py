@@ -54,6 +54,17 @@ class ReleasedModel(ABC):
     def restore(cls, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> "ReleasedModel":
         """The inverse of `tensors` and `manifest`."""
 
+    def item_rows(self, items: Tensor) -> Tensor | None:
+        """Rows (n, width) of items (n,), whose cosine is the likeness of two items; None where the model has none."""
+        return None
+
+    def explain(self, state: dict[str, Tensor], candidates: Tensor) -> dict[str, Tensor]:
+        """How much each group of features adds to the scores of candidates (B, C), beyond an average item; (B, C) each.
+
+        Empty where scores are not made of features.
+        """
+        return {}
+
     def to(self, device: torch.device | str) -> "ReleasedModel":
         """The same model with its tensors on `device`."""
         return self.restore({name: tensor.to(device) for name, tensor in self.tensors().items()}, self.manifest())

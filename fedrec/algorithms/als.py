@@ -98,6 +98,9 @@ class ALSModel(ReleasedModel):
             scores = torch.bmm(self.items[candidates], vector[:, :, None])[:, :, 0]
         return or_popular(scores, ~vector.any(1), self.popularity, candidates)
 
+    def item_rows(self, items: Tensor) -> Tensor:
+        return self.items[items]
+
     def tensors(self) -> dict[str, Tensor]:
         return {"items": self.items, "gram": self.gram, "popularity": self.popularity}
 

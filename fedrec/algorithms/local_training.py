@@ -173,6 +173,9 @@ class LocalModel(ReleasedModel):
             scores[owner, state["own_items"][owner, place]] = state["own_scores"][owner, place]
         return scores
 
+    def item_rows(self, items: Tensor) -> Tensor:
+        return self.table[items]
+
     def tensors(self) -> dict[str, Tensor]:
         return {"table": self.table, "network": self.network, "popularity": self.popularity}
 

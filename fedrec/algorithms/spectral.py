@@ -167,6 +167,9 @@ class SpectralModel(ReleasedModel):
     def fold_in(self, state: dict[str, Tensor], items: Tensor) -> dict[str, Tensor]:
         return {"profile": state["profile"] + self.encode[items]}
 
+    def item_rows(self, items: Tensor) -> Tensor:
+        return self.decode[items]
+
     def tensors(self) -> dict[str, Tensor]:
         return {"encode": self.encode, "decode": self.decode, "popularity": self.popularity}
 

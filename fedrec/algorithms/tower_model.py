@@ -87,6 +87,9 @@ class TowerModel(ReleasedModel):
             return torch.addmm(self.bias, vector, self.items.mT)
         return torch.bmm(self.items[candidates], vector[:, :, None])[:, :, 0] + self.bias[candidates]
 
+    def item_rows(self, items: Tensor) -> Tensor:
+        return self.items[items]
+
     def tensors(self) -> dict[str, Tensor]:
         return {"items": self.items, "bias": self.bias}
 

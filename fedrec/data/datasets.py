@@ -21,6 +21,7 @@ from fedrec.data.holdouts import HoldOutConfig
 from fedrec.data.ids import identities
 from fedrec.data.log import Log
 from fedrec.data.order import known_order, order_counts, places
+from fedrec.data.positions import other_spelling, positions_of
 from fedrec.errors import InputError, nearest
 from fedrec.settings import Settings
 
@@ -49,6 +50,8 @@ GENERATED: dict[str, tuple[Callable[[int, int, int, int], Log], tuple[int, int, 
 _AMAZON = "amazon"
 NODES = "nodes"
 """`data.name` of a deployment whose events lie with its nodes, each its own; a simulation has none."""
+FRAME = "frame"
+"""`data.name` of a log that was a table in memory: the Python API passes it, and no file holds it."""
 
 
 class DataConfig(Settings):
@@ -123,6 +126,8 @@ class Dataset:
     reading: how ids and times of a log of one's own were read, for people.
     repeats: whether users may consume an item again, so that nothing that they consumed is masked.
     train_dropped: whether training draws negatives from `dropped`.
+    user_ids: (users,) the log's own ids, Int64 or text, in the order of `histories`. Private: they stay in memory,
+        and no file of a run holds them.
     """
 
     name: str
@@ -138,15 +143,17 @@ class Dataset:
     reading: Mapping[str, str] = field(default_factory=dict)
     repeats: bool = False
     train_dropped: bool = False
+    user_ids: pl.Series = field(default_factory=lambda: pl.Series("user", [], pl.Int64), repr=False)
 
 
-def load(config: DataConfig, data_dir: Path | None, seed: int) -> Dataset:
+def load(config: DataConfig, data_dir: Path | None, seed: int, log: Log | None = None) -> Dataset:
     """The dataset that `config` names; `data_dir` (or the environment's FEDREC_DATA) holds a folder per dataset.
 
     `seed` makes generated data, and the order of events where the log has none. Shuffled lines make no difference.
+    log: what `read` returned before, or a table in memory; None: it is read.
     Raises: InputError, in one line, for anything that is not a usable dataset.
     """
-    log = read(config, data_dir, seed)
+    log = read(config, data_dir, seed) if log is None else log
     if config.ordered == "lines":
         log = log.in_order_of_lines()
     keep = config.repeats == "keep"
@@ -194,6 +201,11 @@ def read(config: DataConfig, data_dir: Path | None, seed: int) -> Log:
         return read_file(config.path, config.columns)
     if config.columns != LogColumns():
         raise InputError(f"data.columns is for a log of your own, data.path; leave it out for '{name}'")
+    if name == FRAME:
+        raise InputError(
+            "data.name = 'frame': the log was a table in memory, which no file holds; write it to a file and give "
+            "data.path, or pass the table to fedrec.read_log again"
+        )
     if name in GENERATED:
         generate, standard = GENERATED[name]
         return generate(seed, *(size or usual for size, usual in zip(sizes, standard, strict=True)))
@@ -254,14 +266,14 @@ def _dataset(
     given = items is not None and log.whole_catalogue
     item_ids = (items if given and items is not None else events)["item"].unique().sort()
     user_ids = events["user"].unique().sort()
-    positions = _positions(events["item"], item_ids)
+    positions = positions_of(events["item"], item_ids)
     if positions.null_count():
         lost = events["item"].filter(positions.is_null())
         raise InputError(
             f"{config.catalogue or log.source}: lacks item {lost[0]} of the log ({lost.n_unique()} items in all"
-            f"{_other_spelling(lost[0], item_ids)}); add a row for each or drop their events"
+            f"{other_spelling(lost[0], item_ids)}); add a row for each or drop their events"
         )
-    events = events.with_columns(_positions(events["user"], user_ids).alias("user"), positions.alias("item"))
+    events = events.with_columns(positions_of(events["user"], user_ids).alias("user"), positions.alias("item"))
     catalogue = blocks.catalogue(item_ids, items, str(config.catalogue or log.source))
 
     events = canonical(events, log.order)
@@ -304,23 +316,15 @@ def _dataset(
         reading=log.reading,
         repeats=config.repeats == "keep",
         train_dropped=config.dropped_as_negatives,
+        user_ids=user_ids,
     )
-
-
-def _other_spelling(item: object, item_ids: pl.Series) -> str:
-    """A word on an id of the catalogue that is the number `item` in another spelling; empty for none."""
-    number = str(item).lstrip("0").partition(".")[0]
-    if item_ids.dtype != pl.String or not number.isdigit():
-        return ""
-    others = item_ids.filter(item_ids.str.contains(rf"^0*{number}(?:\.0*)?$"))
-    return f"; it has '{others[0]}': write ids alike in both" if len(others) else ""
 
 
 def _rows(events: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> Histories:
     """Each user's items in no order; users and items that cleaning took away are left out."""
     place = events.select(
-        _positions(events["user"], user_ids).alias("user"),
-        _positions(events["item"].cast(item_ids.dtype), item_ids).alias("item"),
+        positions_of(events["user"], user_ids).alias("user"),
+        positions_of(events["item"].cast(item_ids.dtype), item_ids).alias("item"),
     )
     place = place.drop_nulls().sort("user", maintain_order=True)
     lengths = np.bincount(place["user"].to_numpy(), minlength=len(user_ids))
@@ -328,17 +332,11 @@ def _rows(events: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> His
     return Histories(offsets, place["item"].to_numpy().astype(np.int32), len(item_ids), ordered=False)
 
 
-def _positions(values: pl.Series, ids: pl.Series) -> pl.Series:
-    """The position of each value in the sorted, unique `ids`; null where it is not among them."""
-    found = ids.search_sorted(values)
-    return found.set(ids.gather(found.clip(0, len(ids) - 1)) != values, None).cast(pl.Int64)
-
-
 def _fixed_test(table: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> tuple[np.ndarray, np.ndarray] | None:
     """A published test split as positions; None when cleaning took a user or an item of it away."""
     table = table.sort("user")
-    users, targets = _positions(table["user"], user_ids), _positions(table["item"], item_ids)
-    negatives = _positions(table["negatives"].explode(), item_ids)
+    users, targets = positions_of(table["user"], user_ids), positions_of(table["item"], item_ids)
+    negatives = positions_of(table["negatives"].explode(), item_ids)
     if len(table) != len(user_ids) or users.null_count() or targets.null_count() or negatives.null_count():
         return None
     return targets.to_numpy().astype(np.int64), negatives.to_numpy().astype(np.int64).reshape(len(table), -1)

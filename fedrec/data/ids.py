@@ -13,6 +13,7 @@ are refused.
 
 import hashlib
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,11 @@ def identities(ids: pl.Series) -> np.ndarray:
     if ids.dtype.is_integer():
         return ids.to_numpy().astype(np.int64)
     return np.array([_of(text) for text in ids.to_list()], dtype=np.int64)
+
+
+def canonical_id(given: object) -> str:
+    """One id that a person wrote, as text, spelled as the ids of a log are."""
+    return unicodedata.normalize("NFC", str(given).strip())
 
 
 def exact_bits(dtype: pl.DataType) -> int:

@@ -17,7 +17,12 @@ def read_catalogue(file: Path, columns: CatalogueColumns | None = None) -> pl.Da
     Raises: InputError as `read_log`, or naming a cell that is none of what nearly all others of its column are.
     """
     columns = columns or CatalogueColumns()
-    table = named(read_table(file, columns), file, columns.named)
+    return typed_catalogue(read_table(file, columns), file, columns)
+
+
+def typed_catalogue(table: pl.DataFrame, file: Path, columns: CatalogueColumns) -> pl.DataFrame:
+    """As `read_catalogue`, of a table that was read from `file`, or is in memory and called so. Raises: InputError."""
+    table = named(table, file, columns.named)
     need_columns(table, file, "item_id", settings="data.catalogue_columns")
     need_columns(table, file, *columns.text, settings="data.catalogue_columns")
     features = [feature(table[name], file, columns) for name in table.columns if name != "item_id"]

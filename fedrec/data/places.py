@@ -16,6 +16,8 @@ def place(file: Path, wrong: pl.Series) -> str:
     row = int(wrong.arg_max() or 0)
     if file.is_dir():
         return _place_in_parts(file, row)
+    if not file.exists():  # a table in memory
+        return f"{file}, row {row + 1}"
     ending = kind(file)
     if ending in (PARQUET, ".json"):
         return f"{file}, row {row + 1}"

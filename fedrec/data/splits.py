@@ -17,6 +17,8 @@ from fedrec.data.order import ties_rule
 from fedrec.errors import InputError, nearest
 
 NEGATIVES = 99
+HELD_OUT = ("test", "validation")
+"""Which held-out items a split has."""
 REPEATABLE = ("leave-one-out", "leave-two-out")
 """Splits for `data.repeats = "keep"`: they hold out one event, which may be of an item that the user knows."""
 _SEEDED = 0x5917  # keeps the draws of a split apart from those of training under the same seed
@@ -61,7 +63,7 @@ def split(dataset: Dataset, kind: str, on: Literal["test", "validation"], seed: 
     }
     if kind not in one and kind not in KINDS:
         raise InputError(f"unknown split '{kind}'.{nearest(kind, [*one, *KINDS])}")
-    if on not in ("test", "validation"):
+    if on not in HELD_OUT:
         raise InputError(f"a split is on 'test' or 'validation', not '{on}'")
     if dataset.repeats and kind not in REPEATABLE:
         raise InputError(

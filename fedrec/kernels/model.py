@@ -26,6 +26,8 @@ NEGLIGIBLE = 1e-6  # an event whose recency weight is below this is skipped
 SHAPED = 3.0
 """Popularity, in standard deviations, up to which a score may bend: what is fitted to the many items below would turn
 the order of the few above round, and uniform negatives hold none of those to say so."""
+AVERAGED = 256
+"""Items, evenly spaced in the catalogue, whose mean features are those of the average item."""
 LENGTHS = (5, 500)  # events of the shortest and the longest synthetic user
 MOST_AT_ONCE = 1 << 23  # numbers per user chunk while scoring
 POPULARITY_FEATURES = (
@@ -63,6 +65,13 @@ class KernelSpace:
         ]
         kernels = [f"{name} @{decay:g}" for name in self.maps for decay in self.decays]
         return [*POPULARITY_FEATURES, *numbers, *kernels]
+
+    @property
+    def groups(self) -> dict[str, slice]:
+        """The columns of each group of features: popularity, the numbers of the catalogue, and each kernel."""
+        most, count = len(POPULARITY_FEATURES), len(self.decays)
+        kernels = {name: slice(self.own + n * count, self.own + (n + 1) * count) for n, name in enumerate(self.maps)}
+        return {"popularity": slice(0, most), "numbers": slice(most, self.own)} | kernels
 
     @property
     def own(self) -> int:
@@ -223,6 +232,27 @@ class KernelModel(ReleasedModel):
             return total[:, 0]
         hidden = total[:, 1:].add_(self.network["bias"][:, None]).relu_()
         return total[:, 0] + self.network["output"] @ hidden
+
+    def item_rows(self, items: Tensor) -> Tensor:
+        """The rows of all kernels side by side, each kernel as heavy as the linear head makes it."""
+        heavy = self.weights[self.space.own :].view(-1, len(self.space.decays)).sum(1).abs()
+        heavy = heavy if bool(heavy.any()) else torch.ones_like(heavy)
+        maps = self.space.maps.values()
+        return torch.cat([weight.sqrt() * map_.rows(items) for weight, map_ in zip(heavy, maps, strict=True)], 1)
+
+    def explain(self, state: dict[str, Tensor], candidates: Tensor) -> dict[str, Tensor]:
+        """How much the scores fall when a group's features become those of the average item for this user."""
+        items = self.space.numbers.shape[0]
+        average = torch.linspace(0, items - 1, min(items, AVERAGED), device=candidates.device).long()
+        usual = self.space.features(state, average.expand(len(candidates), -1)).mean(1, keepdim=True)
+        features, scales = self.space.features(state, candidates), self.network.get("scales", 1.0)
+        found, weights = {}, self.weights * scales
+        for name, columns in self.space.groups.items():
+            changed = features.clone()
+            changed[..., columns] = usual[..., columns]
+            both = torch.stack([features, changed]) / scales
+            found[name] = head(both, weights, self.network).diff(dim=0)[0].neg()
+        return found
 
     def tensors(self) -> dict[str, Tensor]:
         space = self.space

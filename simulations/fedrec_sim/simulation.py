@@ -10,6 +10,7 @@ from fedrec.audit.report.html import page
 from fedrec.audit.statement.received import receive
 from fedrec.data import datasets
 from fedrec.data.datasets import DataConfig, Dataset
+from fedrec.data.log import Log
 from fedrec.data.splits import Split
 from fedrec.devices import check_device, make_repeatable
 from fedrec.evaluation.private import private_report
@@ -82,6 +83,8 @@ class Simulation:
     """One run in one folder. data_dir: where the datasets lie. resume: go on with the run that the folder holds.
 
     track: the tracker that is told of every round, None for none.
+    log: the log where it is in memory already; None: it is read as the scenario says.
+    movable: paths of the scenario are written in full, since the folder may be moved.
     """
 
     def __init__(
@@ -93,17 +96,19 @@ class Simulation:
         *,
         resume: bool,
         track: str | None = None,
+        log: Log | None = None,
+        movable: bool = False,
     ) -> None:
         check_device(scenario.engine.device, "engine.device")
         if scenario.engine.name == "flower":
             check_flower(scenario)
-        self.track, self.data_dir = track, data_dir
+        self.track, self.data_dir, self.movable = track, data_dir, movable
         self.folder, self.progress = folder, progress
         self.scenario, self.public_seed, self.resume = begin(scenario, folder, resume=resume)
         scenario = self.scenario
         make_repeatable(scenario.engine.device)
         with progress.stage("Reading data"):
-            self.dataset: Dataset = datasets.load(scenario.data, data_dir, self.public_seed)
+            self.dataset: Dataset = datasets.load(scenario.data, data_dir, self.public_seed, log)
             self.split: Split = asked_split(self.dataset, scenario, scenario.evaluation.on, self.public_seed)
         if "dislikes" in self.dataset.report:
             progress.say(f"Data: {self.dataset.report['dislikes']} (a true count)")
@@ -138,7 +143,7 @@ class Simulation:
         if not self.resume:
             comment = SECRET_NOISE if self.scenario.privacy.private and self.scenario.seed is None else ""
             place = self.folder.scenario
-            place.write_text(self.scenario.toml(comment, place.parent), encoding="utf-8")
+            place.write_text(self.scenario.toml(comment, None if self.movable else place.parent), encoding="utf-8")
         with tracking(self.track, self.folder.private, self.scenario, self.progress.warn) as tracker:
             summary, exhausted = self._run(tracker)
             tracker.scalars(of_run(summary), summary["cost"]["rounds"])

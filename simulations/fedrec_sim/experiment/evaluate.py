@@ -6,8 +6,9 @@ that dataset can measure the released model here, by the code and the protocol o
 
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +17,13 @@ from fedrec.devices import check_device, make_repeatable
 from fedrec.errors import InputError
 from fedrec.received_files import refuse_links
 from fedrec.screen import plain_console
+
+if TYPE_CHECKING:
+    from fedrec.run.directory import RunDirectory
+    from fedrec.run.scenario import Scenario
+
+    from fedrec.data.datasets import Dataset
+    from fedrec.data.splits import Split
 
 
 def evaluate(
@@ -65,9 +73,7 @@ def measure(
     from fedrec.evaluation import report
     from fedrec.run.directory import RunDirectory
     from fedrec.run.scenario import code_in, load_scenario
-    from fedrec_sim.engines.experiment import asked_split
     from fedrec_sim.engines.leak import NOTE
-    from fedrec_sim.report.fingerprint import same, secret_path
 
     folder = RunDirectory(run)
     refuse_links(folder.path)
@@ -76,36 +82,17 @@ def measure(
             f"{run}: no finished run (needs release/ with scenario.toml and model/, and private/summary.json)"
         )
     own_code = code_in([] if algorithm is None else [f"algorithm.name={algorithm}"])
-    trained = load_scenario(str(folder.scenario), own_code=own_code).evaluation.on
-    changes = [] if on is None else [f"evaluation.on={on}"]
-    scenario = load_scenario(str(folder.scenario), changes, own_code=own_code)
+    scenario = load_scenario(str(folder.scenario), own_code=own_code)
     if scenario.data.name == datasets.NODES:
         raise InputError(f"{run}: its nodes had data of their own, and nothing was held out; there is nothing to rank")
     summary = json.loads(folder.summary.read_text(encoding="utf-8"))
     seed = int(summary["public_seed"])
     dataset = datasets.load(scenario.data, data_dir, seed)
-    own = asked_split(dataset, scenario, trained, seed)
-    split = own if scenario.evaluation.on == trained else asked_split(dataset, scenario, scenario.evaluation.on, seed)
-    if len(own.train.items) > len(split.train.items):
-        raise InputError(
-            f"--on {scenario.evaluation.on}: the run was trained on these items; run it again with --set "
-            f"evaluation.on={scenario.evaluation.on}"
-        )
-    if len(dataset.catalogue) != summary["dataset"]["items"]:
-        raise InputError(
-            f"{run}: trained on {summary['dataset']['items']:,} items, the data hold {len(dataset.catalogue):,}"
-        )
     kind = scenario.algorithm_class if own_code else None
-    model = load_model(folder.model, dataset.catalogue.ids, kind).to(device)
-    known = summary["evaluation"].get("fingerprint")  # a deployment's server has no split to tell it of
-    same_split = True if known is None else same(known, own)
-    if same_split is None:
-        raise InputError(
-            f"{run}: whether the data are those of the run cannot be checked: its fingerprint was made with another "
-            f"secret than {secret_path()}; bring that one here, or train again"
-        )
-    if not same_split:
-        raise InputError(f"{run}: the data are not those of the run, or are split in another way; bring back the run's")
+    model = load_model(folder.model, dataset.catalogue.ids, kind)
+    own = own_split(folder, scenario, summary, dataset)
+    split = split_on(scenario, dataset, own, on, seed)
+    model = model.to(device)
     metrics = report.evaluate(
         model, split, device=device, seed=seed, extended=scenario.evaluation.extended, catalogue=dataset.catalogue
     )
@@ -115,5 +102,49 @@ def measure(
         "metrics": metrics,
         "order_free": None,
         "baselines": {},
-        "evaluation": {"on": scenario.evaluation.on, "leaky_negatives": NOTE if split.leaky else None},
+        "evaluation": {"on": on or scenario.evaluation.on, "leaky_negatives": NOTE if split.leaky else None},
     }
+
+
+def own_split(folder: "RunDirectory", scenario: "Scenario", summary: Mapping[str, Any], dataset: "Dataset") -> "Split":
+    """The split that a run was trained on, made again from `dataset`.
+
+    Raises: InputError when the data are not those of the run, or that cannot be checked.
+    """
+    from fedrec_sim.engines.experiment import asked_split
+    from fedrec_sim.report.fingerprint import same, secret_path
+
+    run = folder.path
+    if len(dataset.catalogue) != summary["dataset"]["items"]:
+        raise InputError(
+            f"{run}: trained on {summary['dataset']['items']:,} items, the data hold {len(dataset.catalogue):,}"
+        )
+    own = asked_split(dataset, scenario, scenario.evaluation.on, int(summary["public_seed"]))
+    known = summary["evaluation"].get("fingerprint")  # the server of a deployment has no split to describe
+    same_split = True if known is None else same(known, own)
+    if same_split is None:
+        raise InputError(
+            f"{run}: whether the data are those of the run cannot be checked: its fingerprint was made with another "
+            f"secret than {secret_path()}; bring that one here, or train again"
+        )
+    if not same_split:
+        raise InputError(f"{run}: the data are not those of the run, or are split in another way; bring back the run's")
+    return own
+
+
+def split_on(scenario: "Scenario", dataset: "Dataset", own: "Split", on: str | None, seed: int) -> "Split":
+    """The split with the items `on` held out; None for the run's `own`.
+
+    Raises: InputError for an unknown name, or items that the run was trained on.
+    """
+    from fedrec.data import splits
+    from fedrec_sim.engines.experiment import asked_split
+
+    if on is None or on == scenario.evaluation.on:
+        return own
+    if on not in splits.HELD_OUT:
+        raise InputError(f"--on {on}: must be 'test' or 'validation'")
+    split = asked_split(dataset, scenario, "test" if on == "test" else "validation", seed)
+    if len(own.train.items) > len(split.train.items):
+        raise InputError(f"--on {on}: the run was trained on these items; run it again with --set evaluation.on={on}")
+    return split

@@ -1,6 +1,7 @@
 """What a person sees while a run goes on: a live line in a terminal, plain lines elsewhere, on standard error."""
 
 import signal
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
@@ -28,7 +29,10 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take Ctrl-C as a request, within this context. Belongs into the main thread, as signals do."""
+        """Take Ctrl-C as a request, within this context; outside the main thread, which alone gets signals, nothing."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         before = signal.signal(signal.SIGINT, self._ask)
         try:
             yield

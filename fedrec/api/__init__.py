@@ -1,0 +1,1 @@
+"""The Python API: what `import fedrec` offers, over the same machinery as the command line."""

@@ -1,0 +1,1 @@
+"""Lists for one person: ranked, made diverse, and explained, from a released model and that person's history."""
