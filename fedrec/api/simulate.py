@@ -13,12 +13,12 @@ from fedrec.errors import BudgetExhausted, InputError
 from fedrec.settings import Settings, put
 
 if TYPE_CHECKING:
-    from fedrec.run.coordinator import RoundReport
-    from fedrec.run.directory import RunDirectory
-    from fedrec.run.scenario import Scenario
     from fedrec_sim.report.progress import RunProgress
 
     from fedrec.algorithms.base import Algorithm
+    from fedrec.run.coordinator import RoundReport
+    from fedrec.run.directory import RunDirectory
+    from fedrec.run.scenario import Scenario
 
 
 def load_scenario(name: str, settings: Mapping[str, Any] | None = None) -> "Scenario":
@@ -129,7 +129,7 @@ def _scenario(algorithm: Any, data: Data | None, changes: Mapping[str, Any]) -> 
     from fedrec.run.scenario import Scenario, checked
 
     if isinstance(algorithm, Scenario):
-        values, own_code = algorithm.resolved(), algorithm.own_code
+        values, own_code = algorithm.resolved(), algorithm._own_code
     else:
         table, own_code = _table_of(algorithm), True
         values = {"name": table["name"], "data": {}, "algorithm": table}
@@ -173,8 +173,9 @@ def _run(
     resumed: bool,
     temporary: bool,
 ) -> Run:
-    from fedrec.run.directory import RunDirectory
     from fedrec_sim.simulation import Simulation
+
+    from fedrec.run.directory import RunDirectory
 
     files = RunDirectory(folder)
     log = None if data is None or generated(data) else data.read
@@ -184,7 +185,7 @@ def _run(
         _, exhausted = made.run()
     if exhausted:
         raise BudgetExhausted(f"{exhausted}; everything up to there is in {folder}: fedrec.load_run({str(folder)!r})")
-    return Run(folder, data, data_dir, temporary=temporary, own_code=scenario.own_code)
+    return Run(folder, data, data_dir, temporary=temporary, own_code=scenario._own_code)
 
 
 @contextlib.contextmanager

@@ -114,11 +114,6 @@ class Scenario(Settings):
     provenance: ProvenanceConfig = Field(default_factory=ProvenanceConfig)
     """How the settings were found; `fedrec tune` fills it in."""
     _own_code: bool | str = PrivateAttr(False)
-
-    @property
-    def own_code(self) -> bool | str:
-        """Which code `algorithm.name` may name by its place, as in `load_scenario`."""
-        return self._own_code
     """As in `load_scenario`."""
 
     @cached_property

@@ -19,11 +19,10 @@ from fedrec.received_files import refuse_links
 from fedrec.screen import plain_console
 
 if TYPE_CHECKING:
-    from fedrec.run.directory import RunDirectory
-    from fedrec.run.scenario import Scenario
-
     from fedrec.data.datasets import Dataset
     from fedrec.data.splits import Split
+    from fedrec.run.directory import RunDirectory
+    from fedrec.run.scenario import Scenario
 
 
 def evaluate(
@@ -143,7 +142,7 @@ def split_on(scenario: "Scenario", dataset: "Dataset", own: "Split", on: str | N
     if on is None or on == scenario.evaluation.on:
         return own
     if on not in splits.HELD_OUT:
-        raise InputError(f"--on {on}: must be 'test' or 'validation'")
+        raise InputError(f"--on {on}: evaluation.on must be 'test' or 'validation'")
     split = asked_split(dataset, scenario, "test" if on == "test" else "validation", seed)
     if len(own.train.items) > len(split.train.items):
         raise InputError(f"--on {on}: the run was trained on these items; run it again with --set evaluation.on={on}")
