@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 import torch
 
-from fedrec.model import ReleasedModel
 from fedrec.algorithms.discover import load_model as read_model
 from fedrec.algorithms.discover import model_items
 from fedrec.api.data import Data, item_positions
@@ -21,6 +20,7 @@ from fedrec.data.ids import canonical_id
 from fedrec.data.users import UserBatch
 from fedrec.errors import InputError
 from fedrec.evaluation.exposure import content_rows
+from fedrec.model import ReleasedModel
 from fedrec.recommend import ranking, reasons
 
 ROWS_AT_ONCE = 8192

@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fedrec.model import ReleasedModel
 from fedrec.data.users import UserBatch
 from fedrec.errors import InputError
+from fedrec.model import ReleasedModel
 
 Rows = Callable[[Tensor], Tensor]
 POOL, LEAST_POOL = 10, 100

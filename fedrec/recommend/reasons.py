@@ -13,8 +13,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from fedrec.model import ReleasedModel
 from fedrec.data.users import UserBatch
+from fedrec.model import ReleasedModel
 
 T = TypeVar("T")
 NEWEST = 200
