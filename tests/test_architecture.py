@@ -28,6 +28,7 @@ BASE = {
     "fedrec.plain_text",
     "fedrec.received_files",
     "fedrec.screen",
+    "fedrec.lazy_names",
     "fedrec.__version__",
 }
 SUMS = {"fedrec.privacy.queries", "fedrec.privacy.fixed_point"}
@@ -127,6 +128,7 @@ ONLY_IN: dict[str, set[str]] = {
 
 PRINTS = {
     "fedrec.screen",
+    "fedrec.lazy_names",
     "fedrec.audit.statement.schema",
     "fedrec.transport.supernode",
     "fedrec_sim.benchmarks.jobs",
