@@ -1,7 +1,8 @@
 """The Coordinator: one loop over any Federation.
 
-charge -> ledger entry on disk -> sample -> private sum -> update -> checkpoint -> report. The order is the guarantee:
-a release that may have happened is always in the ledger, so a crash can cost budget and can never hide spending.
+charge -> ledger entry on disk -> sample -> clipped sums -> noise -> update -> checkpoint -> report. The coordinator
+alone samples and adds noise, through the plan. The order is the guarantee: a release that may have happened is always
+in the ledger, so a crash can cost budget and can never hide spending.
 A run that its algorithm stops early (from the private sums alone) pays for the rounds that it leaves out.
 """
 
@@ -15,7 +16,7 @@ from typing import Any, Protocol
 import torch
 
 from fedrec.algorithms.base import Algorithm, Shared
-from fedrec.errors import BudgetExhausted, VerificationError
+from fedrec.errors import BudgetExhausted, PrivacyError, VerificationError
 from fedrec.federation.hosted import Stopwatch
 from fedrec.privacy.plan import Charge, PrivacyPlan
 from fedrec.run.checkpoint import Checkpoint, digest, load_checkpoint
@@ -112,6 +113,8 @@ class Coordinator:
         on_round: Callable[[RoundReport], None] | None = None,
         observe: Callable[[int, Shared], dict[str, float]] | None = None,
     ) -> None:
+        if federation.plan is not plan:
+            raise PrivacyError("the federation clips by another plan; make both with the same one")
         self.algorithm, self.federation, self.plan = algorithm, federation, plan
         self.ledger, self.checkpoint = ledger, checkpoint
         self.identity, self.begin = dict(run or {}), begin
@@ -163,9 +166,14 @@ class Coordinator:
         return Outcome(shared, self.algorithm.rounds, history)
 
     def _round(self, round: int, shared: Shared, began: float) -> tuple[Shared, RoundReport]:
-        cohort = self.federation.sample(round)
-        sums = self.federation.private_sum(self.algorithm, shared, round, cohort, self.plan)
+        cohort = self.plan.sample(round)
+        totals = self.federation.clipped_sums(self.algorithm, shared, round, cohort)
         watch = Stopwatch(self.algorithm.setting.device)
+        sums = {
+            query.name: self.plan.privatise(round, query, totals.pop(query.name))  # the noise, here and nowhere else
+            for query in self.algorithm.queries(round)
+        }
+        watch.lap("noise")
         before, shared = shared, self.algorithm.update(shared, sums, round)
         watch.lap("update")
         ended = time.perf_counter()

@@ -5,10 +5,10 @@ from typing import Protocol
 
 import numpy as np
 from pydantic import Field
+from torch import Tensor
 
 from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.privacy.plan import PrivacyPlan
-from fedrec.privacy.queries import PrivateSum
 from fedrec.settings import Settings
 from fedrec.wire import Precision
 
@@ -27,11 +27,12 @@ class FederationConfig(Settings):
 
 
 class Federation(Protocol):
-    """Users who can be asked for private sums.
+    """Users who can be asked for clipped sums. It neither samples nor adds noise: the coordinator does both.
 
-    users: size of the population, publicly given. timings: seconds spent in each phase of the last round.
+    plan: the plan whose clips bound each user. timings: seconds spent in each phase of the last round.
     """
 
+    plan: PrivacyPlan
     timings: Mapping[str, float]
 
     @property
@@ -39,12 +40,15 @@ class Federation(Protocol):
         """Size of the population."""
         ...
 
-    def sample(self, round: int) -> np.ndarray:
-        """The cohort of a round, positions (cohort,) int64. Who it is stays secret; the plan draws it."""
-        ...
+    def clipped_sums(
+        self, algorithm: Algorithm, shared: Shared, round_index: int, cohort: np.ndarray
+    ) -> dict[str, Tensor]:
+        """Each query of the round: the exact sum of the cohort's clipped contributions, WITHOUT noise.
 
-    def private_sum(
-        self, algorithm: Algorithm, shared: Shared, round: int, cohort: np.ndarray, plan: PrivacyPlan
-    ) -> dict[str, PrivateSum]:
-        """Each query of the round: the sum of the cohort's clipped contributions, with the plan's noise."""
+        Args:
+            shared: the public state before the round.
+            cohort: positions (cohort,) int64 of the users who take part, ascending. Who they are stays secret.
+        Returns: int64 totals by the query's name, of the query's shape, in steps of the plan's lattice.
+        Raises: PrivacyError when the cohort is not ascending.
+        """
         ...

@@ -23,6 +23,7 @@ from fedrec.run.coordinator import Coordinator
 from fedrec.run.federation import FederationConfig
 from fedrec.run.setup import prepare
 from tests.server.grid_in_memory import MemoryGrid
+from tests.server.toy import private_sums
 
 DATA = DataConfig(name="quickstart", users=150, items=60, interactions_per_user=12)
 REQUEST = DataRequest(data=DATA, seed=5)
@@ -56,7 +57,7 @@ class Deployed:
     def round(self, round: int = 0, shared: Shared | None = None) -> dict[str, torch.Tensor]:
         self.plan.charge(round)
         shared = self.algorithm.initial() if shared is None else shared
-        sums = self.federation.private_sum(self.algorithm, shared, round, self.plan.sample(round), self.plan)
+        sums = private_sums(self.federation, self.algorithm, shared, round)
         return {name: found.value for name, found in sums.items()}
 
 

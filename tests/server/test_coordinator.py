@@ -35,13 +35,13 @@ def comparable(outcome: Outcome) -> list[dict[str, Any]]:
 def test_a_charge_is_on_disk_before_anything_is_summed(tmp_path: Path) -> None:
     seen = []
     coordinator = assemble(tmp_path)
-    real = coordinator.federation.private_sum
+    real = coordinator.federation.clipped_sums
 
-    def watched(algorithm, shared, round, cohort, plan):
+    def watched(algorithm, shared, round, cohort):
         seen.append((round, charged(tmp_path), load_checkpoint(coordinator.checkpoint).round))
-        return real(algorithm, shared, round, cohort, plan)
+        return real(algorithm, shared, round, cohort)
 
-    coordinator.federation.private_sum = watched
+    coordinator.federation.clipped_sums = watched
     coordinator.run()
     assert seen == [(round, list(range(round + 1)), round) for round in range(ROUNDS)]
 
@@ -144,7 +144,7 @@ def test_a_stop_in_the_callback_leaves_the_round_on_disk(tmp_path: Path) -> None
 def test_reports_show_the_expected_cohort_and_never_the_realised_one(tmp_path: Path) -> None:
     reports: list[RoundReport] = []
     coordinator = assemble(tmp_path, config={"sampling": 0.5}, on_round=reports.append)
-    sizes = {len(coordinator.federation.sample(round)) for round in range(ROUNDS)}
+    sizes = {len(coordinator.plan.sample(round)) for round in range(ROUNDS)}
     coordinator.run()
     assert {report.users for report in reports} == {18.5}
     assert len(sizes) > 1

@@ -18,10 +18,12 @@ from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.fixed_point import MOST_BITS, Lattice
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.privacy.queries import DenseContribution, SumQuery
+from fedrec.run.coordinator import Coordinator
 from fedrec.run.federation import FederationConfig
 from fedrec.wire import Packet, WireError
 from tests.server.deployed import REQUEST, data, deployed, hosted
 from tests.server.grid_in_memory import MemoryGrid, with_packet
+from tests.server.toy import private_sums
 
 LENIENT = FederationConfig(min_nodes=2, deadline=0.2, patience=0.2)
 BAD = 1007  # the second of three nodes
@@ -269,7 +271,7 @@ def test_a_node_with_nobody_in_the_cohort_answers_with_zeros() -> None:
     made = deployed(3)
     made.plan.charge(0)
     made.grid.asked.clear()
-    made.federation.private_sum(made.algorithm, made.algorithm.initial(), 0, np.array([0, 3]), made.plan)
+    private_sums(made.federation, made.algorithm, made.algorithm.initial(), 0, np.array([0, 3]))
     assert made.grid.asked == [(node, "train") for node in (1000, 1007, 1014)]
     assert made.federation.absences == 0
 
@@ -277,9 +279,9 @@ def test_a_node_with_nobody_in_the_cohort_answers_with_zeros() -> None:
 def test_a_cohort_that_is_not_ascending_and_another_plan_are_refused() -> None:
     made, other = deployed(2), deployed(2)
     with pytest.raises(PrivacyError, match="not ascending"):
-        made.federation.private_sum(made.algorithm, {}, 0, np.array([3, 3]), made.plan)
+        made.federation.clipped_sums(made.algorithm, {}, 0, np.array([3, 3]))
     with pytest.raises(PrivacyError, match="another plan"):
-        made.federation.private_sum(made.algorithm, {}, 0, np.array([3]), other.plan)
+        Coordinator(made.algorithm, made.federation, other.plan)
 
 
 def gather(grid: MemoryGrid, wanted: int, before=None) -> NodeDirectory:

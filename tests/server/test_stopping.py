@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from fedrec.algorithms.base import Setting
 from fedrec.audit.log.ledger import Ledger, read_ledger
@@ -20,10 +21,10 @@ from fedrec.evaluation.private import PrivateEvaluation, PrivateEvaluationConfig
 from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.privacy.description import describe
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
-from fedrec.privacy.queries import PrivateSum
+from fedrec.privacy.queries import PrivateSum, SumQuery
 from fedrec.run.coordinator import Coordinator, Outcome
 from tests.core.audit.ledgers import begun
-from tests.server.toy import ITEMS, Crash, CrashingFederation, Toy, ToyConfig, histories, same
+from tests.server.toy import ITEMS, Crash, CrashingFederation, Toy, ToyConfig, histories, private_sums, same
 
 STALLS = (0.1, 9.0, 9.0, 9.0, 9.0, 9.0)  # such steps beat the noise of this tiny cohort
 IMPROVES = (0.1, 9.0, 18.0, 27.0, 36.0, 45.0)
@@ -33,20 +34,18 @@ STOPS = 8
 """Finished rounds when `STALLS` stops: the fourth look is the second without improvement."""
 
 
-class Scripted(CrashingFederation):
-    """Looks tell `values`, whatever the data; `replay` holds the noisy sums of all rounds of another run."""
+def script(plan: PrivacyPlan, values: Sequence[float]) -> None:
+    """Make every private look of the plan release `values`, whatever the data; an empty script changes nothing."""
+    real = plan.privatise
 
-    values: Sequence[float] = ()
-    replay: list[dict[str, PrivateSum]] | None = None
+    def privatise(round: int, query: SumQuery, total: torch.Tensor) -> PrivateSum:
+        released = real(round, query, total)
+        if query.name != "evaluation" or not values:
+            return released
+        looked = released.value.new_tensor([values[round // 2] * plan.expected_cohort] * 3)
+        return PrivateSum(looked, released.noise_std)
 
-    def private_sum(self, algorithm, shared, round, cohort, plan) -> dict[str, PrivateSum]:
-        sums = super().private_sum(algorithm, shared, round, cohort, plan)
-        if self.replay is not None:
-            return self.replay[round]
-        if "evaluation" in sums and self.values:
-            told = sums["evaluation"].value.new_tensor([self.values[round // 2] * plan.expected_cohort] * 3)
-            return {"evaluation": PrivateSum(told, sums["evaluation"].noise_std)}
-        return sums
+    plan.privatise = privatise
 
 
 def looking(
@@ -70,8 +69,9 @@ def looking(
         Toy(ToyConfig(rounds=LOOKS), setting), PrivateEvaluationConfig(share=0.4, stopping=rule)
     )
     plan = PrivacyPlan.build(privacy, [algorithm.queries(r) for r in range(algorithm.rounds)], len(source), seed)
-    federation = Scripted(source, plan, seed=11, batch_users=10)
-    federation.at, federation.values = crash_at, values
+    script(plan, values)
+    federation = CrashingFederation(source, plan, seed=11, batch_users=10)
+    federation.at = crash_at
     if folder is None:
         return Coordinator(algorithm, federation, plan, **options)
     folder.mkdir(exist_ok=True)
@@ -116,10 +116,10 @@ def test_a_run_that_stops_pays_for_everything_that_was_planned(tmp_path: Path, s
 def test_nothing_can_be_released_on_the_charges_of_what_was_left_out() -> None:
     coordinator = looking(None)
     outcome = coordinator.run()
-    federation, plan = coordinator.federation, coordinator.plan
+    federation = coordinator.federation
     for round in range(STOPS, ROUNDS):
         with pytest.raises(PrivacyError, match="no unused charge"):
-            federation.private_sum(coordinator.algorithm, outcome.shared, round, plan.sample(round), plan)
+            private_sums(federation, coordinator.algorithm, outcome.shared, round)
 
 
 def test_a_run_that_improves_is_the_run_that_cannot_stop(tmp_path: Path) -> None:
@@ -144,12 +144,13 @@ def test_up_to_where_it_stops_a_run_is_the_run_that_cannot_stop() -> None:
 def test_the_decision_follows_from_the_noisy_sums_alone() -> None:
     """Other people, the same noisy sums: the same decision at the same round, and the same model."""
     first = looking(None, ())  # real looks at real toy data
-    sums: list[dict[str, PrivateSum]] = []
-    real = first.federation.private_sum
-    first.federation.private_sum = lambda *a: sums.append(real(*a)) or sums[-1]
+    sums: list[PrivateSum] = []
+    real = first.plan.privatise
+    first.plan.privatise = lambda *a: sums.append(real(*a)) or sums[-1]
     outcome = first.run()
     other = looking(None, data=9)
-    other.federation.replay = sums
+    replayed = iter(sums)
+    other.plan.privatise = lambda *_: next(replayed)
     again = other.run()
     assert outcome.stopped is not None
     assert (again.rounds, again.stopped) == (outcome.rounds, outcome.stopped)

@@ -18,6 +18,7 @@ from fedrec.data.users import UserBatch
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import Contribution, DenseContribution, PrivateSum, SumQuery
 from fedrec.run.coordinator import Coordinator
+from fedrec.run.federation import Federation
 from fedrec.settings import Settings
 
 ITEMS = 12
@@ -80,12 +81,21 @@ class CrashingFederation(InProcessFederation):
 
     at: int | None = None
 
-    def private_sum(
-        self, algorithm: Algorithm, shared: Shared, round: int, cohort: np.ndarray, plan: PrivacyPlan
-    ) -> dict[str, PrivateSum]:
-        if round == self.at:
+    def clipped_sums(
+        self, algorithm: Algorithm, shared: Shared, round_index: int, cohort: np.ndarray
+    ) -> dict[str, Tensor]:
+        if round_index == self.at:
             raise Crash
-        return super().private_sum(algorithm, shared, round, cohort, plan)
+        return super().clipped_sums(algorithm, shared, round_index, cohort)
+
+
+def private_sums(
+    federation: Federation, algorithm: Algorithm, shared: Shared, round: int, cohort: np.ndarray | None = None
+) -> dict[str, PrivateSum]:
+    """What the coordinator makes of one charged round; cohort: the plan's own if left out."""
+    plan = federation.plan
+    totals = federation.clipped_sums(algorithm, shared, round, plan.sample(round) if cohort is None else cohort)
+    return {query.name: plan.privatise(round, query, totals[query.name]) for query in algorithm.queries(round)}
 
 
 def assemble(

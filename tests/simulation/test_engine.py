@@ -12,7 +12,8 @@ from fedrec.data.catalogue import Catalogue
 from fedrec.errors import PrivacyError
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import PrivateSum, SumQuery
-from tests.server.toy import ITEMS, Toy, ToyConfig, histories
+from fedrec.run.coordinator import Coordinator
+from tests.server.toy import ITEMS, Toy, ToyConfig, histories, private_sums
 
 SOURCE = histories()
 SETTING = Setting(Catalogue(tuple(map(str, range(ITEMS)))), len(SOURCE), len(SOURCE))
@@ -28,7 +29,7 @@ def federation(epsilon: float | str = 2.0, sampling: float = 1.0, **bounds: int)
 
 def sums(made: InProcessFederation, cohort: np.ndarray | None = None, round: int = 0) -> dict[str, PrivateSum]:
     made.plan.charge(round)
-    return made.private_sum(TOY, SHARED, round, made.sample(round) if cohort is None else cohort, made.plan)
+    return private_sums(made, TOY, SHARED, round, cohort)
 
 
 def without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,8 +83,8 @@ def test_memory_changes_no_bit() -> None:
     for round in range(3):
         a, b = sums(keeps, round=round), sums(forgets, round=round)
         assert all(torch.equal(a[name].value, b[name].value) for name in a)
-    assert keeps._kept
-    assert not forgets._kept
+    assert keeps.hosted._kept
+    assert not forgets.hosted._kept
 
 
 def test_what_devices_remember_is_bounded_and_only_kept_when_everybody_takes_part() -> None:
@@ -92,14 +93,14 @@ def test_what_devices_remember_is_bounded_and_only_kept_when_everybody_takes_par
         sums(bounded, round=round)
     sizes = [
         sum(tensor.numel() * tensor.element_size() for tensor in chunk.memory.values())
-        for chunks in bounded._kept.values()
+        for chunks in bounded.hosted._kept.values()
         for chunk in chunks
     ]
     assert 0 < sum(sizes) <= 3000
-    assert sum(chunk.held_bytes for chunks in bounded._kept.values() for chunk in chunks) <= 3000
+    assert sum(chunk.held_bytes for chunks in bounded.hosted._kept.values() for chunk in chunks) <= 3000
     sampled = federation(sampling=0.5, batch_users=5)
     sums(sampled)
-    assert not sampled._kept
+    assert not sampled.hosted._kept
 
 
 def test_what_a_batch_holds_is_counted_with_all_that_was_derived_from_it() -> None:
@@ -117,7 +118,7 @@ def test_what_a_batch_holds_is_counted_with_all_that_was_derived_from_it() -> No
 
 def test_chunks_keep_their_bounds() -> None:
     made = federation(batch_users=6, batch_events=20)
-    chunks = list(made.chunks(np.arange(len(SOURCE))))
+    chunks = list(made.hosted.chunks(np.arange(len(SOURCE))))
     assert sum(map(len, chunks)) == len(SOURCE)
     assert max(map(len, chunks)) <= 6
     assert all(len(chunk.items) <= 20 or len(chunk) == 1 for chunk in chunks)
@@ -125,8 +126,10 @@ def test_chunks_keep_their_bounds() -> None:
 
 
 def test_a_user_with_more_events_than_a_chunk_is_a_chunk_alone() -> None:
-    assert {len(chunk) for chunk in federation(batch_events=1).chunks(np.arange(len(SOURCE)))} <= {1, 2, 3, 4, 5}
-    heavy = [chunk for chunk in federation(batch_events=1).chunks(np.arange(len(SOURCE))) if len(chunk.items) > 1]
+    assert {len(chunk) for chunk in federation(batch_events=1).hosted.chunks(np.arange(len(SOURCE)))} <= {1, 2, 3, 4, 5}
+    heavy = [
+        chunk for chunk in federation(batch_events=1).hosted.chunks(np.arange(len(SOURCE))) if len(chunk.items) > 1
+    ]
     assert all(int((chunk.lengths > 0).sum()) == 1 for chunk in heavy)
 
 
@@ -143,11 +146,10 @@ def test_an_algorithm_that_answers_other_queries_is_an_error(monkeypatch: pytest
         sums(federation())
 
 
-def test_cohorts_of_another_plan_are_refused() -> None:
+def test_a_federation_that_clips_by_another_plan_is_refused() -> None:
     made, other = federation(sampling=0.5), federation()
-    other.plan.charge(0)
-    with pytest.raises(PrivacyError, match="the federation samples by another plan"):
-        made.private_sum(TOY, SHARED, 0, made.sample(0), other.plan)
+    with pytest.raises(PrivacyError, match="the federation clips by another plan"):
+        Coordinator(TOY, made, other.plan)
 
 
 def test_a_user_who_takes_part_twice_is_refused() -> None:
@@ -157,5 +159,5 @@ def test_a_user_who_takes_part_twice_is_refused() -> None:
 
 def test_a_poisson_cohort_repeats_with_the_seed_and_differs_between_rounds() -> None:
     a, b = federation(sampling=0.5), federation(sampling=0.5)
-    assert np.array_equal(a.sample(0), b.sample(0))
-    assert not np.array_equal(a.sample(0), a.sample(1))
+    assert np.array_equal(a.plan.sample(0), b.plan.sample(0))
+    assert not np.array_equal(a.plan.sample(0), a.plan.sample(1))

@@ -13,6 +13,7 @@ from fedrec.precision import full_precision, users_precision
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.run.scenario import EngineConfig
 from fedrec.testing.toy_users import ITEMS, planted_catalogue, planted_rows
+from tests.server.toy import private_sums
 
 CPU = torch.device("cpu")
 ONE = torch.full((8, 8), 1 + 2.0**-12)
@@ -60,7 +61,7 @@ def sums(precision, rounds: int = 3, batch_users: int = 7) -> list[torch.Tensor]
     shared, found = algo.initial(), []
     for round in range(rounds):
         plan.charge(round)
-        released = federation.private_sum(algo, shared, round, federation.sample(round), plan)
+        released = private_sums(federation, algo, shared, round)
         shared = algo.update(shared, released, round)
         found += [release.value for release in released.values()]
     return found

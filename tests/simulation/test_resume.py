@@ -24,14 +24,14 @@ __all__ = ["simulate"]
 
 
 def die_at(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
-    real = InProcessFederation.private_sum
+    real = InProcessFederation.clipped_sums
 
-    def dying(self, algorithm, shared, round, cohort, plan):
+    def dying(self, algorithm, shared, round, cohort):
         if round == at and algorithm.name == "als":
             raise KeyboardInterrupt
-        return real(self, algorithm, shared, round, cohort, plan)
+        return real(self, algorithm, shared, round, cohort)
 
-    monkeypatch.setattr(InProcessFederation, "private_sum", dying)
+    monkeypatch.setattr(InProcessFederation, "clipped_sums", dying)
 
 
 def test_a_seeded_run_that_was_killed_resumes_to_the_same_bits(

@@ -62,15 +62,15 @@ def test_a_stopped_run_that_was_killed_resumes_to_the_same_bits(
     simulate: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert simulate(*STOPS, "--out", "whole", "--seed", 2, "--quiet") == 0
-    real = InProcessFederation.private_sum
+    real = InProcessFederation.clipped_sums
 
-    def dying(self, algorithm, shared, round, cohort, plan):
+    def dying(self, algorithm, shared, round, cohort):
         if round == 4:
             raise KeyboardInterrupt
-        return real(self, algorithm, shared, round, cohort, plan)
+        return real(self, algorithm, shared, round, cohort)
 
     with monkeypatch.context() as patch:
-        patch.setattr(InProcessFederation, "private_sum", dying)
+        patch.setattr(InProcessFederation, "clipped_sums", dying)
         assert simulate(*STOPS, "--out", "r", "--seed", 2, "--quiet") == 130
     assert simulate("--resume", "--out", "r", "--quiet") == 0
     whole, resumed = model(tmp_path / "whole"), model(tmp_path / "r")

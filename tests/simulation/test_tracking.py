@@ -60,7 +60,7 @@ def test_a_resumed_run_goes_on_in_the_same_run_of_mlflow(tmp_path: Path, monkeyp
     from mlflow.tracking import MlflowClient
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    real = InProcessFederation.private_sum
+    real = InProcessFederation.clipped_sums
 
     def dying(self, algorithm, shared, round, *rest):
         if round == 1:
@@ -69,7 +69,7 @@ def test_a_resumed_run_goes_on_in_the_same_run_of_mlflow(tmp_path: Path, monkeyp
 
     out = tmp_path / "r"
     with monkeypatch.context() as patch:
-        patch.setattr(InProcessFederation, "private_sum", dying)
+        patch.setattr(InProcessFederation, "clipped_sums", dying)
         assert run([*SIMULATE, "--track", "mlflow", "--out", str(out)]) == 130
     client = MlflowClient(f"sqlite:///{out / 'private' / 'mlflow.db'}")
     experiment = client.get_experiment_by_name("fedrec")

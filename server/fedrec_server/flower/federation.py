@@ -1,8 +1,8 @@
 """The federation of a deployment: users behind nodes, asked over Flower's Grid.
 
 Each node clips its users' contributions and sends one sum a query; here they are checked, added in the order of the
-nodes (so that the order of arrival changes no bit), and given the noise once, by the plan. A node that is not there
-adds nothing: denominators are fixed, so the guarantee holds, and only quality suffers.
+nodes (so that the order of arrival changes no bit). The coordinator adds the noise once, on the total. A node that is
+not there adds nothing: denominators are fixed, so the guarantee holds, and only quality suffers.
 
 Every node is asked in every round, with a message of the same size, whether or not any of its users is in the cohort:
 neither the number of messages nor their bytes show who takes part. The time that a node computes for does.
@@ -24,7 +24,6 @@ from fedrec.federation.exchange import parse_data
 from fedrec.federation.hosted import add_up
 from fedrec.federation.spec import RunSpec
 from fedrec.privacy.plan import PrivacyPlan
-from fedrec.privacy.queries import PrivateSum
 from fedrec.run.federation import FederationConfig
 from fedrec.wire import WireError
 from fedrec_server.flower.messenger import Asker, TooFewNodes, log
@@ -36,7 +35,7 @@ TRIES = 3
 
 
 class FlowerFederation:
-    """The users of the nodes in `directory`. plan: draws the cohorts and adds the noise."""
+    """The users of the nodes in `directory`. plan: that of the run, whose clips the nodes apply."""
 
     def __init__(
         self,
@@ -60,33 +59,26 @@ class FlowerFederation:
         """Size of the population."""
         return self.directory.users
 
-    def sample(self, round: int) -> np.ndarray:
-        """The cohort of a round, positions (cohort,) int64, drawn by the plan."""
-        return self.plan.sample(round)
+    def clipped_sums(
+        self, algorithm: Algorithm, shared: Shared, round_index: int, cohort: np.ndarray
+    ) -> dict[str, Tensor]:
+        """Each query of the round: the sum of the nodes' clipped sums, without noise; see `Federation`.
 
-    def private_sum(
-        self, algorithm: Algorithm, shared: Shared, round: int, cohort: np.ndarray, plan: PrivacyPlan
-    ) -> dict[str, PrivateSum]:
-        """Each query of the round: the nodes' sums, and noise once on the total.
-
-        Raises: PrivacyError when `plan` is not the one that draws the cohorts, or the cohort is not ascending;
-        TooFewNodes when fewer than the minimum have answered after all patience.
+        Raises: PrivacyError when the cohort is not ascending; TooFewNodes when fewer than the minimum have answered
+        after all patience.
         """
-        if plan is not self.plan:
-            raise PrivacyError(f"round {round}: the federation samples by another plan; make both with the same one")
         if np.any(np.diff(cohort) <= 0):
-            raise PrivacyError(f"round {round}: the cohort is not ascending; take each user once, in order")
+            raise PrivacyError(f"round {round_index}: the cohort is not ascending; take each user once, in order")
         began = time.perf_counter()
-        queries = algorithm.queries(round)
-        needed = algorithm.for_devices(shared, round)
-        answers = self._answers(algorithm, needed, round, self.directory.split(cohort)) if queries else {}
-        asked = time.perf_counter()
-        sums = {}
-        for query in queries:
-            total = add_up([answers[n].pop(query.name) for n in sorted(answers)], query.shape, self.device)
-            sums[query.name] = plan.privatise(round, query, total)
-        self.timings = {"nodes": asked - began, "noise": time.perf_counter() - asked}
-        return sums
+        queries = algorithm.queries(round_index)
+        needed = algorithm.for_devices(shared, round_index)
+        answers = self._answers(algorithm, needed, round_index, self.directory.split(cohort)) if queries else {}
+        totals = {
+            query.name: add_up([answers[n].pop(query.name) for n in sorted(answers)], query.shape, self.device)
+            for query in queries
+        }
+        self.timings = {"nodes": time.perf_counter() - began}
+        return totals
 
     def _answers(
         self, algorithm: Algorithm, shared: Shared, round: int, parts: dict[int, np.ndarray]

@@ -33,7 +33,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     The job is that of `own_round`.
     """
     algo, federation, plan = prepare(job)
-    device, users = federation.device, federation.users
+    device, users = federation.hosted.device, federation.users
     events = users * job["interactions_per_user"]
     wanted = dict.fromkeys(_kinds(algo), job["warm_up"] + job["repeat"])
     reports: dict[str, list[RoundReport]] = {name: [] for name in wanted}

@@ -62,7 +62,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     cpu_seconds counts the work of all threads, which other programs on the machine disturb less.
     """
     algo, federation, plan = prepare(job)
-    device, users = federation.device, federation.users
+    device, users = federation.hosted.device, federation.users
     reports: list[RoundReport] = []
     cpu = [time.process_time()]
     wanted = job["warm_up"] + job["repeat"]

@@ -1,0 +1,79 @@
+"""Paths through the house: the files between a command and an algorithm, and those where noise is added."""
+
+import ast
+import inspect
+import sys
+from pathlib import Path
+from types import FrameType
+
+import pytest
+
+from fedrec.algorithms.als import ALS
+from fedrec.cli import run
+from fedrec.privacy.noise import NoiseSource
+from tests.test_architecture import PACKAGED, ROOT, name_of
+
+RUN = ["simulate", "quickstart", "--quiet", "--seed", "3"]
+SMALL = ["data.users=60", "data.items=40", "algorithm.name=als", "algorithm.dim=4", "algorithm.rounds=1"]
+
+
+def on_the_stack(frame: FrameType | None) -> list[str]:
+    """The project's files between the command line and this frame, outermost first, each once."""
+    found: list[str] = []
+    while frame is not None:
+        file = Path(frame.f_code.co_filename)
+        if file.is_relative_to(ROOT) and not file.is_relative_to(ROOT / ".venv") and "tests" not in file.parts:
+            found.append(str(file.relative_to(ROOT)))
+        frame = frame.f_back
+    return list(dict.fromkeys(reversed(found)))
+
+
+def stacks_of_a_run(folder: Path) -> dict[str, list[str]]:
+    """The files on the stack at the first `contribute` and at the first noise of a run from the command line."""
+    seen: dict[str, list[str]] = {}
+    contribute, blocks = ALS.contribute, NoiseSource.normal_blocks
+    with pytest.MonkeyPatch.context() as patch:
+
+        def contributing(*arguments, **options):
+            seen.setdefault("contribute", [*on_the_stack(sys._getframe(1)), name_of_file(ALS)])
+            return contribute(*arguments, **options)
+
+        def noisy(*arguments, **options):
+            seen.setdefault("noise", [*on_the_stack(sys._getframe(1)), name_of_file(NoiseSource)])
+            return blocks(*arguments, **options)
+
+        patch.setattr(ALS, "contribute", contributing)
+        patch.setattr(NoiseSource, "normal_blocks", noisy)
+        changes = [part for change in SMALL for part in ("--set", change)]
+        assert run([*RUN, *changes, "--out", str(folder / "run")]) == 0
+    return seen
+
+
+def name_of_file(kind: type) -> str:
+    return str(Path(inspect.getfile(kind)).relative_to(ROOT))
+
+
+def test_few_files_lie_between_a_command_and_an_algorithm(tmp_path: Path) -> None:
+    seen = stacks_of_a_run(tmp_path)
+    assert len(seen["contribute"]) <= 8, seen["contribute"]
+    assert seen["contribute"][0] == "fedrec/cli.py"
+    noise = seen["noise"][seen["noise"].index("fedrec/run/coordinator.py") :]
+    assert noise == ["fedrec/run/coordinator.py", "fedrec/privacy/plan.py", "fedrec/privacy/noise.py"]
+
+
+def calls(name: str) -> list[str]:
+    """Modules of the packages that call a method `name`, once for each call."""
+    return [
+        name_of(file)
+        for file in PACKAGED
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == name
+    ]
+
+
+def test_the_coordinator_alone_samples_and_adds_noise_each_at_one_line() -> None:
+    assert calls("privatise") == ["fedrec.run.coordinator", "fedrec_sim.attacks.message"]  # an attack on one message
+    assert calls("normal_blocks") == ["fedrec.privacy.plan"]
+    assert [module for module in calls("sample") if module.startswith(("fedrec.run", "fedrec_server"))] == [
+        "fedrec.run.coordinator"
+    ]
