@@ -126,7 +126,7 @@ def names_below(folder: Path, name: str) -> list[str]:
 def refuse_links(folder: Path) -> None:
     """Raises: VerificationError where anything below `folder` is no regular file and no folder: a link, pipe, device.
 
-    For whoever writes into a run's folder by many ways. A folder that is not there holds nothing.
+    For code that writes into a run's folder in many ways. A folder that is not there holds nothing.
     """
     for place, folders, files in os.walk(folder):
         for name in (*folders, *files):

@@ -143,7 +143,7 @@ def from_record(record: Any) -> Packet:
         facts = dict(configs[FACTS])
         if any(type(facts.get(key)) is not kind for key, kind in _KEYS.items()):
             raise WireError("records", "a message without version, kind, fingerprint and round")
-        if facts["version"] != VERSION:  # what stands beside may mean something else there
+        if facts["version"] != VERSION:  # its neighbours may mean something else there
             return Packet(facts["kind"], facts["fingerprint"], facts["round"], version=facts["version"])
         own = {name.removeprefix(_OWN): value for name, value in facts.items() if name not in _KEYS}
         if any(type(value) not in get_args(Fact) for value in own.values()):

@@ -38,7 +38,7 @@ def data_dir() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def ledger_key(tmp_path_factory: pytest.TempPathFactory):
-    """The default key, in child processes too, so that no test touches the home of whoever runs it."""
+    """The default key, in child processes too, so that no test touches the home of its user."""
     path = tmp_path_factory.mktemp("key") / "ledger-key.pem"
     new_key(path)
     with pytest.MonkeyPatch.context() as patch:

@@ -110,7 +110,9 @@ def resume(
         folder: of the run; the note of the interruption gives it.
         data: the data, where the log was a table in memory.
         algorithm: "package.module:Class" or "file.py:Class", where the run is of code of your own.
-        data_dir, on_round, progress: as in `simulate`.
+        data_dir: as in `simulate`.
+        on_round: as in `simulate`.
+        progress: as in `simulate`.
 
     Raises: InputError when the folder holds no run, or the data are not those that it began with.
     """

@@ -1,5 +1,6 @@
 """The Python of README and docs runs as it is written, a page as one program, on small data in an empty folder."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,10 @@ from fedrec.cli import run
 from tests.docs.fences import ROOT, blocks, pages
 from tests.docs.test_commands import SMALL, prepare
 
-PAGES = [page for page in pages() if blocks(page.read_text(encoding="utf-8"), "python")]
+PROGRAMS = {
+    "\n\n".join(found): page for page in pages() if (found := blocks(page.read_text(encoding="utf-8"), "python"))
+}
+"""The Python of a page as one program -> the page. README and quickstart have the same lines, which run once."""
 
 
 @pytest.fixture(scope="module")
@@ -27,14 +31,17 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_the_python_of_a_page_runs(page: Path, workspace: Path) -> None:
-    program = "\n\n".join(blocks(page.read_text(encoding="utf-8"), "python"))
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", program], cwd=workspace, capture_output=True, text=True, timeout=300
+@pytest.mark.parametrize("program", PROGRAMS, ids=[str(page.relative_to(ROOT)) for page in PROGRAMS.values()])
+def test_the_python_of_a_page_runs(program: str, workspace: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(workspace, tmp_path / "empty")
+    command = [sys.executable, "-W", "ignore", "-c", program]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_lines_of_readme_and_quickstart_are_the_same() -> None:
+    readme, quickstart = (
+        blocks((ROOT / name).read_text(encoding="utf-8"), "python") for name in ("README.md", "docs/quickstart.md")
     )
-    assert done.returncode == 0, f"{page}\n{done.stderr}"
-
-
-def test_some_page_has_python() -> None:
-    assert PAGES
+    assert readme == quickstart
+    assert 8 <= len(readme[0].strip().splitlines()) <= 12

@@ -14,20 +14,15 @@ import pytest
 from tests.docs.fences import ROOT, pages
 
 WORDS = ROOT / "docs" / "words.txt"
-CHECKED = (
-    "docs/hooks",
-    "fedrec/algorithms",
-    "fedrec/data",
-    "fedrec/evaluation",
-    "fedrec/federation",
-    "fedrec/kernels",
-    "fedrec/privacy",
-    "fedrec/towers",
-    "fedrec/transport",
-    "clients",
-    "tests/docs",
+NOT_YET = (
+    "fedrec/audit",
+    "fedrec/run",
+    "server/fedrec_server",
+    "simulations/fedrec_sim",
+    "tests/core",
+    "tests/simulation",
 )
-"""Folders of Python whose text is held to the list. A folder joins when it is clean."""
+"""Folders and files whose text is not held to the list yet. One leaves this list when it is clean, and none joins."""
 
 
 def phrases() -> list[tuple[re.Pattern[str], str]]:
@@ -57,10 +52,22 @@ def test_pages_are_plain(page: Path) -> None:
     assert found(page.read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.parametrize("folder", CHECKED)
-def test_sources_are_plain(folder: str) -> None:
-    files = [file for file in sorted((ROOT / folder).rglob("*.py")) if file.name != Path(__file__).name]
-    assert files, "nothing to check"
+def sources() -> list[Path]:
+    """Return every Python file but those of `NOT_YET` and this one, whose examples are wrong on purpose."""
+    listed = [
+        ROOT / line
+        for folder in ("docs", "examples", "fedrec", "clients", "server", "simulations", "tests")
+        for line in map(str, sorted((ROOT / folder).rglob("*.py")))
+    ]
+    apart = [ROOT / place for place in NOT_YET]
+    return [
+        file for file in listed if file != Path(__file__) and not any(file.is_relative_to(place) for place in apart)
+    ]
+
+
+def test_sources_are_plain() -> None:
+    files = sources()
+    assert len(files) > 100
     wrong = [
         f"{file.relative_to(ROOT)}:{line}: {hit}"
         for file in files
