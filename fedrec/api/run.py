@@ -194,11 +194,13 @@ class Run:
 
         seed = int(self.summary["public_seed"])
         data = self._given or Data(self.scenario.data, self._data_dir)
-        data = data.with_seed(seed)
         try:
+            data = data.with_seed(seed)
             dataset = data.dataset
         except InputError as error:
-            raise InputError(f"{self.folder}: the run's data cannot be read again: {error}") from None
+            raise InputError(
+                f"{self.folder}: the run's data cannot be read again: {error} (or give them: data=..., --log FILE)"
+            ) from None
         return data, own_split(self._files, self.scenario, self.summary, dataset)
 
     def __repr__(self) -> str:

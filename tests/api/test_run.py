@@ -1,8 +1,6 @@
 """A run from Python is the run of the command line: the same bits, record, errors and folder."""
 
-import doctest
 import hashlib
-import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -31,13 +29,6 @@ def charges_of(folder: Path) -> list[Any]:
     found = [entry["payload"] for entry in entries if entry["payload"]["type"] == "charge"]
     assert found
     return found
-
-
-@pytest.mark.parametrize("module", ["data", "simulate", "run", "model", "audit"])
-def test_every_example_runs(module: str) -> None:
-    found = doctest.testmod(importlib.import_module(f"fedrec.api.{module}"))
-    assert found.attempted >= 2
-    assert found.failed == 0
 
 
 def test_the_command_line_gives_the_same_bits(tmp_path: Path) -> None:
