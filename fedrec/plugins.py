@@ -4,8 +4,6 @@
 |---|---|---|
 | `fedrec.algorithms` | a subclass of `Algorithm` | `algorithm.name` |
 | `fedrec.towers` | a subclass of `ItemTower` | `algorithm.tower.name` |
-| `fedrec.readers` | a function from a folder to a `Log` | `data.name`, the folder's name |
-| `fedrec.metrics` | a function of `Placed` (and a cut-off) | `evaluation.metrics` |
 | `fedrec.commands` | a typer app, or a function | `fedrec NAME` |
 
 Built-in names always mean the built-in code: an entry of another package under such a name is never loaded. A plug-in
@@ -30,7 +28,7 @@ from typing import Any, Literal, TypeVar
 
 from fedrec.errors import InputError, nearest
 
-Group = Literal["fedrec.algorithms", "fedrec.towers", "fedrec.readers", "fedrec.metrics", "fedrec.commands"]
+Group = Literal["fedrec.algorithms", "fedrec.towers"]
 OWN = "fedrec"
 """The distribution whose entry points are built in."""
 
@@ -211,12 +209,17 @@ class Origin:
         return f"{self.package}, {self.file}, sha256 {self.sha256}"
 
 
+def is_own(code: Any) -> bool:
+    """Whether a class or function is fedrec's own."""
+    return code.__module__.partition(".")[0] in ("fedrec", "fedrec_client", "fedrec_server", "fedrec_sim")
+
+
 def origin(code: Any) -> Origin | None:
     """Where a class or function comes from; None for fedrec's own."""
-    module = inspect.unwrap(code).__module__
-    top = module.partition(".")[0]
-    if top in ("fedrec", "fedrec_client", "fedrec_server", "fedrec_sim"):
+    if is_own(code):
         return None
+    module = code.__module__
+    top = module.partition(".")[0]
     try:
         source = Path(inspect.getsourcefile(sys.modules[module]) or "")
         content = source.read_bytes()
@@ -241,4 +244,4 @@ def _is_own(entry: EntryPoint) -> bool:
 
 
 def _noun(group: str) -> str:
-    return {"fedrec.readers": "dataset"}.get(group, group.rpartition(".")[2].removesuffix("s"))
+    return group.rpartition(".")[2].removesuffix("s")

@@ -58,7 +58,9 @@ ALLOWED: dict[str, set[str]] = {
     "fedrec.algorithms": BASE | SUMS | {"fedrec.data", "fedrec.model", "fedrec.kernels", "fedrec.towers"},
     "fedrec.evaluation": BASE | {"fedrec.data", "fedrec.model", "fedrec.privacy.queries", "fedrec.algorithms.base"},
     "fedrec.audit": BASE | {"fedrec.privacy", "fedrec.commands"},
-    "fedrec.federation": BASE | SUMS | {"fedrec.data", "fedrec.algorithms", "fedrec.evaluation", "fedrec.wire"},
+    "fedrec.federation": BASE
+    | SUMS
+    | {"fedrec.data", "fedrec.privacy.clipping", "fedrec.algorithms", "fedrec.evaluation", "fedrec.wire"},
     "fedrec.run": BASE
     | {
         *("fedrec.data", "fedrec.model", "fedrec.privacy", "fedrec.towers", "fedrec.algorithms"),

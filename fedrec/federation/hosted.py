@@ -19,7 +19,9 @@ from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.data.users import UserBatch
 from fedrec.devices import wait_for
 from fedrec.errors import PrivacyError
+from fedrec.plugins import is_own
 from fedrec.precision import Precision, users_precision
+from fedrec.privacy.clipping import measured
 from fedrec.privacy.fixed_point import USERS_AT_ONCE, Lattice, check_room
 from fedrec.privacy.queries import Contribution, SumQuery
 from fedrec.rowwise import rowwise
@@ -127,7 +129,7 @@ class HostedUsers:
         population = algorithm.setting.users
         if len(cohort) > population:
             raise PrivacyError(f"round {round}: {len(cohort)} users in a population of {population}; declare them all")
-        queries = algorithm.queries(round)
+        queries, ours = algorithm.queries(round), is_own(type(getattr(algorithm, "inner", algorithm)))
         lattices = {query.name: Lattice.of(query.clip_norm, population) for query in queries}
         totals = {query.name: torch.zeros(query.shape, dtype=torch.int64, device=self.device) for query in queries}
         for number, users in enumerate(self.chunks(cohort)):
@@ -139,7 +141,9 @@ class HostedUsers:
                 raise ValueError(f"{algorithm.name}: round {round} asks for {queries}, users gave {set(contributions)}")
             for query in queries:
                 # Taken out of the dictionary, so that one query's parts are freed before the next one is summed.
-                contribution = contributions.pop(query.name)
+                given = contributions.pop(query.name)
+                own = is_own(type(given)) and ours
+                contribution = measured(given, len(users), query.shape, own=own)
                 with rowwise(self.device):
                     weights = clip(query, contribution)
                 watch.lap("clip")

@@ -1,0 +1,1 @@
+"""A template for an algorithm of one's own."""
