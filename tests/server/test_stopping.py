@@ -12,7 +12,6 @@ from fedrec.algorithms.base import Setting
 from fedrec.audit.log.ledger import Ledger, read_ledger
 from fedrec.audit.statement.agreement import require_plan
 from fedrec.audit.statement.markdown import as_text
-from fedrec.audit.statement.releases import stopped_early
 from fedrec.audit.statement.statement import of_ledger
 from fedrec.audit.verify.charges import _stopped
 from fedrec.data.catalogue import Catalogue
@@ -109,8 +108,8 @@ def test_a_run_that_stops_pays_for_everything_that_was_planned(tmp_path: Path, s
     assert float(last["epsilon"]["pld"]) == pytest.approx(plan.epsilon()["pld"], abs=1e-6)
     types = [payload["type"] for payload in payloads(tmp_path)]
     assert types == ["charge"] * STOPS + ["stopped"] + ["charge"] * (ROUNDS - STOPS)
-    told = stopped_early(payloads(tmp_path))
-    assert told == {"round": STOPS - 1, "why": outcome.stopped, "unrun": list(range(STOPS, ROUNDS))}
+    noted = {"type": "stopped", "round": STOPS - 1, "why": outcome.stopped, "unrun": list(range(STOPS, ROUNDS))}
+    assert payloads(tmp_path)[STOPS] == noted
 
 
 def test_nothing_can_be_released_on_the_charges_of_what_was_left_out() -> None:
@@ -257,8 +256,10 @@ def test_the_statement_agrees_with_the_ledger_of_a_stopped_run(tmp_path: Path) -
     outcome = coordinator.run()
     stated = of_ledger(coordinator.ledger)
     require_plan(stated, describe(coordinator.plan))
-    assert stated["rounds"] == stated["rounds_planned"] == ROUNDS
-    assert stated["stopped"] == {"round": STOPS - 1, "why": outcome.stopped, "unrun": list(range(STOPS, ROUNDS))}
+    assert stated.rounds == stated.rounds_planned == ROUNDS
+    stop = {"round": STOPS - 1, "why": outcome.stopped, "unrun": list(range(STOPS, ROUNDS))}
+    assert stated.stopped is not None
+    assert stated.stopped.model_dump() == stop
     assert f"{ROUNDS - STOPS} rounds that it left out are charged" in as_text(stated)
 
 

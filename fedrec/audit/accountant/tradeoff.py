@@ -7,10 +7,9 @@ et al. 2015); the least over all pairs is a bound too. Knowing only the standard
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 _NORMAL = NormalDist()
 EVEN_STEPS = 200
@@ -42,14 +41,6 @@ class Tradeoff:
             return _cdf(self.mu / 2)
         advantages = [total_variation(epsilon, delta) for epsilon, delta in self.bounds]
         return 0.5 + min([1.0, *advantages]) / 2
-
-
-def stated_tradeoff(curve: Mapping[str, Any] | None) -> Tradeoff:
-    """The bound of a statement's "curve"; nothing is bounded where there is none."""
-    if curve is None:
-        return Tradeoff()
-    bounds = tuple((float(pair["epsilon"]), float(pair["delta"])) for pair in curve["bounds"])
-    return Tradeoff(None if curve["mu"] is None else float(curve["mu"]), bounds)
 
 
 def envelope(epsilon: float, delta: float, fpr: float) -> float:

@@ -31,7 +31,7 @@ def show(run: Run, json: Json = False) -> None:
     if json:
         _print_json(
             {
-                "statement": received.statement,
+                "statement": received.statement.model_dump(mode="json", by_alias=True),
                 "faults": received.faults,
                 "notes": received.notes,
                 "attacks": received.of_type("attack"),

@@ -31,13 +31,12 @@ _TYPES: Mapping[str, type[BaseModel]] = {
 class Account:
     """A run's records, read and checked, up to the last that its statement rests on.
 
-    entries: how many records that is. charges: as they were written. unprotected: what the first and the last record
-    list. code: of the program that wrote the last of them.
+    entries: how many records that is. code: of the program that wrote the last of them.
     """
 
     begin: BeginRecord
-    charges: tuple[Mapping[str, Any], ...]
-    stopped: Mapping[str, Any] | None
+    charges: tuple[ChargeRecord, ...]
+    stopped: StoppedRecord | None
     end: EndRecord | None
     code: Code
     entries: int
@@ -59,12 +58,11 @@ def account(payloads: Sequence[Mapping[str, Any]]) -> Account:
     if any(isinstance(record, BeginRecord) for record in read[1:]):
         raise VerificationError("there is a second beginning")
     codes = [record.code for record in rest if isinstance(record, ResumedRecord) and record.code is not None]
-    pairs = list(zip(read[:entries], payloads, strict=False))
-    stops = [payload for record, payload in pairs if isinstance(record, StoppedRecord)]
+    stops = [record for record in rest if isinstance(record, StoppedRecord)]
     ends = [record for record in rest if isinstance(record, EndRecord)]
     return Account(
         begin=first,
-        charges=tuple(payload for record, payload in pairs if isinstance(record, ChargeRecord)),
+        charges=tuple(record for record in rest if isinstance(record, ChargeRecord)),
         stopped=stops[0] if stops else None,
         end=ends[-1] if ends else None,
         code=codes[-1] if codes else first.code,

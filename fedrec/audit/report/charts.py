@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fedrec.audit.accountant.tradeoff import FALSE_ALARMS, Tradeoff, certainty, envelope, grid
+from fedrec.audit.statement.schema import Spending
 
 WIDTH, HEIGHT = 440.0, 300.0
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 14.0, 22.0, 44.0
@@ -56,12 +57,18 @@ def over_rounds(spent: Sequence[dict[str, Any]], cap: float | None) -> dict[str,
     }
 
 
-def shares(budget: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class Bar:
+    """One query's part of the budget. width: percent of all, for the bar."""
+
+    spending: Spending
+    width: float
+
+
+def shares(budget: Sequence[Spending]) -> list[Bar]:
     """Where the budget went: bars from 0 to 100, largest first; empty where there is no noise."""
-    known = [row for row in budget if row["share"] is not None]
-    return sorted(
-        ({**row, "width": round(100 * float(row["share"]), 2)} for row in known), key=lambda row: -row["width"]
-    )
+    bars = [Bar(row, round(100 * float(row.share), 2)) for row in budget if row.share is not None]
+    return sorted(bars, key=lambda bar: -bar.width)
 
 
 def attacker(best: Tradeoff, epsilon: float, delta: float) -> dict[str, Any]:

@@ -39,36 +39,35 @@ def facts(received: Received) -> dict[str, str]:
     """What one run promises and records, as text by name."""
     stated = received.statement
     found: dict[str, Any] = {
-        f"epsilon against {row['adversary'].replace('_', ' ')}": row["epsilon"] or "no bound"
-        for row in stated["adversaries"]
+        f"epsilon against {row.adversary.replace('_', ' ')}": row.epsilon or "no bound" for row in stated.adversaries
     }
     names = ("delta", "guarantee", "unit", "adjacency", "trust", "simulation", "noise_source", "tuned_on")
-    found |= {name.replace("_", " "): stated[name] for name in names}
-    found |= {f"epsilon by {name.upper()}": value or "no bound" for name, value in stated["accountants"].items()}
+    found |= {name.replace("_", " "): getattr(stated, name) for name in names}
+    found |= {f"epsilon by {name.upper()}": value or "no bound" for name, value in stated.accountants}
     found |= {
-        "cap on epsilon": stated["target_epsilon"] or "none",
-        "best guess": stated["best_guess"],
-        "rounds": f"{stated['rounds']} of {stated['rounds_planned']}",
+        "cap on epsilon": stated.target_epsilon or "none",
+        "best guess": stated.best_guess,
+        "rounds": f"{stated.rounds} of {stated.rounds_planned}",
     }
-    for row in stated["releases"]:
-        key = f"query {row['name']}: "
+    for row in stated.releases:
+        key = f"query {row.name}: "
         for what, value in (
-            ("shape", "x".join(map(str, row["shape"]))),
-            ("rounds", row["rounds"]),
-            ("clip", row["clip_norm"] or "none"),
-            ("noise multiplier", row["noise_multiplier"]),
-            ("sampling", row["sampling"]),
+            ("shape", "x".join(map(str, row.shape))),
+            ("rounds", row.rounds),
+            ("clip", row.clip_norm or "none"),
+            ("noise multiplier", row.noise_multiplier),
+            ("sampling", row.sampling),
         ):
             before = found.get(key + what)
             found[key + what] = str(value) if before is None else f"{before}; {value}"
-    found |= {f"data: {name}": value for name, value in stated["dataset"].items()}
-    found |= {f"scenario: {name}": value for name, value in stated["scenario"].items()}
-    found |= {f"version of {name}": value for name, value in stated["software"].items()}
-    for row in stated["assumptions"]:
-        found[f"assumption: {row['who']} {row['must']}"] = f"enforced: {row['enforced']}"
-    found |= {f"not protected: {what}": "yes" for what in stated["not_protected"]}
-    found |= {f"recorded as not protected: {what}": "yes" for what in stated["unprotected"]}
-    found |= {f"shared budget: {name}": value for name, value in (stated["population_budget"] or {}).items()}
+    found |= {f"data: {name}": value for name, value in stated.dataset}
+    found |= {f"scenario: {name}": value for name, value in stated.scenario}
+    found |= {f"version of {name}": value for name, value in stated.software.items()}
+    for each in stated.assumptions:
+        found[f"assumption: {each.who} {each.must}"] = f"enforced: {each.enforced}"
+    found |= {f"not protected: {what}": "yes" for what in stated.not_protected}
+    found |= {f"recorded as not protected: {what}": "yes" for what in stated.unprotected}
+    found |= {f"shared budget: {name}": value for name, value in stated.population_budget or ()}
     found |= {"ledger: entries": len(received.payloads), "ledger: attacks": len(received.of_type("attack"))}
     found["statement and ledger"] = "; ".join(received.faults) or "agree"
     return {name: str(value) for name, value in found.items()}
@@ -77,14 +76,15 @@ def facts(received: Received) -> dict[str, str]:
 def _verdict(a: Received, b: Received) -> str:
     """Epsilons are compared only where they mean the same."""
     for what in ("unit", "adjacency", "delta"):
-        if a.statement[what] != b.statement[what]:
-            return f"the two cannot be ranked by epsilon: {what} is {a.statement[what]} in A, {b.statement[what]} in B"
+        ours, theirs = getattr(a.statement, what), getattr(b.statement, what)
+        if ours != theirs:
+            return f"the two cannot be ranked by epsilon: {what} is {ours} in A, {theirs} in B"
     less: list[str] = []
     more: list[str] = []
-    for left, right in zip(a.statement["adversaries"], b.statement["adversaries"], strict=False):
-        values = [float("inf") if row["epsilon"] is None else float(row["epsilon"]) for row in (left, right)]
+    for left, right in zip(a.statement.adversaries, b.statement.adversaries, strict=False):
+        values = [float("inf") if row.epsilon is None else float(row.epsilon) for row in (left, right)]
         if values[0] != values[1]:
-            (more if values[0] > values[1] else less).append(left["adversary"].replace("_", " "))
+            (more if values[0] > values[1] else less).append(left.adversary.replace("_", " "))
     if less and more:
         return f"A promises more against {', '.join(less)}, B against {', '.join(more)}"
     if less or more:

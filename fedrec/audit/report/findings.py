@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from fedrec.audit.entries.records import PopulationBudget
 from fedrec.audit.evidence.attack_results import opened
 from fedrec.audit.statement.received import Received
 
@@ -16,7 +17,7 @@ def attack_rows(received: Received, *, private: bool = False) -> list[dict[str, 
 
     private: with the results that the private folder holds, which must not be handed on.
     """
-    upper = received.statement["epsilon"]
+    upper = received.statement.epsilon
     records = [opened(each, received.private) if private else each for each in received.of_type("attack")]
     return [_attack(payload, None if upper is None else float(upper)) for payload in records]
 
@@ -52,37 +53,37 @@ def _attack(payload: Mapping[str, Any], upper: float | None) -> dict[str, Any]:
 def provenance(received: Received) -> list[tuple[str, str]]:
     """Label and value of where the run comes from."""
     stated = received.statement
-    scenario = stated["scenario"]
+    scenario = stated.scenario
     opening = next(iter(received.of_type("begin")), {})
     code = opening.get("code") if isinstance(opening.get("code"), Mapping) else {}
     return [
-        ("Scenario", scenario["name"]),
-        ("Algorithm", scenario["algorithm"]),
-        ("Scenario's hash", scenario["fingerprint"]),
+        ("Scenario", scenario.name),
+        ("Algorithm", scenario.algorithm),
+        ("Scenario's hash", scenario.fingerprint),
         ("Started", str(opening.get("started", NOT_RECORDED))),
         ("Code", str((code or {}).get("commit") or NOT_RECORDED)),
-        ("Software", ", ".join(f"{name} {version}" for name, version in stated["software"].items())),
-        ("Noise", stated["noise_source"]),
+        ("Software", ", ".join(f"{name} {version}" for name, version in stated.software.items())),
+        ("Noise", stated.noise_source),
         ("Machine", str(opening.get("device") or NOT_RECORDED)),
-        ("Ledger, up to its end", f"{stated['ledger']['entries']} entries"),
-        ("Its head then", str(stated["ledger"]["head"])),
+        ("Ledger, up to its end", f"{stated.ledger.entries} entries"),
+        ("Its head then", stated.ledger.head),
         *_keys(received),
     ]
 
 
-def shared_budget(budget: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+def shared_budget(budget: PopulationBudget | None) -> list[tuple[str, str]]:
     """Label and value of what record 0 says of the budget that the run draws from; none for a run on its own."""
     if budget is None:
         return []
-    unit = budget["unit"]
+    unit = budget.unit
     return [
-        ("Budget", f"{budget['name']} ({budget['id']})"),
-        ("Whose", f"{budget['who']}, {budget['period']}"),
-        ("Cap", f"epsilon {budget['epsilon']} at delta {budget['delta']} ({budget['theorem']})"),
-        ("Limit", f"{budget['limit']} {unit}"),
-        ("Reserved by this run", f"{budget['reserved']} {unit}, as {budget['run']}"),
-        ("All runs then", f"{budget['all_runs']} {unit}"),
-        ("Head of the budget's file then", str(budget["head"])),
+        ("Budget", f"{budget.name} ({budget.id})"),
+        ("Whose", f"{budget.who}, {budget.period}"),
+        ("Cap", f"epsilon {budget.epsilon} at delta {budget.delta} ({budget.theorem})"),
+        ("Limit", f"{budget.limit} {unit}"),
+        ("Reserved by this run", f"{budget.reserved} {unit}, as {budget.run}"),
+        ("All runs then", f"{budget.all_runs} {unit}"),
+        ("Head of the budget's file then", budget.head),
     ]
 
 

@@ -8,22 +8,24 @@ forbids every request). It reads well on paper, in the dark and on a phone.
 import base64
 import hashlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from importlib.resources import files
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from fedrec import __version__
-from fedrec.audit.accountant.tradeoff import certainty, stated_tradeoff
+from fedrec.audit.accountant.tradeoff import certainty
 from fedrec.audit.report import charts
 from fedrec.audit.report.findings import attack_rows, provenance, released_besides, shared_budget
+from fedrec.audit.statement.assumptions import seeded
 from fedrec.audit.statement.checklists import IN_WORDS, strength
 from fedrec.audit.statement.promise import percent
 from fedrec.audit.statement.received import Received
+from fedrec.audit.statement.schema import DpFyRow, PrivacyStatement, PyramidRow
 
 SECTIONS = (
     ("adversaries", "Against whom"),
@@ -48,6 +50,7 @@ MARKS = {
     "unknown": "open",
 }
 """Every status has a shape, so that none is told by colour alone."""
+Row = TypeVar("Row", DpFyRow, PyramidRow)
 PRIORS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 START_ALARM, START_PRIOR = 4, 3
 """Where the two sliders begin: 5 % false alarms, 10 % before."""
@@ -73,15 +76,15 @@ def page(received: Received) -> str:
         sections=SECTIONS,
         marks=MARKS,
         words={name: name for name in MARKS} | IN_WORDS,
-        strength=_strength(stated["epsilon"]),
-        rounds=charts.over_rounds(spent, _number(stated["target_epsilon"])) if stated["epsilon"] else None,
-        bars=charts.shares(stated["budget"]),
-        attacks=_with_intervals(attack_rows(received), _number(stated["epsilon"])),
-        dp_fy=_grouped(stated["checklists"]["how_to_dp_fy_ml"], "section"),
-        pyramid=_grouped(stated["checklists"]["nist_sp_800_226"], "level"),
+        strength=_strength(stated.epsilon),
+        rounds=charts.over_rounds(spent, _number(stated.target_epsilon)) if stated.epsilon else None,
+        bars=charts.shares(stated.budget),
+        attacks=_with_intervals(attack_rows(received), _number(stated.epsilon)),
+        dp_fy=_grouped(stated.checklists.how_to_dp_fy_ml, "section"),
+        pyramid=_grouped(stated.checklists.nist_sp_800_226, "level"),
         provenance=provenance(received),
         besides=released_besides(received),
-        shared=shared_budget(stated["population_budget"]),
+        shared=shared_budget(stated.population_budget),
         css=Markup(css),
         js=Markup(js),
         policy=f"default-src 'none'; style-src '{_hash(css)}'; script-src '{_hash(js)}'; "
@@ -96,9 +99,9 @@ def notices(received: Received) -> list[dict[str, Any]]:
     if received.faults:
         text = "This page says what the ledger gives. The statement's files that came with it say something else:"
         found.append(_notice("bad", "Statement and ledger contradict each other.", text, received.faults))
-    if stated["releases"] and stated["epsilon"] is None:
+    if stated.releases and stated.epsilon is None:
         found.append(_notice("bad", "No privacy.", "This run promises nothing; do not give its model to anybody."))
-    if stated["noise_source"].startswith("seeded"):
+    if seeded(stated.noise_source):
         found.append(
             _notice(
                 "",
@@ -107,7 +110,7 @@ def notices(received: Received) -> list[dict[str, Any]]:
                 "follows would hold for a run whose noise nobody knows.",
             )
         )
-    if stated["simulation"]:
+    if stated.simulation:
         found.append(
             _notice(
                 "",
@@ -116,34 +119,32 @@ def notices(received: Received) -> list[dict[str, Any]]:
                 "hold if the same were run on them.",
             )
         )
-    if stated["tuned_on"]:
+    if stated.tuned_on:
         found.append(
             _notice(
                 "",
                 "Tuned on private data.",
-                f"The settings were chosen on {stated['tuned_on']}, and epsilon does not cover what that choice tells.",
+                f"The settings were chosen on {stated.tuned_on}, and epsilon does not cover what that choice tells.",
             )
         )
-    if stated["not_recorded"]:
+    if stated.not_recorded:
         text = "The records of this run are older than this page, or end early. They lack:"
-        found.append(_notice("", "Not all is recorded.", text, stated["not_recorded"]))
-    if stated["stopped"]:
-        left = len(stated["stopped"]["unrun"])
+        found.append(_notice("", "Not all is recorded.", text, stated.not_recorded))
+    if stated.stopped:
+        left = len(stated.stopped.unrun)
         what = f"By its private metrics. The {left} rounds that it left out are charged and counted like those it ran."
         found.append(_notice("", "Stopped early.", what))
-    elif stated["rounds"] < stated["rounds_planned"]:
-        found.append(
-            _notice("", "Ended early.", f"{stated['rounds']} of {stated['rounds_planned']} rounds were released.")
-        )
+    elif stated.rounds < stated.rounds_planned:
+        found.append(_notice("", "Ended early.", f"{stated.rounds} of {stated.rounds_planned} rounds were released."))
     return found
 
 
-def _attacker(stated: Mapping[str, Any]) -> dict[str, Any]:
-    curve = stated["curve"]
-    if curve is None or not stated["releases"]:
+def _attacker(stated: PrivacyStatement) -> dict[str, Any]:
+    curve = stated.curve
+    if curve is None or stated.epsilon is None or stated.delta is None or not stated.releases:
         return {"picture": None}
-    best = stated_tradeoff(curve)
-    picture = charts.attacker(best, float(stated["epsilon"]), float(stated["delta"]))
+    best = curve.tradeoff()
+    picture = charts.attacker(best, float(stated.epsilon), float(stated.delta))
     start = picture["table"][START_ALARM]
     after = certainty(start["tpr"], start["fpr"], PRIORS[START_PRIOR])
     return {
@@ -167,8 +168,8 @@ def _with_intervals(rows: Sequence[dict[str, Any]], upper: float | None) -> list
     return [next(bounded) if row["lower"] is not None else row for row in rows]
 
 
-def _grouped(rows: Sequence[dict[str, Any]], key: str) -> dict[str, list[dict[str, Any]]]:
-    return {name: list(group) for name, group in groupby(rows, key=lambda row: str(row[key]))}
+def _grouped(rows: Sequence[Row], key: str) -> dict[str, list[Row]]:
+    return {name: list(group) for name, group in groupby(rows, key=lambda row: str(getattr(row, key)))}
 
 
 def _notice(kind: str, title: str, text: str, lines: Sequence[str] = ()) -> dict[str, Any]:

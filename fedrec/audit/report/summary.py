@@ -9,6 +9,7 @@ from fedrec.audit.report.findings import attack_rows
 from fedrec.audit.statement.checklists import IN_WORDS, strength
 from fedrec.audit.statement.promise import percent
 from fedrec.audit.statement.received import Received
+from fedrec.audit.statement.schema import DpFyRow, PyramidRow
 from fedrec.audit.statement.statement import VERIFY
 from fedrec.plain_text import plain
 from fedrec.screen import plain_console
@@ -22,12 +23,13 @@ def print_summary(received: Received, console: Console | None = None) -> None:
             out.print(Text(plain(f"CONTRADICTION: {fault}"), "bold red"))
         out.print(Text("What follows is what the ledger gives.\n", "bold red"))
     stated = received.statement
-    data = stated["dataset"]
-    about = [received.name, *(f"{data[key]:,} {key}" for key in ("users", "items") if data[key] is not None)]
-    if stated["simulation"]:
+    data = stated.dataset
+    counts = (("users", data.users), ("items", data.items))
+    about = [received.name, *(f"{count:,} {what}" for what, count in counts if count is not None)]
+    if stated.simulation:
         about.append("simulation")
     out.print(Text(plain(", ".join(about)), "bold"))
-    for sentence in stated["promise"]:
+    for sentence in stated.promise:
         out.print(Padding(Text(plain(sentence)), (0, 0, 0, 2)))
     out.print()
     out.print(_adversaries(received))
@@ -43,32 +45,30 @@ def _adversaries(received: Received) -> Table:
     table.add_column("against")
     table.add_column("epsilon", justify="right")
     table.add_column("")
-    for row in received.statement["adversaries"]:
-        words = strength(None if row["epsilon"] is None else float(row["epsilon"]))
+    for row in received.statement.adversaries:
+        words = strength(None if row.epsilon is None else float(row.epsilon))
         style = {"none": "red", "weak": "red", "reasonable": "yellow"}.get(words, "green")
-        table.add_row(
-            Text(plain(row["who"])), Text(row["epsilon"] or "no bound"), Text(IN_WORDS.get(words, words), style)
-        )
+        table.add_row(Text(plain(row.who)), Text(row.epsilon or "no bound"), Text(IN_WORDS.get(words, words), style))
     return table
 
 
 def _facts(received: Received) -> list[tuple[str, str]]:
     stated = received.statement
-    shares = [f"{row['query']} {100 * float(row['share']):.1f} %" for row in stated["budget"] if row["share"]]
-    unenforced = [row for row in stated["assumptions"] if row["enforced"] != "yes"]
-    rows = [row for answers in stated["checklists"].values() for row in answers]
-    open_rows = [row for row in rows if row["status"] in ("no", "unknown")]
+    shares = [f"{row.query} {100 * float(row.share):.1f} %" for row in stated.budget if row.share]
+    unenforced = [row for row in stated.assumptions if row.enforced != "yes"]
+    rows: list[DpFyRow | PyramidRow] = [*stated.checklists.how_to_dp_fy_ml, *stated.checklists.nist_sp_800_226]
+    open_rows = [row for row in rows if row.status in ("no", "unknown")]
     facts = [
         (
             "budget",
-            f"{stated['epsilon'] or 'no bound'} of {stated['target_epsilon'] or 'no cap'}, delta "
-            f"{stated['delta'] or 'none'}, {stated['rounds']} of {stated['rounds_planned']} rounds",
+            f"{stated.epsilon or 'no bound'} of {stated.target_epsilon or 'no cap'}, delta "
+            f"{stated.delta or 'none'}, {stated.rounds} of {stated.rounds_planned} rounds",
         ),
         ("spent on", ", ".join(shares) or "nothing"),
-        ("a guess", f"whether you took part is right in at most {percent(stated['best_guess'])} of cases"),
-        ("noise", stated["noise_source"]),
-        ("assumptions", f"{len(stated['assumptions'])}, of which {len(unenforced)} rest on somebody's word"),
-        ("not protected", f"{len(stated['not_protected']) + len(stated['unprotected'])} points"),
+        ("a guess", f"whether you took part is right in at most {percent(stated.best_guess)} of cases"),
+        ("noise", stated.noise_source),
+        ("assumptions", f"{len(stated.assumptions)}, of which {len(unenforced)} rest on somebody's word"),
+        ("not protected", f"{len(stated.not_protected) + len(stated.unprotected)} points"),
         ("checklists", f"{len(open_rows)} points not fulfilled or unknown"),
     ]
     facts += [

@@ -15,6 +15,7 @@ from fedrec.audit.entries.records import FORMAT
 from fedrec.audit.evidence.received_run import STATEMENT
 from fedrec.audit.statement.markdown import as_text
 from fedrec.audit.statement.promise import rounded_up
+from fedrec.audit.statement.schema import PrivacyStatement
 from fedrec.audit.statement.statement import statement, text_of
 from fedrec.audit.statement.wording import wording
 from fedrec.errors import VerificationError
@@ -40,7 +41,7 @@ class Agreement:
     statement: as the ledger gives it, whatever the files say.
     """
 
-    statement: dict[str, Any]
+    statement: PrivacyStatement
     faults: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -55,8 +56,8 @@ def compare(known: Account, heads: Sequence[str], files: Mapping[str, bytes]) ->
     """
     found = Agreement(statement(known, heads))
     spoken = known.begin.format == FORMAT and known.code.wording == wording()
-    if found.statement["not_recorded"]:
-        found.notes.append(f"not recorded in this ledger: {'; '.join(found.statement['not_recorded'])}")
+    if found.statement.not_recorded:
+        found.notes.append(f"not recorded in this ledger: {'; '.join(found.statement.not_recorded)}")
     if STATEMENT in files:
         found.faults += [f"{STATEMENT}: {line}" for line in _json(files[STATEMENT], found.statement, known, spoken)]
         if not spoken:
@@ -74,31 +75,32 @@ def compare(known: Account, heads: Sequence[str], files: Mapping[str, bytes]) ->
     return found
 
 
-def require_plan(stated: Mapping[str, Any], described: Mapping[str, Any]) -> None:
+def require_plan(stated: PrivacyStatement, described: Mapping[str, Any]) -> None:
     """Compare a statement with what the plan of the run says of itself (`PrivacyPlan.describe`).
 
     Raises: VerificationError that names the first difference: plan and ledger are of different runs, or one is wrong.
     """
     pld = described["accountants"]["pld"]
     private = described["guarantee"] != "none"
-    against = {row["adversary"]: row["epsilon"] for row in stated["adversaries"]}
+    against = {row.adversary: row.epsilon for row in stated.adversaries}
+    whole = stated.model_dump(mode="json", by_alias=True)
     pairs: dict[str, tuple[Any, Any]] = {
-        name: (stated[name], described[name])
+        name: (whole[name], described[name])
         for name in ("unit", "adjacency", "trust", "rounds", "rounds_planned", "noise_source", "participation")
     }
     pairs |= {
-        "guarantee": (stated["guarantee"] if stated["releases"] else described["guarantee"], described["guarantee"]),
-        "users": (stated["dataset"]["users"], described["users"]),
-        "delta": (stated["delta"], None if described["delta"] is None else repr(described["delta"])),
+        "guarantee": (stated.guarantee if stated.releases else described["guarantee"], described["guarantee"]),
+        "users": (stated.dataset.users, described["users"]),
+        "delta": (stated.delta, None if described["delta"] is None else repr(described["delta"])),
         "target epsilon": (
-            stated["target_epsilon"],
+            stated.target_epsilon,
             None if described["target_epsilon"] is None else repr(float(described["target_epsilon"])),
         ),
         "epsilon against the server": (against["server"] is None, described["adversaries"]["server"] is None),
     }
     if private:
-        last = stated["spent"][-1] if stated["spent"] else {"pld": rounded_up(0.0, 6)}
-        pairs["epsilon"] = (last["pld"], rounded_up(pld, 6))
+        last = stated.spent[-1].pld if stated.spent else rounded_up(0.0, 6)
+        pairs["epsilon"] = (last, rounded_up(pld, 6))
     for name, (ledger, plan) in pairs.items():
         if ledger != plan:
             raise VerificationError(
@@ -106,9 +108,10 @@ def require_plan(stated: Mapping[str, Any], described: Mapping[str, Any]) -> Non
             )
 
 
-def _json(content: bytes, derived: Mapping[str, Any], known: Account, spoken: bool) -> Iterator[str]:
-    if content == text_of(derived).encode():
+def _json(content: bytes, given: PrivacyStatement, known: Account, spoken: bool) -> Iterator[str]:
+    if content == text_of(given).encode():
         return
+    derived = given.model_dump(mode="json", by_alias=True)
     try:
         told = json.loads(content, object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:

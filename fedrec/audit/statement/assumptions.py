@@ -1,6 +1,7 @@
 """What a promise rests on: who must keep which assumption and what enforces it, and what no promise is made about."""
 
 from fedrec.audit.entries.records import BeginRecord
+from fedrec.audit.statement.schema import Assumption, Enforced
 
 _SAMPLER_LIMITS = (
     "noise is drawn in 64-bit floating point, not by an exact sampler: it is a sum of four normals, rounded to the "
@@ -14,8 +15,8 @@ def seeded(noise_source: str) -> bool:
     return noise_source.startswith("seeded")
 
 
-def assumptions(begin: BeginRecord) -> list[dict[str, str]]:
-    """Rows of "who" "must" what, whether that is "enforced" (yes, partly, no), and "how" or why not."""
+def assumptions(begin: BeginRecord) -> list[Assumption]:
+    """List what must be kept, by whom, and whether anything enforces it."""
     simulation, repeats = simulated(begin), seeded(begin.noise_source)
     found = [
         _row(
@@ -150,5 +151,5 @@ def _other_releases(begin: BeginRecord) -> str:
     return f"other releases from the same people: budgets of different runs add up, and {alone}"
 
 
-def _row(who: str, must: str, enforced: str, how: str) -> dict[str, str]:
-    return {"who": who, "must": must, "enforced": enforced, "how": how}
+def _row(who: str, must: str, enforced: Enforced, how: str) -> Assumption:
+    return Assumption(who=who, must=must, enforced=enforced, how=how)

@@ -5,10 +5,8 @@ state, and the pyramid by which NIST SP 800-226 (2025) evaluates one: what stand
 stands below it. Each row has a "status": yes, partly, no, or "unknown" where the record does not say.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
-Row = dict[str, str]
+from fedrec.audit.statement.assumptions import seeded
+from fedrec.audit.statement.schema import DpFyRow, Level, PrivacyStatement, PyramidRow, Status
 
 STRONG, REASONABLE = 1.0, 10.0
 """Epsilon up to which "How to DP-fy ML" calls a guarantee strong, and reasonable."""
@@ -18,10 +16,10 @@ IN_WORDS = {"perfect": "nothing is learned", "none": "no protection"}
 """For the strengths that need more than a word."""
 
 
-def how_to_dp_fy_ml(stated: Mapping[str, Any]) -> list[Row]:
-    """The reporting checklist: rows of "section", "item", "status", "answer". stated: all else of a statement."""
-    private, released = _private(stated), bool(stated["releases"])
-    sections = {
+def how_to_dp_fy_ml(stated: PrivacyStatement) -> list[DpFyRow]:
+    """Answer the reporting checklist. stated: its sentences and checklists are not read."""
+    private, released = _private(stated), bool(stated.releases)
+    sections: dict[str, list[tuple[str, Status, str]]] = {
         "Setting": [("Who adds the noise, and who is trusted", *_setting(stated))],
         "Definition": [
             ("Accesses to the data that are covered", *_accesses(stated)),
@@ -29,12 +27,12 @@ def how_to_dp_fy_ml(stated: Mapping[str, Any]) -> list[Row]:
             (
                 "Unit of privacy",
                 "yes" if private or not released else "no",
-                f"One {stated['unit']}, with all they did.",
+                f"One {stated.unit}, with all they did.",
             ),
             (
                 "Adjacency",
                 "yes" if private or not released else "no",
-                f"{_capital(stated['adjacency'])}; their number is public and stays.",
+                f"{_capital(stated.adjacency)}; their number is public and stays.",
             ),
         ],
         "Accounting": [
@@ -46,15 +44,15 @@ def how_to_dp_fy_ml(stated: Mapping[str, Any]) -> list[Row]:
         "Transparency": [("Can others check it", *_verifiable(stated))],
     }
     return [
-        {"section": section, "item": item, "status": status, "answer": answer}
+        DpFyRow(section=section, item=item, status=status, answer=answer)
         for section, rows in sections.items()
         for item, status, answer in rows
     ]
 
 
-def nist_sp_800_226(stated: Mapping[str, Any]) -> list[Row]:
-    """The pyramid, top first: rows of "level" (top, middle, base), "item", "status", "answer"."""
-    levels = {
+def nist_sp_800_226(stated: PrivacyStatement) -> list[PyramidRow]:
+    """Answer the pyramid, top first."""
+    levels: dict[Level, list[tuple[str, Status, str]]] = {
         "top": [("Privacy parameters", *_parameters(stated)), ("Unit of privacy", *_unit(stated))],
         "middle": [
             ("Algorithms and their correctness", *_algorithms(stated)),
@@ -69,7 +67,7 @@ def nist_sp_800_226(stated: Mapping[str, Any]) -> list[Row]:
         ],
     }
     return [
-        {"level": level, "item": item, "status": status, "answer": answer}
+        PyramidRow(level=level, item=item, status=status, answer=answer)
         for level, rows in levels.items()
         for item, status, answer in rows
     ]
@@ -90,115 +88,116 @@ def strength(epsilon: float | None) -> str:
     )
 
 
-def _private(stated: Mapping[str, Any]) -> bool:
-    return stated["epsilon"] is not None and bool(stated["releases"])
+def _private(stated: PrivacyStatement) -> bool:
+    return stated.epsilon is not None and bool(stated.releases)
 
 
-def _against(stated: Mapping[str, Any], adversary: str) -> str | None:
-    return next((row["epsilon"] for row in stated["adversaries"] if row["adversary"] == adversary), None)
+def _against(stated: PrivacyStatement, adversary: str) -> str | None:
+    return next((row.epsilon for row in stated.adversaries if row.adversary == adversary), None)
 
 
-def _setting(stated: Mapping[str, Any]) -> tuple[str, str]:
+def _setting(stated: PrivacyStatement) -> tuple[Status, str]:
     server = _against(stated, "server")
-    if not stated["releases"]:
+    if not stated.releases:
         return "yes", "Nothing is asked of users, so nobody need be trusted."
     if not _private(stated):
         return "no", "Nobody adds noise."
     if server is None:
-        return "partly", f"{_capital(stated['trust'])}: the server is trusted; it sees the sums before the noise."
-    return "yes", f"{_capital(stated['trust'])}: epsilon {server} holds against the server too."
+        return "partly", f"{_capital(stated.trust)}: the server is trusted; it sees the sums before the noise."
+    return "yes", f"{_capital(stated.trust)}: epsilon {server} holds against the server too."
 
 
-def _accesses(stated: Mapping[str, Any]) -> tuple[str, str]:
-    if not stated["releases"]:
+def _accesses(stated: PrivacyStatement) -> tuple[Status, str]:
+    if not stated.releases:
         return "yes", "There are none."
-    covered = f"Training: {stated['rounds']} rounds, {len(stated['budget'])} queries, each charged before its release."
+    covered = f"Training: {stated.rounds} rounds, {len(stated.budget)} queries, each charged before its release."
     if not _private(stated):
         return "no", "None is covered."
     outside = []
-    if stated["tuned_on"]:
-        outside.append(f"the tuning on {stated['tuned_on']}")
-    if stated["simulation"]:
+    if stated.tuned_on:
+        outside.append(f"the tuning on {stated.tuned_on}")
+    if stated.simulation:
         outside.append("the true metrics and counts that a simulation writes down")
     return ("partly", f"{covered} Not covered: {' and '.join(outside)}.") if outside else ("yes", covered)
 
 
-def _output(stated: Mapping[str, Any]) -> tuple[str, str]:
-    if not stated["releases"]:
+def _output(stated: PrivacyStatement) -> tuple[Status, str]:
+    if not stated.releases:
         return "yes", "What public information gives."
     if not _private(stated):
         return "no", "Sums without noise, and what is made of them."
     return "yes", "All noisy sums of all rounds, not the last model alone, and so everything that is made of them."
 
 
-def _accounting(stated: Mapping[str, Any]) -> tuple[str, str]:
+def _accounting(stated: PrivacyStatement) -> tuple[Status, str]:
     if not _private(stated):
-        return ("no", "None.") if stated["releases"] else ("yes", "None is needed.")
-    by = ", ".join(f"{name.upper()} {value}" for name, value in stated["accountants"].items())
-    software = stated["software"]
+        return ("no", "None.") if stated.releases else ("yes", "None is needed.")
+    by = ", ".join(f"{name.upper()} {value}" for name, value in stated.accountants)
+    software = stated.software
     named = ", ".join(f"{name} {software[name]}" for name in ("dp-accounting", "opacus") if name in software)
     return "yes", f"Epsilon by {by}, from {named}; all are upper bounds, and PLD is the one that is promised."
 
 
-def _sampling(stated: Mapping[str, Any]) -> tuple[str, str]:
+def _sampling(stated: PrivacyStatement) -> tuple[Status, str]:
     if not _private(stated):
-        return ("no", "None.") if stated["releases"] else ("yes", "None.")
-    sampled = any(float(row["sampling"]) < 1 for row in stated["releases"])
+        return ("no", "None.") if stated.releases else ("yes", "None.")
+    sampled = any(float(row.sampling) < 1 for row in stated.releases)
     what = (
         "Poisson sampling is assumed, and each user is drawn on its own"
         if sampled
         else "Every user counts as taking part in every round, so no assumption on sampling is made"
     )
-    if stated["noise_source"].startswith("seeded"):
+    if seeded(stated.noise_source):
         return "no", f"{what}; the noise is assumed secret, and here it follows from a seed."
     return ("partly", f"{what}; who is drawn must stay secret.") if sampled else ("yes", f"{what}.")
 
 
-def _formal(stated: Mapping[str, Any]) -> tuple[str, str]:
+def _formal(stated: PrivacyStatement) -> tuple[Status, str]:
     if not _private(stated):
-        return ("no", "None holds.") if stated["releases"] else ("yes", "Epsilon 0, delta 0.")
-    curve = stated["curve"]
-    more = f"; exactly {curve['mu']}-Gaussian DP" if curve and curve["mu"] else ""
-    return "yes", f"({stated['epsilon']}, {stated['delta']})-differential privacy of all releases together{more}."
+        return ("no", "None holds.") if stated.releases else ("yes", "Epsilon 0, delta 0.")
+    curve = stated.curve
+    more = f"; exactly {curve.mu}-Gaussian DP" if curve and curve.mu else ""
+    return "yes", f"({stated.epsilon}, {stated.delta})-differential privacy of all releases together{more}."
 
 
-def _tuning(stated: Mapping[str, Any]) -> tuple[str, str]:
-    if stated["tuned_on"]:
-        return "no", f"Tuned on the private data of {stated['tuned_on']}; epsilon does not cover it."
+def _tuning(stated: PrivacyStatement) -> tuple[Status, str]:
+    if stated.tuned_on:
+        return "no", f"Tuned on the private data of {stated.tuned_on}; epsilon does not cover it."
     return "unknown", "No tuning is recorded; choices made by hand after a look at private data would not be."
 
 
-def _verifiable(stated: Mapping[str, Any]) -> tuple[str, str]:
-    head = f"The ledger has {stated['ledger']['entries']} entries, fixed by one hash"
+def _verifiable(stated: PrivacyStatement) -> tuple[Status, str]:
+    head = f"The ledger has {stated.ledger.entries} entries, fixed by one hash"
     return "yes", f"{head} and signed; the code is open and anybody can recompute epsilon from it."
 
 
-def _parameters(stated: Mapping[str, Any]) -> tuple[str, str]:
-    if stated["epsilon"] is None:
+def _parameters(stated: PrivacyStatement) -> tuple[Status, str]:
+    if stated.epsilon is None:
         return "no", "No epsilon holds."
-    epsilon, users = float(stated["epsilon"]), stated["dataset"]["users"]
+    epsilon, users = float(stated.epsilon), stated.dataset.users
     words = strength(epsilon)
-    told = f"Epsilon {stated['epsilon']}: {words}."
-    if stated["delta"] is not None and users:
-        delta = float(stated["delta"])
+    told = f"Epsilon {stated.epsilon}: {words}."
+    if stated.delta is not None and users:
+        delta = float(stated.delta)
         small = "below 1/users\u00b2" if delta <= users**-2 else "below 1/users, above 1/users\u00b2"
-        told += f" Delta {stated['delta']}, {small}."
+        told += f" Delta {stated.delta}, {small}."
         return ("yes" if words in ("perfect", "strong") and delta <= users**-2 else _graded(words)), told
     return _graded(words), told
 
 
-def _graded(words: str) -> str:
-    return {"perfect": "yes", "strong": "partly", "reasonable": "partly"}.get(words, "no")
+def _graded(words: str) -> Status:
+    grades: dict[str, Status] = {"perfect": "yes", "strong": "partly", "reasonable": "partly"}
+    return grades.get(words, "no")
 
 
-def _unit(stated: Mapping[str, Any]) -> tuple[str, str]:
-    if stated["epsilon"] is None:
+def _unit(stated: PrivacyStatement) -> tuple[Status, str]:
+    if stated.epsilon is None:
         return "no", "Nothing is bounded, for whatever unit."
-    return "yes", f"One {stated['unit']} with all they did, {stated['adjacency']}: the strongest usual unit."
+    return "yes", f"One {stated.unit} with all they did, {stated.adjacency}: the strongest usual unit."
 
 
-def _algorithms(stated: Mapping[str, Any]) -> tuple[str, str]:
-    if not stated["releases"]:
+def _algorithms(stated: PrivacyStatement) -> tuple[Status, str]:
+    if not stated.releases:
         return "yes", "No algorithm reads what users did."
     if not _private(stated):
         return "no", "Neither clip nor noise."
@@ -208,26 +207,26 @@ def _algorithms(stated: Mapping[str, Any]) -> tuple[str, str]:
     )
 
 
-def _utility(stated: Mapping[str, Any]) -> tuple[str, str]:
-    if any(row["name"] == "evaluation" for row in stated["releases"]):
+def _utility(stated: PrivacyStatement) -> tuple[Status, str]:
+    if any(row.name == "evaluation" for row in stated.releases):
         return "yes", "Measured by a private sum, which is charged like every other release."
-    if stated["simulation"]:
+    if stated.simulation:
         return "partly", "Measured without noise, as only a simulation can; the guarantee does not cover those figures."
     return "unknown", "No figure is in this record."
 
 
-def _access(stated: Mapping[str, Any]) -> tuple[str, str]:
-    if stated["simulation"]:
+def _access(stated: PrivacyStatement) -> tuple[Status, str]:
+    if stated.simulation:
         return "no", "A simulation: whoever could run it could read all data."
     return "unknown", "Who can reach the server, its memory and its logs is not in this record."
 
 
-def _side_channels(stated: Mapping[str, Any]) -> tuple[str, str]:
-    if not stated["releases"]:
+def _side_channels(stated: PrivacyStatement) -> tuple[Status, str]:
+    if not stated.releases:
         return "yes", "No computation depends on users."
     if not _private(stated):
         return "no", "Open: there is no noise that could hide anything."
-    if stated["noise_source"].startswith("seeded"):
+    if seeded(stated.noise_source):
         return "no", "Open: the noise follows from a seed, and no proof covers time or the sampler's rounding."
     return (
         "partly",
@@ -235,10 +234,10 @@ def _side_channels(stated: Mapping[str, Any]) -> tuple[str, str]:
     )
 
 
-def _collection(stated: Mapping[str, Any]) -> tuple[str, str]:
-    if stated["simulation"]:
+def _collection(stated: PrivacyStatement) -> tuple[Status, str]:
+    if stated.simulation:
         return "no", "All users' data lay in one place, with whoever ran the simulation."
-    if not stated["releases"]:
+    if not stated.releases:
         return "yes", "Nothing is collected."
     if _against(stated, "server") is None:
         return "partly", "Histories stay on the devices; each device's contribution reaches the server in the clear."

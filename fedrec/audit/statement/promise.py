@@ -4,17 +4,16 @@ No prose is taken from a statement that was received: the same facts give the sa
 """
 
 import math
-from collections.abc import Mapping
 from decimal import ROUND_CEILING, Decimal
-from typing import Any
 
 from fedrec.audit.statement.assumptions import seeded
+from fedrec.audit.statement.schema import PrivacyStatement
 
 
-def promise(stated: Mapping[str, Any]) -> list[str]:
+def promise(stated: PrivacyStatement) -> list[str]:
     """Two sentences for a lay reader. stated: the facts of a statement."""
-    if not stated["releases"]:
-        if stated["dataset"]["catalogue"] == "given":
+    if not stated.releases:
+        if stated.dataset.catalogue == "given":
             return [
                 "Nothing was learned from any user: what was released comes from public information alone.",
                 "So it tells nothing about anybody's history, whatever else is known (epsilon 0).",
@@ -23,35 +22,35 @@ def promise(stated: Mapping[str, Any]) -> list[str]:
             "Nothing was asked of any user, but the list of items was taken from what users did, without noise.",
             "Beyond that list, what was released tells nothing about anybody's history (epsilon 0).",
         ]
-    if stated["epsilon"] is None:
+    if stated.epsilon is None:
         return [
             "There is NO privacy guarantee: what was learned from users was released without bound or noise.",
             "Whoever gets the model may be able to tell what a person did.",
         ]
     opening = (
         "If the noise were secret (here it follows from a seed, for simulation), whatever"
-        if seeded(stated["noise_source"])
+        if seeded(stated.noise_source)
         else "Whatever"
     )
-    where = "would stay" if stated["simulation"] else "stay"
+    where = "would stay" if stated.simulation else "stay"
     return [
         f"{opening} anyone concludes about you from the released model, they would have concluded nearly as likely had "
-        f"you never taken part: {_guess(float(stated['best_guess']))}.",
+        f"you never taken part: {_guess(float(stated.best_guess))}.",
         f"Your own recommendations use your history and your taste vector, which {where} on your device.",
     ]
 
 
-def precisely(stated: Mapping[str, Any]) -> str:
+def precisely(stated: PrivacyStatement) -> str:
     """The same for an expert, in one sentence."""
-    if not stated["releases"]:
-        besides = "N" if stated["dataset"]["catalogue"] == "given" else "Apart from the list of items, n"
+    if not stated.releases:
+        besides = "N" if stated.dataset.catalogue == "given" else "Apart from the list of items, n"
         return f"{besides}o release depends on users: epsilon 0, delta 0."
-    if stated["epsilon"] is None:
+    if stated.epsilon is None:
         return "Neither clip nor noise: no epsilon holds."
     return (
-        f"User-level ({stated['epsilon']}, {stated['delta']})-joint differential privacy, {stated['adjacency']}: the "
-        f"chance of any conclusion changes by at most a factor of {factor(float(stated['epsilon']))}, leaving aside a "
-        f"probability of {stated['delta']}; the list of items and the number of users count as known."
+        f"User-level ({stated.epsilon}, {stated.delta})-joint differential privacy, {stated.adjacency}: the "
+        f"chance of any conclusion changes by at most a factor of {factor(float(stated.epsilon))}, leaving aside a "
+        f"probability of {stated.delta}; the list of items and the number of users count as known."
     )
 
 

@@ -15,6 +15,7 @@ from fedrec.audit.evidence.received_run import STATEMENT, received
 from fedrec.audit.log import chain as chains
 from fedrec.audit.log import marks
 from fedrec.audit.statement.agreement import compare
+from fedrec.audit.statement.schema import PrivacyStatement
 from fedrec.errors import VerificationError
 
 
@@ -29,7 +30,7 @@ class Received:
     """
 
     place: Path
-    statement: dict[str, Any]
+    statement: PrivacyStatement
     payloads: tuple[dict[str, Any], ...]
     heads: tuple[str, ...]
     faults: tuple[str, ...]
@@ -58,7 +59,7 @@ class Received:
     @property
     def name(self) -> str:
         """What the run is called: its scenario's name in the ledger."""
-        return str(self.statement["scenario"]["name"])
+        return self.statement.scenario.name
 
     def require_agreement(self) -> None:
         """Raises: VerificationError that names the first difference between the statement's files and the ledger."""

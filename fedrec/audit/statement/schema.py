@@ -8,14 +8,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from fedrec.audit.accountant.tradeoff import Tradeoff
 from fedrec.audit.entries.records import Count, Decimal, PopulationBudget
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Status = Literal["yes", "partly", "no", "unknown"]
+Enforced = Literal["yes", "partly", "no"]
+Level = Literal["top", "middle", "base"]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True, populate_by_name=True
+    )
 
 
 class Adversary(_Part):
@@ -33,7 +38,7 @@ class Assumption(_Part):
 
     who: str
     must: str
-    enforced: Literal["yes", "partly", "no"]
+    enforced: Enforced
     how: str
     """What enforces it, or why nothing does"""
 
@@ -96,6 +101,11 @@ class Curve(_Part):
     mu: Decimal | None
     bounds: list[Bound]
 
+    def tradeoff(self) -> Tradeoff:
+        """The bound on every attack that the curve is."""
+        bounds = tuple((float(pair.epsilon), float(pair.delta)) for pair in self.bounds)
+        return Tradeoff(None if self.mu is None else float(self.mu), bounds)
+
 
 class Accountants(_Part):
     """The same releases by independent accountants; all are upper bounds."""
@@ -155,7 +165,7 @@ class DpFyRow(_Part):
 class PyramidRow(_Part):
     """A stone of the pyramid of NIST SP 800-226."""
 
-    level: Literal["top", "middle", "base"]
+    level: Level
     item: str
     status: Status
     answer: str
@@ -208,11 +218,11 @@ class PrivacyStatement(_Part):
     spent: list[Point]
     rounds: Count
     rounds_planned: Count
-    stopped: Stop | None
-    """null: the run did not stop early by a rule"""
     participation: Participation
     population_budget: PopulationBudget | None
     """null: the run counts itself alone, or it is not recorded"""
+    stopped: Stop | None
+    """null: the run did not stop early by a rule"""
     noise_source: str
     dataset: Data
     tuned_on: str | None
@@ -223,8 +233,8 @@ class PrivacyStatement(_Part):
     ledger: LedgerHead
     not_recorded: list[str]
     """What the records of this run lack"""
-    checklists: Checklists
     verification: Verification
+    checklists: Checklists
 
     @model_validator(mode="after")
     def _whole(self) -> "PrivacyStatement":

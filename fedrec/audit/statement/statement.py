@@ -8,20 +8,37 @@ a reader can make it anew and compare. Numbers that matter are strings, epsilons
 import json
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
+from pydantic import ValidationError
 
 from fedrec.audit.accountant.recompute import gaussian_epsilon
-from fedrec.audit.accountant.tradeoff import stated_tradeoff
+from fedrec.audit.accountant.tradeoff import Tradeoff
 from fedrec.audit.entries.account import Account, account
+from fedrec.audit.entries.records import ChargeRecord, StoppedRecord
 from fedrec.audit.statement import checklists
 from fedrec.audit.statement.assumptions import assumptions, not_protected, simulated
 from fedrec.audit.statement.promise import precisely, promise, rounded_up, rounded_up_text
-from fedrec.audit.statement.releases import budget, releases, spent, stopped_early
+from fedrec.audit.statement.releases import budget, releases, spent
+from fedrec.audit.statement.schema import (
+    Accountants,
+    Adversary,
+    Bound,
+    Checklists,
+    Curve,
+    Data,
+    LedgerHead,
+    Participation,
+    PrivacyStatement,
+    Scenario,
+    Stop,
+    Verification,
+)
+from fedrec.errors import VerificationError
 
-SCHEMA = "urn:fedrec:privacy-statement:3"
-VERSION = 3
+SCHEMA: Final = "urn:fedrec:privacy-statement:3"
+VERSION: Final = 3
 SOFTWARE = ("fedrec", "torch", "numpy", "opacus", "dp-accounting")
 ADVERSARIES = {
     "model_recipients": "anyone who gets the released model, or every one of them, or another user",
@@ -51,14 +68,14 @@ class Entries(Protocol):
         ...
 
 
-def of_ledger(ledger: Entries) -> dict[str, Any]:
+def of_ledger(ledger: Entries) -> PrivacyStatement:
     """The statement on the run of a ledger. Raises: VerificationError as `account`."""
     heads = [*(entry["previous"] for entry in ledger.entries), ledger.head]
     return statement(account([entry["payload"] for entry in ledger.entries]), heads)
 
 
-def statement(known: Account, heads: Sequence[str]) -> dict[str, Any]:
-    """The statement on a run, JSON-able: a function of its ledger alone.
+def statement(known: Account, heads: Sequence[str]) -> PrivacyStatement:
+    """The statement on a run: a function of its ledger alone.
 
     Records after the last charge, stop or end (attacks, notes, digests of files) change nothing in it.
 
@@ -71,69 +88,82 @@ def statement(known: Account, heads: Sequence[str]) -> dict[str, Any]:
     catalogue = begin.catalogue
     given = catalogue is not None and catalogue.known == "given"
     nothing = "nothing of any user was released" + ("" if given else ", but for the list of items")
-    recorded: Mapping[str, str | None] = charges[-1]["epsilon"] if charges else {"pld": "0", "rdp": "0"}
+    pld, rdp = (charges[-1].epsilon.pld, charges[-1].epsilon.rdp) if charges else ("0", "0")
     curve = _curve(known)
-    facts = {
-        "guarantee": begin.guarantee if begin.private or released else nothing,
-        "unit": begin.unit,
-        "adjacency": begin.adjacency,
-        "trust": begin.trust,
-        "simulation": simulated(begin),
-        "delta": begin.delta,
-        "target_epsilon": begin.target_epsilon,
-        "epsilon": rounded_up_text(recorded["pld"]),
-        "accountants": {name: rounded_up_text(recorded[name]) for name in ("pld", "rdp")},
-        "best_guess": rounded_up(stated_tradeoff(curve).best_guess()),
-        "curve": curve,
-        "adversaries": _adversaries(known, recorded["pld"]),
-        "assumptions": assumptions(begin) if begin.private and released else [],
-        "not_protected": not_protected(begin),
-        "unprotected": _unprotected(known),
-        "releases": released,
-        "budget": budget(released),
-        "spent": spent(charges),
-        "rounds": len(charges),
-        "rounds_planned": begin.rounds,
-        "participation": participation(sum(bool(charge["queries"]) for charge in charges), _sampling(known)),
-        "population_budget": None if begin.budget is None else begin.budget.model_dump(mode="json"),
-        "stopped": stopped_early([] if known.stopped is None else [known.stopped]),
-        "noise_source": begin.noise_source,
-        "dataset": {
-            "name": begin.dataset,
-            "users": begin.population.users,
-            "items": None if catalogue is None else catalogue.items,
-            "catalogue": NOT_RECORDED if catalogue is None else catalogue.known,
-            "k_core": None if catalogue is None else catalogue.k_core,
-        },
-        "tuned_on": begin.tuned_on,
-        "scenario": {
-            "name": begin.scenario.name,
-            "algorithm": begin.algorithm or NOT_RECORDED,
-            "fingerprint": begin.scenario.sha256,
-        },
-        "software": dict(sorted((begin.software or _software(known)).items())),
-        "ledger": {"entries": known.entries, "head": heads[known.entries], "signed": True},
-        "not_recorded": not_recorded(known),
-        "verification": {"command": VERIFY, "needs": "the run's folder, and the public key from somebody you trust"},
-    }
-    made = {
-        "schema": SCHEMA,
-        "version": VERSION,
-        "promise": promise(facts),
-        "precisely": precisely(facts),
-        **facts,
-        "checklists": {
-            "how_to_dp_fy_ml": checklists.how_to_dp_fy_ml(facts),
-            "nist_sp_800_226": checklists.nist_sp_800_226(facts),
-        },
-    }
-    found: dict[str, Any] = json.loads(json.dumps(made, allow_nan=False))
-    return found
+    best = Tradeoff() if curve is None else curve.tradeoff()
+    asked = sum(bool(charge.queries) for charge in charges)
+    try:
+        facts = PrivacyStatement(
+            schema=SCHEMA,
+            version=VERSION,
+            promise=["", ""],
+            precisely="",
+            guarantee=begin.guarantee if begin.private or released else nothing,
+            unit=begin.unit,
+            adjacency=begin.adjacency,
+            trust=begin.trust,
+            simulation=simulated(begin),
+            delta=begin.delta,
+            target_epsilon=begin.target_epsilon,
+            epsilon=rounded_up_text(pld),
+            accountants=Accountants(pld=rounded_up_text(pld), rdp=rounded_up_text(rdp)),
+            best_guess=rounded_up(best.best_guess()) or "",
+            curve=curve,
+            adversaries=_adversaries(known, pld),
+            assumptions=assumptions(begin) if begin.private and released else [],
+            not_protected=not_protected(begin),
+            unprotected=_unprotected(known),
+            releases=released,
+            budget=budget(released),
+            spent=spent(charges),
+            rounds=len(charges),
+            rounds_planned=begin.rounds,
+            participation=participation(asked, _sampling(known)),
+            population_budget=begin.budget,
+            stopped=_stop(known.stopped),
+            noise_source=begin.noise_source,
+            dataset=Data(
+                name=begin.dataset,
+                users=begin.population.users,
+                items=None if catalogue is None else catalogue.items,
+                catalogue=NOT_RECORDED if catalogue is None else catalogue.known,
+                k_core=None if catalogue is None else catalogue.k_core,
+            ),
+            tuned_on=begin.tuned_on,
+            scenario=Scenario(
+                name=begin.scenario.name,
+                algorithm=begin.algorithm or NOT_RECORDED,
+                fingerprint=begin.scenario.sha256,
+            ),
+            software=dict(sorted((begin.software or _software(known)).items())),
+            ledger=LedgerHead(entries=known.entries, head=heads[known.entries], signed=True),
+            not_recorded=not_recorded(known),
+            verification=Verification(
+                command=VERIFY, needs="the run's folder, and the public key from somebody you trust"
+            ),
+            checklists=Checklists(how_to_dp_fy_ml=[], nist_sp_800_226=[]),
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise VerificationError(f"{'.'.join(map(str, first['loc']))} of the statement: {first['msg']}") from None
+    answers = Checklists(
+        how_to_dp_fy_ml=checklists.how_to_dp_fy_ml(facts), nist_sp_800_226=checklists.nist_sp_800_226(facts)
+    )
+    return facts.model_copy(update={"promise": promise(facts), "precisely": precisely(facts), "checklists": answers})
 
 
-def text_of(stated: Mapping[str, Any]) -> str:
-    """The one form in which `statement.json` is written."""
-    return json.dumps(stated, indent=2, allow_nan=False) + "\n"
+def _stop(record: StoppedRecord | None) -> Stop | None:
+    return None if record is None else Stop(round=record.round, why=record.why, unrun=record.unrun)
+
+
+def text_of(stated: PrivacyStatement | Mapping[str, Any]) -> str:
+    """Return the one form in which `statement.json` is written.
+
+    Args:
+        stated: the statement, or what a file holds in its place.
+    """
+    whole = stated.model_dump(mode="json", by_alias=True) if isinstance(stated, PrivacyStatement) else stated
+    return json.dumps(whole, indent=2, allow_nan=False) + "\n"
 
 
 def not_recorded(known: Account) -> list[str]:
@@ -151,24 +181,24 @@ def not_recorded(known: Account) -> list[str]:
     return found
 
 
-def participation(asked: int, sampling: float) -> dict[str, Any]:
+def participation(asked: int, sampling: float) -> Participation:
     """In how many rounds one person takes part: expected, at most, and what limits it.
 
     Args:
         asked: number of rounds that asked anything of users.
         sampling: probability of each user to take part in one.
     """
-    return {
-        "expected_rounds": asked * sampling,
-        "most_rounds": asked,
-        "limit": "every user, every round" if sampling == 1 else "none below the number of rounds: each draws anew",
-    }
+    return Participation(
+        expected_rounds=asked * sampling,
+        most_rounds=asked,
+        limit="every user, every round" if sampling == 1 else "none below the number of rounds: each draws anew",
+    )
 
 
-def total_mu(charges: Sequence[Mapping[str, Any]]) -> float:
+def total_mu(charges: Sequence[ChargeRecord]) -> float:
     """Total signal-to-noise of all releases where everybody takes part, or who does is known."""
-    events = [event for charge in charges for event in charge.get("events", ())]
-    return math.sqrt(math.fsum(int(event["count"]) / float(event["noise_multiplier"]) ** 2 for event in events))
+    events = [event for charge in charges for event in charge.events]
+    return math.sqrt(math.fsum(event.count / float(event.noise_multiplier) ** 2 for event in events))
 
 
 def _sampling(known: Account) -> float:
@@ -186,23 +216,24 @@ def _unprotected(known: Account) -> list[str]:
     return list(dict.fromkeys(listed))
 
 
-def _curve(known: Account) -> dict[str, Any] | None:
+def _curve(known: Account) -> Curve | None:
     """What the best attacker can do: exact where everybody takes part, else as the last record bounds it."""
     charges, delta = known.charges, known.begin.delta
-    epsilon = charges[-1]["epsilon"]["pld"] if charges else "0"
+    epsilon = charges[-1].epsilon.pld if charges else "0"
     if epsilon is None:
         return None
-    events = [event for charge in charges for event in charge.get("events", ())]
-    if all(float(event["sampling"]) == 1 and event["mechanism"] == GAUSSIAN for event in events):
-        return {"mu": rounded_up(total_mu(charges), 6), "bounds": []}
+    events = [event for charge in charges for event in charge.events]
+    if all(float(event.sampling) == 1 and event.mechanism == GAUSSIAN for event in events):
+        return Curve(mu=rounded_up(total_mu(charges), 6), bounds=[])
     if known.end is not None and known.end.curve:
-        return {"mu": None, "bounds": [pair.model_dump() for pair in known.end.curve]}
-    return {"mu": None, "bounds": [{"epsilon": rounded_up_text(epsilon), "delta": delta}]}
+        return Curve(mu=None, bounds=[Bound(epsilon=pair.epsilon, delta=pair.delta) for pair in known.end.curve])
+    bounds = [] if delta is None else [Bound(epsilon=rounded_up_text(epsilon) or "0", delta=delta)]
+    return Curve(mu=None, bounds=bounds)
 
 
-def _adversaries(known: Account, epsilon: str | None) -> list[dict[str, Any]]:
+def _adversaries(known: Account, epsilon: str | None) -> list[Adversary]:
     """Epsilon against each, by the trust model of record 0: where the server is trusted, none holds against it."""
-    begin, asked = known.begin, any(charge["queries"] for charge in known.charges)
+    begin, asked = known.begin, any(charge.queries for charge in known.charges)
     cohort = None
     if epsilon is not None:
         mu = total_mu(known.charges)
@@ -224,16 +255,12 @@ def _adversaries(known: Account, epsilon: str | None) -> list[dict[str, Any]]:
         "server_with_colluders": "as the server",
         "secure_aggregation_fails": "there is none in this run, and a device's message carries no noise of its own",
     }
-    return [
-        {
-            "adversary": name,
-            "who": who,
-            "epsilon": against[name],
-            "why": "nothing depends on users"
-            if against[name] is not None and float(against[name] or 0) == 0
-            else why[name]
-            if begin.private
-            else "there is neither clip nor noise",
-        }
-        for name, who in ADVERSARIES.items()
-    ]
+    found = []
+    for name, who in ADVERSARIES.items():
+        bound = against[name]
+        if bound is not None and float(bound) == 0:
+            reason = "nothing depends on users"
+        else:
+            reason = why[name] if begin.private else "there is neither clip nor noise"
+        found.append(Adversary(adversary=name, who=who, epsilon=bound, why=reason))
+    return found

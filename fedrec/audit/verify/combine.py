@@ -26,7 +26,6 @@ from typing import Any
 from fedrec.audit.accountant import recompute
 from fedrec.audit.accountant.recompute import TooCostly
 from fedrec.audit.entries.account import account
-from fedrec.audit.entries.events import events_of
 from fedrec.audit.entries.records import BeginRecord, PopulationBudget
 from fedrec.audit.evidence.received_run import PUBLIC_KEY, Evidence, received
 from fedrec.audit.log import chain as chains
@@ -92,10 +91,14 @@ class Run:
             known = account([record.payload for record in chain.records])
         except VerificationError as error:
             raise VerificationError(f"{ledger}: {error}; ask for it again") from None
-        begin, asked = known.begin, [charge for charge in known.charges if charge["queries"]]
-        if any(charge.get("delta") != begin.delta for charge in asked):
+        begin, asked = known.begin, [charge for charge in known.charges if charge.queries]
+        if any(charge.delta != begin.delta for charge in asked):
             raise VerificationError(f"{ledger}: a charge has another delta than record 0")
-        events = tuple(events_of(known.charges))
+        events = tuple(
+            Event(float(each.sampling), float(each.noise_multiplier), each.count)
+            for charge in known.charges
+            for each in charge.events
+        )
         _check_cost(path, events, float(begin.delta or NOTHING_ASKED))
         told = begin.delta if asked else begin.delta or repr(NOTHING_ASKED)
         delta = None if told is None else float(told)
@@ -112,7 +115,7 @@ class Run:
             delta=delta,
             seed=_seed(evidence, begin) if begin.private and begin.seeded else None,
             head=chain.head,
-            expected_rounds=math.fsum(float(charge["sampling"]) for charge in asked),
+            expected_rounds=math.fsum(float(charge.sampling) for charge in asked),
             most_rounds=len(asked),
             budget=begin.budget,
             run=chain.records[0].run,

@@ -27,10 +27,7 @@ LAST_DIGIT = 2e-6
 def check(known: Account) -> list[str]:
     """Faults, a line each. known: what the ledger's records say."""
     events: list[list[Event]] = [
-        [
-            (float(event["sampling"]), float(event["noise_multiplier"]), event["count"])
-            for event in charge.get("events", ())
-        ]
+        [(float(event.sampling), float(event.noise_multiplier), event.count) for event in charge.events]
         for charge in known.charges
     ]
     try:

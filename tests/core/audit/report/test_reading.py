@@ -151,7 +151,7 @@ def test_a_run_that_goes_on_needs_no_statement(tmp_path: Path) -> None:
         (tmp_path / "privacy" / name).unlink()
     found = receive(tmp_path)
     assert found.faults == ()
-    assert found.statement["rounds"] == 2
+    assert found.statement.rounds == 2
     assert "no statement beside it" in page(found)
 
 

@@ -62,4 +62,4 @@ def test_a_deleted_statement_is_missed(run: Path) -> None:
 
 
 def test_simulation_follows_from_the_role_of_the_signer(run: Path) -> None:
-    assert receive(run).statement["simulation"] is True
+    assert receive(run).statement.simulation is True

@@ -9,7 +9,7 @@ from fedrec.audit.entries.records import Catalogue
 from fedrec.audit.log.ledger import Ledger
 from fedrec.audit.statement.agreement import require_plan
 from fedrec.audit.statement.markdown import as_text
-from fedrec.audit.statement.statement import of_ledger
+from fedrec.audit.statement.statement import of_ledger, text_of
 from fedrec.errors import VerificationError
 from fedrec.privacy.description import describe
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
@@ -33,7 +33,7 @@ def run(tmp_path: Path, rounds=ROUNDS, seed: int | None = None, begin=(), **sett
 def stated(plan: PrivacyPlan, ledger: Ledger) -> tuple[dict, str]:
     found = of_ledger(ledger)
     require_plan(found, describe(plan))
-    return json.loads(json.dumps(found, allow_nan=False)), as_text(found)
+    return json.loads(text_of(found)), as_text(found)
 
 
 def test_a_private_run(tmp_path: Path) -> None:

@@ -65,8 +65,8 @@ def test_a_run_with_less_of_the_attacker_in_its_record_is_shown_the_plain_bound(
     payloads[-1]["curve"] = None
     read = ledgers.Read(ledgers.lines_of(payloads))
     stated = ledgers.of_ledger(read)
-    assert [pair["delta"] for pair in stated["curve"]["bounds"]] == ["1e-05"]
-    assert any("the curve of the best attacker" in what for what in stated["not_recorded"])
+    assert [pair.delta for pair in stated.curve.bounds] == ["1e-05"]
+    assert any("the curve of the best attacker" in what for what in stated.not_recorded)
 
 
 @pytest.mark.parametrize(("filter", "sampling"), [("gdp", 1.0), ("renyi", 0.3)])
