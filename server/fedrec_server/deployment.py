@@ -5,27 +5,27 @@ known by `privacy.evaluation_share` alone, which is charged.
 """
 
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from fedrec.audit.log.ledger import Ledger
-from fedrec.audit.report.html import page
-from fedrec.audit.statement.received import receive
+from fedrec.algorithms.base import Shared
 from fedrec.data import datasets
 from fedrec.devices import check_device
 from fedrec.evaluation.private import private_figures, private_report
 from fedrec.federation.exchange import DataRequest
+from fedrec.model import ReleasedModel
 from fedrec.run.checkpoint import load_checkpoint
-from fedrec.run.coordinator import Coordinator, Outcome, RoundReport
+from fedrec.run.coordinator import Outcome, RoundReport
 from fedrec.run.directory import RunDirectory
-from fedrec.run.records import Circumstances, Data, close, finished, fix_files, opening, write_statement
+from fedrec.run.federation import Federation
+from fedrec.run.records import Circumstances, Data
 from fedrec.run.resume import begin
 from fedrec.run.scenario import Scenario
-from fedrec.run.setup import Prepared, prepare
+from fedrec.run.scenario_run import ScenarioRun
+from fedrec.run.setup import prepare
 from fedrec.run.shared_budget import draw
-from fedrec.run.summary import run_summary
 from fedrec_server.flower.federation import FlowerFederation
 from fedrec_server.flower.messenger import Asker, log
 from fedrec_server.flower.nodes import NodeDirectory
@@ -52,7 +52,7 @@ SEEDED = (
 )
 
 
-class Deployment:
+class Deployment(ScenarioRun):
     """One run in one folder over the nodes that `asker` reaches. data_dir: where a named dataset lies, for its items.
 
     Waits for `engine.nodes` nodes before anything is written. on_round is told of every finished round.
@@ -69,13 +69,13 @@ class Deployment:
         on_round: Callable[[RoundReport], None] | None = None,
     ) -> None:
         check_device(scenario.engine.device, "engine.device")
-        self.folder, self.asker, self.on_round = folder, asker, on_round
+        self.folder, self.asker, self._on_round = folder, asker, on_round
         self.scenario, self.public_seed, self.resume = begin(scenario, folder, resume=resume)
         scenario = self.scenario
         if scenario.privacy.private and scenario.seed is not None:
             log.warning("%s", SEEDED)
-        self._under = DEPLOYED if scenario.data.name == datasets.NODES else SHARDS
-        catalogue, self._taken_from = datasets.public_catalogue(scenario.data, data_dir, self.public_seed)
+        self.under = DEPLOYED if scenario.data.name == datasets.NODES else SHARDS
+        catalogue, taken_from = datasets.public_catalogue(scenario.data, data_dir, self.public_seed)
         # The path of the server's own file is nothing to a node, which has its own.
         asked = scenario.data.model_copy(update={"catalogue": None} if scenario.data.name == datasets.NODES else {})
         request = DataRequest(data=asked, on=scenario.evaluation.on, seed=self.public_seed)
@@ -91,7 +91,7 @@ class Deployment:
             before,
             node_limits.published(),
         )
-        self.prepared: Prepared = prepare(
+        self.prepared = prepare(
             scenario.algorithm_class,
             scenario.algorithm_config,
             scenario.privacy,
@@ -102,63 +102,30 @@ class Deployment:
             device=scenario.engine.device,
             stopping=scenario.stopping,
         )
-        self.drawing = draw(scenario, folder, self.prepared.plan, scenario.data.name)
-        self.federation = FlowerFederation(
+        self.reservation = draw(scenario, folder, self.prepared.plan, scenario.data.name)
+        self.nodes = FlowerFederation(
             asker, self.directory, self.prepared.plan, self.prepared.spec, scenario.federation, scenario.engine.device
         )
+        self.data = Data(scenario.data.name, len(catalogue), taken_from)
+        self.identity = {"public_seed": self.public_seed, "nodes": self.directory.described()}
 
-    def run(self) -> tuple[dict[str, Any], str | None]:
-        """Train, release, and write the run's files. Returns the summary, and why it ended early if it did.
+    def federation(self) -> AbstractContextManager[Federation]:
+        return nullcontext(self.nodes)
 
-        Raises: TooFewNodes when nodes stay away; the last finished round is safe then.
-        """
-        if not self.resume:
-            self.folder.begin()
-        with self.folder.alone():
-            return self._run()
+    def on_round(self, report: RoundReport) -> None:
+        if self._on_round is not None:
+            self._on_round(report)
 
-    def _run(self) -> tuple[dict[str, Any], str | None]:
-        algorithm, plan, folder = self.prepared.algorithm, self.prepared.plan, self.folder
-        if not self.resume:
-            folder.scenario.write_text(self.scenario.toml(folder=folder.scenario.parent), encoding="utf-8")
-        ledger = Ledger(folder.ledger)
-        folder.public_key.write_bytes(ledger.key.public.pem())
-        with self.drawing or nullcontext():
-            coordinator = Coordinator(
-                algorithm,
-                self.federation,
-                plan,
-                ledger,
-                folder.checkpoint,
-                run={"public_seed": self.public_seed, "nodes": self.directory.described()},
-                begin=opening(ledger, folder, self.scenario, plan, self._data(), self._under, self.drawing),
-                on_round=self.on_round,
-                observe=lambda round, shared: private_figures(algorithm, round, shared),
-            )
-            outcome = coordinator.run(resume=self.resume and folder.checkpoint.is_file())
-        folder.write_history(outcome.history)
-        summary = finished(ledger, folder)
-        if summary is None:
-            summary = self._summary(
-                outcome, folder.write_model(algorithm.release(outcome.shared), algorithm.setting.catalogue.ids)
-            )
-            close(ledger, folder, outcome, summary, self._under, plan)
-        write_statement(folder, ledger, plan)
-        folder.report.write_text(page(receive(folder.path)), encoding="utf-8")
-        fix_files(ledger, folder)
-        return summary, outcome.exhausted
+    def observe(self, round_index: int, shared: Shared) -> dict[str, float]:
+        return private_figures(self.prepared.algorithm, round_index, shared)
 
-    def _data(self) -> Data:
-        items = len(self.prepared.algorithm.setting.catalogue)
-        return Data(self.scenario.data.name, items, self._taken_from)
-
-    def _summary(self, outcome: Outcome, model_bytes: int) -> dict[str, Any]:
-        algorithm, plan = self.prepared.algorithm, self.prepared.plan
+    def results(self, outcome: Outcome, model: ReleasedModel) -> dict[str, Any]:
+        """Private metrics, where they were paid for, and how the nodes answered."""
+        algorithm = self.prepared.algorithm
         return {
-            **run_summary(self.scenario, self.public_seed, algorithm, plan, self.drawing, outcome, model_bytes),
             "dataset": {
                 "name": self.scenario.data.name,
-                "users": plan.users,
+                "users": self.prepared.plan.users,
                 "items": len(algorithm.setting.catalogue),
             },
             "metrics": {},
@@ -166,7 +133,7 @@ class Deployment:
             "evaluation": {"private": private_report(algorithm, outcome.shared)},
             "nodes": {
                 "count": len(self.directory.nodes),
-                "absences": self.federation.absences,
+                "absences": self.nodes.absences,
                 "not_used": {why: count for why, count in sorted(self.asker.counts.items()) if count},
                 "bytes_sent": self.asker.sent,
                 "bytes_received": self.asker.received,

@@ -1,13 +1,12 @@
 """A whole simulation: data, training, evaluation, baselines, and everything that is written down of them."""
 
 import dataclasses
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from fedrec.audit.log.ledger import Ledger
-from fedrec.audit.report.html import page
-from fedrec.audit.statement.received import receive
+from fedrec.algorithms.base import Shared
 from fedrec.data import datasets
 from fedrec.data.datasets import DataConfig, Dataset
 from fedrec.data.log import Log
@@ -19,14 +18,15 @@ from fedrec.federation.exchange import DataRequest
 from fedrec.model import ReleasedModel
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.run.checkpoint import load_checkpoint
-from fedrec.run.coordinator import Coordinator, Outcome, RoundReport
+from fedrec.run.coordinator import Outcome, RoundReport
 from fedrec.run.directory import SECRET, RunDirectory
 from fedrec.run.federation import Federation
-from fedrec.run.records import Circumstances, Data, close, finished, fix_files, opening, write_statement
+from fedrec.run.records import Circumstances, Data
 from fedrec.run.resume import begin, same_data
 from fedrec.run.scenario import Scenario
+from fedrec.run.scenario_run import ScenarioRun
+from fedrec.run.setup import Prepared
 from fedrec.run.shared_budget import draw
-from fedrec.run.summary import run_summary
 from fedrec_sim.engines.experiment import Experiment, asked_split, popularity
 from fedrec_sim.engines.flower import check_flower, flower_federation
 from fedrec_sim.engines.leak import NOTE, STAMP
@@ -35,7 +35,7 @@ from fedrec_sim.report.curve import Curve
 from fedrec_sim.report.fingerprint import fingerprint
 from fedrec_sim.report.progress import RunProgress
 from fedrec_sim.report.table import labelled_results
-from fedrec_sim.report.tracking import Tracker, of_round, of_run, tracking
+from fedrec_sim.report.tracking import of_round, of_run, tracking
 
 NOT_COVERED = (
     "true metrics of a simulation, here, in order_free, baselines, history.csv, plots and evaluation/ranks.npz (where "
@@ -79,7 +79,7 @@ SECRET_NOISE = (
 )
 
 
-class Simulation:
+class Simulation(ScenarioRun):
     """One run in one folder. data_dir: where the datasets lie. resume: go on with the run that the folder holds.
 
     track: the tracker that is told of every round, None for none.
@@ -126,94 +126,70 @@ class Simulation:
             noise_seed=self._noise_seed(scenario.privacy),
             stopping=scenario.stopping,
         )
-        self.drawing = draw(scenario, folder, self.experiment.plan, self.dataset.name)
+        made, report = self.experiment, self.dataset.report
+        self.prepared = Prepared(made.spec, made.algorithm, made.plan)
+        self.reservation = draw(scenario, folder, made.plan, self.dataset.name)
+        notes = (NOTE,) if self.split.leaky else ()
+        self.data = Data(self.dataset.name, len(self.dataset.catalogue), str(report["catalogue"]), notes)
+        self.under = _simulated(scenario.data)
+        self.identity = {"public_seed": self.public_seed, "dataset": report}
+        self.comment = SECRET_NOISE if scenario.privacy.private and scenario.seed is None else ""
+        device = scenario.engine.device
+        self._curve = Curve(made.algorithm, self.split, scenario.evaluation, device, self.public_seed)
         progress.epsilon = None if scenario.privacy.epsilon == "none" else scenario.privacy.epsilon
 
-    def run(self) -> tuple[dict[str, Any], str | None]:
-        """Train, release, evaluate, and write the run's files. Returns the summary, and why it ended early if it did.
-
-        A KeyboardInterrupt passes through; the last finished round is safe then.
-        """
-        if not self.resume:
-            self.folder.begin()
-        with self.folder.alone():
-            return self._tracked()
-
-    def _tracked(self) -> tuple[dict[str, Any], str | None]:
-        if not self.resume:
-            comment = SECRET_NOISE if self.scenario.privacy.private and self.scenario.seed is None else ""
-            place = self.folder.scenario
-            place.write_text(self.scenario.toml(comment, None if self.movable else place.parent), encoding="utf-8")
-        with tracking(self.track, self.folder.private, self.scenario, self.progress.warn) as tracker:
-            summary, exhausted = self._run(tracker)
-            tracker.scalars(of_run(summary), summary["cost"]["rounds"])
+    def write(self) -> tuple[dict[str, Any], str | None]:
+        with tracking(self.track, self.folder.private, self.scenario, self.progress.warn) as self._tracker:
+            summary, exhausted = super().write()
+            self._tracker.scalars(of_run(summary), summary["cost"]["rounds"])
         return summary, exhausted
 
-    def _run(self, tracker: Tracker) -> tuple[dict[str, Any], str | None]:
-        ledger = Ledger(self.folder.ledger)
-        self.folder.public_key.write_bytes(ledger.key.public.pem())
-        outcome = self._train(tracker, ledger)
-        write_statement(self.folder, ledger, self.experiment.plan)
-        summary = finished(ledger, self.folder) or self._finish(ledger, outcome)
-        write_statement(self.folder, ledger, self.experiment.plan)
-        self._plots(summary, outcome)
-        self.folder.report.write_text(page(receive(self.folder.path)), encoding="utf-8")
-        fix_files(ledger, self.folder)
-        return summary, outcome.exhausted
+    @contextmanager
+    def federation(self) -> Iterator[Federation]:
+        experiment = self.experiment
+        users: AbstractContextManager[Federation] = nullcontext(experiment.federation)
+        if self.scenario.engine.name == "flower":
+            users = flower_federation(self.scenario, experiment.spec, experiment.plan, self.data_dir)
+        with users as found, self.progress.rounds(self.scenario.name, experiment.algorithm.rounds):
+            yield found
 
-    def _finish(self, ledger: Ledger, outcome: Outcome) -> dict[str, Any]:
-        model = self.experiment.algorithm.release(outcome.shared)
-        model_bytes = self.folder.write_model(model, self.dataset.catalogue.ids)
+    def on_round(self, report: RoundReport) -> None:
+        self._tracker.scalars(of_round(report.row()), report.round + 1)
+        self.progress.round(report)
+
+    def observe(self, round_index: int, shared: Shared) -> dict[str, float]:
+        return self._curve(round_index, shared)
+
+    def results(self, outcome: Outcome, model: ReleasedModel) -> dict[str, Any]:
+        """True metrics, baselines, and counts of the data, which only a simulation has."""
+        algorithm, report, evaluation = self.experiment.algorithm, self.dataset.report, self.scenario.evaluation
+        if outcome.stopped is not None:
+            self.progress.say(f"Stopped after round {outcome.rounds} of {algorithm.rounds}: {outcome.stopped}")
         with self.progress.stage("Evaluating"):
-            keep = self.folder.ranks if self.scenario.evaluation.keep_ranks else None
-            metrics = self._evaluate(model, keep=keep)
+            metrics = self._evaluate(model, keep=self.folder.ranks if evaluation.keep_ranks else None)
             order_free = self._order_free(model, metrics)
         with self.progress.stage("Baselines"):
             baselines = self._baselines()
-        summary = self._summary(outcome, model_bytes, metrics, order_free, baselines)
-        close(ledger, self.folder, outcome, summary, SIMULATED, self.experiment.plan)
-        return summary
+        return {
+            "dataset": {"name": self.dataset.name}
+            | {name: report[name] for name in ("users", "items", "interactions")}
+            | {"report": report},
+            "metrics": metrics,
+            "order_free": order_free,
+            "baselines": baselines,
+            "evaluation": {
+                "on": evaluation.on,
+                "leaky_negatives": NOTE if self.split.leaky else None,
+                "fingerprint": fingerprint(self.split),
+                "note": NOT_COVERED,
+                "private": private_report(algorithm, outcome.shared),
+            },
+        }
 
     def _noise_seed(self, privacy: PrivacyConfig, offset: int = 0) -> int | None:
         if not privacy.private:
             return self.public_seed
         return None if self.scenario.seed is None else (self.scenario.seed + offset) % 2**63
-
-    def _train(self, tracker: Tracker, ledger: Ledger) -> Outcome:
-        def on_round(report: RoundReport) -> None:
-            tracker.scalars(of_round(report.row()), report.round + 1)
-            self.progress.round(report)
-
-        algorithm, plan, device = self.experiment.algorithm, self.experiment.plan, self.scenario.engine.device
-        under = _simulated(self.scenario.data)
-        with self._federation() as federation, self.drawing or nullcontext():
-            coordinator = Coordinator(
-                algorithm,
-                federation,
-                plan,
-                ledger,
-                self.folder.checkpoint,
-                run={"public_seed": self.public_seed, "dataset": self.dataset.report},
-                begin=opening(ledger, self.folder, self.scenario, plan, self._data(), under, self.drawing),
-                on_round=on_round,
-                observe=Curve(algorithm, self.split, self.scenario.evaluation, device, self.public_seed),
-            )
-            with self.progress.rounds(self.scenario.name, algorithm.rounds):
-                outcome = coordinator.run(resume=self.resume and self.folder.checkpoint.is_file())
-        if outcome.stopped is not None:
-            self.progress.say(f"Stopped after round {outcome.rounds} of {algorithm.rounds}: {outcome.stopped}")
-        self.folder.write_history(outcome.history)
-        return outcome
-
-    def _federation(self) -> AbstractContextManager[Federation]:
-        experiment = self.experiment
-        if self.scenario.engine.name == "flower":
-            return flower_federation(self.scenario, experiment.spec, experiment.plan, self.data_dir)
-        return nullcontext(experiment.federation)
-
-    def _data(self) -> Data:
-        report, notes = self.dataset.report, (NOTE,) if self.split.leaky else ()
-        return Data(self.dataset.name, len(self.dataset.catalogue), str(report["catalogue"]), notes)
 
     def _evaluate(self, model: ReleasedModel, *, order_free: bool = False, keep: Path | None = None) -> dict[str, Any]:
         return evaluate(
@@ -253,41 +229,7 @@ class Simulation:
             found[name] = self._evaluate(model) | {"epsilon": epsilon, "note": COUNTERFACTUAL}
         return found
 
-    def _summary(
-        self,
-        outcome: Outcome,
-        model_bytes: int,
-        metrics: dict[str, Any],
-        order_free: dict[str, Any] | None,
-        baselines: dict[str, Any],
-    ) -> dict[str, Any]:
-        algorithm, report = self.experiment.algorithm, self.dataset.report
-        return {
-            **run_summary(
-                self.scenario,
-                self.public_seed,
-                algorithm,
-                self.experiment.plan,
-                self.drawing,
-                outcome,
-                model_bytes,
-            ),
-            "dataset": {"name": self.dataset.name}
-            | {name: report[name] for name in ("users", "items", "interactions")}
-            | {"report": report},
-            "metrics": metrics,
-            "order_free": order_free,
-            "baselines": baselines,
-            "evaluation": {
-                "on": self.scenario.evaluation.on,
-                "leaky_negatives": NOTE if self.split.leaky else None,
-                "fingerprint": fingerprint(self.split),
-                "note": NOT_COVERED,
-                "private": private_report(algorithm, outcome.shared),
-            },
-        }
-
-    def _plots(self, summary: dict[str, Any], outcome: Outcome) -> None:
+    def draw(self, summary: dict[str, Any], outcome: Outcome) -> None:
         folder = self.folder.plots
         folder.mkdir(exist_ok=True, mode=0o700)
         note = STAMP if self.split.leaky else ""

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from fedrec_sim import simulation as run_module
 from fedrec_sim.engines.in_process import InProcessFederation
 from fedrec_sim.report.progress import RunProgress
 
@@ -17,6 +16,7 @@ from fedrec.audit.evidence import salted
 from fedrec.audit.log.ledger import Ledger, read_ledger
 from fedrec.cli import run
 from fedrec.run import records as recording
+from fedrec.run import scenario_run
 from fedrec.run.checkpoint import load_checkpoint
 from tests.simulation.test_simulate import ALS, POPULARITY, Simulate, model, simulate, summary, write
 
@@ -159,7 +159,7 @@ def test_a_run_that_dies_while_it_ends_ends_once(
         if dies_at == "replace":
             patch.setattr(recording, "os", SimpleNamespace(replace=died))
         else:
-            patch.setattr(run_module, "close", lambda ledger, *rest: recording.close(Dying(ledger), *rest))
+            patch.setattr(scenario_run, "close", lambda ledger, *rest: recording.close(Dying(ledger), *rest))
         assert simulate(*ALS, "--out", "r", "--quiet") == 130
     assert not (tmp_path / "r" / "private" / "summary.json").exists()
     assert simulate("--resume", "--out", "r", "--quiet") == 0
