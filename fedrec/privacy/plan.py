@@ -30,6 +30,7 @@ from fedrec.privacy.filters import Allowance
 from fedrec.privacy.fixed_point import MOST_USERS, Lattice, check_room
 from fedrec.privacy.noise import NoiseSource
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
+from fedrec.rounding import rounded_up
 
 __all__ = ["Charge", "PrivacyConfig", "PrivacyPlan"]
 
@@ -320,4 +321,4 @@ class PrivacyPlan:
 
 
 def _rounded_up(value: float) -> str | None:
-    return f"{math.ceil(value * 1e6) / 1e6:.6f}" if math.isfinite(value) else None
+    return rounded_up(value, 6) if math.isfinite(value) else None

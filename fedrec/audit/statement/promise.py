@@ -6,6 +6,7 @@ No prose is taken from a statement that was received: the same facts give the sa
 import math
 from decimal import ROUND_CEILING, Decimal
 
+from fedrec import rounding
 from fedrec.audit.statement.assumptions import seeded
 from fedrec.audit.statement.schema import PrivacyStatement
 
@@ -56,7 +57,7 @@ def precisely(stated: PrivacyStatement) -> str:
 
 def factor(epsilon: float) -> str:
     """e^epsilon, by which the chance of any conclusion may change, rounded up; as a power where it is huge."""
-    return f"{math.ceil(math.exp(epsilon) * 100) / 100:.2f}" if epsilon < 10 else f"e^{epsilon:.3g}"
+    return rounding.rounded_up(math.exp(epsilon), 2) if epsilon < 10 else f"e^{epsilon:.3g}"
 
 
 def rounded_up(value: float | None, digits: int = 4) -> str | None:
@@ -65,7 +66,7 @@ def rounded_up(value: float | None, digits: int = 4) -> str | None:
     >>> rounded_up(1.00001)
     '1.0001'
     """
-    return None if value is None else f"{math.ceil(value * 10**digits) / 10**digits:.{digits}f}"
+    return None if value is None else rounding.rounded_up(value, digits)
 
 
 def rounded_up_text(value: str | None, digits: int = 4) -> str | None:

@@ -5,7 +5,6 @@ holds the terms of every planned query, so that no charge can quietly be made on
 """
 
 import hashlib
-import math
 import platform
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from fedrec.audit.statement.wording import wording
 from fedrec.privacy import accounting
 from fedrec.privacy.description import describe
 from fedrec.privacy.plan import MECHANISM, ROUNDING, PrivacyPlan
+from fedrec.rounding import rounded_up
 
 PRECISION = (
     "epsilons are rounded up to 6 decimals; every other number in quotes is the shortest decimal that gives the same "
@@ -132,7 +132,7 @@ def curve(plan: PrivacyPlan) -> list[dict[str, str]]:
     epsilons = [0.05 * epsilon * step for step in range(41)]
     deltas = accounting.deltas_pld(events, epsilons)
     return [
-        {"epsilon": f"{math.ceil(at * 1e4) / 1e4:.4f}", "delta": f"{delta * (1 + 1e-5):.5e}"}
+        {"epsilon": rounded_up(at), "delta": f"{delta * (1 + 1e-5):.5e}"}
         for at, delta in zip(epsilons, deltas, strict=True)
     ]
 

@@ -26,6 +26,7 @@ import numpy as np
 
 from fedrec.audit.accountant import recompute
 from fedrec.audit.accountant.recompute import Curve, Event, TooCostly
+from fedrec.rounding import ceiling
 
 MECHANISM = "Poisson-sampled Gaussian, add or remove one user"
 RELATIVE = 1e-3
@@ -203,7 +204,7 @@ def _epsilon(begin: Mapping[str, Any], charges: Sequence[Charge], found: Spendin
         [
             f"the charge of round {charges[place]['round']}: epsilon {charges[place]['epsilon']['pld']} is past the "
             f"cap of {cap:g}"
-            for place in map(int, np.flatnonzero(recorded["pld"] > math.ceil(cap * 1e6) / 1e6))
+            for place in map(int, np.flatnonzero(recorded["pld"] > ceiling(cap, 6)))
         ]
     )
     last = float(tight.epsilon[-1])

@@ -35,6 +35,7 @@ from fedrec.errors import InputError, PrivacyError, VerificationError
 from fedrec.privacy import accounting
 from fedrec.privacy.accounting import Event
 from fedrec.privacy.filters import least_cap
+from fedrec.rounding import rounded_up
 
 ASSUMPTIONS = {
     "fixed_ahead": "every run's parameters were fixed ahead; none was chosen by what an earlier run released",
@@ -161,7 +162,7 @@ def combine(
 
 def up(value: float | None, digits: int = 4) -> str | None:
     """Rounded up, as text; None stands for no bound."""
-    return None if value is None else f"{math.ceil(value * 10**digits) / 10**digits:.{digits}f}"
+    return None if value is None else rounded_up(value, digits)
 
 
 def _once(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:

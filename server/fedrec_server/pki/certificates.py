@@ -4,6 +4,7 @@ Source: RFC 5280, by `cryptography`: ECDSA on P-384 with SHA-384; the authority 
 the server's certificate names its hosts (SAN), its purpose (serverAuth) and its issuer's key.
 """
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Iterable, Sequence
@@ -148,11 +149,22 @@ def _name(common_name: str) -> x509.Name:
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
-def _host(host: str) -> x509.DNSName | x509.IPAddress:
+def plain_host(host: str) -> str:
+    """Return a host as certificates spell it: an address without brackets, a name in lower case without the last dot.
+
+    >>> plain_host("[2001:DB8::0]"), plain_host("Fed.Example.ORG.")
+    ('2001:db8::', 'fed.example.org')
+    """
     try:
-        return x509.IPAddress(ipaddress.ip_address(host.strip("[]")))
+        return str(ipaddress.ip_address(host.strip("[]")))
     except ValueError:
-        name = host.lower().rstrip(".")
+        return host.lower().rstrip(".")
+
+
+def _host(host: str) -> x509.DNSName | x509.IPAddress:
+    name = plain_host(host)
+    with contextlib.suppress(ValueError):
+        return x509.IPAddress(ipaddress.ip_address(name))
     labels = name.split(".")
     if len(name) <= 253 and all(map(_LABEL.fullmatch, labels)) and not labels[-1].isdigit():
         return x509.DNSName(name)

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fedrec import private_files
 from fedrec.errors import InputError
 from fedrec.transport.node_key import NodePublicKey, read_public
-from fedrec_server.pki.certificates import day, hosts_of, issued_by
+from fedrec_server.pki.certificates import day, hosts_of, issued_by, plain_host
 
 SOON = timedelta(days=30)
 """Warn so long before something expires."""
@@ -120,7 +120,7 @@ class Keyring:
             *self._check_time(self.ca_certificate, issuer, now, f"{self._renew} --authority"),
             *self._check_time(self.server_certificate, server, now, self._renew),
         ]
-        if host is not None and not _any_address(host) and _plain(host) not in hosts_of(server):
+        if host is not None and not _any_address(host) and plain_host(host) not in hosts_of(server):
             raise InputError(
                 f"{self.server_certificate}: good for {', '.join(hosts_of(server))}, not for {host}; "
                 f"{self._renew} --host {host}"
@@ -164,13 +164,6 @@ class Keyring:
         except ValueError:
             raise InputError(f"{path}: no certificate in PEM; bring back the file that was there") from None
         return found
-
-
-def _plain(host: str) -> str:
-    try:
-        return str(ipaddress.ip_address(host.strip("[]")))
-    except ValueError:
-        return host.lower().rstrip(".")
 
 
 def _any_address(host: str) -> bool:

@@ -13,6 +13,7 @@ from fedrec.audit.log.ledger import Ledger
 from fedrec.audit.report.html import page
 from fedrec.audit.statement.received import receive
 from fedrec.received_files import refuse_links
+from fedrec.rounding import rounded_up
 from fedrec.run.directory import SECRET, RunDirectory, write_json
 from fedrec.run.records import fix_files
 
@@ -74,7 +75,7 @@ class Result:
             "observed": self.observed,
             "confidence": repr(self.confidence),
             "epsilon_lower": None if lower is None else rounded_down(lower),
-            "epsilon_proven": None if self.proven is None else f"{math.ceil(self.proven * 1e4) / 1e4:.4f}",
+            "epsilon_proven": None if self.proven is None else rounded_up(self.proven),
             "delta": None if self.delta is None else repr(self.delta),
             "bounds": [
                 {"method": each.method, "epsilon_lower": rounded_down(each.epsilon), "assumes": each.assumes}

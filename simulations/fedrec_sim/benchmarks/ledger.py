@@ -4,7 +4,6 @@ The ledger is a real plan's over many rounds; its epsilons come from the account
 with, here from their closed forms where they exist, since pricing ten thousand rounds one by one is the plan's time.
 """
 
-import math
 import statistics
 import time
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from fedrec.audit.statement import run_records
 from fedrec.audit.verify.verification import verify
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import SumQuery
+from fedrec.rounding import rounded_up
 
 
 def written(folder: Path, rounds: int, sampling: float, key: keys.SigningKey, *, queries: int = 1) -> list[float]:
@@ -101,7 +101,7 @@ def _cumulative(rounds: Sequence[Sequence[recompute.Event]]) -> tuple[np.ndarray
 
 
 def _up(value: float) -> str:
-    return f"{math.ceil(value * 1e6) / 1e6:.6f}"
+    return rounded_up(value, 6)
 
 
 def _sync_ms(folder: Path) -> float:
