@@ -1,7 +1,7 @@
 """`fedrec.simulate`: a whole run from Python, by the machinery of the command line."""
 
 import contextlib
-import sys
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,8 +13,6 @@ from fedrec.errors import BudgetExhausted, InputError
 from fedrec.settings import Settings, put
 
 if TYPE_CHECKING:
-    from fedrec_sim.report.progress import RunProgress
-
     from fedrec.algorithms.base import Algorithm
     from fedrec.run.coordinator import RoundReport
     from fedrec.run.directory import RunDirectory
@@ -177,11 +175,12 @@ def _run(
 ) -> Run:
     from fedrec_sim.simulation import Simulation
 
+    from fedrec.api.progress import progress_of
     from fedrec.run.directory import RunDirectory
 
     files = RunDirectory(folder)
     log = None if data is None or generated(data) else data.read
-    shown = _progress(progress, on_round)
+    shown = progress_of(progress, on_round)
     with _kept(files, temporary):
         made = Simulation(scenario, files, data_dir, shown, resume=resumed, log=log, movable=temporary)
         _, exhausted = made.run()
@@ -198,26 +197,8 @@ def _kept(files: "RunDirectory", temporary: bool) -> Iterator[None]:
     except BaseException as error:
         if files.checkpoint.is_file():
             error.add_note(f"Finished rounds are kept; continue with: fedrec.resume({str(files.path)!r})")
+        elif files.ledger.is_file():
+            error.add_note(f"No round was finished; the ledger with what was charged is in {files.path}")
         elif temporary:
-            import shutil
-
             shutil.rmtree(files.path.parent, ignore_errors=True)
         raise
-
-
-def _progress(wanted: bool | None, on_round: "Callable[[RoundReport], None] | None") -> "RunProgress":
-    from fedrec_sim.report.progress import RunProgress
-
-    from fedrec.screen import plain_console
-
-    class Told(RunProgress):
-        """Also calls `on_round`."""
-
-        def round(self, report: "RoundReport") -> None:
-            if on_round is not None:
-                on_round(report)
-            super().round(report)
-
-    console = plain_console(stderr=True)
-    shown = (sys.stderr.isatty() or console.is_jupyter) if wanted is None else wanted
-    return Told(console, quiet=not shown)

@@ -47,6 +47,14 @@ class Verdict:
     notes: list[str] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
 
+    def __str__(self) -> str:
+        said = "verified: everything that was checked holds" if self.holds else "does NOT verify"
+        epsilon = self.facts.get("epsilon", {}).get("recomputed", {}).get("tight")
+        known = "" if epsilon is None else f"; epsilon {epsilon} at delta {self.facts['delta']}, recomputed"
+        return "\n".join(
+            [f"{said}{known}", *(f"note: {note}" for note in self.notes), *(f"FAULT: {each}" for each in self.faults)]
+        )
+
     @property
     def holds(self) -> bool:
         """Whether nothing was found wrong."""
