@@ -18,7 +18,7 @@ from fedrec.run.directory import RunDirectory
 from fedrec.run.federation import Federation
 from fedrec.run.records import Circumstances, Data, close, finished, fix_files, opening, write_statement
 from fedrec.run.scenario import Scenario
-from fedrec.run.setup import Prepared
+from fedrec.run.setup import RunSetup
 from fedrec.run.summary import run_summary
 
 
@@ -34,7 +34,7 @@ class ScenarioRun(ABC):
     scenario: Scenario
     public_seed: int
     resume: bool
-    prepared: Prepared
+    prepared: RunSetup
     reservation: Reservation | None
     data: Data
     under: Circumstances

@@ -14,7 +14,7 @@ from fedrec.settings import Settings
 
 
 @dataclass(frozen=True)
-class Prepared:
+class RunSetup:
     """What server and nodes agree on, and what the server alone has: the plan."""
 
     spec: RunSpec
@@ -33,7 +33,7 @@ def prepare(
     noise_seed: int | None,
     device: str = "cpu",
     stopping: StoppingConfig | None = None,
-) -> Prepared:
+) -> RunSetup:
     """Price everything before a user is asked. noise_seed: None for secret noise; it never travels.
 
     stopping: None for no private look before the end.
@@ -54,4 +54,4 @@ def prepare(
     )
     algorithm = spec.build(catalogue, torch.device(device), kind)
     rounds = [algorithm.queries(round) for round in range(algorithm.rounds)]
-    return Prepared(spec, algorithm, PrivacyPlan.build(privacy, rounds, users, noise_seed))
+    return RunSetup(spec, algorithm, PrivacyPlan.build(privacy, rounds, users, noise_seed))

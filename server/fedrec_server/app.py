@@ -29,8 +29,8 @@ from fedrec.run.directory import RunDirectory, new_path
 from fedrec.run.scenario import load_scenario
 from fedrec.transport.interfaces import give_up_parts_after
 from fedrec_server.deployment import Deployment
-from fedrec_server.flower.messenger import Asker, log
-from fedrec_server.process.run_events import Teller
+from fedrec_server.flower.messenger import Messenger, log
+from fedrec_server.process.run_events import RunEvents
 
 app = ServerApp()
 
@@ -40,19 +40,19 @@ def main(grid: Grid, context: Context) -> None:
     """Run to the end. Raises: FedrecError in one line, which Flower shows as the reason of a failed run."""
     _log_once()
     told = str(context.run_config.get("told") or "")
-    teller = Teller(Path(told) if told else None)
+    events = RunEvents(Path(told) if told else None)
     try:
-        folder = _run(grid, context.run_config, teller)
+        folder = _run(grid, context.run_config, events)
     except FedrecError as error:
-        teller.end(error.exit_code, str(error))
+        events.end(error.exit_code, str(error))
         raise
     except Exception as error:
-        teller.end(1, f"the run failed by an error in fedrec ({type(error).__name__}); see the server's log")
+        events.end(1, f"the run failed by an error in fedrec ({type(error).__name__}); see the server's log")
         raise
-    teller.end(0, str(folder.path))
+    events.end(0, str(folder.path))
 
 
-def _run(grid: Grid, config: Mapping[str, Any], teller: Teller) -> RunDirectory:
+def _run(grid: Grid, config: Mapping[str, Any], events: RunEvents) -> RunDirectory:
     if config.get("folder"):
         os.chdir(str(config["folder"]))  # a run has its process to itself
     out, data = str(config.get("out") or ""), data_folder(str(config.get("data-dir") or ""))
@@ -62,14 +62,14 @@ def _run(grid: Grid, config: Mapping[str, Any], teller: Teller) -> RunDirectory:
     changes = [line for line in str(config.get("set") or "").splitlines() if line.strip()]
     scenario = load_scenario(name, changes)
     folder = RunDirectory(Path(out) if out else new_path(scenario.name))
-    teller.folder(folder.path)
+    events.folder(folder.path)
 
     def on_round(report: RoundReport) -> None:
         _say(report)
-        teller.round(report.round, report.rounds, report.seconds, report.epsilon.get("pld"))
+        events.round(report.round, report.rounds, report.seconds, report.epsilon.get("pld"))
 
-    asker = Asker(grid, give_up=give_up_parts_after)
-    made = Deployment(scenario, folder, asker, data, resume=resume, on_round=on_round)
+    messenger = Messenger(grid, give_up=give_up_parts_after)
+    made = Deployment(scenario, folder, messenger, data, resume=resume, on_round=on_round)
     _, exhausted = made.run()
     log.info("written to %s", folder.path)
     if exhausted:

@@ -78,9 +78,9 @@ def start(
 
     folder = State(state)
     if detach:
-        from fedrec_server.process.daemon import detach_server
+        from fedrec_server.process.daemon import start_daemon
 
-        facts = detach_server(folder, keys, host, port, app, stock=stock)
+        facts = start_daemon(folder, keys, host, port, app, stock=stock)
         say(f"ready at {host}:{port}, process {facts['pid']}; `fedrec server stop --state {folder.path}` ends it")
         return
     serve(keys, folder, host, port, app, stock=stock, say=_say)
@@ -118,9 +118,9 @@ def status(
 ) -> None:
     """Show whether a server runs, its nodes and its runs."""
     from fedrec.transport.state import State
-    from fedrec_server.process.status import look
+    from fedrec_server.process.status import server_status
 
-    found = look(State(state))
+    found = server_status(State(state))
     if as_json:
         json.dump(found, sys.stdout, indent=2)
         sys.stdout.write("\n")
@@ -193,8 +193,8 @@ def _follow(
     from fedrec.run.directory import RunDirectory, handed_on, new_path
     from fedrec.run.scenario import built_in
     from fedrec.transport.processes import signals_interrupt
-    from fedrec_server.process.progress import Followed
-    from fedrec_server.process.run_client import Submitted
+    from fedrec_server.process.progress import RunProgress
+    from fedrec_server.process.run_client import RunClient
 
     name, loaded = _loaded(scenario, changes, out, resume=resume)
     folder = (out or new_path(loaded.name)).absolute()
@@ -208,8 +208,8 @@ def _follow(
         "data-dir": "" if data_dir is None else str(data_dir.absolute()),
         "folder": str(Path.cwd()),
     }
-    with signals_interrupt(), Followed(plain_console(stderr=True), loaded.name, quiet=quiet).showing() as shown:
-        submitted = Submitted(state, config, shown)
+    with signals_interrupt(), RunProgress(plain_console(stderr=True), loaded.name, quiet=quiet).showing() as shown:
+        submitted = RunClient(state, config, shown)
         try:
             submitted.follow()
         except KeyboardInterrupt:

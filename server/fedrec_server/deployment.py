@@ -27,7 +27,7 @@ from fedrec.run.scenario_run import ScenarioRun
 from fedrec.run.setup import prepare
 from fedrec.run.shared_budget import draw
 from fedrec_server.flower.federation import FlowerFederation
-from fedrec_server.flower.messenger import Asker, log
+from fedrec_server.flower.messenger import Messenger, log
 from fedrec_server.flower.nodes import NodeDirectory
 from fedrec_server.pki import node_limits
 
@@ -53,23 +53,24 @@ SEEDED = (
 
 
 class Deployment(ScenarioRun):
-    """One run in one folder over the nodes that `asker` reaches. data_dir: where a named dataset lies, for its items.
+    """One run in one folder over the nodes that `messenger` reaches.
 
-    Waits for `engine.nodes` nodes before anything is written. on_round is told of every finished round.
+    It waits for `engine.nodes` nodes before anything is written. data_dir: the folder of datasets, for the items of a
+    named one. on_round: called with the report of every finished round.
     """
 
     def __init__(
         self,
         scenario: Scenario,
         folder: RunDirectory,
-        asker: Asker,
+        messenger: Messenger,
         data_dir: Path | None = None,
         *,
         resume: bool = False,
         on_round: Callable[[RoundReport], None] | None = None,
     ) -> None:
         check_device(scenario.engine.device, "engine.device")
-        self.folder, self.asker, self._on_round = folder, asker, on_round
+        self.folder, self.messenger, self._on_round = folder, messenger, on_round
         self.scenario, self.public_seed, self.resume = begin(scenario, folder, resume=resume)
         scenario = self.scenario
         if scenario.privacy.private and scenario.seed is not None:
@@ -83,7 +84,7 @@ class Deployment(ScenarioRun):
         if self.resume and folder.checkpoint.is_file():
             before = load_checkpoint(folder.checkpoint).run["nodes"]
         self.directory = NodeDirectory.gather(
-            asker,
+            messenger,
             request,
             catalogue.digest,
             scenario.engine.nodes,
@@ -104,7 +105,12 @@ class Deployment(ScenarioRun):
         )
         self.reservation = draw(scenario, folder, self.prepared.plan, scenario.data.name)
         self.nodes = FlowerFederation(
-            asker, self.directory, self.prepared.plan, self.prepared.spec, scenario.federation, scenario.engine.device
+            messenger,
+            self.directory,
+            self.prepared.plan,
+            self.prepared.spec,
+            scenario.federation,
+            scenario.engine.device,
         )
         self.data = Data(scenario.data.name, len(catalogue), taken_from)
         self.identity = {"public_seed": self.public_seed, "nodes": self.directory.described()}
@@ -134,8 +140,8 @@ class Deployment(ScenarioRun):
             "nodes": {
                 "count": len(self.directory.nodes),
                 "absences": self.nodes.absences,
-                "not_used": {why: count for why, count in sorted(self.asker.counts.items()) if count},
-                "bytes_sent": self.asker.sent,
-                "bytes_received": self.asker.received,
+                "not_used": {why: count for why, count in sorted(self.messenger.counts.items()) if count},
+                "bytes_sent": self.messenger.sent,
+                "bytes_received": self.messenger.received,
             },
         }

@@ -25,7 +25,7 @@ from fedrec.run.records import Circumstances, Data
 from fedrec.run.resume import begin, same_data
 from fedrec.run.scenario import Scenario
 from fedrec.run.scenario_run import ScenarioRun
-from fedrec.run.setup import Prepared
+from fedrec.run.setup import RunSetup
 from fedrec.run.shared_budget import draw
 from fedrec_sim.engines.experiment import Experiment, asked_split, popularity
 from fedrec_sim.engines.flower import check_flower, flower_federation
@@ -127,7 +127,7 @@ class Simulation(ScenarioRun):
             stopping=scenario.stopping,
         )
         made, report = self.experiment, self.dataset.report
-        self.prepared = Prepared(made.spec, made.algorithm, made.plan)
+        self.prepared = RunSetup(made.spec, made.algorithm, made.plan)
         self.reservation = draw(scenario, folder, made.plan, self.dataset.name)
         notes = (NOTE,) if self.split.leaky else ()
         self.data = Data(self.dataset.name, len(self.dataset.catalogue), str(report["catalogue"]), notes)

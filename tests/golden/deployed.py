@@ -6,7 +6,7 @@ from pathlib import Path
 from fedrec_client.node import UserNode
 from fedrec_client.sources import finder
 from fedrec_server.deployment import Deployment
-from fedrec_server.flower.messenger import Asker
+from fedrec_server.flower.messenger import Messenger
 
 from fedrec.run.directory import RunDirectory
 from fedrec.run.scenario import load_scenario
@@ -19,4 +19,4 @@ def deployed(changes: Sequence[str], folder: Path) -> None:
     """Run the quickstart with `changes` and write its folder."""
     nodes = {50 + n: UserNode(finder({"partition-id": n, "num-partitions": NODES})) for n in range(NODES)}
     scenario = load_scenario("quickstart", [*changes, "seed=3", f"engine.nodes={NODES}"])
-    Deployment(scenario, RunDirectory(folder), Asker(MemoryGrid(nodes), poll=0.001)).run()
+    Deployment(scenario, RunDirectory(folder), Messenger(MemoryGrid(nodes), poll=0.001)).run()

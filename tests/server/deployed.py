@@ -6,7 +6,7 @@ from functools import lru_cache
 import torch
 from fedrec_client.node import Hosted
 from fedrec_server.flower.federation import FlowerFederation
-from fedrec_server.flower.messenger import Asker
+from fedrec_server.flower.messenger import Messenger
 from fedrec_server.flower.nodes import NodeDirectory
 from fedrec_sim.engines.in_process import InProcessFederation
 
@@ -46,7 +46,7 @@ class Deployed:
     """A run over nodes: all its parts, to be looked at and broken."""
 
     grid: MemoryGrid
-    asker: Asker
+    messenger: Messenger
     federation: FlowerFederation
     algorithm: Algorithm
     plan: PrivacyPlan
@@ -87,14 +87,14 @@ def deployed(
 ) -> Deployed:
     privacy = privacy or PrivacyConfig(epsilon=2.0, delta=1e-4)
     grid = MemoryGrid.of(hosted(nodes, users), **bounds)
-    asker = Asker(grid, poll=0.001)
-    directory = NodeDirectory.gather(asker, REQUEST, data()[0].catalogue.digest, nodes, patience=5)
+    messenger = Messenger(grid, poll=0.001)
+    directory = NodeDirectory.gather(messenger, REQUEST, data()[0].catalogue.digest, nodes, patience=5)
     spec = spec_of(name, privacy, directory.users)
     made = spec.build(data()[0].catalogue)
     plan = plan_of(made, privacy, directory.users)
     config = config or FederationConfig(deadline=5, patience=5)
-    federation = FlowerFederation(asker, directory, plan, spec, config)
-    return Deployed(grid, asker, federation, made, plan)
+    federation = FlowerFederation(messenger, directory, plan, spec, config)
+    return Deployed(grid, messenger, federation, made, plan)
 
 
 def in_process(name: str, privacy: PrivacyConfig) -> Shared:

@@ -26,7 +26,7 @@ from typing import Any
 
 from fedrec_server.pki import key_making, node_limits
 from fedrec_server.pki.keyring import Keyring
-from fedrec_server.process.status import look
+from fedrec_server.process.status import server_status
 
 from fedrec.errors import FedrecError
 from fedrec.transport.processes import free_port, signals_interrupt
@@ -95,7 +95,7 @@ class Federation:
         def there() -> bool:
             self.supervise()
             with contextlib.suppress(FedrecError):
-                return sum(node["status"] == "online" for node in look(self.state)["nodes"]) >= self.nodes
+                return sum(node["status"] == "online" for node in server_status(self.state)["nodes"]) >= self.nodes
             return False
 
         until(there)

@@ -8,7 +8,7 @@ from fedrec_client.node import UserNode
 from fedrec_client.sources import finder
 from fedrec_server import app
 from fedrec_server.deployment import DEPLOYED, Deployment
-from fedrec_server.flower.messenger import Asker, TooFewNodes
+from fedrec_server.flower.messenger import Messenger, TooFewNodes
 from fedrec_sim.engines.experiment import Experiment
 from flwr.app import Context, RecordDict
 from safetensors.torch import load_file
@@ -37,7 +37,7 @@ def grid(nodes: int = 3) -> MemoryGrid:
 
 def run(folder, changes=(), over: MemoryGrid | None = None, **options):
     scenario = load_scenario("quickstart", [*CHANGES, *changes])
-    return Deployment(scenario, RunDirectory(folder), Asker(over or grid(), poll=0.001), **options).run()
+    return Deployment(scenario, RunDirectory(folder), Messenger(over or grid(), poll=0.001), **options).run()
 
 
 def test_a_deployed_run_writes_what_a_simulation_writes_and_nothing_true(tmp_path) -> None:
@@ -129,7 +129,7 @@ def test_nodes_with_data_of_their_own_and_a_public_file_of_items(tmp_path) -> No
         "[privacy]\nepsilon = 2.0\ndelta = 1e-3\n[engine]\nnodes = 2\n"
     )
     made = Deployment(
-        load_scenario(str(scenario)), RunDirectory(tmp_path / "run"), Asker(MemoryGrid(nodes), poll=0.001)
+        load_scenario(str(scenario)), RunDirectory(tmp_path / "run"), Messenger(MemoryGrid(nodes), poll=0.001)
     )
     summary, _ = made.run()
     assert summary["dataset"] == {"name": "nodes", "users": 80, "items": 30}
@@ -141,7 +141,7 @@ def test_nodes_with_data_of_their_own_and_a_public_file_of_items(tmp_path) -> No
 
 
 def test_the_server_app_runs_what_its_configuration_says(tmp_path, monkeypatch) -> None:
-    monkeypatch.setattr(app, "Asker", lambda grid, **_: Asker(grid, poll=0.001))
+    monkeypatch.setattr(app, "Messenger", lambda grid, **_: Messenger(grid, poll=0.001))
     config = {"scenario": "quickstart", "set": "\n".join(CHANGES), "out": str(tmp_path / "a")}
     where = Context(run_id=1, node_id=1, node_config={}, state=RecordDict(), run_config=config)
     app.main(grid(), where)

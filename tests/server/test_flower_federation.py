@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from fedrec_server.flower.messenger import Asker, TooFewNodes
+from fedrec_server.flower.messenger import Messenger, TooFewNodes
 from fedrec_server.flower.nodes import NodeDirectory
 from fedrec_server.flower.reply_checks import Expected, checked_sums
 from flwr.app import Array, ConfigRecord, Error, Message, RecordDict
@@ -84,7 +84,7 @@ def test_a_bad_reply_is_not_used_and_the_round_goes_on(name, caplog) -> None:
     made.grid.twists[BAD] = TWISTS[name]
     found = made.round()
     assert torch.equal(found["popularity"], expected["popularity"])
-    assert made.asker.counts[name.split(", ")[0] if name != "refused, error" else name] > 0
+    assert made.messenger.counts[name.split(", ")[0] if name != "refused, error" else name] > 0
     assert made.federation.absences == 1
     assert "alice" not in caplog.text
 
@@ -110,7 +110,7 @@ def test_a_reply_under_another_name_late_or_twice_is_not_used() -> None:
     made.grid.pull_messages = pull
     found = made.round()
     assert torch.equal(found["popularity"], expected["popularity"])
-    assert made.asker.counts["foreign"] == made.asker.counts["late or duplicate"] == 3
+    assert made.messenger.counts["foreign"] == made.messenger.counts["late or duplicate"] == 3
 
 
 def test_a_replay_of_another_round_is_not_used() -> None:
@@ -125,7 +125,7 @@ def test_a_replay_of_another_round_is_not_used() -> None:
     assert made.federation.absences == 0
     made.round(1)
     assert made.federation.absences == 1
-    assert made.asker.counts["round"] > 0
+    assert made.messenger.counts["round"] > 0
 
 
 def test_ten_thousand_malformed_or_hostile_messages_none_accepted_none_fatal() -> None:
@@ -196,14 +196,14 @@ def test_a_node_that_lost_what_it_held_gets_all_of_it_again() -> None:
     made = deployed(3, "als")
     state = made.algorithm.initial() | {"unchanged": torch.arange(10.0)}
     made.round(0, state)
-    sent = made.asker.sent
+    sent = made.messenger.sent
     made.grid.nodes[BAD].held.clear()
     changed = state | {"gram": state["gram"] + 1}
     made.round(1, changed)
     travels = [tensor for name, tensor in state.items() if name not in made.algorithm.server_only]
     gram, whole = state["gram"].numel() * 4, sum(tensor.numel() * 4 for tensor in travels)
-    assert made.asker.sent - sent == 3 * gram + whole
-    assert made.asker.counts["refused, missing"] == 1
+    assert made.messenger.sent - sent == 3 * gram + whole
+    assert made.messenger.counts["refused, missing"] == 1
     assert made.federation.absences == 0
 
 
@@ -219,7 +219,7 @@ def test_what_only_the_server_needs_is_sent_to_nobody(name) -> None:
 def test_coarse_downloads_are_what_nodes_compute_with() -> None:
     exact, coarse = (deployed(2, "als", config=FederationConfig(download=p)) for p in ("float32", "int8"))
     a, b = exact.round(), coarse.round()
-    assert coarse.asker.sent < 0.5 * exact.asker.sent
+    assert coarse.messenger.sent < 0.5 * exact.messenger.sent
     assert 0 < float((a["items"] - b["items"]).norm() / a["items"].norm()) < 0.2
 
 
@@ -263,7 +263,7 @@ def test_neither_the_number_of_messages_nor_their_bytes_show_who_takes_part(name
         made.plan.sample = lambda round, take=take: take(np.arange(150))
         made.run()
         sizes = [list(map(len, messages)) for messages in (made.grid.down, made.grid.up)]
-        seen.append((made.grid.asked, sizes, made.asker.sent, made.asker.received))
+        seen.append((made.grid.asked, sizes, made.messenger.sent, made.messenger.received))
     assert all(one == seen[0] for one in seen)
 
 
@@ -285,8 +285,8 @@ def test_a_cohort_that_is_not_ascending_and_another_plan_are_refused() -> None:
 
 
 def gather(grid: MemoryGrid, wanted: int, before=None) -> NodeDirectory:
-    asker = Asker(grid, poll=0.001)
-    return NodeDirectory.gather(asker, REQUEST, data()[0].catalogue.digest, wanted, 0.05, before)
+    messenger = Messenger(grid, poll=0.001)
+    return NodeDirectory.gather(messenger, REQUEST, data()[0].catalogue.digest, wanted, 0.05, before)
 
 
 def test_nodes_are_taken_in_the_order_of_their_shards() -> None:
@@ -309,12 +309,12 @@ def test_a_silent_stranger_holds_a_round_up_once() -> None:
     made.grid.nodes[77] = made.grid.nodes[BAD]
     made.grid.twists[77] = lambda *_: None
     made.grid.away.add(BAD)
-    directory, asker = made.federation.directory, made.federation.asker
-    until = asker.clock() + 0.2
+    directory, messenger = made.federation.directory, made.federation.messenger
+    until = messenger.clock() + 0.2
     for _ in range(3):
-        directory.welcome(asker, REQUEST, data()[0].catalogue.digest, until)
+        directory.welcome(messenger, REQUEST, data()[0].catalogue.digest, until)
     assert made.grid.asked.count((77, "query")) == 1
-    assert asker.counts["no reply"] == 1
+    assert messenger.counts["no reply"] == 1
 
 
 def test_nodes_that_cannot_take_part_are_told_in_one_line() -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 
 import pytest
-from fedrec_server.flower.messenger import Asker
+from fedrec_server.flower.messenger import Messenger
 from flwr.app import Message, RecordDict
 
 from fedrec.transport import interfaces
@@ -79,13 +79,13 @@ def test_a_reply_whose_sender_died_between_its_parts_is_waited_for_until_the_dea
             fetch(["part"], never_whole)
             raise AssertionError("there is no such part")
 
-    asker = Asker(Uploading.of(hosted(1)), give_up=interfaces.give_up_parts_after)
+    messenger = Messenger(Uploading.of(hosted(1)), give_up=interfaces.give_up_parts_after)
     began = time.monotonic()
-    (node,) = asker.online()
-    assert list(asker.ask({node: RecordDict()}, "query", "round 0", until=began + 0.5)) == []
+    (node,) = messenger.online()
+    assert list(messenger.ask({node: RecordDict()}, "query", "round 0", until=began + 0.5)) == []
     assert len(asked) > 1
     assert time.monotonic() - began < 60  # Flower's own would be 7,200
-    assert asker.counts["no reply"] == 1
+    assert messenger.counts["no reply"] == 1
 
 
 def test_the_executor_comes_from_get_executor_and_gets_specifications() -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from fedrec_server.flower.messenger import Asker, TooFewNodes
+from fedrec_server.flower.messenger import Messenger, TooFewNodes
 from fedrec_server.flower.nodes import NodeDirectory
 from fedrec_server.pki import key_making, node_limits
 from fedrec_server.pki.keyring import Keyring
@@ -26,8 +26,8 @@ def claims(**facts: object):
 
 def gather(grid: MemoryGrid, limits: dict[int, NodeLimit] | None) -> NodeDirectory:
     known = None if limits is None else lambda: limits
-    asker = Asker(grid, poll=0.001)
-    return NodeDirectory.gather(asker, REQUEST, data()[0].catalogue.digest, 2, 0.05, limits=known)
+    messenger = Messenger(grid, poll=0.001)
+    return NodeDirectory.gather(messenger, REQUEST, data()[0].catalogue.digest, 2, 0.05, limits=known)
 
 
 def test_nodes_within_their_limits_make_the_population() -> None:
@@ -63,11 +63,11 @@ def test_a_stranger_does_not_take_a_shard_that_is_another_key_s() -> None:
     grid.nodes[5] = grid.nodes[FIRST]
     grid.twists[5] = claims(place=1)
     grid.away.add(SECOND)
-    asker = Asker(grid, poll=0.001)
+    messenger = Messenger(grid, poll=0.001)
     bound[5] = NodeLimit(name="stranger", users=75)
-    assert directory.welcome(asker, REQUEST, data()[0].catalogue.digest, asker.clock() + 0.2) == {0}
+    assert directory.welcome(messenger, REQUEST, data()[0].catalogue.digest, messenger.clock() + 0.2) == {0}
     assert directory.ids == [FIRST, SECOND]
-    assert asker.counts["claim"] == 1
+    assert messenger.counts["claim"] == 1
 
 
 @pytest.fixture

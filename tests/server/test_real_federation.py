@@ -12,8 +12,8 @@ import pytest
 from fedrec_server.process import run_client as submitting
 from fedrec_server.process.link import CONTROL_SECRET
 from fedrec_server.process.local import federation
-from fedrec_server.process.run_client import RunFailed, Submitted
-from fedrec_server.process.status import look
+from fedrec_server.process.run_client import RunClient, RunFailed
+from fedrec_server.process.status import server_status
 
 from fedrec.cli import run as fedrec
 from fedrec.errors import InputError
@@ -56,7 +56,7 @@ def client(state: State, secret: str | None = None):
 def done(state: State, root: Path) -> Path:
     """A finished run."""
     told: list[dict] = []
-    assert Submitted(state, config(root / "run"), told.append).follow() == str(root / "run")
+    assert RunClient(state, config(root / "run"), told.append).follow() == str(root / "run")
     assert [line["round"] for line in told if "round" in line] == [1, 2]
     return root / "run"
 
@@ -70,7 +70,7 @@ def test_it_ends_with_the_bits_of_a_simulation_and_verifies(done: Path, tmp_path
 
 
 def test_status_tells_nodes_and_runs(state: State, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    found = look(state)
+    found = server_status(state)
     assert [node["status"] for node in found["nodes"]] == ["online"] * NODES
     assert str(done) in [one["out"] for one in found["runs"]]
     assert fedrec(["server", "status", "--state", str(state.path)]) == 0
@@ -81,7 +81,7 @@ def test_a_key_that_comes_or_goes_is_noticed(state: State, done: Path, root: Pat
     keys = root / "all" / "keys"
 
     def listed() -> dict[str, str]:
-        return {node["name"]: node["status"] for node in look(state)["nodes"]}
+        return {node["name"]: node["status"] for node in server_status(state)["nodes"]}
 
     before = listed()
     assert fedrec(["keys", "node", str(keys), "clinic"]) == 0
@@ -92,7 +92,7 @@ def test_a_key_that_comes_or_goes_is_noticed(state: State, done: Path, root: Pat
 
 def test_how_a_run_failed_reaches_whoever_started_it(state: State, done: Path) -> None:
     with pytest.raises(RunFailed, match="holds another run") as caught:
-        Submitted(state, config(done), lambda _: None).follow()
+        RunClient(state, config(done), lambda _: None).follow()
     assert caught.value.exit_code == 2
 
 
@@ -150,7 +150,7 @@ def test_code_in_a_bundle_runs_nowhere(state: State, root: Path, monkeypatch: py
     bundle = build_fab_from_files(files)[0]
     assert b"fedrec_client/app.py" in bundle
     monkeypatch.setattr(submitting, "app_bundle", lambda *_: bundle)
-    Submitted(state, config(root / "bundle"), lambda _: None).follow()
+    RunClient(state, config(root / "bundle"), lambda _: None).follow()
     assert list(marks.iterdir()) == []
 
 

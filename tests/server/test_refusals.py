@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from fedrec_server.flower.messenger import Asker
+from fedrec_server.flower.messenger import Messenger
 from fedrec_server.flower.nodes import NodeDirectory, TooFewNodes
 from fedrec_server.pki import key_making
 from fedrec_server.pki.admission import Admission
@@ -257,7 +257,7 @@ def test_another_version_of_the_protocol_is_refused_by_both_sides(caplog) -> Non
     grid.nodes = {name: OfTheNextVersion(node) for name, node in grid.nodes.items()}
     line = f"the other side speaks protocol version {newer}, this one {wire.VERSION}; install the same fedrec"
     with pytest.raises(TooFewNodes, match=f"0 of 1 nodes .*{line}") as caught:
-        NodeDirectory.gather(Asker(grid, poll=0.001), REQUEST, data()[0].catalogue.digest, 1, 0.05)
+        NodeDirectory.gather(Messenger(grid, poll=0.001), REQUEST, data()[0].catalogue.digest, 1, 0.05)
     assert "\n" not in str(caught.value)
     said = {record.name.split(".")[-1]: record.getMessage() for record in caplog.records if line in record.getMessage()}
     assert len(said) == 2, caplog.text

@@ -26,7 +26,7 @@ from fedrec.federation.spec import RunSpec
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.run.federation import FederationConfig
 from fedrec.wire import WireError
-from fedrec_server.flower.messenger import Asker, TooFewNodes, log
+from fedrec_server.flower.messenger import Messenger, TooFewNodes, log
 from fedrec_server.flower.nodes import NodeDirectory
 from fedrec_server.flower.reply_checks import Expected, checked_sums
 
@@ -39,14 +39,14 @@ class FlowerFederation:
 
     def __init__(
         self,
-        asker: Asker,
+        messenger: Messenger,
         directory: NodeDirectory,
         plan: PrivacyPlan,
         spec: RunSpec,
         config: FederationConfig | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        self.asker, self.directory, self.plan, self.spec = asker, directory, plan, spec
+        self.messenger, self.directory, self.plan, self.spec = messenger, directory, plan, spec
         self.config = config or FederationConfig()
         self.device = torch.device(device)
         self.timings: Mapping[str, float] = {}
@@ -93,26 +93,26 @@ class FlowerFederation:
         digests = {name: wire.digest(tensor) for name, tensor in shared.items()}
         answers: dict[int, dict[str, Tensor]] = {}
         tries: dict[int, int] = dict.fromkeys(parts, 0)
-        start = self.asker.clock()
+        start = self.messenger.clock()
         while True:
-            now = self.asker.clock()
+            now = self.messenger.clock()
             until = start + (config.deadline if now < start + config.deadline else config.deadline + config.patience)
-            there = self.directory.welcome(self.asker, self._request, self.spec.catalogue, until)
+            there = self.directory.welcome(self.messenger, self._request, self.spec.catalogue, until)
             due = [n for n in parts if n in there and n not in answers and tries[n] < TRIES]
             self._ask(due, shared, digests, parts, asked, until, answers)
             for n in due:
                 tries[n] += 1
             enough = len(answers) >= needed
             hopeless = all(n in answers or tries[n] >= TRIES for n in parts)
-            late = self.asker.clock() >= start + config.deadline
+            late = self.messenger.clock() >= start + config.deadline
             if len(answers) == len(parts) or (enough and (late or hopeless or (needed < everyone and not due))):
                 break
-            if self.asker.clock() >= start + config.deadline + config.patience or (hopeless and not enough):
+            if self.messenger.clock() >= start + config.deadline + config.patience or (hopeless and not enough):
                 raise TooFewNodes(
                     f"round {round}: {len(answers)} of {len(parts)} nodes answered, at least {needed} of {everyone} "
                     "are needed; what was done is saved: see to the nodes and go on with --resume"
                 )
-            self.asker.wait()
+            self.messenger.wait()
         absent = len(parts) - len(answers)
         self.absences += absent
         if absent:
@@ -144,11 +144,13 @@ class FlowerFederation:
                 record = wire.to_record(packet, self.config.download)
                 packed |= {tuple(sent): record} if whole else {}
             questions[node] = packed[tuple(sent)] if whole else record
-        for node, packet in self.asker.ask(questions, "train", f"round {asked[due[0]].round}" if due else "", until):
+        for node, packet in self.messenger.ask(
+            questions, "train", f"round {asked[due[0]].round}" if due else "", until
+        ):
             n = index[node]
             try:
                 answers[n] = checked_sums(packet, asked[n])
                 self._holds[node] = digests
             except WireError as error:
                 self._holds.pop(node, None)  # it may have lost what it held; all of it goes along the next time
-                self.asker.dropped(error.code, f"round {asked[n].round}", node)
+                self.messenger.dropped(error.code, f"round {asked[n].round}", node)

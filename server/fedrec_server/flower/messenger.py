@@ -43,7 +43,7 @@ class Grid(Protocol):
         ...
 
 
-class Asker:
+class Messenger:
     """Asks nodes over a grid.
 
     give_up: is told, before each look, for how many seconds a look may last.

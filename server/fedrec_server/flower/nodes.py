@@ -17,7 +17,7 @@ from fedrec.errors import InputError
 from fedrec.federation import exchange
 from fedrec.federation.exchange import DataRequest
 from fedrec.wire import Packet, WireError
-from fedrec_server.flower.messenger import Asker, TooFewNodes, log
+from fedrec_server.flower.messenger import Messenger, TooFewNodes, log
 from fedrec_server.pki.node_limits import Limits, check_claim
 
 MOST_USERS = 10_000_000
@@ -50,7 +50,7 @@ class NodeDirectory:
     @classmethod
     def gather(
         cls,
-        asker: Asker,
+        messenger: Messenger,
         request: DataRequest,
         catalogue: str,
         wanted: int,
@@ -67,12 +67,12 @@ class NodeDirectory:
         """
         found: dict[int, Packet] = {}
         refused: dict[int, str] = {}
-        until = asker.clock() + patience
-        while len(found) < wanted and asker.clock() < until:
-            new = asker.online() - found.keys() - refused.keys()
-            found |= _hello(asker, request, new, until, catalogue, refused, limits)
+        until = messenger.clock() + patience
+        while len(found) < wanted and messenger.clock() < until:
+            new = messenger.online() - found.keys() - refused.keys()
+            found |= _hello(messenger, request, new, until, catalogue, refused, limits)
             if len(found) < wanted:
-                asker.wait()
+                messenger.wait()
         if len(found) < wanted:
             why = f" ({len(refused)} refused: {next(iter(refused.values()))})" if refused else ""
             raise TooFewNodes(
@@ -105,15 +105,17 @@ class NodeDirectory:
         bounds = np.searchsorted(cohort, [node.first for node in self.nodes] + [self.users])
         return {n: cohort[bounds[n] : bounds[n + 1]] - node.first for n, node in enumerate(self.nodes)}
 
-    def welcome(self, asker: Asker, request: DataRequest, catalogue: str, until: float) -> set[int]:
+    def welcome(self, messenger: Messenger, request: DataRequest, catalogue: str, until: float) -> set[int]:
         """Indices of the nodes that are online; a known shard under a new id takes its place again."""
-        online = asker.online()
+        online = messenger.online()
         new, lost = online - set(self.ids), [n for n, known in enumerate(self.ids) if known not in online]
         shards = {self.nodes[n].place: n for n in lost if self.nodes[n].place >= 0}
-        new = {node for node in new if self._again.get(node, -math.inf) <= asker.clock()}
+        new = {node for node in new if self._again.get(node, -math.inf) <= messenger.clock()}
         if new and shards:
-            self._again |= dict.fromkeys(new, asker.clock() + 2 * HELLO_SECONDS)  # a stranger is not asked all the time
-            for node, packet in _hello(asker, request, new, until, catalogue, {}, self._limits).items():
+            self._again |= dict.fromkeys(
+                new, messenger.clock() + 2 * HELLO_SECONDS
+            )  # a stranger is not asked all the time
+            for node, packet in _hello(messenger, request, new, until, catalogue, {}, self._limits).items():
                 n = shards.pop(int(packet.facts["place"]), None)
                 if n is not None and self.nodes[n].users == packet.facts["users"]:
                     self.ids[n] = node
@@ -121,7 +123,7 @@ class NodeDirectory:
 
 
 def _hello(
-    asker: Asker,
+    messenger: Messenger,
     request: DataRequest,
     nodes: set[int],
     until: float,
@@ -132,8 +134,8 @@ def _hello(
     found = {}
     allowed = None if limits is None or not nodes else limits()
     record = wire.to_record(exchange.ask_hello(request))
-    until = min(until, asker.clock() + HELLO_SECONDS)
-    for node, packet in asker.ask(dict.fromkeys(sorted(nodes), record), "query", "hello", until):
+    until = min(until, messenger.clock() + HELLO_SECONDS)
+    for node, packet in messenger.ask(dict.fromkeys(sorted(nodes), record), "query", "hello", until):
         try:
             presence = _checked(packet, catalogue)
             if allowed is not None:
@@ -141,7 +143,7 @@ def _hello(
             found[node] = presence
         except WireError as error:
             refused[node] = str(error)
-            asker.dropped(error.code, "hello", node)
+            messenger.dropped(error.code, "hello", node)
             log.warning("node %d cannot take part: %s", node, error)
     return found
 

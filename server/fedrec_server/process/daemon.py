@@ -12,7 +12,7 @@ from fedrec.transport.state import State
 from fedrec_server.process.link import START_SECONDS
 
 
-def detach_server(state: State, keys: Path, host: str, port: int, app: str, *, stock: bool) -> dict[str, Any]:
+def start_daemon(state: State, keys: Path, host: str, port: int, app: str, *, stock: bool) -> dict[str, Any]:
     """Start `fedrec server start` on its own and return what it tells when it is ready. Raises: InputError."""
     state.make()
     command = [sys.executable, "-m", "fedrec.cli", "server", "start", "--keys", str(keys), "--state", str(state.path)]

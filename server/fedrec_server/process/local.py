@@ -17,7 +17,7 @@ from fedrec_server.flower.nodes import MOST_USERS
 from fedrec_server.pki import node_limits
 from fedrec_server.pki.keyring import Keyring
 from fedrec_server.process.link import START_SECONDS
-from fedrec_server.process.status import look
+from fedrec_server.process.status import server_status
 
 
 @contextlib.contextmanager
@@ -108,4 +108,4 @@ def _until(holds: Callable[[], bool], made: Children, otherwise: str) -> None:
 
 
 def _online(state: State) -> int:
-    return sum(node["status"] == "online" for node in look(state)["nodes"])
+    return sum(node["status"] == "online" for node in server_status(state)["nodes"])

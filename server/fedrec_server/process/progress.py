@@ -8,8 +8,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
-class Followed:
-    """Shows what a run tells (see `fedrec_server.process.run_events`). quiet: nothing."""
+class RunProgress:
+    """Shows the events of a run (`fedrec_server.process.run_events`). quiet: nothing."""
 
     def __init__(self, console: Console, label: str, *, quiet: bool = False) -> None:
         self._console, self._label, self._quiet = console, label, quiet
@@ -22,7 +22,7 @@ class Followed:
             self._console.print(line, soft_wrap=True)
 
     @contextmanager
-    def showing(self) -> Iterator["Followed"]:
+    def showing(self) -> Iterator["RunProgress"]:
         """While the run goes on."""
         if self._quiet or not self._console.is_terminal:
             yield self
@@ -38,12 +38,12 @@ class Followed:
             yield self
         self._bar = None
 
-    def __call__(self, told: dict[str, Any]) -> None:
-        self.folder = told.get("folder", self.folder)
-        if "round" not in told:
+    def __call__(self, event: dict[str, Any]) -> None:
+        self.folder = event.get("folder", self.folder)
+        if "round" not in event:
             return
-        note = "no privacy" if told["epsilon"] is None else f"epsilon {told['epsilon']:.3f}"
+        note = "no privacy" if event["epsilon"] is None else f"epsilon {event['epsilon']:.3f}"
         if self._bar is not None:
-            self._bar.update(self._task, completed=told["round"], total=told["rounds"], note=note)
+            self._bar.update(self._task, completed=event["round"], total=event["rounds"], note=note)
         else:
-            self.say(f"round {told['round']} of {told['rounds']}: {told['seconds']:.2f} s, {note}")
+            self.say(f"round {event['round']} of {event['rounds']}: {event['seconds']:.2f} s, {note}")

@@ -13,7 +13,7 @@ from fedrec.transport.control import control
 from fedrec.transport.executor import OURS, Apps
 from fedrec.transport.state import State
 from fedrec_server.process.link import CONTROL_SECRET
-from fedrec_server.process.run_events import read_told
+from fedrec_server.process.run_events import read_events
 
 POLL_SECONDS, ASK_SECONDS = 0.1, 1.0
 FINISHED, UNKNOWN = "finished", "unknown"
@@ -31,11 +31,11 @@ class RunFailed(FedrecError):
         self.exit_code = code
 
 
-class Submitted:
-    """One run. on_told: hears what the run tells, as `fedrec_server.process.run_events` has it."""
+class RunClient:
+    """One run. on_event: called with each event of the run; see `fedrec_server.process.run_events`."""
 
     def __init__(
-        self, state: State, config: dict[str, Any], on_told: Callable[[dict[str, Any]], None], apps: Apps = OURS
+        self, state: State, config: dict[str, Any], on_event: Callable[[dict[str, Any]], None], apps: Apps = OURS
     ) -> None:
         """config: the run's configuration (see `fedrec_server.app`); `told` is added.
 
@@ -50,10 +50,10 @@ class Submitted:
         runs.mkdir(mode=0o700, exist_ok=True)
         handle, name = tempfile.mkstemp(".jsonl", time.strftime("%Y%m%d-%H%M%S-"), runs)
         os.close(handle)
-        self._told, self._on_told, self._read = Path(name), on_told, 0
+        self._events, self._on_event, self._read = Path(name), on_event, 0
         self._end: dict[str, Any] | None = None
         with self._control() as link:
-            self.id = _start(link, config | {"told": str(self._told)}, apps)
+            self.id = _start(link, config | {"told": str(self._events)}, apps)
 
     def follow(self) -> str:
         """Return the run's folder when it is done. Raises: RunFailed."""
@@ -85,11 +85,11 @@ class Submitted:
             link.StopRun(StopRunRequest(run_id=self.id))
 
     def _listen(self) -> None:
-        for read, told in read_told(self._told, self._read):
+        for read, event in read_events(self._events, self._read):
             self._read = read
-            if "code" in told:
-                self._end = told
-            self._on_told(told)
+            if "code" in event:
+                self._end = event
+            self._on_event(event)
 
     def _status(self) -> str:
         from flwr.proto.control_pb2 import ListRunsRequest

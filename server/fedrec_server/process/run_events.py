@@ -1,4 +1,4 @@
-"""What a run tells whoever started it: a line of JSON for each finished round, and one for how it ended."""
+"""Events of a run for the command that started it: a line of JSON for each finished round, and one for the end."""
 
 import json
 import math
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 
-class Teller:
+class RunEvents:
     """Appends to the file `path`; to nothing where there is none."""
 
     def __init__(self, path: Path | None) -> None:
@@ -16,23 +16,23 @@ class Teller:
     def round(self, round: int, rounds: int, seconds: float, epsilon: float | None = None) -> None:
         """The round at position `round` is finished; epsilon: spent by then, None without privacy."""
         epsilon = epsilon if epsilon is not None and math.isfinite(epsilon) else None
-        self._tell({"round": round + 1, "rounds": rounds, "seconds": seconds, "epsilon": epsilon})
+        self._append({"round": round + 1, "rounds": rounds, "seconds": seconds, "epsilon": epsilon})
 
     def folder(self, path: Path) -> None:
         """Where the run is written."""
-        self._tell({"folder": str(path)})
+        self._append({"folder": str(path)})
 
     def end(self, code: int, line: str) -> None:
         """How it ended: an exit code, and one line for people."""
-        self._tell({"code": code, "line": line})
+        self._append({"code": code, "line": line})
 
-    def _tell(self, what: dict[str, Any]) -> None:
+    def _append(self, event: dict[str, Any]) -> None:
         if self._path is not None:
             with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(what) + "\n")
+                file.write(json.dumps(event) + "\n")
 
 
-def read_told(path: Path, start: int) -> Iterator[tuple[int, dict[str, Any]]]:
+def read_events(path: Path, start: int) -> Iterator[tuple[int, dict[str, Any]]]:
     """The whole lines from byte `start` on, each with where the next one begins."""
     if not path.exists():
         return

@@ -9,7 +9,7 @@ from fedrec_server.pki.admission import Admission
 from fedrec_server.process.link import CONTROL_SECRET
 
 
-def look(state: State) -> dict[str, Any]:
+def server_status(state: State) -> dict[str, Any]:
     """JSON-able: `running`, and if so `address`, `pid`, `nodes` and `runs`, the newest first. Raises: InputError."""
     from flwr.proto.control_pb2 import ListRunsRequest
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from fedrec_server.flower.messenger import POLL_SECONDS
-from fedrec_server.process.run_events import Teller
+from fedrec_server.process.run_events import RunEvents
 from flwr.app import ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
@@ -28,7 +28,7 @@ def answer(message: Message, context: Context) -> Message:
 def main(grid: Grid, context: Context) -> None:
     """Wait for the nodes, do the rounds, and tell each one's seconds as `fedrec_server.process.run_events` has it."""
     config = context.run_config
-    teller, rounds = Teller(Path(str(config["told"]))), int(config["rounds"])
+    events, rounds = RunEvents(Path(str(config["told"]))), int(config["rounds"])
     while len(nodes := list(grid.get_node_ids())) < int(config["nodes"]):
         time.sleep(POLL_SECONDS)
     for round in range(rounds):
@@ -44,8 +44,8 @@ def main(grid: Grid, context: Context) -> None:
                 waiting.discard(reply.metadata.reply_to_message_id)
                 reply.content["arrays"].to_numpy_ndarrays()
             time.sleep(POLL_SECONDS)
-        teller.round(round, rounds, time.perf_counter() - began)
-    teller.end(0, "done")
+        events.round(round, rounds, time.perf_counter() - began)
+    events.end(0, "done")
 
 
 def _arrays(shapes: object) -> list[np.ndarray]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fedrec_server.process.local import federation
-from fedrec_server.process.run_client import Submitted
+from fedrec_server.process.run_client import RunClient
 
 from fedrec.data import datasets, splits
 from fedrec.federation.exchange import DataRequest
@@ -100,7 +100,7 @@ def _rounds(state: State, config: dict[str, Any], apps: Apps) -> dict[str, Any]:
             if told["round"] == told["rounds"]:
                 memory.update(_memory())
 
-    Submitted(state, config, hear, apps).follow()
+    RunClient(state, config, hear, apps).follow()
     steady = seconds[1:] or seconds
     return {
         "median": statistics.median(steady),

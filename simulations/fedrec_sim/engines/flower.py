@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fedrec_server.flower.federation import FlowerFederation
-from fedrec_server.flower.messenger import Asker
+from fedrec_server.flower.messenger import Messenger
 from fedrec_server.flower.nodes import NodeDirectory
 
 from fedrec.data.folder import VARIABLE
@@ -45,13 +45,13 @@ def flower_federation(
 ) -> Iterator[FlowerFederation]:
     """The population of `spec` spread over `engine.nodes` virtual nodes, one of them at work on each core."""
     with virtual_nodes(scenario.engine.nodes, data_dir) as grid:
-        asker = Asker(grid, poll=POLL_SECONDS)
+        messenger = Messenger(grid, poll=POLL_SECONDS)
         directory = NodeDirectory.gather(
-            asker, parse_data(spec.data), spec.catalogue, scenario.engine.nodes, scenario.federation.patience
+            messenger, parse_data(spec.data), spec.catalogue, scenario.engine.nodes, scenario.federation.patience
         )
         if directory.users != spec.users:
             raise InputError(f"the nodes host {directory.users} users and the run is about {spec.users}; start anew")
-        yield FlowerFederation(asker, directory, plan, spec, scenario.federation, scenario.engine.device)
+        yield FlowerFederation(messenger, directory, plan, spec, scenario.federation, scenario.engine.device)
 
 
 @contextmanager
