@@ -1,7 +1,7 @@
 """Epsilon computed again, from nothing but the events in a ledger, by code that training does not use.
 
 Every event is a Gaussian release on a Poisson sample of the users (sampling probability q, noise multiplier z), as
-seen by whoever sees all releases; adjacency is add-or-remove-one, and the worse direction counts.
+seen by an observer of all releases; adjacency is add-or-remove-one, and the worse direction counts.
 
 - Full participation (q = 1): the exact curve of Balle & Wang (2018), at mu^2 = sum of 1/z^2.
 - Sampling: the privacy loss is rounded to a grid so that its mean stays, and composed by Fourier transform, as in

@@ -224,7 +224,7 @@ def parse(path: Path, content: bytes) -> Budget:
 
 
 def checked(path: Path, text: dict[str, Any]) -> Budget:
-    """The budget that `text` tells of. Raises: ValueError, KeyError, TypeError or FedrecError when it is none."""
+    """The budget that `text` describes. Raises: ValueError, KeyError, TypeError or FedrecError when it is none."""
     try:
         _Text.model_validate(text)
     except ValidationError as error:

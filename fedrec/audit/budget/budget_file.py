@@ -77,7 +77,7 @@ def reserve(path: Path, run: str, events: Sequence[Event], about: Mapping[str, A
         found = budget.entries.get(run)
         if found is not None:
             if to_json(found.reserved) != to_json(events):
-                raise VerificationError(f"{path}: run {run} reserved another plan; go on with the run that it began as")
+                raise VerificationError(f"{path}: run {run} reserved another plan; continue the run as it began")
             return found
         budget.check_fits(events, about)
         record = {"what": "reserve", "run": run, "when": _now(), "about": dict(about), "events": to_json(events)}

@@ -71,10 +71,10 @@ class Reservation:
                 self._held.close()
 
     def _begin(self) -> None:
-        """Reserve, or take up the reservation that the run's folder tells of.
+        """Reserve, or take up the reservation that the run's folder names.
 
-        Raises: BudgetExhausted when it does not fit or the period is not now; VerificationError when the ledger tells
-        of charges that the budget knows nothing of.
+        Raises: BudgetExhausted when it does not fit or the period is not now; VerificationError when the ledger has
+        charges that the budget file lacks.
         """
         tie = read_tie(self.ledger)
         if tie is None:
@@ -158,9 +158,9 @@ class Reservation:
 
 
 def settle_left(path: Path, ledger: Path) -> Entry:
-    """Settle a run that will not go on, by its ledger.
+    """Settle a run that will not continue, by its ledger.
 
-    Raises: InputError when the run goes on or never drew from the budget, VerificationError when files do not fit.
+    Raises: InputError when the run still works or never drew from the budget, VerificationError when files do not fit.
     """
     tie = read_tie(ledger)
     if tie is None:
@@ -210,7 +210,7 @@ def _alive(ledger: Path) -> Iterator[None]:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     except BlockingIOError:
-        raise InputError(f"{ledger.parent}: the run goes on in another process; wait for it or stop it") from None
+        raise InputError(f"{ledger.parent}: the run is active in another process; wait for it or stop it") from None
     finally:
         os.close(handle)
 

@@ -107,7 +107,7 @@ def _show(found: dict[str, Any]) -> None:
     if "disjoint" in found["assumptions"]:
         console.print(f"All this holds as long as {found['assumptions']['disjoint']}.")
     if found["noise_follows_from_a_seed"]:
-        console.print("The noise of some run follows from its seed: whoever knows the seed can take it off.")
+        console.print("The noise of some run follows from its seed: anyone who knows the seed can take it off.")
 
 
 def _bound(epsilon: str | None) -> str:

@@ -60,4 +60,4 @@ audit = typer.Typer(cls=AuditCommands, add_completion=False, no_args_is_help=Tru
 
 @audit.callback()
 def _audit() -> None:
-    """Check a run's privacy budget without trusting whoever ran it."""
+    """Check a run's privacy budget without trusting its operator."""

@@ -17,8 +17,8 @@ keys = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=
 def _keys() -> None:
     """Make, show and replace the keys that sign ledgers.
 
-    The private key signs, and stays with whoever runs the training: a file that only its owner can read. Auditors get
-    the public part, by a way on which nobody can change it.
+    The private key signs, and stays with the operator of the training, in a file that only its owner can read.
+    Auditors get the public part, by a way on which nobody can change it.
     """
 
 
@@ -77,7 +77,7 @@ def rotate(
 ) -> None:
     """Hand a run's ledger over to another key, by a record that the old key signs.
 
-    What was signed stays valid, and auditors go on with the public key that they have. Then resume with FEDREC_KEY set
+    What was signed stays valid, and auditors keep the public key that they have. Then resume with FEDREC_KEY set
     to the new file.
     """
     from fedrec.audit.evidence.layout import Layout

@@ -23,9 +23,7 @@ def prove(
     record: Annotated[int | None, typer.Option(min=0, help="Any record, by its number from 0.")] = None,
     from_: Annotated[
         Path | None,
-        typer.Option(
-            "--from", metavar="OLD", help="An older checkpoint or ledger: proves that this one goes on from it."
-        ),
+        typer.Option("--from", metavar="OLD", help="An older checkpoint or ledger: proves that this one extends it."),
     ] = None,
     out: OutOption = None,
 ) -> None:
@@ -54,7 +52,7 @@ def check_proof(
     file: Annotated[Path, typer.Argument(metavar="PROOF", help="A file of `fedrec audit prove`.")],
     key: Annotated[str, typer.Option(metavar="PUB", help="The ledger's public key: a PEM file, or ed25519:BASE64.")],
     older: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The state that you kept: the proof must go on from it.")
+        Path | None, typer.Option(metavar="FILE", help="The state that you kept: the proof must extend it.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is proven as JSON.")] = False,
 ) -> None:
@@ -99,7 +97,7 @@ def witness(
     memory: Annotated[
         Path | None, typer.Option(metavar="DIR", help="What was cosigned. [default: ~/.local/state/fedrec/witness]")
     ] = None,
-    older: Annotated[Path | None, typer.Option(metavar="FILE", help="Also demand that it goes on from this.")] = None,
+    older: Annotated[Path | None, typer.Option(metavar="FILE", help="Also demand that it extends this.")] = None,
     out: OutOption = None,
 ) -> None:
     """Cosign a ledger's checkpoint, unless it contradicts what was cosigned before: a rolled-back or rewritten past.
@@ -119,7 +117,7 @@ def witness(
     content = b"" if run.is_dir() else received_run.named(run, archive.MOST_PACKED)
     if content.startswith(proofs.GROWTH.encode()):
         if older is not None:
-            raise InputError("--older: a proof says itself what it goes on from; leave it out")
+            raise InputError("--older: a proof names what it extends; leave this out")
         proven = proofs.check(content.decode(errors="replace"), public)
         if proven.before is None:
             raise InputError(f"{run}: not a proof of growth")

@@ -21,9 +21,7 @@ def verify(
     ] = None,
     trust_run_key: Annotated[
         bool,
-        typer.Option(
-            "--trust-run-key", help="Take the key that lies beside the ledger: shows damage, not who wrote it."
-        ),
+        typer.Option("--trust-run-key", help="Take the key next to the ledger: shows damage, not who wrote it."),
     ] = False,
     older: Annotated[
         list[Path] | None,
@@ -38,7 +36,7 @@ def verify(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON and nothing else.")] = False,
 ) -> None:
-    """Check a run's record without trusting whoever ran it.
+    """Check a run's record without trusting its operator.
 
     Signatures, chain, tree and checkpoint; that an older copy is a beginning of this one; that model, scenario and
     statement are those of the ledger; that every charge is on the terms that were promised; and epsilon, recomputed

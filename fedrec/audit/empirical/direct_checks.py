@@ -1,6 +1,6 @@
 """Does the system do what its record says? Tests of releases against the stated noise, clip, sampling and support.
 
-Whoever holds all users' data (a simulation, or a test on made-up users) can take the sum that should have been
+A holder of all users' data (a simulation, or a test on made-up users) can take the sum that should have been
 released off the one that was, and look at what is left: it must be the stated noise and nothing else. Each test gives
 an exact or conservative p-value for "the system does as stated"; `accused` bounds the chance that a correct system is
 accused by ANY of them (Holm 1979).

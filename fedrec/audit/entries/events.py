@@ -14,7 +14,7 @@ def charges(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def events_of(charged: Iterable[Mapping[str, Any]]) -> list[Event]:
-    """Every event that charges tell of. Raises: VerificationError for one that is none."""
+    """Return every event of some charges. Raises: VerificationError for one that is none."""
     return [event for charge in charged for event in from_json(charge.get("events"), "the ledger")]
 
 

@@ -4,6 +4,7 @@ A ledger fixes bytes; these types fix what the bytes may say. Whatever follows f
 (`fedrec.audit.entries.account`), so that a record that lacks a field, or has a number out of all bounds, is refused.
 """
 
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -48,6 +49,14 @@ def _noise(text: str) -> str:
 Noise = Annotated[Decimal, AfterValidator(_noise)]
 """The same for one query, which has at least the noise of its round; 0 without privacy."""
 Clip = Annotated[Decimal, _within(1e-150, 1e150)]
+
+
+class NoiseSource(StrEnum):
+    """Where the noise of a run comes from, as its first record names it."""
+
+    NONE = "no noise"
+    SEEDED = "seeded: repeatable, for simulation only"
+    SYSTEM = "operating system CSPRNG, ChaCha20"
 
 
 class _Part(BaseModel):
@@ -215,7 +224,7 @@ class BeginRecord(_Part):
     def _whole(self) -> "BeginRecord":
         if (self.guarantee == "none") != (self.delta is None) or (self.delta is None) != (self.target_epsilon is None):
             raise ValueError("a guarantee has a delta and a target, and no guarantee has neither")
-        if self.private and self.seeded != self.noise_source.startswith("seeded"):
+        if self.private and self.seeded != (self.noise_source == NoiseSource.SEEDED):
             raise ValueError("'seeded' and 'noise_source' contradict each other")
         later = (self.simulation, self.algorithm, self.catalogue, self.software, self.device, self.code.wording)
         if self.format == 1 and (any(value is not None for value in (*later, self.budget)) or self.notes):

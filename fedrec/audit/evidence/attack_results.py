@@ -1,7 +1,7 @@
 """Results of attacks: the ledger says that an attack was made, and fixes its result by a salted digest.
 
 An attack is made on all users' data, and its figures are exact, so they stay in `private/attacks.json`. The owner can
-read them there; whoever gets the ledger alone learns that there is a result, and not which.
+read them there; a reader of the ledger alone learns that there is a result, and not which.
 """
 
 import json

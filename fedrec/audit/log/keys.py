@@ -140,7 +140,7 @@ def default_path() -> Path:
 
 
 def default_key() -> SigningKey:
-    """The key of this user; made on first use, which one line on standard error tells of."""
+    """Return the key of this user; it is made on first use, with one line on standard error."""
     path = default_path()
     if path.exists():
         return load_key(path)

@@ -209,7 +209,7 @@ class Ledger:
         size = len(chain.records)
         if sealed.size > size:
             raise VerificationError(
-                f"{self.path}: the checkpoint tells of {sealed.size} records and {size} are there; restore the ledger"
+                f"{self.path}: the checkpoint covers {sealed.size} records and {size} are there; restore the ledger"
             )
         if sealed.root != chain.roots[sealed.size] or any(record.run != sealed.run for record in chain.records[:1]):
             raise VerificationError(f"{place}: belongs to other records; restore the files that belong together")

@@ -1,6 +1,6 @@
 """Proofs that need no ledger: that one record is in it, and that it only grew.
 
-Both are small texts, made by whoever has the ledger and checked with a public key alone.
+Both are small texts, made from the ledger and checked with a public key alone.
 
 | proof | its lines |
 |---|---|

@@ -1,4 +1,4 @@
-"""A witness: somebody who sees a ledger from time to time, and signs only what goes on from what was seen before.
+"""A witness: somebody who sees a ledger from time to time, and signs only what extends what was seen before.
 
 Source: C2SP tlog-witness, without its network. The last checkpoint that was cosigned is kept per run, on disk before
 the cosignature is given away, so that even a witness that is killed never signs two histories.
@@ -59,7 +59,7 @@ class Witness:
             )
         if before != (size, root):
             raise VerificationError(
-                f"run {sealed.run}: not shown to go on from the {size} records that were cosigned before"
+                f"run {sealed.run}: not shown to extend the {size} records that were cosigned before"
             )
         cosigned = sealed.cosigned(self.name, self.key, time)
         self.memory.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -18,7 +18,7 @@ class Difference:
 
 
 def difference(a: Received, b: Received) -> Difference:
-    """Compare two runs, fact by fact; a fact that only one has stands beside None.
+    """Compare two runs, fact by fact; a fact that only one has is paired with None.
 
     Raises: VerificationError for two ledgers of one run that contradict each other.
     """

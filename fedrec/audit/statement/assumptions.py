@@ -1,6 +1,6 @@
 """What a promise rests on: who must keep which assumption and what enforces it, and what no promise is made about."""
 
-from fedrec.audit.entries.records import BeginRecord
+from fedrec.audit.entries.records import BeginRecord, NoiseSource
 from fedrec.audit.statement.schema import Assumption, Enforced
 
 _SAMPLER_LIMITS = (
@@ -12,7 +12,7 @@ _SAMPLER_LIMITS = (
 
 def seeded(noise_source: str) -> bool:
     """Whether the noise follows from a seed."""
-    return noise_source.startswith("seeded")
+    return noise_source == NoiseSource.SEEDED
 
 
 def assumptions(begin: BeginRecord) -> list[Assumption]:

@@ -1,6 +1,6 @@
 """The statement for a reader who is no expert, in Markdown.
 
-Names come from whoever ran the training. None of them can begin a line or a cell of its own.
+Names come from the operator of the training. None of them can begin a line or a cell of its own.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""The shape of a privacy statement, for whoever writes or reads one; published as `statement.schema.json`.
+"""The shape of a privacy statement, for writers and readers; published as `statement.schema.json`.
 
 That file is made from here: `python -m fedrec.audit.statement.schema > fedrec/audit/statement/statement.schema.json`.
 """

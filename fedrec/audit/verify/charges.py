@@ -102,7 +102,7 @@ def _order(begin: Mapping[str, Any], payloads: Sequence[Mapping[str, Any]]) -> I
         elif payload.get("type") == "end":
             finished = payload["rounds"]
             if not 0 <= finished <= highest + 1:
-                yield f"record {index} tells of {finished} finished rounds, {highest + 1} were charged"
+                yield f"record {index} counts {finished} finished rounds, {highest + 1} were charged"
 
 
 def _stopped(payloads: Sequence[Mapping[str, Any]], charges: Sequence[Charge]) -> Iterator[str]:

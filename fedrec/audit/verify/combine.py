@@ -47,7 +47,7 @@ ASSUMPTIONS = {
 NOTHING_ASKED = 1e-5
 """Delta of a run that promises nothing and asked nothing of users: its epsilon is 0 at any."""
 DISJOINT = (
-    "no person is in two of the populations, under whatever account; whoever runs them must guarantee it, nothing "
+    "no person is in two of the populations, under whatever account; their operator must guarantee it, nothing "
     "here can check it, and who belongs where must not follow from what was released"
 )
 

@@ -17,7 +17,7 @@ def artefacts(
     begin = payloads[0] if payloads[0].get("type") == "begin" else None
     if begin is not None:
         if begin["parties"][0]["key"] != key.text:
-            faults.append("record 0 names another key for whoever began the ledger than the one that signs it")
+            faults.append("record 0 names another key than the one that signs the ledger")
         scenario = evidence.digests.get("scenario.toml")
         if scenario is not None and scenario != begin["scenario"]["sha256"]:
             faults.append("scenario.toml is not the scenario that the ledger began with")
@@ -44,7 +44,7 @@ def artefacts(
             elif digests[name] != digest:
                 faults.append(f"{name} is not the file that the ledger names (SHA-256 {digests[name]})")
     if not ends:
-        notes.append("the ledger has no end: the run goes on, or was broken off")
+        notes.append("the ledger has no end: the run continues, or was broken off")
         if MODEL in digests:
             notes.append(f"{MODEL} is there, and no record vouches for it yet")
     faults += _manifest(evidence, digests)

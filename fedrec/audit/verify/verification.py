@@ -12,7 +12,7 @@
 | curve, shared budget | see `fedrec.audit.verify.end_checks` |
 | statement | made anew from the records, `statement.json` and `statement.md` are the same |
 
-What it cannot show: that the records are true. Whoever holds the key could have trained otherwise than written; that
+What it cannot show: that the records are true. The holder of the key could have trained otherwise than written; that
 the code runs as published, and that the server keeps its promises, stays an assumption (the statement lists them).
 """
 
@@ -165,7 +165,7 @@ def _checkpoint(evidence: Evidence, chain: Chain, in_force: Sequence[PublicKey],
     after = len(chain.records) - sealed.size
     if after > 0:
         verdict.notes.append(
-            f"{after} record(s) at the end are signed and chained but not yet under the checkpoint: the run goes on, "
+            f"{after} record(s) at the end are signed and chained but not yet under the checkpoint: the run continues, "
             f"or was broken off"
         )
     return sealed
@@ -177,7 +177,7 @@ def _against(
     """What contradicts a checkpoint (or an older copy without one)."""
     found = []
     if size > len(chain.records):
-        found.append(f"{name} tells of {size} records and {len(chain.records)} are here: records were cut off")
+        found.append(f"{name} covers {size} records and {len(chain.records)} are here: records were cut off")
     elif root != chain.roots[size]:
         found.append(f"{name} fixes other records than the first {size} of this ledger")
     if sealed is not None:
@@ -212,7 +212,7 @@ def _witnessed(
     witnesses: Sequence[PublicKey],
     verdict: Verdict,
 ) -> None:
-    """Cosigned checkpoints that lie beside the ledger are older copies; those of `witnesses` must be among them."""
+    """Cosigned checkpoints next to the ledger are older copies; those of `witnesses` must be among them."""
     seen = [sealed] if sealed else []
     for name, content in evidence.files.items():
         if name.startswith("privacy/witness-"):

@@ -113,7 +113,7 @@ def test_what_was_not_released_is_handed_back_and_the_run_is_over(file, tmp_path
 
 def test_a_running_run_cannot_be_settled_by_somebody_else(file, tmp_path):
     drawing, ledger = begin(file, tmp_path / "a")
-    with pytest.raises(InputError, match="goes on in another process"):
+    with pytest.raises(InputError, match="is active in another process"):
         settle_left(file, ledger.path)
     crash(drawing)
     assert settle_left(file, ledger.path).cost == 0

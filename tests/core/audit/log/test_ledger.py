@@ -203,10 +203,10 @@ def test_changed_lines_are_refused(path: Path, change: str) -> None:
 
 def test_fewer_records_than_the_checkpoint_are_refused(path: Path) -> None:
     path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:3]))
-    with pytest.raises(VerificationError, match="tells of 4 records and 3 are there"):
+    with pytest.raises(VerificationError, match="covers 4 records and 3 are there"):
         opened(path)
     path.unlink()
-    with pytest.raises(VerificationError, match="tells of 4 records and 0 are there"):
+    with pytest.raises(VerificationError, match="covers 4 records and 0 are there"):
         opened(path)
 
 

@@ -95,7 +95,7 @@ def test_a_witness_signs_growth_and_nothing_else(tmp_path: Path) -> None:
     assert again.seen(ledgers.RUN) == (5, CHAIN.roots[5])
     with pytest.raises(VerificationError, match="rolled back"):
         again.cosign(sealed(LINES[:4]), (0, EMPTY), 101)
-    with pytest.raises(VerificationError, match="not shown to go on"):
+    with pytest.raises(VerificationError, match="not shown to extend"):
         again.cosign(SEALED, (4, CHAIN.roots[4]), 101)
     assert again.cosign(sealed(LINES[:5]), (5, CHAIN.roots[5]), 102).cosigned_at(OTHER.public) == 102
     again.cosign(SEALED, (5, CHAIN.roots[5]), 103)

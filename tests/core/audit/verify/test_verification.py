@@ -173,7 +173,7 @@ def test_a_rolled_back_or_rewritten_ledger_contradicts_an_older_copy() -> None:
         if size < len(LINES):
             whole = sealed(LINES)
             back = faults(evidence(LINES[:size] or LINES[:1]), copies=[Older("kept", len(LINES), whole.root, whole)])
-            assert "kept tells of 5 records" in back
+            assert "kept covers 5 records" in back
     rewritten = forged(PAYLOADS, lambda payloads: payloads[0].update(dataset="other"))
     assert "kept fixes other records than the first 3" in faults(
         rewritten, copies=[Older("kept", 3, sealed(LINES[:3]).root, None)]
