@@ -134,7 +134,8 @@ def test_a_temporary_run_ends_with_its_object(data: fedrec.Data) -> None:
     assert not folder.parent.exists()
 
 
-def test_an_interrupted_run_loses_no_finished_round(tmp_path: Path) -> None:
+def test_an_interrupted_run_loses_no_finished_round(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     scenario = fedrec.load_scenario("quickstart", SMALL)
     whole = fedrec.simulate(scenario, seed=1, progress=False)
     seen = []
