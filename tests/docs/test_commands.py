@@ -112,7 +112,8 @@ def prepare(folder: Path) -> None:
     log = ["user_id,item_id,timestamp", *(f"{user},{item},{step}" for user, item, step in events)]
     (folder / "log.csv").write_text("\n".join(log) + "\n")
     (folder / "plays.txt").write_text("".join(f"{user}\t{item}\t5\t{step}\n" for user, item, step in events))
-    items = ["item_id,title,year", *(f"{item},Film {item},{1990 + item % 9}" for item in range(40))]
+    genres = ("Drama|War", "Comedy", "Drama|Comedy", "Crime")
+    items = ["item_id,title,year,genres", *(f"{n},Film {n},{1990 + n % 9},{genres[n % 4]}" for n in range(40))]
     (folder / "items.csv").write_text("\n".join(items) + "\n")
     (folder / "my.toml").write_text(
         '[data]\nname = "quickstart"\nusers = 150\nitems = 60\n[algorithm]\nname = "kernel-rank"\n'

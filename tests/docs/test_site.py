@@ -4,12 +4,15 @@ import re
 import runpy
 import subprocess
 import sys
+from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from tests.docs.fences import ROOT
+from tests.docs.fences import ROOT, pages
 
 HOOKS = ROOT / "docs" / "hooks"
 LOADS = {"script": "src", "img": "src", "iframe": "src", "source": "srcset", "link": "href", "object": "data"}
@@ -72,6 +75,20 @@ def test_every_command_and_every_setting_is_in_the_reference() -> None:
         "federation.min_nodes",
     ):
         assert f"`{key}`" in settings
+
+
+def places(nav: list[dict[str, Any]]) -> Iterator[str]:
+    """Yield the pages of the site's navigation, in order."""
+    for entry in nav:
+        for below in entry.values():
+            yield from [below] if isinstance(below, str) else places(below)
+
+
+def test_every_page_has_one_place_in_the_site() -> None:
+    made = ["reference/cli.md", "reference/settings.md"]
+    written = [str(page.relative_to(ROOT / "docs")) for page in pages() if page.is_relative_to(ROOT / "docs")]
+    nav = list(places(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
+    assert sorted(nav) == sorted(written + made)
 
 
 def anchors(page: Path) -> set[str]:
