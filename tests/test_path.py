@@ -62,12 +62,12 @@ def test_few_files_lie_between_a_command_and_an_algorithm(tmp_path: Path) -> Non
 
 
 def calls(name: str) -> list[str]:
-    """Modules of the packages that call a method `name`, once for each call."""
+    """Modules of the packages that call a function or method `name`, once for each call."""
     return [
         name_of(file)
         for file in PACKAGED
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == name
+        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == name
     ]
 
 
@@ -77,3 +77,9 @@ def test_the_coordinator_alone_samples_and_adds_noise_each_at_one_line() -> None
     assert [module for module in calls("sample") if module.startswith(("fedrec.run", "fedrec_server"))] == [
         "fedrec.run.coordinator"
     ]
+
+
+def test_what_an_algorithm_knows_of_a_run_is_built_in_one_place() -> None:
+    """Server, simulation, benchmark and node take it from one description, so none can leave out mu or a seed."""
+    assert calls("Setting") == ["fedrec.federation.spec", "fedrec.testing.steps"]
+    assert calls("RunSpec") == ["fedrec.run.setup"]

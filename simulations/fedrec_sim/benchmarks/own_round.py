@@ -8,13 +8,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from fedrec.algorithms.base import Algorithm, Setting
+from fedrec.algorithms.base import Algorithm
 from fedrec.algorithms.discover import algorithm
+from fedrec.data.datasets import DataConfig
 from fedrec.devices import make_repeatable
 from fedrec.errors import InputError
+from fedrec.federation.exchange import DataRequest
 from fedrec.privacy.config import PrivacyConfig
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.run.coordinator import Coordinator, RoundReport
+from fedrec.run.setup import prepare as set_up
 from fedrec.settings import parse
 from fedrec_sim.benchmarks.memory import own_peak_mb
 from fedrec_sim.benchmarks.population import open_users
@@ -34,14 +37,21 @@ def prepare(job: dict[str, Any]) -> tuple[Algorithm, InProcessFederation, Privac
     device = torch.device(job["device"])
     source, catalogue = open_users(job)
     kind = algorithm(job["algorithm"])
-    setting = Setting(catalogue, len(source), float(len(source)), seed=job["seed"], device=device)
-    algo = kind(parse(kind.Config, job["config"], f"--set {job['algorithm']}"), setting)
+    made = set_up(
+        kind,
+        parse(kind.Config, job["config"], f"--set {job['algorithm']}"),
+        PrivacyConfig(epsilon="none"),
+        catalogue,
+        len(source),
+        DataRequest(data=DataConfig(), seed=job["seed"]),
+        noise_seed=job["seed"],
+        device=job["device"],
+    )
+    algo, plan = made.algorithm, made.plan
     if algo.rounds == 0:
         raise InputError(
             f"--algorithm {job['algorithm']}: it learns nothing from users, so there is no round to measure"
         )
-    rounds = [algo.queries(round) for round in range(algo.rounds)]
-    plan = PrivacyPlan.build(PrivacyConfig(epsilon="none"), rounds, len(source), seed=job["seed"])
     federation = InProcessFederation(
         source,
         plan,
