@@ -52,7 +52,7 @@ def test_the_site_builds_strictly_and_needs_no_network(tmp_path: Path) -> None:
     pages = list((tmp_path / "site").rglob("*.html"))
     assert len(pages) > 20
     assert {page.name: found for page in pages if (found := loaded(page.read_text(encoding="utf-8")))} == {}
-    python = (tmp_path / "site" / "python.html").read_text(encoding="utf-8")
+    python = (tmp_path / "site" / "reference" / "api.html").read_text(encoding="utf-8")
     assert 'class="gp">&gt;&gt;&gt;' in python, "examples of docstrings are code"
     assert "<blockquote>" not in python, "and no quotations"
     for sheet in (tmp_path / "site").rglob("*.css"):
