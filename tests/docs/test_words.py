@@ -15,8 +15,6 @@ from tests.docs.fences import ROOT, pages
 
 WORDS = ROOT / "docs" / "words.txt"
 NOT_YET = (
-    "fedrec/audit/statement",
-    "fedrec/audit/verify",
     "fedrec/run",
     "server/fedrec_server",
     "simulations/fedrec_sim",

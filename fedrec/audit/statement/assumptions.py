@@ -1,4 +1,4 @@
-"""What a promise rests on: who must keep which assumption and what enforces it, and what no promise is made about."""
+"""The assumptions of a promise, with who must keep each and what enforces it; and what the promise does not cover."""
 
 from fedrec.audit.entries.records import BeginRecord, NoiseSource
 from fedrec.audit.statement.schema import Assumption, Enforced
@@ -11,7 +11,7 @@ _SAMPLER_LIMITS = (
 
 
 def seeded(noise_source: str) -> bool:
-    """Whether the noise follows from a seed."""
+    """Return whether the noise follows from a seed."""
     return noise_source == NoiseSource.SEEDED
 
 
@@ -46,7 +46,7 @@ def assumptions(begin: BeginRecord) -> list[Assumption]:
             f"may take as known to all the number of users ({begin.population.known}) and the list of items "
             f"({_catalogue(begin)})",
             "no",
-            "both are given to the program, which cannot know what else is known of them",
+            "both are given to the program, which cannot check what else is known about them",
         ),
         _row(
             "one person",
@@ -64,7 +64,7 @@ def assumptions(begin: BeginRecord) -> list[Assumption]:
                 "who takes part follows from the seed"
                 if repeats
                 else "each user is drawn on its own from the operating system's randomness and the draw is not written "
-                "down; whoever watches the machine or its network could see it",
+                "down; anyone who watches the machine or its network could see it",
             )
         )
     if repeats:
@@ -89,18 +89,18 @@ def assumptions(begin: BeginRecord) -> list[Assumption]:
 
 
 def not_protected(begin: BeginRecord) -> list[str]:
-    """What can be learned all the same, one sentence each."""
+    """List what can be learned in spite of the promise, one sentence each."""
     simulation, catalogue = simulated(begin), begin.catalogue
     found = list(begin.notes)
     if simulation:
-        found.append("this was a simulation: all users' data lay in one place, where whoever ran it could read them")
+        found.append("this was a simulation: all users' data were in one place, where its operator could read them")
         found.append(
             "the metrics of a simulation are the true ones, without noise, on the screen and in the private folder "
             "(summary, history, plots, checkpoint), and so are those of the baselines, whatever epsilon a baseline had"
         )
         found.append(
             "counts of the data (interactions, what cleaning dropped, how many users could be ranked), time and memory "
-            "are exact there; the folder that is handed on holds none of them, but for the number of users"
+            "are exact there; the release folder contains none of them except the number of users"
         )
     if catalogue is not None and catalogue.k_core is not None:
         found.append(
@@ -110,17 +110,19 @@ def not_protected(begin: BeginRecord) -> list[str]:
         )
     if catalogue is None or catalogue.known != "given":
         how = "may have been taken from the log" if catalogue is None else f"is {catalogue.known}"
-        found.append(f"the catalogue {how}: that an item occurs in it tells that somebody used the item")
+        found.append(f"the catalogue {how}: that an item occurs in it reveals that somebody used the item")
     if begin.private:
         if seeded(begin.noise_source):
-            found.append("the noise of this run follows from its seed: whoever knows the seed can take the noise off")
+            found.append(
+                "the noise of this run follows from its seed: anyone who knows the seed can take the noise off"
+            )
         else:
             found.append("the operating system's random generator and the memory of the server are trusted")
         found.append(_SAMPLER_LIMITS)
     if begin.tuned_on:
         found.append(
             f"these settings were tuned on the private data of {begin.tuned_on}: epsilon does not cover what the "
-            "choice of settings tells"
+            "choice of settings reveals"
         )
     found.append("choices that were made by looking at private data (settings, algorithms, when to stop) cost budget")
     found.append(_other_releases(begin))
@@ -129,7 +131,7 @@ def not_protected(begin: BeginRecord) -> list[str]:
 
 
 def simulated(begin: BeginRecord) -> bool:
-    """Whether all users' data lay in one place; in format 1 the role of the signing party says so."""
+    """Return whether all users' data were in one place; in format 1, the role of the signing party gives the answer."""
     return "simulation" in begin.parties[0].role if begin.simulation is None else begin.simulation
 
 

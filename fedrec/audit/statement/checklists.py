@@ -1,8 +1,8 @@
-"""Two published checklists, answered from the facts of one statement, for better or worse.
+"""Two published checklists, answered from the facts of one statement.
 
 Sources: the items that "How to DP-fy ML" (Ponomareva et al. 2023, section 5.3) asks every report of a guarantee to
-state, and the pyramid by which NIST SP 800-226 (2025) evaluates one: what stands higher holds only as far as what
-stands below it. Each row has a "status": yes, partly, no, or "unknown" where the record does not say.
+state, and the pyramid by which NIST SP 800-226 (2025) evaluates one. A level of the pyramid holds only as far as the
+levels below it. Each row has a "status": yes, partly, no, or "unknown" where the record has no answer.
 """
 
 from fedrec.audit.statement.assumptions import seeded
@@ -13,11 +13,15 @@ STRONG, REASONABLE = 1.0, 10.0
 
 
 IN_WORDS = {"perfect": "nothing is learned", "none": "no protection"}
-"""For the strengths that need more than a word."""
+"""The strengths that need more than a word."""
 
 
 def how_to_dp_fy_ml(stated: PrivacyStatement) -> list[DpFyRow]:
-    """Answer the reporting checklist. stated: its sentences and checklists are not read."""
+    """Answer the reporting checklist.
+
+    Args:
+        stated: its sentences and checklists are not read.
+    """
     private, released = _private(stated), bool(stated.releases)
     sections: dict[str, list[tuple[str, Status, str]]] = {
         "Setting": [("Who adds the noise, and who is trusted", *_setting(stated))],
@@ -74,7 +78,11 @@ def nist_sp_800_226(stated: PrivacyStatement) -> list[PyramidRow]:
 
 
 def strength(epsilon: float | None) -> str:
-    """The words of "How to DP-fy ML" for an epsilon: none, weak, reasonable, strong, or perfect at 0."""
+    """Return the word of "How to DP-fy ML" for an epsilon: none, weak, reasonable, strong, or perfect at 0.
+
+    Args:
+        epsilon: None for no bound.
+    """
     if epsilon is None:
         return "none"
     return (
@@ -163,12 +171,12 @@ def _formal(stated: PrivacyStatement) -> tuple[Status, str]:
 def _tuning(stated: PrivacyStatement) -> tuple[Status, str]:
     if stated.tuned_on:
         return "no", f"Tuned on the private data of {stated.tuned_on}; epsilon does not cover it."
-    return "unknown", "No tuning is recorded; choices made by hand after a look at private data would not be."
+    return "unknown", "No tuning is recorded; choices made by hand after a look at private data are not recorded."
 
 
 def _verifiable(stated: PrivacyStatement) -> tuple[Status, str]:
-    head = f"The ledger has {stated.ledger.entries} entries, fixed by one hash"
-    return "yes", f"{head} and signed; the code is open and anybody can recompute epsilon from it."
+    entries = f"The ledger has {stated.ledger.entries} entries, fixed by one hash"
+    return "yes", f"{entries} and signed; the code is open and anybody can recompute epsilon from it."
 
 
 def _parameters(stated: PrivacyStatement) -> tuple[Status, str]:
@@ -176,13 +184,13 @@ def _parameters(stated: PrivacyStatement) -> tuple[Status, str]:
         return "no", "No epsilon holds."
     epsilon, users = float(stated.epsilon), stated.dataset.users
     words = strength(epsilon)
-    told = f"Epsilon {stated.epsilon}: {words}."
+    answer = f"Epsilon {stated.epsilon}: {words}."
     if stated.delta is not None and users:
         delta = float(stated.delta)
         small = "below 1/users\u00b2" if delta <= users**-2 else "below 1/users, above 1/users\u00b2"
-        told += f" Delta {stated.delta}, {small}."
-        return ("yes" if words in ("perfect", "strong") and delta <= users**-2 else _graded(words)), told
-    return _graded(words), told
+        answer += f" Delta {stated.delta}, {small}."
+        return ("yes" if words in ("perfect", "strong") and delta <= users**-2 else _graded(words)), answer
+    return _graded(words), answer
 
 
 def _graded(words: str) -> Status:
@@ -217,7 +225,7 @@ def _utility(stated: PrivacyStatement) -> tuple[Status, str]:
 
 def _access(stated: PrivacyStatement) -> tuple[Status, str]:
     if stated.simulation:
-        return "no", "A simulation: whoever could run it could read all data."
+        return "no", "A simulation: its operator could read all data."
     return "unknown", "Who can reach the server, its memory and its logs is not in this record."
 
 
@@ -236,7 +244,7 @@ def _side_channels(stated: PrivacyStatement) -> tuple[Status, str]:
 
 def _collection(stated: PrivacyStatement) -> tuple[Status, str]:
     if stated.simulation:
-        return "no", "All users' data lay in one place, with whoever ran the simulation."
+        return "no", "All users' data were in one place, with the operator of the simulation."
     if not stated.releases:
         return "yes", "Nothing is collected."
     if _against(stated, "server") is None:

@@ -1,4 +1,4 @@
-"""What a run promises, in two sentences for a lay reader and in one for an expert, from the facts of its statement.
+"""The promise of a run from the facts of its statement: two sentences for a lay reader, one for an expert.
 
 No prose is taken from a statement that was received: the same facts give the same words.
 """
@@ -12,37 +12,45 @@ from fedrec.audit.statement.schema import PrivacyStatement
 
 
 def promise(stated: PrivacyStatement) -> list[str]:
-    """Two sentences for a lay reader. stated: the facts of a statement."""
+    """Return two sentences for a lay reader.
+
+    Args:
+        stated: the facts of a statement.
+    """
     if not stated.releases:
         if stated.dataset.catalogue == "given":
             return [
                 "Nothing was learned from any user: what was released comes from public information alone.",
-                "So it tells nothing about anybody's history, whatever else is known (epsilon 0).",
+                "So it reveals nothing about anybody's history, even to someone with other knowledge (epsilon 0).",
             ]
         return [
             "Nothing was asked of any user, but the list of items was taken from what users did, without noise.",
-            "Beyond that list, what was released tells nothing about anybody's history (epsilon 0).",
+            "Beyond that list, the release reveals nothing about anybody's history (epsilon 0).",
         ]
     if stated.epsilon is None:
         return [
             "There is NO privacy guarantee: what was learned from users was released without bound or noise.",
-            "Whoever gets the model may be able to tell what a person did.",
+            "Anyone who gets the model may be able to infer what a person did.",
         ]
     opening = (
-        "If the noise were secret (here it follows from a seed, for simulation), whatever"
+        "If the noise were secret (here it follows from a seed, for simulation), anything"
         if seeded(stated.noise_source)
-        else "Whatever"
+        else "Anything"
     )
     where = "would stay" if stated.simulation else "stay"
     return [
-        f"{opening} anyone concludes about you from the released model, they would have concluded nearly as likely had "
-        f"you never taken part: {_guess(float(stated.best_guess))}.",
+        f"{opening} that someone concludes about you from the model, they would have been almost as likely to conclude "
+        f"had you not taken part: {_guess(float(stated.best_guess))}.",
         f"Your own recommendations use your history and your taste vector, which {where} on your device.",
     ]
 
 
 def precisely(stated: PrivacyStatement) -> str:
-    """The same for an expert, in one sentence."""
+    """Return the promise for an expert, in one sentence.
+
+    Args:
+        stated: the facts of a statement.
+    """
     if not stated.releases:
         besides = "N" if stated.dataset.catalogue == "given" else "Apart from the list of items, n"
         return f"{besides}o release depends on users: epsilon 0, delta 0."
@@ -56,12 +64,17 @@ def precisely(stated: PrivacyStatement) -> str:
 
 
 def factor(epsilon: float) -> str:
-    """e^epsilon, by which the chance of any conclusion may change, rounded up; as a power where it is huge."""
+    """Return e^epsilon, by which the chance of any conclusion may change, rounded up; a large one as a power of e."""
     return rounding.rounded_up(math.exp(epsilon), 2) if epsilon < 10 else f"e^{epsilon:.3g}"
 
 
 def rounded_up(value: float | None, digits: int = 4) -> str | None:
-    """A bound as text that is not below it; None stands for no bound.
+    """Return a bound as text that is not below it.
+
+    Args:
+        value: None for no bound.
+        digits: decimals of the text.
+
 
     >>> rounded_up(1.00001)
     '1.0001'
@@ -70,7 +83,12 @@ def rounded_up(value: float | None, digits: int = 4) -> str | None:
 
 
 def rounded_up_text(value: str | None, digits: int = 4) -> str | None:
-    """A bound in decimals, rounded up exactly; None stands for no bound.
+    """Round up a bound that is given as text, exactly.
+
+    Args:
+        value: a decimal; None for no bound.
+        digits: decimals of the result.
+
 
     >>> rounded_up_text("2.00000000000000000001", 2)
     '2.01'
@@ -81,7 +99,7 @@ def rounded_up_text(value: str | None, digits: int = 4) -> str | None:
 
 
 def percent(value: float | str) -> str:
-    """A share as percent, rounded up: two digits after the point below 10 %, else one."""
+    """Return a share as percent, rounded up: two digits after the point below 10 %, else one."""
     share = float(value)
     digits = 2 if share < 0.1 else 1
     return f"{math.ceil(share * 100 * 10**digits - 1e-9) / 10**digits:.{digits}f}".rstrip("0").rstrip(".") + "\u00a0%"
@@ -91,8 +109,8 @@ def _guess(best: float) -> str:
     right = math.ceil(best * 100)
     if right >= 100:
         return (
-            "nearly, that is, in a very weak sense, since someone who knows everything about everybody else could tell "
-            "almost without error whether you did"
+            "almost, that is, in a very weak sense, since someone who knows everything about everybody else could "
+            "determine almost without error whether you did"
         )
     return (
         f"even someone who knows everything about everybody else, and guesses whether you did, is right at most "

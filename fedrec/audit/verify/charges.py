@@ -80,7 +80,7 @@ def check(payloads: Sequence[Mapping[str, Any]]) -> Spending:
         "delta": begin["delta"],
     }
     if begin["seeded"] and begin["guarantee"] != "none":
-        found.notes.append("the noise follows from a seed: whoever knows the seed can take it off (a simulation)")
+        found.notes.append("the noise follows from a seed: anyone who knows the seed can take it off (a simulation)")
     if begin["guarantee"] == "none":
         found.notes.append("the run promises nothing: there is no epsilon to recompute")
         if any(value is not None for charge in charges if charge["queries"] for value in charge["epsilon"].values()):

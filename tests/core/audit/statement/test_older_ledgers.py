@@ -63,3 +63,21 @@ def test_a_deleted_statement_is_missed(run: Path) -> None:
 
 def test_simulation_follows_from_the_role_of_the_signer(run: Path) -> None:
     assert receive(run).statement.simulation is True
+
+
+def test_a_run_with_the_sentences_of_an_earlier_version_verifies_by_its_facts(tmp_path: Path, capsys) -> None:
+    run = Path(shutil.copytree(FIXTURE.with_name("earlier_words"), tmp_path / "run"))
+    (run / "private/salt").chmod(0o600)
+    key = (run / "release/privacy/ledger.pub").read_text()
+    (tmp_path / "key.pub").write_text(key)
+    assert "would have concluded nearly as likely" in (run / "release" / STATEMENT).read_text()
+    assert cli.run(["audit", "verify", str(run), "--key", str(tmp_path / "key.pub")]) == 0
+    assert "another version of fedrec wrote the statement" in " ".join(capsys.readouterr().out.split())
+    assert cli.run(["audit", "show", str(run)]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "almost as likely to conclude had you not taken part" in shown
+    assert "nearly as likely" not in shown
+    stated = json.loads((run / "release" / STATEMENT).read_text())
+    (run / "release" / STATEMENT).write_text(text_of(stated | {"epsilon": "0.5000"}))
+    assert cli.run(["audit", "verify", str(run), "--key", str(tmp_path / "key.pub")]) == 4
+    assert "'epsilon' is 0.5000" in capsys.readouterr().out

@@ -70,7 +70,7 @@ def test_a_private_run(tmp_path: Path) -> None:
 def test_seeded_noise_is_said_to_protect_nobody_who_knows_the_seed(tmp_path: Path) -> None:
     found, text = stated(*run(tmp_path, epsilon=1.0, seed=5))
     assert found["promise"][0].startswith("If the noise were secret (here it follows from a seed")
-    assert "whoever knows the seed can take the noise off" in text
+    assert "anyone who knows the seed can take the noise off" in text
 
 
 def test_a_deployment_and_a_given_catalogue_have_fewer_exceptions(tmp_path: Path) -> None:
