@@ -9,18 +9,24 @@ if TYPE_CHECKING:
     import torch
 
 
-def check_device(device: str, asked: str) -> None:
-    """Raises: InputError when `device` is not one that this machine has. asked: the setting or option that names it."""
+def check_device(device: str, setting: str) -> None:
+    """Check that this machine has `device`.
+
+    Args:
+        device: `cpu`, `cuda` or `cuda:N`.
+        setting: name of the setting or option, for the error.
+    Raises: InputError when the device is unknown or absent.
+    """
     kind, _, number = device.partition(":")
     if kind not in ("cpu", "cuda") or (number and not number.isdigit()):
-        raise InputError(f"{asked} {device}: must be cpu, cuda or cuda:N")
+        raise InputError(f"{setting} {device}: must be cpu, cuda or cuda:N")
     if kind == "cuda":
         import torch
 
         if not torch.cuda.is_available():
-            raise InputError(f"{asked} {device}: this machine has no usable CUDA device; use cpu")
+            raise InputError(f"{setting} {device}: this machine has no usable CUDA device; use cpu")
         if int(number or 0) >= torch.cuda.device_count():
-            raise InputError(f"{asked} {device}: this machine has {torch.cuda.device_count()} CUDA device(s)")
+            raise InputError(f"{setting} {device}: this machine has {torch.cuda.device_count()} CUDA device(s)")
 
 
 def make_repeatable(device: str) -> None:

@@ -14,7 +14,7 @@ from fedrec.transport.environment import safe_environment
 from fedrec.transport.executor import executor_command
 from fedrec.transport.preflight import Unreachable, preflight
 from fedrec.transport.processes import Child, Children, children, free_port
-from fedrec.transport.refusals import refusal
+from fedrec.transport.refusals import diagnose
 from fedrec.transport.state import State
 
 WAITS = (1.0, 2.0, 5.0, 10.0, 20.0)
@@ -92,7 +92,7 @@ def _attempt(
             say(f"connected to {server.address}")
         if ended or "ERROR" in news:
             time.sleep(LINES_SECONDS)
-            found = refusal(node.text, node.code)
+            found = diagnose(node.text, node.code)
             if found is not None:
                 if not found.may_pass:
                     raise InputError(found.line)

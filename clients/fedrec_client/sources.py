@@ -104,11 +104,11 @@ def check_plugins(names: Iterable[str]) -> frozenset[str]:
 
 
 def _shard(request: str, place: int, of: int, folder: Path | None, served: frozenset[str]) -> Hosted:
-    asked = parse_data(request)
+    wanted = parse_data(request)
     virtual = os.environ.get(VIRTUAL) == "1"
-    if asked.data.files and not virtual:
+    if wanted.data.files and not virtual:
         raise ConfigError("the run names a file; a node reads files only that its own configuration names")
-    if not virtual and asked.data.name not in served:
+    if not virtual and wanted.data.name not in served:
         raise WireError("dataset", f"the run names a dataset that is not among {', '.join(sorted(served))}")
     train, catalogue = _public(request, folder)
     return Hosted(train.select(shard(len(train), place, of)), catalogue, place, public=True)
@@ -116,28 +116,28 @@ def _shard(request: str, place: int, of: int, folder: Path | None, served: froze
 
 @lru_cache(maxsize=1)
 def _public(request: str, folder: Path | None) -> tuple[Histories, Catalogue]:
-    asked = parse_data(request)
-    dataset = datasets.load(asked.data, folder, asked.seed)
-    return splits.split(dataset, asked.data.split, asked.on, asked.seed).train, dataset.catalogue
+    wanted = parse_data(request)
+    dataset = datasets.load(wanted.data, folder, wanted.seed)
+    return splits.split(dataset, wanted.data.split, wanted.on, wanted.seed).train, dataset.catalogue
 
 
 @lru_cache(maxsize=1)
 def _own(request: str, events: Path, items: Path, columns: OwnColumns, users: int | None) -> Hosted:
-    asked = parse_data(request)
+    wanted = parse_data(request)
     config = DataConfig(
         name="file",
         path=events,
         columns=columns.columns,
         catalogue=items,
         catalogue_columns=columns.catalogue_columns,
-        ordered="lines" if asked.data.ordered == "lines" else True,
-        repeats=asked.data.repeats,
+        ordered="lines" if wanted.data.ordered == "lines" else True,
+        repeats=wanted.data.repeats,
     )
-    dataset = _own_log(config, asked.seed)
-    kept = _filtered(dataset, asked)
-    if not asked.data.ordered:
-        kept = kept.forgotten(asked.seed)
-    return Hosted(_with_places(_newest(kept, asked), users), dataset.catalogue)
+    dataset = _own_log(config, wanted.seed)
+    kept = _filtered(dataset, wanted)
+    if not wanted.data.ordered:
+        kept = kept.forgotten(wanted.seed)
+    return Hosted(_with_places(_newest(kept, wanted), users), dataset.catalogue)
 
 
 @lru_cache(maxsize=1)
@@ -146,22 +146,22 @@ def _own_log(config: DataConfig, seed: int) -> Dataset:
     return datasets.load(config, None, seed)
 
 
-def _filtered(dataset: Dataset, asked: DataRequest) -> Histories:
+def _filtered(dataset: Dataset, request: DataRequest) -> Histories:
     """Every user of the log, with the events that the run's `min_rating` leaves."""
-    histories, least = dataset.histories, asked.data.min_rating
+    histories, least = dataset.histories, request.data.min_rating
     if least is None:
         return histories
     if histories.ratings is None:
         raise ConfigError("the run asks for data.min_rating, and the log has no ratings")
     kept = histories.keep(histories.ratings >= least)
-    if not asked.data.dropped_as_negatives:
+    if not request.data.dropped_as_negatives:
         return kept
     liked, low = (part.owners * part.n_items + part.items for part in (kept, histories))
     return replace(kept, disliked=histories.keep((histories.ratings < least) & ~np.isin(low, liked)))
 
 
-def _newest(train: Histories, asked: DataRequest) -> Histories:
-    most = asked.data.balance.most_events
+def _newest(train: Histories, request: DataRequest) -> Histories:
+    most = request.data.balance.most_events
     return train if most is None else train.keep(train.positions_from_end() < most)
 
 

@@ -26,7 +26,7 @@ BYTES_PER_NUMBER = 4
 OTHER_STOP = "the ledger tells of another stop than this run's; restore the ledger that belongs to it"
 
 
-class Record(Protocol):
+class RunLedger(Protocol):
     """What the coordinator needs of a ledger: it only grows, and `append` returns when the entry is on disk."""
 
     @property
@@ -105,7 +105,7 @@ class Coordinator:
         algorithm: Algorithm,
         federation: Federation,
         plan: PrivacyPlan,
-        ledger: Record | None = None,
+        ledger: RunLedger | None = None,
         checkpoint: Path | None = None,
         *,
         run: Mapping[str, Any] | None = None,

@@ -65,11 +65,11 @@ def opening(
     plan: PrivacyPlan,
     data: Data,
     under: Circumstances,
-    drawing: Reservation | None = None,
+    reservation: Reservation | None = None,
 ) -> dict[str, Any]:
     """The `begin` record. A run that goes on under other code than it began with notes that at once.
 
-    drawing: what the run reserved, entered before; None for a run on its own.
+    reservation: what the run reserved, entered before; None for a run on its own.
     """
     k_core = scenario.data.k_core if scenario.data.k_core > 1 else None
     foreign = scenario.foreign()
@@ -87,7 +87,7 @@ def opening(
         tuned_on=scenario.provenance.tuned_on or None,
         notes=(*data.notes, *(_of_others(what, where) for what, where in foreign.items())),
         foreign={what: where.text for what, where in foreign.items()},
-        budget=None if drawing is None else drawing.reservation(),
+        budget=None if reservation is None else reservation.reservation(),
         device=device_name(scenario.engine.device),
         fixes_files=True,
     )
@@ -148,10 +148,10 @@ def finished(ledger: Ledger, folder: RunDirectory) -> dict[str, Any] | None:
 
     What a run released once is not made a second time: its baselines would have other noise, its clock other seconds.
     """
-    told = [entry["payload"] for entry in ledger.entries if entry["payload"].get("type") in ("charge", "end")]
-    if not told or told[-1]["type"] != "end":
+    payloads = [entry["payload"] for entry in ledger.entries if entry["payload"].get("type") in ("charge", "end")]
+    if not payloads or payloads[-1]["type"] != "end":
         return None
-    released, private = dict(told[-1]["files"]), told[-1].get("private_files")
+    released, private = dict(payloads[-1]["files"]), payloads[-1].get("private_files")
     salt = None if private is None else salted.salt_in(folder.private)
     if private is None:  # an older version
         private = {name: released.pop(name) for name in OLDER_VERSIONS}

@@ -10,7 +10,7 @@ from fedrec.run.directory import RunDirectory
 from fedrec.run.scenario import Scenario, difference, load_scenario
 
 
-def begin(scenario: Scenario, folder: RunDirectory, *, resume: bool) -> tuple[Scenario, int, bool]:
+def open_run(scenario: Scenario, folder: RunDirectory, *, resume: bool) -> tuple[Scenario, int, bool]:
     """The scenario with its seed settled, the public seed, and whether the run was begun before.
 
     An unseeded run that was broken off before its first checkpoint drew nothing yet, so it begins with a new seed.

@@ -34,7 +34,7 @@ class ScenarioRun(ABC):
     scenario: Scenario
     public_seed: int
     resume: bool
-    prepared: RunSetup
+    setup: RunSetup
     reservation: Reservation | None
     data: Data
     under: Circumstances
@@ -50,7 +50,7 @@ class ScenarioRun(ABC):
     def results(self, outcome: Outcome, model: ReleasedModel) -> dict[str, Any]:
         """Hook: the parts of `summary.json` that a simulation and a deployment know differently."""
 
-    def draw(self, summary: dict[str, Any], outcome: Outcome) -> None:  # noqa: B027  (a deployment has none)
+    def draw_plots(self, summary: dict[str, Any], outcome: Outcome) -> None:  # noqa: B027  (a deployment has none)
         """Draw the pictures of the run; none unless overridden."""
 
     @abstractmethod
@@ -74,7 +74,7 @@ class ScenarioRun(ABC):
 
     def write(self) -> tuple[dict[str, Any], str | None]:
         """As `run`, in a folder that no other process writes to."""
-        folder, plan = self.folder, self.prepared.plan
+        folder, plan = self.folder, self.setup.plan
         if not self.resume:
             place = folder.scenario
             text = self.scenario.toml(self.comment, None if self.movable else place.parent)
@@ -86,29 +86,29 @@ class ScenarioRun(ABC):
         write_statement(folder, ledger, plan)
         summary = finished(ledger, folder) or self._release(ledger, outcome)
         write_statement(folder, ledger, plan)
-        self.draw(summary, outcome)
+        self.draw_plots(summary, outcome)
         folder.report.write_text(page(receive(folder.path)), encoding="utf-8")
         fix_files(ledger, folder)
         return summary, outcome.exhausted
 
     def _train(self, ledger: Ledger) -> Outcome:
-        made, folder = self.prepared, self.folder
+        setup, folder = self.setup, self.folder
         with self.federation() as federation, self.reservation or nullcontext():
             coordinator = Coordinator(
-                made.algorithm,
+                setup.algorithm,
                 federation,
-                made.plan,
+                setup.plan,
                 ledger,
                 folder.checkpoint,
                 run=self.identity,
-                begin=opening(ledger, folder, self.scenario, made.plan, self.data, self.under, self.reservation),
+                begin=opening(ledger, folder, self.scenario, setup.plan, self.data, self.under, self.reservation),
                 on_round=self.on_round,
                 observe=self.observe,
             )
             return coordinator.run(resume=self.resume and folder.checkpoint.is_file())
 
     def _release(self, ledger: Ledger, outcome: Outcome) -> dict[str, Any]:
-        algorithm, plan = self.prepared.algorithm, self.prepared.plan
+        algorithm, plan = self.setup.algorithm, self.setup.plan
         model = algorithm.release(outcome.shared)
         size = self.folder.write_model(model, algorithm.setting.catalogue.ids)
         results = self.results(outcome, model)

@@ -22,7 +22,7 @@ class RunSetup:
     plan: PrivacyPlan
 
 
-def prepare(
+def set_up_run(
     kind: type[Algorithm],
     config: Settings,
     privacy: PrivacyConfig,

@@ -10,7 +10,7 @@ from fedrec.run.directory import RunDirectory
 from fedrec.run.scenario import Scenario
 
 
-def draw(scenario: Scenario, folder: RunDirectory, plan: PrivacyPlan, data: str) -> Reservation | None:
+def reserve(scenario: Scenario, folder: RunDirectory, plan: PrivacyPlan, data: str) -> Reservation | None:
     """What the run draws from the budget of its scenario, checked and tied to the plan; None where it has none.
 
     data: the dataset's name. Raises: BudgetExhausted when the plan does not fit or the period is not now, before
@@ -25,12 +25,12 @@ def draw(scenario: Scenario, folder: RunDirectory, plan: PrivacyPlan, data: str)
         "target_epsilon": repr(privacy.epsilon) if privacy.private else None,
         "noise": f"seed {scenario.seed}" if plan.seeded else "secret",
     }
-    drawing = Reservation(Path(privacy.budget), folder.ledger, plan.planned, about)
-    drawing.check()
-    plan.draw_from(drawing)
-    return drawing
+    reservation = Reservation(Path(privacy.budget), folder.ledger, plan.planned, about)
+    reservation.check()
+    plan.draw_from(reservation)
+    return reservation
 
 
-def described(plan: PrivacyPlan, drawing: Reservation | None) -> dict[str, Any]:
+def described(plan: PrivacyPlan, reservation: Reservation | None) -> dict[str, Any]:
     """What the plan says of itself, and of the budget that it shares; the `privacy` part of summary and statement."""
-    return describe(plan) | {"population_budget": None if drawing is None else drawing.describe()}
+    return describe(plan) | {"population_budget": None if reservation is None else reservation.describe()}

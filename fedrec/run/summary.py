@@ -21,7 +21,7 @@ def run_summary(
     public_seed: int,
     algorithm: Algorithm,
     plan: PrivacyPlan,
-    drawing: Reservation | None,
+    reservation: Reservation | None,
     outcome: Outcome,
     model_bytes: int,
 ) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def run_summary(
             **{name: version(name) for name in ("fedrec", "torch", "numpy", "opacus", "dp-accounting")},
         },
         "provenance": scenario.provenance.model_dump(),
-        "privacy": described(plan, drawing) | {"budget_shares": budget_by_query(plan)},
+        "privacy": described(plan, reservation) | {"budget_shares": budget_by_query(plan)},
         "cost": {
             "seconds_per_round": seconds / len(history) if history else 0.0,
             "users_per_second": sum(row["users"] for row in history) / seconds if seconds else 0.0,

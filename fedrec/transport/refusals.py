@@ -97,7 +97,7 @@ _FORGOTTEN = Refusal(
 """A link that was started again gives every key a new number; after the next welcome the node has it."""
 
 
-def refusal(log: str, exit_code: int | None, stopped: bool = False) -> Refusal | None:
+def diagnose(log: str, exit_code: int | None, stopped: bool = False) -> Refusal | None:
     """Why the SuperNode that wrote `log` does not work, or None where it does or was asked to stop.
 
     exit_code: None while it runs, in which case only what it never recovers from counts. stopped: whether somebody

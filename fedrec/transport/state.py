@@ -86,16 +86,16 @@ class State:
 
     def stop(self) -> bool:
         """End the process that has the folder, and all of its own; False where there is none. Raises: InputError."""
-        asked, end = None, time.monotonic() + STOP_SECONDS
+        signalled, end = None, time.monotonic() + STOP_SECONDS
         while (pid := self._pid()) is not None:
-            if pid != asked:
+            if pid != signalled:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGTERM)
-                asked = pid
+                signalled = pid
             if time.monotonic() > end:
                 raise InputError(f"process {pid} did not end within {STOP_SECONDS:.0f} seconds; see {self.path}")
             time.sleep(0.1)
-        return asked is not None
+        return signalled is not None
 
     def _pid(self) -> int | None:
         """Of the process that has the folder, ready or not."""

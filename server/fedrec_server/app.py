@@ -39,8 +39,8 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run to the end. Raises: FedrecError in one line, which Flower shows as the reason of a failed run."""
     _log_once()
-    told = str(context.run_config.get("told") or "")
-    events = RunEvents(Path(told) if told else None)
+    events_file = str(context.run_config.get("told") or "")
+    events = RunEvents(Path(events_file) if events_file else None)
     try:
         folder = _run(grid, context.run_config, events)
     except FedrecError as error:

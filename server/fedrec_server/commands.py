@@ -193,7 +193,7 @@ def _follow(
     from fedrec.run.directory import RunDirectory, handed_on, new_path
     from fedrec.run.scenario import built_in
     from fedrec.transport.processes import signals_interrupt
-    from fedrec_server.process.progress import RunProgress
+    from fedrec_server.process.progress import EventProgress
     from fedrec_server.process.run_client import RunClient
 
     name, loaded = _loaded(scenario, changes, out, resume=resume)
@@ -208,12 +208,12 @@ def _follow(
         "data-dir": "" if data_dir is None else str(data_dir.absolute()),
         "folder": str(Path.cwd()),
     }
-    with signals_interrupt(), RunProgress(plain_console(stderr=True), loaded.name, quiet=quiet).showing() as shown:
-        submitted = RunClient(state, config, shown)
+    with signals_interrupt(), EventProgress(plain_console(stderr=True), loaded.name, quiet=quiet).showing() as progress:
+        client = RunClient(state, config, progress)
         try:
-            submitted.follow()
+            client.follow()
         except KeyboardInterrupt:
-            shown.say(f"stopped; go on with --resume --out {folder}")
+            progress.say(f"stopped; go on with --resume --out {folder}")
             raise
     if not quiet:
         for line in handed_on(RunDirectory(folder)):

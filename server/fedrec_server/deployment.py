@@ -21,11 +21,11 @@ from fedrec.run.coordinator import Outcome, RoundReport
 from fedrec.run.directory import RunDirectory
 from fedrec.run.federation import Federation
 from fedrec.run.records import Circumstances, Data
-from fedrec.run.resume import begin
+from fedrec.run.resume import open_run
 from fedrec.run.scenario import Scenario
 from fedrec.run.scenario_run import ScenarioRun
-from fedrec.run.setup import prepare
-from fedrec.run.shared_budget import draw
+from fedrec.run.setup import set_up_run
+from fedrec.run.shared_budget import reserve
 from fedrec_server.flower.federation import FlowerFederation
 from fedrec_server.flower.messenger import Messenger, log
 from fedrec_server.flower.nodes import NodeDirectory
@@ -71,15 +71,17 @@ class Deployment(ScenarioRun):
     ) -> None:
         check_device(scenario.engine.device, "engine.device")
         self.folder, self.messenger, self._on_round = folder, messenger, on_round
-        self.scenario, self.public_seed, self.resume = begin(scenario, folder, resume=resume)
+        self.scenario, self.public_seed, self.resume = open_run(scenario, folder, resume=resume)
         scenario = self.scenario
         if scenario.privacy.private and scenario.seed is not None:
             log.warning("%s", SEEDED)
         self.under = DEPLOYED if scenario.data.name == datasets.NODES else SHARDS
         catalogue, taken_from = datasets.public_catalogue(scenario.data, data_dir, self.public_seed)
         # The path of the server's own file is nothing to a node, which has its own.
-        asked = scenario.data.model_copy(update={"catalogue": None} if scenario.data.name == datasets.NODES else {})
-        request = DataRequest(data=asked, on=scenario.evaluation.on, seed=self.public_seed)
+        public_data = scenario.data.model_copy(
+            update={"catalogue": None} if scenario.data.name == datasets.NODES else {}
+        )
+        request = DataRequest(data=public_data, on=scenario.evaluation.on, seed=self.public_seed)
         before = None
         if self.resume and folder.checkpoint.is_file():
             before = load_checkpoint(folder.checkpoint).run["nodes"]
@@ -92,7 +94,7 @@ class Deployment(ScenarioRun):
             before,
             node_limits.published(),
         )
-        self.prepared = prepare(
+        self.setup = set_up_run(
             scenario.algorithm_class,
             scenario.algorithm_config,
             scenario.privacy,
@@ -103,12 +105,12 @@ class Deployment(ScenarioRun):
             device=scenario.engine.device,
             stopping=scenario.stopping,
         )
-        self.reservation = draw(scenario, folder, self.prepared.plan, scenario.data.name)
+        self.reservation = reserve(scenario, folder, self.setup.plan, scenario.data.name)
         self.nodes = FlowerFederation(
             messenger,
             self.directory,
-            self.prepared.plan,
-            self.prepared.spec,
+            self.setup.plan,
+            self.setup.spec,
             scenario.federation,
             scenario.engine.device,
         )
@@ -123,15 +125,15 @@ class Deployment(ScenarioRun):
             self._on_round(report)
 
     def observe(self, round_index: int, shared: Shared) -> dict[str, float]:
-        return private_figures(self.prepared.algorithm, round_index, shared)
+        return private_figures(self.setup.algorithm, round_index, shared)
 
     def results(self, outcome: Outcome, model: ReleasedModel) -> dict[str, Any]:
         """Private metrics, where they were paid for, and how the nodes answered."""
-        algorithm = self.prepared.algorithm
+        algorithm = self.setup.algorithm
         return {
             "dataset": {
                 "name": self.scenario.data.name,
-                "users": self.prepared.plan.users,
+                "users": self.setup.plan.users,
                 "items": len(algorithm.setting.catalogue),
             },
             "metrics": {},

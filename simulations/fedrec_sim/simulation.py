@@ -22,14 +22,13 @@ from fedrec.run.coordinator import Outcome, RoundReport
 from fedrec.run.directory import SECRET, RunDirectory
 from fedrec.run.federation import Federation
 from fedrec.run.records import Circumstances, Data
-from fedrec.run.resume import begin, same_data
+from fedrec.run.resume import open_run, same_data
 from fedrec.run.scenario import Scenario
 from fedrec.run.scenario_run import ScenarioRun
-from fedrec.run.setup import RunSetup
-from fedrec.run.shared_budget import draw
-from fedrec_sim.engines.experiment import Experiment, asked_split, popularity
+from fedrec.run.shared_budget import reserve
 from fedrec_sim.engines.flower import check_flower, flower_federation
 from fedrec_sim.engines.leak import NOTE, STAMP
+from fedrec_sim.engines.setup import SimulationSetup, popularity, scenario_split
 from fedrec_sim.report import plots
 from fedrec_sim.report.curve import Curve
 from fedrec_sim.report.fingerprint import fingerprint
@@ -104,18 +103,18 @@ class Simulation(ScenarioRun):
             check_flower(scenario)
         self.track, self.data_dir, self.movable = track, data_dir, movable
         self.folder, self.progress = folder, progress
-        self.scenario, self.public_seed, self.resume = begin(scenario, folder, resume=resume)
+        self.scenario, self.public_seed, self.resume = open_run(scenario, folder, resume=resume)
         scenario = self.scenario
         make_repeatable(scenario.engine.device)
         with progress.stage("Reading data"):
             self.dataset: Dataset = datasets.load(scenario.data, data_dir, self.public_seed, log)
-            self.split: Split = asked_split(self.dataset, scenario, scenario.evaluation.on, self.public_seed)
+            self.split: Split = scenario_split(self.dataset, scenario, scenario.evaluation.on, self.public_seed)
         if "dislikes" in self.dataset.report:
             progress.say(f"Data: {self.dataset.report['dislikes']} (a true count)")
         if resume and folder.checkpoint.is_file():
             same_data(load_checkpoint(folder.checkpoint).run["dataset"], self.dataset.report)
         self.request = DataRequest(data=scenario.data, on=scenario.evaluation.on, seed=self.public_seed)
-        self.experiment = Experiment.build(
+        self.setup: SimulationSetup = SimulationSetup.build(
             scenario.algorithm_class,
             scenario.algorithm_config,
             scenario.privacy,
@@ -126,16 +125,15 @@ class Simulation(ScenarioRun):
             noise_seed=self._noise_seed(scenario.privacy),
             stopping=scenario.stopping,
         )
-        made, report = self.experiment, self.dataset.report
-        self.prepared = RunSetup(made.spec, made.algorithm, made.plan)
-        self.reservation = draw(scenario, folder, made.plan, self.dataset.name)
+        setup, report = self.setup, self.dataset.report
+        self.reservation = reserve(scenario, folder, setup.plan, self.dataset.name)
         notes = (NOTE,) if self.split.leaky else ()
         self.data = Data(self.dataset.name, len(self.dataset.catalogue), str(report["catalogue"]), notes)
         self.under = _simulated(scenario.data)
         self.identity = {"public_seed": self.public_seed, "dataset": report}
         self.comment = SECRET_NOISE if scenario.privacy.private and scenario.seed is None else ""
         device = scenario.engine.device
-        self._curve = Curve(made.algorithm, self.split, scenario.evaluation, device, self.public_seed)
+        self._curve = Curve(setup.algorithm, self.split, scenario.evaluation, device, self.public_seed)
         progress.epsilon = None if scenario.privacy.epsilon == "none" else scenario.privacy.epsilon
 
     def write(self) -> tuple[dict[str, Any], str | None]:
@@ -146,11 +144,11 @@ class Simulation(ScenarioRun):
 
     @contextmanager
     def federation(self) -> Iterator[Federation]:
-        experiment = self.experiment
-        users: AbstractContextManager[Federation] = nullcontext(experiment.federation)
+        setup = self.setup
+        users: AbstractContextManager[Federation] = nullcontext(setup.federation)
         if self.scenario.engine.name == "flower":
-            users = flower_federation(self.scenario, experiment.spec, experiment.plan, self.data_dir)
-        with users as found, self.progress.rounds(self.scenario.name, experiment.algorithm.rounds):
+            users = flower_federation(self.scenario, setup.spec, setup.plan, self.data_dir)
+        with users as found, self.progress.rounds(self.scenario.name, setup.algorithm.rounds):
             yield found
 
     def on_round(self, report: RoundReport) -> None:
@@ -162,7 +160,7 @@ class Simulation(ScenarioRun):
 
     def results(self, outcome: Outcome, model: ReleasedModel) -> dict[str, Any]:
         """True metrics, baselines, and counts of the data, which only a simulation has."""
-        algorithm, report, evaluation = self.experiment.algorithm, self.dataset.report, self.scenario.evaluation
+        algorithm, report, evaluation = self.setup.algorithm, self.dataset.report, self.scenario.evaluation
         if outcome.stopped is not None:
             self.progress.say(f"Stopped after round {outcome.rounds} of {algorithm.rounds}: {outcome.stopped}")
         with self.progress.stage("Evaluating"):
@@ -229,7 +227,7 @@ class Simulation(ScenarioRun):
             found[name] = self._evaluate(model) | {"epsilon": epsilon, "note": COUNTERFACTUAL}
         return found
 
-    def draw(self, summary: dict[str, Any], outcome: Outcome) -> None:
+    def draw_plots(self, summary: dict[str, Any], outcome: Outcome) -> None:
         folder = self.folder.plots
         folder.mkdir(exist_ok=True, mode=0o700)
         note = STAMP if self.split.leaky else ""

@@ -21,7 +21,7 @@ from fedrec.federation.spec import RunSpec
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.run.coordinator import Coordinator
 from fedrec.run.federation import FederationConfig
-from fedrec.run.setup import prepare
+from fedrec.run.setup import set_up_run
 from tests.server.grid_in_memory import MemoryGrid
 from tests.server.toy import private_sums
 
@@ -70,7 +70,7 @@ def hosted(nodes: int, users: int | None = None) -> list[Hosted]:
 def spec_of(name: str, privacy: PrivacyConfig, users: int, settings: dict | None = None) -> RunSpec:
     kind = algorithm(name)
     config = kind.Config(**(SETTINGS[name] if settings is None else settings))
-    return prepare(kind, config, privacy, data()[0].catalogue, users, REQUEST, noise_seed=9).spec
+    return set_up_run(kind, config, privacy, data()[0].catalogue, users, REQUEST, noise_seed=9).spec
 
 
 def plan_of(made: Algorithm, privacy: PrivacyConfig, users: int) -> PrivacyPlan:

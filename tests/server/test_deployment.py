@@ -9,7 +9,7 @@ from fedrec_client.sources import finder
 from fedrec_server import app
 from fedrec_server.deployment import DEPLOYED, Deployment
 from fedrec_server.flower.messenger import Messenger, TooFewNodes
-from fedrec_sim.engines.experiment import Experiment
+from fedrec_sim.engines.setup import SimulationSetup
 from flwr.app import Context, RecordDict
 from safetensors.torch import load_file
 
@@ -73,7 +73,7 @@ def test_a_deployed_run_ends_with_the_model_of_the_simulation_of_the_same_scenar
     run(tmp_path / "a")
     scenario = load_scenario("quickstart", CHANGES)
     request = DataRequest(data=scenario.data, on="test", seed=5)
-    made = Experiment.build(
+    made = SimulationSetup.build(
         scenario.algorithm_class, scenario.algorithm_config, scenario.privacy, scenario.engine, *data(),
         request=request, noise_seed=5,
     )  # fmt: skip
@@ -134,7 +134,7 @@ def test_nodes_with_data_of_their_own_and_a_public_file_of_items(tmp_path) -> No
     summary, _ = made.run()
     assert summary["dataset"] == {"name": "nodes", "users": 80, "items": 30}
     assert summary["privacy"]["noise_source"].startswith("operating system")
-    assert str(items) not in made.prepared.spec.text()
+    assert str(items) not in made.setup.spec.text()
     begin = read_ledger(made.folder.ledger)[0][0]["payload"]
     assert begin["population"]["users"] == 80
     assert begin["population"]["known"].startswith("declared by each node, whatever the run asks for")

@@ -17,7 +17,7 @@ from fedrec import wire
 from fedrec.errors import InputError
 from fedrec.transport.preflight import preflight
 from fedrec.transport.processes import free_port
-from fedrec.transport.refusals import refusal
+from fedrec.transport.refusals import diagnose
 from fedrec.wire import Packet
 from tests.server.deployed import REQUEST, data, hosted
 from tests.server.grid_in_memory import MemoryGrid
@@ -69,7 +69,7 @@ def why(node: Process) -> str:
     """The one line for a node that ended."""
     code = node.ended()
     assert "SuperNode ID" not in node.text
-    found = refusal(node.text, code)
+    found = diagnose(node.text, code)
     assert found is not None
     assert "\n" not in found.line
     return found.line
@@ -81,10 +81,10 @@ def test_a_node_that_is_let_in_is_refused_nothing(flower, keyring, link) -> None
     preflight(f"127.0.0.1:{port}", keyring.ca_certificate, keyring.nodes["known"][0])
     node = flower.node(port, *with_key(keyring, "known"))
     assert until(lambda: "SuperNode ID" in node.text), node.text
-    assert refusal(node.text, None) is None
+    assert diagnose(node.text, None) is None
     second = flower.node(port, *with_key(keyring, "known"))
     assert "or a node with this key is or was connected" in why(second)
-    assert refusal(second.text, second.ended()).may_pass
+    assert diagnose(second.text, second.ended()).may_pass
     node.stop()
     assert "Activated node_id" in log.text
 
@@ -188,7 +188,7 @@ def test_a_node_follows_a_link_that_was_started_again_as_long_as_it_is_let_in(fl
     link.stop()
     link = started({"later"})
     assert node.ended() == 0
-    assert refusal(node.text, 0).may_pass
+    assert diagnose(node.text, 0).may_pass
     node = welcomed(REFUSED_TWICE)
     link.stop()
     link = started({"known"})
@@ -233,8 +233,8 @@ def test_a_node_that_gave_up_says_why_and_ends(flower, keyring, other) -> None:
     assert until(lambda: "SuperNode ID" in node.text), node.text
     link.stop()
     changed = flower.link(other, port)
-    assert until(lambda: refusal(node.text, None) is not None), node.text
-    noticed = refusal(node.text, None)
+    assert until(lambda: diagnose(node.text, None) is not None), node.text
+    noticed = diagnose(node.text, None)
     assert "not signed by --ca" in noticed.line or ("broke off" in noticed.line and noticed.may_pass)
     assert node.ended() == 1
     assert "not signed by --ca" in why(flower.node(port, *with_key(keyring, "later")))
@@ -266,11 +266,13 @@ def test_another_version_of_the_protocol_is_refused_by_both_sides(caplog) -> Non
 def test_a_log_without_a_fault_is_refused_nothing() -> None:
     running = "INFO :  Starting Flower SuperNode\nINFO :      SuperNode ID: 7\nWARNING :  Connection attempt failed\n"
     passing = "ERROR :     Failed to send message 17: [code: 2004]\nINFO :      Receiving: train message\n"
-    assert refusal(running + passing, None) is None
-    assert refusal(running, 0, stopped=True) is None
-    assert refusal(running, 0).may_pass, "the link was started again"
-    assert not refusal("INFO :  Starting Flower SuperNode\n", 0).may_pass, "its clock is wrong"
-    assert refusal(running + "ERROR :     Exit Code: 305\nodd\n", 1).may_pass
-    assert "gave up (Client error '500" in refusal(running + "\x1b[91mERROR \x1b[0m:     Client error '500'", None).line
-    assert "--port" in refusal("ERROR: [Errno 98] error while attempting to bind: address already in use", 1).line
-    assert "exit code 9" in refusal(running, 9).line
+    assert diagnose(running + passing, None) is None
+    assert diagnose(running, 0, stopped=True) is None
+    assert diagnose(running, 0).may_pass, "the link was started again"
+    assert not diagnose("INFO :  Starting Flower SuperNode\n", 0).may_pass, "its clock is wrong"
+    assert diagnose(running + "ERROR :     Exit Code: 305\nodd\n", 1).may_pass
+    assert (
+        "gave up (Client error '500" in diagnose(running + "\x1b[91mERROR \x1b[0m:     Client error '500'", None).line
+    )
+    assert "--port" in diagnose("ERROR: [Errno 98] error while attempting to bind: address already in use", 1).line
+    assert "exit code 9" in diagnose(running, 9).line

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fedrec_sim.engines.experiment import Experiment, popularity
+from fedrec_sim.engines.setup import SimulationSetup, popularity
 
 from fedrec.algorithms.kernel_rank import KernelRank, KernelRankConfig
 from fedrec.data.datasets import DataConfig, load
@@ -57,7 +57,7 @@ def compared(data: dict[str, Any], epsilon: float | str, seed: int, folder: Path
     privacy = PrivacyConfig.model_validate({"epsilon": epsilon, "delta": 1e-5})
     request = DataRequest(data=config, on="validation", seed=seed)
     parts = (privacy, EngineConfig(), dataset, made)
-    mine = Experiment.build(KernelRank, KernelRankConfig(), *parts, request=request, noise_seed=seed)
+    mine = SimulationSetup.build(KernelRank, KernelRankConfig(), *parts, request=request, noise_seed=seed)
     floor = popularity(*parts, request=request, noise_seed=seed + BASELINE)
     return Pair(ranks(mine.counterfactual(), made), ranks(floor, made))
 

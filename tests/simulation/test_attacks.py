@@ -63,20 +63,20 @@ def test_a_canary_is_a_contribution_like_any_other(loudness):
 
 def test_the_recorder_changes_nothing_and_leaves_nothing_but_noise():
     target = load_target("quickstart", [*FCF, "algorithm.rounds=2"], None, 1)
-    plain = target.experiment().counterfactual()
+    plain = target.setup().counterfactual()
     rounds: list[Observation] = []
-    watched = watch(target.experiment(), target.users, rounds.append)
-    model = watched.experiment.algorithm.release(watched.outcome.shared)
+    watched = watch(target.setup(), target.users, rounds.append)
+    model = watched.setup.algorithm.release(watched.outcome.shared)
     assert all(torch.equal(tensor, plain.tensors()[name]) for name, tensor in model.tensors().items())
     everybody = target.users.batch(np.arange(len(target.users)), 1)
     for seen in rounds:
-        contributions = watched.experiment.algorithm.contribute(seen.before, everybody, seen.round)
+        contributions = watched.setup.algorithm.contribute(seen.before, everybody, seen.round)
         for name, release in seen.releases.items():
             weights = clip_weights(contributions[name], release.query.clip_norm)
             oracle = sum(weights[u].float() * contributions[name].dense(u) for u in range(len(everybody)))
             assert np.allclose(release.others, oracle.flatten().numpy(), atol=1e-3)
         assert len(seen.cohort) == len(target.users)
-    assert len(rounds) == watched.experiment.algorithm.rounds
+    assert len(rounds) == watched.setup.algorithm.rounds
     assert watched.ledger.charge(1)["round"] == 1
 
 
@@ -123,7 +123,7 @@ def test_the_suspects_who_are_out_add_nothing():
     positions = np.arange(0, 120, 2)
     seen: list[Observation] = []
     suspects = membership.Suspects(positions, np.zeros(60, dtype=bool), 1.0, private=False)
-    watch(target.experiment(), target.users, seen.append, suspects)
+    watch(target.setup(), target.users, seen.append, suspects)
     assert all(np.abs(release.rest).max() < 1e-4 for one in seen for release in one.releases.values())
 
 
@@ -197,8 +197,8 @@ def test_canaries_that_cannot_be(changes, canaries, message):
 
 
 def test_as_many_canaries_as_most_of_the_budget_has_room_for():
-    assert canary_attack.fitting(small_target(1).experiment().plan) == 1000
-    kernel = load_target("quickstart", [], None, 1).experiment().plan
+    assert canary_attack.fitting(small_target(1).setup().plan) == 1000
+    kernel = load_target("quickstart", [], None, 1).setup().plan
     assert canary_attack.fitting(kernel) == 600  # the items of the popularity query
 
 

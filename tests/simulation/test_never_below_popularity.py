@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedrec_sim.engines.experiment import popularity
+from fedrec_sim.engines.setup import popularity
 
 from fedrec.data.datasets import DataConfig, load
 from fedrec.data.shapes import SHAPES

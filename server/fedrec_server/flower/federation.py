@@ -86,7 +86,7 @@ class FlowerFederation:
         """The sums of the nodes that answered, by the node's index; asked again where it may help."""
         everyone, config = len(self.directory.nodes), self.config
         needed = min(config.min_nodes or everyone, everyone)
-        asked = {
+        expected = {
             n: Expected(self._mark, round, algorithm.queries(round), len(part), self.spec.private, self.spec.users)
             for n, part in parts.items()
         }
@@ -99,7 +99,7 @@ class FlowerFederation:
             until = start + (config.deadline if now < start + config.deadline else config.deadline + config.patience)
             there = self.directory.welcome(self.messenger, self._request, self.spec.catalogue, until)
             due = [n for n in parts if n in there and n not in answers and tries[n] < TRIES]
-            self._ask(due, shared, digests, parts, asked, until, answers)
+            self._ask(due, shared, digests, parts, expected, until, answers)
             for n in due:
                 tries[n] += 1
             enough = len(answers) >= needed
@@ -125,7 +125,7 @@ class FlowerFederation:
         shared: Shared,
         digests: dict[str, str],
         parts: dict[int, np.ndarray],
-        asked: dict[int, Expected],
+        expected: dict[int, Expected],
         until: float,
         answers: dict[int, dict[str, Tensor]],
     ) -> None:
@@ -140,17 +140,17 @@ class FlowerFederation:
             whole = not sampled and len(parts[n]) == users
             if not whole or tuple(sent) not in packed:
                 cohort = None if whole else parts[n]
-                packet = exchange.ask_sum(self._text, self._mark, asked[n].round, digests, sent, cohort, users)
+                packet = exchange.ask_sum(self._text, self._mark, expected[n].round, digests, sent, cohort, users)
                 record = wire.to_record(packet, self.config.download)
                 packed |= {tuple(sent): record} if whole else {}
             questions[node] = packed[tuple(sent)] if whole else record
         for node, packet in self.messenger.ask(
-            questions, "train", f"round {asked[due[0]].round}" if due else "", until
+            questions, "train", f"round {expected[due[0]].round}" if due else "", until
         ):
             n = index[node]
             try:
-                answers[n] = checked_sums(packet, asked[n])
+                answers[n] = checked_sums(packet, expected[n])
                 self._holds[node] = digests
             except WireError as error:
                 self._holds.pop(node, None)  # it may have lost what it held; all of it goes along the next time
-                self.messenger.dropped(error.code, f"round {asked[n].round}", node)
+                self.messenger.dropped(error.code, f"round {expected[n].round}", node)

@@ -40,30 +40,30 @@ class Expected:
 Check = Callable[[Tensor, SumQuery, Expected], bool]
 
 
-def _length(value: Tensor, query: SumQuery, asked: Expected) -> float:
-    return float(query.decode(value, Lattice.of(query.clip_norm, asked.population)).norm())
+def _length(value: Tensor, query: SumQuery, expected: Expected) -> float:
+    return float(query.decode(value, Lattice.of(query.clip_norm, expected.population)).norm())
 
 
 CHECKS: dict[str, Check] = {
     "dtype": lambda value, *_: value.dtype == torch.int64,
     "shape": lambda value, query, _: tuple(value.shape) == query.shape,
     "overflow": lambda value, *_: not value.numel() or -(1 << ROOM) < int(value.min()) <= int(value.max()) < 1 << ROOM,
-    "oversize": lambda value, query, asked: (
-        not asked.private or _length(value, query, asked) <= asked.users * query.clip_norm * (1 + ROUNDING)
+    "oversize": lambda value, query, expected: (
+        not expected.private or _length(value, query, expected) <= expected.users * query.clip_norm * (1 + ROUNDING)
     ),
 }
 """Of each sum, in this order: what holds for every honest node."""
 
 
-def checked_sums(packet: Packet, asked: Expected) -> dict[str, Tensor]:
+def checked_sums(packet: Packet, expected: Expected) -> dict[str, Tensor]:
     """The sums of a node's answer by query. Raises: WireError whose code says which check failed."""
     if packet.kind == exchange.REFUSAL and packet.version == wire.VERSION:
         raise refused_by_node(packet)
-    packet.expect(exchange.SUMS, asked.mark, asked.round)
-    if packet.facts or packet.tensors.keys() != {query.name for query in asked.queries}:
+    packet.expect(exchange.SUMS, expected.mark, expected.round)
+    if packet.facts or packet.tensors.keys() != {query.name for query in expected.queries}:
         raise WireError("names", "an answer to other queries")
-    for query in asked.queries:
+    for query in expected.queries:
         for code, holds in CHECKS.items():
-            if not holds(packet.tensors[query.name], query, asked):
+            if not holds(packet.tensors[query.name], query, expected):
                 raise WireError(code, f"query '{query.name}': a sum that no honest node can send")
     return dict(packet.tensors)

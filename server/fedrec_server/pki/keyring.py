@@ -60,7 +60,7 @@ class Keyring:
             raise InputError(f"{self.nodes_folder}: no such folder; it holds the nodes' public keys")
         files = [public for _, public in self.nodes.values()] + [self.limits] * self.limits.exists()
         found = [(file.name, file.stat()) for file in files]
-        return tuple((name, told.st_ino, told.st_mtime_ns) for name, told in found)
+        return tuple((name, status.st_ino, status.st_mtime_ns) for name, status in found)
 
     def public_keys(self) -> dict[str, NodePublicKey]:
         """Name -> public key. Raises: InputError for a file that is none, or one key under two names."""

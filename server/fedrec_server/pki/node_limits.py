@@ -54,14 +54,14 @@ Limits = Callable[[], Mapping[int, NodeLimit]]
 def read(keyring: Keyring) -> dict[str, Limit]:
     """The limit of every node of the keyring, by name. Raises: InputError where the file cannot be used."""
     try:
-        told = tomllib.loads(keyring.limits.read_text(encoding="utf-8"))
+        limits = tomllib.loads(keyring.limits.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        told = {}
+        limits = {}
     except (OSError, ValueError) as error:
         raise InputError(f"{keyring.limits}: not a TOML file ({error}); mend it or bring back the one before") from None
     found = {}
     for name in keyring.nodes:
-        values = told.get(name, {})
+        values = limits.get(name, {})
         if not isinstance(values, dict):
             raise InputError(f"{keyring.limits}: '{name}' is no table; write it as `fedrec keys node` does")
         found[name] = parse(Limit, values, f"{keyring.limits}, {name}")
@@ -101,12 +101,12 @@ def _write(keyring: Keyring, limits: Mapping[str, Limit]) -> None:
 def publish(keyring: Keyring, keys: Mapping[str, NodePublicKey], nodes: Iterable[Listed], file: Path) -> None:
     """Write the limits of the link's `nodes` into `file`, for runs to read. keys: the keyring's public keys by name."""
     names, limits = {key: name for name, key in keys.items()}, read(keyring)
-    told = {
+    by_number = {
         node.number: {"name": names[node.key], **limits[names[node.key]].model_dump()}
         for node in nodes
         if node.key in names and not node.gone
     }
-    replace(file, json.dumps(told).encode(), mode=0o600)
+    replace(file, json.dumps(by_number).encode(), mode=0o600)
 
 
 def published() -> Limits | None:
@@ -120,8 +120,8 @@ def published() -> Limits | None:
 
 def _published(file: Path) -> dict[int, NodeLimit]:
     try:
-        told = json.loads(file.read_bytes())
-        return {int(number): parse(NodeLimit, limit, str(file)) for number, limit in told.items()}
+        limits = json.loads(file.read_bytes())
+        return {int(number): parse(NodeLimit, limit, str(file)) for number, limit in limits.items()}
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{file}: what nodes may claim cannot be read ({error}); start the server again") from None
 

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 
-class RunProgress:
+class EventProgress:
     """Shows the events of a run (`fedrec_server.process.run_events`). quiet: nothing."""
 
     def __init__(self, console: Console, label: str, *, quiet: bool = False) -> None:
@@ -22,7 +22,7 @@ class RunProgress:
             self._console.print(line, soft_wrap=True)
 
     @contextmanager
-    def showing(self) -> Iterator["RunProgress"]:
+    def showing(self) -> Iterator["EventProgress"]:
         """While the run goes on."""
         if self._quiet or not self._console.is_terminal:
             yield self

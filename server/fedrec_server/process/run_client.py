@@ -17,7 +17,7 @@ from fedrec_server.process.run_events import read_events
 
 POLL_SECONDS, ASK_SECONDS = 0.1, 1.0
 FINISHED, UNKNOWN = "finished", "unknown"
-UNTOLD = "the run ended without a word; what was done is saved: see the server's app.log, and go on with --resume"
+SILENT_END = "the run ended without a word; what was done is saved: see the server's app.log, and go on with --resume"
 GONE = "the server does not answer; start it again, and go on with --resume: what was done is saved"
 LINGER_SECONDS, GONE_SECONDS = 5.0, 60.0
 """How long a run that Flower calls finished may take to say how it ended, and how long a server may be away."""
@@ -58,17 +58,17 @@ class RunClient:
     def follow(self) -> str:
         """Return the run's folder when it is done. Raises: RunFailed."""
         try:
-            asked = going_on = time.monotonic()
+            checked = alive = time.monotonic()
             while True:
                 self._listen()
                 if self._end is not None:
                     break
                 now = time.monotonic()
-                if now - asked > ASK_SECONDS:
-                    asked, status = now, self._status()
-                    going_on = now if status not in (FINISHED, UNKNOWN) else going_on
-                    if now - going_on > (LINGER_SECONDS if status == FINISHED else GONE_SECONDS):
-                        raise RunFailed(1, UNTOLD if status == FINISHED else GONE)
+                if now - checked > ASK_SECONDS:
+                    checked, status = now, self._status()
+                    alive = now if status not in (FINISHED, UNKNOWN) else alive
+                    if now - alive > (LINGER_SECONDS if status == FINISHED else GONE_SECONDS):
+                        raise RunFailed(1, SILENT_END if status == FINISHED else GONE)
                 time.sleep(POLL_SECONDS)
         except KeyboardInterrupt:
             self.stop()

@@ -20,7 +20,7 @@ def server_status(state: State) -> dict[str, Any]:
     with control(facts["address"], Path(facts["ca"]), secret) as client:
         nodes = [{"name": node.name, "status": node.status} for node in Admission(client).nodes() if not node.gone]
         runs = client.ListRuns(ListRunsRequest()).run_dict.values()
-    told = [
+    listed = [
         {
             "id": run.run_id,
             "status": run.status.sub_status or run.status.status,
@@ -28,4 +28,4 @@ def server_status(state: State) -> dict[str, Any]:
         }
         for run in sorted(runs, key=lambda run: run.pending_at, reverse=True)
     ]
-    return {"running": True, "address": facts["address"], "pid": facts["pid"], "nodes": nodes, "runs": told}
+    return {"running": True, "address": facts["address"], "pid": facts["pid"], "nodes": nodes, "runs": listed}

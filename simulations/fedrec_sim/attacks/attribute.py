@@ -26,8 +26,8 @@ def attack(
     target: Target, *, targets: int = TARGETS, confidence: float = 0.95, progress: Progress = silent
 ) -> list[Result]:
     """One result for the server's view and one for the model recipient's; none where no query has a row an item."""
-    experiment, users = target.experiment(stream=4), target.users
-    query = item_query(experiment, users.n_items)
+    setup, users = target.setup(stream=4), target.users
+    query = item_query(setup, users.n_items)
     if query is None:
         return []
     name, labels = attribute(target)
@@ -35,13 +35,13 @@ def attack(
     count = max(4, min(targets, NUMBERS // query.size))
     positions = np.sort(draw.permutation(np.flatnonzero(labels >= 0))[:count])
     sent, released = [], []
-    for done, message in enumerate(messages(target, experiment, query, positions)):
+    for done, message in enumerate(messages(target, setup, query, positions)):
         sent.append(message.sent)
         released.append(message.released)
         progress(done + 1, len(positions))
     truth = labels[positions] == 1
     known = draw.random(len(positions)) < 0.5
-    noise = experiment.plan.noise_std(0, query.name)
+    noise = setup.plan.noise_std(0, query.name)
     views = {"server": np.array(sent), "model_recipients": np.array(released)}
     variances = {"server": 0.0, "model_recipients": noise**2}
     return [
@@ -68,8 +68,8 @@ def attribute(target: Target) -> tuple[str, np.ndarray]:
     return "whether a taste is more popular than the median user's", np.where(users.lengths > 0, labels, -1)
 
 
-def ridge_scores(learned: np.ndarray, labels: np.ndarray, asked: np.ndarray, variance: float) -> np.ndarray:
-    """Scores of `asked` (A, d) by a ridge on `learned` (L, d) with `labels` (L,) bool, in L x L memory.
+def ridge_scores(learned: np.ndarray, labels: np.ndarray, targets: np.ndarray, variance: float) -> np.ndarray:
+    """Scores of `targets` (A, d) by a ridge on `learned` (L, d) with `labels` (L,) bool, in L x L memory.
 
     variance: of noise on each number that is asked about, none being on what is learned: it adds to the ridge.
     """
@@ -78,7 +78,7 @@ def ridge_scores(learned: np.ndarray, labels: np.ndarray, asked: np.ndarray, var
     kernel = wide @ wide.T
     ridge = kernel.trace() / len(kernel) + len(kernel) * variance
     weights = np.linalg.solve(kernel + ridge * np.eye(len(kernel)), np.where(labels, 1.0, -1.0) - _balance(labels))
-    scores: np.ndarray = (asked - centre).astype(np.float64) @ (wide.T @ weights) + _balance(labels)
+    scores: np.ndarray = (targets - centre).astype(np.float64) @ (wide.T @ weights) + _balance(labels)
     return scores
 
 
@@ -88,7 +88,7 @@ def _balance(labels: np.ndarray) -> float:
 
 def _result(
     view: str,
-    asked: np.ndarray,
+    targets: np.ndarray,
     learned: np.ndarray,
     variance: float,
     truth: np.ndarray,
@@ -97,7 +97,7 @@ def _result(
     confidence: float,
     seed: int,
 ) -> Result:
-    scores = ridge_scores(learned[known], truth[known], asked[~known], variance)
+    scores = ridge_scores(learned[known], truth[known], targets[~known], variance)
     there = truth[~known]
     more = truth[known].mean() > 0.5
     right, base = int(((scores > 0) == there).sum()), int((there == more).sum())

@@ -83,15 +83,15 @@ def attack(
     if not target.scenario.privacy.private:
         raise InputError("--kind canary: a run without privacy claims no epsilon to test; use --kind membership")
     if canaries is None:
-        canaries = fitting(target.experiment().plan)
+        canaries = fitting(target.setup().plan)
     if canaries < 10:
         raise InputError(f"--canaries {canaries}: fewer than 10 say nothing; 1000 is usual")
     users = len(target.users)
     crowd = target.with_users(with_empty_users(target.users, canaries))
-    experiment = crowd.experiment()
+    setup = crowd.setup()
     included = np.random.default_rng([target.seed, 1]).random(canaries) < 0.5
     planted = Canaries(np.arange(users, users + canaries), included, target.seed)
-    plan = experiment.plan
+    plan = setup.plan
     sizes = [query.size for queries in plan.rounds for query in queries.values()]
     if not any(size >= canaries for size in sizes):
         raise InputError(
@@ -99,7 +99,7 @@ def attack(
             "use fewer"
         )
     watching = CanaryScores(planted, plan.config.sampling)
-    watched = watch(experiment, crowd.users, watching.see, planted, progress=progress)
+    watched = watch(setup, crowd.users, watching.see, planted, progress=progress)
     return conclude(watching, watched, confidence, target.seed)
 
 
@@ -116,7 +116,7 @@ def fitting(plan: PrivacyPlan) -> int:
 
 def conclude(watching: CanaryScores, watched: Watched, confidence: float, seed: int) -> Result:
     """The bounds and the verdict from the scores of a run."""
-    config, included = watched.experiment.plan.config, watching.canaries.included
+    config, included = watched.setup.plan.config, watching.canaries.included
     proven, delta, scores = watched.epsilon, config.delta, watching.scores
     thresholds = [part * (proven or 1.0) for part in THRESHOLDS]
     methods = 3 if config.sampling == 1 else 2
@@ -158,7 +158,7 @@ def conclude(watching: CanaryScores, watched: Watched, confidence: float, seed: 
             "attacked_part_of_budget": f"{watching.attacked / watching.whole:.4f}",
             "rounds": watched.outcome.rounds,
             "sampling": repr(config.sampling),
-            "users": watched.experiment.federation.users - len(scores),
+            "users": watched.setup.federation.users - len(scores),
         },
         seed=seed,
         accused=accused,

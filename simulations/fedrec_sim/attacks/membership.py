@@ -54,7 +54,7 @@ class Suspects:
 
     def see(self, seen: Observation) -> None:
         """Take in a round's sums."""
-        ratio, asked = np.zeros(len(self._ratios)), np.zeros(len(self._ratios), dtype=bool)
+        ratio, present = np.zeros(len(self._ratios)), np.zeros(len(self._ratios), dtype=bool)
         for name, parts in self._parts.items():
             release = seen.releases[name]
             rest = torch.from_numpy(release.rest).float()
@@ -67,7 +67,7 @@ class Suspects:
                 self._overlaps = None
             kept = torch.zeros(len(ratio), release.query.size) if self._overlaps is not None else None
             for contribution, rows, which, weights in parts:
-                asked[which] = True
+                present[which] = True
                 for row, suspect in zip(rows.tolist(), which.tolist(), strict=True):
                     part = contribution.dense(row).detach().cpu().reshape(-1) * float(weights[row])
                     ratio[suspect] += float(rest @ part) / variance
@@ -76,8 +76,8 @@ class Suspects:
             if kept is not None and self._overlaps is not None:
                 self._overlaps += (kept @ kept.T).double().numpy() / variance
         q = self.sampling
-        told = ratio if q == 1 else np.logaddexp(np.log1p(-q), np.log(q) + ratio)
-        self._ratios += np.where(asked, told, 0.0)
+        update = ratio if q == 1 else np.logaddexp(np.log1p(-q), np.log(q) + ratio)
+        self._ratios += np.where(present, update, 0.0)
         self._parts = {}
 
     @property
@@ -96,7 +96,7 @@ def attack(
 ) -> list[Result]:
     """Both attackers. targets: how many suspects; half of them, where there are so many, are the run's own users."""
     private = target.scenario.privacy.private
-    plan = target.experiment().plan
+    plan = target.setup().plan
     largest = max((query.size for queries in plan.rounds for query in queries.values()), default=1)
     targets = min(targets, max(FEWEST, NUMBERS // largest))
     draw = np.random.default_rng([target.seed, 2])
@@ -145,10 +145,10 @@ def _run(
     target: Target, positions: np.ndarray, included: np.ndarray, progress: Progress
 ) -> tuple[Watched, np.ndarray, np.ndarray]:
     """The watched run, the suspects' scores by its transcript, and by its model."""
-    experiment = target.experiment(stream=2)
-    suspects = Suspects(positions, included, experiment.plan.config.sampling, private=experiment.plan.private)
-    watched = watch(experiment, target.users, suspects.see, suspects, progress=progress)
-    model = experiment.algorithm.release(watched.outcome.shared)
+    setup = target.setup(stream=2)
+    suspects = Suspects(positions, included, setup.plan.config.sampling, private=setup.plan.private)
+    watched = watch(setup, target.users, suspects.see, suspects, progress=progress)
+    model = setup.algorithm.release(watched.outcome.shared)
     return watched, suspects.scores, fit_scores(model, target.users, positions, target.seed)
 
 
@@ -178,7 +178,7 @@ def _result(found: Found, view: View, included: np.ndarray, own: int, confidence
     guesses: dict[str, int] = {}
     if "with" in found:
         watched, scores = found["with"][0], np.asarray(found["with"][place])
-        proven, delta = watched.epsilon, watched.experiment.plan.config.delta
+        proven, delta = watched.epsilon, watched.setup.plan.config.delta
         epsilon, number, correct = best_one_run(scores, included, delta, confidence)
         guesses = {"guesses": number, "correct": correct}
         bounds = (Bound("one run (Steinke, Nasr, Jagielski 2023)", epsilon, "fair coins alone"),)

@@ -10,7 +10,7 @@ from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.privacy.queries import SumQuery
 from fedrec_sim.attacks.target import Target
-from fedrec_sim.engines.experiment import Experiment
+from fedrec_sim.engines.setup import SimulationSetup
 
 AT_ONCE = 256
 
@@ -29,15 +29,15 @@ class Message:
     released: np.ndarray
 
 
-def item_query(experiment: Experiment, items: int) -> SumQuery | None:
+def item_query(setup: SimulationSetup, items: int) -> SumQuery | None:
     """The first round's query that has a row for each item, None where it has none."""
-    queries = experiment.algorithm.queries(0) if experiment.algorithm.rounds else ()
+    queries = setup.algorithm.queries(0) if setup.algorithm.rounds else ()
     return next((query for query in queries if query.shape[0] == items), None)
 
 
-def messages(target: Target, experiment: Experiment, query: SumQuery, positions: np.ndarray) -> Iterator[Message]:
+def messages(target: Target, setup: SimulationSetup, query: SumQuery, positions: np.ndarray) -> Iterator[Message]:
     """The messages of the users at `positions`, one by one; each is released by a plan of its own."""
-    algorithm, plan = experiment.algorithm, experiment.plan
+    algorithm, plan = setup.algorithm, setup.plan
     shared = algorithm.initial()
     rounds = [tuple(queries.values()) for queries in plan.rounds]
     for start in range(0, len(positions), AT_ONCE):

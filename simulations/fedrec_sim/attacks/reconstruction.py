@@ -22,15 +22,15 @@ def attack(
     target: Target, *, targets: int = TARGETS, confidence: float = 0.95, progress: Progress = silent
 ) -> list[Result]:
     """One result for the server's view and one for the model recipient's."""
-    experiment, users = target.experiment(stream=3), target.users
-    query = item_query(experiment, users.n_items)
+    setup, users = target.setup(stream=3), target.users
+    query = item_query(setup, users.n_items)
     if query is None:
         return [_not_tried(target.seed)]
     draw = np.random.default_rng([target.seed, 3])
     positions = np.sort(draw.permutation(np.flatnonzero(users.lengths > 0))[:targets])
     popularity = np.bincount(users.items, minlength=users.n_items).astype(float)
     found: dict[str, list[tuple[float, float]]] = {"raw": [], "sent": [], "released": [], "popularity": []}
-    for done, message in enumerate(messages(target, experiment, query, positions)):
+    for done, message in enumerate(messages(target, setup, query, positions)):
         mine = np.zeros(users.n_items, dtype=bool)
         mine[users.row(message.position)] = True
         for view in ("raw", "sent", "released"):

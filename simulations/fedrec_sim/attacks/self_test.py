@@ -123,9 +123,9 @@ def self_test(
 
 
 def _quiet_run(target: Target, sampling: float, progress: Progress) -> list[Finding]:
-    experiment = target.with_privacy(sampling=sampling).experiment(round(1000 * sampling))
+    setup = target.with_privacy(sampling=sampling).setup(round(1000 * sampling))
     notes = Notes(MemoryLedger())
-    watched = watch(experiment, target.users, notes.see, ledger=notes.ledger, progress=progress)
+    watched = watch(setup, target.users, notes.see, ledger=notes.ledger, progress=progress)
     noise = list(notes.noise.values())
     findings = [
         _stated_noise(watched),
@@ -147,13 +147,13 @@ def _quiet_run(target: Target, sampling: float, progress: Progress) -> list[Find
 def _loud_run(target: Target, sampling: float, probes: int, progress: Progress) -> list[Finding]:
     users = len(target.users)
     crowd = target.with_users(with_empty_users(target.users, probes)).with_privacy(sampling=sampling)
-    experiment = crowd.experiment()
-    room = max((query.size for queries in experiment.plan.rounds for query in queries.values()), default=0)
+    setup = crowd.setup()
+    room = max((query.size for queries in setup.plan.rounds for query in queries.values()), default=0)
     if room < probes:
         return [Finding("clip", None, f"the largest query has room for {room} of {probes} probes")]
     planted = Canaries(np.arange(users, users + probes), np.ones(probes, dtype=bool), target.seed, LOUDNESS)
     probing = Probing(planted)
-    watch(experiment, crowd.users, probing.see, planted, progress=progress)
+    watch(setup, crowd.users, probing.see, planted, progress=progress)
     return [direct_checks.clip_probe(probing.excess)]
 
 

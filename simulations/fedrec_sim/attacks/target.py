@@ -17,7 +17,7 @@ from fedrec.run.directory import RunDirectory
 from fedrec.run.scenario import Scenario, load_scenario
 from fedrec_sim.attacks.crowd import identities
 from fedrec_sim.attacks.recorder import Intruders, Observation, Recorder
-from fedrec_sim.engines.experiment import Experiment
+from fedrec_sim.engines.setup import SimulationSetup
 
 NOISE_STREAM = 1 << 41
 """Added to a seed for the noise of an attacked repeat, lest it be that of a run with the same seed."""
@@ -79,13 +79,13 @@ class Target:
         """The histories that devices train on."""
         return self.split.train
 
-    def experiment(self, stream: int = 0) -> Experiment:
+    def setup(self, stream: int = 0) -> SimulationSetup:
         """The scenario's algorithm, federation and plan over these users; seed and `stream` fix the noise.
 
         A private evaluation is left out, its budget with it: what is trained is attacked.
         """
         scenario = self.scenario
-        return Experiment.build(
+        return SimulationSetup.build(
             scenario.algorithm_class,
             scenario.algorithm_config,
             scenario.privacy.model_copy(update={"evaluation_share": 0.0}),
@@ -101,19 +101,19 @@ class Target:
 class Watched:
     """A run that was watched. ledger: what the system claimed; outcome: what it ended with."""
 
-    experiment: Experiment
+    setup: SimulationSetup
     ledger: MemoryLedger
     outcome: Outcome
 
     @property
     def epsilon(self) -> float | None:
         """The epsilon that was proven against model recipients, None for no bound."""
-        found: float | None = describe(self.experiment.plan)["adversaries"]["model_recipients"]
+        found: float | None = describe(self.setup.plan)["adversaries"]["model_recipients"]
         return found
 
 
 def watch(
-    experiment: Experiment,
+    setup: SimulationSetup,
     users: Histories,
     on_round: Callable[[Observation], None],
     intruders: Intruders | None = None,
@@ -121,20 +121,20 @@ def watch(
     ledger: MemoryLedger | None = None,
     progress: Progress = silent,
 ) -> Watched:
-    """Run `experiment` through the real coordinator and tell `on_round` of every round.
+    """Run `setup` through the real coordinator and tell `on_round` of every round.
 
     ledger: where the charges go, one made here if left out.
     """
-    plan, ledger = experiment.plan, ledger or MemoryLedger()
-    recorder = Recorder(experiment.algorithm, identities(users), on_round, intruders, private=plan.private)
+    plan, ledger = setup.plan, ledger or MemoryLedger()
+    recorder = Recorder(setup.algorithm, identities(users), on_round, intruders, private=plan.private)
     coordinator = Coordinator(
         recorder,
-        experiment.federation,
+        setup.federation,
         plan,
         ledger,
         on_round=lambda report: progress(report.round + 1, report.rounds),
     )
-    return Watched(experiment, ledger, coordinator.run())
+    return Watched(setup, ledger, coordinator.run())
 
 
 def load_target(

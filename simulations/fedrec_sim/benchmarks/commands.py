@@ -73,7 +73,7 @@ def round_(
     - `fedrec bench round --users 10000,100000,1000000 --out bench` - how time and memory grow
     """
     from fedrec_sim.benchmarks import jobs
-    from fedrec_sim.benchmarks.record import Record, check_settings
+    from fedrec_sim.benchmarks.result_file import ResultFile, check_settings
 
     others = read_names(compare, jobs.COMPARISONS, "--compare")
     sizes = read_sizes(users, dataset)
@@ -95,7 +95,7 @@ def round_(
         "dim": settings.get("dim", 64),
     }
     about = {"command": "round", "algorithm": algorithm, **common}
-    record = Record(out, "bench.json", about, len(sizes) * (1 + len(others)))
+    results = ResultFile(out, "bench.json", about, len(sizes) * (1 + len(others)))
     for size in sizes:
         many = size is not None and size > 200_000
         rounds = {"repeat": 1 if many else repeat, "warm_up": 0 if many else 1}
@@ -104,8 +104,8 @@ def round_(
             if job["what"] == "flower":
                 rounds = {"repeat": min(rounds["repeat"], 2), "warm_up": 1}
             say(f"measuring {job['what']} on {size or dataset} ...", err=True)
-            record.add(jobs.run_job(common | {"users": size} | job | rounds))
-    document = record.document
+            results.add(jobs.run_job(common | {"users": size} | job | rounds))
+    document = results.document
     if out is not None:
         from fedrec_sim.benchmarks.figure import draw
 

@@ -25,7 +25,7 @@ from fedrec.run.scenario import Scenario, load_scenario
 from fedrec.transport.executor import OURS, Apps
 from fedrec.transport.state import State
 from fedrec_sim.benchmarks.memory import descendants, pss_mb
-from fedrec_sim.engines.experiment import Experiment
+from fedrec_sim.engines.setup import SimulationSetup
 
 BARE = Apps("fedrec_sim.benchmarks.bare_app:server_app", "fedrec_sim.benchmarks.bare_app:client_app")
 CHANGES = ["algorithm.name=als", "algorithm.dim=16", "seed=0", "federation.patience=600", "federation.deadline=600"]
@@ -57,13 +57,13 @@ def measure(nodes: int, rounds: int, *, stock: bool, say: Callable[[str], None])
         say(f"{nodes} nodes: fedrec ...")
         with _started(nodes, root / "ours", OURS, stock) as (state, online):
             ours = _rounds(state, config, OURS)
-        told = json.loads(RunDirectory(root / "run").summary.read_text(encoding="utf-8"))
+        summary = json.loads(RunDirectory(root / "run").summary.read_text(encoding="utf-8"))
         say(f"{nodes} nodes: the bare app ...")
         shapes = _shapes(scenario, nodes, rounds)
         with _started(nodes, root / "bare", BARE, stock) as (state, _):
             bare = _rounds(state, shapes, BARE)
             empty = _rounds(state, shapes | {"down": "[[1]]", "up": "[[1]]"}, BARE)
-    users = told["dataset"]["users"]
+    users = summary["dataset"]["users"]
     return {
         "nodes": nodes,
         "rounds": rounds,
@@ -73,9 +73,9 @@ def measure(nodes: int, rounds: int, *, stock: bool, say: Callable[[str], None])
         "empty": empty,
         "ratio": ours["median"] / bare["median"],
         "seconds_until_nodes_are_online": online,
-        "bytes_down_a_node_a_round": told["nodes"]["bytes_sent"] / nodes / rounds,
-        "bytes_up_a_node_a_round": told["nodes"]["bytes_received"] / nodes / rounds,
-        "bytes_up_a_user_a_round": told["nodes"]["bytes_received"] / users / rounds,
+        "bytes_down_a_node_a_round": summary["nodes"]["bytes_sent"] / nodes / rounds,
+        "bytes_up_a_node_a_round": summary["nodes"]["bytes_received"] / nodes / rounds,
+        "bytes_up_a_user_a_round": summary["nodes"]["bytes_received"] / users / rounds,
         "users": users,
     }
 
@@ -94,13 +94,13 @@ def _rounds(state: State, config: dict[str, Any], apps: Apps) -> dict[str, Any]:
     memory: dict[str, list[float]] = {}
     began = time.perf_counter()
 
-    def hear(told: dict[str, Any]) -> None:
-        if "round" in told:
-            seconds.append(told["seconds"])
-            if told["round"] == told["rounds"]:
+    def on_event(event: dict[str, Any]) -> None:
+        if "round" in event:
+            seconds.append(event["seconds"])
+            if event["round"] == event["rounds"]:
                 memory.update(_memory())
 
-    RunClient(state, config, hear, apps).follow()
+    RunClient(state, config, on_event, apps).follow()
     steady = seconds[1:] or seconds
     return {
         "median": statistics.median(steady),
@@ -133,7 +133,7 @@ def _shapes(scenario: Scenario, nodes: int, rounds: int) -> dict[str, Any]:
     split = splits.split(dataset, scenario.data.split, scenario.evaluation.on, seed)
     request = DataRequest(data=scenario.data, on=scenario.evaluation.on, seed=seed)
     parts = (scenario.algorithm_class, scenario.algorithm_config, scenario.privacy, scenario.engine, dataset, split)
-    algorithm = Experiment.build(*parts, request=request, noise_seed=seed).algorithm
+    algorithm = SimulationSetup.build(*parts, request=request, noise_seed=seed).algorithm
     down = [list(tensor.shape) for tensor in algorithm.for_devices(algorithm.initial(), 1).values()]
     up = [list(query.shape) for query in algorithm.queries(1)]
     return {"nodes": nodes, "rounds": rounds, "down": json.dumps(down), "up": json.dumps(up)}

@@ -17,7 +17,7 @@ from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.devices import wait_for
 from fedrec.run.coordinator import Coordinator, RoundReport
 from fedrec_sim.benchmarks.memory import own_peak_mb
-from fedrec_sim.benchmarks.own_round import prepare
+from fedrec_sim.benchmarks.own_round import round_setup
 
 COPIED = 256 << 20
 """Bytes of one copy: more than any cache holds."""
@@ -32,7 +32,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
     The job is that of `own_round`.
     """
-    algo, federation, plan = prepare(job)
+    algo, federation, plan = round_setup(job)
     device, users = federation.hosted.device, federation.users
     events = users * job["interactions_per_user"]
     wanted = dict.fromkeys(_kinds(algo), job["warm_up"] + job["repeat"])

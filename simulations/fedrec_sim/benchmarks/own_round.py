@@ -17,7 +17,7 @@ from fedrec.federation.exchange import DataRequest
 from fedrec.privacy.config import PrivacyConfig
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.run.coordinator import Coordinator, RoundReport
-from fedrec.run.setup import prepare as set_up
+from fedrec.run.setup import set_up_run
 from fedrec.settings import parse
 from fedrec_sim.benchmarks.memory import own_peak_mb
 from fedrec_sim.benchmarks.population import open_users
@@ -28,7 +28,7 @@ class _Enough(Exception):
     """Raised when as many rounds as wanted were measured."""
 
 
-def prepare(job: dict[str, Any]) -> tuple[Algorithm, InProcessFederation, PrivacyPlan]:
+def round_setup(job: dict[str, Any]) -> tuple[Algorithm, InProcessFederation, PrivacyPlan]:
     """The job's algorithm, its users, and a plan without noise in which everybody takes part.
 
     "precision" and "memory_mb" may be left out. Raises: InputError for an algorithm that asks users for nothing.
@@ -37,7 +37,7 @@ def prepare(job: dict[str, Any]) -> tuple[Algorithm, InProcessFederation, Privac
     device = torch.device(job["device"])
     source, catalogue = open_users(job)
     kind = algorithm(job["algorithm"])
-    made = set_up(
+    made = set_up_run(
         kind,
         parse(kind.Config, job["config"], f"--set {job['algorithm']}"),
         PrivacyConfig(epsilon="none"),
@@ -71,7 +71,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
 
     cpu_seconds counts the work of all threads, which other programs on the machine disturb less.
     """
-    algo, federation, plan = prepare(job)
+    algo, federation, plan = round_setup(job)
     device, users = federation.hosted.device, federation.users
     reports: list[RoundReport] = []
     cpu = [time.process_time()]

@@ -26,7 +26,7 @@ from fedrec.privacy.description import describe
 from fedrec.run.coordinator import Coordinator
 from fedrec.run.scenario import Scenario, checked
 from fedrec_sim.benchmarks.grid import Row, Section
-from fedrec_sim.engines.experiment import Experiment
+from fedrec_sim.engines.setup import SimulationSetup
 from fedrec_sim.experiment.sweep import mean_and_deviation, spread
 
 Runs = dict[str, dict[str, Any]]
@@ -53,8 +53,8 @@ def key(section: Section, row: Row, seed: int) -> str:
 def settings_hash(section: Section, row: Row, seed: int) -> str:
     """Changes with what the row asks for and with the algorithm's defaults; what its code does, it cannot tell."""
     own = scenario(section, row, seed).algorithm_config.model_dump(mode="json")
-    asked = [dict(section.data), row.algorithm["name"], own, row.epsilon, row.delta, seed]
-    return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    parts = [dict(section.data), row.algorithm["name"], own, row.epsilon, row.delta, seed]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Results:
@@ -125,7 +125,7 @@ def fill(
 def run(wanted: Scenario, dataset: datasets.Dataset, split: splits.Split) -> dict[str, Any]:
     """Train and rank; what the store keeps of it."""
     seed = wanted.seed or 0
-    experiment = Experiment.build(
+    setup = SimulationSetup.build(
         wanted.algorithm_class,
         wanted.algorithm_config,
         wanted.privacy,
@@ -135,8 +135,8 @@ def run(wanted: Scenario, dataset: datasets.Dataset, split: splits.Split) -> dic
         request=DataRequest(data=wanted.data, on=wanted.evaluation.on, seed=seed),
         noise_seed=seed,
     )
-    outcome = Coordinator(experiment.algorithm, experiment.federation, experiment.plan).run()
-    model = experiment.algorithm.release(outcome.shared)
+    outcome = Coordinator(setup.algorithm, setup.federation, setup.plan).run()
+    model = setup.algorithm.release(outcome.shared)
     metrics = evaluate(model, split, seed=seed)
     order_free = evaluate(model, split, seed=seed, order_free=True) if split.device.ordered else metrics
     seconds = sum(row["seconds"] for row in outcome.history)
@@ -144,8 +144,8 @@ def run(wanted: Scenario, dataset: datasets.Dataset, split: splits.Split) -> dic
         "metrics": _short(metrics),
         "order_free": _short(order_free),
         "rule": metrics["rule"],
-        "chosen": experiment.algorithm.chosen,
-        "epsilon": describe(experiment.plan)["epsilon"],
+        "chosen": setup.algorithm.chosen,
+        "epsilon": describe(setup.plan)["epsilon"],
         "users_per_second": round(sum(row["users"] for row in outcome.history) / seconds) if seconds else None,
         "rounds": outcome.rounds,
         "bytes_up": sum(row["bytes_up"] for row in outcome.history),
@@ -171,11 +171,11 @@ def table(section: Section, store: Results) -> str:
     lines += [section.note, ""] if section.note else []
     lines += ["| " + " | ".join(heads) + " |", "|" + "---|" * len(heads)]
     for label, figures in section.published:
-        told = ["" if value is None else f"{value:.4f}" for value in figures]
-        lines.append("| " + " | ".join([label, "", *told, "", "", "", "", ""]) + " |")
+        cells = ["" if value is None else f"{value:.4f}" for value in figures]
+        lines.append("| " + " | ".join([label, "", *cells, "", "", "", "", ""]) + " |")
     for row, runs in rows:
         first = runs[0]
-        told = [_figure(runs, "metrics", column) for column in columns]
+        cells = [_figure(runs, "metrics", column) for column in columns]
         cost = [
             f"{statistics.median(run['users_per_second'] for run in runs):,.0f}" if first["users_per_second"] else "",
             str(first["rounds"]),
@@ -183,7 +183,7 @@ def table(section: Section, store: Results) -> str:
             str(len(runs)),
         ]
         free = _figure(runs, "order_free", columns[0])
-        lines.append("| " + " | ".join([f"`{row.label}`", str(row.epsilon), *told, free, *cost]) + " |")
+        lines.append("| " + " | ".join([f"`{row.label}`", str(row.epsilon), *cells, free, *cost]) + " |")
     return "\n".join(lines)
 
 
@@ -209,19 +209,19 @@ def series(section: Section, store: Results) -> dict[str, list[tuple[float | Non
 def document(tables: Sequence[str], store: Results) -> str:
     """The whole page."""
     runs = list(store.runs.values())
-    told = sorted({", ".join(f"{name} {number}" for name, number in run["versions"].items()) for run in runs})
+    versions = sorted({", ".join(f"{name} {number}" for name, number in run["versions"].items()) for run in runs})
     machines = sorted({run["machine"] for run in runs})
     return "\n\n".join(
         [
             "# Results",
             "Made by `fedrec bench results`, which keeps every finished run in `results.json` beside this page and "
             "runs only what is missing there or has changed settings. CPU "
-            f"({'; '.join(machines)}; {'; '.join(told)}). Mean ± standard deviation over the seeds in the last column; "
-            "a seed draws the noise, the local negatives and the public starting values. Settings are the defaults, "
-            "which follow epsilon and the number of users and were chosen on validation splits (the newest training "
-            "items) of MovieLens-1M and MovieLens-100K; that choice is not covered by the guarantee. Epsilon is for "
-            "whole users, add or remove one, at delta 1e-5, over all releases of a run. The metrics are a simulation's "
-            "true ones.",
+            f"({'; '.join(machines)}; {'; '.join(versions)}). Mean ± standard deviation over the seeds in the last "
+            "column; a seed draws the noise, the local negatives and the public starting values. Settings are the "
+            "defaults, which follow epsilon and the number of users and were chosen on validation splits (the "
+            "newest training items) of MovieLens-1M and MovieLens-100K; that choice is not covered by the "
+            "guarantee. Epsilon is for whole users, add or remove one, at delta 1e-5, over all releases of a run. "
+            "The metrics are a simulation's true ones.",
             "MovieLens was rated from lists that the site showed, so the order of events says more about the next item "
             "than it does elsewhere: beside each first column stands the figure when devices ignore that order. Users "
             "per second count the users of all rounds; other programs shared the machine, so they are too low and "

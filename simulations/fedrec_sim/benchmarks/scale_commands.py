@@ -54,7 +54,7 @@ def scale(
     """
     from fedrec.precision import Precision
     from fedrec_sim.benchmarks import jobs
-    from fedrec_sim.benchmarks.record import Record, check_settings
+    from fedrec_sim.benchmarks.result_file import ResultFile, check_settings
 
     read_names(precision, get_args(Precision), "--precision")
     names, sizes = read_names(algorithm, None, "--algorithm"), read_sizes(users, "synthetic")
@@ -76,15 +76,17 @@ def scale(
         "threads": threads or cores(),
         "seed": seed,
     }
-    record = Record(out, "scale.json", {"command": "scale", "settings": settings, **common}, len(sizes) * len(names))
+    results = ResultFile(
+        out, "scale.json", {"command": "scale", "settings": settings, **common}, len(sizes) * len(names)
+    )
     for size in sizes:
         many = kind == "cpu" and size is not None and size > MANY
         rounds = {"repeat": 1 if many else repeat, "warm_up": 0 if many else 1}
         for name in names:
             say(f"measuring {name} on {size:,} users ...", err=True)
             job = {"what": "scale", "algorithm": name, "config": settings[name], "users": size}
-            record.add(jobs.run_job(common | job | rounds))
-    document = record.document
+            results.add(jobs.run_job(common | job | rounds))
+    document = results.document
     if out is not None:
         from fedrec_sim.benchmarks.growth_figure import draw
 
@@ -109,21 +111,21 @@ def ranking(
     The ratio is that of CPU seconds (on CUDA of seconds), which other programs on the machine disturb less.
     """
     from fedrec_sim.benchmarks import jobs
-    from fedrec_sim.benchmarks.record import Record
+    from fedrec_sim.benchmarks.result_file import ResultFile
 
     check_device(device, "--device")
     common: dict[str, Any] = {"users": users, "items": items, "interactions_per_user": interactions, "dim": dim}
     common |= {"device": device, "threads": threads, "seed": seed}
     counts = read_sizes(held_out, "synthetic", "--held-out")
-    record = Record(out, "ranking.json", {"command": "ranking", **common}, len(counts))
+    results = ResultFile(out, "ranking.json", {"command": "ranking", **common}, len(counts))
     for count in counts:
         say(f"ranking {count} held-out items a user ...", err=True)
-        record.add(jobs.run_job(common | {"what": "ranking", "held_out": count}))
+        results.add(jobs.run_job(common | {"what": "ranking", "held_out": count}))
     rows = [["held-out items a user", "CPU seconds", "plain product, top 10", "ratio", "peak memory"]]
-    for result in record.document["results"]:
+    for result in results.document["results"]:
         seconds = [f"{result[name]:.2f}" for name in ("cpu_seconds", "plain_cpu_seconds", "ratio")]
         rows.append([str(result["held_out"]), *seconds, f"{result['peak_rss_mb']:,.0f} MB"])
-    _show(record.document, as_json, rows, [])
+    _show(results.document, as_json, rows, [])
 
 
 def _by_algorithm(changes: list[str], names: list[str]) -> dict[str, dict[str, Any]]:

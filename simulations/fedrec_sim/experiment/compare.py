@@ -42,7 +42,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
     if len(set(labels)) < len(labels):
         raise InputError("compare: a run is given twice")
     read = [_read(path) for path in paths]
-    runs = [Run(label + stamp(told), place, told) for label, (place, told) in zip(labels, read, strict=True)]
+    runs = [Run(label + stamp(summary), place, summary) for label, (place, summary) in zip(labels, read, strict=True)]
     for run in runs[1:]:
         _check_same(runs[0], run)
     return runs

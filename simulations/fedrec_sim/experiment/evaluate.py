@@ -110,7 +110,7 @@ def own_split(folder: "RunDirectory", scenario: "Scenario", summary: Mapping[str
 
     Raises: InputError when the data are not those of the run, or that cannot be checked.
     """
-    from fedrec_sim.engines.experiment import asked_split
+    from fedrec_sim.engines.setup import scenario_split
     from fedrec_sim.report.fingerprint import same, secret_path
 
     run = folder.path
@@ -118,7 +118,7 @@ def own_split(folder: "RunDirectory", scenario: "Scenario", summary: Mapping[str
         raise InputError(
             f"{run}: trained on {summary['dataset']['items']:,} items, the data hold {len(dataset.catalogue):,}"
         )
-    own = asked_split(dataset, scenario, scenario.evaluation.on, int(summary["public_seed"]))
+    own = scenario_split(dataset, scenario, scenario.evaluation.on, int(summary["public_seed"]))
     known = summary["evaluation"].get("fingerprint")  # the server of a deployment has no split to describe
     same_split = True if known is None else same(known, own)
     if same_split is None:
@@ -137,13 +137,13 @@ def split_on(scenario: "Scenario", dataset: "Dataset", own: "Split", on: str | N
     Raises: InputError for an unknown name, or items that the run was trained on.
     """
     from fedrec.data import splits
-    from fedrec_sim.engines.experiment import asked_split
+    from fedrec_sim.engines.setup import scenario_split
 
     if on is None or on == scenario.evaluation.on:
         return own
     if on not in splits.HELD_OUT:
         raise InputError(f"--on {on}: evaluation.on must be 'test' or 'validation'")
-    split = asked_split(dataset, scenario, "test" if on == "test" else "validation", seed)
+    split = scenario_split(dataset, scenario, "test" if on == "test" else "validation", seed)
     if len(own.train.items) > len(split.train.items):
         raise InputError(f"--on {on}: the run was trained on these items; run it again with --set evaluation.on={on}")
     return split

@@ -105,10 +105,10 @@ def grid(
 
 def run_name(settings: Mapping[str, Any], seed: int) -> str:
     """A folder's name that tells the settings; with a hash where they cannot be told in full."""
-    told = "_".join([*(f"{key.split('.')[-1]}-{_text(value)}" for key, value in settings.items()), f"seed-{seed}"])
-    plain = re.sub(r"[^\w.+-]", "-", told)[:120]
+    whole = "_".join([*(f"{key.split('.')[-1]}-{_text(value)}" for key, value in settings.items()), f"seed-{seed}"])
+    plain = re.sub(r"[^\w.+-]", "-", whole)[:120]
     ends = [key.split(".")[-1] for key in settings]
-    if plain == told and len(set(ends)) == len(ends):
+    if plain == whole and len(set(ends)) == len(ends):
         return plain
     return f"{plain}-{hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]}"
 

@@ -101,10 +101,10 @@ class Search:
     ) -> "Search":
         """Checks everything that can be checked before a trial. Raises: InputError, also for evaluation.on=test."""
         values = read_values(name)
-        asked = [*map(parse_change, changes), *overrides.items()]
-        if ("evaluation.on", "test") in asked:
+        changed = [*map(parse_change, changes), *overrides.items()]
+        if ("evaluation.on", "test") in changed:
             raise InputError("evaluation.on = 'test': tuning may look at validation data alone; leave it out")
-        for key, value in asked:
+        for key, value in changed:
             put(values, key, value, key)
         found = cls(name, values, tuple(space), metric, tuple(seeds))
         for dimension in space:
@@ -136,8 +136,8 @@ class Search:
     def question(self) -> dict[str, Any]:
         """What must not change when a study goes on; JSON-able."""
         space = [dict(vars(dimension)) | {"choices": list(dimension.choices)} for dimension in self.space]
-        asked = {"scenario": self._with({}).resolved(), "metric": self.metric, "seeds": list(self.seeds)}
-        whole: dict[str, Any] = json.loads(json.dumps(asked | {"space": {d["key"]: d for d in space}}))
+        question = {"scenario": self._with({}).resolved(), "metric": self.metric, "seeds": list(self.seeds)}
+        whole: dict[str, Any] = json.loads(json.dumps(question | {"space": {d["key"]: d for d in space}}))
         return whole
 
     def measure(self, settings: Mapping[str, Any], out: Path, data_dir: Path | None) -> float:
@@ -187,7 +187,7 @@ def run(search: Search, trials: int, out: Path, data_dir: Path | None, say: Call
     def objective(trial: "optuna.Trial") -> float:
         settings = {dimension.key: dimension.suggest(trial) for dimension in search.space}
         trial.set_user_attr("settings", settings)
-        told = ", ".join(f"{key} {v:.4g}" if isinstance(v, float) else f"{key} {v}" for key, v in settings.items())
+        text = ", ".join(f"{key} {v:.4g}" if isinstance(v, float) else f"{key} {v}" for key, v in settings.items())
         try:
             value = search.measure(settings, out, data_dir)
         except FedrecError as error:
@@ -196,12 +196,12 @@ def run(search: Search, trials: int, out: Path, data_dir: Path | None, say: Call
                 wrong.append(error)
                 study.stop()
             else:
-                say(f"trial {trial.number}: {told}: failed: {error}")
+                say(f"trial {trial.number}: {text}: failed: {error}")
             raise
         except KeyboardInterrupt:
             study.enqueue_trial(trial.params)
             raise
-        say(f"trial {trial.number}: {told}: {search.metric} {value:.4f}")
+        say(f"trial {trial.number}: {text}: {search.metric} {value:.4f}")
         return value
 
     left = trials - len(tried(study))

@@ -25,7 +25,7 @@ class Stop:
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.requested = False
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -40,9 +40,9 @@ class Stop:
             signal.signal(signal.SIGINT, before)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.requested:
             raise KeyboardInterrupt
-        self.asked = True
+        self.requested = True
         say("Finishing this round first; Ctrl-C again stops at once.", err=True)
 
 
@@ -113,7 +113,7 @@ class RunProgress:
             self._bar.update(self._task, completed=report.round + 1, note=note)
         elif (report.round + 1) % max(1, report.rounds // PLAIN_LINES) == 0 or report.round + 1 == report.rounds:
             self.say(f"round {report.round + 1}/{report.rounds}: {note}")
-        if self.stop.asked:
+        if self.stop.requested:
             raise KeyboardInterrupt
 
 

@@ -10,25 +10,21 @@ from fedrec.data.datasets import Dataset
 from fedrec.data.splits import Split
 from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.federation.exchange import DataRequest
-from fedrec.federation.spec import RunSpec
 from fedrec.model import ReleasedModel
-from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
+from fedrec.privacy.plan import PrivacyConfig
 from fedrec.run.coordinator import Coordinator
 from fedrec.run.scenario import EngineConfig, Scenario
-from fedrec.run.setup import prepare
+from fedrec.run.setup import RunSetup, set_up_run
 from fedrec.settings import Settings
 from fedrec_sim.engines.in_process import InProcessFederation
 from fedrec_sim.engines.leak import leaky
 
 
 @dataclass(frozen=True)
-class Experiment:
-    """An algorithm, the users it asks, and the plan that both must keep."""
+class SimulationSetup(RunSetup):
+    """The set-up of a run, with the users of one process."""
 
-    algorithm: Algorithm
     federation: InProcessFederation
-    plan: PrivacyPlan
-    spec: RunSpec
 
     @classmethod
     def build(
@@ -43,7 +39,7 @@ class Experiment:
         request: DataRequest,
         noise_seed: int | None,
         stopping: StoppingConfig | None = None,
-    ) -> "Experiment":
+    ) -> "SimulationSetup":
         """Price everything before a user is asked, all private looks included.
 
         request: tells nodes of the data, and has the public seed. stopping: None for no look before the end.
@@ -52,7 +48,7 @@ class Experiment:
         Raises: PrivacyError when the guarantee cannot be proven; InputError when the settings do not fit the data.
         """
         users = len(split.train)
-        made = prepare(
+        made = set_up_run(
             kind,
             config,
             privacy,
@@ -73,7 +69,7 @@ class Experiment:
             memory_bytes=engine.memory_mb << 20,
             precision=engine.precision,
         )
-        return cls(made.algorithm, federation, made.plan, made.spec)
+        return cls(made.spec, made.algorithm, made.plan, federation)
 
     def counterfactual(self) -> ReleasedModel:
         """The model of a run that keeps no record, since in a simulation it is only compared with."""
@@ -91,12 +87,12 @@ def popularity(
 ) -> ReleasedModel:
     """The popularity baseline under `privacy`, through the same machinery as any run."""
     fair = privacy.model_copy(update={"evaluation_share": 0.0})
-    config = Popularity.Config()
-    built = Experiment.build(Popularity, config, fair, engine, dataset, split, request=request, noise_seed=noise_seed)
+    parts = (Popularity, Popularity.Config(), fair, engine, dataset, split)
+    built = SimulationSetup.build(*parts, request=request, noise_seed=noise_seed)
     return built.counterfactual()
 
 
-def asked_split(dataset: Dataset, scenario: Scenario, on: Literal["test", "validation"], seed: int) -> Split:
+def scenario_split(dataset: Dataset, scenario: Scenario, on: Literal["test", "validation"], seed: int) -> Split:
     """The scenario's split with the items `on` held out, and the published leak where it asks for that."""
     found = splits.split(dataset, scenario.data.split, on, seed)
     return leaky(found) if scenario.evaluation.leaky_negatives else found

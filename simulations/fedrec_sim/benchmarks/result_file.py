@@ -14,7 +14,7 @@ from fedrec.settings import parse
 from fedrec_sim.benchmarks.options import machine
 
 
-class Record:
+class ResultFile:
     """What `fedrec bench` measured, under `document`, and in `out`/`name` where a folder is given.
 
     planned: how many measurements make it whole: one that was broken off has fewer. Raises: InputError when the folder
