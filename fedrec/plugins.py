@@ -4,6 +4,7 @@
 |---|---|---|
 | `fedrec.algorithms` | a subclass of `Algorithm` | `algorithm.name` |
 | `fedrec.towers` | a subclass of `ItemTower` | `algorithm.tower.name` |
+| `fedrec.readers` | a function from a folder to a `Log` | `data.name` |
 | `fedrec.commands` | a typer app, or a function | `fedrec NAME` |
 
 Built-in names always mean the built-in code: an entry of another package under such a name is never loaded. A plug-in
@@ -28,7 +29,7 @@ from typing import Any, Literal, TypeVar
 
 from fedrec.errors import InputError, nearest
 
-Group = Literal["fedrec.algorithms", "fedrec.towers"]
+Group = Literal["fedrec.algorithms", "fedrec.towers", "fedrec.readers"]
 OWN = "fedrec"
 """The distribution whose entry points are built in."""
 

@@ -34,6 +34,7 @@ from fedrec.data.datasets import DataConfig, Dataset
 from fedrec.data.folder import data_folder
 from fedrec.data.histories import Histories
 from fedrec.data.public import check_public
+from fedrec.data.readers import GENERATED
 from fedrec.errors import InputError, first_line
 from fedrec.federation.exchange import DataRequest, parse_data
 from fedrec.federation.hosted import shard
@@ -75,7 +76,7 @@ def finder(config: Mapping[str, Value]) -> Find:
         raise ConfigError(f"partition-id={place} num-partitions={of}: must be whole numbers, the first one below")
     folder = data_folder(str(config.get("data-dir") or ""))
     try:
-        served = check_public(str(config.get("datasets") or ",".join(datasets.GENERATED)).split(","))
+        served = check_public(str(config.get("datasets") or ",".join(GENERATED)).split(","))
     except InputError as error:
         raise ConfigError(str(error)) from None
     return lambda request: _shard(request, place, of, folder, served)

@@ -11,11 +11,12 @@ import polars as pl
 
 from fedrec.api.frames import table_of
 from fedrec.data import datasets, splits
-from fedrec.data.datasets import FRAME, GENERATED, DataConfig, Dataset
+from fedrec.data.datasets import DataConfig, Dataset
 from fedrec.data.events import read_events
 from fedrec.data.item_tables import typed_catalogue
 from fedrec.data.log import Log
 from fedrec.data.positions import positions_of
+from fedrec.data.readers import FRAME, GENERATED
 from fedrec.errors import InputError, nearest
 from fedrec.settings import parse
 

@@ -19,7 +19,7 @@ def list_datasets(data_dir: DataDir = None) -> None:
     """The built-in datasets, which of them are ready to use, and what can be downloaded."""
     from rich.table import Table
 
-    from fedrec.data.datasets import FOLDERS, GENERATED
+    from fedrec.data.readers import FOLDERS, GENERATED, others
     from fedrec.data.sources import SOURCES
 
     given = data_folder(data_dir)
@@ -29,10 +29,12 @@ def list_datasets(data_dir: DataDir = None) -> None:
     folders = {file.name for file in given.iterdir() if file.is_dir()} if given and given.is_dir() else set()
     several = [name for name in SOURCES if name.startswith("amazon")]
     here = sorted(name for name in folders if not name.startswith("."))
-    for name in dict.fromkeys([*FOLDERS, *SOURCES, *here]):
+    of_others = others()
+    for name in dict.fromkeys([*FOLDERS, *SOURCES, *of_others, *here]):
         if name not in several or name in folders:
             ready = str(given / name) if given and name in folders else "no"
-            table.add_row(name, ready, SOURCES[name].about if name in SOURCES else "a folder of yours")
+            about = f"read by package {of_others[name].package}" if name in of_others else "a folder of yours"
+            table.add_row(name, ready, SOURCES[name].about if name in SOURCES else about)
     table.add_row("amazon-2023-CATEGORY", "no", f"Amazon reviews 2023, {len(several)} categories, e.g. {several[0]}")
     console = plain_console()
     console.print(table)
@@ -102,12 +104,13 @@ def describe(
     from rich.table import Table
 
     from fedrec.data.catalogue import Numbers
-    from fedrec.data.datasets import FOLDERS, GENERATED, DataConfig, has_folder, load
+    from fedrec.data.datasets import DataConfig, has_folder, load
     from fedrec.data.holdouts import moment
+    from fedrec.data.readers import FOLDERS, GENERATED, others
     from fedrec.data.sources import SOURCES
     from fedrec.settings import parse, parse_change, put
 
-    named = dataset in (*FOLDERS, *GENERATED)
+    named = dataset in (*FOLDERS, *GENERATED, *others())
     is_file = not named and not has_folder(dataset, data_dir)
     is_file = is_file and (Path(dataset).suffix != "" or Path(dataset).parent != Path(".") or Path(dataset).exists())
     chosen = {"path": Path(dataset).expanduser()} if is_file else {"name": dataset}

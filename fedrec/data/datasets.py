@@ -1,6 +1,6 @@
 """From the `[data]` table of a scenario to a dataset: read, clean, count, and put users and items in rows."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from pydantic import Field, field_validator
 
-from fedrec.data import amazon, blocks, events, gowalla, lastfm, movielens, quickstart, recbole, shapes, synthetic
+from fedrec.data import amazon, blocks, events, movielens, recbole
 from fedrec.data.balance import Balance, BalanceConfig, balance
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.cleaning import Counts, canonical, clean
@@ -22,43 +22,16 @@ from fedrec.data.ids import identities
 from fedrec.data.log import Log
 from fedrec.data.order import known_order, order_counts, places
 from fedrec.data.positions import other_spelling, positions_of
+from fedrec.data.readers import AMAZON, FOLDERS, FRAME, GENERATED, NODES, others, read_by, reader_of
 from fedrec.errors import InputError, nearest
 from fedrec.settings import Settings
-
-FOLDERS: dict[str, Callable[[Path], Log]] = {
-    "ml-1m": movielens.read_ml_1m,
-    "ml-100k": movielens.read_ml_100k,
-    "ml-latest-small": movielens.read_ml_csv,
-    "gowalla": gowalla.read_gowalla,
-    "ml-10m": movielens.read_ml_10m,
-    "ml-20m": movielens.read_ml_csv,
-    "ml-25m": movielens.read_ml_csv,
-    "ml-32m": movielens.read_ml_csv,
-    "ml-latest": movielens.read_ml_csv,
-    "lastfm": lastfm.read_lastfm,
-}
-"""Datasets that lie in a folder of their name below the data folder. Further folders are known by what they hold:
-`NAME/NAME.inter` (RecBole), and Amazon reviews where the name begins with `amazon`."""
-
-GENERATED: dict[str, tuple[Callable[[int, int, int, int], Log], tuple[int, int, int]]] = {
-    "quickstart": (quickstart.generate, quickstart.SIZES),
-    "synthetic": (synthetic.generate, synthetic.SIZES),
-    **{name: shapes.generator(name) for name in shapes.SHAPES},
-}
-"""Datasets that need no files: the function of (seed, users, items, events a user) and its usual sizes."""
-
-_AMAZON = "amazon"
-NODES = "nodes"
-"""`data.name` of a deployment whose events lie with its nodes, each its own; a simulation has none."""
-FRAME = "frame"
-"""`data.name` of a log that was a table in memory: the Python API passes it, and no file holds it."""
 
 
 class DataConfig(Settings):
     """The `[data]` table of a scenario."""
 
     name: str = "quickstart"
-    """A built-in dataset (`fedrec data list`), or "file" when `path` is given."""
+    """A built-in dataset (`fedrec data list`), one that an installed package reads, or "file" when `path` is given."""
     path: Path | None = None
     """Your own log with user_id,item_id[,rating][,timestamp]: parquet, CSV, TSV, text, JSON lines, also .gz or .zip, a
     folder of parts, or a RecBole .inter file."""
@@ -209,9 +182,11 @@ def read(config: DataConfig, data_dir: Path | None, seed: int) -> Log:
     if name in GENERATED:
         generate, standard = GENERATED[name]
         return generate(seed, *(size or usual for size, usual in zip(sizes, standard, strict=True)))
-    if name in FOLDERS or name.startswith(_AMAZON) or has_folder(name, data_dir):
+    if (reader := reader_of(name)) is not None:
+        return read_by(reader, name, _folder(name, data_dir))
+    if name in FOLDERS or name.startswith(AMAZON) or has_folder(name, data_dir):
         return _read_folder(name, _folder(name, data_dir))
-    raise InputError(f"unknown dataset '{name}'.{nearest(name, [*FOLDERS, *GENERATED])}")
+    raise InputError(f"unknown dataset '{name}'.{nearest(name, [*FOLDERS, *GENERATED, *others()])}")
 
 
 def read_file(path: Path, columns: LogColumns) -> Log:
@@ -237,7 +212,7 @@ def _read_folder(name: str, folder: Path) -> Log:
         return recbole.read_inter(atomic)
     if name in FOLDERS:
         return FOLDERS[name](folder)
-    if name.startswith(_AMAZON):
+    if name.startswith(AMAZON):
         return amazon.read_amazon(folder)
     raise InputError(
         f"{folder}: cannot tell what it holds; put RecBole's {name}.inter there, or give data.path, the file to read"

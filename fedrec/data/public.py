@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from fedrec.data.datasets import FOLDERS, GENERATED
+from fedrec.data.readers import FOLDERS, GENERATED
 from fedrec.data.sources import SOURCES
 from fedrec.errors import InputError
 

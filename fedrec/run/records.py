@@ -19,10 +19,10 @@ from fedrec.audit.statement.markdown import as_text
 from fedrec.audit.statement.statement import of_ledger, text_of
 from fedrec.durable import replace, sync
 from fedrec.evaluation.private import ENTRIES
-from fedrec.plugins import Origin
 from fedrec.privacy.description import describe
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.run.checkpoint import digest
+from fedrec.run.code_of_others import code_of_others, named_in, remark
 from fedrec.run.coordinator import Outcome
 from fedrec.run.directory import SECRET, RunDirectory, json_text
 from fedrec.run.scenario import Scenario
@@ -72,7 +72,7 @@ def opening(
     reservation: what the run reserved, entered before; None for a run on its own.
     """
     k_core = scenario.data.k_core if scenario.data.k_core > 1 else None
-    foreign = scenario.foreign()
+    foreign = code_of_others(scenario)
     begin = record.begin(
         plan,
         ledger.key.public,
@@ -85,7 +85,7 @@ def opening(
         population=under.population,
         unprotected=under.unprotected,
         tuned_on=scenario.provenance.tuned_on or None,
-        notes=(*data.notes, *(_of_others(what, where) for what, where in foreign.items())),
+        notes=(*data.notes, *(remark(what, where) for what, where in foreign.items())),
         foreign={what: where.text for what, where in foreign.items()},
         budget=None if reservation is None else reservation.reservation(),
         device=device_name(scenario.engine.device),
@@ -94,22 +94,12 @@ def opening(
     if ledger.entries:
         codes = [entry["payload"]["code"] for entry in ledger.entries if "code" in entry["payload"]]
         known = [entry["payload"]["software"] for entry in ledger.entries if "software" in entry["payload"]]
-        before = {what: text for what, text in (known[-1] if known else {}).items() if what.startswith(_FOREIGN)}
+        before = named_in(known[-1] if known else {})
         now = {what: where.text for what, where in foreign.items()}
         if codes and (codes[-1] != begin["code"] or before != now) and finished(ledger, folder) is None:
             note = {"type": "note", "what": "resumed under other code", "code": begin["code"]}
             ledger.append(note | ({"software": now} if before != now else {}))
     return begin
-
-
-_FOREIGN = ("algorithm ", "tower ")
-
-
-def _of_others(what: str, where: Origin) -> str:
-    return (
-        f"the {what} is code of others, not of fedrec: {where.text}. Clip and noise are fedrec's; that a user's part "
-        "depends on that user alone is for that code to keep"
-    )
 
 
 def close(

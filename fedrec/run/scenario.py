@@ -19,13 +19,12 @@ from fedrec.data.containers import located
 from fedrec.data.datasets import DataConfig
 from fedrec.errors import InputError, nearest
 from fedrec.evaluation.stopping import StoppingConfig
-from fedrec.plugins import Origin, PluginRefused, is_reference, origin
+from fedrec.plugins import PluginRefused, is_reference
 from fedrec.precision import Precision
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.run.federation import FederationConfig
 from fedrec.setting_hints import dotted_names
 from fedrec.settings import Settings, parse, parse_change, put
-from fedrec.towers.base import tower
 
 _PATHS = ("data.path", "data.catalogue", "data.balance.popularity")
 """Settings that are paths. In a scenario file they begin at the file's folder, on the command line where it is run."""
@@ -137,14 +136,6 @@ class Scenario(Settings):
         """What ledger and summary call the algorithm: its name, without the folder of a file of one's own."""
         place, colon, kind = str(self.algorithm.get("name", "")).rpartition(":")
         return f"{Path(place).name if place.endswith('.py') else place}{colon}{kind}"
-
-    def foreign(self) -> dict[str, Origin]:
-        """The code of this run that is not fedrec's, by what it is: algorithm, tower, reader of the data."""
-        tower_table = getattr(self.algorithm_config, "tower", None)
-        found: dict[str, Origin | None] = {f"algorithm {self.algorithm_called}": origin(self.algorithm_class)}
-        if isinstance(tower_table, Mapping) and "name" in tower_table:
-            found[f"tower {tower_table['name']}"] = origin(tower(str(tower_table["name"])))
-        return {what: where for what, where in found.items() if where is not None}
 
     @cached_property
     def algorithm_config(self) -> Settings:

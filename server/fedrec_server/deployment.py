@@ -12,6 +12,7 @@ from typing import Any
 
 from fedrec.algorithms.base import Shared
 from fedrec.data import datasets
+from fedrec.data.readers import NODES
 from fedrec.devices import check_device
 from fedrec.evaluation.private import private_figures, private_report
 from fedrec.federation.exchange import DataRequest
@@ -75,12 +76,10 @@ class Deployment(ScenarioRun):
         scenario = self.scenario
         if scenario.privacy.private and scenario.seed is not None:
             log.warning("%s", SEEDED)
-        self.under = DEPLOYED if scenario.data.name == datasets.NODES else SHARDS
+        self.under = DEPLOYED if scenario.data.name == NODES else SHARDS
         catalogue, taken_from = datasets.public_catalogue(scenario.data, data_dir, self.public_seed)
         # The path of the server's own file is nothing to a node, which has its own.
-        public_data = scenario.data.model_copy(
-            update={"catalogue": None} if scenario.data.name == datasets.NODES else {}
-        )
+        public_data = scenario.data.model_copy(update={"catalogue": None} if scenario.data.name == NODES else {})
         request = DataRequest(data=public_data, on=scenario.evaluation.on, seed=self.public_seed)
         before = None
         if self.resume and folder.checkpoint.is_file():

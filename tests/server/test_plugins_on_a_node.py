@@ -10,6 +10,7 @@ from fedrec_client.node import ConfigError, UserNode
 from fedrec_client.sources import allowed_plugins, check_plugins
 
 from fedrec import cli, wire
+from fedrec.data.datasets import DataConfig
 from fedrec.errors import InputError
 from fedrec.federation import exchange
 from fedrec.privacy.plan import PrivacyConfig
@@ -72,6 +73,18 @@ def test_a_node_runs_what_its_operator_allows_and_nothing_else(module):
     assert set(found.tensors) == {"counts"}
     for other in (f"{module}:Mine", "foreign-tower"):
         assert answer(node, asked(other, {})).facts == {"code": "plugin"}
+
+
+def test_a_node_reads_no_data_with_code_of_others(module, tmp_path):
+    """Nobody can allow it: a shard is of a built-in dataset, and data of a node's own are a file that fedrec reads."""
+    (tmp_path / "foreign-data").mkdir()
+    shard = f'{{"num-partitions": 1, "partition-id": 0, "data-dir": "{tmp_path}"'
+    asking = exchange.ask_hello(exchange.DataRequest(data=DataConfig(name="foreign-data"), seed=1))
+    assert answer(_node(shard + "}"), asking).facts == {"code": "dataset"}
+    for more in (', "datasets": "foreign-data"}', ', "plugins": "foreign-data"}'):
+        with pytest.raises(ConfigError, match=r"a shard is of a built-in|plug-in 'foreign-data': no installed package"):
+            _node(shard + more)
+    assert module not in sys.modules
 
 
 def test_the_configuration_of_a_node_says_which(module, capsys):

@@ -69,6 +69,7 @@ def measure(
     """The part of `summary.json` that a table is made of. Raises: InputError for a run or data that cannot be used."""
     from fedrec.algorithms.discover import load_model
     from fedrec.data import datasets
+    from fedrec.data.readers import NODES
     from fedrec.evaluation import report
     from fedrec.run.directory import RunDirectory
     from fedrec.run.scenario import code_in, load_scenario
@@ -82,7 +83,7 @@ def measure(
         )
     own_code = code_in([] if algorithm is None else [f"algorithm.name={algorithm}"])
     scenario = load_scenario(str(folder.scenario), own_code=own_code)
-    if scenario.data.name == datasets.NODES:
+    if scenario.data.name == NODES:
         raise InputError(f"{run}: its nodes had data of their own, and nothing was held out; there is nothing to rank")
     summary = json.loads(folder.summary.read_text(encoding="utf-8"))
     seed = int(summary["public_seed"])
