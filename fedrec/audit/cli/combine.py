@@ -3,13 +3,16 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fedrec.errors import InputError
 from fedrec.plain_text import plain
 from fedrec.screen import plain_console
+
+if TYPE_CHECKING:
+    from fedrec.audit.verify.combine import Combined, Rounds
 
 
 def combine(
@@ -56,8 +59,8 @@ def combine(
     - `fedrec audit combine runs/spain runs/japan --key spain.pub --key japan.pub --disjoint`
     """
     from fedrec.audit.log import keys
-    from fedrec.audit.verify.combine import Run
     from fedrec.audit.verify.combine import combine as combined
+    from fedrec.audit.verify.combined_run import Run
 
     if bool(key) == trust_run_key:
         raise InputError(
@@ -66,47 +69,47 @@ def combine(
     public = [keys.public_key(each) for each in key] if key else None
     found = combined([Run.read(run, public) for run in runs], delta, disjoint=disjoint, same_people=same_people)
     if as_json:
-        json.dump(found, sys.stdout, indent=2, allow_nan=False)
+        json.dump(found.facts(), sys.stdout, indent=2, allow_nan=False)
         sys.stdout.write("\n")
     else:
         _show(found)
 
 
-def _show(found: dict[str, Any]) -> None:
+def _show(found: "Combined") -> None:
     from rich.table import Table
 
     console = plain_console(soft_wrap=True)
     table = Table("run", "population", "own target", "delta", "rounds of a person", "budget", box=None, pad_edge=False)
-    for run in found["runs"]:
+    for run in found.runs:
         table.add_row(
-            plain(run["run"]),
-            plain(run["population"] or "?"),
-            run["target_epsilon"] or "no bound",
-            run["delta"] or "none",
-            _rounds(run["participation"]),
-            plain(run["budget"] or "-"),
+            plain(run.run),
+            plain(run.population or "?"),
+            run.target_epsilon or "no bound",
+            run.delta or "none",
+            _rounds(run.participation),
+            plain(run.budget or "-"),
         )
     console.print(table)
-    for path in found["older_copies"]:
+    for path in found.older_copies:
         console.print(f"{plain(path)}: an older copy of a run above, counted once")
-    console.print(f"\nTogether, for one person ({_rounds(found['participation'])} rounds):")
-    fixed, basic, filters, delta = (found[key] for key in ("fixed_ahead", "basic", "filters", "delta"))
+    console.print(f"\nTogether, for one person ({_rounds(found.participation)} rounds):")
+    fixed, basic, filters, delta = found.fixed_ahead, found.basic, found.filters, found.delta
     numbers = {
-        "fixed_ahead": f"{_bound(fixed['pld'])} (PLD), {_bound(fixed['rdp'])} (RDP) at delta {delta}",
-        "basic": f"{_bound(basic['epsilon'])} at delta {basic['delta']} (the targets added)",
-        "filters": f"{_bound(filters['gdp'])} (gdp), {_bound(filters['renyi'])} (renyi) at delta {delta}",
-        "knows_the_cohort": f"{_bound(found['knows_the_cohort'])} at delta {delta}",
+        "fixed_ahead": f"{_bound(fixed.pld)} (PLD), {_bound(fixed.rdp)} (RDP) at delta {delta}",
+        "basic": f"{_bound(basic.epsilon)} at delta {basic.delta} (the targets added)",
+        "filters": f"{_bound(filters.gdp)} (gdp), {_bound(filters.renyi)} (renyi) at delta {delta}",
+        "knows_the_cohort": f"{_bound(found.knows_the_cohort)} at delta {delta}",
     }
-    if shared := found["shared_budget"]:
-        shared = {name: plain(value) for name, value in shared.items()}
+    if (shared := found.shared_budget) is not None:
         numbers["shared_budget"] = (
-            f"{shared['epsilon']} at delta {shared['delta']} (cap of budget '{shared['name']}', {shared['theorem']})"
+            f"{plain(shared.epsilon)} at delta {plain(shared.delta)} (cap of budget '{plain(shared.name)}', "
+            f"{plain(shared.theorem)})"
         )
     for name, number in numbers.items():
-        console.print(f"  epsilon {number}\n      needs: {found['assumptions'][name]}")
-    if "disjoint" in found["assumptions"]:
-        console.print(f"All this holds as long as {found['assumptions']['disjoint']}.")
-    if found["noise_follows_from_a_seed"]:
+        console.print(f"  epsilon {number}\n      needs: {found.assumptions[name]}")
+    if "disjoint" in found.assumptions:
+        console.print(f"All this holds as long as {found.assumptions['disjoint']}.")
+    if found.noise_follows_from_a_seed:
         console.print("The noise of some run follows from its seed: anyone who knows the seed can take it off.")
 
 
@@ -114,6 +117,6 @@ def _bound(epsilon: str | None) -> str:
     return epsilon or "without bound"
 
 
-def _rounds(participation: dict[str, Any]) -> str:
-    expected, most = participation["expected_rounds"], participation["most_rounds"]
+def _rounds(participation: "Rounds") -> str:
+    expected, most = participation.expected_rounds, participation.most_rounds
     return f"{most}" if expected == most else f"{expected:g} expected, {most} at most"
