@@ -30,6 +30,7 @@ BASE = {
     "fedrec.received_files",
     "fedrec.screen",
     "fedrec.lazy_names",
+    "fedrec.progress",
     "fedrec.__version__",
 }
 SUMS = {"fedrec.privacy.queries", "fedrec.privacy.fixed_point"}
@@ -46,6 +47,7 @@ ALLOWED: dict[str, set[str]] = {
     "fedrec.private_files": {"fedrec.durable", "fedrec.errors"},
     "fedrec.parallel": {"fedrec.precision", "fedrec.rowwise"},
     "fedrec.precision": set(),
+    "fedrec.progress": set(),
     "fedrec.rounding": set(),
     "fedrec.rowwise": set(),
     "fedrec.settings": {"fedrec.errors", "fedrec.setting_hints"},

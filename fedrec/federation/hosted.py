@@ -24,6 +24,7 @@ from fedrec.precision import Precision, users_precision
 from fedrec.privacy.clipping import measured
 from fedrec.privacy.fixed_point import USERS_AT_ONCE, Lattice, check_room
 from fedrec.privacy.queries import Contribution, SumQuery
+from fedrec.progress import step
 from fedrec.rowwise import rowwise
 
 _CHECKED = 8  # chunks after which totals are looked at; the clip bounds them, only a run without one can fail
@@ -132,7 +133,7 @@ class HostedUsers:
         queries, ours = algorithm.queries(round), is_own(type(getattr(algorithm, "inner", algorithm)))
         lattices = {query.name: Lattice.of(query.clip_norm, population) for query in queries}
         totals = {query.name: torch.zeros(query.shape, dtype=torch.int64, device=self.device) for query in queries}
-        for number, users in enumerate(self.chunks(cohort)):
+        for number, users in enumerate(_counted(self.chunks(cohort), len(cohort))):
             watch.lap("load")
             with users_precision(self.precision, self.device), rowwise(self.device):
                 contributions = algorithm.contribute(shared, users, round)
@@ -180,6 +181,14 @@ def add_up(parts: Sequence[Tensor], shape: tuple[int, ...], device: torch.device
         total += part.to(device)
         check_room(total)
     return total
+
+
+def _counted(chunks: Iterator[UserBatch], users: int) -> Iterator[UserBatch]:
+    """The same chunks, with progress in users."""
+    with step("adding up users", users) as advance:
+        for chunk in chunks:
+            yield chunk
+            advance(len(chunk))
 
 
 def _bytes(batches: Sequence[UserBatch]) -> int:

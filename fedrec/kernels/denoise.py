@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from fedrec.progress import step
+
 RESIDUAL_RANK = 256
 LEAST = 1e-9  # variance of a pair that nobody is expected to have
 
@@ -73,16 +75,18 @@ def fit_lift(
     optimiser = torch.optim.Adam([own, content], lr=rate)
     rest = release - expected * (1 + predicted)
     weight = expected / variance
-    for step in range(steps):
-        with torch.no_grad():
-            factors = own + features @ content
-            error = (rest - expected * ((factors * signs) @ factors.T)) * weight
-            gradient = -(error @ (factors * signs))
-            own.grad = gradient + ridge * own
-            content.grad = features.T @ gradient + content_ridge * head**0.5 * content
-        optimiser.step()
-        for group in optimiser.param_groups:
-            group["lr"] = rate * (1 - step / steps) + 0.002
+    with step("fitting the lift of pairs", steps) as advance:
+        for done in range(steps):
+            with torch.no_grad():
+                factors = own + features @ content
+                error = (rest - expected * ((factors * signs) @ factors.T)) * weight
+                gradient = -(error @ (factors * signs))
+                own.grad = gradient + ridge * own
+                content.grad = features.T @ gradient + content_ridge * head**0.5 * content
+            optimiser.step()
+            for group in optimiser.param_groups:
+                group["lr"] = rate * (1 - done / steps) + 0.002
+            advance()
     with torch.no_grad():
         factors = own + features @ content
         predicted = predicted + ((factors * signs) @ factors.T) * off
@@ -153,8 +157,10 @@ def low_rank(matrix: Tensor, rank: int, seed: int = 0, passes: int = 4) -> tuple
     width = min(rank + 16, len(matrix))
     generator = torch.Generator().manual_seed(seed)
     basis = torch.randn(len(matrix), width, generator=generator, device="cpu").to(matrix.device)
-    for _ in range(passes):
-        basis, _ = torch.linalg.qr(matrix @ basis)
+    with step("leading directions of pairs", passes) as advance:
+        for _ in range(passes):
+            basis, _ = torch.linalg.qr(matrix @ basis)
+            advance()
     eigenvalues, vectors = torch.linalg.eigh(basis.T @ matrix @ basis)
     keep = eigenvalues.abs().topk(rank).indices
     return basis @ vectors[:, keep] * eigenvalues[keep].abs().sqrt(), eigenvalues[keep].sign()

@@ -15,6 +15,7 @@ from fedrec.data.users import UserBatch
 from fedrec.kernels.posterior import LogPosterior
 from fedrec.kernels.public import CHUNK, PublicKernels, public_kernels
 from fedrec.privacy.queries import PrivateSum, SparseContribution, SumQuery
+from fedrec.progress import step
 
 FLOOR = 0.3  # an item nobody is known to like counts as this many unit-norm users
 
@@ -77,16 +78,18 @@ def denoise(release: PrivateSum, public: PublicKernels, ridge: float = 3.0, step
     coefficients = torch.zeros(len(gram), 1, dtype=torch.float64, device=device)
     coefficients[-1] = posterior.middle
     variance, expected = 4.0, torch.zeros(items, device=device)
-    for _ in range(steps):
-        moment = torch.zeros_like(coefficients)
-        scatter = 0.0
-        for part, x in rows():
-            mean, spread = posterior.moments(part, (x @ coefficients.float())[:, 0], variance)
-            expected[part] = mean
-            moment += x.T @ mean[:, None]
-            scatter += float((mean.double() ** 2).sum() + spread.double().sum())
-        coefficients = torch.cholesky_solve(moment, solver)
-        # The squared residuals of the regression follow from its sufficient statistics: no second pass over the rows.
-        explained = float(2 * (coefficients * moment).sum() - (coefficients * (gram @ coefficients)).sum())
-        variance = max((scatter - explained) / items, 0.3)
+    with step("denoising popularity", steps) as advance:
+        for _ in range(steps):
+            moment = torch.zeros_like(coefficients)
+            scatter = 0.0
+            for part, x in rows():
+                mean, spread = posterior.moments(part, (x @ coefficients.float())[:, 0], variance)
+                expected[part] = mean
+                moment += x.T @ mean[:, None]
+                scatter += float((mean.double() ** 2).sum() + spread.double().sum())
+            coefficients = torch.cholesky_solve(moment, solver)
+            # The regression's squared residuals follow from its sufficient statistics: no second pass over the rows.
+            explained = float(2 * (coefficients * moment).sum() - (coefficients * (gram @ coefficients)).sum())
+            variance = max((scatter - explained) / items, 0.3)
+            advance()
     return expected.exp().clamp(min=FLOOR)

@@ -17,6 +17,7 @@ from torch import Tensor
 from fedrec import draws
 from fedrec.data.catalogue import Block, Catalogue, Categories, Numbers, Texts, Vectors
 from fedrec.kernels.feature_map import DenseMap, FeatureMap, SparseMap
+from fedrec.progress import step
 
 RANK = 128
 CHUNK = 65536
@@ -47,19 +48,21 @@ def cholesky_map(kernel: Kernel, rank: int, seed: int = 0, tolerance: float = 1e
     items, enough = len(residual), tolerance * float(residual.sum())
     factor = torch.zeros(items, min(rank, items), device=residual.device)
     used = 0
-    for uniform in draws.uniform(torch.tensor([seed], device=residual.device), 0, factor.shape[1])[0]:
-        mass = residual.double().cumsum(0)
-        if float(mass[-1]) <= enough:
-            break
-        pivot = int(torch.searchsorted(mass, uniform * mass[-1], right=True).clamp(max=items - 1))
-        remainder = kernel.column(pivot) - factor[:, :used] @ factor[pivot, :used]
-        scale = float(remainder[pivot])
-        if scale <= 1e-6:
-            residual[pivot] = 0.0
-            continue
-        factor[:, used] = remainder / scale**0.5
-        residual = (residual - factor[:, used] ** 2).clamp(min=0)
-        used += 1
+    with step("columns of a public kernel", factor.shape[1]) as advance:
+        for uniform in draws.uniform(torch.tensor([seed], device=residual.device), 0, factor.shape[1])[0]:
+            advance()
+            mass = residual.double().cumsum(0)
+            if float(mass[-1]) <= enough:
+                break
+            pivot = int(torch.searchsorted(mass, uniform * mass[-1], right=True).clamp(max=items - 1))
+            remainder = kernel.column(pivot) - factor[:, :used] @ factor[pivot, :used]
+            scale = float(remainder[pivot])
+            if scale <= 1e-6:
+                residual[pivot] = 0.0
+                continue
+            factor[:, used] = remainder / scale**0.5
+            residual = (residual - factor[:, used] ** 2).clamp(min=0)
+            used += 1
     return DenseMap(factor[:, :used].contiguous())
 
 

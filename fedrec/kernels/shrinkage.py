@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fedrec import draws
 from fedrec.kernels.public import PublicKernels
+from fedrec.progress import step
 
 _AT_ONCE = 512  # rows of the table of differences between eigenvalues
 
@@ -50,11 +51,14 @@ def shrunk_gram(gram: Tensor, noise_std: float, content: Tensor, rank: int) -> t
     content: (items, c) orthonormal columns; what lies between them is shrunk apart from the rest, since its noise is
     that of a c x c matrix.
     """
-    if noise_std > 0:
-        inner = content.T @ gram @ content
-        signal = _denoised(inner, noise_std)
-        gram = content @ signal @ content.T + _denoised(gram - content @ inner @ content.T, noise_std)
-    values, vectors = torch.linalg.eigh(gram)
+    with step("eigenvectors of the Gram matrix", 3) as advance:
+        if noise_std > 0:
+            inner = content.T @ gram @ content
+            signal = _denoised(inner, noise_std)
+            advance()
+            gram = content @ signal @ content.T + _denoised(gram - content @ inner @ content.T, noise_std)
+            advance()
+        values, vectors = torch.linalg.eigh(gram)
     return values[-rank:], vectors[:, -rank:].contiguous()
 
 
@@ -66,9 +70,11 @@ def extended_basis(product: Tensor, noise_std: float, basis: Tensor) -> tuple[Te
     """
     rank = basis.shape[1]
     inner = basis.T @ product
-    left, values, right = torch.linalg.svd(product - basis @ inner, full_matrices=False)
-    outer = left * shrunk_singular_values(values, noise_std, len(basis)) @ right
-    joint, parts = torch.linalg.qr(torch.cat([basis, outer], dim=1))
+    with step("extending the basis", 2) as advance:
+        left, values, right = torch.linalg.svd(product - basis @ inner, full_matrices=False)
+        outer = left * shrunk_singular_values(values, noise_std, len(basis)) @ right
+        advance()
+        joint, parts = torch.linalg.qr(torch.cat([basis, outer], dim=1))
     known, new = parts.split(rank, dim=1)
     cross = new @ known.T
     inside = _denoised((inner + inner.T) / 2, noise_std)
@@ -85,14 +91,16 @@ def content_basis(public: PublicKernels, scale: Tensor, rank: int, passes: int =
     items = len(scale)
     key = torch.arange(items, device=scale.device)
     basis, _ = torch.linalg.qr(draws.normal(draws.keys(0, key), 0, rank))
-    for _ in range(passes):
-        parts = public.chunks(items, scale.device, smooth=True)
-        image = sum(rows.T @ (scale[part, None] * basis[part]) for part, rows in parts)
-        assert isinstance(image, Tensor)
-        parts = public.chunks(items, scale.device, smooth=True)
-        found = torch.cat([scale[part, None] * (rows @ image) for part, rows in parts])
-        found = found / found.norm(dim=0).clamp(min=1e-9)
-        basis, _ = torch.linalg.qr(found + 1e-3 * basis)
+    with step("leading directions of the content", passes) as advance:
+        for _ in range(passes):
+            parts = public.chunks(items, scale.device, smooth=True)
+            image = sum(rows.T @ (scale[part, None] * basis[part]) for part, rows in parts)
+            assert isinstance(image, Tensor)
+            parts = public.chunks(items, scale.device, smooth=True)
+            found = torch.cat([scale[part, None] * (rows @ image) for part, rows in parts])
+            found = found / found.norm(dim=0).clamp(min=1e-9)
+            basis, _ = torch.linalg.qr(found + 1e-3 * basis)
+            advance()
     return basis
 
 

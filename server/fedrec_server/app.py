@@ -24,6 +24,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedrec.data.folder import data_folder
 from fedrec.errors import BudgetExhausted, FedrecError
+from fedrec.progress import LongSteps, listening
 from fedrec.run.coordinator import RoundReport
 from fedrec.run.directory import RunDirectory, new_path
 from fedrec.run.scenario import load_scenario
@@ -70,7 +71,8 @@ def _run(grid: Grid, config: Mapping[str, Any], events: RunEvents) -> RunDirecto
 
     messenger = Messenger(grid, give_up=give_up_parts_after)
     made = Deployment(scenario, folder, messenger, data, resume=resume, on_round=on_round)
-    _, exhausted = made.run()
+    with listening(LongSteps(events.step)):
+        _, exhausted = made.run()
     log.info("written to %s", folder.path)
     if exhausted:
         raise BudgetExhausted(f"{exhausted} ({folder.path})")

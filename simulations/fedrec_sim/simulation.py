@@ -114,17 +114,18 @@ class Simulation(ScenarioRun):
         if resume and folder.checkpoint.is_file():
             same_data(load_checkpoint(folder.checkpoint).run["dataset"], self.dataset.report)
         self.request = DataRequest(data=scenario.data, on=scenario.evaluation.on, seed=self.public_seed)
-        self.setup: SimulationSetup = SimulationSetup.build(
-            scenario.algorithm_class,
-            scenario.algorithm_config,
-            scenario.privacy,
-            scenario.engine,
-            self.dataset,
-            self.split,
-            request=self.request,
-            noise_seed=self._noise_seed(scenario.privacy),
-            stopping=scenario.stopping,
-        )
+        with progress.steps():
+            self.setup: SimulationSetup = SimulationSetup.build(
+                scenario.algorithm_class,
+                scenario.algorithm_config,
+                scenario.privacy,
+                scenario.engine,
+                self.dataset,
+                self.split,
+                request=self.request,
+                noise_seed=self._noise_seed(scenario.privacy),
+                stopping=scenario.stopping,
+            )
         setup, report = self.setup, self.dataset.report
         self.reservation = reserve(scenario, folder, setup.plan, self.dataset.name)
         notes = (NOTE,) if self.split.leaky else ()
@@ -137,7 +138,8 @@ class Simulation(ScenarioRun):
         progress.epsilon = None if scenario.privacy.epsilon == "none" else scenario.privacy.epsilon
 
     def write(self) -> tuple[dict[str, Any], str | None]:
-        with tracking(self.track, self.folder.private, self.scenario, self.progress.warn) as self._tracker:
+        tracked = tracking(self.track, self.folder.private, self.scenario, self.progress.warn)
+        with tracked as self._tracker, self.progress.steps():
             summary, exhausted = super().write()
             self._tracker.scalars(of_run(summary), summary["cost"]["rounds"])
         return summary, exhausted

@@ -15,6 +15,7 @@ class EventProgress:
         self._console, self._label, self._quiet = console, label, quiet
         self._bar: Progress | None = None
         self.folder: str | None = None
+        self._note = ""
 
     def say(self, line: str) -> None:
         """One line."""
@@ -40,10 +41,21 @@ class EventProgress:
 
     def __call__(self, event: dict[str, Any]) -> None:
         self.folder = event.get("folder", self.folder)
+        if "step" in event:
+            self._step(event)
         if "round" not in event:
             return
         note = "no privacy" if event["epsilon"] is None else f"epsilon {event['epsilon']:.3f}"
+        self._note = note
         if self._bar is not None:
             self._bar.update(self._task, completed=event["round"], total=event["rounds"], note=note)
         else:
             self.say(f"round {event['round']} of {event['rounds']}: {event['seconds']:.2f} s, {note}")
+
+    def _step(self, event: dict[str, Any]) -> None:
+        """A step that takes long, in the place of the round's note until it ends."""
+        line = f"{event['step']}: {event['done']}/{event['total']}"
+        if self._bar is not None:
+            self._bar.update(self._task, note=self._note if event["ended"] else line)
+        else:
+            self.say(f"{line}{' (ended)' if event['ended'] else ' ...'}")

@@ -1,10 +1,12 @@
-"""Events of a run for the command that started it: a line of JSON for each finished round, and one for the end."""
+"""Events of a run for the command that started it: a line of JSON a round, some for a long step, one for the end."""
 
 import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from fedrec.progress import Step
 
 
 class RunEvents:
@@ -17,6 +19,10 @@ class RunEvents:
         """The round at position `round` is finished; epsilon: spent by then, None without privacy."""
         epsilon = epsilon if epsilon is not None and math.isfinite(epsilon) else None
         self._append({"round": round + 1, "rounds": rounds, "seconds": seconds, "epsilon": epsilon})
+
+    def step(self, step: Step) -> None:
+        """How far a long step of a round is."""
+        self._append({"step": step.name, "done": step.done, "total": step.total, "ended": step.ended})
 
     def folder(self, path: Path) -> None:
         """Where the run is written."""

@@ -2,16 +2,17 @@
 
 import signal
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from types import FrameType
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from fedrec.evaluation.private import PRIVATE
 from fedrec.plain_text import plain
+from fedrec.progress import EVERY, LONG, LongSteps, Step, listening
 from fedrec.run.coordinator import RoundReport
 from fedrec.screen import say
 
@@ -57,6 +58,8 @@ class RunProgress:
         self.epsilon: float | None = None
         self._bar: Progress | None = None
         self._task: TaskID | None = None
+        self._steps: dict[str, TaskID] = {}
+        self._lines = LongSteps(lambda step: self.say(f"{step}{' (ended)' if step.ended else ' ...'}"), after=EVERY)
 
     def say(self, text: str) -> None:
         """One line."""
@@ -95,12 +98,28 @@ class RunProgress:
             TextColumn("{task.fields[note]}", markup=False),
             TimeRemainingColumn(compact=True),
         )
-        with Progress(*columns, console=self.console, transient=False) as bar:
+        with _Bars(*columns, console=self.console, transient=False) as bar:
             self._bar, self._task = bar, bar.add_task(label, total=total, note="")
             try:
                 yield
             finally:
                 self._bar = self._task = None
+                self._steps.clear()
+
+    def steps(self) -> AbstractContextManager[None]:
+        """Show the algorithm's long steps (`fedrec.progress`) within this context."""
+        return nullcontext() if self.quiet else listening(self._step)
+
+    def _step(self, step: Step) -> None:
+        if self._bar is None:
+            self._lines(step)
+        elif step.ended:
+            if (task := self._steps.pop(step.name, None)) is not None:
+                self._bar.remove_task(task)
+        elif step.name in self._steps:
+            self._bar.update(self._steps[step.name], completed=step.done)
+        else:
+            self._steps[step.name] = self._bar.add_task(step.name, total=step.total, completed=step.done, note="")
 
     def round(self, report: RoundReport) -> None:
         """A finished round, safely on disk. Raises: KeyboardInterrupt when a stop was asked for."""
@@ -115,6 +134,14 @@ class RunProgress:
             self.say(f"round {report.round + 1}/{report.rounds}: {note}")
         if self.stop.requested:
             raise KeyboardInterrupt
+
+
+class _Bars(Progress):
+    """The rounds, and below them each step that has lasted `LONG` seconds."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        rounds = self.task_ids[:1]
+        yield self.make_tasks_table([task for task in self.tasks if task.id in rounds or (task.elapsed or 0) >= LONG])
 
 
 def _measured(metrics: Mapping[str, float]) -> str:
