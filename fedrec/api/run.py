@@ -3,6 +3,7 @@
 import json
 import shutil
 import weakref
+from collections.abc import Sequence
 from functools import cached_property
 from html import escape
 from pathlib import Path
@@ -120,6 +121,7 @@ class Run:
         device: str = "cpu",
         order_free: bool = False,
         extended: bool = False,
+        metrics: Sequence[str] = (),
     ) -> Metrics:
         """Measure the released model again on the held-out items. True metrics, which no guarantee covers.
 
@@ -128,6 +130,7 @@ class Run:
             device: cpu, cuda or cuda:N.
             order_free: devices ignore the order of events.
             extended: also F1, MAP, AUC, exposure, novelty, diversity (below `result["more"]`).
+            metrics: further metrics by name and cut-off, such as `ndcg@5`, also of installed packages (as above).
 
         Raises: InputError when the data are gone, or the run was trained on these items.
         """
@@ -146,6 +149,7 @@ class Run:
             order_free=order_free,
             extended=extended,
             catalogue=data.dataset.catalogue,
+            metrics=metrics,
         )
         return Metrics(result)
 

@@ -88,7 +88,7 @@ def read_by(reader: Reader, name: str, folder: Path) -> Log:
 
 
 def _unusable(found: Any, _name: str) -> str | None:
-    return None if callable(found) and not inspect.isclass(found) else "is no function from a folder to a Log"
+    return None if inspect.isfunction(found) else "is no function from a folder to a Log"
 
 
 def _fault(log: Any) -> str | None:

@@ -3,20 +3,24 @@
 Each metric is a value for every user, (users,) float64, and its mean over users. With one held-out item a user the
 ideal DCG is 1, so ndcg@k is the discount at the item's rank, recall@k equals hr@k, and map@k equals mrr@k. `coverage`
 alone looks at the lists rather than at the ranks; `fedrec.evaluation.exposure` has more of its kind.
+Other packages add metrics by entry points of the group `fedrec.metrics`.
 
 Sources: Jarvelin and Kekalainen 2002 (DCG); He et al. 2017 (hr and ndcg with one held-out item); Manning, Raghavan and
 Schutze 2008, chapter 8 (precision, recall, F1, MAP); Rendle et al. 2009 (AUC, a mean over users); Zhu et al. 2017
 (GAUC). Differs from the usual code in that a tie counts against the model, in AUC too, where others count a half.
 """
 
-from collections.abc import Callable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from fedrec.errors import InputError, nearest
+from fedrec import plugins
+from fedrec.errors import FedrecError, InputError, first_line
 
 
 @dataclass(frozen=True)
@@ -141,24 +145,76 @@ WHOLE: Mapping[str, Callable[[Placed], Tensor]] = {"auc": auc, "gauc": gauc}
 """Metrics of the whole ranking: without a cut-off."""
 
 
+GROUP: Final = "fedrec.metrics"
+OF_LISTS: Final = frozenset(
+    {"coverage", "gini", "novelty", "popularity", "tail", "popularity-lift", "diversity", "groups", "ratings"}
+)
+"""What `fedrec.evaluation.report` measures besides: not from ranks alone, so not by these functions."""
+
+
+def metric_of(kind: str) -> Callable[..., Tensor]:
+    """The function of the metric `kind`, which is its name without the cut-off; built in or installed.
+
+    Raises: InputError that names the nearest; PluginRefused where this process does not allow it.
+    """
+    if kind in OF_LISTS:
+        raise InputError(f"metric '{kind}' is no metric of ranks; set evaluation.extended=true to have it")
+    built_in: dict[str, Callable[..., Tensor]] = {**AT_K, **WHOLE}
+    return plugins.discover(GROUP, kind, built_in, _unusable)
+
+
+def check_metrics(names: Iterable[str]) -> None:
+    """Find each metric before a run begins. Raises: InputError for an unknown name or a bad cut-off."""
+    for name in names:
+        _found(name)
+
+
 def values(placed: Placed, name: str) -> Tensor:
     """Each user's own value of the metric `name` ("ndcg@10", "auc"), (U,) float64; the metric is their mean.
 
-    Raises: InputError for an unknown name or a bad cut-off.
+    Raises: InputError for an unknown name or a bad cut-off, and for a metric of another package that fails.
     """
-    kind, _, cut = name.partition("@")
-    if kind not in AT_K and kind not in WHOLE:
-        raise InputError(f"unknown metric '{kind}'.{nearest(kind, [*AT_K, *WHOLE])}")
-    if kind in WHOLE:
-        if name != kind:
+    function, cut = _found(name)
+    if plugins.is_own(function):
+        found: Tensor = function(placed, *cut)
+        return found
+    try:
+        found = function(placed, *cut)
+    except FedrecError:
+        raise
+    except Exception as error:  # a stranger's code
+        raise InputError(f"metric '{name}' failed ({type(error).__name__}: {first_line(error)})") from error
+    users = len(placed.counts)
+    if not isinstance(found, Tensor) or found.shape != (users,) or not bool(found.isfinite().all()):
+        raise InputError(f"metric '{name}': returned no finite value for each of the {users:,} users")
+    return found.double()
+
+
+def _found(name: str) -> tuple[Callable[..., Tensor], tuple[int, ...]]:
+    """The function of the metric `name` and its cut-off, if it has one."""
+    kind, at, cut = name.partition("@")
+    function = metric_of(kind)
+    if _arguments(function) == 1:
+        if at:
             raise InputError(f"metric '{name}': has no cut-off; say '{kind}'")
-        return WHOLE[kind](placed)
+        return function, ()
     if not cut.isdecimal() or int(cut) < 1:
         raise InputError(f"metric '{name}': needs a cut-off of at least 1, as in '{kind}@10'")
-    return AT_K[kind](placed, int(cut))
+    return function, (int(cut),)
 
 
-def measure(placed: Placed, names: tuple[str, ...]) -> dict[str, float]:
+def _arguments(function: Callable[..., Tensor]) -> int:
+    """2 for a metric of the first k, 1 for one of the whole ranking."""
+    return len(inspect.signature(function).parameters)
+
+
+def _unusable(found: Any, name: str) -> str | None:
+    if not inspect.isfunction(found) or _arguments(found) not in (1, 2):
+        return "is no function of (placed, k) or (placed)"
+    return "has a name with ':' or '@', which cut-off and protocol need" if set(name) & set(":@") else None
+
+
+def measure(placed: Placed, names: Iterable[str]) -> dict[str, float]:
     """The means over users of the metrics called `names`, by name. Raises: as `values`."""
     result = {}
     for name in names:

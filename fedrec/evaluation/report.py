@@ -3,7 +3,7 @@
 The keys "full", "sampled-99", "rule" and "users" are a contract; what is added goes below "more".
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,21 +38,24 @@ def evaluate(
     extended: bool = False,
     catalogue: Catalogue | None = None,
     keep: Path | None = None,
+    metrics: Sequence[str] = (),
 ) -> dict[str, object]:
     """Metrics by protocol: "full", "sampled-99" where the split has negatives, the "rule", and how many "users".
 
     extended: also "more" (see `more`), and below it "ratings" where the model predicts ratings and the split holds out
     rated events. catalogue: the items' public features, which diversity needs. keep: where to save the ranks,
-    which are private data of the users (`fedrec.evaluation.kept`). Other arguments as in `ranks`.
+    which are private data of the users (`fedrec.evaluation.kept`). metrics: further metrics of full ranking, by name
+    and cut-off, also of other packages; below "more". Other arguments as in `ranks`.
     Raises: InputError when no user has a target; FedrecError on NaN scores.
     """
     found = ranks(model, split, device=device, seed=seed, order_free=order_free, users=users, progress=progress)
     if keep is not None:
         save_ranks(found, keep)
     result = summarise(found, split, order_free=order_free)
+    named = measure(found.protocols["full"], metrics)
     if not extended:
-        return result
-    further = more(found, split, catalogue)
+        return result | ({"more": named} if named else {})
+    further = named | more(found, split, catalogue)
     if isinstance(model, RatingModel) and split.many is not None and split.many.ratings is not None:
         further["ratings"] = rating_errors(model, split, found.users, device=device, seed=seed, order_free=order_free)
     return result | {"more": further}

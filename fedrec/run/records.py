@@ -72,7 +72,7 @@ def opening(
     reservation: what the run reserved, entered before; None for a run on its own.
     """
     k_core = scenario.data.k_core if scenario.data.k_core > 1 else None
-    foreign = code_of_others(scenario)
+    foreign = code_of_others(scenario, measured=under.simulation)
     begin = record.begin(
         plan,
         ledger.key.public,

@@ -10,7 +10,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from fedrec.algorithms.base import Algorithm
 from fedrec.algorithms.discover import algorithm, algorithms, own_algorithm
@@ -45,11 +45,18 @@ class EvaluationConfig(Settings):
     """Users that a point of the training curve is measured on, drawn once from the public seed."""
     extended: bool = False
     """Also F1, MAP, AUC, exposure, novelty, popularity bias, diversity, errors of ratings, and results by group."""
+    metrics: tuple[str, ...] = ()
+    """Further metrics by name and cut-off, e.g. `ndcg@5`, also of installed packages; below "more" in the summary."""
     leaky_negatives: bool = False
     """Reproduce a leak of published code on purpose: training negatives avoid the held-out item. Inflates the metrics,
     and every output says so."""
     keep_ranks: bool = False
     """Keep each user's ranks in `evaluation/ranks.npz`, for tests of significance: private data, covered by nothing."""
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _of_a_text(cls, given: Any) -> Any:
+        return tuple(filter(None, map(str.strip, given.split(",")))) if isinstance(given, str) else given
 
 
 class EngineConfig(Settings):
@@ -149,6 +156,8 @@ class Scenario(Settings):
         whole = self.model_dump(mode="json", exclude_none=True)
         if not any(whole["provenance"].values()):
             del whole["provenance"]
+        if not self.evaluation.metrics:  # a setting of today, which the text of older runs lacks
+            del whole["evaluation"]["metrics"]
         if self.stopping.every is None:  # the rest of the table has no effect then
             del whole["stopping"]
         own = self.algorithm_config.model_dump(mode="json", exclude_none=True)

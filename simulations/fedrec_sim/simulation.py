@@ -12,6 +12,7 @@ from fedrec.data.datasets import DataConfig, Dataset
 from fedrec.data.log import Log
 from fedrec.data.splits import Split
 from fedrec.devices import check_device, make_repeatable
+from fedrec.evaluation.metrics import check_metrics
 from fedrec.evaluation.private import private_report
 from fedrec.evaluation.report import evaluate
 from fedrec.federation.exchange import DataRequest
@@ -105,6 +106,7 @@ class Simulation(ScenarioRun):
         self.folder, self.progress = folder, progress
         self.scenario, self.public_seed, self.resume = open_run(scenario, folder, resume=resume)
         scenario = self.scenario
+        check_metrics(scenario.evaluation.metrics)
         make_repeatable(scenario.engine.device)
         with progress.stage("Reading data"):
             self.dataset: Dataset = datasets.load(scenario.data, data_dir, self.public_seed, log)
@@ -201,6 +203,7 @@ class Simulation(ScenarioRun):
             extended=self.scenario.evaluation.extended,
             catalogue=self.dataset.catalogue,
             keep=keep,
+            metrics=self.scenario.evaluation.metrics,
         )
 
     def _order_free(self, model: ReleasedModel, metrics: dict[str, Any]) -> dict[str, Any] | None:

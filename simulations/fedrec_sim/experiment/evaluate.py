@@ -94,7 +94,13 @@ def measure(
     split = split_on(scenario, dataset, own, on, seed)
     model = model.to(device)
     metrics = report.evaluate(
-        model, split, device=device, seed=seed, extended=scenario.evaluation.extended, catalogue=dataset.catalogue
+        model,
+        split,
+        device=device,
+        seed=seed,
+        extended=scenario.evaluation.extended,
+        catalogue=dataset.catalogue,
+        metrics=scenario.evaluation.metrics,
     )
     return {
         "scenario": summary["scenario"],
