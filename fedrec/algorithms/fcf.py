@@ -10,10 +10,21 @@ target; the private vector is solved afresh each round, so a device keeps no sta
 that it keeps); pairs without an event count in FedMF too (on events without ratings alone, 1 for everything would be
 optimal). The gradient is clipped as one whole, and under privacy the item vectors begin with popularity
 (`fedrec.algorithms.popularity_start`).
+
+Two groups of users, one for even items and one for odd ones; the model keeps to the group of a history:
+
+>>> import random
+>>> import fedrec
+>>> draw = random.Random(0)
+>>> events = [(user, item) for user in range(100) for item in draw.sample(range(user % 2, 30, 2), 6)]
+>>> data = fedrec.read_log({"user_id": [user for user, _ in events], "item_id": [item for _, item in events]})
+>>> run = fedrec.simulate("fcf", data, epsilon="none", seed=1, progress=False)
+>>> {int(item) % 2 for item in run.model.recommend(history=["7", "21"], k=3)["item"]}
+{1}
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import ClassVar, Literal
 
@@ -22,10 +33,11 @@ from pydantic import Field
 from torch import Tensor
 
 from fedrec import draws
-from fedrec.algorithms import server_adam
 from fedrec.algorithms.als import ALSModel
 from fedrec.algorithms.base import Shared
 from fedrec.algorithms.popularity_start import PopularityStart
+from fedrec.algorithms.server_optimiser import ServerOptimiser, start_moments
+from fedrec.algorithms.stage import Stage
 from fedrec.data.users import UserBatch
 from fedrec.precision import full_precision
 from fedrec.privacy.fixed_point import Lattice, add_whole
@@ -132,30 +144,29 @@ class FCF(PopularityStart):
         index = torch.arange(len(self.setting.catalogue), device=self.setting.device)
         entries = draws.normal(draws.keys(self.setting.seed, index), 0, self.dim)
         items = entries * (self.config.init_std / math.sqrt(self.dim))
-        return {"items": items, "popularity": self.unknown_popularity()} | server_adam.start(items)
+        return {"items": items, "popularity": self.unknown_popularity()} | start_moments(items)
 
     def begin_from(self, shared: Shared, popularity: Tensor) -> Shared:
         items = shared["items"].clone()
         items[:, 0] = popularity / popularity.max()  # what a user of popular taste alone would have scores like
         return shared | {"items": items}
 
-    def query(self, share: float) -> SumQuery:
-        return SumQuery("gradient", (len(self.setting.catalogue), self.dim), self.config.clip, share)
+    def training(self, share: float) -> Stage:
+        query = SumQuery("gradient", (len(self.setting.catalogue), self.dim), self.config.clip, share)
+        return Stage(self.training_rounds, (query,), self._gradient, self._descend)
 
-    def part(self, shared: Shared, users: UserBatch, round: int) -> Contribution:
+    def _gradient(self, shared: Shared, users: UserBatch, step: int) -> dict[str, Contribution]:
         with full_precision(users.device):  # linear solves
             vectors = self._solver(shared, shared["items"][:, 0]).vectors(users)
-        return ItemGradient(vectors, shared["items"], users, self.config.alpha0)
+        return {"gradient": ItemGradient(vectors, shared["items"], users, self.config.alpha0)}
 
-    def step(self, shared: Shared, total: PrivateSum, round: int) -> Shared:
-        items = shared["items"]
+    def _descend(self, shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
+        items, total = shared["items"], sums["gradient"]
         ridge = 2 * self.config.reg * self.config.alpha0  # a user's share of the items' ridge
         gradient = total.value / self.setting.expected_cohort + ridge * items
-        if self.config.optimiser == "sgd":
-            return shared | {"items": items - self.rate * gradient}
         blocks = (len(items),) if total.noise_std > 0 else ()
-        items, moments = server_adam.step(items, gradient, shared, round, self.rate, blocks)
-        return {"items": items, **moments}
+        items, moments = ServerOptimiser(self.config.optimiser, self.rate).step(items, gradient, shared, step, blocks)
+        return shared | {"items": items, **moments}
 
     def release(self, shared: Shared) -> ALSModel:
         return self._solver(shared, shared["popularity"]).by(self.name)

@@ -4,6 +4,17 @@ Sources: He et al. 2017 (NeuMF: a weighted product of a user's and an item's vec
 pair of vectors, added); Perifanis and Efraimidis 2022 (FedNCF: devices train locally, the server averages item vectors
 and network). Different here: a device keeps no user vector, but rebuilds it in every round. What else is different,
 `fedrec.algorithms.local_training` says.
+
+Two groups of users, one for even items and one for odd ones; the model keeps to the group of a history:
+
+>>> import random
+>>> import fedrec
+>>> draw = random.Random(0)
+>>> events = [(user, item) for user in range(100) for item in draw.sample(range(user % 2, 30, 2), 6)]
+>>> data = fedrec.read_log({"user_id": [user for user, _ in events], "item_id": [item for _, item in events]})
+>>> run = fedrec.simulate("fedncf", data, epsilon="none", seed=1, progress=False)
+>>> {int(item) % 2 for item in run.model.recommend(history=["7", "21"], k=3)["item"]}
+{1}
 """
 
 from typing import ClassVar

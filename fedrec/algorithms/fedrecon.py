@@ -5,6 +5,17 @@ fixed, then takes steps on the item vectors with the other half (query). What is
 `fedrec.algorithms.local_training` says; the paper's matrix factorisation predicts ratings, here events with negatives.
 A user has a bias beside the vector, and an item none: it would carry its noise into every score, where a vector's is
 scaled down by those who have no use for it.
+
+Two groups of users, one for even items and one for odd ones; the model keeps to the group of a history:
+
+>>> import random
+>>> import fedrec
+>>> draw = random.Random(0)
+>>> events = [(user, item) for user in range(100) for item in draw.sample(range(user % 2, 30, 2), 6)]
+>>> data = fedrec.read_log({"user_id": [user for user, _ in events], "item_id": [item for _, item in events]})
+>>> run = fedrec.simulate("fedrecon", data, epsilon="none", seed=1, progress=False)
+>>> {int(item) % 2 for item in run.model.recommend(history=["7", "21"], k=3)["item"]}
+{1}
 """
 
 from typing import ClassVar

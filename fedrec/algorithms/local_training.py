@@ -22,10 +22,11 @@ from pydantic import Field
 from torch import Tensor
 
 from fedrec import draws
-from fedrec.algorithms import server_adam
 from fedrec.algorithms.base import Shared
 from fedrec.algorithms.local_examples import Examples, groups
 from fedrec.algorithms.popularity_start import PopularityStart, standard_log
+from fedrec.algorithms.server_optimiser import ServerOptimiser, start_moments
+from fedrec.algorithms.stage import Stage
 from fedrec.data.users import UserBatch
 from fedrec.model import ReleasedModel, or_popular
 from fedrec.parallel import in_order, run_jobs
@@ -266,7 +267,7 @@ class LocalTraining(PopularityStart):
         table = entries * (self.config.init_std / self.dim**0.5)
         parameters = torch.cat([table.flatten(), self.network()])
         start = {"parameters": parameters, "popularity": self.unknown_popularity()}
-        return start | server_adam.start(parameters)
+        return start | start_moments(parameters)
 
     def begin_from(self, shared: Shared, popularity: Tensor) -> Shared:
         parameters = shared["parameters"].clone()
@@ -274,13 +275,14 @@ class LocalTraining(PopularityStart):
         table[:, 0] = standard_log(popularity)
         return shared | {"parameters": parameters}
 
-    def query(self, share: float) -> SumQuery:
+    def training(self, share: float) -> Stage:
         size = len(self.setting.catalogue) * self.width + len(self.network())
-        return SumQuery("change", (size,), self.config.clip, share)
+        query = SumQuery("change", (size,), self.config.clip, share)
+        return Stage(self.training_rounds, (query,), self._change, self._descend)
 
-    def part(self, shared: Shared, users: UserBatch, round: int) -> Contribution:
+    def _change(self, shared: Shared, users: UserBatch, step: int) -> dict[str, Contribution]:
         config, model = self.config, self._model(shared, users.items.new_zeros(0))
-        parts = Examples.parts(users, config.events, config.negatives, 1 + round, 2 if self.halves else 1)
+        parts = Examples.parts(users, config.events, config.negatives, 1 + step, 2 if self.halves else 1)
         support, query = parts[0], parts[-1]
         network = model.network.new_empty(len(users), len(model.network))
 
@@ -292,16 +294,15 @@ class LocalTraining(PopularityStart):
             return Change(some, mine.items, rows.sub_(mine.rows(model.table)))
 
         changes = list(in_order(work, groups(parts, _USERS_AT_ONCE), users.device))
-        return LocalChange(changes, network, (len(model.table), self.width))
+        return {"change": LocalChange(changes, network, (len(model.table), self.width))}
 
-    def step(self, shared: Shared, total: PrivateSum, round: int) -> Shared:
+    def _descend(self, shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
+        total, optimiser = sums["change"], ServerOptimiser(self.config.optimiser, self.rate)
         gradient = -total.value / self.setting.expected_cohort
-        if self.config.optimiser == "sgd":
-            return shared | {"parameters": shared["parameters"] - self.rate * gradient}
         rows = len(self.setting.catalogue) * self.width
         blocks = (rows, len(gradient) - rows) if total.noise_std > 0 else ()
-        parameters, moments = server_adam.step(shared["parameters"], gradient, shared, round, self.rate, blocks)
-        return {"parameters": parameters, **moments}
+        parameters, moments = optimiser.step(shared["parameters"], gradient, shared, step, blocks)
+        return shared | {"parameters": parameters, **moments}
 
     def release(self, shared: Shared) -> LocalModel:
         return self._model(shared, shared["popularity"])

@@ -5,6 +5,17 @@ the item vector, is the user's own; it takes its steps first, then the item vect
 function is rebuilt from the history in every round (fine-tuning steps from zero), since a device may lose its state at
 any time; and a device ranks by the shared item vectors, not by the copy that it has tuned on its own examples. What
 else is different, `fedrec.algorithms.local_training` says.
+
+Two groups of users, one for even items and one for odd ones; the model keeps to the group of a history:
+
+>>> import random
+>>> import fedrec
+>>> draw = random.Random(0)
+>>> events = [(user, item) for user in range(100) for item in draw.sample(range(user % 2, 30, 2), 6)]
+>>> data = fedrec.read_log({"user_id": [user for user, _ in events], "item_id": [item for _, item in events]})
+>>> run = fedrec.simulate("pfedrec", data, epsilon="none", seed=1, progress=False)
+>>> {int(item) % 2 for item in run.model.recommend(history=["7", "21"], k=3)["item"]}
+{1}
 """
 
 from typing import ClassVar

@@ -8,18 +8,14 @@ what users without a history get.
 """
 
 from abc import abstractmethod
-from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
 
-from fedrec.algorithms import server_adam
-from fedrec.algorithms.base import Algorithm, Setting, Shared
-from fedrec.data.users import UserBatch
-from fedrec.kernels.popularity import denoise, popularity_contribution, popularity_query
-from fedrec.kernels.public import public_kernels
-from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
+from fedrec.algorithms.base import Setting, Shared
+from fedrec.algorithms.server_optimiser import MOMENTS
+from fedrec.algorithms.stage import Stage, Staged, popularity_stage
 
 UNUSED_SHARE = 0.02
 """Part of a private budget for popularity where training does not begin with it."""
@@ -36,8 +32,8 @@ class OpenSettings(Protocol):
     popularity_share: float | None
 
 
-class PopularityStart(Algorithm):
-    """An algorithm whose every round asks for one sum, after a round for popularity if that has a share.
+class PopularityStart(Staged):
+    """A stage of training, after a stage for popularity if that has a share, else alongside it.
 
     What the configuration leaves open follows from privacy and the number of users. The rules and each algorithm's
     numbers were chosen on the validation splits of MovieLens-100K and MovieLens-1M, without privacy and at epsilon 8.
@@ -69,52 +65,23 @@ class PopularityStart(Algorithm):
         return {name: getattr(self, name) for name in names} | {"rounds": self.training_rounds}
 
     @abstractmethod
-    def query(self, share: float) -> SumQuery:
-        """The sum of a round of training."""
-
-    @abstractmethod
-    def part(self, shared: Shared, users: UserBatch, round: int) -> Contribution:
-        """Each user's part of it; training rounds count from 0."""
-
-    @abstractmethod
-    def step(self, shared: Shared, total: PrivateSum, round: int) -> Shared:
-        """The shared state after a round of training."""
+    def training(self, share: float) -> Stage:
+        """The stage that trains; `share` is the part of the budget of each of its rounds."""
 
     @abstractmethod
     def begin_from(self, shared: Shared, popularity: Tensor) -> Shared:
         """The shared state with `popularity` (items,), all above 0, in the item vectors."""
 
     @property
-    def rounds(self) -> int:
-        return self._before + self.training_rounds
-
-    @property
-    def preparation(self) -> int:
-        return self._before
-
-    def queries(self, round: int) -> tuple[SumQuery, ...]:
+    def stages(self) -> tuple[Stage, ...]:
+        first = self.popularity_share > 0
         share = self.popularity_share or UNUSED_SHARE
-        asked = (popularity_query(len(self.setting.catalogue), share),) if round == 0 else ()
-        if round < self._before:
-            return asked
-        return (*asked, self.query((1 - share) / self.training_rounds))
 
-    def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
-        asked: dict[str, Contribution] = {"popularity": popularity_contribution(users)} if round == 0 else {}
-        if round < self._before:
-            return asked
-        name = self.queries(round)[-1].name
-        return asked | {name: self.part(shared, users, round - self._before)}
+        def begin(shared: Shared, popularity: Tensor) -> Shared:
+            return (self.begin_from(shared, popularity) if first else shared) | {"popularity": popularity}
 
-    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
-        popularity = shared["popularity"]
-        if round == 0:
-            public = public_kernels(self.setting.catalogue, products=False).to(self.setting.device)
-            popularity = denoise(sums["popularity"], public)
-        if round < self._before:
-            return self.begin_from(shared, popularity) | {"popularity": popularity}
-        total = sums[self.queries(round)[-1].name]
-        return self.step(shared, total, round - self._before) | {"popularity": popularity}
+        popularity = popularity_stage(self.setting, share, begin, alongside=not first)
+        return (popularity, self.training((1 - share) / self.training_rounds))
 
     def unknown_popularity(self) -> Tensor:
         """(items,) ones: what the shared state holds before the popularity is released."""
@@ -122,11 +89,7 @@ class PopularityStart(Algorithm):
 
     @property
     def server_only(self) -> frozenset[str]:
-        return server_adam.MOMENTS | {"popularity"}
-
-    @property
-    def _before(self) -> int:
-        return 1 if self.popularity_share > 0 else 0
+        return MOMENTS | {"popularity"}
 
 
 def standard_log(popularity: Tensor) -> Tensor:

@@ -9,6 +9,17 @@ Sources: Cremonesi et al. 2010 (PureSVD); Shen et al. 2021 (GF-CF: graph filters
 Dwork et al. 2014 (noise on a Gram matrix); Hardt and Price 2014 (noisy subspace iteration). Here, the unit of privacy
 is the user and eigenvalues are shrunk for the noise that they carry (`fedrec.kernels.shrinkage`). The part inside the
 public content's subspace is shrunk on its own: few dimensions carry little noise, and it costs no budget to know them.
+
+Two groups of users, one for even items and one for odd ones; the model keeps to the group of a history:
+
+>>> import random
+>>> import fedrec
+>>> draw = random.Random(0)
+>>> events = [(user, item) for user in range(100) for item in draw.sample(range(user % 2, 30, 2), 6)]
+>>> data = fedrec.read_log({"user_id": [user for user, _ in events], "item_id": [item for _, item in events]})
+>>> run = fedrec.simulate("spectral", data, epsilon="none", seed=1, progress=False)
+>>> {int(item) % 2 for item in run.model.recommend(history=["7", "21"], k=3)["item"]}
+{1}
 """
 
 import math
@@ -20,126 +31,18 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from fedrec.algorithms.base import Algorithm, Setting, Shared
+from fedrec.algorithms.base import Setting, Shared
+from fedrec.algorithms.spectral_sums import HistoryGram, HistoryProjection, WeightedHistories, unpack
+from fedrec.algorithms.stage import Stage, Staged, popularity_stage
 from fedrec.data.users import UserBatch
-from fedrec.kernels.popularity import denoise, popularity_contribution, popularity_query
 from fedrec.kernels.public import public_kernels
 from fedrec.kernels.shrinkage import content_basis, extended_basis, shrunk_gram
 from fedrec.model import ReleasedModel, or_popular
-from fedrec.privacy.fixed_point import Lattice, add_whole
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
 GRAM_ITEMS = 5000
 """Catalogues up to here are released as one Gram matrix by default: a message of at most 50 MB."""
-
-
-class WeightedHistories:
-    """Unit-norm histories of B users: the event of user `owners[n]` with item `items[n]` weighs `values[n]`."""
-
-    def __init__(self, users: UserBatch, weight: Tensor) -> None:
-        self.owners, self.items = users.distinct
-        raw = weight[self.items]
-        squares = torch.zeros(len(users), device=raw.device).index_add_(0, self.owners, raw**2)
-        self.values = raw * squares.rsqrt()[self.owners]
-        self.users, self.n_items = len(users), users.n_items
-
-    def squares(self) -> Tensor:
-        """Squared norms (B,) float64: 1, or 0 for an empty history."""
-        zero = torch.zeros(self.users, dtype=torch.float64, device=self.values.device)
-        return zero.index_add_(0, self.owners, self.values.double() ** 2)
-
-    def rows(self, some: Tensor) -> Tensor:
-        """The users at positions `some` (n,) as dense rows (n, items)."""
-        place = torch.full((self.users,), -1, device=some.device)
-        place[some] = torch.arange(len(some), device=some.device)
-        mine = place[self.owners] >= 0
-        rows = self.values.new_zeros(len(some), self.n_items)
-        rows[place[self.owners[mine]], self.items[mine]] = self.values[mine]
-        return rows
-
-
-def pack(matrix: Tensor) -> Tensor:
-    """The upper triangle (n (n + 1) / 2,) of a symmetric matrix, off the diagonal times sqrt(2): norms stay equal."""
-    scaled = matrix * math.sqrt(2)
-    scaled.diagonal().copy_(matrix.diagonal())
-    return scaled[torch.ones_like(matrix, dtype=torch.bool).triu_()]
-
-
-def unpack(packed: Tensor, items: int) -> Tensor:
-    """The inverse of `pack`."""
-    matrix = packed.new_zeros(items, items)
-    matrix[torch.ones_like(matrix, dtype=torch.bool).triu_()] = packed / math.sqrt(2)
-    matrix = matrix + matrix.T
-    matrix.diagonal().mul_(math.sqrt(0.5))
-    return matrix
-
-
-class HistoryGram(Contribution):
-    """x x^T of each user, packed. At most `AT_ONCE` users are dense rows at a time, and no user is a matrix."""
-
-    AT_ONCE = 1024
-
-    def __init__(self, histories: WeightedHistories) -> None:
-        self.histories = histories
-        self.packed = histories.n_items
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.packed * (self.packed + 1) // 2,)
-
-    def norms(self) -> Tensor:
-        return self.histories.squares()
-
-    def add_to(self, total: Tensor, weights: Tensor, lattice: Lattice) -> None:
-        items = self.packed
-        for some in weights.nonzero()[:, 0].split(self.AT_ONCE):
-            rows = lattice.halves(self.histories.rows(some).double() * weights[some, None].double().sqrt())
-            done = 0
-            for first in range(0, items, self.AT_ONCE):  # of the upper triangle, some rows at a time
-                block = rows[:, first : first + self.AT_ONCE].T @ rows[:, first:]
-                part = block[torch.ones_like(block, dtype=torch.bool).triu_()]
-                add_whole(total[done : done + len(part)], part)
-                done += len(part)
-
-    def dense(self, row: int) -> Tensor:
-        vector = self.histories.rows(torch.tensor([row], device=self.histories.values.device))[0]
-        return pack(torch.outer(vector, vector))
-
-
-class HistoryProjection(Contribution):
-    """x (x^T V) of each user, (items, rank), held as x and x^T V; basis V (items, rank) with orthonormal columns."""
-
-    def __init__(self, histories: WeightedHistories, basis: Tensor) -> None:
-        self.histories = histories
-        starts = torch.bincount(histories.owners, minlength=histories.users).cumsum(0)
-        starts = torch.cat([starts.new_zeros(1), starts[:-1]])
-        self.coordinates = embedding_bag(
-            histories.items, basis, starts, mode="sum", per_sample_weights=histories.values
-        )
-
-    def norms(self) -> Tensor:
-        return self.histories.squares().sqrt() * self.coordinates.double().norm(dim=1)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (self.histories.n_items, self.coordinates.shape[1])
-
-    def add_to(self, total: Tensor, weights: Tensor, lattice: Lattice) -> None:
-        one = self.histories
-        used = weights[one.owners] != 0
-        owners, items = one.owners[used], one.items[used]
-        weighted = torch.where(weights[:, None] != 0, weights[:, None].double() * self.coordinates.double(), 0.0)
-        # No entry of a history is longer than the whole, and no coordinate either.
-        left, right = lattice.factor_steps(one.squares().sqrt(), weighted.abs().amax(1))
-        value = (one.values[used].double() / left[owners]).trunc_()
-        coordinates = (weighted / right[:, None]).trunc_()
-        part = torch.zeros(total.shape, dtype=torch.float64, device=total.device)
-        add_whole(total, part.index_add_(0, items, value[:, None] * coordinates[owners]))
-
-    def dense(self, row: int) -> Tensor:
-        vector = self.histories.rows(torch.tensor([row], device=self.coordinates.device))[0]
-        return torch.outer(vector, self.coordinates[row])
 
 
 class SpectralModel(ReleasedModel):
@@ -201,7 +104,7 @@ class SpectralConfig(Settings):
     """Part of the budget for popularity; the eigenvectors get the rest."""
 
 
-class Spectral(Algorithm):
+class Spectral(Staged):
     """See the module."""
 
     name: ClassVar[str] = "spectral"
@@ -221,57 +124,57 @@ class Spectral(Algorithm):
         return frozenset({"filter", "vectors"} if self.gram else {"filter"})
 
     @property
-    def rounds(self) -> int:
-        return 2 if self.gram else 1 + self.config.iterations
-
-    @property
-    def preparation(self) -> int:
-        return 1  # the popularity
+    def stages(self) -> tuple[Stage, ...]:
+        share, config = self.config.popularity_share, self.config
+        popularity = popularity_stage(self.setting, share, self._begin, public=self.public)
+        if self.gram:
+            packed = (self.items * (self.items + 1) // 2,)
+            gram = SumQuery("gram", packed, 1.0, 1 - share, self.items)
+            return (popularity, Stage(1, (gram,), self._gram, self._decompose))
+        projection = SumQuery("projection", (self.items, self.rank), 1.0, (1 - share) / config.iterations)
+        return (popularity, Stage(config.iterations, (projection,), self._project, self._iterate))
 
     def initial(self) -> Shared:
-        one = torch.ones(self.items, device=self.setting.device)
-        return {"popularity": one, **self._start(one)}
+        return self._begin({}, torch.ones(self.items, device=self.setting.device))
 
-    def queries(self, round: int) -> tuple[SumQuery, ...]:
-        share = self.config.popularity_share
-        if round == 0:
-            return (popularity_query(self.items, share),)
-        if self.gram:
-            return (SumQuery("gram", (self.items * (self.items + 1) // 2,), 1.0, 1 - share, self.items),)
-        return (SumQuery("projection", (self.items, self.rank), 1.0, (1 - share) / self.config.iterations),)
+    def _begin(self, shared: Shared, popularity: Tensor) -> Shared:
+        vectors, uniform = self._content(popularity, self.rank), torch.ones(self.rank, device=self.setting.device)
+        return {"popularity": popularity, "vectors": vectors, "filter": uniform}
 
-    def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
-        if round == 0:
-            return {"popularity": popularity_contribution(users)}
-        histories = WeightedHistories(users, self._weight(shared))
-        if self.gram:
-            return {"gram": HistoryGram(histories)}
-        return {"projection": HistoryProjection(histories, shared["vectors"])}
+    def _gram(self, shared: Shared, users: UserBatch, step: int) -> dict[str, Contribution]:
+        return {"gram": HistoryGram(WeightedHistories(users, self._weight(shared)))}
 
-    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
-        if round == 0:
-            popularity = denoise(sums["popularity"], self.public)
-            return {"popularity": popularity, **self._start(popularity)}
-        scale = self.setting.users / self.setting.expected_cohort
-        (release,) = sums.values()
-        value, noise = scale * release.value, scale * release.noise_std
-        if self.gram:
-            content = self._content(shared["popularity"], min(self.config.content_rank, self.items))
-            values, vectors = shrunk_gram(unpack(value, self.items), noise, content, self.rank)
-        else:
-            values, vectors = extended_basis(value, noise, shared["vectors"])
-        ridge = self.config.ridge + self.config.noise_ridge * noise * math.sqrt(self._noisy_dimensions / 2)
-        kept = values.clamp(min=0)
-        return shared | {"vectors": vectors, "filter": kept / (kept + ridge).clamp(min=1e-9)}
+    def _decompose(self, shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
+        """The leading eigenvectors of the whole matrix; the part in the content's subspace is shrunk on its own."""
+        value, noise = self._of_everybody(sums["gram"])
+        content = self._content(shared["popularity"], min(self.config.content_rank, self.items))
+        values, vectors = shrunk_gram(unpack(value, self.items), noise, content, self.rank)
+        return shared | {"vectors": vectors, "filter": self._filter(values, noise, self.items)}
+
+    def _project(self, shared: Shared, users: UserBatch, step: int) -> dict[str, Contribution]:
+        return {"projection": HistoryProjection(WeightedHistories(users, self._weight(shared)), shared["vectors"])}
+
+    def _iterate(self, shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
+        """One step of the subspace iteration."""
+        value, noise = self._of_everybody(sums["projection"])
+        values, vectors = extended_basis(value, noise, shared["vectors"])
+        return shared | {"vectors": vectors, "filter": self._filter(values, noise, self.rank)}
 
     def release(self, shared: Shared) -> SpectralModel:
         vectors = shared["vectors"]
         encode = self._weight(shared)[:, None] * vectors * shared["filter"]
         return SpectralModel(encode, vectors.clone(), shared["popularity"])
 
-    @property
-    def _noisy_dimensions(self) -> int:
-        return self.items if self.gram else self.rank
+    def _of_everybody(self, release: PrivateSum) -> tuple[Tensor, float]:
+        """A cohort's sum and its noise, scaled to the population."""
+        scale = self.setting.users / self.setting.expected_cohort
+        return scale * release.value, scale * release.noise_std
+
+    def _filter(self, values: Tensor, noise: float, dimensions: int) -> Tensor:
+        """f (rank,) of eigenvalues (rank,) whose matrix has noise in so many dimensions."""
+        ridge = self.config.ridge + self.config.noise_ridge * noise * math.sqrt(dimensions / 2)
+        kept = values.clamp(min=0)
+        return kept / (kept + ridge).clamp(min=1e-9)
 
     def _weight(self, shared: Shared) -> Tensor:
         popularity = shared["popularity"]
@@ -281,9 +184,3 @@ class Spectral(Algorithm):
     def _content(self, popularity: Tensor, rank: int) -> Tensor:
         # An item's row of the Gram matrix is about as long as its weighted popularity, so its content counts by that.
         return content_basis(self.public, popularity ** (1 - self.config.popularity_power), rank)
-
-    def _start(self, popularity: Tensor) -> Shared:
-        return {
-            "vectors": self._content(popularity, self.rank),
-            "filter": torch.ones(self.rank, device=self.setting.device),
-        }

@@ -7,6 +7,17 @@ parameters: the vector moves with every event, so a clip per event would bound n
 Source: partly local federated learning (Singhal et al. 2021, FedRecon) with user-level DP-SGD (McMahan et al. 2018).
 Different: the vector is solved in closed form, targets are held out of what it is solved from, and item popularity,
 one private release before the first step, stands in the scores from the start.
+
+Two groups of users, one for even items and one for odd ones; the model keeps to the group of a history:
+
+>>> import random
+>>> import fedrec
+>>> draw = random.Random(0)
+>>> events = [(user, item) for user in range(100) for item in draw.sample(range(user % 2, 30, 2), 6)]
+>>> data = fedrec.read_log({"user_id": [user for user, _ in events], "item_id": [item for _, item in events]})
+>>> run = fedrec.simulate("tower-sgd", data, epsilon="none", seed=1, progress=False)
+>>> {int(item) % 2 for item in run.model.recommend(history=["7", "21"], k=3)["item"]}
+{1}
 """
 
 import copy
@@ -19,11 +30,10 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from fedrec.algorithms.base import Algorithm, Setting, Shared
+from fedrec.algorithms.base import Setting, Shared
+from fedrec.algorithms.stage import Stage, Staged, popularity_stage
 from fedrec.algorithms.tower_model import RatingTowerModel, SolverConfig, TowerModel
 from fedrec.data.users import UserBatch
-from fedrec.kernels.popularity import denoise, popularity_contribution, popularity_query
-from fedrec.kernels.public import public_kernels
 from fedrec.precision import full_precision
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings, parse
@@ -123,7 +133,7 @@ class Steps(NamedTuple):
         )
 
 
-class TowerSGD(Algorithm):
+class TowerSGD(Staged):
     """See the module."""
 
     name: ClassVar[str] = "tower-sgd"
@@ -137,7 +147,6 @@ class TowerSGD(Algorithm):
         self._untrained = kind(tower_config, setting.catalogue, setting.seed).to(setting.device)
         self._start = {name: parameter.detach().clone() for name, parameter in self._untrained.named_parameters()}
         self.size = sum(parameter.numel() for parameter in self._start.values())
-        self.releases = 0 if config.ratings or config.popularity_weight == 0 else 1
         self._round: tuple[Shared, ItemTower, TowerModel] | None = None
 
     @property
@@ -149,12 +158,13 @@ class TowerSGD(Algorithm):
         return self.steps._asdict()
 
     @property
-    def rounds(self) -> int:
-        return self.releases + self.steps.rounds
-
-    @property
-    def preparation(self) -> int:
-        return self.releases
+    def stages(self) -> tuple[Stage, ...]:
+        config = self.config
+        released = not config.ratings and config.popularity_weight > 0
+        share = config.popularity_share if released else 0.0
+        query = SumQuery("tower", (self.size,), config.clip, (1 - share) / self.steps.rounds)
+        training = Stage(self.steps.rounds, (query,), self._gradient, self._descend)
+        return (popularity_stage(self.setting, share, self._begin), training) if released else (training,)
 
     def initial(self) -> Shared:
         zeros = torch.zeros(self.size, device=self.setting.device)
@@ -164,39 +174,32 @@ class TowerSGD(Algorithm):
         start = {PREFIX + name: value.clone() for name, value in self._start.items()}
         return start | {"bias": bias, "average": self._flat(start), "moment": zeros, "variance": zeros.clone()}
 
-    def queries(self, round: int) -> tuple[SumQuery, ...]:
-        share = self.config.popularity_share if self.releases else 0.0
-        if round < self.releases:
-            return (popularity_query(len(self.setting.catalogue), share),)
-        return (SumQuery("tower", (self.size,), self.config.clip, (1 - share) / self.steps.rounds),)
+    def _begin(self, shared: Shared, popularity: Tensor) -> Shared:
+        level = popularity.log()
+        return shared | {"bias": self.config.popularity_weight * (level - level.mean())}
 
-    def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
+    def _gradient(self, shared: Shared, users: UserBatch, step: int) -> dict[str, Contribution]:
         config = self.config
-        if round < self.releases:
-            return {"popularity": popularity_contribution(users)}
         users = users.rated() if config.ratings else replace(users, ratings=None)
-        history, targets = hold_out(users, self.steps.targets, self.steps.negatives, config.hold_out, round)
+        draw = self.preparation + step
+        history, targets = hold_out(users, self.steps.targets, self.steps.negatives, config.hold_out, draw)
         tower, model = self._current(shared)
         objective = Objective(model.vectors(history), targets, model.bias, model.solver.scale, config.loss)
         return {"tower": LocalContribution(tower, objective, config.local_steps, config.local_rate)}
 
-    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
-        config = self.config
-        if round < self.releases:
-            popularity = denoise(sums["popularity"], public_kernels(self.setting.catalogue).to(self.setting.device))
-            level = popularity.log()
-            return shared | {"bias": config.popularity_weight * (level - level.mean())}
-        gradient, step = sums["tower"].value / self.setting.expected_cohort, round - self.releases + 1
+    def _descend(self, shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
+        config, steps = self.config, step + 1
+        gradient = sums["tower"].value / self.setting.expected_cohort
         state, rate = dict(shared), self.steps.learning_rate
         if config.optimiser == "adam":
             state["moment"] = config.momentum * shared["moment"] + (1 - config.momentum) * gradient
             state["variance"] = 0.999 * shared["variance"] + 0.001 * gradient.square()
-            moment = state["moment"] / (1 - config.momentum**step)
-            change = moment / ((state["variance"] / (1 - 0.999**step)).sqrt() + 1e-8)
+            moment = state["moment"] / (1 - config.momentum**steps)
+            change = moment / ((state["variance"] / (1 - 0.999**steps)).sqrt() + 1e-8)
         else:
             state["moment"] = change = config.momentum * shared["moment"] + gradient
         parameters = self._flat(shared) - rate * change
-        kept = max(1, step - self.steps.rounds + math.ceil(config.averaged * self.steps.rounds))
+        kept = max(1, steps - self.steps.rounds + math.ceil(config.averaged * self.steps.rounds))
         state["average"] = shared["average"] + (parameters - shared["average"]) / kept
         return state | self._named(parameters)
 

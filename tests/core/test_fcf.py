@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from fedrec.algorithms import server_adam
 from fedrec.algorithms.fcf import FCF, FCFConfig, ItemGradient
+from fedrec.algorithms.server_optimiser import FIRST, SECOND, ServerOptimiser, start_moments
 from fedrec.testing.algorithm import AlgorithmContract
 from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows
 
@@ -37,12 +37,12 @@ def test_the_item_gradient_is_that_of_the_objective(alpha0):
 def test_adam_on_the_server_is_that_of_pytorch():
     value = torch.linspace(-1, 1, 7)
     reference = value.clone().requires_grad_()
-    optimiser = torch.optim.Adam([reference], lr=0.1, betas=(server_adam.FIRST, server_adam.SECOND))
-    state = server_adam.start(value)
+    optimiser = torch.optim.Adam([reference], lr=0.1, betas=(FIRST, SECOND))
+    state = start_moments(value)
     for round in range(5):
         gradient = torch.sin(value * (round + 1))
         reference.grad = torch.sin(reference.detach() * (round + 1))
-        value, state = server_adam.step(value, gradient, state, round, 0.1)
+        value, state = ServerOptimiser("adam", 0.1).step(value, gradient, state, round)
         optimiser.step()
     assert torch.allclose(value, reference.detach(), atol=1e-6)
 
@@ -51,9 +51,10 @@ def test_a_block_under_noise_shares_one_spread():
     """The first step of a block is the gradient over its root mean square; another block's size plays no part."""
     gradient = torch.tensor([3.0, -4.0, 0.0, 100.0, 300.0])
     value = torch.zeros(5)
-    after, _ = server_adam.step(value, gradient, server_adam.start(value), 0, 0.1, (3, 2))
+    adam, state = ServerOptimiser("adam", 0.1), start_moments(value)
+    after, _ = adam.step(value, gradient, state, 0, (3, 2))
     for part in (slice(0, 3), slice(3, 5)):
         root_mean_square = gradient[part].square().mean().sqrt()
         assert torch.allclose(after[part], -0.1 * gradient[part] / root_mean_square, rtol=1e-5)
-    without_network, _ = server_adam.step(value, gradient, server_adam.start(value), 0, 0.1, (5, 0))
+    without_network, _ = adam.step(value, gradient, state, 0, (5, 0))
     assert without_network.isfinite().all()

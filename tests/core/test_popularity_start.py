@@ -8,7 +8,8 @@ from fedrec.algorithms.fedncf import FedNCF
 from fedrec.algorithms.fedrecon import FedRecon
 from fedrec.algorithms.pfedrec import PFedRec
 from fedrec.algorithms.popularity_start import standard_log
-from fedrec.testing.algorithm import ITEMS, USERS, AlgorithmContract, batch_of
+from fedrec.testing.algorithm import AlgorithmContract
+from fedrec.testing.toy_users import ITEMS, USERS, batch_of
 
 FIELD = [FCF, FedNCF, FedRecon, PFedRec]
 

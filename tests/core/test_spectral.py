@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from fedrec.algorithms.spectral import Spectral, SpectralConfig, pack, unpack
+from fedrec.algorithms.spectral import Spectral, SpectralConfig
+from fedrec.algorithms.spectral_sums import pack, unpack
 from fedrec.kernels.public import public_kernels
 from fedrec.kernels.shrinkage import content_basis, extended_basis, shrunk_eigenvalues, shrunk_gram
 from fedrec.testing.algorithm import AlgorithmContract
