@@ -1,4 +1,4 @@
-"""What a run's releases cost: events are DESCRIBED here apart from being ANALYSED, by three accountants.
+"""The privacy cost of a run's releases: events are DESCRIBED here apart from being ANALYSED, by three accountants.
 
 Adjacency is add-or-remove-one user. Sources: privacy loss distributions (Koskela et al. 2020; Doroshenko et al. 2022,
 google/differential-privacy), Renyi DP of the sampled Gaussian (Mironov et al. 2019) and privacy random variables
@@ -37,8 +37,12 @@ ORDERS = sorted({*_ORDERS, *map(float, range(11, 65))})
 class Event:
     """`count` releases of the Gaussian mechanism on a Poisson sample of the users.
 
-    sampling: probability of each user to take part, (0, 1]. noise_multiplier: standard deviation of the noise in
-    units of the L2 sensitivity, from `SMALLEST_NOISE`. Raises: PrivacyError for values outside these ranges.
+    Attributes:
+        sampling: probability of each user to take part, (0, 1].
+        noise_multiplier: standard deviation of the noise in units of the L2 sensitivity, at least `SMALLEST_NOISE`.
+        count: number of releases, at least 1.
+
+    Raises: PrivacyError for values outside these ranges.
     """
 
     sampling: float
@@ -57,7 +61,7 @@ class Event:
 
 
 def merge(events: Iterable[Event]) -> tuple[Event, ...]:
-    """An equivalent, sorted, shorter list: equal events counted, plain Gaussians composed into one (exactly)."""
+    """Return an equivalent, sorted, shorter list: equal events counted, plain Gaussians composed exactly into one."""
     counts: Counter[tuple[float, float]] = Counter()
     for event in events:
         counts[event.sampling, event.noise_multiplier] += event.count
@@ -67,9 +71,9 @@ def merge(events: Iterable[Event]) -> tuple[Event, ...]:
 
 
 def interval_for(events: Iterable[Event]) -> float:
-    """A PLD grid a tenth as wide as a typical release's privacy loss, so that rounding adds about 0.1 % to epsilon.
+    """Choose a PLD grid a tenth as wide as a typical release's privacy loss: rounding adds about 0.1 % to epsilon.
 
-    Coarser where that would be too many points: the result still bounds epsilon from above, less tightly.
+    The grid is coarser where it would have too many points. Epsilon is then still bounded from above, less tightly.
     """
     merged = merge(events)
     if not merged:
@@ -81,7 +85,7 @@ def interval_for(events: Iterable[Event]) -> float:
 
 
 def _largest_loss(event: Event) -> float:
-    """Of one release, ten deviations out."""
+    """Return the privacy loss of one release at ten standard deviations."""
     plain = 0.5 / event.noise_multiplier**2 + 10 / event.noise_multiplier
     if event.sampling == 1:
         return plain
@@ -94,18 +98,25 @@ def _coarsest(merged: tuple[Event, ...]) -> float:
 
 
 def epsilon_pld(events: Iterable[Event], delta: float, interval: float | None = None) -> float:
-    """Epsilon by privacy loss distributions, rounded up (pessimistic); 0 for no events.
+    """Compute epsilon by privacy loss distributions, rounded up (pessimistic); 0 for no events.
 
-    interval: grid of the privacy loss; `interval_for(events)` where none is given.
+    Args:
+        events: the releases.
+        delta: above 0 and below 1.
+        interval: grid of the privacy loss; None for `interval_for(events)`.
     """
     merged = merge(events)
     return _pld(merged, delta, interval_for(merged) if interval is None else interval)
 
 
 def deltas_pld(events: Iterable[Event], epsilons: Sequence[float]) -> tuple[float, ...]:
-    """The least delta for each of the ascending `epsilons`, by privacy loss distributions, rounded up; 0 for no events.
+    """Compute the least delta for each epsilon by privacy loss distributions, rounded up; 0 for no events.
 
     Together they bound every attack: for each pair, TPR <= exp(epsilon) FPR + delta (Kairouz et al. 2015).
+
+    Args:
+        events: the releases.
+        epsilons: ascending.
     """
     merged = merge(events)
     composed = _composed(merged, interval_for(merged))
@@ -136,9 +147,9 @@ def _composed(events: tuple[Event, ...], interval: float) -> privacy_loss_distri
 def _one_release(
     sampling: float, noise_multiplier: float, interval: float
 ) -> privacy_loss_distribution.PrivacyLossDistribution:
-    """One release on its own. A run has few kinds of release, and making one costs more than composing hundreds.
+    """Return the distribution of one release, cached: a run has few kinds, and one costs more than composing hundreds.
 
-    maxsize: such a distribution takes at most `FINEST` x 16 bytes, usually a few hundred kilobytes.
+    A distribution takes at most `FINEST` x 16 bytes, usually a few hundred kilobytes.
     """
     return privacy_loss_distribution.from_gaussian_mechanism(
         noise_multiplier,
@@ -150,7 +161,7 @@ def _one_release(
 
 
 def epsilon_rdp(events: Iterable[Event], delta: float) -> float:
-    """Epsilon by Renyi DP (Opacus' analysis, more orders): an upper bound, usually 5 to 15 % above PLD; 0 for none."""
+    """Bound epsilon by Renyi DP (Opacus' analysis, more orders), usually 5 to 15 % above PLD; 0 for no events."""
     return _rdp(merge(events), delta)
 
 
@@ -175,7 +186,7 @@ def _renyi(sampling: float, noise_multiplier: float) -> np.ndarray:
 
 
 def epsilon_prv(events: Iterable[Event], delta: float, error: float = 0.01) -> float:
-    """Epsilon by Opacus' PRV accountant, its upper bound with `error` added; 0 for none. Slow for many events."""
+    """Bound epsilon by Opacus' PRV accountant, with `error` added; 0 for no events. Slow for many events."""
     merged = merge(events)
     if not merged:
         return 0.0
@@ -186,21 +197,28 @@ def epsilon_prv(events: Iterable[Event], delta: float, error: float = 0.01) -> f
 
 
 def gaussian_epsilon(mu: float, delta: float) -> float:
-    """The exact epsilon of Gaussian releases with total signal-to-noise `mu` (full participation)."""
+    """Compute the exact epsilon of Gaussian releases with total signal-to-noise `mu` (full participation)."""
     return float(get_epsilon_gaussian(1 / mu, delta)) if mu > 0 else 0.0
 
 
 def gaussian_mu(epsilon: float, delta: float) -> float:
-    """The largest total signal-to-noise that (epsilon, delta) allows: the inverse of `gaussian_epsilon`."""
+    """Compute the largest total signal-to-noise that (epsilon, delta) allows: the inverse of `gaussian_epsilon`."""
     return 1 / float(get_sigma_gaussian(epsilon, delta))
 
 
 def calibrate(shares: Sequence[float], sampling: float, epsilon: float, delta: float) -> float:
-    """The least factor t for which releases with noise multipliers t / sqrt(share) stay within epsilon (by PLD).
+    """Find the least factor t for which releases with noise multipliers t / sqrt(share) stay within epsilon (by PLD).
 
-    shares: one a round, each the sum of its queries' shares. The result is on the safe side: the PLD epsilon lies
-    at most 0.1 % below the target and never above. Raises: PrivacyError when no usable noise reaches the target, and
-    when users take part so rarely that delta would cover them without any.
+    The result is on the safe side: the PLD epsilon is at most 0.1 % below the target and never above.
+
+    Args:
+        shares: one a round, each the sum of its queries' shares.
+        sampling: probability of each user to take part in a round, (0, 1].
+        epsilon: target.
+        delta: above 0 and below 1.
+
+    Raises: PrivacyError when no usable noise reaches the target, and when users take part so rarely that delta would
+        cover them without any.
     """
     taking_part = -math.expm1(len(shares) * math.log1p(-sampling)) if sampling < 1 else 1.0
     if taking_part <= delta:
@@ -232,9 +250,13 @@ def calibrate(shares: Sequence[float], sampling: float, epsilon: float, delta: f
 
 
 def _root(excess: Callable[[float], float], high: float) -> float:
-    """The x in about [root, root + 1e-3], excess(x) <= 0, of a falling function with slope near -1 or steeper.
+    """Find x in about [root, root + 1e-3] with excess(x) <= 0, for a falling function with slope near -1 or steeper.
 
-    high: a point where the excess is at most 0. Method: false position (Illinois), aimed at the middle of the band.
+    Method: false position (Illinois), aimed at the middle of the band.
+
+    Args:
+        excess: the function.
+        high: a point where the excess is at most 0.
     """
     tolerance = 1e-3
     at_high, low, side = excess(high), None, 0

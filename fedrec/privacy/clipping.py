@@ -22,7 +22,7 @@ MARGIN = 2.0**-20
 
 
 def clip_weights(contribution: Contribution, clip_norm: float) -> Tensor:
-    """Weights (B,) float64 for which no user's weighted contribution has an L2 norm above `clip_norm`."""
+    """Compute weights (B,) float64 for which no user's weighted contribution has an L2 norm above `clip_norm`."""
     norms = contribution.norms().double()
     weights = (clip_norm * (1 - MARGIN) / norms).clamp(max=1.0)
     usable = norms.isfinite() & (weights >= torch.finfo(torch.float32).tiny)
@@ -30,7 +30,7 @@ def clip_weights(contribution: Contribution, clip_norm: float) -> Tensor:
 
 
 class MeasuredContribution(Contribution):
-    """The contribution of code that is not fedrec's: each user's row is measured here, and what was measured is added.
+    """A contribution of foreign code: each user's row is measured here, and exactly the measured row is added.
 
     Foreign code gives a dense row for each user and nothing else. Its own `norms` and `add_to` are never called, so a
     norm that is too small buys nothing. It costs one pass over dense rows to measure, and one to add.
@@ -66,7 +66,7 @@ class MeasuredContribution(Contribution):
 
 
 def measured(contribution: Contribution, users: int, shape: tuple[int, ...], *, own: bool) -> Contribution:
-    """`contribution` such that its norms are those of what it adds.
+    """Return `contribution` with norms that are certainly those of the rows that it adds.
 
     Args:
         contribution: the parts of a batch in one query.

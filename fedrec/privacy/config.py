@@ -1,4 +1,4 @@
-"""What a scenario says of privacy, checked before anything is computed from it."""
+"""The privacy settings of a scenario, checked before anything is computed from them."""
 
 import math
 from typing import Any, Literal
@@ -10,7 +10,7 @@ from fedrec.privacy import accounting
 from fedrec.settings import Settings
 
 LARGEST_EPSILON = 100.0
-"""Here an attacker's odds may grow by e^100; accountants lose their precision above."""
+"""At this epsilon an attacker's odds may grow by e^100; accountants lose their precision above."""
 
 
 class PrivacyConfig(Settings):
@@ -62,11 +62,11 @@ class PrivacyConfig(Settings):
 
     @property
     def private(self) -> bool:
-        """Whether there is any guarantee."""
+        """Return whether there is any guarantee."""
         return self.epsilon != "none"
 
     def mu(self) -> float:
-        """The total signal-to-noise of all releases (Gaussian DP), for `Setting.mu`: known before any query is.
+        """Compute the total signal-to-noise of all releases (Gaussian DP), which is known before any query is.
 
         Infinite without privacy.
         """

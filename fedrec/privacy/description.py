@@ -1,4 +1,4 @@
-"""What a plan says of itself, for summaries and statements."""
+"""The description of a plan, for summaries and statements."""
 
 import math
 from collections.abc import Callable
@@ -9,11 +9,13 @@ from fedrec.privacy.plan import PrivacyPlan
 
 
 def describe(plan: PrivacyPlan) -> dict[str, Any]:
-    """The `privacy` part of summary.json, for what was charged so far. JSON-able; None stands for "no bound".
+    """Return the `privacy` part of summary.json for the charges so far: JSON-able, None for "no bound".
 
-    noise_multipliers, clip_norms: by query name; a list, one per round, where they differ between rounds.
-    adversaries: epsilon against each. `knows_the_cohort`: sampling does not help against who sees who takes part.
-    participation: in how many rounds that asked anything of users a user took part, expected and at most.
+    | key | value |
+    |---|---|
+    | `noise_multipliers`, `clip_norms` | by query name; a list, one per round, where they differ between rounds |
+    | `adversaries` | epsilon against each; sampling does not help against one who sees the cohorts |
+    | `participation` | rounds with queries in which a user took part, expected and at most |
     """
     private, config, delta = plan.private, plan.config, plan.config.delta
     spent = {name: value if math.isfinite(value) else None for name, value in plan.epsilon().items()}

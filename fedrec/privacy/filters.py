@@ -1,18 +1,18 @@
-"""Privacy filters: what several runs may release together when each is planned after seeing what came before.
+"""Privacy filters: a bound for several runs together when each is planned after seeing earlier outputs.
 
 Composing all events at the end, by privacy loss distributions or any other accountant, presumes that the parameters
 were fixed ahead. Where they may follow from earlier outputs, a bound needs a rule that is fixed before the first
-release and says when to stop: a filter. Stopping when the composed PLD (the trade-off curve) crosses a target is NOT a
-filter once sampled Gaussians occur (Tran et al. 2026, arXiv 2602.06756; arXiv 2602.15815), so there is none here.
+release and decides when to stop: a filter. Stopping when the composed PLD (the trade-off curve) crosses a target is
+NOT a filter once sampled Gaussians occur (Tran et al. 2026, arXiv 2602.06756; arXiv 2602.15815), so there is none here.
 
 | filter | keeps | proven by |
 |---|---|---|
 | `gdp` | sum of mu^2 = 1/z^2 at most mu(epsilon, delta)^2 | Smith & Thakurta 2022 (arXiv 2210.17520) |
 | `renyi` | sum of RDP at ONE order at most what (epsilon, delta) allows | Feldman & Zrnic 2021 (arXiv 2008.11193) |
 
-`gdp` loses nothing for plain Gaussians: it is the exact curve. A sampled round it prices as if everyone took part,
-which is sound (leaving people out at random is post-processing of the plain release) and counts no amplification.
-`renyi` counts it. Both hold for runs that go on side by side (Haney et al. 2023, arXiv 2309.05901).
+`gdp` loses nothing for plain Gaussians: it is the exact curve. It prices a sampled round as if everyone took part.
+That is sound (leaving people out at random is post-processing of the plain release) and counts no amplification.
+`renyi` counts it. Both hold for runs at the same time (Haney et al. 2023, arXiv 2309.05901).
 
 A filter's sums are whole numbers of 1e-15 of its unit, costs rounded up and the limit down, so nothing is lost to
 floating point. A sum is no epsilon: only the limit is one, (epsilon, delta), for everything that the filter let pass.
@@ -47,7 +47,7 @@ THEOREMS = {
 
 
 class Allowance(Protocol):
-    """What else a run must stay within, beside its own target: a budget that it shares with other runs."""
+    """A further limit of a run besides its own target: a budget that it shares with other runs."""
 
     def allow(self, events: Sequence[Event]) -> None:
         """Raises: BudgetExhausted when all these releases of the run together would pass it."""
@@ -59,7 +59,13 @@ _ORDERS_TO_TRY = [*range(2, 33), *(2**k + j * 2**k // 8 for k in range(5, 10) fo
 
 @dataclass(frozen=True)
 class Filter:
-    """One filter for the cap (epsilon, delta). order: of `renyi`; None for `gdp`.
+    """One filter for the cap (epsilon, delta).
+
+    Attributes:
+        name: a key of `THEOREMS`.
+        epsilon: of the cap.
+        delta: of the cap.
+        order: of `renyi`; None for `gdp`.
 
     Raises: PrivacyError for a cap, name or order that gives no filter.
     """
@@ -91,19 +97,19 @@ class Filter:
 
     @classmethod
     def make(cls, name: str, epsilon: float, delta: float, order: int | None = None) -> "Filter":
-        """The filter, its order the best one for plain Gaussians where none is given."""
+        """Make a filter; its order is the best one for plain Gaussians where none is given."""
         if name == "renyi" and order is None and 0 < epsilon < math.inf and 0 < delta < 1:
             order = best_order(epsilon, delta)
         return cls(name, epsilon, delta, order)
 
     @property
     def unit(self) -> str:
-        """What the sums count."""
+        """The unit of the sums."""
         return "mu^2" if self.order is None else f"RDP at order {self.order}"
 
     @property
     def theorem(self) -> str:
-        """By what the cap is proven."""
+        """The theorem that proves the cap."""
         return THEOREMS[self.name]
 
     @cached_property
@@ -115,7 +121,7 @@ class Filter:
         return math.floor(Fraction(mu) ** 2 * GRID)
 
     def cost(self, events: Iterable[Event]) -> int:
-        """What releases spend, in 1/GRID of the unit, each kind of event rounded up."""
+        """Compute the cost of releases, in 1/GRID of the unit, each kind of event rounded up."""
         counts: dict[tuple[float, float], int] = {}
         for event in events:
             key = (event.sampling, event.noise_multiplier)
@@ -123,7 +129,7 @@ class Filter:
         return sum(math.ceil(_one(q, z, self.order) * count * GRID) for (q, z), count in counts.items())
 
     def run_epsilon(self, amount: int) -> float:
-        """The largest epsilon, at the cap's delta, of one run with full participation that costs at most `amount`."""
+        """Compute the largest epsilon, at the cap's delta, of a run with full participation that costs `amount`."""
         if amount <= 0:
             return 0.0
         mu_squared = amount / GRID if self.order is None else 2 * amount / GRID / self.order
@@ -131,7 +137,7 @@ class Filter:
 
 
 def least_cap(name: str, events: Sequence[Event], delta: float) -> float:
-    """The least epsilon, at `delta`, of a filter that would have let these releases pass; its order the best one."""
+    """Compute the least epsilon, at `delta`, of a filter with the best order that would allow these releases."""
     if not events:
         return 0.0
     if name == "gdp":
@@ -146,7 +152,7 @@ def least_cap(name: str, events: Sequence[Event], delta: float) -> float:
 
 
 def best_order(epsilon: float, delta: float) -> int:
-    """The order that leaves most room for plain Gaussians, whose RDP grows with the order.
+    """Find the order that leaves most room for plain Gaussians, whose RDP grows with the order.
 
     Whole orders alone: there the RDP of the sampled Gaussian is a sum of positive terms, which rounding cannot hurt.
 
@@ -161,14 +167,14 @@ def best_order(epsilon: float, delta: float) -> int:
 
 
 def _renyi_limit(epsilon: float, delta: float, order: int) -> float:
-    """The RDP that implies (epsilon, delta): Canonne, Kamath & Steinke 2020, Proposition 12; Balle et al. 2020."""
+    """Compute the RDP that implies (epsilon, delta): Canonne et al. 2020, Proposition 12; Balle et al. 2020."""
     limit = epsilon - math.log1p(-1 / order) + (math.log(delta) + math.log(order)) / (order - 1)
     return limit - SAFETY * abs(limit)
 
 
 @lru_cache(maxsize=4096)
 def _one(sampling: float, noise_multiplier: float, order: int | None) -> Fraction:
-    """The cost of one release: exact for a plain Gaussian, rounded up for a sampled one."""
+    """Compute the cost of one release: exact for a plain Gaussian, rounded up for a sampled one."""
     plain = 1 / Fraction(noise_multiplier) ** 2
     if order is None:
         return plain

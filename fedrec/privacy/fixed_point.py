@@ -1,4 +1,4 @@
-"""Exact sums: what a user adds is a vector of integers, and integers add up to the same total in any order.
+"""Exact sums: each user adds a vector of integers, and integers add up to the same total in any order.
 
 A query's lattice follows from its clip and from the public number of users, never from data. Its step is a power of
 two with an even exponent:
@@ -24,8 +24,8 @@ error of an entry is below one step: 2^-34 of the clip at the defaults; of a pro
 | total and noise, in int64 | the noise stays below 2^ROOM, or the plan is refused; together below 2^62 |
 | others' integers, when one user leaves | they are functions of their own users alone: `fedrec.rowwise` |
 
-What one user moves the computed total by is therefore at most one clip, whatever the population and however it is cut
-into batches, threads and nodes. The float noise is rounded to the same lattice. The total lies on the lattice, so
+One user therefore moves the computed total by at most one clip, for any population and any cut into batches, threads
+and nodes. The float noise is rounded to the same lattice. The total is on the lattice, so
 total + round(noise) = round(total + noise): rounding is post-processing of the Gaussian mechanism. No low-order bits of
 a float sum exist for an attack to read (Mironov 2012, "On Significance of the Least Significant Bits").
 
@@ -59,13 +59,17 @@ NOISE_REACH = 17.5
 
 @dataclass(frozen=True)
 class Lattice:
-    """The multiples of `step` that a query's sums lie on. exponent: of the step, as a power of two; even."""
+    """The multiples of `step`, which are the possible sums of a query.
+
+    Attributes:
+        exponent: of the step, as a power of two; even.
+    """
 
     exponent: int
 
     @classmethod
     def of(cls, clip_norm: float, users: int) -> "Lattice":
-        """The lattice of sums of up to `users` contributions with L2 norms of at most `clip_norm`.
+        """Return the lattice of sums of up to `users` contributions with L2 norms of at most `clip_norm`.
 
         Raises: PrivacyError for more than MOST_USERS users, or none.
         """
@@ -75,7 +79,7 @@ class Lattice:
 
     @classmethod
     def with_bits(cls, clip_norm: float, bits: int) -> "Lattice":
-        """The lattice with 2^(bits - 2) to 2^bits steps a clip; bits even."""
+        """Return the lattice with 2^(bits - 2) to 2^bits steps a clip; bits even."""
         mantissa, exponent = math.frexp(clip_norm)
         exponent -= mantissa == 0.5  # the smallest exponent with clip_norm <= 2^exponent
         return cls(exponent + (exponent & 1) - bits)
@@ -91,29 +95,32 @@ class Lattice:
         return math.ldexp(1.0, self.exponent // 2)
 
     def whole(self, values: Tensor) -> Tensor:
-        """`values` in steps, rounded towards zero: float64 that holds integers."""
+        """Return `values` in steps, rounded towards zero: integers as float64."""
         return (values.double() / self.step).trunc_()
 
     def halves(self, values: Tensor) -> Tensor:
-        """Factors in roots, rounded towards zero: float64 that holds integers; a product of two is in steps."""
+        """Return factors in roots, rounded towards zero: integers as float64; a product of two is in steps."""
         return (values.double() / self.root).trunc_()
 
     def factor_steps(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
-        """Steps (N,) of the factors of N users, powers of two whose product is the lattice's step.
+        """Return steps (N,) for the two factors of N users: powers of two whose product is the lattice's step.
 
-        Each user's fit that user's own factors, whose largest entries are `left` and `right` (N,), so that both keep as
-        many digits.
+        Both factors of a user keep as many digits.
+
+        Args:
+            left: largest entry of each user's first factor, (N,).
+            right: largest entry of each user's second factor, (N,).
         """
         ratio = left.double().clamp(min=1e-150) / right.double().clamp(min=1e-150)
         shift = torch.frexp(ratio.sqrt()).exponent
         return _power(shift) * self.root, _power(-shift) * self.root
 
     def values(self, total: Tensor) -> Tensor:
-        """The numbers (float64) that integers (int64, or float64 that holds integers) stand for."""
+        """Return the numbers (float64) of a total in steps (int64, or integers as float64)."""
         return total.to(torch.float64, copy=True).mul_(self.step)
 
     def noise_fits(self, noise_std: float) -> bool:
-        """Whether noise of this standard deviation (in the sum's units) stays below 2^ROOM steps."""
+        """Return whether noise of this standard deviation (in the sum's units) stays below 2^ROOM steps."""
         return noise_std * NOISE_REACH / self.step < 2.0**ROOM
 
 
@@ -139,5 +146,5 @@ def check_room(total: Tensor) -> None:
 
 
 def _power(exponents: Tensor) -> Tensor:
-    """2^exponents exactly, float64: by its bits, since the vector forms of exp2 may err in the last."""
+    """Return 2^exponents exactly, float64: by its bits, since the vector forms of exp2 may err in the last one."""
     return ((exponents.long() + 1023) << 52).view(torch.float64)

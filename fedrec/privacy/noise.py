@@ -28,8 +28,8 @@ _SUMMED = 4
 class NoiseSource:
     """Draws that only the holder of a 32-byte key can repeat.
 
-    seed: None takes the key from the operating system's CSPRNG. A number makes the run repeatable, and its noise
-    known to anyone who knows the number: for simulation only.
+    Args:
+        key: 32 bytes.
     """
 
     def __init__(self, key: bytes) -> None:
@@ -39,7 +39,12 @@ class NoiseSource:
 
     @classmethod
     def from_seed(cls, seed: int | None) -> "NoiseSource":
-        """A fresh secret source for None, else the repeatable source of `seed`."""
+        """Make a source.
+
+        Args:
+            seed: None takes the key from the operating system's CSPRNG. A number makes the run repeatable, and its
+                noise known to anyone who knows the number: for simulation only.
+        """
         if seed is None:
             return cls(os.urandom(32))
         return cls(hashlib.sha256(f"fedrec noise key from seed\0{seed}".encode()).digest())
@@ -48,7 +53,7 @@ class NoiseSource:
         return "NoiseSource(key hidden)"
 
     def _words(self, purpose: str, round: int, name: str, time: int, counts: Iterator[int]) -> Iterator[np.ndarray]:
-        """Uint64 arrays of the lengths `counts`, one after the other from the stream of the other arguments."""
+        """Yield uint64 arrays of the lengths `counts` from the stream that the other arguments select."""
         label = f"fedrec\0{purpose}\0{round}\0{name}" + (f"\0{time}" if time > 1 else "")
         key = hmac.digest(self._key, label.encode(), "sha256")
         stream = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor()
@@ -56,9 +61,13 @@ class NoiseSource:
             yield np.frombuffer(stream.update(bytes(8 * count)), dtype="<u8")
 
     def normal_blocks(self, round: int, name: str, size: int, time: int = 1) -> Iterator[np.ndarray]:
-        """Standard normals, float64, `size` in all, in blocks of `BLOCK` (the last one shorter).
+        """Yield standard normals, float64, `size` in all, in blocks of `BLOCK` (the last one shorter).
 
-        time: 2 for the second release of the same round, and so on: each has noise of its own.
+        Args:
+            round: number of the round, from 0.
+            name: of the query.
+            size: how many normals.
+            time: 2 for the second release of the same round, and so on: each has noise of its own.
         """
         blocks = -(-size // BLOCK)
         words = self._words("noise", round, name, time, iter([_SUMMED * BLOCK] * blocks))
@@ -66,9 +75,13 @@ class NoiseSource:
             yield normals[: size - block * BLOCK]
 
     def cohort(self, round: int, users: int, probability: float, time: int = 1) -> np.ndarray:
-        """A Poisson sample of 0..users-1: each taken with `probability` independently, int64, ascending.
+        """Draw a Poisson sample of 0..users-1: each with `probability` independently, int64, ascending.
 
-        time: as in `normal_blocks`.
+        Args:
+            round: number of the round, from 0.
+            users: size of the population.
+            probability: of each user, (0, 1].
+            time: as in `normal_blocks`.
         """
         counts = [min(BLOCK, users - start) for start in range(0, users, BLOCK)]
         drawn = self._words("cohort", round, "", time, iter(counts))

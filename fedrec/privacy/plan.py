@@ -38,7 +38,7 @@ ROUNDING = 2.0**-10
 """Releases are rounded to a grid of a power of two at most this part of the noise's standard deviation."""
 
 MECHANISM = "Poisson-sampled Gaussian, add or remove one user"
-"""What the accountants take each event for."""
+"""The mechanism that the accountants assume for each event."""
 
 Charge = dict[str, Any]
 """A ledger entry, plain JSON; numbers that matter are strings: exact, but for epsilons, rounded UP to 6 decimals."""
@@ -75,8 +75,12 @@ class PrivacyPlan:
     ) -> "PrivacyPlan":
         """Check everything and calibrate the noise, before any data is touched.
 
-        rounds: the queries of every round, a private evaluation included; their shares sum to at most 1.
-        users: the public size of the population. seed: None takes the noise from the operating system's CSPRNG.
+        Args:
+            config: the privacy settings.
+            rounds: the queries of every round, a private evaluation included; their shares sum to at most 1.
+            users: the public size of the population.
+            seed: of the noise; None takes it from the operating system's CSPRNG.
+
         Raises: PrivacyError for a plan whose guarantee cannot be proven.
         """
         if users < 1:
@@ -110,17 +114,17 @@ class PrivacyPlan:
 
     @property
     def private(self) -> bool:
-        """Whether there is any guarantee."""
+        """Return whether there is any guarantee."""
         return self.config.private
 
     @property
     def seeded(self) -> bool:
-        """Whether the noise repeats: a release that is made again is then the same release."""
+        """Return whether the noise repeats: a release that is made again is then the same release."""
         return self._seeded
 
     @property
     def charged(self) -> tuple[int, ...]:
-        """The rounds that were paid for, in order; a round that was paid for twice stands twice."""
+        """The rounds that were paid for, in order; a round that was paid for twice occurs twice."""
         return tuple(self._charged)
 
     def noise_multiplier(self, round: int, query_name: str) -> float:
@@ -142,7 +146,7 @@ class PrivacyPlan:
         return self._source.cohort(round, self.users, self.config.sampling, self._time(round))
 
     def clip(self, query: SumQuery, contribution: Contribution) -> Tensor:
-        """Weights (B,) float64 that bound each user's WHOLE contribution by the clip; see `fedrec.privacy.clipping`.
+        """Compute weights (B,) float64 that bound each user's WHOLE contribution by the clip (`privacy.clipping`).
 
         Without privacy: ones. Raises: PrivacyError for a query that is not in the plan.
         """
@@ -199,7 +203,7 @@ class PrivacyPlan:
         return charge
 
     def terms(self, round: int) -> list[dict[str, Any]]:
-        """On which terms a round's queries are answered, as a charge tells it: shapes, clips, noise on each number.
+        """Return the terms of a round's queries, as a charge records them: shapes, clips, noise on each number.
 
         Public, and fixed before the first release: clip_norm is None and the noise "0.0" without privacy.
         """
@@ -254,13 +258,15 @@ class PrivacyPlan:
         return PrivateSum(torch.from_numpy(released).view(query.shape).to(total.device), std)
 
     def lattice(self, query: SumQuery) -> Lattice:
-        """The lattice of the query's sums: it follows from the clip and the public number of users."""
+        """Return the lattice of the query's sums, which follows from the clip and the public number of users."""
         return Lattice.of(query.clip_norm, self.users)
 
     def epsilon(self, rounds_done: int | None = None, *, prv: bool = False) -> dict[str, float]:
-        """Epsilon by accountant, {"pld", "rdp"}: of all that was charged so far, or of the first `rounds_done` rounds.
+        """Compute epsilon by accountant, {"pld", "rdp"}; infinite without privacy once anything was released.
 
-        prv: also Opacus' PRV accountant (seconds). Infinite without privacy once anything was released.
+        Args:
+            rounds_done: the number of rounds to count from the first; None for all charges so far.
+            prv: whether to add Opacus' PRV accountant (seconds).
         """
         rounds = self._charged if rounds_done is None else list(range(rounds_done))
         spent = self._epsilon(rounds)
@@ -271,11 +277,11 @@ class PrivacyPlan:
 
     @property
     def planned(self) -> list[Event]:
-        """What all rounds together release, each once, for a budget to price ahead; empty without privacy."""
+        """The events of all rounds, each once, for a budget to price ahead; empty without privacy."""
         return self.events(range(len(self.rounds)))
 
     def draw_from(self, allowance: Allowance) -> None:
-        """Let `charge` refuse also what the allowance refuses, from now on."""
+        """Make `charge` also refuse releases that the allowance refuses, from now on."""
         self._allowance = allowance
 
     def restore(self, charged: Sequence[int]) -> None:
@@ -289,7 +295,7 @@ class PrivacyPlan:
         self._charged = list(charged)
 
     def _time(self, round: int) -> int:
-        """Which release of the round this is: the same noise on two sums would give their difference away."""
+        """Return which release of the round this is: the same noise on two sums would reveal their difference."""
         return max(1, self._charged.count(round))
 
     def _round(self, round: int) -> dict[str, SumQuery]:
@@ -304,7 +310,7 @@ class PrivacyPlan:
         return queries[name]
 
     def events(self, rounds: Sequence[int]) -> list[Event]:
-        """What these rounds release; empty without privacy."""
+        """Return the events of these rounds; empty without privacy."""
         if not self.private:
             return []
         shares = [math.fsum(query.budget_share for query in self.rounds[round].values()) for round in rounds]

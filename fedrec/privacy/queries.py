@@ -1,7 +1,7 @@
-"""What is asked of users: sums, and what one user adds to them.
+"""Queries to users: sums, and one user's contribution to them.
 
 A `SumQuery` names a sum over users and bounds one user's whole part in it. A `Contribution` holds the parts of a
-batch of users without a dense vector per user: it tells each user's L2 norm and gives the weighted sum.
+batch of users without a dense vector per user: it computes each user's L2 norm and the weighted sum.
 """
 
 import math
@@ -17,11 +17,15 @@ from fedrec.privacy.fixed_point import Lattice, add_whole
 
 @dataclass(frozen=True)
 class SumQuery:
-    """One private sum: its name, shape, the L2 clip on a user's WHOLE contribution, its part of the budget.
+    """One private sum.
 
-    budget_share: fraction of the run's total squared signal-to-noise (mu^2 in the Gaussian-DP sense) that this
-    one release may use. Over all rounds and queries of a run the shares sum to at most 1.
-    packed: 0, or the side of a symmetric matrix whose upper triangle the last dimension begins with; see `units`.
+    Attributes:
+        name: unique in its round.
+        shape: of the sum.
+        clip_norm: L2 clip on a user's WHOLE contribution.
+        budget_share: fraction of the run's total squared signal-to-noise (mu^2 in the Gaussian-DP sense) that this
+            one release may use. Over all rounds and queries of a run the shares sum to at most 1.
+        packed: 0, or the side of a symmetric matrix whose upper triangle the last dimension begins with; see `units`.
     """
 
     name: str
@@ -38,26 +42,26 @@ class SumQuery:
 
     @property
     def size(self) -> int:
-        """Numbers in the sum."""
+        """The number of entries in the sum."""
         return math.prod(self.shape)
 
     def decode(self, total: Tensor, lattice: Lattice) -> Tensor:
-        """The sum, float64, of integers (int64) in steps of `lattice`."""
+        """Return the sum, float64, of integers (int64) in steps of `lattice`."""
         units, value = self.units(total.device), lattice.values(total)
         return value if units is None else value.mul_(units)
 
     def encode(self, value: Tensor, lattice: Lattice) -> Tensor:
-        """Integers (int64) in steps of `lattice` for one contribution, rounded towards zero as users round theirs."""
+        """Return one contribution as integers (int64) in steps of `lattice`, rounded towards zero as users round."""
         units = self.units(value.device)
         return lattice.whole(value.double() if units is None else value.double() / units).long()
 
     def units(self, device: torch.device) -> Tensor | None:
-        """What one step of the lattice counts in each entry of the last dimension; None: 1 everywhere."""
+        """Return the value of a lattice step in each entry of the last dimension; None: 1 everywhere."""
         return packed_units(self.packed, self.shape[-1], device) if self.packed else None
 
 
 def packed_units(side: int, width: int, device: torch.device) -> Tensor:
-    """(width,) float64: sqrt(2) for what a packed symmetric (side, side) matrix has off its diagonal, else 1.
+    """Return (width,) float64: sqrt(2) off the diagonal of a packed symmetric (side, side) matrix, else 1.
 
     The entry of a matrix off its diagonal occurs twice in the matrix and once in the packing: with this unit the L2
     norm of the packing is the Frobenius norm, and the integers stay products of integer factors.
@@ -70,9 +74,11 @@ def packed_units(side: int, width: int, device: torch.device) -> Tensor:
 
 @dataclass(frozen=True)
 class PrivateSum:
-    """A sum after the clip and the noise. noise_std: standard deviation of the noise on each entry (0 without).
+    """A sum after the clip and the noise.
 
-    value: float32, the query's shape.
+    Attributes:
+        value: float32, the query's shape.
+        noise_std: standard deviation of the noise on each entry; 0 without noise.
     """
 
     value: Tensor
@@ -91,14 +97,14 @@ class Contribution(ABC):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """The query's."""
+        """The query's shape."""
 
     @abstractmethod
     def norms(self) -> Tensor:
-        """L2 norm of each user's whole contribution, (B,) float64; NaN or infinite where a part is."""
+        """Compute the L2 norm of each user's whole contribution, (B,) float64; NaN or infinite where a part is."""
 
     def unit_weights(self) -> Tensor:
-        """A weight of one for each user, (B,) float64; override it where B is known without the norms."""
+        """Return a weight of one for each user, (B,) float64; override it where B is known without the norms."""
         return torch.ones_like(self.norms())
 
     @abstractmethod
@@ -110,9 +116,12 @@ class Contribution(ABC):
         """
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
-        """Sum over users of weights[u] * contribution[u], float32, the query's shape; weights (B,).
+        """Compute the sum over users of weights[u] * contribution[u], float32, the query's shape.
 
-        As `add_to` adds it, on a lattice that fits the longest of these: for attacks, and for slow oracles.
+        It uses `add_to` on a lattice that fits the longest of these: for attacks, and for slow oracles.
+
+        Args:
+            weights: (B,).
         """
         weights = weights.double()
         used = weights != 0
@@ -125,16 +134,19 @@ class Contribution(ABC):
 
     @abstractmethod
     def dense(self, row: int) -> Tensor:
-        """One user's contribution, the query's shape (for a device that masks it, and for slow oracles)."""
+        """Return one user's contribution, the query's shape (for a device that masks it, and for slow oracles)."""
 
 
 _VIEW_BITS = 46
 
 
 class DenseContribution(Contribution):
-    """Contributions held as one dense row per user: values (B, *shape).
+    """Contributions as one dense row per user.
 
-    At least float32 from here on: in half precision the weights would be rounded by more than the clip's margin.
+    Values are at least float32: in half precision the weights would be rounded by more than the clip's margin.
+
+    Args:
+        values: (B, *shape).
     """
 
     def __init__(self, values: Tensor) -> None:
@@ -159,7 +171,7 @@ class DenseContribution(Contribution):
 
 
 def add_rows(total: Tensor, values: Tensor, weights: Tensor, lattice: Lattice) -> None:
-    """`Contribution.add_to` for dense rows (B, *shape), some at a time."""
+    """Add dense rows (B, *shape) as `Contribution.add_to`, some at a time."""
     users = (weights != 0).nonzero()[:, 0]
     most = max(1, _NUMBERS_AT_ONCE // max(1, values[0].numel() if len(values) else 1))
     for some in torch.split(users, most):
