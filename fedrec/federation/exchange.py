@@ -79,23 +79,29 @@ def ask_hello(request: DataRequest) -> Packet:
 
 def ask_sum(
     spec: str,
-    mark: str,
+    fingerprint: str,
     round: int,
     digests: Mapping[str, str],
     sent: Mapping[str, Tensor],
     cohort: np.ndarray | None,
     users: int | None = None,
 ) -> Packet:
-    """A round's question. digests: of every shared tensor by name. sent: those that the node does not hold.
+    """Make the server's message of one round to a node.
 
-    cohort: (C,) int64, positions among the node's users, ascending; None where everybody takes part in every round.
-    users: how many the node hosts, which alone decides on the size of a cohort's bits; None: the last one's place does.
+    Args:
+        spec: text of the run's description.
+        fingerprint: of that text.
+        round: number of the round, from 0.
+        digests: of every shared tensor, by name.
+        sent: the tensors that the node does not have.
+        cohort: (C,) int64, positions among the node's users, ascending; None where everybody takes part in every round.
+        users: how many the node hosts, which sets the size of a cohort's bits; None for the smallest size that fits.
     """
     tensors = {_SHARED + name: tensor for name, tensor in sent.items()}
     if cohort is not None:
         tensors[_COHORT] = _bits(np.asarray(cohort, dtype=np.int64), users)
     facts: dict[str, Fact] = {"spec": spec, "digests": json.dumps(dict(digests)), "everybody": cohort is None}
-    return Packet(SUM, mark, round, facts, tensors)
+    return Packet(SUM, fingerprint, round, facts, tensors)
 
 
 def shared_of(packet: Packet) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -132,5 +138,5 @@ def _bits(cohort: np.ndarray, users: int | None) -> Tensor:
 
 def refusal(code: str, packet: Packet | None = None) -> Packet:
     """The answer of a node that cannot or will not: one word of `REFUSALS`."""
-    mark, round = (packet.fingerprint, packet.round) if packet is not None else ("", -1)
-    return Packet(REFUSAL, mark, round, {"code": code if code in REFUSALS else "request"})
+    fingerprint, round = (packet.fingerprint, packet.round) if packet is not None else ("", -1)
+    return Packet(REFUSAL, fingerprint, round, {"code": code if code in REFUSALS else "request"})

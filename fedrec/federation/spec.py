@@ -83,7 +83,7 @@ class RunSpec(Settings):
                 raise InputError(f"query '{query.name}': clip {query.clip_norm:g}, more than {LARGEST_CLIP:g}")
 
     @property
-    def mark(self) -> str:
+    def fingerprint(self) -> str:
         """The fingerprint that every message of the run carries."""
         return fingerprint(self.text())
 

@@ -24,7 +24,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class TrainingCheckpoint:
     """The state after `round` finished rounds.
 
     ledger_entries, ledger_head: length and hash of the ledger when the state was written; every release that the
@@ -65,7 +65,7 @@ def digest(shared: Shared) -> str:
     return found.hexdigest()
 
 
-def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
+def load_checkpoint(path: Path, device: str = "cpu") -> TrainingCheckpoint:
     """The checkpoint at `path`, its tensors on `device`.
 
     Raises: InputError when the file is not a checkpoint of this version.
@@ -81,6 +81,6 @@ def load_checkpoint(path: Path, device: str = "cpu") -> Checkpoint:
         raise InputError(
             f"{path}: checkpoint version {state.get('version')}, this fedrec reads {VERSION}; start the run anew"
         )
-    return Checkpoint(
+    return TrainingCheckpoint(
         state["round"], shared, state["ledger_entries"], state["ledger_head"], state["history"], state["run"]
     )

@@ -19,7 +19,7 @@ from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.errors import BudgetExhausted, PrivacyError, VerificationError
 from fedrec.federation.hosted import Stopwatch
 from fedrec.privacy.plan import Charge, PrivacyPlan
-from fedrec.run.checkpoint import Checkpoint, digest, load_checkpoint
+from fedrec.run.checkpoint import TrainingCheckpoint, digest, load_checkpoint
 from fedrec.run.federation import Federation
 
 BYTES_PER_NUMBER = 4
@@ -131,7 +131,7 @@ class Coordinator:
         a seed the noise is fresh, the repeated round is a second release and is charged as one; the budget may then
         end before the last round.
         """
-        start = self._resumed() if resume else Checkpoint(0, self.algorithm.initial(), run=self.identity)
+        start = self._resumed() if resume else TrainingCheckpoint(0, self.algorithm.initial(), run=self.identity)
         if self.ledger is not None and self.begin is not None and not self.ledger.entries:
             self.ledger.append(self.begin)
         try:
@@ -142,7 +142,7 @@ class Coordinator:
             if self.ledger is not None:
                 self.ledger.seal()
 
-    def _rounds(self, start: Checkpoint) -> Outcome:
+    def _rounds(self, start: TrainingCheckpoint) -> Outcome:
         shared, history = start.shared, list(start.history)
         for round in range(start.round, self.algorithm.rounds):
             stopped = self.algorithm.stop(shared)
@@ -236,9 +236,9 @@ class Coordinator:
         if self.checkpoint is None:
             return
         entries, head = (len(self.ledger.entries), self.ledger.head) if self.ledger is not None else (0, "")
-        Checkpoint(round, shared, entries, head, history, self.identity).save(self.checkpoint)
+        TrainingCheckpoint(round, shared, entries, head, history, self.identity).save(self.checkpoint)
 
-    def _resumed(self) -> Checkpoint:
+    def _resumed(self) -> TrainingCheckpoint:
         if self.checkpoint is None:
             raise ValueError("resume needs a checkpoint file")
         start = load_checkpoint(self.checkpoint, str(self.algorithm.setting.device))

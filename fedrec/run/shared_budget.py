@@ -1,8 +1,10 @@
 """A run's part of a budget that it shares with other runs on the same people."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from fedrec.audit.budget.budget import noise_text
 from fedrec.audit.budget.reservation import Reservation
 from fedrec.privacy.description import describe
 from fedrec.privacy.plan import PrivacyPlan
@@ -23,7 +25,7 @@ def reserve(scenario: Scenario, folder: RunDirectory, plan: PrivacyPlan, data: s
         "data": data,
         "users": plan.users,
         "target_epsilon": repr(privacy.epsilon) if privacy.private else None,
-        "noise": f"seed {scenario.seed}" if plan.seeded else "secret",
+        "noise": noise_text(scenario.seed if plan.seeded else None),
     }
     reservation = Reservation(Path(privacy.budget), folder.ledger, plan.planned, about)
     reservation.check()
@@ -33,4 +35,4 @@ def reserve(scenario: Scenario, folder: RunDirectory, plan: PrivacyPlan, data: s
 
 def described(plan: PrivacyPlan, reservation: Reservation | None) -> dict[str, Any]:
     """What the plan says of itself, and of the budget that it shares; the `privacy` part of summary and statement."""
-    return describe(plan) | {"population_budget": None if reservation is None else reservation.describe()}
+    return describe(plan) | {"population_budget": None if reservation is None else asdict(reservation.describe())}

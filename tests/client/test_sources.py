@@ -75,7 +75,7 @@ def asked(
         "seed": 1,
     }
     spec = RunSpec(**told | more)
-    return exchange.ask_sum(spec.text(), spec.mark, 0, {}, {}, np.array(cohort, dtype=np.int64), hosted)
+    return exchange.ask_sum(spec.text(), spec.fingerprint, 0, {}, {}, np.array(cohort, dtype=np.int64), hosted)
 
 
 @pytest.mark.parametrize("settings", QUESTIONS, ids=repr)

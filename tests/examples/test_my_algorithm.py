@@ -24,7 +24,7 @@ from tests.server.deployed import data, hosted, spec_of
 spec = spec_of("popularity", PrivacyConfig(epsilon=2.0, delta=1e-4), 150)
 spec = spec.model_copy(update={"algorithm": "recent-counts", "settings": {}})
 counts = torch.zeros(len(data()[0].catalogue))
-asked = exchange.ask_sum(spec.text(), spec.mark, 0, {"counts": "0" * 64}, {"counts": counts}, np.arange(4), 150)
+asked = exchange.ask_sum(spec.text(), spec.fingerprint, 0, {"counts": "0" * 64}, {"counts": counts}, np.arange(4), 150)
 here = hosted(1)[0]
 refused = UserNode(lambda _: here).answer(asked)
 assert refused.facts == {"code": "plugin"}, refused.facts

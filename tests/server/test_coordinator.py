@@ -11,7 +11,7 @@ import torch
 
 from fedrec.audit.log.ledger import read_ledger
 from fedrec.errors import InputError, VerificationError
-from fedrec.run.checkpoint import Checkpoint, load_checkpoint
+from fedrec.run.checkpoint import TrainingCheckpoint, load_checkpoint
 from fedrec.run.coordinator import Outcome, RoundReport
 from tests.server.toy import Crash, assemble, same
 
@@ -231,7 +231,7 @@ def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
 def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "checkpoint.safetensors"
     monkeypatch.setattr("fedrec.run.checkpoint.VERSION", 99)
-    Checkpoint(1, {"a": torch.ones(2)}).save(path)
+    TrainingCheckpoint(1, {"a": torch.ones(2)}).save(path)
     monkeypatch.undo()
     with pytest.raises(InputError, match="version 99"):
         load_checkpoint(path)
@@ -240,10 +240,10 @@ def test_a_checkpoint_of_another_version_is_refused(tmp_path: Path, monkeypatch:
 def test_a_checkpoint_keeps_tensors_that_share_memory_and_empty_states(tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.safetensors"
     base = torch.arange(6.0)
-    Checkpoint(1, {"a": base, "b": base, "c": base.view(2, 3).T}).save(path)
+    TrainingCheckpoint(1, {"a": base, "b": base, "c": base.view(2, 3).T}).save(path)
     kept = load_checkpoint(path).shared
     assert torch.equal(kept["c"], base.view(2, 3).T)
     assert torch.equal(kept["a"], kept["b"])
-    Checkpoint(0, {}).save(path)
+    TrainingCheckpoint(0, {}).save(path)
     assert load_checkpoint(path).shared == {}
     assert json.dumps(load_checkpoint(path).history) == "[]"

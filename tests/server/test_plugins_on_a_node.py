@@ -38,7 +38,7 @@ def asked(algorithm: str, settings: dict) -> Packet:
     spec = honest.model_copy(update={"algorithm": algorithm, "settings": settings})
     tensors = {"counts": torch.zeros(len(data()[0].catalogue))} if algorithm == NAME else {}
     digests = dict.fromkeys(tensors, "0" * 64)
-    return exchange.ask_sum(spec.text(), spec.mark, 0, digests, tensors, np.arange(4), len(hosted(1)[0].source))
+    return exchange.ask_sum(spec.text(), spec.fingerprint, 0, digests, tensors, np.arange(4), len(hosted(1)[0].source))
 
 
 def answer(node: UserNode, packet: Packet) -> Packet:

@@ -215,9 +215,9 @@ def test_a_crash_while_the_state_of_a_look_is_saved_changes_nothing(
 ) -> None:
     whole = looking(tmp_path / "whole").run()
     with monkeypatch.context() as patch:
-        from fedrec.run.checkpoint import Checkpoint
+        from fedrec.run.checkpoint import TrainingCheckpoint
 
-        dying(patch, Checkpoint, "save", at, after=False)
+        dying(patch, TrainingCheckpoint, "save", at, after=False)
         with pytest.raises(Crash):
             looking(tmp_path / "r").run()
     resumed = looking(tmp_path / "r").run(resume=True)

@@ -37,14 +37,14 @@ def combined(capsys: Any, *arguments: str) -> dict[str, Any]:
 
 def test_a_second_run_is_refused_and_releases_nothing(shared: list[str], capsys: Any) -> None:
     assert run([*shared, "--out", "a", "--set", "privacy.epsilon=3"]) == 0
-    head = budget().head
+    head = budget().history_hash
     assert run([*shared, "--out", "b", "--set", "privacy.epsilon=3"]) == 3
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "still" not in error
     assert "epsilon 2.36" in error
     assert not Path("b").exists()
-    assert budget().head == head
+    assert budget().history_hash == head
     assert run([*shared, "--out", "c", "--set", "privacy.epsilon=2.3"]) == 0
     told = json.loads(Path("a/private/summary.json").read_text())["privacy"]
     assert (told["population_budget"]["epsilon"], told["participation"]["most_rounds"]) == ("4.0", 3)

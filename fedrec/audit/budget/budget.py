@@ -1,4 +1,4 @@
-"""What a budget for a population says: its terms, who drew what, what is left, and whether the file is whole.
+"""A budget for a population: its terms, the runs that drew from it, the rest, and the check of its file.
 
 The terms never change (who, when, cap, filter); the history only grows, each record fixed by the next (a hash chain).
 A filter's sum counts each open run with all that it reserved and each settled run with all that it charged, so it is
@@ -8,6 +8,7 @@ are planned, stopped or run side by side. `fedrec.audit.budget.budget_file` writ
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
@@ -43,7 +44,7 @@ class _Rule(_Part):
 
 
 class _Terms(_Part):
-    """The terms as they are written; what else is there is fixed by their hash and not read."""
+    """The terms as they are written. Their hash fixes further keys, which are not read."""
 
     id: Text
     name: Text
@@ -81,9 +82,16 @@ class _Text(_Part):
 
 @dataclass(frozen=True)
 class Entry:
-    """What one run draws. cost: counted in the filter's sum. state: "open" (may still release) or "settled".
+    """The part of a budget that one run draws.
 
-    about: what the run said of itself: "data", "users", "noise", "target_epsilon".
+    Attributes:
+        run: its id in the budget.
+        when: time of the reservation, UTC.
+        about: the run's description of itself: "data", "users", "noise" (`noise_text`), "target_epsilon".
+        reserved: all releases that it planned.
+        reserved_cost: their cost, in 1/GRID of the filter's unit.
+        released: the releases that it settled for; None for an open run.
+        cost: counted in the filter's sum.
     """
 
     run: str
@@ -96,15 +104,25 @@ class Entry:
 
     @property
     def state(self) -> str:
-        """Whether the run may still release."""
+        """ "open" while the run may still release, else "settled"."""
         return "open" if self.released is None else "settled"
 
 
 @dataclass(frozen=True)
 class Budget:
-    """A budget file as it was read and checked. start, end: days in UTC, both included; None for no bound.
+    """A budget file as it was read and checked.
 
-    limit: of the filter's sum, in 1/GRID of its unit.
+    Attributes:
+        path: of the file.
+        name: of the budget.
+        who: the population.
+        start: first day, UTC; None for no bound.
+        end: last day, UTC; None for no bound.
+        filter: of the sums.
+        limit: of the filter's sum, in 1/GRID of its unit.
+        text: the parsed file.
+        entries: by the id of the run.
+        history_hashes: SHA-256 (hex) that fixes terms and history after 0, 1, ... records.
     """
 
     path: Path
@@ -116,36 +134,36 @@ class Budget:
     limit: int
     text: dict[str, Any] = field(repr=False)
     entries: dict[str, Entry] = field(repr=False)
-    heads: tuple[str, ...] = field(repr=False)
+    history_hashes: tuple[str, ...] = field(repr=False)
 
     @property
     def identity(self) -> str:
-        """What no other budget has."""
+        """The id, which no other budget has."""
         return str(self.text["terms"]["id"])
 
     @property
-    def head(self) -> str:
+    def history_hash(self) -> str:
         """SHA-256 (hex) that fixes the terms and the whole history."""
-        return self.heads[-1]
+        return self.history_hashes[-1]
 
     @property
     def spent(self) -> int:
-        """What counts against the limit, in 1/GRID of the filter's unit."""
+        """The sum that counts against the limit, in 1/GRID of the filter's unit."""
         return sum(entry.cost for entry in self.entries.values())
 
     @property
     def left(self) -> int:
-        """What a new run may still reserve, in 1/GRID of the filter's unit."""
+        """The rest that a new run may reserve, in 1/GRID of the filter's unit."""
         return self.limit - self.spent
 
     def period(self) -> str:
-        """The period in words."""
+        """Return the period in words."""
         if self.start is None and self.end is None:
             return "for all time"
         return f"{f'from {self.start} ' if self.start else ''}{f'to {self.end} ' if self.end else 'on '}(days in UTC)"
 
     def is_open(self) -> bool:
-        """Whether the period includes today."""
+        """Return whether the period includes today."""
         day = today()
         return (self.start is None or self.start <= day) and (self.end is None or day <= self.end)
 
@@ -172,9 +190,9 @@ class Budget:
                 f"budget '{self.name}': its delta {self.filter.delta:g} must be below 1/users = {1 / users:.3g}; make "
                 f"one with a lower --delta"
             )
+        seed = seed_of(about)
         for entry in self.entries.values():
-            seeded = str(about.get("noise", "")).startswith("seed")
-            if seeded and entry.cost and entry.about.get("noise") == about["noise"]:
+            if seed is not None and entry.cost and seed_of(entry.about) == seed:
                 raise PrivacyError(
                     f"budget '{self.name}': run {entry.run} drew its noise from the same seed, and the same noise on "
                     f"two releases can be taken off; give this run another seed, or none"
@@ -191,7 +209,7 @@ class Budget:
 
 
 def read(path: Path) -> Budget:
-    """The budget in a file, every hash, cost and sum checked. The file is not touched.
+    """Read the budget in a file, and check every hash, cost and sum. The file is not touched.
 
     Raises: InputError when it cannot be read, VerificationError when it was changed by anything but this module.
     """
@@ -207,7 +225,7 @@ def read(path: Path) -> Budget:
 
 
 def parse(path: Path, content: bytes) -> Budget:
-    """The budget in the `content` of the file `path`. Raises: VerificationError as `read`."""
+    """Parse the budget in the `content` of the file `path`. Raises: VerificationError as `read`."""
     try:
         if len(content) > LARGEST:
             raise ValueError(f"it is larger than {LARGEST >> 20} MB")
@@ -224,28 +242,31 @@ def parse(path: Path, content: bytes) -> Budget:
 
 
 def checked(path: Path, text: dict[str, Any]) -> Budget:
-    """The budget that `text` describes. Raises: ValueError, KeyError, TypeError or FedrecError when it is none."""
+    """Check the budget that `text` describes.
+
+    Raises: ValueError, KeyError, TypeError or FedrecError when it is none.
+    """
     try:
         _Text.model_validate(text)
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"'{'.'.join(map(str, first['loc']))}': {first['msg']}") from None
     terms, history = text["terms"], text["history"]
-    said = terms["filter"]
+    recorded = terms["filter"]
     if set(text) != {"version", "terms", "history", "head"}:
-        raise ValueError("it says more than a budget does")
-    rule = Filter(said["name"], float(terms["epsilon"]), float(terms["delta"]), said["order"])
-    limit = int(said["limit"].replace(".", ""))
+        raise ValueError("it has more keys than a budget")
+    rule = Filter(recorded["name"], float(terms["epsilon"]), float(terms["delta"]), recorded["order"])
+    limit = int(recorded["limit"].replace(".", ""))
     if abs(limit - rule.limit) > rule.limit // DRIFT + 1:
         raise ValueError("the limit is not what the cap gives")
-    heads = [digest(terms)]
+    hashes = [digest(terms)]
     entries: dict[str, Entry] = {}
     spent = 0
     kinds: set[tuple[str, str]] = set()
     for record in history:
-        if record["previous"] != heads[-1]:
+        if record["previous"] != hashes[-1]:
             raise ValueError("the history does not follow from itself")
-        heads.append(digest(record))
+        hashes.append(digest(record))
         kinds |= {(event["sampling"], event["noise_multiplier"]) for event in record["events"]}
         if len(kinds) > MOST_KINDS:
             raise ValueError(f"it has more than {MOST_KINDS} kinds of releases")
@@ -254,10 +275,10 @@ def checked(path: Path, text: dict[str, Any]) -> Budget:
         spent += entry.cost - (before.cost if before is not None else 0)
         if spent > limit + limit // DRIFT:
             raise ValueError(f"run {entry.run} passes the limit")
-    if text["head"] != heads[-1]:
+    if text["head"] != hashes[-1]:
         raise ValueError("the head is not that of the history")
     start, end = (None if terms[key] is None else date.fromisoformat(terms[key]) for key in ("start", "end"))
-    return Budget(path, terms["name"], terms["who"], start, end, rule, limit, text, entries, tuple(heads))
+    return Budget(path, terms["name"], terms["who"], start, end, rule, limit, text, entries, tuple(hashes))
 
 
 def _entry(record: Mapping[str, Any], entries: Mapping[str, Entry], rule: Filter) -> Entry:
@@ -275,27 +296,38 @@ def _entry(record: Mapping[str, Any], entries: Mapping[str, Entry], rule: Filter
     return Entry(run, before.when, before.about, before.reserved, before.reserved_cost, events, cost)
 
 
+def noise_text(seed: int | None) -> str:
+    """Return the text of a budget file for the noise of a run: its seed, or "secret" for None."""
+    return "secret" if seed is None else f"seed {seed}"
+
+
+def seed_of(about: Mapping[str, Any]) -> int | None:
+    """Return the seed that the noise of a run follows from, by its `about`; None for secret noise."""
+    seeded = re.fullmatch("seed (-?[0-9]+)", str(about.get("noise", "")))
+    return None if seeded is None else int(seeded[1])
+
+
 def today() -> date:
-    """The day in UTC."""
+    """Return the day in UTC."""
     return datetime.now(UTC).date()
 
 
 def amount(units: int, digits: int = 6) -> str:
-    """Units of a filter's sum as a decimal, rounded up."""
+    """Return units of a filter's sum as a decimal, rounded up."""
     whole = -(-units // 10 ** (15 - digits))
     return f"{whole // 10**digits}.{whole % 10**digits:0{digits}d}"
 
 
 def floor(epsilon: float) -> str:
-    """An epsilon that still fits, as text, rounded DOWN to 4 decimals."""
+    """Return an epsilon that still fits, as text, rounded DOWN to 4 decimals."""
     return f"{int(epsilon * 1e4) / 1e4:.4f}"
 
 
 def render(text: Mapping[str, Any]) -> bytes:
-    """The one form in which a budget is written."""
+    """Return the one form in which a budget is written."""
     return (json.dumps(text, indent=2, sort_keys=True, allow_nan=False) + "\n").encode("ascii")
 
 
 def digest(value: Mapping[str, Any]) -> str:
-    """SHA-256 (hex) of the terms or of a record."""
+    """Return the SHA-256 (hex) of the terms or of a record."""
     return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")).hexdigest()

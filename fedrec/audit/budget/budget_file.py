@@ -103,7 +103,7 @@ def settle(path: Path, run: str, released: Sequence[Event]) -> Entry:
 
 
 def _append(budget: Budget, record: dict[str, Any]) -> Budget:
-    record = {**record, "previous": budget.head}
+    record = {**record, "previous": budget.history_hash}
     text = {**budget.text, "history": [*budget.text["history"], record], "head": digest(record)}
     try:
         after = checked(budget.path, text)

@@ -1,7 +1,7 @@
 """A run's side of a budget: it reserves before its first release, stays within that, and settles at its end.
 
-Beside the ledger lies `budget.json`, which ties the run to its reservation, and `budget.lock`, which is held as long
-as the run's process lives: nobody settles a run that may still release.
+Two files are next to the ledger. `budget.json` ties the run to its reservation. `budget.lock` is held as long as the
+run's process lives, so that nobody settles a run that may still release.
 """
 
 import contextlib
@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,34 @@ _TIE = ("run", "budget", "name", "who", "epsilon", "delta", "theorem", "seen")
 _LARGEST = 1 << 16  # bytes of a tie
 
 
-class Reservation:
-    """What one run draws from the budget in `path`; ledger: the run's, whose folder keeps the tie.
+@dataclass(frozen=True)
+class BudgetUse:
+    """A shared budget as a run's summary shows it. Numbers are text; sums are in `unit`, rounded up."""
 
-    planned: all that the run releases. about: what it says of itself (`Entry.about`). Used as a context around the
-    run's rounds, with the ledger made before.
+    name: str
+    who: str
+    run: str
+    period: str
+    epsilon: str
+    delta: str
+    filter: str
+    theorem: str
+    unit: str
+    limit: str
+    this_run: str
+    all_runs: str
+    head: str
+    """SHA-256 (hex) that fixes the budget's terms and history"""
+
+
+class Reservation:
+    """The part of a budget that one run draws: a context around the run's rounds, with the ledger made before.
+
+    Args:
+        path: of the budget.
+        ledger: of the run, whose folder keeps the tie.
+        planned: all releases of the run.
+        about: the run's description of itself (`Entry.about`).
 
     Raises: InputError and VerificationError as `budget.read`; PrivacyError for a run without privacy.
     """
@@ -62,7 +86,7 @@ class Reservation:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        """Settle a run that came to its end; one that was stopped keeps what it reserved, since it may go on."""
+        """Settle a finished run. An interrupted one keeps its reservation, since it may continue."""
         try:
             if kind is None:
                 self._settle()
@@ -84,7 +108,7 @@ class Reservation:
                 "epsilon": repr(rule.epsilon),
                 "delta": repr(rule.delta),
                 "theorem": rule.theorem,
-                "seen": budget.head,
+                "seen": budget.history_hash,
             }
             _write(_tie(self.ledger), tie)
         _check_seen(self.budget, tie)
@@ -95,7 +119,7 @@ class Reservation:
         entry = budget_file.reserve(self.path, tie["run"], self.planned, self.about)
         self.budget = read(self.path)
         self._run, self._cap = entry.run, entry.cost
-        _write(_tie(self.ledger), tie | {"seen": self.budget.head})
+        _write(_tie(self.ledger), tie | {"seen": self.budget.history_hash})
 
     def allow(self, events: Sequence[Event]) -> None:
         """For `PrivacyPlan.draw_from`. Raises: BudgetExhausted past what is reserved, or when the period is over."""
@@ -110,14 +134,14 @@ class Reservation:
             )
 
     def _settle(self) -> None:
-        """Hand back what the ledger never charged. Nothing more can be charged then."""
+        """Return the part that the ledger never charged. Nothing more can be charged then."""
         assert self._run is not None
         entry = budget_file.settle(self.path, self._run, events_of(charges(read_ledger(self.ledger)[0])))
         self.budget, self._cap = read(self.path), entry.cost
-        _write(_tie(self.ledger), json.loads(_tie(self.ledger).read_text()) | {"seen": self.budget.head})
+        _write(_tie(self.ledger), json.loads(_tie(self.ledger).read_text()) | {"seen": self.budget.history_hash})
 
     def reservation(self) -> PopulationBudget:
-        """What the ledger's first record says of the budget, once the run has reserved its part."""
+        """Return the ledger's record of the budget, once the run has reserved its part."""
         budget, entry = self.budget, self.budget.entries[self._run or ""]
         return PopulationBudget(
             id=budget.identity,
@@ -134,27 +158,27 @@ class Reservation:
             reserved=amount(entry.reserved_cost),
             all_runs=amount(budget.spent),
             run=entry.run,
-            head=budget.head,
+            head=budget.history_hash,
         )
 
-    def describe(self) -> dict[str, Any]:
-        """What the summary says of the budget, as it is now. Numbers are strings."""
+    def describe(self) -> BudgetUse:
+        """Return the present state of the budget, for a run's summary."""
         budget, entry = self.budget, self.budget.entries[self._run or ""]
-        return {
-            "name": budget.name,
-            "who": budget.who,
-            "run": entry.run,
-            "period": budget.period(),
-            "epsilon": repr(budget.filter.epsilon),
-            "delta": repr(budget.filter.delta),
-            "filter": budget.filter.name,
-            "theorem": budget.filter.theorem,
-            "unit": budget.filter.unit,
-            "limit": amount(budget.limit),
-            "this_run": amount(entry.cost),
-            "all_runs": amount(budget.spent),
-            "head": budget.head,
-        }
+        return BudgetUse(
+            name=budget.name,
+            who=budget.who,
+            run=entry.run,
+            period=budget.period(),
+            epsilon=repr(budget.filter.epsilon),
+            delta=repr(budget.filter.delta),
+            filter=budget.filter.name,
+            theorem=budget.filter.theorem,
+            unit=budget.filter.unit,
+            limit=amount(budget.limit),
+            this_run=amount(entry.cost),
+            all_runs=amount(budget.spent),
+            head=budget.history_hash,
+        )
 
 
 def settle_left(path: Path, ledger: Path) -> Entry:
@@ -171,7 +195,7 @@ def settle_left(path: Path, ledger: Path) -> Entry:
 
 
 def read_tie(ledger: Path) -> dict[str, Any] | None:
-    """Which reservation a run has, as texts; None for a run that draws from no budget.
+    """Read the reservation of a run, as texts; None for a run that draws from no budget.
 
     "run", "budget" (the budget's identity), its "name", "who", "epsilon", "delta", "theorem", and "seen", its head.
     """
@@ -192,7 +216,7 @@ def _tie(ledger: Path) -> Path:
 
 
 def _check_seen(budget: Budget, tie: Mapping[str, Any]) -> None:
-    if tie["seen"] not in budget.heads:
+    if tie["seen"] not in budget.history_hashes:
         raise VerificationError(
             f"{budget.path}: does not follow from what this run saw of its budget (head {tie['seen'][:16]}); it is an "
             f"older copy or another file, restore the newest"

@@ -67,7 +67,7 @@ def new(
     made = create(file, file.stem, who or file.stem, rule, start.date() if start else None, end.date() if end else None)
     say(
         f"Made {file}: epsilon {epsilon:g} at delta {delta:g} for '{made.who}', {made.period()}, by the {rule.name} "
-        f"filter ({rule.theorem}). Draw from it with --set privacy.budget={file}. Keep its head: {made.head}"
+        f"filter ({rule.theorem}). Draw from it with --set privacy.budget={file}. Keep its head: {made.history_hash}"
     )
 
 
@@ -84,7 +84,7 @@ def show(
     from fedrec.errors import VerificationError
 
     found = read(file)
-    if head is not None and head not in found.heads:
+    if head is not None and head not in found.history_hashes:
         raise VerificationError(f"{file}: does not follow from head {head}; it is an older copy or another file")
     told = _told(found)
     if as_json:
@@ -139,7 +139,7 @@ def _told(found: Any) -> dict[str, Any]:
             }
             for entry in found.entries.values()
         ],
-        "head": found.head,
+        "head": found.history_hash,
     }
 
 

@@ -54,9 +54,9 @@ class Checkpoint:
 
     def signed_by(self, key: PublicKey) -> bool:
         """Whether the ledger's signature is there and that of `key`."""
-        head = _key_hash(self.origin, _SIGNATURE, key)
+        key_hash = _key_hash(self.origin, _SIGNATURE, key)
         return any(
-            name == self.origin and value[:4] == head and key.verifies(value[4:], self.text.encode())
+            name == self.origin and value[:4] == key_hash and key.verifies(value[4:], self.text.encode())
             for name, value in self.lines
         )
 

@@ -80,8 +80,8 @@ def check(text: str, key: PublicKey) -> Proven:
 
     Raises: InputError when it is no proof, VerificationError when it proves nothing.
     """
-    head, _, note = text.partition("\n\n")
-    lines = head.split("\n")
+    body, _, note = text.partition("\n\n")
+    lines = body.split("\n")
     try:
         sealed = checkpoint_note.parsed(note)
         if lines[0] == RECORD:

@@ -51,7 +51,7 @@ class FlowerFederation:
         self.device = torch.device(device)
         self.timings: Mapping[str, float] = {}
         self.absences = 0
-        self._text, self._mark, self._request = spec.text(), spec.mark, parse_data(spec.data)
+        self._text, self._fingerprint, self._request = spec.text(), spec.fingerprint, parse_data(spec.data)
         self._holds: dict[int, dict[str, str]] = {}
 
     @property
@@ -87,7 +87,9 @@ class FlowerFederation:
         everyone, config = len(self.directory.nodes), self.config
         needed = min(config.min_nodes or everyone, everyone)
         expected = {
-            n: Expected(self._mark, round, algorithm.queries(round), len(part), self.spec.private, self.spec.users)
+            n: Expected(
+                self._fingerprint, round, algorithm.queries(round), len(part), self.spec.private, self.spec.users
+            )
             for n, part in parts.items()
         }
         digests = {name: wire.digest(tensor) for name, tensor in shared.items()}
@@ -140,7 +142,9 @@ class FlowerFederation:
             whole = not sampled and len(parts[n]) == users
             if not whole or tuple(sent) not in packed:
                 cohort = None if whole else parts[n]
-                packet = exchange.ask_sum(self._text, self._mark, expected[n].round, digests, sent, cohort, users)
+                packet = exchange.ask_sum(
+                    self._text, self._fingerprint, expected[n].round, digests, sent, cohort, users
+                )
                 record = wire.to_record(packet, self.config.download)
                 packed |= {tuple(sent): record} if whole else {}
             questions[node] = packed[tuple(sent)] if whole else record

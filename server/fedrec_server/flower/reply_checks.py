@@ -29,7 +29,7 @@ class Expected:
     run, which the lattice of the sums follows from.
     """
 
-    mark: str
+    fingerprint: str
     round: int
     queries: Sequence[SumQuery]
     users: int
@@ -59,7 +59,7 @@ def checked_sums(packet: Packet, expected: Expected) -> dict[str, Tensor]:
     """The sums of a node's answer by query. Raises: WireError whose code says which check failed."""
     if packet.kind == exchange.REFUSAL and packet.version == wire.VERSION:
         raise refused_by_node(packet)
-    packet.expect(exchange.SUMS, expected.mark, expected.round)
+    packet.expect(exchange.SUMS, expected.fingerprint, expected.round)
     if packet.facts or packet.tensors.keys() != {query.name for query in expected.queries}:
         raise WireError("names", "an answer to other queries")
     for query in expected.queries:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fedrec.audit.budget import budget as budgets
 from fedrec.audit.budget import budget_file
-from fedrec.audit.budget.budget import digest, parse, read, render
+from fedrec.audit.budget.budget import digest, noise_text, parse, read, render, seed_of
 from fedrec.audit.budget.budget_file import create, locked, reserve, settle
 from fedrec.audit.budget.reservation import Reservation, read_tie, settle_left
 from fedrec.audit.entries.events import charges, events_of, to_json
@@ -181,7 +181,7 @@ def test_an_older_copy_is_told_by_the_run_and_by_a_kept_head(file, tmp_path, cap
     drawing, ledger = begin(file, tmp_path / "a")
     charge(drawing, ledger, *HALF)
     crash(drawing)
-    head = read(file).head
+    head = read(file).history_hash
     assert fedrec(["audit", "budget", "show", str(file), "--head", head]) == 0
     file.write_bytes(older)
     with pytest.raises(VerificationError, match="older copy"):
@@ -293,3 +293,10 @@ def test_every_error_is_the_houses_own(tmp_path):
         (tmp_path / "b.json").write_bytes(content)
         with pytest.raises(FedrecError):
             read(tmp_path / "b.json")
+
+
+def test_the_text_of_the_noise_gives_its_seed_back_and_no_other_text_does() -> None:
+    for seed in (0, 7, -3, 2**40):
+        assert seed_of({"noise": noise_text(seed)}) == seed
+    assert all(seed_of({"noise": text}) is None for text in (noise_text(None), "seeded", "seed", "seed 1.5", ""))
+    assert seed_of({}) is None

@@ -77,7 +77,7 @@ def test_what_a_run_reserved_covers_what_it_charged(filter: str, sampling: float
     about = {"data": "toy", "users": 1000, "target_epsilon": "2.0", "noise": "secret"}
     with Reservation(tmp_path / "b.json", ledger.path, plan.planned, about) as drawing:
         reservation = drawing.reservation()
-        assert reservation.head == drawing.budget.head
+        assert reservation.head == drawing.budget.history_hash
         ledger.append(ledgers.begun(plan, budget=reservation))
         for round in range(len(plan.rounds)):
             ledger.append(plan.charge(round))
