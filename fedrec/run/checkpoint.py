@@ -1,4 +1,4 @@
-"""Checkpoints: the shared state and all that is needed to go on, in ONE file that is replaced atomically.
+"""Checkpoints: the shared state and all that a resumed run needs, in ONE file that is replaced atomically.
 
 Model and ledger head travel together, so a reader can never see a model whose spending is not in the ledger. The
 file is safetensors: tensors, and one JSON text as metadata. Nothing is pickled. It holds no noise state, no cohort and
@@ -27,9 +27,13 @@ VERSION = 1
 class TrainingCheckpoint:
     """The state after `round` finished rounds.
 
-    ledger_entries, ledger_head: length and hash of the ledger when the state was written; every release that the
-    state contains is among those entries. history: one JSON-able row a finished round. run: what identifies the run
-    (public seed, scenario); a checkpoint of another run is refused by whoever compares it.
+    Attributes:
+        round: number of finished rounds.
+        shared: the public state after them.
+        ledger_entries: length of the ledger at that time. It has an entry for every release that the state contains.
+        ledger_head: hash of the ledger at that time.
+        history: one JSON-able row for each finished round.
+        run: facts that identify the run (public seed, data). The caller compares them and refuses another run's.
     """
 
     round: int
@@ -40,7 +44,7 @@ class TrainingCheckpoint:
     run: dict[str, Any] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
-        """Write to a neighbouring file, sync, and rename over `path`: after a crash the old or the new one is there."""
+        """Replace the file at `path` atomically. After a crash it is the old checkpoint or the new one, whole."""
         state = {
             "version": VERSION,
             "round": self.round,
@@ -56,7 +60,7 @@ class TrainingCheckpoint:
 
 
 def digest(shared: Shared) -> str:
-    """SHA-256 (hex) of a shared state: names, types, shapes and bits. The ledger names states by it."""
+    """Return the SHA-256 (hex) of a shared state: names, types, shapes and bits. The ledger names states by it."""
     found = hashlib.sha256()
     for name in sorted(shared):
         tensor = shared[name].detach().cpu().contiguous()
@@ -66,7 +70,7 @@ def digest(shared: Shared) -> str:
 
 
 def load_checkpoint(path: Path, device: str = "cpu") -> TrainingCheckpoint:
-    """The checkpoint at `path`, its tensors on `device`.
+    """Read the checkpoint at `path`, with its tensors on `device`.
 
     Raises: InputError when the file is not a checkpoint of this version.
     """

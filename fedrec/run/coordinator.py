@@ -3,7 +3,7 @@
 charge -> ledger entry on disk -> sample -> clipped sums -> noise -> update -> checkpoint -> report. The coordinator
 alone samples and adds noise, through the plan. The order is the guarantee: a release that may have happened is always
 in the ledger, so a crash can cost budget and can never hide spending.
-A run that its algorithm stops early (from the private sums alone) pays for the rounds that it leaves out.
+An algorithm may stop a run early, from the private sums alone. The run then pays for the rounds that it leaves out.
 """
 
 import math
@@ -23,15 +23,15 @@ from fedrec.run.checkpoint import TrainingCheckpoint, digest, load_checkpoint
 from fedrec.run.federation import Federation
 
 BYTES_PER_NUMBER = 4
-OTHER_STOP = "the ledger tells of another stop than this run's; restore the ledger that belongs to it"
+OTHER_STOP = "the ledger records another stop than this run's; restore the ledger that belongs to it"
 
 
 class RunLedger(Protocol):
-    """What the coordinator needs of a ledger: it only grows, and `append` returns when the entry is on disk."""
+    """The ledger of a run, append-only. `append` returns when the entry is on disk."""
 
     @property
     def entries(self) -> Sequence[Mapping[str, Any]]:
-        """All entries, oldest first; what `append` was given is their "payload" and "about" ("name", "sha256")."""
+        """All entries, oldest first, each with "payload" and "about" ("name", "sha256") as given to `append`."""
         ...
 
     @property
@@ -40,24 +40,35 @@ class RunLedger(Protocol):
         ...
 
     def append(self, payload: Mapping[str, Any], about: tuple[str, str] | None = None) -> Any:
-        """Write one entry and sync it. about: name and SHA-256 (hex) of what it is about."""
+        """Write one entry and sync it.
+
+        Args:
+            payload: the JSON-able content of the entry.
+            about: name and SHA-256 (hex) of the object that the entry describes.
+        """
         ...
 
     def seal(self) -> None:
-        """Sign what was written so far."""
+        """Sign all entries written so far."""
         ...
 
 
 @dataclass(frozen=True)
 class RoundReport:
-    """What is known after a round: `users` is the expected cohort, never the realised one.
+    """The report of one finished round.
 
-    Not covered by the guarantee: the times, which grow with the realised cohort, and what `observe` tells.
+    The guarantee does not cover the times, which grow with the realised cohort, nor the metrics of `observe`.
 
-    epsilon: spent so far by accountant, None without privacy. seconds: wall time of the whole round; phases: seconds
-    of its parts. bytes_up: what one participating user sends, 4 bytes a number; bytes_down: what the round changed of
-    the tensors that the next one needs on a device, which a user fetches who keeps the others. metrics: what `observe`
-    told, empty in other rounds.
+    Attributes:
+        round: position of the round, from 0.
+        rounds: number of rounds of the run.
+        seconds: wall time of the whole round.
+        users: expected size of the cohort, never the realised one.
+        epsilon: epsilon spent so far, by accountant; None without privacy.
+        bytes_up: bytes that one participating user sends, 4 for each number.
+        bytes_down: bytes that a device with a cached model downloads for the next round.
+        phases: seconds of each part of the round.
+        metrics: the result of `observe`; empty in rounds without one.
     """
 
     round: int
@@ -71,7 +82,7 @@ class RoundReport:
     metrics: dict[str, float] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
-        """The round as one flat row: of `history.csv`, and of the checkpoint."""
+        """Return the round as one flat row, for `history.csv` and the checkpoint."""
         row: dict[str, Any] = {"round": self.round, "seconds": self.seconds, "users": self.users}
         row |= {f"epsilon_{name}": value for name, value in self.epsilon.items()}
         return row | {"bytes_up": self.bytes_up, "bytes_down": self.bytes_down} | self.metrics
@@ -79,8 +90,14 @@ class RoundReport:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to. Where it ended before its last round: exhausted, the budget that did not suffice; or stopped,
-    why the algorithm ended it.
+    """The result of a run.
+
+    Attributes:
+        shared: the final public state.
+        rounds: number of finished rounds.
+        history: one row for each finished round.
+        exhausted: the message of the exhausted budget; None where the budget sufficed.
+        stopped: the algorithm's reason to end the run early; None where it did not.
     """
 
     shared: Shared
@@ -93,11 +110,17 @@ class Outcome:
 class Coordinator:
     """Runs an algorithm over a federation under a plan.
 
-    ledger: None only for a counterfactual of a simulation, which releases nothing. checkpoint: the file to keep the
-    state in, None to keep none. run: what identifies the run, kept in the checkpoint. begin: what the ledger says
-    before the first charge. on_round is called when the
-    round is safely on disk, so it may raise to stop the run there. observe(round, shared) returns what a simulation
-    wants to note of a round's result.
+    Args:
+        algorithm: the algorithm to run.
+        federation: the users, who clip by the same plan.
+        plan: the privacy plan, which samples, charges and adds noise.
+        ledger: the run's ledger; None only for a simulated counterfactual, which releases nothing.
+        checkpoint: file for the state; None to keep none.
+        run: facts that identify the run, for the checkpoint.
+        begin: the ledger's record before the first charge.
+        on_round: called when a round is on disk. It may raise to stop the run there.
+        observe: `observe(round, shared)` returns figures of a round for the history.
+    Raises: PrivacyError when the federation has another plan.
     """
 
     def __init__(
@@ -123,19 +146,20 @@ class Coordinator:
     def run(self, *, resume: bool = False) -> Outcome:
         """Run to the last round, to the end of the budget, or to where the algorithm stops.
 
-        A run that stops is charged for the rounds that it does not run, so that its epsilon is the planned one,
-        whatever the outputs were; the ledger's `stopped` entry stands before those charges.
+        A run that stops is charged for the rounds that it leaves out. Its epsilon is then the planned one, whatever
+        the outputs were. The ledger's `stopped` entry precedes those charges.
 
-        resume: go on from the checkpoint. With a seeded plan the result has the same bits as an uninterrupted run,
-        and a round that was charged but not saved is released again identically, so it is not charged again. Without
-        a seed the noise is fresh, the repeated round is a second release and is charged as one; the budget may then
-        end before the last round.
+        Args:
+            resume: continue from the checkpoint. A seeded plan gives the same bits as an uninterrupted run: a round
+                that was charged and not saved is released identically, so it is not charged again. Without a seed the
+                noise is fresh. The repeated round is then a second release with a charge of its own, and the budget
+                may end before the last round.
         """
         start = self._resumed() if resume else TrainingCheckpoint(0, self.algorithm.initial(), run=self.identity)
         if self.ledger is not None and self.begin is not None and not self.ledger.entries:
             self.ledger.append(self.begin)
         try:
-            if not resume:  # a state that is saved again beside a longer ledger would claim charges that it lacks
+            if not resume:  # a state saved again with a longer ledger would claim charges that it lacks
                 self._save(0, start.shared, [])
             return self._rounds(start)
         finally:
@@ -201,7 +225,7 @@ class Coordinator:
         )
 
     def _stop(self, round: int, why: str, shared: Shared) -> None:
-        """Write down why the run ends before `round`, and pay for what is left, as the run would have by going on."""
+        """Record why the run ends before `round`, and pay for the remaining rounds as if they had run."""
         unrun = [left for left in range(round, self.algorithm.rounds) if left not in self.plan.charged]
         noted = {"type": "stopped", "round": round - 1, "why": why, "unrun": list(range(round, self.algorithm.rounds))}
         if self.ledger is not None and self._noted_stop() is None:
@@ -219,7 +243,7 @@ class Coordinator:
         return next((entry["payload"] for entry in entries if entry["payload"].get("type") == "stopped"), None)
 
     def _record(self, charge: Charge, shared: Shared) -> None:
-        """The charge goes on disk, about the state that the round starts from."""
+        """Write the charge to disk, about the state that the round starts from."""
         if self.ledger is None:
             return
         state = digest(shared)

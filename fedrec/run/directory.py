@@ -1,4 +1,4 @@
-"""The folder of one run: which files it has, and how they are written."""
+"""The folder of one run: its files, and how they are written."""
 
 import contextlib
 import csv
@@ -24,13 +24,16 @@ from fedrec.model import ReleasedModel
 from fedrec.received_files import refuse_links
 
 SECRET = 0o600
-"""The mode of a file that follows from private data."""
+"""Permission bits of a file that follows from private data."""
 
 
 class RunDirectory:
     """The files of one run.
 
-    path: the run's folder. release: what the guarantee covers, and may be handed on. private: all else.
+    Attributes:
+        path: the run's folder.
+        release: the folder that the guarantee covers, and that may be handed on.
+        private: the folder of everything else.
     """
 
     def __init__(self, path: Path) -> None:
@@ -55,7 +58,7 @@ class RunDirectory:
 
     @property
     def ledger(self) -> Path:
-        """Every charge, one signed record a line; its checkpoint lies beside it."""
+        """The ledger: one signed record a line. Its checkpoint is in the same folder."""
         return self.release / "privacy" / "ledger.jsonl"
 
     @property
@@ -65,12 +68,12 @@ class RunDirectory:
 
     @property
     def public_key(self) -> Path:
-        """The key that the ledger is signed with, for convenience: lying here, it proves nothing."""
+        """The public key of the ledger, a copy for convenience. A copy in this folder proves nothing."""
         return self.release / "privacy" / "ledger.pub"
 
     @property
     def summary(self) -> Path:
-        """What the run came to."""
+        """The results of the run."""
         return self.private / "summary.json"
 
     @property
@@ -80,31 +83,31 @@ class RunDirectory:
 
     @property
     def history(self) -> Path:
-        """A row a round."""
+        """One row for each round."""
         return self.private / "history.csv"
 
     @property
     def attacks(self) -> Path:
-        """What attacks on the run found."""
+        """The results of attacks on the run."""
         return self.private / attack_results.FILE
 
     @property
     def ranks(self) -> Path:
-        """Where each user's held-out items came: private data, kept only when asked."""
+        """The rank of each user's held-out items: private data, kept only with `evaluation.keep_ranks`."""
         return self.private / "evaluation" / "ranks.npz"
 
     @property
     def plots(self) -> Path:
-        """The folder of the pictures."""
+        """The folder of the plots."""
         return self.private / "plots"
 
     @property
     def holds_run(self) -> bool:
-        """Whether a run was begun here."""
+        """Whether the folder contains a run, finished or not."""
         return self.scenario.is_file()
 
     def check_free(self) -> None:
-        """Raises: InputError when something lies here already."""
+        """Check that the folder is free for a new run. Raises: InputError when it contains a file."""
         if self.path.exists() and not self.path.is_dir():
             raise InputError(f"--out {self.path}: is a file; choose a folder")
         if self.holds_run:
@@ -113,7 +116,7 @@ class RunDirectory:
             raise InputError(f"--out {self.path}: is not empty; choose a new folder")
 
     def begin(self) -> None:
-        """Make the folders of a new run. Raises: InputError when something lies here already."""
+        """Make the folders of a new run. Raises: InputError when there is a file in them."""
         self.check_free()
         for folder in (self.path, self.private):
             make_folder(folder, private=True)
@@ -122,10 +125,11 @@ class RunDirectory:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Have the run to oneself: two processes would charge and release side by side.
+        """Lock the run, so that no second process charges and releases at the same time.
 
-        Raises: InputError when another process has it, which is so until that process ends; VerificationError where the
-            folder holds a link, which whoever made the folder may have pointed anywhere.
+        Raises:
+            InputError: another process has the lock. It is free when that process ends.
+            VerificationError: the folder contains a link, which may lead anywhere.
         """
         refuse_links(self.path)
         handle = os.open(self.path, os.O_RDONLY)
@@ -133,13 +137,13 @@ class RunDirectory:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise InputError(f"--out {self.path}: another process goes on with this run; stop it first") from None
+                raise InputError(f"--out {self.path}: another process continues this run; stop it first") from None
             yield
         finally:
             os.close(handle)
 
     def write_history(self, rows: Sequence[dict[str, Any]]) -> None:
-        """`history.csv`: a row a round; cells that a round has no value for stay empty."""
+        """Write `history.csv`, one row for each round. A cell without a value stays empty."""
         columns = list(dict.fromkeys(key for row in rows for key in row)) or ["round"]
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, columns)
@@ -148,9 +152,12 @@ class RunDirectory:
         replace(self.history, text.getvalue().encode(), SECRET)
 
     def write_model(self, model: ReleasedModel, items: Sequence[str]) -> int:
-        """Write `model/`: tensors, the ids of the items in catalogue order, and a manifest with the hashes of both.
+        """Write `model/`: tensors, item ids, and a manifest with the hashes of both.
 
-        Returns the size of the tensors in bytes.
+        Args:
+            model: the released model.
+            items: ids of the items, in catalogue order.
+        Returns: the size of the tensors in bytes.
         """
         folder = self.model
         tensors = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.tensors().items()}
@@ -171,8 +178,11 @@ class RunDirectory:
 
 
 def make_folder(path: Path, *, private: bool = False) -> None:
-    """Make the folder `path` where there is none. private: only its owner may enter it, even if it was there before.
+    """Make the folder `path` unless it exists.
 
+    Args:
+        path: the folder.
+        private: set mode 0700, on an existing folder too.
     Raises: InputError when it cannot be made.
     """
     try:
@@ -184,7 +194,7 @@ def make_folder(path: Path, *, private: bool = False) -> None:
 
 
 def new_path(name: str) -> Path:
-    """A path under `runs/` that does not exist yet: the scenario's name and the time."""
+    """Return a path under `runs/` that does not exist yet, from the scenario's name and the time."""
     stem = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}"
     path, count = Path("runs") / stem, 2
     while path.exists():
@@ -193,7 +203,7 @@ def new_path(name: str) -> Path:
 
 
 def handed_on(folder: RunDirectory) -> list[str]:
-    """The lines that end a run on the terminal: where its files are, and which of them may be handed on."""
+    """Return the last lines of a run on the terminal: its folders, and which of them may be handed on."""
     if folder.layout.flat:
         return [f"Written to {folder.path}, the flat folder of an older version: hand on its model/ and privacy/ alone"]
     return [
@@ -203,10 +213,17 @@ def handed_on(folder: RunDirectory) -> list[str]:
 
 
 def write_json(path: Path, value: Any, mode: int = 0o666) -> None:
-    """Write readable JSON; NaN and infinity are refused, since JSON has none. mode: permission bits, less the umask."""
+    """Write indented JSON.
+
+    Args:
+        path: the file, replaced atomically.
+        value: a JSON-able value.
+        mode: permission bits, masked by the umask.
+    Raises: ValueError for NaN and infinity, which JSON lacks.
+    """
     replace(path, json_text(value).encode(), mode)
 
 
 def json_text(value: Any) -> str:
-    """The text of `write_json`."""
+    """Return the text that `write_json` writes."""
     return json.dumps(value, indent=2, allow_nan=False) + "\n"

@@ -19,17 +19,21 @@ class FederationConfig(Settings):
     min_nodes: int | None = Field(default=None, ge=1)
     """Nodes that must answer for a round to count; all of them if left out. The others' users then add nothing."""
     deadline: float = Field(default=600.0, gt=0)
-    """Seconds after which a round goes on with those who have answered."""
+    """Seconds after which a round continues with the nodes that have answered."""
     patience: float = Field(default=600.0, gt=0)
     """Seconds to wait for nodes before the first round, and for the minimum of them in any round, before stopping."""
     download: Precision = "float32"
-    """In what precision nodes get the shared model; see `fedrec.wire` for the error of each."""
+    """Precision of the shared model that nodes download. `fedrec.wire` lists the error of each."""
 
 
 class Federation(Protocol):
-    """Users who can be asked for clipped sums. It neither samples nor adds noise: the coordinator does both.
+    """The users of a run, who answer with clipped sums.
 
-    plan: the plan whose clips bound each user. timings: seconds spent in each phase of the last round.
+    A federation neither samples nor adds noise: the coordinator does both.
+
+    Attributes:
+        plan: the plan whose clips bound each user.
+        timings: seconds of each phase of the last round.
     """
 
     plan: PrivacyPlan
@@ -43,11 +47,13 @@ class Federation(Protocol):
     def clipped_sums(
         self, algorithm: Algorithm, shared: Shared, round_index: int, cohort: np.ndarray
     ) -> dict[str, Tensor]:
-        """Each query of the round: the exact sum of the cohort's clipped contributions, WITHOUT noise.
+        """Return, for each query of the round, the exact sum of the clipped contributions, WITHOUT noise.
 
         Args:
+            algorithm: the algorithm whose contributions are summed.
             shared: the public state before the round.
-            cohort: positions (cohort,) int64 of the users who take part, ascending. Who they are stays secret.
+            round_index: position of the round, from 0.
+            cohort: positions (cohort,) int64 of the participating users, ascending. They stay secret.
         Returns: int64 totals by the query's name, of the query's shape, in steps of the plan's lattice.
         Raises: PrivacyError when the cohort is not ascending.
         """

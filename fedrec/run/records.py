@@ -1,4 +1,4 @@
-"""What a run writes into its ledger beside the charges: how it began, what came out, and which files it left."""
+"""Records of a run's ledger other than charges: its begin, its end, and the hashes of its files."""
 
 import hashlib
 import json
@@ -29,14 +29,18 @@ from fedrec.run.scenario import Scenario
 from fedrec.run.summary import device_name
 
 FIXED_BY_END = ("model/model.safetensors", "model/manifest.json", "model/items.json")
-"""What a finished run has released, and never makes a second time."""
+"""Files that a finished run has released, and never makes a second time."""
 
 
 @dataclass(frozen=True)
 class Circumstances:
-    """Under which a run is made. role: of who signs. population: how the number of users is known.
+    """The circumstances of a run, for its ledger.
 
-    simulation: whether all users' data lie in one place. unprotected: what the guarantee knowingly does not cover.
+    Attributes:
+        role: the role of the signer.
+        population: source of the number of users.
+        simulation: whether all users' data are in one place.
+        unprotected: facts that the guarantee knowingly does not cover.
     """
 
     role: str
@@ -47,9 +51,13 @@ class Circumstances:
 
 @dataclass(frozen=True)
 class Data:
-    """What the ledger says of the data. known: "given", or where the items were taken from.
+    """The data of a run, for its ledger.
 
-    notes: what must be said of the run before anything else.
+    Attributes:
+        name: the dataset's name.
+        items: number of items in the catalogue.
+        known: "given", or the source of the items.
+        notes: warnings that come first in the statement.
     """
 
     name: str
@@ -67,9 +75,16 @@ def opening(
     under: Circumstances,
     reservation: Reservation | None = None,
 ) -> dict[str, Any]:
-    """The `begin` record. A run that goes on under other code than it began with notes that at once.
+    """Return the `begin` record. Append a note where a run resumes under other code than it began with.
 
-    reservation: what the run reserved, entered before; None for a run on its own.
+    Args:
+        ledger: the run's ledger.
+        folder: the run's folder, with its scenario.
+        scenario: the resolved scenario.
+        plan: the privacy plan.
+        data: facts of the data.
+        under: circumstances of the run.
+        reservation: the run's part of a shared budget, already entered; None without one.
     """
     k_core = scenario.data.k_core if scenario.data.k_core > 1 else None
     foreign = code_of_others(scenario, measured=under.simulation)
@@ -110,7 +125,16 @@ def close(
     under: Circumstances,
     plan: PrivacyPlan,
 ) -> None:
-    """Append the `end` record, then put the summary in place; `finished` finds both again, wherever a crash came."""
+    """Append the `end` record, then write the summary. `finished` recovers from a crash at any point between them.
+
+    Args:
+        ledger: the run's ledger.
+        folder: the run's folder, with the released model and the history.
+        outcome: the result of the run.
+        summary: the content of `summary.json`.
+        under: circumstances of the run.
+        plan: the privacy plan.
+    """
     text = json_text(summary)
     files = {name: (folder.release / name).read_bytes() for name in FIXED_BY_END}
     private = {folder.history.name: folder.history.read_bytes(), folder.summary.name: text.encode()}
@@ -127,16 +151,16 @@ def close(
     )
     replace(folder.ended, text.encode(), SECRET)
     for place in (folder.model, folder.private):
-        sync(place)  # what the record fixes is there before the record is
+        sync(place)  # the files that the record fixes reach the disk first
     ledger.append(end, ("model/model.safetensors", end["files"]["model/model.safetensors"]))
     ledger.seal()
     os.replace(folder.ended, folder.summary)
 
 
 def finished(ledger: Ledger, folder: RunDirectory) -> dict[str, Any] | None:
-    """The summary of a run that ended before; None unless all is there that its `end` record, the last one, fixes.
+    """Return the summary of a run that ended earlier; None unless every file of its last `end` record is there.
 
-    What a run released once is not made a second time: its baselines would have other noise, its clock other seconds.
+    A finished run is not evaluated a second time: its baselines would have other noise, its clock other seconds.
     """
     payloads = [entry["payload"] for entry in ledger.entries if entry["payload"].get("type") in ("charge", "end")]
     if not payloads or payloads[-1]["type"] != "end":
@@ -172,9 +196,9 @@ def _digest(file: Path) -> str:
 
 
 def write_statement(folder: RunDirectory, ledger: Ledger, plan: PrivacyPlan) -> None:
-    """The privacy statement, for programs and for people, as the ledger gives it.
+    """Write the privacy statement of the ledger, as JSON and as Markdown.
 
-    Raises: VerificationError when the plan says something else of itself than the ledger does.
+    Raises: VerificationError when plan and ledger disagree.
     """
     stated = of_ledger(ledger)
     require_plan(stated, describe(plan))
@@ -183,7 +207,7 @@ def write_statement(folder: RunDirectory, ledger: Ledger, plan: PrivacyPlan) -> 
 
 
 def _besides(summary: Mapping[str, Any]) -> dict[str, str]:
-    """Every metric that was paid for, with its value. True ones of a simulation are not released."""
+    """Return every metric that was paid for, with its value. True metrics of a simulation are not released."""
     private = summary["evaluation"]["private"]
     return {
         f"{name} after {look['after']} training rounds (private, charged)": repr(look[name])

@@ -1,4 +1,4 @@
-"""How a run begins or goes on: which seeds it has, and whether the folder, the settings and the data are its own."""
+"""The start of a new or resumed run: its seeds, and checks of its folder, settings and data."""
 
 import secrets
 from collections.abc import Mapping
@@ -11,10 +11,16 @@ from fedrec.run.scenario import Scenario, difference, load_scenario
 
 
 def open_run(scenario: Scenario, folder: RunDirectory, *, resume: bool) -> tuple[Scenario, int, bool]:
-    """The scenario with its seed settled, the public seed, and whether the run was begun before.
+    """Check the folder and settle the seeds of a run.
 
-    An unseeded run that was broken off before its first checkpoint drew nothing yet, so it begins with a new seed.
-    Raises: InputError when the folder cannot take the run, or holds another one.
+    An unseeded run that was interrupted before its first checkpoint drew nothing yet, so it gets a new seed.
+
+    Args:
+        scenario: the scenario of the run.
+        folder: the run's folder: free for a new run, with the same settings for a resumed one.
+        resume: continue the run in the folder.
+    Returns: the scenario with its seed, the public seed, and whether the run is resumed.
+    Raises: InputError when the folder cannot take the run, or contains another one.
     """
     if not resume:
         folder.check_free()
@@ -29,21 +35,27 @@ def open_run(scenario: Scenario, folder: RunDirectory, *, resume: bool) -> tuple
         scenario = _with_seed(scenario, began.seed)
     other = difference(began.resolved(), scenario.resolved())
     if other:
-        raise InputError(f"--resume: {other}; a run goes on with the settings that it began with")
+        raise InputError(f"--resume: {other}; a resumed run keeps the settings that it began with")
     if scenario.seed is not None:
         return scenario, scenario.seed, True
     if folder.checkpoint.is_file():
         return scenario, load_checkpoint(folder.checkpoint).run["public_seed"], True
-    if folder.ledger.is_file() and folder.ledger.read_bytes().count(b"\n") > 1:  # more than how the run began
+    if folder.ledger.is_file() and folder.ledger.read_bytes().count(b"\n") > 1:  # more than the `begin` record
         raise InputError(f"--resume: {folder.path} has charges and lost its checkpoint; start anew elsewhere")
     return scenario, secrets.randbits(62), True
 
 
 def same_data(before: dict[str, Any], now: Mapping[str, Any]) -> None:
-    """Raises: InputError when the data of a resumed run are not those that it began with (JSON-able facts each)."""
+    """Check that a resumed run has the data that it began with.
+
+    Args:
+        before: JSON-able facts of the data at the begin.
+        now: the same facts of the data now.
+    Raises: InputError for the first difference.
+    """
     other = difference(before, now, "data: ")
     if other:
-        raise InputError(f"--resume: {other}; a run goes on with the data that it began with")
+        raise InputError(f"--resume: {other}; a resumed run keeps the data that it began with")
 
 
 def _with_seed(scenario: Scenario, seed: int | None) -> Scenario:

@@ -1,4 +1,4 @@
-"""Scenarios: what one simulation is, as a TOML file that can be read, changed by `--set`, and written back whole."""
+"""Scenarios: TOML files that describe one run, changed by `--set` and written back whole."""
 
 import copy
 import json
@@ -27,11 +27,11 @@ from fedrec.setting_hints import dotted_names
 from fedrec.settings import Settings, parse, parse_change, put
 
 _PATHS = ("data.path", "data.catalogue", "data.balance.popularity")
-"""Settings that are paths. In a scenario file they begin at the file's folder, on the command line where it is run."""
+"""Settings that are paths: relative to the scenario file, or to the working directory for `--set`."""
 
 
 class EvaluationConfig(Settings):
-    """What is measured, beside the private metrics that `privacy.evaluation_share` pays for."""
+    """What is measured, in addition to the private metrics that `privacy.evaluation_share` pays for."""
 
     on: Literal["test", "validation"] = "test"
     """The held-out events to rank: `validation` for every choice that is made, `test` for what is reported."""
@@ -86,7 +86,7 @@ class EngineConfig(Settings):
 
 
 class ProvenanceConfig(Settings):
-    """How the settings were found; the privacy statement tells it."""
+    """How the settings were found, for the privacy statement."""
 
     tuned_on: str = ""
     """Whose private data decided on the settings, which epsilon does not cover; empty for none."""
@@ -140,19 +140,19 @@ class Scenario(Settings):
 
     @property
     def algorithm_called(self) -> str:
-        """What ledger and summary call the algorithm: its name, without the folder of a file of one's own."""
+        """Name of the algorithm in ledger and summary, without the folder of a file of one's own."""
         place, colon, kind = str(self.algorithm.get("name", "")).rpartition(":")
         return f"{Path(place).name if place.endswith('.py') else place}{colon}{kind}"
 
     @cached_property
     def algorithm_config(self) -> Settings:
-        """The algorithm's settings, checked. Raises: InputError naming the offending key."""
+        """The algorithm's settings, checked. Raises: InputError that names the wrong key."""
         own = {key: value for key, value in self.algorithm.items() if key != "name"}
         where = f"scenario '{self.name}', [algorithm]"
         return parse(self.algorithm_class.Config, own, where, dotted_names(Scenario))
 
     def resolved(self) -> dict[str, Any]:
-        """Every setting with its value, defaults included; None is left out, as TOML has none."""
+        """Return every setting with its value, defaults included. None is left out, as TOML has none."""
         whole = self.model_dump(mode="json", exclude_none=True)
         if not any(whole["provenance"].values()):
             del whole["provenance"]
@@ -164,10 +164,9 @@ class Scenario(Settings):
         return whole | {"algorithm": {"name": self.algorithm["name"]} | own}
 
     def toml(self, comment: str = "", folder: Path | None = None) -> str:
-        """The resolved scenario as TOML text, `comment` first.
+        """Return the resolved scenario as TOML text, `comment` first.
 
-        folder: where the text will be a file; paths are written from there, so that a file that is handed on shows as
-        little as can be of where things are. Left out, paths are written in full.
+        folder: the file's folder. Paths are relative to it and reveal little of this machine; None: they are absolute.
         """
         values = self.resolved()
         if folder is not None:
@@ -177,18 +176,18 @@ class Scenario(Settings):
 
 
 def built_in() -> dict[str, Path]:
-    """The built-in scenarios' files by name."""
+    """Return the files of the built-in scenarios, by name."""
     folder = Path(str(files("fedrec.run"))) / "scenarios"
     return {file.stem: file for file in sorted(folder.glob("*.toml"))}
 
 
 def algorithm_named(name: str) -> type[Algorithm]:
-    """The algorithm of that name, or at that place in code of one's own. Raises: InputError."""
+    """Return the algorithm of that name, or at that place in code of one's own. Raises: InputError."""
     return own_algorithm(name) if is_reference(name) else algorithm(name)
 
 
 def code_in(changes: Iterable[str]) -> str | bool:
-    """The place of code that `--set algorithm.name=FILE.py:CLASS` names, in full; False where no change names one."""
+    """Return the absolute place of code in `--set algorithm.name=FILE.py:CLASS`; False where no change has one."""
     values: dict[str, Any] = {}
     for change in changes:
         key, value = parse_change(change)
@@ -205,12 +204,13 @@ def load_scenario(
     *,
     own_code: bool | str = False,
 ) -> Scenario:
-    """The scenario in the TOML file `name`, or the built-in one of that name.
+    """Load the scenario in the TOML file `name`, or the built-in one of that name.
 
-    changes: `key.key=value` texts from `--set`. overrides: dotted keys with their values, from options of their own.
-    own_code: whether `algorithm.name` may name code by its place (`package.module:Class`, `file.py:Class`); a text
-    allows that place alone. True is for a simulation whose user chose the scenario: what comes out of a run's folder,
-    or over the wire, never names code.
+    Args:
+        name: a TOML file, or the name of a built-in scenario.
+        changes: `key.key=value` texts from `--set`. overrides: dotted keys with their values, from other options.
+        own_code: whether `algorithm.name` may name code by its place (`package.module:Class`, `file.py:Class`); a text
+            allows that place alone. True is for a simulation whose user chose it: no folder or message names code.
     Raises: InputError for an unknown name, text that is no TOML, or a key or value that cannot be.
     """
     values = read_values(name)
@@ -223,7 +223,7 @@ def load_scenario(
 
 
 def read_values(name: str) -> dict[str, Any]:
-    """What the TOML file `name`, or the built-in scenario of that name, says; its name added where it has none.
+    """Return the values of the TOML file `name`, or of the built-in scenario of that name, with a name added.
 
     Raises: InputError for an unknown name or text that is no TOML.
     """
@@ -243,7 +243,7 @@ def read_values(name: str) -> dict[str, Any]:
 
 
 def _locate(values: dict[str, Any], folder: Path) -> None:
-    """Write the paths of a scenario in full, in place: `~` is the home folder, the others begin at `folder`."""
+    """Make the paths of a scenario absolute, in place: `~` is the home folder, the others are relative to `folder`."""
     _each_path(values, lambda path: located(path, folder))
 
 
@@ -270,11 +270,12 @@ def _each_path(values: dict[str, Any], change: Callable[[str], str]) -> None:
 
 
 def checked(values: Mapping[str, Any], name: str, *, own_code: bool | str = False) -> Scenario:
-    """The scenario of `values`, the algorithm's own settings checked too, before anything is loaded.
+    """Check the values of a scenario, with the algorithm's own settings, before anything is loaded.
 
-    own_code: as in `load_scenario`.
-    Paths that are not in full yet come from the command line and begin at the working directory.
-    Raises: InputError for a key or value that cannot be; `name` says in which scenario.
+    Args:
+        values: the tables of the scenario. Relative paths are relative to the working directory.
+        name: the scenario's name, for errors. own_code: as in `load_scenario`.
+    Raises: InputError for an unknown key or a wrong value.
     """
     given: dict[str, Any] = copy.deepcopy(dict(values))
     _locate(given, Path.cwd())
@@ -304,13 +305,13 @@ def checked(values: Mapping[str, Any], name: str, *, own_code: bool | str = Fals
 
 
 def setting_names() -> list[str]:
-    """Every setting that a scenario may have, dotted, with those of all algorithms."""
+    """Return the dotted name of every setting that a scenario may have, with those of all algorithms."""
     own = dict.fromkeys(f"algorithm.{name}" for kind in algorithms().values() for name in dotted_names(kind.Config))
     return [*dotted_names(Scenario), "algorithm.name", *own]
 
 
 def _of_algorithm(values: Mapping[str, Any]) -> list[str]:
-    """The settings of the algorithm that `values` name, dotted; of none where there is no such algorithm."""
+    """Return the dotted settings of the algorithm in `values`; none for an unknown algorithm."""
     table = values.get("algorithm")
     try:
         kind = algorithm(str(table.get("name"))) if isinstance(table, Mapping) else None
@@ -320,7 +321,7 @@ def _of_algorithm(values: Mapping[str, Any]) -> list[str]:
 
 
 def difference(before: Mapping[str, Any], now: Mapping[str, Any], path: str = "") -> str | None:
-    """The first setting in which two resolved scenarios differ, in words; None when they are the same."""
+    """Describe the first setting in which two resolved scenarios differ; None when they are the same."""
     for key in {**before, **now}:
         old, new = before.get(key), now.get(key)
         if isinstance(old, Mapping) and isinstance(new, Mapping):

@@ -1,6 +1,6 @@
 """A whole run of a scenario, from the first record to the last: one skeleton for simulations and deployments.
 
-The two differ in where their users are (`federation`) and in what they know of the result (`results`).
+The two differ in the place of their users (`federation`) and in the results that they can measure (`results`).
 """
 
 from abc import ABC, abstractmethod
@@ -25,9 +25,18 @@ from fedrec.run.summary import run_summary
 class ScenarioRun(ABC):
     """One run in one folder. A subclass sets the attributes below, and overrides the two hooks.
 
-    resume: whether the folder holds the run already. data: facts of the data for the ledger. under: the circumstances
-    of the run. identity: what a checkpoint keeps, so that another run cannot be resumed from it.
-    comment: first lines of the scenario file. movable: paths of the scenario are written in full.
+    Attributes:
+        folder: the run's folder.
+        scenario: the resolved scenario.
+        public_seed: seed of everything but secret noise.
+        resume: whether the folder contains the run already.
+        setup: the priced run: algorithm and plan.
+        reservation: the run's part of a shared budget; None without one.
+        data: facts of the data, for the ledger.
+        under: circumstances of the run, for the ledger.
+        identity: facts in the checkpoint, by which another run is refused.
+        comment: first lines of the scenario file.
+        movable: write the scenario's paths in full, since the folder may be moved.
     """
 
     folder: RunDirectory
@@ -44,28 +53,29 @@ class ScenarioRun(ABC):
 
     @abstractmethod
     def federation(self) -> AbstractContextManager[Federation]:
-        """Hook: the users, reachable while the context lasts."""
+        """Hook: return the users, reachable within the context."""
 
     @abstractmethod
     def results(self, outcome: Outcome, model: ReleasedModel) -> dict[str, Any]:
-        """Hook: the parts of `summary.json` that a simulation and a deployment know differently."""
+        """Hook: return the parts of `summary.json` in which a simulation and a deployment differ."""
 
     def draw_plots(self, summary: dict[str, Any], outcome: Outcome) -> None:  # noqa: B027  (a deployment has none)
-        """Draw the pictures of the run; none unless overridden."""
+        """Draw the plots of the run; none unless overridden."""
 
     @abstractmethod
     def on_round(self, report: RoundReport) -> None:
-        """Report a finished round, which is safely on disk. It may raise to stop the run there."""
+        """Report a finished round that is on disk. It may raise to stop the run there."""
 
     @abstractmethod
     def observe(self, round_index: int, shared: Shared) -> dict[str, float]:
-        """Figures of a round for `history.csv`."""
+        """Return figures of a round for `history.csv`."""
 
     def run(self) -> tuple[dict[str, Any], str | None]:
         """Train, release, and write the run's files.
 
-        A KeyboardInterrupt passes through; the last finished round is safe then.
-        Returns: the summary, and why the run ended early if it did.
+        A KeyboardInterrupt passes through. The last finished round is then on disk.
+
+        Returns: the summary, and the message of an exhausted budget, or None.
         """
         if not self.resume:
             self.folder.begin()
@@ -73,7 +83,7 @@ class ScenarioRun(ABC):
             return self.write()
 
     def write(self) -> tuple[dict[str, Any], str | None]:
-        """As `run`, in a folder that no other process writes to."""
+        """Train, release, and write the run's files, in a folder that this process has locked."""
         folder, plan = self.folder, self.setup.plan
         if not self.resume:
             place = folder.scenario

@@ -1,4 +1,4 @@
-"""A run, priced before a user is asked: its public description, the algorithm, and the plan that it must keep."""
+"""The set-up of a run, priced before any query: its public description, algorithm and privacy plan."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,13 @@ from fedrec.settings import Settings
 
 @dataclass(frozen=True)
 class RunSetup:
-    """What server and nodes agree on, and what the server alone has: the plan."""
+    """A priced run.
+
+    Attributes:
+        spec: the description that server and nodes share.
+        algorithm: the algorithm, built from the description.
+        plan: the privacy plan, which only the server has.
+    """
 
     spec: RunSpec
     algorithm: Algorithm
@@ -34,10 +40,18 @@ def set_up_run(
     device: str = "cpu",
     stopping: StoppingConfig | None = None,
 ) -> RunSetup:
-    """Price everything before a user is asked. noise_seed: None for secret noise; it never travels.
+    """Set up a run and price all its queries, before any user is queried.
 
-    stopping: None for no private look before the end.
-
+    Args:
+        kind: the algorithm's class.
+        config: the algorithm's settings.
+        privacy: the guarantee that the run must keep.
+        catalogue: the items.
+        users: size of the population.
+        data: the request for data, with the public seed.
+        noise_seed: seed of the noise; None for secret noise. It never travels.
+        device: device of the algorithm's tensors.
+        stopping: private looks between the rounds; None for none.
     Raises: PrivacyError when the guarantee cannot be proven; InputError when the settings do not fit the data.
     """
     spec = RunSpec(

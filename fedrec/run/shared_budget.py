@@ -1,4 +1,4 @@
-"""A run's part of a budget that it shares with other runs on the same people."""
+"""A run's part of a budget that several runs on the same people share."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -13,10 +13,15 @@ from fedrec.run.scenario import Scenario
 
 
 def reserve(scenario: Scenario, folder: RunDirectory, plan: PrivacyPlan, data: str) -> Reservation | None:
-    """What the run draws from the budget of its scenario, checked and tied to the plan; None where it has none.
+    """Reserve the run's part of its scenario's shared budget, and tie the plan to it.
 
-    data: the dataset's name. Raises: BudgetExhausted when the plan does not fit or the period is not now, before
-    anything is written.
+    Args:
+        scenario: the scenario, whose `privacy.budget` names the budget.
+        folder: the run's folder, with its ledger.
+        plan: the privacy plan.
+        data: the dataset's name.
+    Returns: the checked reservation; None for a scenario without a shared budget.
+    Raises: BudgetExhausted, before anything is written, when the plan does not fit or the period is not now.
     """
     privacy = scenario.privacy
     if privacy.budget is None:
@@ -34,5 +39,5 @@ def reserve(scenario: Scenario, folder: RunDirectory, plan: PrivacyPlan, data: s
 
 
 def described(plan: PrivacyPlan, reservation: Reservation | None) -> dict[str, Any]:
-    """What the plan says of itself, and of the budget that it shares; the `privacy` part of summary and statement."""
+    """Return the `privacy` part of summary and statement: plan and shared budget."""
     return describe(plan) | {"population_budget": None if reservation is None else asdict(reservation.describe())}

@@ -25,7 +25,17 @@ def run_summary(
     outcome: Outcome,
     model_bytes: int,
 ) -> dict[str, Any]:
-    """JSON-able: what was run, under which privacy, at what cost."""
+    """Return the common part of `summary.json`: settings, privacy and cost.
+
+    Args:
+        scenario: the resolved scenario.
+        public_seed: seed of everything but secret noise.
+        algorithm: the algorithm that was run.
+        plan: the privacy plan.
+        reservation: the run's part of a shared budget; None without one.
+        outcome: the result of the run.
+        model_bytes: size of the released model in bytes.
+    """
     history = outcome.history
     seconds = sum(row["seconds"] for row in history)
     return {
@@ -54,7 +64,7 @@ def run_summary(
 
 
 def budget_by_query(plan: PrivacyPlan) -> dict[str, float]:
-    """Each query's part of the whole budget over all its rounds; empty without privacy."""
+    """Return each query's part of the whole budget over all its rounds; empty without privacy."""
     if not plan.private:
         return {}
     shares: dict[str, float] = {}
@@ -65,7 +75,7 @@ def budget_by_query(plan: PrivacyPlan) -> dict[str, float]:
 
 
 def device_name(device: str) -> str:
-    """The device in words: its name, or its number of threads."""
+    """Describe the device: a GPU's name, or a CPU's number of threads."""
     if device.startswith("cuda"):
         return f"{device} ({torch.cuda.get_device_name(torch.device(device))})"
     return f"cpu ({torch.get_num_threads()} threads)"

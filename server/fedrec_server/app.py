@@ -5,12 +5,12 @@
 | `scenario` | a built-in name, or a TOML file on the server |
 | `set` | changes as of `fedrec simulate --set`, a line each |
 | `out` | the folder of the run; `runs/SCENARIO-TIME` if left out |
-| `resume` | true: go on with the run in `out` |
-| `data-dir` | where named datasets lie; the environment's FEDREC_DATA if left out |
-| `folder` | where relative paths start; this process's own working folder if left out |
-| `told` | a file on the server that hears of every round and of the end (`fedrec_server.process.run_events`) |
+| `resume` | true: continue the run in `out` |
+| `data-dir` | folder of the named datasets; the environment's FEDREC_DATA if left out |
+| `folder` | base of relative paths; the working folder of this process if left out |
+| `told` | a file on the server for the run's events (`fedrec_server.process.run_events`) |
 
-The run's configuration also travels to the nodes and is kept by Flower's link: it holds no secret.
+The run's configuration also travels to the nodes, and Flower's link keeps it: it contains no secret.
 """
 
 import logging
@@ -38,7 +38,7 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run to the end. Raises: FedrecError in one line, which Flower shows as the reason of a failed run."""
+    """Execute the run. Raises: FedrecError, one line, which Flower shows as the reason of the failure."""
     _log_once()
     events_file = str(context.run_config.get("told") or "")
     events = RunEvents(Path(events_file) if events_file else None)
@@ -80,7 +80,7 @@ def _run(grid: Grid, config: Mapping[str, Any], events: RunEvents) -> RunDirecto
 
 
 def _log_once() -> None:
-    """Under Flower the root logger and Flower's own both write to the same place: ours goes through one of them."""
+    """Log to one place: under Flower, the root logger and Flower's own both write to it."""
     ours = logging.getLogger("fedrec")
     ours.setLevel(logging.INFO)
     if not logging.getLogger().handlers and not ours.handlers:

@@ -68,11 +68,13 @@ def start(
         str, typer.Option(help="The address to listen at; 0.0.0.0 for all. The certificate must name what nodes use.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen at.")] = PORT,
-    detach: Annotated[bool, typer.Option("--detach", help="Return when it is ready, and leave it running.")] = False,
+    detach: Annotated[
+        bool, typer.Option("--detach", help="Return when the server is ready; it keeps running.")
+    ] = False,
     stock: Stock = False,
     app: Annotated[str, typer.Option(hidden=True)] = OURS.server,
 ) -> None:
-    """Start a server and stay until Ctrl-C or SIGTERM (or, with --detach, leave it running)."""
+    """Start a server and run it until Ctrl-C or SIGTERM; with --detach, as a daemon."""
     from fedrec.transport.state import State
     from fedrec_server.process.link import serve
 
@@ -91,17 +93,17 @@ def run(
     scenario: Scenario = None,
     changes: Changes = None,
     out: Out = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
     data_dir: DataDir = None,
     state: StateFolder = DEFAULT_STATE,
     quiet: Quiet = False,
 ) -> None:
     """Run a scenario over the nodes of a running server, and follow it to its end.
 
-    `engine.nodes` says how many nodes to wait for. Ctrl-C stops the run; --resume goes on after the last whole round.
+    `engine.nodes` is the number of nodes to wait for. Ctrl-C stops the run; --resume continues it from there.
 
     Exit codes: 0 done, 1 the run or the server died, 2 input that cannot be used, 3 privacy budget exhausted, 5 too few
-    nodes, 130 interrupted. What was done is saved in every case.
+    nodes, 130 interrupted. Finished rounds are saved in every case.
     """
     from fedrec.errors import InputError
     from fedrec.transport.state import State
@@ -137,7 +139,7 @@ def status(
 
 @server.command()
 def stop(state: StateFolder = DEFAULT_STATE) -> None:
-    """End a server and its processes. A run that goes on over it can be resumed."""
+    """End a server and its processes. An unfinished run over it can be resumed."""
     from fedrec.transport.state import State
 
     say("stopped" if State(state).stop() else f"no server runs with {state}")
@@ -149,7 +151,7 @@ def local(
     nodes: Annotated[int, typer.Option(min=1, max=64, help="How many nodes, each with a shard of the users.")] = 4,
     changes: Changes = None,
     out: Out = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
     data_dir: DataDir = None,
     state: Annotated[
         Path | None, typer.Option("--state", metavar="DIR", help="Keep keys and logs there; else they are removed.")
@@ -213,7 +215,7 @@ def _follow(
         try:
             client.follow()
         except KeyboardInterrupt:
-            progress.say(f"stopped; go on with --resume --out {folder}")
+            progress.say(f"stopped; continue with --resume --out {folder}")
             raise
     if not quiet:
         for line in handed_on(RunDirectory(folder)):
@@ -222,7 +224,7 @@ def _follow(
 
 
 def _loaded(scenario: str | None, changes: list[str], out: Path | None, *, resume: bool) -> tuple[str, "ScenarioOfRun"]:
-    """The scenario of the run and its name: a mistake is reported here, before anything travels."""
+    """Return the name and the scenario of the run. A mistake is reported here, before anything travels."""
     from fedrec.run.directory import RunDirectory
     from fedrec.run.scenario import load_scenario
 

@@ -1,7 +1,7 @@
 """A whole run over nodes: from the scenario to the run directory, as a simulation writes it.
 
-What only a simulation can know is absent: true metrics, baselines, counts of the data. How well people are served is
-known by `privacy.evaluation_share` alone, which is charged.
+It has no true metrics, baselines or counts of the data, which only a simulation can compute. Quality is measured by
+`privacy.evaluation_share` alone, which is charged.
 """
 
 from collections.abc import Callable
@@ -48,16 +48,22 @@ SHARDS = replace(
     DEPLOYED,
     population="counted by each node in its shard of a built-in, public dataset, after the run's filters",
 )
-SEEDED = (
-    "the noise follows from the scenario's seed: whoever knows it can take it off; leave the seed out to protect users"
-)
+SEEDED = "the noise follows from the scenario's seed, and the seed removes it; leave the seed out to protect users"
 
 
 class Deployment(ScenarioRun):
     """One run in one folder over the nodes that `messenger` reaches.
 
-    It waits for `engine.nodes` nodes before anything is written. data_dir: the folder of datasets, for the items of a
-    named one. on_round: called with the report of every finished round.
+    The constructor waits for `engine.nodes` nodes before anything is written.
+
+    Args:
+        scenario: the scenario to run.
+        folder: the run's folder.
+        messenger: the messenger that reaches the nodes.
+        data_dir: folder of the datasets, for the items of a named one.
+        resume: continue the run in `folder`.
+        on_round: called with the report of each finished round.
+    Raises: TooFewNodes; InputError for settings, nodes or a folder that do not fit.
     """
 
     def __init__(
@@ -78,7 +84,7 @@ class Deployment(ScenarioRun):
             log.warning("%s", SEEDED)
         self.under = DEPLOYED if scenario.data.name == NODES else SHARDS
         catalogue, taken_from = datasets.public_catalogue(scenario.data, data_dir, self.public_seed)
-        # The path of the server's own file is nothing to a node, which has its own.
+        # A node has a catalogue file of its own: the path of the server's does not travel.
         public_data = scenario.data.model_copy(update={"catalogue": None} if scenario.data.name == NODES else {})
         request = DataRequest(data=public_data, on=scenario.evaluation.on, seed=self.public_seed)
         before = None
@@ -127,7 +133,7 @@ class Deployment(ScenarioRun):
         return private_figures(self.setup.algorithm, round_index, shared)
 
     def results(self, outcome: Outcome, model: ReleasedModel) -> dict[str, Any]:
-        """Private metrics, where they were paid for, and how the nodes answered."""
+        """Return private metrics, where they were paid for, and counts of the nodes' replies."""
         algorithm = self.setup.algorithm
         return {
             "dataset": {

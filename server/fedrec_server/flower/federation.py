@@ -1,11 +1,11 @@
-"""The federation of a deployment: users behind nodes, asked over Flower's Grid.
+"""The federation of a deployment: users behind nodes, queried over Flower's Grid.
 
-Each node clips its users' contributions and sends one sum a query; here they are checked, added in the order of the
-nodes (so that the order of arrival changes no bit). The coordinator adds the noise once, on the total. A node that is
-not there adds nothing: denominators are fixed, so the guarantee holds, and only quality suffers.
+Each node clips its users' contributions and sends one sum for each query. The server checks the sums and adds them in
+the order of the nodes, so that the order of arrival changes no bit. The coordinator adds the noise once, on the total.
+An absent node adds nothing. Denominators are fixed, so the guarantee holds, and only quality suffers.
 
-Every node is asked in every round, with a message of the same size, whether or not any of its users is in the cohort:
-neither the number of messages nor their bytes show who takes part. The time that a node computes for does.
+The server queries every node in every round, with a message of the same size, also a node without a user in the cohort.
+The number of messages and their bytes therefore do not show who takes part. A node's computing time does.
 """
 
 import time
@@ -31,11 +31,20 @@ from fedrec_server.flower.nodes import NodeDirectory
 from fedrec_server.flower.reply_checks import Expected, checked_sums
 
 TRIES = 3
-"""How often a node is asked in one round when it fails."""
+"""Most queries to a failing node in one round."""
 
 
 class FlowerFederation:
-    """The users of the nodes in `directory`. plan: that of the run, whose clips the nodes apply."""
+    """The users of the nodes in a directory.
+
+    Args:
+        messenger: the messenger that reaches the nodes.
+        directory: the nodes of the run.
+        plan: the run's plan, whose clips the nodes apply.
+        spec: the run's description, which the nodes receive.
+        config: deadlines and the minimum of nodes.
+        device: device on which the sums are added.
+    """
 
     def __init__(
         self,
@@ -62,7 +71,7 @@ class FlowerFederation:
     def clipped_sums(
         self, algorithm: Algorithm, shared: Shared, round_index: int, cohort: np.ndarray
     ) -> dict[str, Tensor]:
-        """Each query of the round: the sum of the nodes' clipped sums, without noise; see `Federation`.
+        """Return, for each query of the round, the sum of the nodes' clipped sums, without noise; see `Federation`.
 
         Raises: PrivacyError when the cohort is not ascending; TooFewNodes when fewer than the minimum have answered
         after all patience.
@@ -83,7 +92,7 @@ class FlowerFederation:
     def _answers(
         self, algorithm: Algorithm, shared: Shared, round: int, parts: dict[int, np.ndarray]
     ) -> dict[int, dict[str, Tensor]]:
-        """The sums of the nodes that answered, by the node's index; asked again where it may help."""
+        """Return the sums of the nodes that answered, by the node's index. Failed nodes are queried again."""
         everyone, config = len(self.directory.nodes), self.config
         needed = min(config.min_nodes or everyone, everyone)
         expected = {
@@ -112,13 +121,13 @@ class FlowerFederation:
             if self.messenger.clock() >= start + config.deadline + config.patience or (hopeless and not enough):
                 raise TooFewNodes(
                     f"round {round}: {len(answers)} of {len(parts)} nodes answered, at least {needed} of {everyone} "
-                    "are needed; what was done is saved: see to the nodes and go on with --resume"
+                    "are needed; finished rounds are saved: check the nodes and continue with --resume"
                 )
             self.messenger.wait()
         absent = len(parts) - len(answers)
         self.absences += absent
         if absent:
-            log.warning("round %d: goes on without %d of %d nodes", round, absent, everyone)
+            log.warning("round %d: continues without %d of %d nodes", round, absent, everyone)
         return answers
 
     def _ask(
@@ -131,10 +140,10 @@ class FlowerFederation:
         until: float,
         answers: dict[int, dict[str, Tensor]],
     ) -> None:
-        """One question to each node in `due`; what passes the checks goes into `answers`."""
+        """Query each node in `due`, and put the sums that pass the checks into `answers`."""
         index = {self.directory.ids[n]: n for n in due}
         questions: dict[int, Any] = {}
-        packed: dict[tuple[str, ...], Any] = {}  # what is the same for several nodes is packed once
+        packed: dict[tuple[str, ...], Any] = {}  # the same message for several nodes is packed once
         sampled = self.plan.config.sampling < 1
         for node, n in index.items():
             held, users = self._holds.get(node, {}), self.directory.nodes[n].users
@@ -156,5 +165,5 @@ class FlowerFederation:
                 answers[n] = checked_sums(packet, expected[n])
                 self._holds[node] = digests
             except WireError as error:
-                self._holds.pop(node, None)  # it may have lost what it held; all of it goes along the next time
+                self._holds.pop(node, None)  # it may have lost its tensors; the next message contains all
                 self.messenger.dropped(error.code, f"round {expected[n].round}", node)

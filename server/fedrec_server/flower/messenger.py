@@ -1,8 +1,7 @@
 """Questions to nodes and their replies over Flower's Grid, with short polls and a deadline.
 
-Flower's own `send_and_receive` sleeps three seconds at a time. What comes back is matched by the id of the question:
-a reply to another question, a second reply, or one from another node than was asked is counted and dropped, and the
-question stays open.
+Flower's own `send_and_receive` sleeps three seconds at a time. Replies are matched by the id of the question. A reply
+to another question, a second reply, and a reply from another node are counted and dropped. The question stays open.
 """
 
 import logging
@@ -22,32 +21,40 @@ POLL_SECONDS = 0.1
 
 
 class TooFewNodes(FedrecError):
-    """Fewer nodes than needed were there in time; everything up to the last finished round is saved (exit code 5)."""
+    """Fewer nodes than needed were online in time (exit code 5). Finished rounds are saved."""
 
     exit_code = 5
 
 
 class Grid(Protocol):
-    """What is used of Flower's Grid."""
+    """The part of Flower's Grid that the messenger uses."""
 
     def get_node_ids(self) -> Any:
         """Ids of the nodes that are online."""
         ...
 
     def push_messages(self, messages: Any) -> Any:
-        """Send; ids of what was sent."""
+        """Send messages, and return their ids."""
         ...
 
     def pull_messages(self, message_ids: Any) -> Any:
-        """Replies to these messages that have come by now."""
+        """Return the replies to these messages that have arrived."""
         ...
 
 
 class Messenger:
-    """Asks nodes over a grid.
+    """Send questions to nodes over a grid, and collect their replies.
 
-    give_up: is told, before each look, for how many seconds a look may last.
-    counts: what was dropped or failed, by one word each. sent, received: bytes of tensors so far.
+    Args:
+        grid: Flower's Grid.
+        poll: seconds between polls.
+        clock: the clock of deadlines, in seconds.
+        give_up: called before each poll with the seconds that the poll may last.
+
+    Attributes:
+        counts: number of dropped or failed messages, by reason.
+        sent: bytes of tensors sent so far.
+        received: bytes of tensors received so far.
     """
 
     def __init__(
@@ -63,13 +70,19 @@ class Messenger:
         self.sent = self.received = 0
 
     def online(self) -> set[int]:
-        """Ids of the nodes that are online; none while the link does not answer."""
+        """Return the ids of the nodes that are online; none while the link does not answer."""
         return set(self._reached(self.grid.get_node_ids))
 
     def ask(self, questions: Mapping[int, Any], kind: str, group: str, until: float) -> Iterator[tuple[int, Packet]]:
-        """Send each node its question (a RecordDict) and yield the nodes' packets as they come, until `until`.
+        """Send each node its question, and yield the nodes' packets as they arrive.
 
-        kind: Flower's message type. A node that failed, or whose reply is no packet, is not yielded, but counted.
+        A node that fails, or whose reply is no packet, is counted and not yielded.
+
+        Args:
+            questions: a RecordDict for each node, by Flower's id.
+            kind: Flower's message type.
+            group: label of the messages, for logs.
+            until: deadline by `clock`.
         """
         from flwr.app import Message
 
@@ -110,7 +123,7 @@ class Messenger:
             self.dropped("no reply", group, node)
 
     def _reached(self, call: Callable[[], Any]) -> list[Any]:
-        """What the link answers, or nothing where it fails: it may be there again at the next look."""
+        """Return the link's answer, or nothing where it fails: the next poll may succeed."""
         try:
             return list(call())
         except Exception as error:
@@ -119,10 +132,10 @@ class Messenger:
             return []
 
     def wait(self) -> None:
-        """Until the next look."""
+        """Wait until the next poll."""
         time.sleep(self.poll)
 
     def dropped(self, why: str, group: str, node: int | None = None) -> None:
-        """Count and log what was not used: a word, and which node; nothing of what it sent."""
+        """Count and log a dropped message: the reason and the node, without any of its content."""
         self.counts[why] += 1
         log.warning("%s: %s from %s, not used", group, why, "an unknown node" if node is None else f"node {node}")

@@ -1,8 +1,7 @@
-"""Which nodes there are and whose users they host: asked once, fixed for the run, so that the population is too.
+"""The nodes of a run and their numbers of users, queried once and then fixed, as is the population.
 
-Users have positions in the order of the nodes: shards of a dataset by their number, other nodes by how many users they
-have, since a link that was started again has other ids. A shard
-that comes back under another id takes its old place again, and no other.
+Users have positions in the order of the nodes. Shards of a dataset are ordered by their number, other nodes by their
+number of users, since a restarted link has other ids. A shard that returns under another id takes its old place.
 """
 
 import math
@@ -21,17 +20,23 @@ from fedrec_server.flower.messenger import Messenger, TooFewNodes, log
 from fedrec_server.pki.node_limits import Limits, check_claim
 
 MOST_USERS = 10_000_000
-"""Of one node, whatever its key is good for: a number beyond is an attempt on the server's memory."""
+"""Most users of one node, whatever its key allows: a larger number would exhaust the server's memory."""
 
 
 HELLO_SECONDS = 30.0
-"""For an answer to a hello, so that one silent node keeps nobody waiting for long; one that still reads a large dataset
-is asked again, and has it then."""
+"""Seconds to wait for an answer to a hello. A silent node then delays nobody for long. A node that still reads a large
+dataset gets another hello later."""
 
 
 @dataclass(frozen=True)
 class Node:
-    """One node: its place, where its users' positions begin, how many there are. place: of a shard, or -1."""
+    """One node.
+
+    Attributes:
+        place: number of its shard, or -1.
+        first: position of its first user.
+        users: number of its users.
+    """
 
     place: int
     first: int
@@ -39,7 +44,13 @@ class Node:
 
 
 class NodeDirectory:
-    """The nodes of a run by Flower's id. limits: what nodes may claim; None where no folder of keys is known."""
+    """The nodes of a run.
+
+    Args:
+        nodes: the nodes, in the order of their users' positions.
+        ids: Flower's id of each node.
+        limits: the claims that each key allows; None without a folder of keys.
+    """
 
     def __init__(self, nodes: Sequence[Node], ids: Sequence[int], limits: Limits | None = None) -> None:
         self.nodes = tuple(nodes)
@@ -58,12 +69,19 @@ class NodeDirectory:
         before: Sequence[dict[str, int]] | None = None,
         limits: Limits | None = None,
     ) -> "NodeDirectory":
-        """Wait until `wanted` nodes have said hello. before: the nodes of a run that is resumed, from `described`.
+        """Wait until `wanted` nodes have answered a hello.
 
-        catalogue: the digest that every node must hold. limits: what nodes may claim.
-
-        Raises: TooFewNodes when they do not come in time; InputError for nodes that do not fit together, or not the
-        run that is resumed.
+        Args:
+            messenger: the messenger that reaches the nodes.
+            request: the request for data.
+            catalogue: digest of the catalogue that every node must have.
+            wanted: number of nodes.
+            patience: seconds to wait.
+            before: nodes of the resumed run, from `described`; None for a new run.
+            limits: the claims that each key allows.
+        Raises:
+            TooFewNodes: too few nodes answered in time.
+            InputError: the nodes do not fit together, or differ from those of the resumed run.
         """
         found: dict[int, Packet] = {}
         refused: dict[int, str] = {}
@@ -93,20 +111,20 @@ class NodeDirectory:
 
     @property
     def users(self) -> int:
-        """Of all nodes."""
+        """Number of users of all nodes."""
         return sum(node.users for node in self.nodes)
 
     def described(self) -> list[dict[str, int]]:
-        """JSON-able: what must be the same for a run to go on."""
+        """Return the JSON-able facts that must be the same for a run to be resumed."""
         return [{"place": node.place, "users": node.users} for node in self.nodes]
 
     def split(self, cohort: np.ndarray) -> dict[int, np.ndarray]:
-        """The cohort by index of the node, as positions among its own users; empty for a node without any."""
+        """Return the cohort by index of the node, as positions among the node's own users; empty for an absent one."""
         bounds = np.searchsorted(cohort, [node.first for node in self.nodes] + [self.users])
         return {n: cohort[bounds[n] : bounds[n + 1]] - node.first for n, node in enumerate(self.nodes)}
 
     def welcome(self, messenger: Messenger, request: DataRequest, catalogue: str, until: float) -> set[int]:
-        """Indices of the nodes that are online; a known shard under a new id takes its place again."""
+        """Return the indices of the nodes that are online. A known shard under a new id takes its old place."""
         online = messenger.online()
         new, lost = online - set(self.ids), [n for n, known in enumerate(self.ids) if known not in online]
         shards = {self.nodes[n].place: n for n in lost if self.nodes[n].place >= 0}
@@ -114,7 +132,7 @@ class NodeDirectory:
         if new and shards:
             self._again |= dict.fromkeys(
                 new, messenger.clock() + 2 * HELLO_SECONDS
-            )  # a stranger is not asked all the time
+            )  # an unknown node is not queried at every poll
             for node, packet in _hello(messenger, request, new, until, catalogue, {}, self._limits).items():
                 n = shards.pop(int(packet.facts["place"]), None)
                 if n is not None and self.nodes[n].users == packet.facts["users"]:
@@ -160,7 +178,7 @@ def _checked(packet: Packet, catalogue: str) -> Packet:
 
 
 def refused_by_node(packet: Packet) -> WireError:
-    """What a node's refusal says, in our words."""
+    """Return a node's refusal as an error in our words."""
     code: Any = packet.facts.get("code")
     known = code if isinstance(code, str) and code in exchange.REFUSALS else "request"
     return WireError(f"refused, {known}", exchange.REFUSALS[known])

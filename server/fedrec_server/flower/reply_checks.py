@@ -1,7 +1,7 @@
-"""What a server can check of a node's sums, all of it, in one table. Whatever fails one check is not used at all.
+"""The server's checks of a node's sums, all in one table. A reply that fails one check is not used at all.
 
-What it cannot see: whether a sum of that size was made of honest contributions. A node that hosts n users can move a
-sum by n times the clip and no further; without privacy there is no clip, and only the form is checked.
+The server cannot check whether honest contributions make up a sum of the right size. A node that hosts n users can
+move a sum by n times the clip and no further. Without privacy there is no clip, and only the form is checked.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,15 +18,20 @@ from fedrec.wire import Packet, WireError
 from fedrec_server.flower.nodes import refused_by_node
 
 ROUNDING = 1e-9
-"""Relative: what the norm of a sum may err by, computed in float64. The sum itself is exact."""
+"""Relative error of the norm of a sum, computed in float64. The sum itself is exact."""
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What was asked of one node.
+    """The reply that the server expects of one node.
 
-    users: how many of its users take part. private: whether their parts are clipped. population: users of the whole
-    run, which the lattice of the sums follows from.
+    Attributes:
+        mark: hash of the run's description.
+        round: position of the round, from 0.
+        queries: the queries of the round.
+        users: number of the node's users who take part.
+        private: whether their contributions are clipped.
+        population: users of the whole run, from which the lattice of the sums follows.
     """
 
     fingerprint: str
@@ -52,11 +57,11 @@ CHECKS: dict[str, Check] = {
         not expected.private or _length(value, query, expected) <= expected.users * query.clip_norm * (1 + ROUNDING)
     ),
 }
-"""Of each sum, in this order: what holds for every honest node."""
+"""Checks of each sum, in this order, which every honest node passes."""
 
 
 def checked_sums(packet: Packet, expected: Expected) -> dict[str, Tensor]:
-    """The sums of a node's answer by query. Raises: WireError whose code says which check failed."""
+    """Return the sums of a node's answer, by query. Raises: WireError, with the failed check as its code."""
     if packet.kind == exchange.REFUSAL and packet.version == wire.VERSION:
         raise refused_by_node(packet)
     packet.expect(exchange.SUMS, expected.fingerprint, expected.round)

@@ -1,6 +1,6 @@
-"""Which nodes a running SuperLink lets in: those whose public keys lie in the server's folder of keys, and no others.
+"""Admission of nodes to a running SuperLink: those with a public key in the server's folder, and no others.
 
-Source: flwr 1.41's Control API, by its own client; its command `flwr supernode` does the same a node at a time.
+Source: flwr 1.41's Control API, by its own client. The command `flwr supernode` does the same for one node.
 """
 
 import contextlib
@@ -15,9 +15,13 @@ from fedrec.transport.node_key import NodePublicKey, from_pem
 
 @dataclass(frozen=True)
 class Listed:
-    """A node as the link knows it.
+    """A node in the link's list.
 
-    status: in Flower's words; `registered` (never seen), `online`, `offline`, `unregistered` (sent away).
+    Attributes:
+        number: Flower's id of the node.
+        name: name in the folder of keys.
+        status: Flower's word: `registered` (never seen), `online`, `offline`, `unregistered` (removed).
+        key: public key of the node; None for a key that no node may have.
     """
 
     number: int
@@ -27,7 +31,7 @@ class Listed:
 
     @property
     def gone(self) -> bool:
-        """Whether it was sent away."""
+        """Whether the node was removed."""
         return self.status == "unregistered"
 
 
@@ -40,25 +44,33 @@ class Admission:
     @classmethod
     @contextlib.contextmanager
     def at(cls, address: str, ca: Path, secret: str = "") -> Iterator["Admission"]:
-        """That of the link at `address` (HOST:PORT), whose certificate `ca` signed. Raises: InputError, also later.
+        """Connect to the list of a link.
 
-        secret: what the gate before the link asks for.
+        Args:
+            address: HOST:PORT of the link.
+            ca: certificate that signed the link's.
+            secret: secret of the gate before the link.
+        Raises: InputError, also from later calls.
         """
         with control(address, ca, secret) as client:
             yield cls(client)
 
     def nodes(self) -> list[Listed]:
-        """Every node that the link lets in, or ever let in."""
+        """Return every node that the link admits, or ever admitted."""
         from flwr.proto.control_pb2 import ListNodesRequest
 
         found = self._client.ListNodes(ListNodesRequest()).nodes_info
         return [Listed(node.node_id, node.name, node.status, from_pem(node.public_key)) for node in found]
 
     def keep(self, keys: Mapping[str, NodePublicKey]) -> list[str]:
-        """Let in the nodes of `keys` (name -> public key) and no others; returns what changed, a line each.
+        """Admit the nodes of `keys` and no others.
 
-        Another node is refused from its next request on. Flower takes no key twice, so one that was sent away comes
-        back only with another link.
+        Other nodes are refused from their next request. Flower takes no key twice, so a removed node returns only with
+        a restarted link.
+
+        Args:
+            keys: public key of each node, by name.
+        Returns: one line for each change.
         """
         from flwr.proto.control_pb2 import RegisterNodeRequest, UnregisterNodeRequest
 

@@ -20,11 +20,11 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from fedrec.errors import InputError
 
 ALWAYS = ("localhost", "127.0.0.1", "::1")
-"""Hosts that every server's certificate is good for."""
+"""Hosts that every server's certificate names."""
 
 AUTHORITY_DAYS = 3650
 CLOCKS_DIFFER = timedelta(hours=1)
-"""Valid from so long before it was made, so that a node whose clock is slow can use it at once."""
+"""Time before its creation from which a certificate is valid, for nodes with a slow clock."""
 
 _LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 
@@ -44,7 +44,7 @@ class Issued:
 
 
 def new_authority(now: datetime, days: int = AUTHORITY_DAYS) -> Issued:
-    """An authority that signs itself, under a name that no other authority has."""
+    """Make an authority that signs itself, under a unique name."""
     key = ec.generate_private_key(ec.SECP384R1())
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     name = _name(f"fedrec CA {identifier.digest.hex()[:16]}")
@@ -58,8 +58,13 @@ def new_authority(now: datetime, days: int = AUTHORITY_DAYS) -> Issued:
 
 
 def new_server(authority: Issued, hosts: Sequence[str], now: datetime, days: int) -> Issued:
-    """A server's certificate for `hosts`, with a key of its own, never valid beyond the authority.
+    """Make a server's certificate, with a key of its own, never valid beyond the authority.
 
+    Args:
+        authority: the authority that signs.
+        hosts: names and addresses of the server.
+        now: time of the begin, with a zone.
+        days: validity in days.
     Raises: InputError for a host that is neither a name nor an address, or an authority that has expired.
     """
     issuer = authority.certificate
@@ -81,12 +86,12 @@ def new_server(authority: Issued, hosts: Sequence[str], now: datetime, days: int
 
 
 def pem(*certificates: x509.Certificate) -> bytes:
-    """The certificates as one PEM file's content."""
+    """Return the certificates as the content of one PEM file."""
     return b"".join(certificate.public_bytes(serialization.Encoding.PEM) for certificate in certificates)
 
 
 def all_hosts(hosts: Iterable[str]) -> list[str]:
-    """`hosts` and those that every certificate has, each once, addresses in their usual form.
+    """Return `hosts` and those of every certificate, without duplicates, addresses in their usual form.
 
     Raises: InputError for a host that is neither a name nor an address.
     """
@@ -94,7 +99,7 @@ def all_hosts(hosts: Iterable[str]) -> list[str]:
 
 
 def hosts_of(certificate: x509.Certificate) -> list[str]:
-    """The hosts that a server's certificate names."""
+    """Return the hosts that a server's certificate names."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -112,7 +117,7 @@ def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> boo
 
 
 def day(certificate: x509.Certificate) -> str:
-    """The day on which a certificate expires, in UTC: `2027-01-31`."""
+    """Return the day on which a certificate expires, in UTC: `2027-01-31`."""
     return certificate.not_valid_after_utc.astimezone(UTC).date().isoformat()
 
 

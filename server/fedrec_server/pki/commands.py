@@ -28,8 +28,8 @@ Days = Annotated[int, typer.Option("--days", min=1, max=3650, help="How long the
 def _keys() -> None:
     """Make, renew and show the certificates of a server and the keys of its nodes.
 
-    Nodes need `ca.crt`, which is no secret but must reach them unchanged, and a key of their own, which they best make
-    themselves (`fedrec client key FILE`). `ca.key` and `server.key` stay with the server.
+    Each node needs `ca.crt`, which is public but must arrive unchanged. It also needs a key of its own, best made on
+    the node (`fedrec client key FILE`). `ca.key` and `server.key` stay on the server.
     """
 
 
@@ -68,10 +68,10 @@ def node(
     ] = None,
     remove: Annotated[bool, typer.Option("--remove", help="Forget the node: refused within seconds.")] = False,
 ) -> None:
-    """Let in a node, by the public key that it made or by a key made here; change what it may claim; or forget it.
+    """Admit a node, by its own public key or by a key made here; change its limits; or remove it.
 
-    A server that runs notices within seconds. What a node claims beyond this is refused: a node moves a sum by as many
-    clips as it has users.
+    A running server notices within seconds. It refuses claims beyond the limits: a node can move a sum by one clip for
+    each of its users.
     """
     from fedrec.errors import InputError
     from fedrec_server.pki import key_making, node_limits
@@ -101,7 +101,7 @@ def renew(
     days: Days = 365,
     authority: Annotated[
         bool,
-        typer.Option("--authority", help="Make a new authority beside the old one; the server's certificate stays."),
+        typer.Option("--authority", help="Add a new authority to the old one; the server's certificate stays."),
     ] = False,
 ) -> None:
     """Give the server a new key and certificate, good for the hosts of the old one and for `--host`.
@@ -115,7 +115,7 @@ def renew(
     from fedrec_server.pki.keyring import Keyring
 
     if authority and host:
-        raise InputError("--host does not go with --authority, which leaves the server's certificate alone")
+        raise InputError("--host cannot be used with --authority, which leaves the server's certificate alone")
     keyring = Keyring(folder)
     for path in key_making.renew(keyring, host or [], datetime.now(UTC), days, authority):
         say(f"Wrote {path}")

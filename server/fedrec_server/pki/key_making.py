@@ -1,8 +1,8 @@
-"""Making and renewing the keys of a server: whole or not at all, and nothing overwritten that is still needed.
+"""Creation and renewal of a server's keys: complete or not at all, without overwriting a key that is still needed.
 
-An authority is followed by another in two steps, so that no node is ever without a server that it trusts. First
-(`renew(authority=True)`) a new one is made beside the old, both in `ca.crt`, and the server's certificate stays. When
-every node has the new `ca.crt`, `renew` signs the server's certificate with the new authority and drops the old one.
+A new authority replaces an old one in two steps, so that every node always trusts the server. First,
+`renew(authority=True)` adds a new authority to `ca.crt`, and the server's certificate stays. When every node has the
+new `ca.crt`, `renew` signs the server's certificate with the new authority and removes the old one.
 """
 
 import os
@@ -22,15 +22,21 @@ from fedrec_server.pki.certificates import Issued
 from fedrec_server.pki.keyring import Keyring
 
 DAYS = 365
-"""How long a server's certificate lasts."""
+"""Days that a server's certificate is valid."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 def make(path: Path, hosts: Sequence[str], nodes: Sequence[str], now: datetime, days: int = DAYS) -> Keyring:
-    """An authority, a server's certificate for `hosts`, and a key for each name of `nodes`, in the new folder `path`.
+    """Make an authority, a server's certificate and keys of nodes in a new folder.
 
-    Raises: InputError when something lies there already, or a host or name cannot be used.
+    Args:
+        path: the new folder.
+        hosts: names and addresses of the server.
+        nodes: names of the nodes.
+        now: time of the begin of the certificates, with a zone.
+        days: validity of the server's certificate.
+    Raises: InputError when the folder is not empty, or a host or name cannot be used.
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise InputError(f"{path}: exists already; keys are never overwritten, choose another folder, or renew them")
@@ -61,7 +67,7 @@ def make(path: Path, hosts: Sequence[str], nodes: Sequence[str], now: datetime, 
 
 
 def add_node(keyring: Keyring, name: str, public: Path | None = None) -> NodePublicKey:
-    """Let in the node `name`: with the public key in the file `public`, or with a key pair made here.
+    """Admit the node `name`, with the public key in the file `public` or with a key pair made here.
 
     Raises: InputError for a name that is taken or cannot be used, a file that holds no such key, or one that is known.
     """
@@ -82,7 +88,7 @@ def add_node(keyring: Keyring, name: str, public: Path | None = None) -> NodePub
 
 
 def remove_node(keyring: Keyring, name: str) -> None:
-    """Forget the node `name`: its public key, its private key where that lies here, and what it might claim.
+    """Remove the node `name`: its public key, its private key if that is here, and its limits.
 
     Raises: InputError for an unknown name.
     """
@@ -99,15 +105,22 @@ def remove_node(keyring: Keyring, name: str) -> None:
 def renew(
     keyring: Keyring, hosts: Iterable[str], now: datetime, days: int = DAYS, authority: bool = False
 ) -> list[Path]:
-    """A new key and certificate for the server, good for `hosts` and for those of the old one; or a new authority.
+    """Make a new key and certificate for the server, or a new authority.
 
-    Returns the files that changed. Raises: InputError where `ca.key` is missing or belongs to nothing in `ca.crt`.
+    Args:
+        keyring: the folder of keys.
+        hosts: hosts of the certificate, added to those of the old one.
+        now: time of the begin of the certificate, with a zone.
+        days: validity of the certificate.
+        authority: make a new authority instead.
+    Returns: the files that changed.
+    Raises: InputError where `ca.key` is missing or belongs to no certificate in `ca.crt`.
     """
     trusted = keyring.authorities()
     if authority:
         fresh = certificates.new_authority(now)
         still = [old for old in trusted if old.not_valid_after_utc > now]
-        # In this order a crash leaves a key that belongs to a certificate which is there.
+        # In this order a crash leaves a key with its certificate.
         _put(keyring.ca_certificate, certificates.pem(fresh.certificate, *still))
         private_files.exchange(keyring.ca_key, fresh.key_pem())
         sync(keyring.path)

@@ -1,13 +1,13 @@
-"""The folder of keys behind a server: what is in it, and whether a server can start with it.
+"""The folder of a server's keys: its files, and checks that a server can start with them.
 
-    DIR/ca.crt                  what nodes trust; two certificates while one authority takes over from another
-    DIR/ca.key                  signs new server certificates; may lie elsewhere, a running server does not need it
-    DIR/server.crt, server.key  what the server shows to nodes
-    DIR/nodes/NAME.pub          a node that is let in
+    DIR/ca.crt                  certificates that nodes trust; two while one authority replaces another
+    DIR/ca.key                  signs new server certificates; may be kept elsewhere, a running server does not need it
+    DIR/server.crt, server.key  certificate and key of the server
+    DIR/nodes/NAME.pub          public key of an admitted node
     DIR/nodes/NAME.key          its private key, only where it was made here; it belongs on the node
-    DIR/nodes.toml              what each node may claim (`fedrec_server.pki.node_limits`)
+    DIR/nodes.toml              limits of each node (`fedrec_server.pki.node_limits`)
 
-The folder is its owner's alone (0700), private keys too (0600); `.crt` and `.pub` are for everybody.
+Only the owner can read the folder (0700) and the private keys (0600). `.crt` and `.pub` files are public.
 """
 
 import ipaddress
@@ -26,11 +26,11 @@ from fedrec.transport.node_key import NodePublicKey, read_public
 from fedrec_server.pki.certificates import day, hosts_of, issued_by, plain_host
 
 SOON = timedelta(days=30)
-"""Warn so long before something expires."""
+"""Time before an expiry from which to warn."""
 
 
 class Keyring:
-    """The keys in the folder `path`. Nothing is read before it is asked for."""
+    """The keys in the folder `path`, each read on access."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -43,7 +43,7 @@ class Keyring:
 
     @property
     def nodes(self) -> dict[str, tuple[Path | None, Path]]:
-        """Name -> (private key or None where the node made it itself, public key), in the names' order."""
+        """Name -> (private key, or None where the node made it; public key), sorted by name."""
         found = {}
         for public in sorted(self.nodes_folder.glob("*.pub")):
             private = public.with_suffix(".key")
@@ -52,7 +52,7 @@ class Keyring:
 
     @property
     def stamp(self) -> tuple[tuple[str, int, int], ...]:
-        """Changes when a node's public key comes, goes or changes, or what nodes may claim.
+        """A value that changes with any node's public key and with the limits.
 
         Raises: InputError where there is no folder.
         """
@@ -63,7 +63,7 @@ class Keyring:
         return tuple((name, status.st_ino, status.st_mtime_ns) for name, status in found)
 
     def public_keys(self) -> dict[str, NodePublicKey]:
-        """Name -> public key. Raises: InputError for a file that is none, or one key under two names."""
+        """Return name -> public key. Raises: InputError for a file without a key, or one key under two names."""
         keys: dict[str, NodePublicKey] = {}
         for name, (_, path) in self.nodes.items():
             key = read_public(path)
@@ -76,15 +76,15 @@ class Keyring:
         return keys
 
     def authorities(self) -> list[x509.Certificate]:
-        """The certificates that nodes trust, the newest first. Raises: InputError."""
+        """Return the certificates that nodes trust, the newest first. Raises: InputError."""
         return self._certificates(self.ca_certificate)
 
     def server(self) -> x509.Certificate:
-        """The server's certificate. Raises: InputError."""
+        """Return the server's certificate. Raises: InputError."""
         return self._certificates(self.server_certificate)[0]
 
     def issuer(self) -> x509.Certificate:
-        """The authority that signed the server's certificate. Raises: InputError where it is not in `ca.crt`."""
+        """Return the authority that signed the server's certificate. Raises: InputError where `ca.crt` lacks it."""
         server = self.server()
         for authority in self.authorities():
             if issued_by(server, authority):
@@ -92,7 +92,7 @@ class Keyring:
         raise InputError(f"{self.server_certificate}: not signed by {self.ca_certificate}; {self._renew}")
 
     def private_key(self, path: Path) -> ec.EllipticCurvePrivateKey:
-        """The key in `path`. Raises: InputError for a file that others can read, or that is no such key."""
+        """Read the key in `path`. Raises: InputError for a file that others can read, or that is no such key."""
         if not path.exists():
             raise InputError(f"{path}: missing; bring it back, or make new keys with `fedrec keys init`")
         try:
@@ -104,11 +104,14 @@ class Keyring:
         raise InputError(f"{path}: no private key (PEM, elliptic curve, no passphrase); {self._renew}")
 
     def check(self, host: str | None = None, now: datetime | None = None) -> list[str]:
-        """Whether a server can start with these keys; returns one line for each thing that expires soon.
+        """Check that a server can start with these keys.
 
-        host: the name or address at which nodes reach it. now: with a zone; the clock's time if left out.
-        Raises: InputError, one line, for what is missing, open to others, expired, not yet valid, or does not belong
-        together, and for a host that the certificate does not name.
+        Args:
+            host: name or address at which nodes reach the server; None to skip that check.
+            now: time with a zone; the clock's time if left out.
+        Returns: one warning for each certificate that expires soon.
+        Raises: InputError for a file that is missing, open to others, expired, not yet valid or inconsistent, and for a
+            host that the certificate does not name.
         """
         now = now or datetime.now(UTC)
         self.check_folder()
@@ -135,10 +138,10 @@ class Keyring:
 
     @property
     def _renew(self) -> str:
-        return f"mend it with `fedrec keys renew {self.path}`"
+        return f"fix it with `fedrec keys renew {self.path}`"
 
     def check_folder(self) -> None:
-        """Raises: InputError where there is no such folder, or it is open to others."""
+        """Check that the folder exists and is closed to others. Raises: InputError."""
         if not self.path.is_dir():
             raise InputError(f"{self.path}: no such folder; make the keys with `fedrec keys init {self.path}`")
         mode = stat.S_IMODE(self.path.stat().st_mode)
@@ -167,7 +170,7 @@ class Keyring:
 
 
 def _any_address(host: str) -> bool:
-    """Whether `host` means every address of the machine, so that it says nothing about how nodes reach it."""
+    """Whether `host` means every address of the machine, and so not the one that nodes use."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_unspecified
     except ValueError:

@@ -1,9 +1,9 @@
-"""What each node's key is good for: how many users it may claim to host, and which shard of a dataset.
+"""Limits of each node's key: the number of users that the node may claim, and the shard of a dataset.
 
-A node that hosts n users can move a sum by n clips, and the number of users that it claims becomes part of the public
-population. So the number is bound to the key when the node is let in (`fedrec keys node DIR NAME --users N`) and lies
-beside the keys, in `nodes.toml`; a key without an entry is a device's and good for one user. A running server writes
-the limits by Flower's ids of the nodes into its state folder, where a run reads them.
+A node that hosts n users can move a sum by n clips, and its claimed number of users becomes part of the public
+population. So the number is bound to the key when the node is admitted (`fedrec keys node DIR NAME --users N`). The
+file `nodes.toml`, in the folder of keys, stores it. A key without an entry is a device's and allows one user. A running
+server writes the limits, by Flower's ids of the nodes, into its state folder, where a run reads them.
 """
 
 import json
@@ -27,12 +27,12 @@ VARIABLE = "FEDREC_NODE_LIMITS"
 
 
 class Limit(Settings):
-    """What one node's key is good for."""
+    """The limits of one node's key."""
 
     users: int = Field(default=1, ge=1)
-    """The most users that it may claim to host."""
+    """The most users that the node may claim."""
     shard: str | None = Field(default=None, pattern=r"^\d{1,6}/\d{1,6}$")
-    """The only shard that it may claim, as I/N, and no other node may; left out, any that no other key is for."""
+    """The only shard that the node may claim, as I/N, exclusively; left out, any shard that no other key has."""
 
     @property
     def place(self) -> int | None:
@@ -41,24 +41,24 @@ class Limit(Settings):
 
 
 class NodeLimit(Limit):
-    """That of the node `name`."""
+    """The limits of the node `name`."""
 
     name: str
     """As in the folder of keys."""
 
 
 Limits = Callable[[], Mapping[int, NodeLimit]]
-"""The limits by Flower's id of each node that is let in, as they are now."""
+"""Return the current limits, by Flower's id of each admitted node."""
 
 
 def read(keyring: Keyring) -> dict[str, Limit]:
-    """The limit of every node of the keyring, by name. Raises: InputError where the file cannot be used."""
+    """Return the limit of every node of the keyring, by name. Raises: InputError for an unusable file."""
     try:
         limits = tomllib.loads(keyring.limits.read_text(encoding="utf-8"))
     except FileNotFoundError:
         limits = {}
     except (OSError, ValueError) as error:
-        raise InputError(f"{keyring.limits}: not a TOML file ({error}); mend it or bring back the one before") from None
+        raise InputError(f"{keyring.limits}: not a TOML file ({error}); fix it or restore the one before") from None
     found = {}
     for name in keyring.nodes:
         values = limits.get(name, {})
@@ -69,7 +69,15 @@ def read(keyring: Keyring) -> dict[str, Limit]:
 
 
 def put(keyring: Keyring, name: str, users: int | None = None, shard: str | None = None) -> Limit:
-    """Set what the node `name` may claim; what is None stays as it is. Raises: InputError for an unknown node."""
+    """Set the limits of the node `name`.
+
+    Args:
+        keyring: the folder of keys.
+        name: the node's name.
+        users: the most users; None keeps the number.
+        shard: the shard, as I/N; None keeps the shard.
+    Raises: InputError for an unknown node, or a shard that cannot be.
+    """
     limits = read(keyring)
     if name not in limits:
         raise InputError(f"{keyring.path}: no node '{name}'; known: {', '.join(limits) or 'none'}")
@@ -85,7 +93,7 @@ def put(keyring: Keyring, name: str, users: int | None = None, shard: str | None
 
 
 def forget(keyring: Keyring) -> None:
-    """Drop the entries of nodes that are not in the keyring any more."""
+    """Remove the entries of nodes that the keyring lacks."""
     if keyring.limits.exists():
         _write(keyring, read(keyring))
 
@@ -99,7 +107,14 @@ def _write(keyring: Keyring, limits: Mapping[str, Limit]) -> None:
 
 
 def publish(keyring: Keyring, keys: Mapping[str, NodePublicKey], nodes: Iterable[Listed], file: Path) -> None:
-    """Write the limits of the link's `nodes` into `file`, for runs to read. keys: the keyring's public keys by name."""
+    """Write the limits of the link's nodes, for runs.
+
+    Args:
+        keyring: the folder of keys.
+        keys: its public keys by name.
+        nodes: the nodes in the link's list.
+        file: the file to write.
+    """
     names, limits = {key: name for name, key in keys.items()}, read(keyring)
     by_number = {
         node.number: {"name": names[node.key], **limits[names[node.key]].model_dump()}
@@ -110,7 +125,7 @@ def publish(keyring: Keyring, keys: Mapping[str, NodePublicKey], nodes: Iterable
 
 
 def published() -> Limits | None:
-    """The limits that the running server wrote, read at every call; None where it is not one of fedrec's.
+    """Return the limits of the running server, read at every call; None where the server is not fedrec's.
 
     A call raises: InputError when the file cannot be read.
     """

@@ -1,4 +1,4 @@
-"""A server that goes on without whoever started it."""
+"""The daemon: a server that keeps running after the command that started it."""
 
 import os
 import subprocess
@@ -13,7 +13,18 @@ from fedrec_server.process.link import START_SECONDS
 
 
 def start_daemon(state: State, keys: Path, host: str, port: int, app: str, *, stock: bool) -> dict[str, Any]:
-    """Start `fedrec server start` on its own and return what it tells when it is ready. Raises: InputError."""
+    """Start `fedrec server start` as a daemon, and wait until it is ready.
+
+    Args:
+        state: the server's own folder.
+        keys: the folder of keys.
+        host: address to listen at.
+        port: port to listen at.
+        app: the ServerApp ("module:name").
+        stock: run tasks as Flower does.
+    Returns: the facts of the running server: `address`, `pid`, `ca`, `nodes`.
+    Raises: InputError when the server does not start.
+    """
     state.make()
     command = [sys.executable, "-m", "fedrec.cli", "server", "start", "--keys", str(keys), "--state", str(state.path)]
     command += ["--host", host, "--port", str(port), "--app", app] + (["--stock"] if stock else [])

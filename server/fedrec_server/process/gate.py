@@ -1,12 +1,12 @@
-"""Flower's SuperLink behind a gate: what is not for nodes is for this machine alone, and asks for a secret.
+"""The gate before Flower's SuperLink: everything but the nodes' API is for this machine alone.
 
-Flower's Control API (who may register nodes and submit runs) and its Runtime API (the ServerApp's own) listen at the
-same port as what nodes use, open to whoever reaches it. `python -m fedrec_server.process.gate OPTIONS` is
+Flower's Control API registers nodes and submits runs; its Runtime API serves the ServerApp. Both listen at the same
+port as the nodes' API, open to anyone who reaches the port. `python -m fedrec_server.process.gate OPTIONS` is
 `flower-superlink OPTIONS` with one layer of ASGI before it:
 
-| path | who gets through |
+| path | allowed |
 |---|---|
-| `/v1/fleet/...` | everybody; node authentication is behind it |
+| `/v1/fleet/...` | everybody; node authentication follows |
 | `/v1/runtime/...` | this machine |
 | `/v1/control/...` | this machine, with the secret in the file that FEDREC_CONTROL_SECRET names |
 | all else | nobody |
@@ -30,7 +30,7 @@ Send = Callable[[Any], Awaitable[None]]
 
 
 class Gate:
-    """ASGI: passes on what `app` may see; everything else gets 403 and an empty body."""
+    """ASGI layer: forward allowed requests to `app`, and answer others with 403 and an empty body."""
 
     def __init__(self, app: Any, secret: str) -> None:
         if len(secret) < 32:
@@ -61,7 +61,7 @@ class Gate:
 
 
 def _from_here(scope: Scope) -> bool:
-    """Whether the other end is this machine: the loopback, or the very address that the server was reached at."""
+    """Whether the client is this machine: the loopback, or the same address as the server's."""
     client, server = scope.get("client"), scope.get("server")
     if client is None:
         return False
@@ -75,7 +75,7 @@ def _from_here(scope: Scope) -> bool:
 
 
 def main() -> None:
-    """`flower-superlink` behind the gate; its options are on the command line."""
+    """Run `flower-superlink` behind the gate, with its options from the command line."""
     secret = Path(os.environ[SECRET_VARIABLE]).read_text(encoding="ascii").strip()
     # The layer that is added last is the first to see a request.
     interfaces.wrap_link(lambda app: app.add_middleware(Gate, secret=secret))()

@@ -1,7 +1,7 @@
-"""A running server: Flower's SuperLink behind the gate, and what runs our ServerApp, for as long as asked.
+"""A running server: Flower's SuperLink behind the gate, and the executor of our ServerApp.
 
-The link keeps its state in memory: nodes are let in anew from the folder of keys whenever it starts, runs go on from
-their own checkpoints, and no database with run configurations and messages lies on a disk.
+The link keeps its state in memory, so that no database of run configurations and messages is on a disk. When it starts
+again, nodes are admitted anew from the folder of keys, and runs continue from their own checkpoints.
 """
 
 import sys
@@ -21,20 +21,28 @@ from fedrec_server.pki.keyring import Keyring
 from fedrec_server.process.gate import SECRET_VARIABLE
 
 START_SECONDS = 60.0
-"""How long the link may take until it listens."""
+"""Seconds that the link may take until it listens."""
 
 NOTICE_SECONDS = 1.0
-"""How soon a key that comes into the folder, or leaves it, is noticed."""
+"""Seconds between looks for a new or removed key in the folder."""
 
 EXECUTOR_SECRET, CONTROL_SECRET = "executor-secret", "control-secret"
 
 
 def serve(keys: Path, state: State, host: str, port: int, app: str, *, stock: bool, say: Callable[[str], None]) -> None:
-    """Start a server and stay until a signal comes (KeyboardInterrupt).
+    """Start a server and run it until a signal (KeyboardInterrupt).
 
-    app: the ServerApp ("module:name") that does the runs, whatever they name; stock: Flower starts what they name
-    instead. say: is told what happens, a line each.
-    Raises: InputError where keys or state cannot be used; ProcessEnded when one of the processes ended by itself.
+    Args:
+        keys: the folder of keys.
+        state: the server's own folder.
+        host: address to listen at.
+        port: port to listen at.
+        app: the ServerApp ("module:name") of every run, whatever the run names.
+        stock: let Flower start the app that a run names instead.
+        say: called with one line for each event.
+    Raises:
+        InputError: keys or state cannot be used.
+        ProcessEnded: one of the processes ended by itself.
     """
     keyring = Keyring(keys.absolute())
     with state.claim(), children(say) as made:
@@ -54,7 +62,7 @@ def serve(keys: Path, state: State, host: str, port: int, app: str, *, stock: bo
             safe_environment(state.path, **{node_limits.VARIABLE: str(limits)}),
         )
         state.tell({"address": local, "ca": str(keyring.ca_certificate), "nodes": len(keyring.nodes)})
-        say(f"ready at {host}:{port}; {len(keyring.nodes)} nodes may come; logs in {state.path}")
+        say(f"ready at {host}:{port}; {len(keyring.nodes)} nodes may connect; logs in {state.path}")
         while True:
             made.check()
             time.sleep(NOTICE_SECONDS)
@@ -63,9 +71,13 @@ def serve(keys: Path, state: State, host: str, port: int, app: str, *, stock: bo
 
 
 class Door:
-    """Who may come to the link at `address`, and claim what: the nodes in the folder of keys.
+    """The admission of nodes to the link at `address`: those in the folder of keys.
 
-    secret: the file with the control's. limits: the file in which runs find what nodes may claim.
+    Args:
+        address: HOST:PORT of the link.
+        keyring: the folder of keys.
+        secret: file with the secret of the Control API.
+        limits: file with the limits of nodes, for runs.
     """
 
     def __init__(self, address: str, keyring: Keyring, secret: Path, limits: Path) -> None:
@@ -74,7 +86,7 @@ class Door:
         self._warning = ""
 
     def keep(self) -> list[str]:
-        """Let in the nodes that are in the folder now and no others. Raises: InputError, and nothing has changed."""
+        """Admit the nodes that are in the folder now, and no others. Raises: InputError, with nothing changed."""
         seen, keys = self._keyring.stamp, self._keyring.public_keys()
         with Admission.at(self._address, self._keyring.ca_certificate, self._secret.read_text()) as admission:
             lines = admission.keep(keys)
@@ -83,7 +95,7 @@ class Door:
         return lines
 
     def news(self) -> list[str]:
-        """The same, if the folder has changed. What cannot be used is tried again, and told once."""
+        """Do the same if the folder has changed. Keys that cannot be used are tried again, with one warning."""
         try:
             lines = [] if self._keyring.stamp == self._seen else self.keep()
             self._warning = ""
@@ -117,5 +129,5 @@ def _until_it_listens(made: Children, address: str, keyring: Keyring) -> None:
 
 
 def _local(host: str) -> str:
-    """Where this machine reaches a server that listens on `host`."""
+    """Return the host at which this machine reaches a server that listens on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host.strip("[]"), f"[{host}]" if ":" in host else host)

@@ -31,10 +31,18 @@ def federation(
     dataset: str | None = None,
     apps: Apps = OURS,
 ) -> Iterator[State]:
-    """The state of a server with all its nodes online. folder: where keys and logs stay; else they go at the end.
+    """Start a server and its nodes on this machine, and wait until all nodes are online.
 
-    dataset: the one that the nodes serve; generated ones if left out. apps: others than ours are for measuring.
-    Raises: FedrecError when a process ends that should go on.
+    Args:
+        nodes: number of nodes.
+        folder: folder that keeps keys and logs; None for a temporary one.
+        data_dir: folder of the datasets.
+        stock: run tasks as Flower does.
+        say: called with one line for each event.
+        dataset: the dataset that the nodes serve; generated ones if left out.
+        apps: the Flower apps; others than ours are for benchmarks.
+    Returns: the state folder of the server.
+    Raises: FedrecError when a process ends too early.
     """
     kept = folder is not None
     root = Path(tempfile.mkdtemp(prefix="fedrec-")) if folder is None else folder.absolute()
@@ -58,7 +66,7 @@ def federation(
             _until(lambda: _online(state) >= nodes, made, f"fewer than {nodes} nodes came")
             yield state
     except FedrecError as error:
-        if error.exit_code not in (3, 5):  # a run that stopped in order is explained by its line
+        if error.exit_code not in (3, 5):  # the line of an orderly stop explains it
             kept = True
             say(f"logs are kept in {root}")
         raise
@@ -83,7 +91,7 @@ def _keys(folder: Path, nodes: int) -> Keyring:
 
 
 def _limited(keyring: Keyring, nodes: int) -> Keyring:
-    """The same keys, each good for its shard, whatever the size."""
+    """Return the same keys, each limited to its shard, of any size."""
     for n, name in enumerate(_names(nodes)):
         node_limits.put(keyring, name, MOST_USERS, f"{n}/{nodes}")
     return keyring

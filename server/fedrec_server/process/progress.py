@@ -1,4 +1,4 @@
-"""What a person sees of a run over nodes: a bar in a terminal, a line a round elsewhere, on standard error."""
+"""Progress of a run over nodes, on standard error: a bar in a terminal, elsewhere one line for each round."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +9,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 
 class EventProgress:
-    """Shows the events of a run (`fedrec_server.process.run_events`). quiet: nothing."""
+    """Show the events of a run (`fedrec_server.process.run_events`).
+
+    Args:
+        console: the console to print on.
+        label: name of the run.
+        quiet: show nothing.
+    """
 
     def __init__(self, console: Console, label: str, *, quiet: bool = False) -> None:
         self._console, self._label, self._quiet = console, label, quiet
@@ -18,13 +24,13 @@ class EventProgress:
         self._note = ""
 
     def say(self, line: str) -> None:
-        """One line."""
+        """Print one line."""
         if not self._quiet:
             self._console.print(line, soft_wrap=True)
 
     @contextmanager
     def showing(self) -> Iterator["EventProgress"]:
-        """While the run goes on."""
+        """Show the bar within this context, in a terminal."""
         if self._quiet or not self._console.is_terminal:
             yield self
             return

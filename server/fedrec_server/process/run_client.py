@@ -1,4 +1,4 @@
-"""A run over a running server: submitted, followed round by round, and stopped when its follower is."""
+"""The client of a run: it submits the run to a server, follows its rounds, and stops it on Ctrl-C."""
 
 import json
 import os
@@ -17,14 +17,16 @@ from fedrec_server.process.run_events import read_events
 
 POLL_SECONDS, ASK_SECONDS = 0.1, 1.0
 FINISHED, UNKNOWN = "finished", "unknown"
-SILENT_END = "the run ended without a word; what was done is saved: see the server's app.log, and go on with --resume"
-GONE = "the server does not answer; start it again, and go on with --resume: what was done is saved"
+SILENT_END = (
+    "the run ended without a reason; see the server's app.log, and continue with --resume: finished rounds are saved"
+)
+GONE = "the server does not answer; start it again, and continue with --resume: finished rounds are saved"
 LINGER_SECONDS, GONE_SECONDS = 5.0, 60.0
-"""How long a run that Flower calls finished may take to say how it ended, and how long a server may be away."""
+"""Seconds to wait for the end event of a run that Flower calls finished, and for a server that does not answer."""
 
 
 class RunFailed(FedrecError):
-    """How a run over nodes ended, when not well; the exit code is that of the run."""
+    """Failure of a run over nodes, with the run's exit code."""
 
     def __init__(self, code: int, line: str) -> None:
         super().__init__(line)
@@ -32,13 +34,18 @@ class RunFailed(FedrecError):
 
 
 class RunClient:
-    """One run. on_event: called with each event of the run; see `fedrec_server.process.run_events`."""
+    """One run over a running server."""
 
     def __init__(
         self, state: State, config: dict[str, Any], on_event: Callable[[dict[str, Any]], None], apps: Apps = OURS
     ) -> None:
-        """config: the run's configuration (see `fedrec_server.app`); `told` is added.
+        """Submit the run.
 
+        Args:
+            state: the state folder of the server.
+            config: the run's configuration (see `fedrec_server.app`); the key `told` is added.
+            on_event: called with each event of the run (see `fedrec_server.process.run_events`).
+            apps: the Flower apps of the run.
         Raises: InputError when no server runs with that state.
         """
         server = state.running()
@@ -56,7 +63,7 @@ class RunClient:
             self.id = _start(link, config | {"told": str(self._events)}, apps)
 
     def follow(self) -> str:
-        """Return the run's folder when it is done. Raises: RunFailed."""
+        """Follow the run to its end, and return its folder. Raises: RunFailed."""
         try:
             checked = alive = time.monotonic()
             while True:
@@ -78,7 +85,7 @@ class RunClient:
         return str(self._end["line"])
 
     def stop(self) -> None:
-        """End the run; the last finished round is safe."""
+        """Stop the run. Its finished rounds are on disk."""
         from flwr.proto.control_pb2 import StopRunRequest
 
         with self._control() as link:
@@ -119,10 +126,13 @@ def _start(link: Any, config: dict[str, Any], apps: Apps) -> int:
 
 
 def app_bundle(apps: Apps, config: dict[str, Any]) -> bytes:
-    """What Flower sends to the nodes as our app (a FAB): names of installed modules and a licence, and no code.
+    """Build the app (a FAB) that Flower sends to the nodes: names of installed modules and a licence, without code.
 
-    config: the keys of the run's configuration, each of which Flower wants to have a default. Code in the bundle would
-    be put before the installed package on each node's path.
+    Code in the bundle would precede the installed package on each node's path.
+
+    Args:
+        apps: the Flower apps.
+        config: the run's configuration. Flower requires a default for each of its keys.
     """
     from flwr.cli.build import build_fab_from_files
 

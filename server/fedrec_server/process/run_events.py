@@ -1,4 +1,4 @@
-"""Events of a run for the command that started it: a line of JSON a round, some for a long step, one for the end."""
+"""Run events, for the command that started the run: one JSON line a round, some for a long step, one for the end."""
 
 import json
 import math
@@ -10,26 +10,33 @@ from fedrec.progress import Step
 
 
 class RunEvents:
-    """Appends to the file `path`; to nothing where there is none."""
+    """The events of one run, appended to the file `path`; discarded for None."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
 
     def round(self, round: int, rounds: int, seconds: float, epsilon: float | None = None) -> None:
-        """The round at position `round` is finished; epsilon: spent by then, None without privacy."""
+        """Append a finished round.
+
+        Args:
+            round: position of the round, from 0.
+            rounds: number of rounds of the run.
+            seconds: wall time of the round.
+            epsilon: epsilon spent so far, None without privacy.
+        """
         epsilon = epsilon if epsilon is not None and math.isfinite(epsilon) else None
         self._append({"round": round + 1, "rounds": rounds, "seconds": seconds, "epsilon": epsilon})
 
     def step(self, step: Step) -> None:
-        """How far a long step of a round is."""
+        """Append the progress of a long step of a round."""
         self._append({"step": step.name, "done": step.done, "total": step.total, "ended": step.ended})
 
     def folder(self, path: Path) -> None:
-        """Where the run is written."""
+        """Append the run's folder."""
         self._append({"folder": str(path)})
 
     def end(self, code: int, line: str) -> None:
-        """How it ended: an exit code, and one line for people."""
+        """Append the end: an exit code, and one line for people."""
         self._append({"code": code, "line": line})
 
     def _append(self, event: dict[str, Any]) -> None:
@@ -39,7 +46,7 @@ class RunEvents:
 
 
 def read_events(path: Path, start: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The whole lines from byte `start` on, each with where the next one begins."""
+    """Yield the events of the complete lines from byte `start`, each with the position of the next line."""
     if not path.exists():
         return
     with path.open("rb") as file:

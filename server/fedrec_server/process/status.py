@@ -1,4 +1,4 @@
-"""What a running server knows: its nodes and its runs."""
+"""Status of a running server: its nodes and its runs."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,11 @@ from fedrec_server.process.link import CONTROL_SECRET
 
 
 def server_status(state: State) -> dict[str, Any]:
-    """JSON-able: `running`, and if so `address`, `pid`, `nodes` and `runs`, the newest first. Raises: InputError."""
+    """Return the status of a server, JSON-able.
+
+    Returns: `running`, and for a running server `address`, `pid`, `nodes`, and `runs`, the newest first.
+    Raises: InputError when the server does not answer.
+    """
     from flwr.proto.control_pb2 import ListRunsRequest
 
     facts = state.running()
