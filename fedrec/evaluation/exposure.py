@@ -1,10 +1,10 @@
-"""What the lists show, whether it is right or not: to whom exposure goes, how new, how popular and how alike items are.
+"""Exposure in the lists, right or wrong: its distribution over items, their novelty, popularity and similarity.
 
 Each is a measure of the users' lists of ten; no scores are needed, so memory is users x 10 whatever the catalogue.
 Popularity is the number of training users who have an item. It is counted without noise, so these measures belong to
 simulations and no guarantee covers them.
 
-- gini: inequality of the number of lists that each item of the catalogue stands in, 0 (all alike) to 1 - 1/items
+- gini: inequality of the number of lists that that contain each item of the catalogue, 0 (all alike) to 1 - 1/items
   (Gini 1912; in recommenders Fleder and Hosanagar 2009). As RecBole's GiniIndex and LensKit's ListGini.
 - novelty: mean self-information of listed items, -log2 of the share of training users who have the item (Zhou et al.
   2010; Castells et al. 2011). An item that nobody has counts as if one user had it.
@@ -33,9 +33,15 @@ CHUNK = 1 << 22
 
 
 def exposure(found: Ranks, split: Split, catalogue: Catalogue | None = None) -> dict[str, float]:
-    """The measures above by name; "popularity-lift" only where somebody had something, "diversity" only with features.
+    """Compute the measures above, by name.
 
-    Users with an empty list count for none of the means.
+    "popularity-lift" needs a user with a history, and "diversity" needs features. Users with an empty list count for
+    none of the means.
+
+    Args:
+        found: ranks and lists.
+        split: of which the ranks are.
+        catalogue: the items' public features; None without.
     """
     counts = popularity(split.train)
     listed = _mean_over_lists(found.lists, counts)
@@ -59,19 +65,19 @@ def exposure(found: Ranks, split: Split, catalogue: Catalogue | None = None) -> 
 
 
 def popularity(train: Histories) -> Tensor:
-    """How many users have each item, however often, (items,) float64."""
+    """Count the users who have each item, however often, (items,) float64."""
     pairs = np.unique(train.owners.astype(np.int64) * train.n_items + train.items)
     return torch.from_numpy(np.bincount(pairs % train.n_items, minlength=train.n_items).astype(np.float64))
 
 
 def head(counts: Tensor, part: float) -> Tensor:
-    """Which items are the most popular `part` of the catalogue, (items,) bool; ties go to the lower position."""
+    """Mark the most popular `part` of the catalogue, (items,) bool; ties go to the lower position."""
     first = counts.argsort(descending=True, stable=True)[: round(part * len(counts))]
     return torch.zeros(len(counts), dtype=torch.bool).index_fill_(0, first, True)
 
 
 def gini(counts: Tensor) -> float:
-    """The Gini coefficient of `counts` (items,), non-negative; 0 where all are 0."""
+    """Compute the Gini coefficient of `counts` (items,), non-negative; 0 where all are 0."""
     ascending = counts.double().sort().values
     n, total = len(ascending), float(ascending.sum())
     weights = 2 * torch.arange(1, n + 1, dtype=torch.float64) - n - 1
@@ -79,7 +85,7 @@ def gini(counts: Tensor) -> float:
 
 
 def content_rows(catalogue: Catalogue) -> Tensor | None:
-    """Public features, (items, width) float32 of unit norm; 0 where nothing is known of an item. None without any."""
+    """Return public features, (items, width) float32 of unit norm, 0 for an unknown item, or None."""
     parts = []
     for block in catalogue.blocks:
         if isinstance(block, Categories | Vectors):
@@ -89,10 +95,13 @@ def content_rows(catalogue: Catalogue) -> Tensor | None:
 
 
 def diversity(lists: Tensor, features: Tensor) -> Tensor:
-    """1 - the mean cosine of two different items of each list, (U,) float64; NaN with fewer than two known items.
+    """Compute 1 - the mean cosine of two different items of each list, (U,) float64; NaN with fewer than two known.
 
-    lists: (U, k), -1 for no item. features: (items, width), rows of unit norm or 0. With unit rows the sum over pairs
-    is the squared norm of the sum of the rows less their number, so no pair is ever looked at.
+    With unit rows the sum over pairs is the squared norm of the sum of the rows minus their number: no pair is visited.
+
+    Args:
+        lists: (U, k), -1 for no item.
+        features: (items, width), rows of unit norm or 0.
     """
     known = (lists >= 0) & features.any(dim=1)[lists.clamp(min=0).long()]
     many = known.sum(dim=1).double()

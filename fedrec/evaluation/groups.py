@@ -1,8 +1,8 @@
-"""The same metrics for parts of the users and of the items: does a model serve the few as well as the many?
+"""The same metrics for parts of the users and of the items: does a model serve all groups equally well?
 
-Activity: users by how much their device knows, in thirds. Popularity: held-out items by how many training users have
-them, in tiers of the catalogue; the long tail (everything but the most popular fifth) is what Abdollahpouri et al. 2019
-call so. Both need true counts, so they belong to simulations and no guarantee covers them.
+Activity: users by number of events on their device, in thirds. Popularity: held-out items by the number of training
+users who have them, in tiers of the catalogue. The last tier is the long tail of Abdollahpouri et al. 2019: everything
+but the most popular fifth. Both need true counts, so they belong to simulations and no guarantee covers them.
 """
 
 import numpy as np
@@ -22,10 +22,15 @@ POPULARITY = ("top", "middle", "tail")
 
 
 def by_group(found: Ranks, split: Split, names: tuple[str, ...] = NAMES) -> dict[str, dict[str, dict[str, object]]]:
-    """`{"activity": {"low": {"full": {"hr@10": ...}, "users": n}, ...}, "popularity": {"top": ..., ...}}`.
+    """Return `{"activity": {"low": {"full": {"hr@10": ...}, "users": n}, ...}, "popularity": {"top": ..., ...}}`.
 
-    An empty tier is left out. A tier of items asks for its own held-out items alone: their ranks are those among
-    everything, and "users" are those who have one.
+    An empty tier is left out. A tier of items counts its own held-out items alone, with their ranks among all items;
+    "users" are those who have one.
+
+    Args:
+        found: the ranks.
+        split: of which they are.
+        names: of the metrics.
     """
     active = activity_tiers(split.device.lengths[found.users])
     tiers = item_tiers(popularity(split.train))
@@ -38,14 +43,14 @@ def by_group(found: Ranks, split: Split, names: tuple[str, ...] = NAMES) -> dict
 
 
 def activity_tiers(lengths: np.ndarray) -> Tensor:
-    """The third that each user is in by number of events, 0 the least active, (U,) int64; equals stay together."""
+    """Return each user's third by number of events, 0 the least active, (U,) int64; equal numbers share a third."""
     ascending = np.sort(lengths)
     fewer, no_more = (np.searchsorted(ascending, lengths, side=side) for side in ("left", "right"))
     return torch.from_numpy(3 * (fewer + no_more) // (2 * len(lengths)))  # by the middle of the place that equals share
 
 
 def item_tiers(counts: Tensor) -> Tensor:
-    """0 for the most popular twentieth of the catalogue, 1 for the rest of the head, 2 for the tail, (items,) int64."""
+    """Return the tier of each item, (items,) int64: 0 for the top twentieth, 1 for the rest of the head, 2: tail."""
     return 2 - head(counts, HEAD).long() - head(counts, TOP).long()
 
 

@@ -1,7 +1,7 @@
 """The ranks of a run in one file, for tests of significance and further metrics later.
 
-They tell what each user's held-out items were and how well they were found: private data, which no guarantee covers. A
-simulation keeps them only when asked, and nothing that a deployment does ever makes them.
+They reveal each user's held-out items and their ranks: private data, which no guarantee covers. A simulation keeps
+them only when asked, and a deployment never makes them.
 """
 
 import os
@@ -31,7 +31,7 @@ def save_ranks(found: Ranks, path: Path) -> None:
 
 
 def load_ranks(path: Path) -> Ranks:
-    """The inverse of `save_ranks`. Raises: InputError where there is no such file, or one of something else."""
+    """Read a file of `save_ranks`. Raises: InputError where there is no such file, or one of something else."""
     try:
         with np.load(path, allow_pickle=False) as file:
             held = {name: file[name] for name in file.files}
@@ -48,7 +48,7 @@ def load_ranks(path: Path) -> Ranks:
 
 
 def _small(tensor: torch.Tensor) -> np.ndarray:
-    """The same whole numbers in the narrowest type that holds them."""
+    """Return the same whole numbers in the narrowest type that fits."""
     values = tensor.numpy()
     low, high = (int(values.min()), int(values.max())) if values.size else (0, 0)
     return values.astype(np.promote_types(np.min_scalar_type(low), np.min_scalar_type(high)))

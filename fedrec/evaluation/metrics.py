@@ -2,7 +2,7 @@
 
 Each metric is a value for every user, (users,) float64, and its mean over users. With one held-out item a user the
 ideal DCG is 1, so ndcg@k is the discount at the item's rank, recall@k equals hr@k, and map@k equals mrr@k. `coverage`
-alone looks at the lists rather than at the ranks; `fedrec.evaluation.exposure` has more of its kind.
+alone is computed from the lists rather than the ranks; `fedrec.evaluation.exposure` has more of its kind.
 Other packages add metrics by entry points of the group `fedrec.metrics`.
 
 Sources: Jarvelin and Kekalainen 2002 (DCG); He et al. 2017 (hr and ndcg with one held-out item); Manning, Raghavan and
@@ -25,10 +25,12 @@ from fedrec.errors import FedrecError, InputError, first_line
 
 @dataclass(frozen=True)
 class Placed:
-    """Where the held-out items of U users came.
+    """The ranks of the held-out items of U users.
 
-    ranks: (T,) int64, 0 = first; a user's own differ. owners: (T,) int64, ascending, the user 0..U-1 of each; nobody is
-    without one. others: (U,) int64, with how many items that are not held out they were ranked; for auc and gauc only.
+    Attributes:
+        ranks: (T,) int64, 0 = first; those of one user differ.
+        owners: (T,) int64, ascending, the user 0..U-1 of each; every user has at least one.
+        others: (U,) int64, the number of ranked items that are not held out; for auc and gauc only.
     """
 
     ranks: Tensor
@@ -37,7 +39,7 @@ class Placed:
 
     @classmethod
     def one(cls, ranks: Tensor) -> "Placed":
-        """One held-out item a user: ranks (U,) int64."""
+        """Make the ranks (U,) int64 of one held-out item a user."""
         return cls(ranks, torch.arange(len(ranks)))
 
     @cached_property
@@ -47,24 +49,24 @@ class Placed:
 
     @cached_property
     def single(self) -> bool:
-        """Whether everybody has exactly one."""
+        """Whether every user has exactly one held-out item."""
         return len(self.counts) == len(self.ranks)
 
     @cached_property
     def before(self) -> Tensor:
-        """How many of the user's other held-out items stand before each, (T,) int64."""
+        """How many of the user's other held-out items come before each, (T,) int64."""
         order = self.ranks.argsort(stable=True)
         order = order[self.owners[order].argsort(stable=True)]
         starts = self.counts.cumsum(0) - self.counts
         return torch.empty_like(order).scatter_(0, order, torch.arange(len(order)) - starts[self.owners[order]])
 
     def total(self, values: Tensor) -> Tensor:
-        """The sum of `values` (T,) over each user's items, (U,) float64."""
+        """Sum `values` (T,) over each user's items, (U,) float64."""
         return values if self.single else values.new_zeros(len(self.counts)).index_add_(0, self.owners, values)
 
 
 def gains(ranks: Tensor, k: int) -> Tensor:
-    """Each item's own hit and discounted gain among the first k, (T, 2) float64: hr@k and ndcg@k where it is alone."""
+    """Return each item's hit and discounted gain among the first k, (T, 2) float64: hr@k and ndcg@k if it is alone."""
     hit = (ranks < k).double()
     return torch.stack([hit, hit / (ranks.double() + 2).log2()], dim=1)
 
@@ -128,7 +130,7 @@ def gauc(placed: Placed) -> Tensor:
 
 
 def coverage(listed: Tensor) -> float:
-    """Share of the catalogue that stands in at least one user's list; listed (items,) bool."""
+    """Share of the catalogue that is in at least one user's list; listed (items,) bool."""
     return float(listed.double().mean())
 
 
@@ -170,7 +172,11 @@ def check_metrics(names: Iterable[str]) -> None:
 
 
 def values(placed: Placed, name: str) -> Tensor:
-    """Each user's own value of the metric `name` ("ndcg@10", "auc"), (U,) float64; the metric is their mean.
+    """Compute each user's value of a metric, (U,) float64; the metric is their mean.
+
+    Args:
+        placed: the ranks.
+        name: with its cut-off, such as "ndcg@10", or "auc".
 
     Raises: InputError for an unknown name or a bad cut-off, and for a metric of another package that fails.
     """
@@ -215,7 +221,7 @@ def _unusable(found: Any, name: str) -> str | None:
 
 
 def measure(placed: Placed, names: Iterable[str]) -> dict[str, float]:
-    """The means over users of the metrics called `names`, by name. Raises: as `values`."""
+    """Compute the means over users of the metrics called `names`, by name. Raises: as `values`."""
     result = {}
     for name in names:
         kind, _, cut = name.partition("@")

@@ -1,8 +1,8 @@
 """Private metrics: rounds in which each user adds its own metric vector to a clipped, noised sum.
 
-Wraps an algorithm. The inner algorithm never sees a user's newest training event; in a look every user ranks that event
-against the whole catalogue with the model as it then is, fitted on the rest of its history, and adds
-(hr@10, ndcg@10, 1). So a deployment can know how well it serves people, and the knowledge is charged to the budget like
+The evaluation wraps an algorithm. The inner algorithm never sees a user's newest training event. In a look every user
+ranks that event among the whole catalogue, with the present model fitted on the rest of the history, and adds
+(hr@10, ndcg@10, 1). So a deployment can measure how well it serves people, and each look is charged to the budget like
 any other release. The last look comes after the last training round; earlier ones let a run stop (see `stopping`).
 """
 
@@ -28,14 +28,14 @@ from fedrec.settings import Settings
 
 QUERY = "evaluation"
 OWN, BEST = f"{QUERY}.", f"{QUERY}.best."
-"""What the names of this algorithm's tensors begin with, and those of the best look's model."""
+"""Prefixes of the names of this algorithm's tensors, and of those of the best look's model."""
 ENTRIES = ("hr@10", "ndcg@10", "evaluated")
 CLIP = math.sqrt(len(ENTRIES))
-"""Each entry lies in [0, 1], and a user whose item comes first reaches 1 in all: the clip never bites."""
+"""Each entry is in [0, 1], and a user whose item comes first reaches 1 in all: the clip never changes one."""
 
 
 class PrivateEvaluationConfig(Settings):
-    """How much of the budget the metrics may use, when they are taken, and what follows from them."""
+    """The share of the budget that the metrics may use, when they are taken, and their consequences."""
 
     share: float = Field(default=0.02, gt=0, lt=1)
     """Fraction of the run's whole privacy budget that all looks together use; the training gets the rest."""
@@ -48,8 +48,8 @@ class PrivateEvaluation(Algorithm):
 
     The inner algorithm is rebuilt with its mu scaled by sqrt(1 - share), so that what it derives from the budget
     agrees with the noise that it will meet; its rounds keep their own numbers, whatever lies between. Every look is a
-    round of its own, so its noise is, too. What the looks told stays in the shared state, so a run that goes on after
-    an interruption decides as it would have.
+    round of its own, so its noise is, too. The results of the looks stay in the shared state, so a run that continues
+    after an interruption decides as it would have.
 
     Raises: InputError when `stopping.every` is so large that the only look would be the last.
     """
@@ -118,19 +118,19 @@ class PrivateEvaluation(Algorithm):
         return inner | own
 
     def release(self, shared: Shared) -> ReleasedModel:
-        """The inner algorithm's model as it is; once the run is over, that of the look that the settings keep."""
+        """Return the inner algorithm's present model; after the run, that of the look that the settings keep."""
         kept = {name.removeprefix(BEST): tensor for name, tensor in shared.items() if name.startswith(BEST)}
         return self.inner.release(kept if kept and self._over(shared) else self._inner_state(shared))
 
     def stop(self, shared: Shared) -> str | None:
-        """See `fedrec.evaluation.stopping`: a function of the looks' noisy sums, the public noise and the settings."""
+        """Apply `fedrec.evaluation.stopping` to the looks' noisy sums, the public noise and the settings."""
         done = len(shared.get(f"{OWN}sums", ()))
         if not done or done == len(self._looks):
             return None
         return stalled(self._values(shared), self._stds(shared), self.config.stopping)
 
     def looks(self, shared: Shared) -> list[dict[str, float]]:
-        """Every look so far: its "round", the training rounds "after" which it came, each metric, and their "std".
+        """Return every look so far: "round", the number of training rounds before it ("after"), each metric, and "std".
 
         Each sum is divided by the public expected cohort, never by a count, so a user with fewer than two events
         counts as a miss; "evaluated" is the share of the cohort that had enough. The denominator is a constant:
@@ -146,7 +146,7 @@ class PrivateEvaluation(Algorithm):
         ]
 
     def private_metrics(self, shared: Shared) -> dict[str, dict[str, float]]:
-        """`{"hr@10": {"value", "std"}, "ndcg@10": ..., "evaluated": ...}` of the released model, as its look told.
+        """`{"hr@10": {"value", "std"}, "ndcg@10": ..., "evaluated": ...}` of the released model, by its look.
 
         Empty until the run is over. The best of several looks is above what its model is worth, by luck.
         """
@@ -156,7 +156,7 @@ class PrivateEvaluation(Algorithm):
         return {name: {"value": look[name], "std": look["std"]} for name in ENTRIES}
 
     def kept(self, shared: Shared) -> int:
-        """Which look's model is released when the run is over; at least one look must be done."""
+        """Return the look whose model is released when the run is over; at least one look must be done."""
         values = self._values(shared)
         return best(values) if self.config.stopping.release == "best" else len(values) - 1
 
@@ -177,14 +177,14 @@ class PrivateEvaluation(Algorithm):
         return round - bisect_left(self._looks, round)
 
     def _inner_state(self, shared: Shared) -> Shared:
-        """What the inner algorithm knows of; the same object for the same state, by which it may remember things."""
+        """Return the inner algorithm's state; the same object for the same state, so that caches work."""
         if self._split is None or self._split[0] is not shared:
             self._split = (shared, {name: tensor for name, tensor in shared.items() if not name.startswith(OWN)})
         return self._split[1]
 
 
 def _look_after(inner: Algorithm, every: int | None) -> tuple[int, ...]:
-    """After how many training rounds to look: every so many that build a model, and after the last."""
+    """Return the numbers of training rounds after which to look: every so many, and after the last."""
     if every is None:
         return (inner.rounds,)
     start, steps = inner.preparation, inner.rounds - inner.preparation
@@ -198,11 +198,11 @@ def _look_after(inner: Algorithm, every: int | None) -> tuple[int, ...]:
 
 
 PRIVATE = "private "
-"""What the names of columns begin with that come from a private look; every other metric is a true one."""
+"""Prefix of the columns that come from a private look; every other metric is a true one."""
 
 
 def private_figures(algorithm: Algorithm, round: int, shared: Shared) -> dict[str, float]:
-    """What `history.csv` contains of a round that was a look: metrics and the deviation of their noise; else empty."""
+    """Return the columns of `history.csv` of a look: metrics and deviation of their noise; empty for other rounds."""
     looks = algorithm.looks(shared) if isinstance(algorithm, PrivateEvaluation) else []
     if not looks or looks[-1]["round"] != round:
         return {}
@@ -216,7 +216,7 @@ def private_report(algorithm: Algorithm, shared: Shared) -> dict[str, Any]:
     """
     if not isinstance(algorithm, PrivateEvaluation):
         return {}
-    looks, why, told = algorithm.looks(shared), algorithm.stop(shared), algorithm.private_metrics(shared)
+    looks, why, released = algorithm.looks(shared), algorithm.stop(shared), algorithm.private_metrics(shared)
     stopped = {"round": looks[-1]["round"], "after": looks[-1]["after"], "why": why} if why else None
-    kept = looks[algorithm.kept(shared)]["after"] if told else None
-    return told | {"released_after": kept, "looks": looks, "stopped": stopped}
+    kept = looks[algorithm.kept(shared)]["after"] if released else None
+    return released | {"released_after": kept, "looks": looks, "stopped": stopped}

@@ -1,4 +1,4 @@
-"""Ranks each user's held-out items, against the whole catalogue and against the split's sampled negatives.
+"""Ranks of each user's held-out items, among the whole catalogue and among the split's sampled negatives.
 
 Source: Krichene and Rendle 2020 (why the full catalogue comes first). Differs from the usual code in two rules:
 ties count against the model (a constant score is the worst model, not a perfect one), and a NaN is an error.
@@ -27,18 +27,22 @@ MAX_SCORES = 1 << 22
 COUNTED = 16
 """Up to so many targets of a row are each compared with all its scores; for more the row is sorted."""
 STRIPE = 16
-"""Columns whose maximum stands for them in the search for the best ones."""
+"""Columns whose maximum represents them in the search for the best ones."""
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where each user's held-out items came, 0 = first; all on the CPU.
+    """The ranks of each user's held-out items, 0 = first; all on the CPU.
 
-    users: (U,) int64, positions of the users that have a target. owners: (T,) int64, ascending, the row of `users` of
-    each target. targets: (T,) int64, the items. full: (T,) int64, the rank of each among all unseen items. sampled:
-    (T,) int64 among the split's negatives; None without them, and where a split holds out several items a user. others:
-    (U,) int64, unseen items that are no targets. lists: (U, 10) int32, each user's best unseen items, a set: ascending
-    by position, -1 first where there are fewer. n_items: size of the catalogue.
+    Attributes:
+        users: (U,) int64, positions of the users that have a target.
+        owners: (T,) int64, ascending, the row of `users` of each target.
+        targets: (T,) int64, the items.
+        full: (T,) int64, the rank of each among all unseen items.
+        sampled: (T,) int64 among the split's negatives; None without them, and with several held-out items a user.
+        others: (U,) int64, the number of unseen items that are no targets.
+        lists: (U, 10) int32, each user's best unseen items, ascending by position; -1 first where there are fewer.
+        n_items: size of the catalogue.
     """
 
     users: np.ndarray
@@ -52,7 +56,7 @@ class Ranks:
 
     @cached_property
     def listed(self) -> Tensor:
-        """Which items stand in the list of at least one user, (items,) bool."""
+        """Whether each item is in the list of at least one user, (items,) bool."""
         found = torch.zeros(self.n_items, dtype=torch.bool)
         found[self.lists[self.lists >= 0].long()] = True
         return found
@@ -75,11 +79,18 @@ def ranks(
     progress: Callable[[int, int], None] | None = None,
     max_scores: int = MAX_SCORES,
 ) -> Ranks:
-    """Each user's ranks and list; `fedrec.evaluation.report` makes metrics of them.
+    """Rank each user's held-out items; `fedrec.evaluation.report` makes metrics of the ranks.
 
-    device: where the scores are computed; the model must be there. seed: the users' local randomness. order_free: the
-    device is told that the order of its events is unknown. users: positions to rank, default all; those without a
-    target are left out. progress: called with (users done, users in all) after every chunk.
+    Args:
+        model: on `device`.
+        split: training data and held-out items.
+        device: where the scores are computed.
+        seed: of the users' local randomness.
+        order_free: whether the model ignores the order of a device's events.
+        users: positions to rank, None for all; users without a target are left out.
+        progress: called with (users done, users in all) after every chunk.
+        max_scores: most scores in memory at a time.
+
     Raises: InputError when no user has a target; FedrecError on NaN scores.
     """
     held = held_out(split)
@@ -122,7 +133,7 @@ def ranks(
 
 
 def held_out(split: Split) -> Histories:
-    """The held-out items of every user as rows, whether the split holds out one a user or several."""
+    """Return the held-out items of every user as rows, whether the split holds out one a user or several."""
     if split.many is not None:
         return split.many
     has = split.targets >= 0
@@ -131,10 +142,15 @@ def held_out(split: Split) -> Histories:
 
 
 def rank_newest(model: ReleasedModel, users: UserBatch, max_scores: int = MAX_SCORES) -> Tensor:
-    """The rank of each user's newest event among what the rest of its history lacks, (B,) int64.
+    """Rank each user's newest event among the items outside the rest of its history, (B,) int64.
 
     The model is fitted on the rest. Users with fewer than two events have nothing to rank or to fit: -1. Where the
     order of events is unknown, "newest" is any one of them.
+
+    Args:
+        model: on the device of `users`.
+        users: B users.
+        max_scores: most scores in memory at a time.
     """
     rest = users.without_newest(torch.ones_like(users.lengths))
     result = torch.full_like(users.lengths, -1)
@@ -163,7 +179,7 @@ def _checked(model: ReleasedModel, scores: Tensor) -> Tensor:
 
 
 def _seen(histories: UserBatch, target: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-    """(rows, items) to leave out, each pair once; never a target, even where it was met before."""
+    """Return (rows, items) to leave out, each pair once; never a target, even where it occurred before."""
     rows, items = histories.distinct
     pairs, kept = rows * histories.n_items + items, target[0] * histories.n_items + target[1]
     others = ~torch.isin(pairs, kept)
@@ -171,7 +187,7 @@ def _seen(histories: UserBatch, target: tuple[Tensor, Tensor]) -> tuple[Tensor, 
 
 
 def _rank(scores: Tensor, target: tuple[Tensor, Tensor], seen: tuple[Tensor, Tensor]) -> Tensor:
-    """The rank of each target (row, item) among its row's unseen items, (T,) int64; rows ascending.
+    """Compute the rank of each target (row, item) among its row's unseen items, (T,) int64; rows ascending.
 
     Ties count against the model; among the targets of one row their order does not matter, and the first comes first.
     """
@@ -185,7 +201,7 @@ def _rank(scores: Tensor, target: tuple[Tensor, Tensor], seen: tuple[Tensor, Ten
 
 
 def _place(rows: Tensor, own: Tensor) -> Tensor:
-    """How many targets of its own row come before each, (T,) int64."""
+    """Count the targets of its own row that come before each, (T,) int64."""
     order = own.argsort(descending=True, stable=True)
     order = order[rows[order].argsort(stable=True)]
     starts = torch.searchsorted(rows, rows)
@@ -193,18 +209,18 @@ def _place(rows: Tensor, own: Tensor) -> Tensor:
 
 
 def _at_least(scores: Tensor, rows: Tensor, own: Tensor) -> Tensor:
-    """How many scores of its row reach each target's `own`, (T,) int64; rows ascending."""
+    """Count the scores of its row that reach each target's `own`, (T,) int64; rows ascending."""
     return _counted_by_row(scores, rows, own) if scores.device.type == "cpu" else _counted(scores, rows, own)
 
 
 def _counted(scores: Tensor, rows: Tensor, own: Tensor) -> Tensor:
-    """`_at_least` by comparisons of as many rows at a time as `scores` has."""
+    """Compute `_at_least` by comparisons of as many rows at a time as `scores` has."""
     parts = torch.arange(len(rows), device=rows.device).split(max(1, len(scores)))
     return torch.cat([(scores[rows[part]] >= own[part, None]).sum(dim=1) for part in parts])
 
 
 def _counted_by_row(scores: Tensor, rows: Tensor, own: Tensor) -> Tensor:
-    """`_at_least` in NumPy: a row stays in the CPU's cache, and the loops use vector instructions where torch's do not.
+    """Compute `_at_least` in NumPy: rows stay in the CPU's cache, and its loops use vector instructions.
 
     A row with many targets is sorted instead.
     """
@@ -223,7 +239,7 @@ def _counted_by_row(scores: Tensor, rows: Tensor, own: Tensor) -> Tensor:
 
 @contextmanager
 def _set(scores: Tensor, where: tuple[Tensor, Tensor], value: float) -> Iterator[None]:
-    """`scores` (contiguous) with `value` at the pairs `where`, each pair once, and afterwards as they were.
+    """Set `scores` (contiguous) to `value` at the pairs `where`, each pair once, and restore them afterwards.
 
     A copy of the scores would take a fifth of the whole time.
     """
@@ -236,7 +252,7 @@ def _set(scores: Tensor, where: tuple[Tensor, Tensor], value: float) -> Iterator
 
 
 def _lists(scores: Tensor, seen: tuple[Tensor, Tensor], k: int) -> Tensor:
-    """The k best unseen items of each row, ascending by position, (B, k) int32; -1 where there are fewer.
+    """Find the k best unseen items of each row, ascending by position, (B, k) int32; -1 where there are fewer.
 
     A score of -inf is never listed. At the edge of a list, ties go to the lower position: `topk` breaks them by the
     shape of the batch, and the lists would depend on the chunk.
@@ -256,14 +272,14 @@ def _best(scores: Tensor, k: int) -> Tensor:
     chosen = above | (level & (level.cumsum(dim=1) <= k - above.sum(dim=1, keepdim=True)))
     rows, items = chosen.nonzero(as_tuple=True)
     place = chosen.cumsum(dim=1)[rows, items] - 1
-    mended = lists.new_full((len(scores), k), -1)
-    mended[rows, place] = items.int()
-    lists[tied] = mended
+    corrected = lists.new_full((len(scores), k), -1)
+    corrected[rows, place] = items.int()
+    lists[tied] = corrected
     return lists.sort(dim=1).values
 
 
 def _top(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k largest values of each row, descending, and where they are, (B, k) each; several times as fast as `topk`.
+    """Find the k largest values of each row, descending, and their places, (B, k) each; much faster than `topk`.
 
     Columns `width` apart share a stripe. The k stripes with the largest maxima hold the k largest values: a value in
     another stripe is at most that stripe's maximum, so each of the k stripes has one that is no smaller.

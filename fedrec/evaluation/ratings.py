@@ -1,8 +1,8 @@
-"""How far off predicted ratings are: RMSE, MAE, and the share that rounds to the right one.
+"""Errors of predicted ratings: RMSE, MAE, and the share that rounds to the right one.
 
 Source: Herlocker et al. 2004. Pooled over all held-out ratings of all users, as in RecBole and in LensKit's global
-aggregates, in one pass over chunks of users that keeps three sums. Predictions are taken as they come: none is clipped
-to the scale.
+aggregates, in one pass over chunks of users that keeps three sums. Predictions are not clipped to the
+scale.
 """
 
 import math
@@ -21,17 +21,17 @@ MAX_PREDICTIONS = 1 << 20
 
 @runtime_checkable
 class RatingModel(Protocol):
-    """A released model that can also say a rating: what `rating_errors` asks of it."""
+    """A released model that also predicts ratings, as `rating_errors` needs it."""
 
     @property
     def called(self) -> str:
-        """Its name in messages."""
+        """The name in messages."""
 
     def fit(self, users: UserBatch) -> dict[str, Tensor]:
-        """The users' private states."""
+        """Compute the users' private states."""
 
     def predict(self, state: dict[str, Tensor], candidates: Tensor) -> Tensor:
-        """Predicted ratings (B, C) of candidates (B, C) int64, on the scale of the log."""
+        """Predict the ratings (B, C) of candidates (B, C) int64, on the scale of the log."""
 
 
 def rating_errors(
@@ -44,10 +44,21 @@ def rating_errors(
     order_free: bool = False,
     max_predictions: int = MAX_PREDICTIONS,
 ) -> dict[str, float]:
-    """ "rmse", "mae", "accuracy" and the number of "ratings" that are held out of `users` (positions, default all).
+    """Compute "rmse", "mae", "accuracy" and the number of held-out "ratings".
 
-    accuracy: the share of predictions whose nearest rating level, among those of the training events, is the true one;
-    only where the training events are rated. Raises: InputError when nothing rated is held out; FedrecError on NaN.
+    The accuracy is the share of predictions whose nearest rating level, among those of the training events, is the true
+    one. It needs rated training events.
+
+    Args:
+        model: on `device`.
+        split: with rated held-out events.
+        users: positions, None for all.
+        device: where the predictions are computed.
+        seed: of the users' local randomness.
+        order_free: whether the model ignores the order of a device's events.
+        max_predictions: most predictions in memory at a time.
+
+    Raises: InputError when nothing rated is held out; FedrecError on NaN.
     """
     if split.many is None or split.many.ratings is None:
         raise InputError("ratings: the split holds out no rated events; use 'ratio' or 'k-fold' on a log with ratings")
@@ -83,6 +94,6 @@ def rating_errors(
 
 
 def _nearest(levels: Tensor, values: Tensor) -> Tensor:
-    """The level (ascending) nearest to each value; halfway, the higher one."""
+    """Return the level (ascending) nearest to each value; halfway, the higher one."""
     middles = (levels[1:] + levels[:-1]) / 2
     return levels[torch.searchsorted(middles, values, right=True)]

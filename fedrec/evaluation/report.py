@@ -1,6 +1,6 @@
-"""From ranks to the metrics of a summary: by protocol, and further ones where they are asked for.
+"""Metrics of a summary from ranks: by protocol, and further ones on request.
 
-The keys "full", "sampled-99", "rule" and "users" are a contract; what is added goes below "more".
+The keys "full", "sampled-99", "rule" and "users" are a contract; further metrics are below "more".
 """
 
 from collections.abc import Callable, Sequence
@@ -40,12 +40,17 @@ def evaluate(
     keep: Path | None = None,
     metrics: Sequence[str] = (),
 ) -> dict[str, object]:
-    """Metrics by protocol: "full", "sampled-99" where the split has negatives, the "rule", and how many "users".
+    """Compute the metrics by protocol: "full", "sampled-99" where the split has negatives, "rule" and "users".
 
-    extended: also "more" (see `more`), and below it "ratings" where the model predicts ratings and the split holds out
-    rated events. catalogue: the items' public features, which diversity needs. keep: where to save the ranks,
-    which are private data of the users (`fedrec.evaluation.kept`). metrics: further metrics of full ranking, by name
-    and cut-off, also of other packages; below "more". Other arguments as in `ranks`.
+    Args:
+        model: as in `ranks`, like every argument that is not listed here.
+        split: as in `ranks`.
+        extended: whether to add "more" (see `more`), and below it "ratings" where the model predicts ratings and the
+            split holds out rated events.
+        catalogue: the items' public features, which diversity needs.
+        keep: file for the ranks, which are private data of the users (`fedrec.evaluation.kept`); None keeps none.
+        metrics: further metrics of full ranking by name and cut-off, also of other packages; they are below "more".
+
     Raises: InputError when no user has a target; FedrecError on NaN scores.
     """
     found = ranks(model, split, device=device, seed=seed, order_free=order_free, users=users, progress=progress)
@@ -62,7 +67,7 @@ def evaluate(
 
 
 def summarise(found: Ranks, split: Split, *, order_free: bool = False) -> dict[str, object]:
-    """The contract's metrics of `found`, which `ranks` made of `split`."""
+    """Compute the contract's metrics of `found`, which `ranks` made of `split`."""
     rule = f"{split.rule}; {LEAKY_RULE if split.leaky else RULE}"
     if order_free:
         rule += "; the device ignores the order of its events"
@@ -74,7 +79,7 @@ def summarise(found: Ranks, split: Split, *, order_free: bool = False) -> dict[s
 
 
 def more(found: Ranks, split: Split, catalogue: Catalogue | None = None) -> dict[str, object]:
-    """Further metrics of full ranking, those of the lists (`exposure`), and the same by "groups" (`by_group`)."""
+    """Compute further metrics of full ranking, of the lists (`exposure`), and by "groups" (`by_group`)."""
     return {
         **measure(found.protocols["full"], MORE),
         **exposure(found, split, catalogue),

@@ -1,9 +1,9 @@
-"""Is one run better than another, or was it luck with the users? Paired over the users that both were measured on.
+"""Tests whether one run is better than another by more than luck, paired over the users of both.
 
 Sources: paired bootstrap (Efron and Tibshirani 1993; in retrieval Sakai 2006) and Wilcoxon's signed-rank test (Wilcoxon
 1945; Smucker et al. 2007 compare the two). Differs from the usual code in drawing how often each DIFFERENT value occurs
 rather than which users do: the same distribution, and a million users whose hits differ by -1, 0 or 1 cost as much as
-a thousand. Neither test knows of the luck of a seed: repeat a run under several to see that.
+a thousand. Neither test measures the luck of a seed: repeat a run under several.
 """
 
 from dataclasses import dataclass
@@ -23,11 +23,15 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Comparison:
-    """How the values of `a` exceed those of `b`, over the same users.
+    """The differences of `a` and `b` over the same users.
 
-    difference: mean of a - b. low, high: the 95 % percentile interval of the paired bootstrap. p_bootstrap: two-sided,
-    under differences shifted to mean 0, never below 1 / (repeats + 1). p_wilcoxon: two-sided, of users who differ at
-    all; 1 where nobody does. users: how many.
+    Attributes:
+        difference: mean of a - b.
+        low: lower end of the 95 % percentile interval of the paired bootstrap.
+        high: upper end of that interval.
+        p_bootstrap: two-sided, under differences shifted to mean 0, never below 1 / (repeats + 1).
+        p_wilcoxon: two-sided, of users who differ at all; 1 where nobody does.
+        users: how many.
     """
 
     difference: float
@@ -39,7 +43,7 @@ class Comparison:
 
 
 def user_values(found: Ranks, metric: str, protocol: str = "full") -> np.ndarray:
-    """Each user's own value of `metric` ("ndcg@10") in the order of `found.users`, (U,) float64.
+    """Compute each user's value of `metric` ("ndcg@10") in the order of `found.users`, (U,) float64.
 
     These are private data of the users. Raises: InputError for an unknown metric or a protocol that was not measured.
     """
@@ -49,7 +53,7 @@ def user_values(found: Ranks, metric: str, protocol: str = "full") -> np.ndarray
 
 
 def compare_ranks(a: Ranks, b: Ranks, metric: str, seed: int, protocol: str = "full") -> Comparison:
-    """`compare` on `metric` of two runs. Raises: InputError where they ranked other users or other items."""
+    """Compare `metric` of two runs. Raises: InputError where they ranked other users or other items."""
     same = np.array_equal(a.users, b.users) and a.owners.equal(b.owners) and a.targets.equal(b.targets)
     if not same or a.n_items != b.n_items:
         raise InputError("the two runs held out different items; compare runs of one dataset, split and seed")
@@ -57,7 +61,13 @@ def compare_ranks(a: Ranks, b: Ranks, metric: str, seed: int, protocol: str = "f
 
 
 def compare(a: np.ndarray, b: np.ndarray, seed: int, repeats: int = REPEATS) -> Comparison:
-    """Both tests on the paired values a and b, (U,) each; `seed` makes the bootstrap's draws.
+    """Run both tests on paired values.
+
+    Args:
+        a: (U,).
+        b: (U,).
+        seed: of the bootstrap's draws.
+        repeats: samples of the bootstrap.
 
     Raises: InputError when the lengths differ, there are no users, or a value is not finite.
     """
@@ -83,7 +93,7 @@ def compare(a: np.ndarray, b: np.ndarray, seed: int, repeats: int = REPEATS) -> 
 
 
 def _bootstrap(differences: np.ndarray, repeats: int, seed: int) -> np.ndarray:
-    """The means of `repeats` samples of users with replacement, (repeats,) float64."""
+    """Compute the means of `repeats` samples of users with replacement, (repeats,) float64."""
     levels, counts = np.unique(differences, return_counts=True)
     generator = np.random.default_rng(seed)
     users, at_once = len(differences), max(1, CHUNK // len(levels))

@@ -1,9 +1,9 @@
-"""When a run stops early: a rule over private looks, and over nothing else.
+"""Early stopping: a rule over private looks, and over nothing else.
 
 Every look is a release with noise of known size, priced before the first round. The rule is a function of those
-releases and of public settings, so stopping is post-processing and tells nothing more about anybody. What it does not
-do is save budget: how long the run was is decided by its own outputs, and to claim the epsilon of the rounds that ran
-would be an odometer's claim, which plain composition does not give. A stopped run therefore costs what was planned.
+releases and of public settings, so stopping is post-processing and reveals nothing more about anybody. It saves no
+budget: the run's own outputs decide on its length, and the epsilon of the completed rounds alone would be an odometer's
+claim, which plain composition does not give. A stopped run therefore costs the whole plan.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from fedrec.settings import Settings
 
 
 class StoppingConfig(Settings):
-    """The [stopping] table of a scenario: private looks between training rounds, and what follows from them."""
+    """The [stopping] table of a scenario: private looks between training rounds, and their consequences."""
 
     every: int | None = Field(default=None, ge=1)
     """Training rounds between two private looks, which share `privacy.evaluation_share`; left out: one look at the end,
@@ -41,10 +41,15 @@ class StoppingConfig(Settings):
 
 
 def stalled(values: Sequence[float], stds: Sequence[float], config: StoppingConfig) -> str | None:
-    """Why to stop after looks with these values and standard deviations of their noise; None to go on.
+    """Return why to stop after the looks so far; None to continue.
 
     The first look always counts as an improvement. Later ones are compared with the last that did, so that many small
     steps count once they add up.
+
+    Args:
+        values: of the metric, one a look.
+        stds: standard deviation of the noise of each.
+        config: the rule.
     """
     reference, waited, needed = float("-inf"), 0, 0.0
     for value, std in zip(values, stds, strict=True):
@@ -60,8 +65,8 @@ def stalled(values: Sequence[float], stds: Sequence[float], config: StoppingConf
 
 
 def best(values: Sequence[float]) -> int:
-    """Which look to keep: the one with the highest value, the first of equals.
+    """Return the place of the look with the highest value, the first of equals.
 
-    Looks have equal noise, so the highest value is the likeliest best; as the highest of several it flatters its model.
+    Looks have equal noise, so the highest value is the likeliest best. As the highest of several it flatters its model.
     """
     return max(range(len(values)), key=lambda place: (values[place], -place))

@@ -1,4 +1,4 @@
-"""The item tower: a network from an item to its vector. It is what users train together; nobody's history is in it.
+"""The item tower: a network from an item to its vector. Users train it together; it contains nobody's history.
 
 A tower works item by item (no statistic over a batch), so a user's gradient is a function of that user's own items.
 A new tower is one new file in this folder with a `name`, a `Config` and `encode`; it is found by its name.
@@ -44,10 +44,22 @@ class ItemTower(nn.Module, ABC):
 
     @abstractmethod
     def encode(self, items: Tensor, rows: Tensor) -> Tensor:
-        """Vectors (..., d) of items (...), int64. rows: where each item's row lies in the `tables`."""
+        """Compute the vectors of items.
+
+        Args:
+            items: (...), int64, positions.
+            rows: (...), int64, the place of each item's row in the `tables`.
+
+        Returns: (..., d).
+        """
 
     def forward(self, items: Tensor, rows: Tensor | None = None) -> Tensor:
-        """Vectors (..., d), none longer than `max_norm`. rows: as for `encode`; left out, tables hold every item."""
+        """Compute vectors (..., d), none longer than `max_norm`.
+
+        Args:
+            items: (...), int64, positions.
+            rows: as for `encode`; None where the tables have a row for every item.
+        """
         vectors = self.encode(items, items if rows is None else rows)
         longest = self.config.max_norm
         squares = vectors.square().sum(-1, keepdim=True).clamp(min=longest**2)
@@ -76,12 +88,12 @@ def _unusable(found: Any, name: str) -> str | None:
 
 
 def towers() -> dict[str, type[ItemTower]]:
-    """Every usable tower by its name, those of other packages included."""
+    """Return every usable tower by its name, those of other packages included."""
     return plugins.every(GROUP, _built_in(), _unusable)
 
 
 def tower(name: str) -> type[ItemTower]:
-    """The tower called `name`, built in or installed.
+    """Return the tower called `name`, built in or installed.
 
     Raises: InputError that names the nearest; PluginRefused where this process does not allow it.
     """

@@ -1,8 +1,8 @@
-"""`content`: an item's vector from public features alone. Few parameters, so privacy costs little; new items are
-known from the first day; what only behaviour tells is out of reach.
+"""`content`: an item's vector from public features alone.
 
-The network starts as a projection on the leading public directions, so the untrained tower already knows which items
-are alike. A hidden layer, if any, is added to it and starts at zero.
+It has few parameters, so privacy costs little, and new items have a vector from the first day. Patterns that only
+behaviour shows are out of reach. The network starts as a projection on the leading public directions, so that similar
+items have similar vectors before any training. A hidden layer, if any, is added to it and starts at zero.
 """
 
 from typing import ClassVar
@@ -23,7 +23,7 @@ class ContentConfig(TowerConfig):
     features: int = Field(128, ge=1, le=4096)
     """Public feature columns: the leading directions of the public kernels."""
     hidden: int = Field(0, ge=0, le=4096)
-    """Units of a hidden layer beside the linear map; 0 for none."""
+    """Units of a hidden layer besides the linear map; 0 for none."""
     content_scale: float = Field(1.0, gt=0)
     """Initial root-mean-square length of the projected vectors."""
 

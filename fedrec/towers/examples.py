@@ -1,6 +1,6 @@
-"""What a user trains the tower on: some events of the history as targets, each with local negatives.
+"""Training examples of a user: some events of the history as targets, each with local negatives.
 
-The targets are left out of the history that the private vector is fitted to, or the vector would already know them.
+The private vector is fitted to a history without the targets, or it would already contain them.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,13 @@ _CUT, _EVENT, _NEGATIVE = 0x70, 0x71, 0x72
 
 @dataclass(frozen=True)
 class Targets:
-    """items: (B, T, 1 + N) int64, the target first. labels: (B, T) ratings, or None. valid: (B, T) bool."""
+    """Targets of B users with their negatives.
+
+    Attributes:
+        items: (B, T, 1 + N) int64, the target first.
+        labels: (B, T) ratings, or None.
+        valid: (B, T) bool, false where a user has fewer than T targets.
+    """
 
     items: Tensor
     labels: Tensor | None
@@ -27,11 +33,17 @@ class Targets:
 def hold_out(
     users: UserBatch, count: int, negatives: int, rule: Literal["random", "next"], round: int
 ) -> tuple[UserBatch, Targets]:
-    """The users without their targets, and the targets; drawn afresh each round from the users' own keys.
+    """Split users into histories without targets, and targets, drawn anew each round from the users' own keys.
 
-    rule: `random` takes any events, at most half of a history; `next` cuts the second half of the history at random
-    and takes what follows, so that only what came before is known. Negatives come from everything outside the user's
-    whole history: no held-out item of an evaluation is known here.
+    Negatives come from everything outside the user's whole history: no held-out item of an evaluation is used here.
+
+    Args:
+        users: B users.
+        count: most targets of a user (T).
+        negatives: of each target (N).
+        rule: `random` takes any events, at most half of a history. `next` cuts the second half of the history at
+            random and takes the events after the cut.
+        round: number of the round, from 0.
     """
     seeds = draws.mix(users.keys + round)
     place = users.lengths[users.owners] - 1 - users.lags  # 0 for a user's oldest event

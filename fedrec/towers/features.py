@@ -21,9 +21,13 @@ PART = 4096
 
 
 def public_features(catalogue: Catalogue, width: int) -> Tensor:
-    """Features (items, at most `width`), columns by falling share of the kernels, mean squared row norm 1.
+    """Compute features (items, at most `width`), columns by falling share of the kernels, mean squared row norm 1.
 
-    Raises: InputError for a catalogue that tells nothing of its items.
+    Args:
+        catalogue: the items.
+        width: most columns.
+
+    Raises: InputError for a catalogue without features.
     """
     return _features(_ById(catalogue), width)
 
@@ -63,7 +67,7 @@ def _rows(kernels: PublicKernels, items: int, start: int) -> Tensor:
 
 
 def _times_kernel(kernels: PublicKernels, right: Tensor) -> Tensor:
-    """The sum of all kernels times `right` (items, k)."""
+    """Multiply the sum of all kernels by `right` (items, k)."""
     starts = range(0, len(right), PART)
     inner = torch.stack([_rows(kernels, len(right), s).mT @ right[s : s + PART] for s in starts]).sum(0)
     return torch.cat([_rows(kernels, len(right), s) @ inner for s in starts])

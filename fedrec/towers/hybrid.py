@@ -1,7 +1,7 @@
-"""`hybrid`: public content plus a vector of the item's own, so that behaviour corrects what content suggests.
+"""`hybrid`: public content plus a vector of the item's own, so that behaviour corrects the content.
 
-Both share one clip. `id_scale` says how they divide it: the own vectors enter times it, and their gradients too, so
-that under privacy, where every entry of the table gets the same noise, a small one lets the content lead.
+Both share one clip, and `id_scale` divides it: the own vectors and their gradients are multiplied by it. Under privacy
+every entry of the table gets the same noise, and a small `id_scale` lets the content lead.
 """
 
 from typing import ClassVar

@@ -1,4 +1,4 @@
-"""`id`: one free vector an item. It knows nothing of an item that nobody has met."""
+"""`id`: one free vector an item. An item without events keeps its random start."""
 
 from typing import ClassVar
 

@@ -1,4 +1,4 @@
-"""The table that towers with free item vectors are made of."""
+"""The table of towers with free item vectors."""
 
 import math
 
@@ -15,6 +15,13 @@ class RowTable(nn.Embedding):
 
     @classmethod
     def normal(cls, items: int, dim: int, std: float, seed: int) -> "RowTable":
-        """Entries normal with standard deviation std / sqrt(dim), a function of the seed and the item's position."""
+        """Make a table of normal entries, which are a function of the seed and the item's position.
+
+        Args:
+            items: rows.
+            dim: columns.
+            std: standard deviation of an entry times sqrt(dim).
+            seed: of the draws.
+        """
         entries = draws.normal(draws.keys(seed, torch.arange(items, device="cpu")), 0, dim)
         return cls(items, dim, _weight=entries * (std / math.sqrt(dim)))

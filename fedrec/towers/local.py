@@ -1,11 +1,11 @@
-"""Gradient steps of each user on a copy of the tower that is that user's own: one, or several.
+"""Gradient steps of each user on a private copy of the tower: one, or several.
 
-Of parameters with a row an item a user copies the rows that the targets and negatives touch, of the others all. What
-is added is (start - end) / step size, the sum of the gradients along the way: with one step it is the gradient. The
-sum has an entry for every parameter, touched or not, so that which rows a user copied is never seen.
+A user copies the rows of its targets and negatives from parameters with a row an item, and the other parameters whole.
+The contribution is (start - end) / step size, the sum of the gradients along the way: with one step it is the gradient.
+The sum has an entry for every parameter, touched or not, so that nobody sees which rows a user copied.
 
-Each user's gradient exists as such, a few users at a time, once for its norm and once for the sum: what is measured is
-what is added, for whatever layers the tower is made of. Ghost clipping (Li, Tramer, Liang, Hashimoto 2022) would save
+Each user's gradient is computed as such, a few users at a time, once for its norm and once for the sum. So exactly the
+measured gradient is added, for any layers of the tower. Ghost clipping (Li, Tramer, Liang, Hashimoto 2022) would save
 the second gradient, but its sum is the gradient of a weighted loss, a float sum that one user moves by more than the
 clip, by rounding that grows with the population.
 """
@@ -24,7 +24,14 @@ from fedrec.towers.objective import Objective
 
 
 class LocalContribution(Contribution):
-    """Sums of local gradients over all parameters of the tower, (P,) each; `tower` in float64."""
+    """Sums of local gradients over all parameters of the tower, (P,) each.
+
+    Args:
+        tower: in float64.
+        objective: the users' losses.
+        steps: gradient steps of each user.
+        step_size: of each step.
+    """
 
     def __init__(self, tower: ItemTower, objective: Objective, steps: int = 1, step_size: float = 1.0) -> None:
         self.tower, self.objective = tower, objective
@@ -65,9 +72,9 @@ class LocalContribution(Contribution):
         return self.weighted_sum(weights)
 
     def _slopes(self, users: Tensor) -> Iterator[tuple[Tensor, Tensor, dict[str, Tensor]]]:
-        """(positions, items (b, m), gradients by parameter), some of `users` at a time.
+        """Yield (positions, items (b, m), gradients by parameter), some of `users` at a time.
 
-        Of a table the gradient is (b, m, d), for the rows `items`: an item that occurs twice has it at its first place,
+        The gradient of a table is (b, m, d), for the rows `items`. An item that occurs twice has it at its first place,
         and zero at the other.
         """
         if not len(users):

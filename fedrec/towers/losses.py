@@ -1,4 +1,4 @@
-"""What a user's items should score: losses over a target and its sampled negatives, one number a user.
+"""Losses over a target and its sampled negatives, one number a user.
 
 BPR: Rendle et al. 2009. Softmax with sampled negatives: Bengio and Senecal 2003, without the correction (negatives are
 uniform, so it is a constant). Binary cross-entropy: He et al. 2017 (NCF). Squared error: on ratings, the targets
@@ -13,22 +13,22 @@ from torch.nn.functional import softplus
 
 
 def softmax(scores: Tensor) -> Tensor:
-    """Cross-entropy of the target among target and negatives."""
+    """Compute the cross-entropy of the target among target and negatives."""
     return scores.logsumexp(-1) - scores[..., 0]
 
 
 def bpr(scores: Tensor) -> Tensor:
-    """Mean over the negatives of -log sigmoid(target - negative)."""
+    """Compute the mean over the negatives of -log sigmoid(target - negative)."""
     return softplus(scores[..., 1:] - scores[..., :1]).mean(-1)
 
 
 def bce(scores: Tensor) -> Tensor:
-    """Mean binary cross-entropy, target and negatives alike."""
+    """Compute the mean binary cross-entropy, target and negatives alike."""
     return (softplus(scores).sum(-1) - scores[..., 0]) / scores.shape[-1]
 
 
 def squared(scores: Tensor) -> Tensor:
-    """Mean of (1 - target)^2 and negative^2."""
+    """Compute the mean of (1 - target)^2 and negative^2."""
     return ((1 - scores[..., 0]).square() + scores[..., 1:].square().sum(-1)) / scores.shape[-1]
 
 
@@ -42,10 +42,13 @@ LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def user_losses(name: str, scores: Tensor, labels: Tensor | None, valid: Tensor) -> Tensor:
-    """Each user's mean loss over the targets that exist, (...,).
+    """Compute each user's mean loss over the valid targets, (...,).
 
-    scores: (..., T, 1 + N), the target first. labels: (..., T) ratings, whose squared error is then the loss, or None.
-    valid: (..., T) bool.
+    Args:
+        name: a key of `LOSSES`.
+        scores: (..., T, 1 + N), the target first.
+        labels: (..., T) ratings, whose squared error is then the loss; None without.
+        valid: (..., T) bool.
     """
     losses = LOSSES[name](scores) if labels is None else (labels - scores[..., 0]).square()
     losses = torch.where(valid, losses, 0.0)

@@ -21,7 +21,12 @@ NUMBERS_AT_ONCE = 1 << 22
 class Objective:
     """The losses of B users: score = scale * <vector, item vector> + bias.
 
-    vectors: (B, d), constants. bias: (items,). loss: a name in `LOSSES`.
+    Attributes:
+        vectors: (B, d), constants.
+        targets: of these users.
+        bias: (items,).
+        scale: of the inner product.
+        loss: a name in `LOSSES`.
     """
 
     vectors: Tensor
@@ -34,22 +39,24 @@ class Objective:
         return len(self.vectors)
 
     def take(self, users: Tensor) -> "Objective":
-        """The objective of the users at these positions."""
+        """Return the objective of the users at these positions."""
         labels = self.targets.labels
         part = Targets(self.targets.items[users], None if labels is None else labels[users], self.targets.valid[users])
         return Objective(self.vectors[users], part, self.bias, self.scale, self.loss)
 
     def chunks(self, users: Tensor, at_least: int = 1) -> Iterator[tuple[Tensor, "Objective"]]:
-        """The users at these positions, few enough at a time: (positions, their objective).
+        """Yield (positions, their objective) for few enough users at a time.
 
-        at_least: numbers of a user that must fit into memory beside the item vectors.
+        Args:
+            users: positions, int64.
+            at_least: numbers of a user that must fit into memory besides the item vectors.
         """
         one = max(self.targets.items[0].numel() * self.vectors.shape[1], at_least) if len(self) else 1
         for some in users.split(max(NUMBERS_AT_ONCE // one, 1)):
             yield some, self.take(some)
 
     def losses(self, items: Tensor) -> Tensor:
-        """Each user's loss (B,), given the vectors (B, T, 1 + N, d) of the targets' items."""
+        """Compute each user's loss (B,) from the vectors (B, T, 1 + N, d) of the targets' items."""
         labels = None if self.targets.labels is None else self.targets.labels.to(items.dtype)
         scores = self.scale * torch.einsum("btcd,bd->btc", items, self.vectors.to(items.dtype))
         scores = scores + self.bias.to(items.dtype)[self.targets.items]
