@@ -1,23 +1,29 @@
 """A hostile server names code that is not built in: the node refuses before anything is imported."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from fedrec_client.app import _node
 from fedrec_client.node import ConfigError, UserNode
-from fedrec_client.sources import allowed_plugins, check_plugins
+from fedrec_client.sources import allowed_plugins, check_plugins, finder
+from fedrec_server.deployment import Deployment
+from fedrec_server.flower.messenger import Messenger
 
 from fedrec import cli, wire
+from fedrec.audit.log.ledger import read_ledger
 from fedrec.data.datasets import DataConfig
-from fedrec.errors import InputError
+from fedrec.errors import FedrecError, InputError
 from fedrec.federation import exchange
 from fedrec.privacy.plan import PrivacyConfig
+from fedrec.run.directory import RunDirectory
+from fedrec.run.scenario import load_scenario
 from fedrec.wire import Packet
 from tests.foreign import ALGORITHM, install
 from tests.server.deployed import data, hosted, spec_of
-from tests.server.grid_in_memory import through_flower
+from tests.server.grid_in_memory import MemoryGrid, through_flower
 
 NAME = "foreign-counts"
 
@@ -73,6 +79,29 @@ def test_a_node_runs_what_its_operator_allows_and_nothing_else(module):
     assert set(found.tensors) == {"counts"}
     for other in (f"{module}:Mine", "foreign-tower"):
         assert answer(node, asked(other, {})).facts == {"code": "plugin"}
+
+
+def test_an_installed_algorithm_over_two_nodes_releases_the_model_of_one_process(module, tmp_path):
+    """All nodes of it allow it, or the run ends before a sum leaves one."""
+    changes = [f"algorithm.name={NAME}", "seed=3", "evaluation.baselines=false", "evaluation.every=0"]
+    scenario = load_scenario("quickstart", [*changes, "engine.nodes=2"])
+
+    def over_nodes(folder: Path, plugins: list[str]) -> MemoryGrid:
+        nodes = {50 + n: UserNode(finder({"partition-id": n, "num-partitions": 2}), plugins=plugins) for n in range(2)}
+        grid = MemoryGrid(nodes)
+        Deployment(scenario, RunDirectory(folder), Messenger(grid, poll=0.001)).run()
+        return grid
+
+    over_nodes(tmp_path / "nodes", [NAME])
+    options = [part for change in changes for part in ("--set", change)]
+    assert cli.run(["simulate", "quickstart", "--quiet", "--out", str(tmp_path / "alone"), *options]) == 0
+    models = [tmp_path / name / "release" / "model" / "model.safetensors" for name in ("nodes", "alone")]
+    assert models[0].read_bytes() == models[1].read_bytes()
+    begin = read_ledger(tmp_path / "nodes" / "release" / "privacy" / "ledger.jsonl")[0][0]["payload"]
+    assert begin["software"][f"algorithm {NAME}"].startswith(f"stranger 1.5, {module}.py, sha256 ")
+    with pytest.raises(FedrecError):
+        over_nodes(tmp_path / "refused", [])
+    assert not (tmp_path / "refused" / "release" / "model" / "model.safetensors").exists()
 
 
 def test_a_node_reads_no_data_with_code_of_others(module, tmp_path):
