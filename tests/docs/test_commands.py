@@ -12,7 +12,7 @@ import pytest
 import typer
 
 from fedrec.cli import app, run
-from fedrec.run.scenario import built_in, load_scenario, setting_names
+from fedrec.run.scenario import built_in, code_in, load_scenario, setting_names
 from tests.docs.fences import ROOT, commands, pages
 
 COMMANDS = [(page, line) for page in pages() for line in commands(page.read_text(encoding="utf-8"))]
@@ -26,6 +26,8 @@ NOT_RUN = {
     "needs data of a publisher, or asks one": (r"ml-1m|ml-100k|data get", 13),
     "measures for minutes to hours": (r"fedrec bench|faults\.py", 7),
     "attacks for minutes; tests/simulation/test_attacks.py runs smaller ones": (r"audit attack", 4),
+    "runs code of one's own: tests/simulation/test_foreign_algorithms.py": (r"extending\.md: fedrec .*\.py:", 2),
+    "starts a node: tests/server/test_plugins_on_a_node.py": (r"extending\.md: fedrec client", 1),
     "needs a run that was interrupted; tests/simulation/test_resume.py has one": (r"--resume --out runs/FOLDER", 1),
     "needs the runs of a sweep; tests/simulation/test_sweep.py makes them": (r"fedrec compare runs/grid", 1),
 }
@@ -54,6 +56,7 @@ def check_settings(parameters: dict[str, object]) -> None:
     """Refuse a scenario, a setting or a value that does not exist."""
     name = str(parameters.get("scenario") or "quickstart")
     changes = [str(change) for change in parameters.get("set_") or parameters.get("changes") or ()]
+    changes = [change for change in changes if not code_in([change])]  # the page's reader has that file
     load_scenario(name if name in built_in() else "quickstart", changes)
     swept = [str(text).partition("=")[0] for text in parameters.get("sweep") or ()]
     assert set(swept) <= set(setting_names())
