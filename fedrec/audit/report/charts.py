@@ -1,4 +1,4 @@
-"""Where things go in the pictures of the page: plain numbers and SVG paths without markup, so nothing is to escape."""
+"""Places in the pictures of the page: plain numbers and SVG paths without markup, so nothing needs escaping."""
 
 import math
 from collections.abc import Sequence
@@ -15,8 +15,23 @@ MOST_ROWS = 12
 
 
 @dataclass(frozen=True)
+class Tick:
+    """A labelled place of an axis."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
 class Axis:
-    """From values to places. low, high: values at the two ends; start, end: their places."""
+    """A scale from values to places.
+
+    Attributes:
+        low: value at the first end.
+        high: value at the other end.
+        start: place of `low`.
+        end: place of `high`.
+    """
 
     low: float
     high: float
@@ -24,20 +39,20 @@ class Axis:
     end: float
 
     def at(self, value: float) -> float:
-        """Where `value` lies, to a tenth."""
+        """Return the place of `value`, to a tenth."""
         share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
         return round(self.start + share * (self.end - self.start), 1)
 
-    def ticks(self, wish: int = 5) -> list[dict[str, Any]]:
-        """About `wish` round values in the range, each with its place and text."""
+    def ticks(self, wish: int = 5) -> list[Tick]:
+        """Return about `wish` round values in the range, each with its place and text."""
         step = _round_step((self.high - self.low) / wish)
         first = math.ceil(self.low / step - 1e-9)
         values = [k * step for k in range(first, math.floor(self.high / step + 1e-9) + 1)]
-        return [{"at": self.at(value), "text": f"{value:.10g}"} for value in values]
+        return [Tick(self.at(value), f"{value:.10g}") for value in values]
 
 
 def over_rounds(spent: Sequence[dict[str, Any]], cap: float | None) -> dict[str, Any] | None:
-    """Epsilon after each charge as two step lines against the cap; None where there is no bound to draw."""
+    """Draw epsilon after each charge as two step lines against the cap; None where there is no bound."""
     points = [row for row in spent if row["pld"] is not None]
     if not points:
         return None
@@ -48,7 +63,7 @@ def over_rounds(spent: Sequence[dict[str, Any]], cap: float | None) -> dict[str,
     every = max(1, math.ceil(len(points) / MOST_ROWS))
     rows = [row for place, row in enumerate(points) if place % every == 0 or row is points[-1]]
     return {
-        "x_ticks": [tick for tick in x.ticks() if "." not in tick["text"]],
+        "x_ticks": [tick for tick in x.ticks() if "." not in tick.text],
         "y_ticks": y.ticks(),
         "lines": {name: _steps(points, name, x, y) for name in ("rdp", "pld")},
         "ends": {name: y.at(float(points[-1][name] or 0)) for name in ("rdp", "pld")},
@@ -59,20 +74,25 @@ def over_rounds(spent: Sequence[dict[str, Any]], cap: float | None) -> dict[str,
 
 @dataclass(frozen=True)
 class Bar:
-    """One query's part of the budget. width: percent of all, for the bar."""
+    """One query's part of the budget.
+
+    Attributes:
+        spending: of the query.
+        width: percent of all, for the bar.
+    """
 
     spending: Spending
     width: float
 
 
 def shares(budget: Sequence[Spending]) -> list[Bar]:
-    """Where the budget went: bars from 0 to 100, largest first; empty where there is no noise."""
+    """Return each query's part of the budget as a bar from 0 to 100, largest first; empty where there is no noise."""
     bars = [Bar(row, round(100 * float(row.share), 2)) for row in budget if row.share is not None]
     return sorted(bars, key=lambda bar: -bar.width)
 
 
 def attacker(best: Tradeoff, epsilon: float, delta: float) -> dict[str, Any]:
-    """The best attack: its curve, what (epsilon, delta) alone would allow, chance, and a table."""
+    """Draw the best attack: its curve, the limit by (epsilon, delta) alone, chance, and a table."""
     x = Axis(0, 1, LEFT, WIDTH - RIGHT)
     y = Axis(0, 1, HEIGHT - BOTTOM, TOP)
     curve = [(fpr, best.tpr(fpr)) for fpr in grid()]
@@ -91,20 +111,27 @@ def attacker(best: Tradeoff, epsilon: float, delta: float) -> dict[str, Any]:
         "curve": _path([(x.at(a), y.at(b)) for a, b in curve]),
         "envelope": _path([(x.at(a), y.at(b)) for a, b in outer]),
         "chance": _path([(x.at(0), y.at(0)), (x.at(1), y.at(1))]),
-        "x_ticks": [{**tick, "text": f"{100 * float(tick['text']):g}\u00a0%"} for tick in x.ticks()],
-        "y_ticks": [{**tick, "text": f"{100 * float(tick['text']):g}\u00a0%"} for tick in y.ticks()],
+        "x_ticks": _percents(x),
+        "y_ticks": _percents(y),
         "table": table,
         "priors": PRIORS,
     }
 
 
-def intervals(attacks: Sequence[dict[str, Any]], upper: float | None) -> list[dict[str, Any]]:
-    """For each attack with a lower bound, where lower and upper bound lie on one scale from 0 (places 0 to 100)."""
-    highest = max([upper or 0.0, *(row["lower"] for row in attacks)], default=0.0) or 1.0
+def intervals(lower: Sequence[float], upper: float | None) -> list[tuple[float, float]]:
+    """Return the places (0 to 100) of each lower bound and of the upper one, on one scale from 0.
+
+    Args:
+        lower: bounds of attacks.
+        upper: the accountant's bound; None for no bound.
+    """
+    highest = max([upper or 0.0, *lower], default=0.0) or 1.0
     axis = Axis(0, 1.05 * highest, 0, 100)
-    return [
-        {**row, "from": axis.at(row["lower"]), "to": axis.at(highest if upper is None else upper)} for row in attacks
-    ]
+    return [(axis.at(value), axis.at(highest if upper is None else upper)) for value in lower]
+
+
+def _percents(axis: Axis) -> list[Tick]:
+    return [Tick(tick.at, f"{100 * float(tick.text):g}\u00a0%") for tick in axis.ticks()]
 
 
 def _steps(points: Sequence[dict[str, Any]], name: str, x: Axis, y: Axis) -> str:

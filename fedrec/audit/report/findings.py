@@ -1,6 +1,7 @@
-"""What records say besides the charges: attacks and where a run comes from. Only what is recorded is told."""
+"""Recorded facts besides the charges: attacks, and the origin of a run."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from fedrec.audit.entries.records import PopulationBudget
@@ -12,31 +13,58 @@ KEPT = "its owner keeps the result; the ledger fixes it by a salted digest"
 _ABOUT = {"about": "", "canaries": "canaries: ", "seed": "seed "}
 
 
-def attack_rows(received: Received, *, private: bool = False) -> list[dict[str, Any]]:
-    """The `attack` records: rows of "name", "about", "lower" (epsilon, None: not recorded), "status", "verdict".
+@dataclass(frozen=True)
+class AttackRow:
+    """One `attack` record, as it is shown.
 
-    private: with the results that the private folder holds, which must not be handed on.
+    Attributes:
+        name: of the attack.
+        about: its settings, in words.
+        lower: lower bound on epsilon; None: not recorded.
+        lower_text: the same as text, empty for None.
+        status: "yes" for agreement with the bound, "no" for a contradiction, "unknown".
+        verdict: the status in words.
+        start: left end of the bar from lower to upper bound, 0 to 100.
+        end: its right end.
+    """
+
+    name: str
+    about: str
+    lower: float | None
+    lower_text: str
+    status: str
+    verdict: str
+    start: float = 0.0
+    end: float = 0.0
+
+
+def attack_rows(received: Received, *, private: bool = False) -> list[AttackRow]:
+    """Return the `attack` records of a run.
+
+    Args:
+        received: the run.
+        private: whether to add the results in the private folder, which must not be handed on.
     """
     upper = received.statement.epsilon
     records = [opened(each, received.private) if private else each for each in received.of_type("attack")]
     return [_attack(payload, None if upper is None else float(upper)) for payload in records]
 
 
-def _attack(payload: Mapping[str, Any], upper: float | None) -> dict[str, Any]:
+def _attack(payload: Mapping[str, Any], upper: float | None) -> AttackRow:
     lower = _float(payload.get("epsilon_lower"))
     confidence = _float(payload.get("confidence"))
-    about = [f"{said}{payload[key]}" for key, said in _ABOUT.items() if key in payload]
+    about = [f"{label}{payload[key]}" for key, label in _ABOUT.items() if key in payload]
     if confidence is not None:
         about.append(f"confidence {100 * confidence:g} %")
     broken = lower is not None and upper is not None and lower > upper
     accused, tried = payload.get("accused") is True, "accused" in payload
-    return {
-        "name": str(payload.get("name", payload.get("attack", "attack"))),
-        "about": ", ".join(about),
-        "lower": lower,
-        "lower_text": "" if lower is None else f"{lower:.4f}",
-        "status": "no" if broken or accused else "unknown" if lower is None else "yes",
-        "verdict": "contradicts the bound"
+    return AttackRow(
+        name=str(payload.get("name", payload.get("attack", "attack"))),
+        about=", ".join(about),
+        lower=lower,
+        lower_text="" if lower is None else f"{lower:.4f}",
+        status="no" if broken or accused else "unknown" if lower is None else "yes",
+        verdict="contradicts the bound"
         if broken
         else "accuses the system"
         if accused
@@ -47,11 +75,11 @@ def _attack(payload: Mapping[str, Any], upper: float | None) -> dict[str, Any]:
         else KEPT
         if "result" in payload
         else NOT_RECORDED,
-    }
+    )
 
 
 def provenance(received: Received) -> list[tuple[str, str]]:
-    """Label and value of where the run comes from."""
+    """Return label and value of each fact on the origin of the run."""
     stated = received.statement
     scenario = stated.scenario
     opening = next(iter(received.of_type("begin")), {})
@@ -72,7 +100,7 @@ def provenance(received: Received) -> list[tuple[str, str]]:
 
 
 def shared_budget(budget: PopulationBudget | None) -> list[tuple[str, str]]:
-    """Label and value of what record 0 says of the budget that the run draws from; none for a run on its own."""
+    """Return label and value of each fact of record 0 on the shared budget; none for a run on its own."""
     if budget is None:
         return []
     unit = budget.unit
@@ -88,7 +116,7 @@ def shared_budget(budget: PopulationBudget | None) -> list[tuple[str, str]]:
 
 
 def _keys(received: Received) -> list[tuple[str, str]]:
-    """Who signs, as the ledger says; a page proves no signature."""
+    """Return who signs, by the ledger alone; a page proves no signature."""
     begun = [payload.get("parties") for payload in received.of_type("begin")]
     parties = [
         party
@@ -102,7 +130,7 @@ def _keys(received: Received) -> list[tuple[str, str]]:
 
 
 def released_besides(received: Received) -> list[tuple[str, str]]:
-    """Name and value of what the last record says was released beside the sums."""
+    """Return name and value of each release besides the sums, from the last record."""
     besides = next(iter(received.of_type("end")[-1:]), {}).get("released_besides", {})
     return [(str(name), str(value)) for name, value in besides.items()] if isinstance(besides, Mapping) else []
 

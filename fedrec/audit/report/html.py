@@ -1,6 +1,6 @@
-"""The auditor's page: one HTML file that needs no network, made from what was received.
+"""The auditor's page: one HTML file of a received run, which needs no network.
 
-What it says is made from the ledger, never read from the statement. Everything from the run is escaped; nothing but
+Its text is made from the ledger, never read from the statement. Everything from the run is escaped; nothing but
 this module's own style and script is allowed to run (their hashes are in the Content-Security-Policy, which also
 forbids every request). It reads well on paper, in the dark and on a phone.
 """
@@ -9,6 +9,7 @@ import base64
 import hashlib
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.resources import files
 from itertools import groupby
@@ -20,7 +21,7 @@ from markupsafe import Markup
 from fedrec import __version__
 from fedrec.audit.accountant.tradeoff import certainty
 from fedrec.audit.report import charts
-from fedrec.audit.report.findings import attack_rows, provenance, released_besides, shared_budget
+from fedrec.audit.report.findings import AttackRow, attack_rows, provenance, released_besides, shared_budget
 from fedrec.audit.statement.assumptions import seeded
 from fedrec.audit.statement.checklists import IN_WORDS, strength
 from fedrec.audit.statement.promise import percent
@@ -49,7 +50,7 @@ MARKS = {
     "none": "cross",
     "unknown": "open",
 }
-"""Every status has a shape, so that none is told by colour alone."""
+"""Every status has a shape, so that none is shown by colour alone."""
 Row = TypeVar("Row", DpFyRow, PyramidRow)
 PRIORS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 START_ALARM, START_PRIOR = 4, 3
@@ -57,7 +58,7 @@ START_ALARM, START_PRIOR = 4, 3
 
 
 def page(received: Received) -> str:
-    """The page as HTML text."""
+    """Return the page as HTML text."""
     stated = received.statement
     css, js = _own("report.css"), _own("report.js")
     charges = received.of_type("charge")
@@ -93,17 +94,27 @@ def page(received: Received) -> str:
     )
 
 
-def notices(received: Received) -> list[dict[str, Any]]:
-    """What a reader must know before anything else, worst first: rows of "kind", "title", "text", "lines"."""
-    stated, found = received.statement, []
+@dataclass(frozen=True)
+class Notice:
+    """A notice at the top of the page. kind: "bad", or empty for information."""
+
+    kind: str
+    title: str
+    text: str
+    lines: Sequence[str] = ()
+
+
+def notices(received: Received) -> list[Notice]:
+    """Return the notices at the top of the page, worst first."""
+    stated, found = received.statement, list[Notice]()
     if received.faults:
         text = "This page says what the ledger gives. The statement's files that came with it say something else:"
-        found.append(_notice("bad", "Statement and ledger contradict each other.", text, received.faults))
+        found.append(Notice("bad", "Statement and ledger contradict each other.", text, received.faults))
     if stated.releases and stated.epsilon is None:
-        found.append(_notice("bad", "No privacy.", "This run promises nothing; do not give its model to anybody."))
+        found.append(Notice("bad", "No privacy.", "This run promises nothing; do not give its model to anybody."))
     if seeded(stated.noise_source):
         found.append(
-            _notice(
+            Notice(
                 "",
                 "The noise is no secret.",
                 "It follows from a seed, so that the run can be repeated: what "
@@ -112,7 +123,7 @@ def notices(received: Received) -> list[dict[str, Any]]:
         )
     if stated.simulation:
         found.append(
-            _notice(
+            Notice(
                 "",
                 "A simulation.",
                 "All users' data lay in one place. Promises about devices tell what would "
@@ -121,7 +132,7 @@ def notices(received: Received) -> list[dict[str, Any]]:
         )
     if stated.tuned_on:
         found.append(
-            _notice(
+            Notice(
                 "",
                 "Tuned on private data.",
                 f"The settings were chosen on {stated.tuned_on}, and epsilon does not cover what that choice tells.",
@@ -129,13 +140,13 @@ def notices(received: Received) -> list[dict[str, Any]]:
         )
     if stated.not_recorded:
         text = "The records of this run are older than this page, or end early. They lack:"
-        found.append(_notice("", "Not all is recorded.", text, stated.not_recorded))
+        found.append(Notice("", "Not all is recorded.", text, stated.not_recorded))
     if stated.stopped:
         left = len(stated.stopped.unrun)
         what = f"By its private metrics. The {left} rounds that it left out are charged and counted like those it ran."
-        found.append(_notice("", "Stopped early.", what))
+        found.append(Notice("", "Stopped early.", what))
     elif stated.rounds < stated.rounds_planned:
-        found.append(_notice("", "Ended early.", f"{stated.rounds} of {stated.rounds_planned} rounds were released."))
+        found.append(Notice("", "Ended early.", f"{stated.rounds} of {stated.rounds_planned} rounds were released."))
     return found
 
 
@@ -163,17 +174,17 @@ def _attacker(stated: PrivacyStatement) -> dict[str, Any]:
     }
 
 
-def _with_intervals(rows: Sequence[dict[str, Any]], upper: float | None) -> list[dict[str, Any]]:
-    bounded = iter(charts.intervals([row for row in rows if row["lower"] is not None], upper))
-    return [next(bounded) if row["lower"] is not None else row for row in rows]
+def _with_intervals(rows: Sequence[AttackRow], upper: float | None) -> list[AttackRow]:
+    places = iter(charts.intervals([row.lower for row in rows if row.lower is not None], upper))
+    found = []
+    for row in rows:
+        start, end = next(places) if row.lower is not None else (0.0, 0.0)
+        found.append(replace(row, start=start, end=end))
+    return found
 
 
 def _grouped(rows: Sequence[Row], key: str) -> dict[str, list[Row]]:
     return {name: list(group) for name, group in groupby(rows, key=lambda row: str(getattr(row, key)))}
-
-
-def _notice(kind: str, title: str, text: str, lines: Sequence[str] = ()) -> dict[str, Any]:
-    return {"kind": kind, "title": title, "text": text, "lines": list(lines)}
 
 
 @lru_cache(maxsize=1)

@@ -1,4 +1,4 @@
-"""A run's promise on one screen of a terminal. Text from the run is printed as it is, never as markup."""
+"""A run's promise on one screen of a terminal. Text from the run is printed literally, never as markup."""
 
 from rich.console import Console
 from rich.padding import Padding
@@ -16,7 +16,7 @@ from fedrec.screen import plain_console
 
 
 def print_summary(received: Received, console: Console | None = None) -> None:
-    """Contradictions first; then promise, epsilon by adversary, budget, assumptions, record, and what to do next."""
+    """Print contradictions first; then promise, epsilon by adversary, budget, assumptions, record and next steps."""
     out = console or plain_console()
     if received.faults:
         for fault in received.faults:
@@ -72,7 +72,7 @@ def _facts(received: Received) -> list[tuple[str, str]]:
         ("checklists", f"{len(open_rows)} points not fulfilled or unknown"),
     ]
     facts += [
-        ("attack", f"{row['name']}: epsilon at least {row['lower_text'] or row['verdict']}; {row['verdict']}")
+        ("attack", f"{row.name}: epsilon at least {row.lower_text or row.verdict}; {row.verdict}")
         for row in attack_rows(received, private=True)
     ]
     return [
