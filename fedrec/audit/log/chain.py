@@ -11,10 +11,16 @@ from fedrec.errors import InputError
 
 @dataclass
 class Chain:
-    """What was read. fault: why reading stopped at the record after the last one here, None at the end of the file.
+    """The records of a ledger's content.
 
-    roots: the root (32 bytes) over the first n records, for each n from 0. torn: bytes after the last newline, which
-    a crash cut short: `append` never returned, so nothing was released on them.
+    Attributes:
+        records: up to the first that does not follow from those before it.
+        leaves: hash of each record.
+        roots: the root (32 bytes) over the first n records, for each n from 0.
+        fault: why reading stopped after the last record here; None at the end of the file.
+        torn: bytes after the last newline, which a crash cut short. `append` never returned, so nothing was released
+            on them.
+        size_bytes: of the whole lines.
     """
 
     records: list[SignedRecord] = field(default_factory=list)
@@ -31,7 +37,7 @@ class Chain:
 
 
 def read(content: bytes) -> Chain:
-    """The chain in a ledger's content, up to the first record that does not follow from those before it."""
+    """Read the chain in a ledger's content, up to the first record that does not follow from those before it."""
     end = content.rfind(b"\n") + 1
     chain, frontier = Chain(torn=len(content) - end, size_bytes=end), Frontier()
     chain.roots.append(frontier.root())
@@ -57,7 +63,7 @@ def read(content: bytes) -> Chain:
 
 
 def parted(one: Sequence[str], other: Sequence[str]) -> int | None:
-    """The first record that differs between two ledgers; None where one is a beginning of the other.
+    """Find the first record that differs between two ledgers; None where one is a beginning of the other.
 
     Args:
         one: the roots after 0, 1, ... records.
@@ -70,7 +76,7 @@ def parted(one: Sequence[str], other: Sequence[str]) -> int | None:
 
 
 def keys(found: Sequence[SignedRecord], first: PublicKey) -> list[PublicKey]:
-    """The key in force for each record and for what follows the last: `first`, until a record hands over to another.
+    """List the key in force for each record and after the last: `first`, until a record hands over to another.
 
     The result has one entry more than there are records; entry n signs record n and the checkpoint of n records.
     Raises: ValueError when a key hands over that is not in force.
@@ -87,7 +93,7 @@ def keys(found: Sequence[SignedRecord], first: PublicKey) -> list[PublicKey]:
 
 
 def first_key(found: Sequence[SignedRecord], last: PublicKey) -> PublicKey:
-    """The key that began a ledger which ends with `last` in force. Raises: ValueError for a damaged record."""
+    """Return the key that began a ledger which ends with `last` in force. Raises: ValueError for a damaged record."""
     for record in found:
         if record.payload.get("type") == "key":
             return _key(record, "old")

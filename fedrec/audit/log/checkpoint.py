@@ -1,4 +1,4 @@
-"""Checkpoints of a ledger: how many records, under which root, signed; and the cosignatures of witnesses.
+"""Signed checkpoints of a ledger: number of records and root, with the cosignatures of witnesses.
 
 Source: C2SP tlog-checkpoint (text: origin, size, root), signed-note (signature lines) and tlog-cosignature (v1: a
 witness signs the text with the time at which it saw it). Any tool that reads those reads these. The origin is
@@ -25,7 +25,14 @@ _SIGNATURE, _COSIGNATURE = 0x01, 0x04
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A signed checkpoint. lines: its signature lines, as (name, key hash and signature), the ledger's own first."""
+    """A signed checkpoint.
+
+    Attributes:
+        run: the run's id.
+        size: number of records.
+        root: of their tree, 32 bytes.
+        lines: signature lines, as (name, key hash and signature), the ledger's own first.
+    """
 
     run: str
     size: int
@@ -39,7 +46,7 @@ class Checkpoint:
 
     @property
     def text(self) -> str:
-        """What is signed."""
+        """The signed text."""
         return f"{self.origin}\n{self.size}\n{_b64(self.root)}\n"
 
     @property
@@ -48,12 +55,12 @@ class Checkpoint:
         return self.text + "\n" + "".join(f"{_DASH}{name} {_b64(value)}\n" for name, value in self.lines)
 
     def signed(self, key: SigningKey) -> "Checkpoint":
-        """With the ledger's signature, and no other."""
+        """Return the checkpoint with the ledger's signature, and no other."""
         value = _key_hash(self.origin, _SIGNATURE, key.public) + key.sign(self.text.encode())
         return replace(self, lines=((self.origin, value),))
 
     def signed_by(self, key: PublicKey) -> bool:
-        """Whether the ledger's signature is there and that of `key`."""
+        """Return whether the ledger's signature is there and is one of `key`."""
         key_hash = _key_hash(self.origin, _SIGNATURE, key)
         return any(
             name == self.origin and value[:4] == key_hash and key.verifies(value[4:], self.text.encode())
@@ -61,13 +68,13 @@ class Checkpoint:
         )
 
     def cosigned(self, name: str, key: SigningKey, time: int) -> "Checkpoint":
-        """With one more line: the witness `name` saw this checkpoint at `time` (seconds since 1970)."""
+        """Return the checkpoint with one more line: the witness `name` saw it at `time` (seconds since 1970)."""
         signature = key.sign(_cosigned_text(time, self.text))
         value = _key_hash(name, _COSIGNATURE, key.public) + time.to_bytes(8, "big") + signature
         return replace(self, lines=(*self.lines, (name, value)))
 
     def cosigned_at(self, key: PublicKey) -> int | None:
-        """When the witness with `key` says that it saw this checkpoint; None where its cosignature is not here."""
+        """Return the time in the cosignature of the witness with `key`; None without one."""
         for name, value in self.lines:
             time = int.from_bytes(value[4:12], "big")
             right = len(value) == 76 and value[:4] == _key_hash(name, _COSIGNATURE, key)
@@ -77,7 +84,7 @@ class Checkpoint:
 
     @property
     def witnesses(self) -> Mapping[str, int]:
-        """What the lines of others claim, unchecked: name and time."""
+        """Name and time in the lines of others, unchecked."""
         return {
             name: int.from_bytes(value[4:12], "big")
             for name, value in self.lines
@@ -87,7 +94,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Older:
-    """What somebody kept of an earlier state. checkpoint: None where it is a ledger without one."""
+    """An earlier state that somebody kept. checkpoint: None where it is a ledger without one."""
 
     place: str
     size: int
@@ -96,7 +103,7 @@ class Older:
 
 
 def parsed(note: str) -> Checkpoint:
-    """The checkpoint in a signed note. Raises: ValueError when it is none, or not in the one proper spelling."""
+    """Parse a signed note. Raises: ValueError when it is no checkpoint, or not in the one proper spelling."""
     text, blank, signatures = note.partition("\n\n")
     try:
         origin, size, root = text.split("\n")

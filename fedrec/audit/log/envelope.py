@@ -1,4 +1,4 @@
-"""One record of a ledger: what it says, signed, in exactly one way to write it down.
+"""One record of a ledger: a signed payload with exactly one spelling.
 
 A line is a DSSE envelope (secure-systems-lab/dsse v1.0.2: what is signed is PAE(type, payload), so no canonical JSON
 is needed) around an in-toto Statement v1:
@@ -82,7 +82,7 @@ class SignedRecord:
 
     @property
     def payload(self) -> dict[str, Any]:
-        """What was appended."""
+        """The appended payload."""
         payload: dict[str, Any] = self.statement["predicate"]["payload"]
         return payload
 
@@ -98,7 +98,7 @@ class SignedRecord:
         return self.subject[0].partition("/")[0]
 
     def signed_by(self, key: PublicKey) -> bool:
-        """Whether the signature is that of `key`."""
+        """Return whether the signature is that of `key`."""
         return key.verifies(self.signature, _pae(self.text))
 
     @property
@@ -112,7 +112,15 @@ class SignedRecord:
 def signed(
     index: int, previous: str, run: str, payload: Mapping[str, Any], about: tuple[str, str] | None, key: SigningKey
 ) -> SignedRecord:
-    """A new record. about: name and SHA-256 (hex) of its subject; None for the records before it.
+    """Sign a new record.
+
+    Args:
+        index: its place in the ledger, from 0.
+        previous: root (hex) of the records before it.
+        run: the run's id.
+        payload: JSON-able.
+        about: name and SHA-256 (hex) of its subject; None for the records before it.
+        key: signs the record.
 
     Raises: ValueError for NaN or infinity, TypeError for what JSON has no form for.
     """
@@ -129,7 +137,7 @@ def signed(
 
 
 def parsed(line: bytes) -> SignedRecord:
-    """The record in a line (without newline). Raises: ValueError when it is none, or written in another way."""
+    """Parse a line (without newline). Raises: ValueError when it is no record, or one in another spelling."""
     try:
         _check_depth(line)
         envelope = json.loads(line)

@@ -1,8 +1,8 @@
-"""The ledger: what was spent, one signed record a line, on disk before anything is released, under a signed tree.
+"""The ledger: one signed record a line, on disk before anything is released, under a signed tree.
 
-Beside the file of records lies `checkpoint`: the number of records and the root of their Merkle tree, signed. Each
-record names the root of those before it, so the newest root (`head`) fixes all that went before; signatures tell who
-wrote it; and a checkpoint that somebody else kept shows when records went missing.
+Next to the file of records is `checkpoint`: the number of records and the root of their Merkle tree, signed. Each
+record names the root of those before it, so the newest root (the tree's `head`) fixes all records. Signatures prove who
+wrote it. A checkpoint that somebody else kept shows when records went missing.
 
 `append` returns when the record is on disk. The checkpoint follows it: synced and replaced atomically, but in a fast
 run at most once a second, since a second sync would double the time. What a crash leaves:
@@ -17,8 +17,8 @@ run at most once a second, since a second sync would double the time. What a cra
 
 A dropped line hides nothing, since a release waits for `append`. Whatever else is found was not left by a crash and
 is refused with a VerificationError: fewer records than the checkpoint, a record that does not follow, a wrong
-signature, a missing checkpoint. Cutting off both files at the same older state is what nobody can see from the files
-alone. The key's own mark shows it (`fedrec.audit.log.marks`), unless the owner of the key deleted that, too;
+signature, a missing checkpoint. Nobody can see from the files alone that both were cut off at the same older state.
+ The key's own mark shows it (`fedrec.audit.log.marks`), unless the owner of the key deleted that, too;
 witnesses are for that (`fedrec audit witness`).
 """
 
@@ -47,8 +47,12 @@ SEAL_SECONDS = 1.0
 class Ledger:
     """The ledger in the file `path`, made if there is none. One writer at a time.
 
-    key: what signs; None for the key of this user (`keys.default_key`). run: the id of a new ledger's run, drawn
-    where none is given. Raises: VerificationError when the record was changed, or does not extend what the key has
+    Args:
+        path: of the file.
+        key: signs; None for the key of this user (`keys.default_key`).
+        run: the id of a new ledger's run; None draws one.
+
+    Raises: VerificationError when the record was changed, or does not extend what the key has
     signed of this run; InputError when the file cannot be read or made, or when another key signs it.
     """
 
@@ -129,7 +133,7 @@ class Ledger:
             ) from None
 
     def _marked(self, chain: Chain) -> Mark | None:
-        """The key's mark, at the state of this ledger. Raises: VerificationError where that does not extend it."""
+        """Return the key's mark at the state of this ledger. Raises: VerificationError where that is no extension."""
         if self.key.marks is None:
             return None
         mark = Mark(self.key.marks, self.run)
@@ -196,7 +200,7 @@ class Ledger:
         return chain
 
     def _sealed(self, chain: Chain) -> Checkpoint | None:
-        """The checkpoint that the files hold, after everything was checked against it; None in a new ledger."""
+        """Return the checkpoint in the files, after everything was checked against it; None in a new ledger."""
         place = checkpoint_path(self.path)
         try:
             sealed = checkpoint.parsed(place.read_bytes().decode())
@@ -234,12 +238,12 @@ class Ledger:
 
 
 def checkpoint_path(ledger: Path) -> Path:
-    """Where the checkpoint of a ledger lies."""
+    """Return the path of a ledger's checkpoint."""
     return ledger.with_name("checkpoint")
 
 
 def read_ledger(path: Path) -> tuple[tuple[dict[str, Any], ...], str]:
-    """Entries and head of somebody else's ledger. The file is not touched; a torn last line does not count.
+    """Read entries and head of somebody else's ledger. The file is not touched; a torn last line does not count.
 
     The chain is checked, signatures are not: that is what `fedrec.audit.verify.verification` is for.
     Raises: InputError when there is no such file, VerificationError when the chain is broken.

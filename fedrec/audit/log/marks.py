@@ -1,7 +1,7 @@
-"""High-water marks: how far a key has signed each ledger, kept beside the key and not beside the ledger.
+"""High-water marks: how far a key has signed each ledger, kept next to the key and not next to the ledger.
 
-A run's folder that was put back to an older state, or a second copy of it, is whole in itself. The mark is what the
-folder cannot take along: the newest checkpoint (`fedrec.audit.log.checkpoint`) that the key signed of each run. A key
+A run's folder that was put back to an older state, or a second copy of it, is whole in itself. The mark does not move
+with the folder: it is the newest checkpoint (`fedrec.audit.log.checkpoint`) that the key signed of each run. A key
 signs a record only if the ledger is exactly as long and the same as its mark says.
 
 | when a crash comes | ledger | mark | when it is opened again |
@@ -14,8 +14,8 @@ Nothing is released on a record before both are written. So where another record
 released on that one. The mark outlives the process at once. It is synced with the ledger's checkpoint, in a fast run
 once a second: if the power fails, it may be that much behind, and a roll-back within that second is then not noticed.
 
-The marks are files in `KEY.signed/` (or FEDREC_KEY_MARKS). If its owner deletes one, the key knows nothing of that run
-any more: marks stop mistakes, and somebody who changes folders without reaching the key. Against the owner of the key
+The marks are files in `KEY.signed/` (or FEDREC_KEY_MARKS). If its owner deletes one, nothing remains of that
+run: marks stop mistakes, and somebody who changes folders without reaching the key. Against the owner of the key
 there are older copies and witnesses.
 """
 
@@ -36,7 +36,12 @@ _LARGEST = 4096
 
 
 class Mark:
-    """The mark of one key for one run. folder: where the key's marks are; made where there is none."""
+    """The mark of one key for one run.
+
+    Args:
+        folder: of the key's marks; made where there is none.
+        run: the run's id.
+    """
 
     def __init__(self, folder: Path, run: str) -> None:
         self.path = folder / f"{run}.note"
@@ -73,12 +78,12 @@ class Mark:
         os.ftruncate(self._file.fileno(), len(content))
 
     def sync(self) -> None:
-        """Return when the mark is on disk."""
+        """Write the mark to disk, and return then."""
         os.fdatasync(self._file.fileno())
 
 
 def contradictions(chain: Chain, in_force: Sequence[PublicKey] | None = None) -> list[str]:
-    """What the marks of this user's own key say against a ledger; empty where there is no mark of the run.
+    """List the contradictions between a ledger and this user's own mark; empty where there is no mark of the run.
 
     Args:
         chain: the ledger, at least one record.

@@ -1,4 +1,4 @@
-"""The Merkle tree of a log: a root that fixes all leaves, and short proofs of what it holds and how it grew.
+"""The Merkle tree of a log: a root that fixes all leaves, and short proofs of its content and growth.
 
 Source: RFC 6962, section 2.1 (hashes, audit paths, consistency proofs); the checks are those of RFC 9162, section 2.1.
 Different here: `Frontier` keeps only the roots of the whole subtrees, so that a log that grows never hashes a leaf
@@ -15,7 +15,7 @@ SIZE = 32
 
 
 def leaf_hash(leaf: bytes) -> bytes:
-    """The hash of one leaf's content."""
+    """Return the hash of one leaf's content."""
     return hashlib.sha256(b"\x00" + leaf).digest()
 
 
@@ -43,7 +43,7 @@ class Frontier:
             full //= 2
 
     def root(self) -> bytes:
-        """The root over all leaves so far; `EMPTY` for none. Logarithmic time."""
+        """Return the root over all leaves so far; `EMPTY` for none. Logarithmic time."""
         if not self._roots:
             return EMPTY
         root = self._roots[-1]
@@ -53,12 +53,12 @@ class Frontier:
 
 
 def root(leaf_hashes: Sequence[bytes]) -> bytes:
-    """The root over `leaf_hashes`."""
+    """Return the root over `leaf_hashes`."""
     return Frontier(leaf_hashes).root()
 
 
 def inclusion_path(leaf_hashes: Sequence[bytes], index: int) -> list[bytes]:
-    """The hashes that lead from leaf `index` up to the root, lowest first (PATH of RFC 6962).
+    """Return the hashes that lead from leaf `index` up to the root, lowest first (PATH of RFC 6962).
 
     Raises: IndexError when there is no such leaf.
     """
@@ -78,7 +78,7 @@ def inclusion_path(leaf_hashes: Sequence[bytes], index: int) -> list[bytes]:
 
 
 def consistency_path(leaf_hashes: Sequence[bytes], old: int) -> list[bytes]:
-    """The hashes that show that the tree of the first `old` leaves is a beginning of this one (PROOF of RFC 6962).
+    """Return the hashes that prove the tree of the first `old` leaves a beginning of this one (PROOF of RFC 6962).
 
     Empty for the whole tree, and for no leaves, which begin everything. Raises: IndexError when `old` is too many.
     """
@@ -100,7 +100,7 @@ def consistency_path(leaf_hashes: Sequence[bytes], old: int) -> list[bytes]:
 
 
 def included(leaf: bytes, index: int, size: int, path: Sequence[bytes], expected_root: bytes) -> bool:
-    """Whether `path` shows that the leaf with hash `leaf` is number `index` of the `size` leaves under the root."""
+    """Return whether `path` proves that `leaf` (a hash) is number `index` of the `size` leaves under the root."""
     if not 0 <= index < size:
         return False
     place, last, found = index, size - 1, leaf
@@ -118,7 +118,7 @@ def included(leaf: bytes, index: int, size: int, path: Sequence[bytes], expected
 
 
 def consistent(old: int, old_root: bytes, size: int, new_root: bytes, path: Sequence[bytes]) -> bool:
-    """Whether `path` shows that the tree of `old` leaves is a beginning of the one of `size` leaves."""
+    """Return whether `path` proves that the tree of `old` leaves is a beginning of the one of `size` leaves."""
     if not 0 <= old <= size or any(len(each) != SIZE for each in path):
         return False
     if old == 0:
@@ -148,5 +148,5 @@ def consistent(old: int, old_root: bytes, size: int, new_root: bytes, path: Sequ
 
 
 def _split(count: int) -> int:
-    """The largest power of two below `count` (at least 2)."""
+    """Return the largest power of two below `count` (at least 2)."""
     return 1 << (count - 1).bit_length() - 1

@@ -1,4 +1,4 @@
-"""Proofs that need no ledger: that one record is in it, and that it only grew.
+"""Proofs that need no ledger: of one record in it, and of growth without a rewritten past.
 
 Both are small texts, made from the ledger and checked with a public key alone.
 
@@ -7,7 +7,7 @@ Both are small texts, made from the ledger and checked with a public key alone.
 | of a record | `fedrec-record@v1`; its text; key id and signature; C2SP tlog-proof (index, audit path, checkpoint) |
 | of growth | `fedrec-growth@v1`; size and root before; the consistency path; an empty line; the checkpoint after |
 
-The record stands in clear, since text and signature give its envelope again, and so the leaf.
+The record is in clear, since text and signature give its envelope again, and so the leaf.
 """
 
 import base64
@@ -31,7 +31,13 @@ _TLOG = "c2sp.org/tlog-proof@v1"
 
 @dataclass(frozen=True)
 class Proven:
-    """What a proof shows. record: None for a proof of growth. before: size and root that the ledger grew from."""
+    """The content of a checked proof.
+
+    Attributes:
+        checkpoint: that the proof is under.
+        record: None for a proof of growth.
+        before: size and root that the ledger grew from; None for a proof of a record.
+    """
 
     checkpoint: Checkpoint
     record: SignedRecord | None = None
@@ -39,7 +45,7 @@ class Proven:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """JSON-able."""
+        """The content as a JSON object."""
         found: dict[str, Any] = {
             "run": self.checkpoint.run,
             "records": self.checkpoint.size,
@@ -53,7 +59,7 @@ class Proven:
 
 
 def of_record(chain: Chain, sealed: Checkpoint, index: int) -> str:
-    """The proof that record `index` is under the checkpoint. Raises: InputError when it is not."""
+    """Make the proof that record `index` is under the checkpoint. Raises: InputError when it is not."""
     if not 0 <= index < sealed.size:
         raise InputError(f"record {index}: the checkpoint covers records 0..{sealed.size - 1}")
     record = chain.records[index]
@@ -64,7 +70,7 @@ def of_record(chain: Chain, sealed: Checkpoint, index: int) -> str:
 
 
 def of_growth(chain: Chain, sealed: Checkpoint, before: Older) -> str:
-    """The proof that the ledger under the checkpoint began with what `before` knew.
+    """Make the proof that the ledger under the checkpoint began with the state `before`.
 
     Raises: VerificationError when it did not.
     """
@@ -76,7 +82,7 @@ def of_growth(chain: Chain, sealed: Checkpoint, before: Older) -> str:
 
 
 def check(text: str, key: PublicKey) -> Proven:
-    """What the proof shows under `key`, the one that is in force at its checkpoint.
+    """Check a proof under `key`, the one that is in force at its checkpoint.
 
     Raises: InputError when it is no proof, VerificationError when it proves nothing.
     """
@@ -127,7 +133,7 @@ def _growth(lines: list[str], sealed: Checkpoint) -> Proven:
 
 
 def _bytes(text: str) -> bytes:
-    """Base64 in its one proper spelling."""
+    """Decode Base64 in its one proper spelling."""
     value = base64.b64decode(text, validate=True)
     if _b64(value) != text:
         raise ValueError("another spelling")

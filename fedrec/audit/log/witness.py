@@ -1,4 +1,4 @@
-"""A witness: somebody who sees a ledger from time to time, and signs only what extends what was seen before.
+"""A witness: it sees a ledger from time to time, and cosigns only states that extend those it saw before.
 
 Source: C2SP tlog-witness, without its network. The last checkpoint that was cosigned is kept per run, on disk before
 the cosignature is given away, so that even a witness that is killed never signs two histories.
@@ -16,13 +16,19 @@ from fedrec.errors import InputError, VerificationError
 
 
 def default_memory() -> Path:
-    """Where a witness of this user keeps what it saw."""
+    """Return the folder in which a witness of this user keeps the checkpoints that it saw."""
     state = os.environ.get("XDG_STATE_HOME")
     return (Path(state) if state else Path.home() / ".local" / "state") / "fedrec" / "witness"
 
 
 class Witness:
-    """key, name: whose cosignature it is; the name has no space and no plus. memory: the folder of what was seen."""
+    """One witness.
+
+    Args:
+        key: signs.
+        name: in its cosignatures, without a space or plus.
+        memory: folder of the last cosigned checkpoint of each run.
+    """
 
     def __init__(self, key: SigningKey, name: str, memory: Path) -> None:
         if not name or set(name) & set(" +\n\t\r\u2014"):
@@ -30,7 +36,7 @@ class Witness:
         self.key, self.name, self.memory = key, name, memory
 
     def seen(self, run: str) -> tuple[int, bytes]:
-        """Size and root of the last checkpoint of a run that was cosigned; no records for a run that is new.
+        """Return size and root of the last cosigned checkpoint of a run; no records for a new run.
 
         Raises: VerificationError when the memory was damaged.
         """
@@ -46,10 +52,13 @@ class Witness:
         return note.size, note.root
 
     def cosign(self, sealed: Checkpoint, before: tuple[int, bytes], time: int) -> Checkpoint:
-        """The checkpoint with the cosignature, once it is kept.
+        """Cosign a checkpoint, after it is stored.
 
-        sealed: its ledger's signature was checked. before: size and root that it is proven to have grown from, which
-        must be what was seen last. time: seconds since 1970.
+        Args:
+            sealed: whose ledger's signature was checked.
+            before: size and root that it is proven to have grown from, which must be the last ones seen.
+            time: seconds since 1970.
+
         Raises: VerificationError when it is not.
         """
         size, root = self.seen(sealed.run)

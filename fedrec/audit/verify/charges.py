@@ -1,4 +1,4 @@
-"""Whether the charges of a ledger follow from one another, from the terms it began with, and from mathematics.
+"""Checks that the charges of a ledger follow from one another, from its first record, and from mathematics.
 
 | check | a lie that it catches |
 |---|---|
@@ -44,7 +44,7 @@ Charge = Mapping[str, Any]
 
 @dataclass
 class Spending:
-    """What was found: faults by kind, notes, and facts for the verdict."""
+    """The result: faults by kind, notes, and facts for the verdict."""
 
     faults: list[list[str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -54,7 +54,8 @@ class Spending:
 def check(payloads: Sequence[Mapping[str, Any]]) -> Spending:
     """Check all payloads of a ledger, in order.
 
-    payloads: of records that were checked to be what their types say, see `fedrec.audit.entries.account`.
+    Args:
+        payloads: of records whose types were checked (`fedrec.audit.entries.account`).
     """
     found = Spending()
     if payloads[0].get("type") != "begin":
@@ -106,7 +107,7 @@ def _order(begin: Mapping[str, Any], payloads: Sequence[Mapping[str, Any]]) -> I
 
 
 def _stopped(payloads: Sequence[Mapping[str, Any]], charges: Sequence[Charge]) -> Iterator[str]:
-    """A run that stopped on its own outputs ended there, and paid for all that it left out.
+    """Check that a run that stopped on its own outputs ended there, and paid for all rounds that it left out.
 
     Unless rounds that were paid for twice had used the budget up, or it was broken off before its end.
     """
@@ -123,7 +124,7 @@ def _stopped(payloads: Sequence[Mapping[str, Any]], charges: Sequence[Charge]) -
 
 
 def _terms(begin: Mapping[str, Any], charges: Sequence[Charge]) -> Iterator[str]:
-    """A charge is on the terms that record 0 names for its round."""
+    """Check that each charge is on the terms that record 0 names for its round."""
     next_round, starts = 0, []
     for group in begin["plan"]:
         first, last = group["rounds"]
@@ -145,7 +146,7 @@ def _terms(begin: Mapping[str, Any], charges: Sequence[Charge]) -> Iterator[str]
 
 
 def _noise(charges: Sequence[Charge]) -> Iterator[str]:
-    """The event that is priced is the one that the queries' noise makes."""
+    """Check that the priced event is the one that the queries' noise makes."""
     for charge in charges:
         where, private = f"the charge of round {charge['round']}", charge["delta"] is not None
         precision = 0.0
@@ -230,7 +231,7 @@ def _compared(name: str, recorded: np.ndarray, computed: Curve, slack: Any) -> I
 
 
 def _places(count: int) -> list[int]:
-    """After how many rounds to recompute: everywhere in a short run, see the module's text for a long one."""
+    """Return after how many rounds to recompute: everywhere in a short run, at some places in a long one."""
     if count <= _ALL_PLACES:
         return list(range(1, count + 1))
     fixed = {max(1, round(_APART**power)) for power in range(int(math.log(count) / math.log(_APART)) + 1)} | {count}

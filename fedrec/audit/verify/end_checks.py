@@ -1,4 +1,4 @@
-"""Whether what the first and the last record say beside the charges follows from the charges.
+"""Checks that the curve of the last record and the budget of the first one follow from the charges.
 
 | check | a lie that it catches |
 |---|---|
@@ -25,7 +25,11 @@ LAST_DIGIT = 2e-6
 
 
 def check(known: Account) -> list[str]:
-    """Faults, a line each. known: what the ledger's records say."""
+    """Return faults, a line each.
+
+    Args:
+        known: the ledger's records.
+    """
     events: list[list[Event]] = [
         [(float(event.sampling), float(event.noise_multiplier), event.count) for event in charge.events]
         for charge in known.charges
@@ -46,14 +50,14 @@ def _curve(known: Account, rounds: list[list[Event]]) -> Iterator[str]:
         yield "the last record has an attacker's curve, and no sampled release has one"
         return
     delta = float(known.begin.delta)
-    told = np.array([[float(pair.epsilon), float(pair.delta)] for pair in known.end.curve])
+    recorded = np.array([[float(pair.epsilon), float(pair.delta)] for pair in known.end.curve])
     # A loss is rounded by half a step of the grid; an epsilon that is one step larger is a lower bound for certain.
     _, step = recompute.deltas(rounds, [0.0], delta)
-    least, _ = recompute.deltas(rounds, list(told[:, 0] + step), delta)
-    for place in np.flatnonzero(~(told[:, 1] >= (1 - NEAR) * least - 1e-4 * delta)):
+    least, _ = recompute.deltas(rounds, list(recorded[:, 0] + step), delta)
+    for place in np.flatnonzero(~(recorded[:, 1] >= (1 - NEAR) * least - 1e-4 * delta)):
         yield (
-            f"the attacker's curve has delta {told[place, 1]:.3g} at epsilon {told[place, 0]:g}, below the recomputed "
-            f"{least[place]:.3g}"
+            f"the attacker's curve has delta {recorded[place, 1]:.3g} at epsilon {recorded[place, 0]:g}, below the "
+            f"recomputed {least[place]:.3g}"
         )
 
 

@@ -12,7 +12,14 @@ from fedrec.audit.log.keys import PublicKey
 def artefacts(
     evidence: Evidence, payloads: Sequence[Mapping[str, Any]], key: PublicKey, model: str | None
 ) -> tuple[list[str], list[str]]:
-    """Faults and notes. model: SHA-256 (hex) of a file that was handed over apart."""
+    """Return faults and notes.
+
+    Args:
+        evidence: the received files.
+        payloads: of the ledger.
+        key: that began it.
+        model: SHA-256 (hex) of a model file that was handed over apart; None without.
+    """
     faults, notes = [], []
     begin = payloads[0] if payloads[0].get("type") == "begin" else None
     if begin is not None:

@@ -1,4 +1,4 @@
-"""Verification: everything that can be checked of a ledger by somebody who has it, a public key, and no trust.
+"""Verification: all checks of a ledger that need the ledger, a public key, and no trust.
 
 | check | what it shows |
 |---|---|
@@ -33,14 +33,17 @@ from fedrec.audit.verify.files import artefacts
 from fedrec.errors import VerificationError
 
 MOST_LINES = 5
-"""Faults of one kind that are told one by one."""
+"""Faults of one kind that are listed one by one."""
 
 
 @dataclass
 class Verdict:
-    """What was found. faults: one line each; none means that all holds. notes: what an auditor should know besides.
+    """The result of a verification.
 
-    facts: what the ledger says and what was recomputed, JSON-able.
+    Attributes:
+        faults: one line each; none means that all holds.
+        notes: further information for an auditor.
+        facts: recorded and recomputed values, JSON-able.
     """
 
     faults: list[str] = field(default_factory=list)
@@ -57,7 +60,7 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether nothing was found wrong."""
+        """Whether there is no fault."""
         return not self.faults
 
     def blame(self, found: Iterable[str]) -> None:
@@ -78,9 +81,12 @@ def verify(
 ) -> Verdict:
     """Check everything.
 
-    key: the one that began the ledger, from a source that the auditor trusts. copies: older states that somebody
-    kept. witnesses: keys whose cosignature is demanded. model: SHA-256 (hex) of a model file that was handed over
-    apart.
+    Args:
+        evidence: the received files.
+        key: the one that began the ledger, from a source that the auditor trusts.
+        copies: older states that somebody kept.
+        witnesses: keys whose cosignature is demanded.
+        model: SHA-256 (hex) of a model file that was handed over apart; None without.
     """
     verdict = Verdict()
     chain = chains.read(evidence.ledger)
@@ -125,7 +131,7 @@ def verify(
 def integrity(
     evidence: Evidence, key: PublicKey, copies: Sequence[Older] = ()
 ) -> tuple[Chain, Checkpoint | None, list[str]]:
-    """The chain, its checkpoint, and what is wrong with them, whatever the records say: all that a witness checks."""
+    """Check the chain and its checkpoint, as a witness does. Returns: both, and their faults."""
     verdict, chain = Verdict(), chains.read(evidence.ledger)
     if chain.fault or not chain.records:
         return chain, None, [chain.fault or "there is no record"]
@@ -174,7 +180,7 @@ def _checkpoint(evidence: Evidence, chain: Chain, in_force: Sequence[PublicKey],
 def _against(
     chain: Chain, in_force: Sequence[PublicKey], size: int, root: bytes, sealed: Checkpoint | None, name: str
 ) -> list[str]:
-    """What contradicts a checkpoint (or an older copy without one)."""
+    """List the contradictions between a ledger and a checkpoint (or an older copy without one)."""
     found = []
     if size > len(chain.records):
         found.append(f"{name} covers {size} records and {len(chain.records)} are here: records were cut off")
@@ -197,7 +203,7 @@ def _copies(chain: Chain, in_force: Sequence[PublicKey], copies: Sequence[Older]
 
 
 def _own_mark(chain: Chain, in_force: Sequence[PublicKey], verdict: Verdict) -> None:
-    """Where this user's own key signed the run, its mark is an older copy."""
+    """Check the mark of this user's own key, which is an older copy where the key signed the run."""
     try:
         verdict.faults += marks.contradictions(chain, in_force)
     except VerificationError as error:
@@ -212,7 +218,7 @@ def _witnessed(
     witnesses: Sequence[PublicKey],
     verdict: Verdict,
 ) -> None:
-    """Cosigned checkpoints next to the ledger are older copies; those of `witnesses` must be among them."""
+    """Check cosigned checkpoints next to the ledger as older copies; those of `witnesses` must be among them."""
     seen = [sealed] if sealed else []
     for name, content in evidence.files.items():
         if name.startswith("privacy/witness-"):
