@@ -1,4 +1,4 @@
-"""`fedrec simulate`: what can be asked for on the command line, and what a person reads at the end.
+"""`fedrec simulate`: the command's options, and its output at the end.
 
 Everything heavy is imported inside the functions, so that `--help` and `--list` answer at once.
 """
@@ -43,7 +43,7 @@ def simulate(
         int | None,
         typer.Option(min=0, help="Everything repeats bit for bit, the noise too (so nothing is private)."),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out where it stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print summary.json on standard output, and nothing else there.")
     ] = False,
@@ -53,7 +53,7 @@ def simulate(
             "--sweep",
             metavar="KEY=VALUE,VALUE,...",
             help="Run every combination of these values, each in a process and a folder of its own below --out, and "
-            "write one table and one plot of quality against epsilon; may be repeated. The same command goes on "
+            "write one table and one plot of quality against epsilon; may be repeated. The same command continues "
             "where it stopped.",
         ),
     ] = None,
@@ -64,7 +64,7 @@ def simulate(
         str | None,
         typer.Option(
             metavar="TRACKER",
-            help="Also tell tensorboard or mlflow of every round and of the final metrics (true ones, which the "
+            help="Also send every round and the final metrics to tensorboard or mlflow (true metrics, which the "
             "guarantee does not cover): in --out, or where MLFLOW_TRACKING_URI says.",
         ),
     ] = None,
@@ -76,7 +76,7 @@ def simulate(
     SCENARIO is a built-in name (see --list) or a TOML file; quickstart if left out.
 
     Every user of the log plays one device. What leaves a device is clipped, summed and noised; the budget is charged
-    before anything is released. At the end come metrics beside baselines, plots, and a privacy statement.
+    before anything is released. The results are metrics next to baselines, plots, and a privacy statement.
 
     Examples:
 
@@ -86,7 +86,7 @@ def simulate(
 
     - `fedrec simulate quickstart --set data.path=log.csv` - your own log: user_id,item_id[,rating][,timestamp]
 
-    - `fedrec simulate --resume --out runs/mine` - go on after an interruption
+    - `fedrec simulate --resume --out runs/mine` - continue after an interruption
 
     - `fedrec simulate ml-1m-dp --sweep privacy.epsilon=0.5,1,3,8 --sweep algorithm.name=als,kernel-rank` - both
     algorithms at every epsilon with three seeds each, as one table and one plot
@@ -110,7 +110,7 @@ def simulate(
         if track is not None:
             raise InputError("--track: follows one run; leave it out of a sweep")
         if seed is not None:
-            raise InputError("--seed: one run has one; say --seeds with --sweep")
+            raise InputError("--seed: is for one run; use --seeds with --sweep")
         from fedrec_sim.experiment.commands import sweep
 
         sweep(scenario, changes or [], data_dir, out, device, axes or [], seeds, as_json=as_json, quiet=quiet)
@@ -154,7 +154,7 @@ def _run(
         summary, exhausted = simulation.run()
     except KeyboardInterrupt:
         if folder.checkpoint.is_file():
-            say(f"Stopped; go on with: fedrec simulate --resume --out {folder.path}", err=True)
+            say(f"Stopped; continue with: fedrec simulate --resume --out {folder.path}", err=True)
         raise
     if as_json:
         json.dump(summary, sys.stdout, indent=2, allow_nan=False)

@@ -1,4 +1,4 @@
-"""A whole simulation: data, training, evaluation, baselines, and everything that is written down of them."""
+"""A whole simulation: data, training, evaluation, baselines, and all files of the run."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -60,7 +60,7 @@ SIMULATED = Circumstances(
 
 
 def _simulated(data: DataConfig) -> Circumstances:
-    """The circumstances of a simulation on `data`: which users are counted may follow from what they did."""
+    """Return the circumstances of a simulation on `data`. Filters may make the number of users follow from events."""
     filters = [] if data.min_rating is None else [f"data.min_rating = {data.min_rating:g}"]
     filters += [f"data.k_core = {data.k_core}"] * (data.k_core > 1)
     if not filters:
@@ -72,7 +72,7 @@ def _simulated(data: DataConfig) -> Circumstances:
 
 
 BASELINE_NOISE = 1 << 40
-"""Added to a seed for the noise of a baseline: by 1 it would have that of the run with the next seed."""
+"""Offset of the noise seed of a baseline. An offset of 1 would give the noise of the run with the next seed."""
 SECRET_NOISE = (
     "No seed on purpose: the noise came from the operating system and was not kept, since whoever knows the noise\n"
     "can take it off. Running this again draws fresh noise; with a seed everything repeats, and nothing is private."
@@ -80,11 +80,18 @@ SECRET_NOISE = (
 
 
 class Simulation(ScenarioRun):
-    """One run in one folder. data_dir: where the datasets lie. resume: go on with the run that the folder holds.
+    """One run in one folder.
 
-    track: the tracker that is told of every round, None for none.
-    log: the log where it is in memory already; None: it is read as the scenario says.
-    movable: paths of the scenario are written in full, since the folder may be moved.
+    Args:
+        scenario: the scenario to run.
+        folder: the run's folder.
+        data_dir: folder of the datasets.
+        progress: the display of stages and rounds.
+        resume: continue the run in `folder`.
+        track: name of the tracker that receives every round, None for none.
+        log: a log in memory; None reads the log of the scenario.
+        movable: write the scenario's paths in full, since the folder may be moved.
+    Raises: InputError for settings, data or a folder that do not fit; BudgetExhausted for a shared budget.
     """
 
     def __init__(
@@ -163,7 +170,7 @@ class Simulation(ScenarioRun):
         return self._curve(round_index, shared)
 
     def results(self, outcome: Outcome, model: ReleasedModel) -> dict[str, Any]:
-        """True metrics, baselines, and counts of the data, which only a simulation has."""
+        """Return true metrics, baselines, and counts of the data, which only a simulation has."""
         algorithm, report, evaluation = self.setup.algorithm, self.dataset.report, self.scenario.evaluation
         if outcome.stopped is not None:
             self.progress.say(f"Stopped after round {outcome.rounds} of {algorithm.rounds}: {outcome.stopped}")

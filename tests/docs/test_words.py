@@ -16,7 +16,7 @@ from tests.docs.fences import ROOT, pages
 WORDS = ROOT / "docs" / "words.txt"
 NOT_YET = (
     "server/fedrec_server/deployment.py",
-    "simulations/fedrec_sim",
+    "simulations/fedrec_sim/simulation.py",
     "tests/core",
     "tests/simulation",
 )

@@ -17,7 +17,7 @@ def test_the_line_says_when_the_noise_is_no_secret() -> None:
     assert "epsilon 0.9999 (PLD 0.9999, RDP 1.09) at delta 1e-05" in secret
     assert "seed" not in secret
     assert seeded.startswith(secret)
-    assert seeded.endswith("The noise follows from the seed: whoever knows it can take it off.")
+    assert seeded.endswith("The noise follows from the seed: anyone with the seed can remove it.")
 
 
 def test_no_privacy_is_said_plainly() -> None:

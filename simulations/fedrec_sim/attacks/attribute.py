@@ -1,9 +1,9 @@
-"""Attribute inference: what kind of person is this? Told from one message of the person's device.
+"""Attribute inference: an attribute of a person, guessed from one message of the person's device.
 
-The attacker holds the messages of half the users with their attribute, learns a ridge classifier, and guesses the
-attribute of the others. The attribute is `gender` where the data come with it (`ml-100k.user`), else one that is tied
-to histories: whether a user's events are of more popular items than the median user's. Both views of
-`reconstruction` are tried, beside the guess that needs no message: the more frequent class.
+The attacker has the messages of half the users with their attribute, learns a ridge classifier, and guesses the
+attribute of the others. The attribute is `gender` where the data contain it (`ml-100k.user`). Otherwise it is whether a
+user's events are of more popular items than the median user's. The attack tries both views of `reconstruction`, and
+compares them with the guess that needs no message: the more frequent class.
 """
 
 from pathlib import Path
@@ -19,13 +19,13 @@ from fedrec_sim.attacks.target import Progress, Target, silent
 
 TARGETS = 400
 NUMBERS = 50_000_000
-"""Most numbers of all messages together."""
+"""Most numbers in all messages together."""
 
 
 def attack(
     target: Target, *, targets: int = TARGETS, confidence: float = 0.95, progress: Progress = silent
 ) -> list[Result]:
-    """One result for the server's view and one for the model recipient's; none where no query has a row an item."""
+    """Attack from the server's view and from the model recipient's. Without a query with item rows: no results."""
     setup, users = target.setup(stream=4), target.users
     query = item_query(setup, users.n_items)
     if query is None:
@@ -51,7 +51,7 @@ def attack(
 
 
 def attribute(target: Target) -> tuple[str, np.ndarray]:
-    """(what it is, (users,) int64: 0 or 1, -1 where unknown)."""
+    """Return the attribute's description and values, (users,) int64: 0 or 1, -1 where unknown."""
     users, name = target.users, target.scenario.data.name
     file = Path(target.data_dir or "") / name / f"{name}.user"
     if target.data_dir is not None and target.scenario.data.path is None and file.is_file():
@@ -69,9 +69,9 @@ def attribute(target: Target) -> tuple[str, np.ndarray]:
 
 
 def ridge_scores(learned: np.ndarray, labels: np.ndarray, targets: np.ndarray, variance: float) -> np.ndarray:
-    """Scores of `targets` (A, d) by a ridge on `learned` (L, d) with `labels` (L,) bool, in L x L memory.
+    """Return scores of `targets` (A, d) by a ridge on `learned` (L, d) with `labels` (L,) bool, in L x L memory.
 
-    variance: of noise on each number that is asked about, none being on what is learned: it adds to the ridge.
+    variance: variance of the noise on each number of the targets. `learned` has none, so it adds to the ridge.
     """
     centre = learned.mean(axis=0)
     wide = (learned - centre).astype(np.float64)

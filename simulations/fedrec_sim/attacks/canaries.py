@@ -1,9 +1,9 @@
-"""Canary users: as bad as a user can be for the guarantee, so that what can leak, leaks.
+"""Canary users: the worst users for the guarantee, so that every possible leak shows.
 
-A canary adds one known direction to every query, in every round that it takes part in, with a norm far above the clip,
-so that exactly the clip is left of it. Directions are dense, random and mutually orthogonal: rows of a discrete cosine
-transform under random signs and a random order, never stored, so that a thousand canaries cost one transform. Each is
-in or out by a fair coin; one that is out adds nothing, which is what removing a user means.
+A canary adds one known direction to every query of its rounds, with a norm far above the clip, so that exactly the clip
+remains. Directions are dense, random and mutually orthogonal. They are rows of a discrete cosine transform under random
+signs and a random order, never stored, so that a thousand canaries cost one transform. A fair coin decides whether a
+canary is in or out. A canary that is out adds nothing, as a removed user does.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from fedrec.privacy.queries import Contribution, SumQuery
 
 @dataclass(frozen=True)
 class Directions:
-    """`count` orthonormal random directions of `size` >= count numbers."""
+    """Random orthonormal directions: `count` of them, of `size` >= count numbers."""
 
     count: int
     size: int
@@ -35,21 +35,21 @@ class Directions:
         return np.random.default_rng([self.seed, self.size, 1]).permutation(self.size)[: self.count]
 
     def combined(self, which: np.ndarray, amounts: np.ndarray) -> np.ndarray:
-        """The sum of `amounts` times the directions `which`, (size,) float64."""
+        """Return the sum of `amounts` times the directions `which`, (size,) float64."""
         spectrum = np.zeros(self.size)
         np.add.at(spectrum, self._places[which], amounts)
         combined: np.ndarray = self._signs * idct(spectrum, norm="ortho")
         return combined
 
     def along(self, vector: np.ndarray) -> np.ndarray:
-        """The inner product of `vector` (size,) with every direction, (count,) float64."""
+        """Return the inner product of `vector` (size,) with every direction, (count,) float64."""
         return np.asarray(dct(self._signs * vector, norm="ortho"))[self._places]
 
 
 class Canaries:
     """Canary users at `positions`, `included` (canaries,) bool by coins; raw norm = `loudness` clips.
 
-    Queries with fewer numbers than there are canaries have no room for as many directions: canaries leave them alone.
+    Queries with fewer numbers than there are canaries have no room for the directions: canaries add nothing to them.
     """
 
     def __init__(self, positions: np.ndarray, included: np.ndarray, seed: int, loudness: float = 16.0) -> None:
@@ -61,7 +61,7 @@ class Canaries:
         return query.size >= len(self.positions)
 
     def directions(self, query: SumQuery) -> Directions:
-        """The canaries' directions in a query: the same in every round."""
+        """Return the canaries' directions in a query, which are the same in every round."""
         key = query.name, query.size
         if key not in self._directions:
             name = int.from_bytes(query.name.encode()[:6], "little")

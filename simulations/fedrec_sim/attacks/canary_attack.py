@@ -20,17 +20,18 @@ from fedrec_sim.attacks.recorder import Observation
 from fedrec_sim.attacks.target import Progress, Target, Watched, silent, watch
 
 THRESHOLDS = (-1.0, -0.5, -0.25, 0.0, 0.25, 0.5, 1.0)
-"""Of the log likelihood ratio, in proven epsilons: fixed before any score is seen."""
+"""Threshold of the log likelihood ratio, in proven epsilons, fixed before any score is seen."""
 
 FEWEST, MOST = 200, 1000
-"""Canaries, where no number is given."""
+"""Default number of canaries."""
 
 
 class CanaryScores:
-    """Adds up what the rounds tell of each canary.
+    """The evidence of all rounds about each canary.
 
-    scores: (canaries,) log likelihood ratios of in against out. correlations: the same from the releases alone,
-    without what is known of others; spread: their deviation where nobody is in.
+    Attributes:
+        scores: (canaries,) log likelihood ratios of in against out.
+        correlations: the same from the releases alone, without knowledge of other users.
     """
 
     def __init__(self, canaries: Canaries, sampling: float) -> None:
@@ -42,7 +43,7 @@ class CanaryScores:
         self._directions: dict[str, Directions] = {}
 
     def see(self, seen: Observation) -> None:
-        """Take in one round."""
+        """Add the evidence of one round."""
         shift, signal = np.zeros(len(self.scores)), 0.0
         for name, release in seen.releases.items():
             strength = (release.query.clip_norm / release.noise_std) ** 2
@@ -61,7 +62,7 @@ class CanaryScores:
             self.scores += ratio if q == 1 else np.logaddexp(np.log1p(-q), np.log(q) + ratio)
 
     def finish(self) -> float:
-        """Fill `correlations`; returns their spread."""
+        """Fill `correlations`, and return their deviation where nobody is in."""
         variance = 0.0
         for name, total in self._sums.items():
             self.correlations += self._directions[name].along(total)
@@ -104,7 +105,7 @@ def attack(
 
 
 def fitting(plan: PrivacyPlan) -> int:
-    """The most canaries, of 200 to 1,000, for which the queries with room hold 85 % of the budget; else 1,000."""
+    """Return the most canaries, of 200 to 1,000, for which queries with room have 85 % of the budget; else 1,000."""
     queries = [query for queries in plan.rounds for query in queries.values()]
     whole = sum(query.budget_share for query in queries)
     for count in sorted({MOST, *(query.size for query in queries)}, reverse=True):
@@ -115,7 +116,7 @@ def fitting(plan: PrivacyPlan) -> int:
 
 
 def conclude(watching: CanaryScores, watched: Watched, confidence: float, seed: int) -> Result:
-    """The bounds and the verdict from the scores of a run."""
+    """Compute the bounds and the verdict from the scores of a run."""
     config, included = watched.setup.plan.config, watching.canaries.included
     proven, delta, scores = watched.epsilon, config.delta, watching.scores
     thresholds = [part * (proven or 1.0) for part in THRESHOLDS]

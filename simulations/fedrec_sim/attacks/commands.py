@@ -1,4 +1,4 @@
-"""`fedrec audit attack`: what can be asked for on the command line, and what a person reads at the end.
+"""`fedrec audit attack`: the command's options, and its output at the end.
 
 Everything heavy is imported inside the functions, so that `--help` answers at once.
 """
@@ -28,7 +28,7 @@ KINDS = {
     "reconstruction": "which items are in a history, from one device's message",
     "attribute": "what kind of person is this, from one device's message",
 }
-"""What `--kind` offers -> what it asks."""
+"""Kinds of attack for `--kind`, each with its question."""
 
 
 def attack(
@@ -47,9 +47,9 @@ def attack(
         ),
     ] = None,
     confidence: Annotated[
-        float, typer.Option(help="Of the lower bounds; the self-test accuses at 0.999 or more.")
+        float, typer.Option(help="Confidence of the lower bounds; the self-test accuses at 0.999 or more.")
     ] = 0.95,
-    seed: Annotated[int, typer.Option(min=0, help="Coins, directions and the noise of the attacked repeats.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of coins, directions and noise.")] = 0,
     changes: Annotated[
         list[str] | None,
         typer.Option(
@@ -164,7 +164,7 @@ def _one_kind(
 
 
 class _progress:
-    """A bar of the rounds of one kind in a terminal, one line elsewhere; gives the function to tell."""
+    """Show the rounds of one kind: a bar in a terminal, one line elsewhere. Yields the function to call."""
 
     def __init__(self, kind: str, screen: "Console") -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn

@@ -1,4 +1,4 @@
-"""Users whom an attack adds to a population: without events, or with a history that is nobody else's."""
+"""Users that an attack adds to a population: without events, or with unique histories."""
 
 from dataclasses import replace
 
@@ -8,20 +8,20 @@ from fedrec.data.histories import Histories
 
 
 def identities(users: Histories) -> np.ndarray:
-    """(users,) int64: what each user's local randomness goes by."""
+    """Return the identity of each user's local randomness, (users,) int64."""
     return np.arange(len(users)) if users.identities is None else users.identities
 
 
 def with_empty_users(users: Histories, count: int) -> Histories:
-    """`users` and then `count` more without events, whose identities are nobody else's."""
+    """Return `users` and `count` more without events, with unique identities."""
     return _joined(users, count, np.zeros(0, dtype=users.items.dtype), 0)
 
 
 def with_unusual_users(users: Histories, count: int, seed: int) -> Histories:
-    """`users` and then `count` more, each with as many events as the median user, of items drawn evenly.
+    """Return `users` and `count` more, each with as many events as the median user, of items drawn evenly.
 
-    Real histories are of popular items, and alike; an even draw is like nobody's, and so the easiest to find again.
-    Ratings are the highest that occurs, times follow the last a second apart.
+    Real histories have popular items and are alike. An even draw is unlike all of them, and so the easiest to find.
+    Ratings are the highest in the data. Times follow the last one, a second apart.
     """
     length = min(users.n_items, max(1, int(np.median(users.lengths))))
     draw = np.random.default_rng([seed, 5])

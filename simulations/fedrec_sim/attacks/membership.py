@@ -1,8 +1,8 @@
 """Membership inference: was this person, with this history, among the users of the run?
 
 Suspects are the run's own users, and as many inserted ones with unusual histories: each is in or out by a fair coin.
-Two attackers guess. One knows all others and sees every noisy sum, and looks in them for what each suspect would have
-added. The other has only the released model, and looks how well the model's fit explains the suspect's events. Both
+Two attackers guess. One has all other histories and every noisy sum, and searches the sums for each suspect's
+contribution. The other has only the released model, and measures how well its fit explains the suspect's events. Both
 are tried with the scenario's privacy and without any.
 """
 
@@ -29,14 +29,14 @@ TARGETS = 400
 AT_ONCE = 256
 FEWEST = 40
 NUMBERS = 100_000_000
-"""Most numbers of all suspects' parts in one query; where queries are large, there are fewer suspects."""
+"""Most numbers of all suspects' parts in one query. Large queries therefore allow fewer suspects."""
 
 
 class Suspects:
-    """Users at `positions` who are in or out by coins; what they would have added is kept until the round's sums come.
+    """Users at `positions` who are in or out by coins. Their contributions are kept until the sums of the round.
 
-    With everybody in every round the coins are estimated together (the best linear estimate, given that histories
-    overlap), as long as the suspects' parts fit into memory; else each is scored alone.
+    Where all users take part in every round, the coins are estimated together, by the best linear estimate for
+    overlapping histories. That needs memory for the suspects' parts; otherwise each suspect is scored alone.
     """
 
     def __init__(self, positions: np.ndarray, included: np.ndarray, sampling: float, *, private: bool) -> None:
@@ -53,12 +53,12 @@ class Suspects:
         return WithCanaries(contribution, silenced, which[out], np.zeros(int(out.sum())), None, query)
 
     def see(self, seen: Observation) -> None:
-        """Take in a round's sums."""
+        """Add the evidence of a round's sums."""
         ratio, present = np.zeros(len(self._ratios)), np.zeros(len(self._ratios), dtype=bool)
         for name, parts in self._parts.items():
             release = seen.releases[name]
             rest = torch.from_numpy(release.rest).float()
-            for contribution, rows, _, weights in parts:  # what the suspects add on average over their coins
+            for contribution, rows, _, weights in parts:  # the mean contribution of the suspects over their coins
                 half = torch.zeros_like(weights)
                 half[rows] = 0.5 * weights[rows]
                 rest -= contribution.weighted_sum(half).detach().cpu().reshape(-1)
@@ -82,7 +82,7 @@ class Suspects:
 
     @property
     def scores(self) -> np.ndarray:
-        """(suspects,): the higher, the more likely in."""
+        """Scores, (suspects,): the higher, the more likely in."""
         if self._overlaps is None:
             return self._ratios
         # ratios = overlaps (coin - 1/2) + noise with covariance `overlaps`; a coin has variance 1/4.
@@ -94,7 +94,7 @@ class Suspects:
 def attack(
     target: Target, *, targets: int = TARGETS, confidence: float = 0.95, progress: Progress = silent
 ) -> list[Result]:
-    """Both attackers. targets: how many suspects; half of them, where there are so many, are the run's own users."""
+    """Run both attackers. targets: number of suspects; half of them, if there are so many, are the run's own users."""
     private = target.scenario.privacy.private
     plan = target.setup().plan
     largest = max((query.size for queries in plan.rounds for query in queries.values()), default=1)
@@ -117,7 +117,7 @@ Found = dict[str, tuple[Watched, np.ndarray, np.ndarray]]
 
 
 class View(NamedTuple):
-    """What an attacker sees. place: of its scores in what `_run` returns."""
+    """The view of an attacker. place: position of its scores in the result of `_run`."""
 
     place: int
     kind: str
@@ -144,7 +144,7 @@ VIEWS = (
 def _run(
     target: Target, positions: np.ndarray, included: np.ndarray, progress: Progress
 ) -> tuple[Watched, np.ndarray, np.ndarray]:
-    """The watched run, the suspects' scores by its transcript, and by its model."""
+    """Return the watched run, and the suspects' scores by its transcript and by its model."""
     setup = target.setup(stream=2)
     suspects = Suspects(positions, included, setup.plan.config.sampling, private=setup.plan.private)
     watched = watch(setup, target.users, suspects.see, suspects, progress=progress)
@@ -153,7 +153,7 @@ def _run(
 
 
 def fit_scores(model: ReleasedModel, users: Histories, positions: np.ndarray, seed: int) -> np.ndarray:
-    """How far the scores of a user's own events lie above those of all items, in deviations, (positions,)."""
+    """Return the mean score of a user's own events above that of all items, in deviations, (positions,)."""
     found = []
     for start in range(0, len(positions), AT_ONCE):
         batch: UserBatch = users.batch(positions[start : start + AT_ONCE], seed)

@@ -1,4 +1,4 @@
-"""What ONE device sends in the first round, and what is left of it behind the noise."""
+"""The message of ONE device in the first round, before and behind the noise."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,10 +17,13 @@ AT_ONCE = 256
 
 @dataclass(frozen=True)
 class Message:
-    """The part of the user at `position` in a query, (size,) float32 each.
+    """The part of one user in a query, (size,) float32 each.
 
-    raw: as computed. sent: clipped, as the server sees it under trust `central`. released: the sum if this user were
-    alone, noise and all: what is left for somebody who knows all other users and takes them off.
+    Attributes:
+        position: position of the user.
+        raw: the part as computed.
+        sent: the clipped part, which the server sees under trust `central`.
+        released: the noisy sum of this user alone, as seen by an attacker who subtracts all other users.
     """
 
     position: int
@@ -30,13 +33,13 @@ class Message:
 
 
 def item_query(setup: SimulationSetup, items: int) -> SumQuery | None:
-    """The first round's query that has a row for each item, None where it has none."""
+    """Return the first round's query with a row for each item; None without one."""
     queries = setup.algorithm.queries(0) if setup.algorithm.rounds else ()
     return next((query for query in queries if query.shape[0] == items), None)
 
 
 def messages(target: Target, setup: SimulationSetup, query: SumQuery, positions: np.ndarray) -> Iterator[Message]:
-    """The messages of the users at `positions`, one by one; each is released by a plan of its own."""
+    """Yield the messages of the users at `positions`. A separate plan releases each."""
     algorithm, plan = setup.algorithm, setup.plan
     shared = algorithm.initial()
     rounds = [tuple(queries.values()) for queries in plan.rounds]

@@ -1,9 +1,9 @@
-"""Reconstruction: which items has this person used or rated? Told from one message of the person's device.
+"""Reconstruction: the items of a person's history, guessed from one message of the person's device.
 
-The attack is simple on purpose, and the same for every algorithm whose first query has a row for each item: rows that
-stand out from the middle row are the history. Three views: the server's without privacy; the server's with it, which
-under trust `central` is the clipped message WITHOUT noise, so that no epsilon holds against the server; and that of a
-model recipient who knows all other users, to whom the noise is left.
+The attack is simple on purpose, and the same for every algorithm whose first query has a row for each item: rows far
+from the middle row are the history. It has three views. The first is the server's without privacy. The second is the
+server's with it: under trust `central` the clipped message WITHOUT noise, so that no epsilon holds against the server.
+The third is that of a model recipient with all other users' data, who still faces the noise.
 """
 
 from dataclasses import replace
@@ -21,7 +21,7 @@ TARGETS = 100
 def attack(
     target: Target, *, targets: int = TARGETS, confidence: float = 0.95, progress: Progress = silent
 ) -> list[Result]:
-    """One result for the server's view and one for the model recipient's."""
+    """Attack from the server's view and from the model recipient's."""
     setup, users = target.setup(stream=3), target.users
     query = item_query(setup, users.n_items)
     if query is None:
@@ -41,14 +41,14 @@ def attack(
 
 
 def outstanding(message: np.ndarray, items: int) -> np.ndarray:
-    """How far each item's row lies from the middle row, (items,)."""
+    """Return the distance of each item's row from the middle row, (items,)."""
     rows = message.reshape(items, -1).astype(np.float64)
     distance: np.ndarray = np.linalg.norm(rows - np.median(rows, axis=0), axis=1)
     return distance
 
 
 def _success(scores: np.ndarray, mine: np.ndarray) -> tuple[float, float]:
-    """(area, share of the history among as many highest scores); equal scores in the worst order for the attack."""
+    """Return area, and share of the history among as many highest scores; ties in the attack's worst order."""
     count = int(mine.sum())
     top = np.lexsort((mine, -scores))[:count]
     return area(scores, mine)[0], float(mine[top].mean())

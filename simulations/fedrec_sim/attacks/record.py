@@ -1,4 +1,4 @@
-"""What an attack found, as its owner keeps it and a person reads it; the ledger gets a salted digest."""
+"""Results of attacks, in a private file. The ledger gets a salted digest of each."""
 
 import json
 import math
@@ -26,7 +26,7 @@ NOT_COVERED = (
 
 @dataclass(frozen=True)
 class Bound:
-    """A lower bound on epsilon by one method, with what it takes for granted."""
+    """A lower bound on epsilon by one method, with its assumptions."""
 
     method: str
     epsilon: float
@@ -35,11 +35,15 @@ class Bound:
 
 @dataclass(frozen=True)
 class Result:
-    """One attack.
+    """The result of one attack.
 
-    adversary: whose view it has, by the names of the privacy statement. proven: the epsilon that is claimed against
-    that adversary, None where nothing is claimed. bounds hold together with `confidence`. figures: what was measured,
-    JSON-able. accused: whether the claim is refuted. says: the result in a sentence.
+    Attributes:
+        adversary: the attacker's view, by its name in the privacy statement.
+        proven: the claimed epsilon against that adversary, None without a claim.
+        bounds: lower bounds, which hold together with `confidence`.
+        figures: JSON-able measurements.
+        accused: whether the attack refutes the claim.
+        says: the result in one sentence.
     """
 
     kind: str
@@ -59,11 +63,11 @@ class Result:
 
     @property
     def lower(self) -> float | None:
-        """The best lower bound, None where none was tried."""
+        """The best lower bound, None without a bound."""
         return max((bound.epsilon for bound in self.bounds), default=None)
 
     def payload(self) -> dict[str, Any]:
-        """The result for a program: numbers that matter are strings, lower bounds rounded DOWN, proven epsilons UP."""
+        """Return the result as JSON. Key numbers are strings: lower bounds rounded DOWN, proven epsilons UP."""
         lower = self.lower
         return {
             "type": "attack",
@@ -93,14 +97,14 @@ class Result:
 
 
 def rounded_down(value: float) -> str:
-    """Four decimals, never above the value."""
+    """Format with four decimals, never above the value."""
     return f"{math.floor(value * 1e4) / 1e4:.4f}"
 
 
 def keep_in_run(results: list[dict[str, Any]], folder: RunDirectory) -> Path:
-    """Write results to `private/attacks.json`, older ones kept; the ledger of the run gets a salted digest of each.
+    """Add results to `private/attacks.json`, and a salted digest of each to the run's ledger.
 
-    The page of the run names the attacks, so it is made anew, and the ledger closed again.
+    The page of the run names the attacks, so it is written anew, and the ledger is closed again.
     """
     refuse_links(folder.path)
     place = keep(results, folder.attacks)

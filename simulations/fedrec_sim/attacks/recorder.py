@@ -1,8 +1,8 @@
-"""An algorithm that is watched: the real coordinator, federation and plan run it, and what they do is written down.
+"""A recorder around an algorithm, run by the real coordinator, federation and plan.
 
-The recorder sees what a model recipient sees (every noisy sum and every model), and beside it, as an attacker who
-knows all other users would, the sum that those others should have given: each clipped here by the rule of
-`fedrec.privacy.clipping`, not by the plan under test.
+The recorder sees the view of a model recipient: every noisy sum and every model. It also computes the right sum of all
+other users, which an attacker with their data has. Each part is clipped here by the rule of `fedrec.privacy.clipping`,
+not by the plan under test.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,13 +24,13 @@ from fedrec.settings import Settings
 
 
 class Intruders(Protocol):
-    """Users whose part is the attack's: they stand at known positions of the population."""
+    """Users with parts made by the attack, at known positions of the population."""
 
     positions: np.ndarray
     """(intruders,) int64, ascending."""
 
     def plant(self, query: SumQuery, contribution: Contribution, rows: Tensor, which: np.ndarray) -> Contribution:
-        """`contribution` with the parts of the batch's `rows` replaced; those rows are the intruders `which`."""
+        """Return `contribution` with the parts of the batch's `rows` replaced; they are the intruders `which`."""
         ...
 
 
@@ -45,7 +45,7 @@ class Nobody:
 
 @dataclass
 class Release:
-    """One noisy sum and the un-noised one that the known users should have given, flat float64 (size,) each."""
+    """One noisy sum and the right sum of the known users without noise, flat float64 (size,) each."""
 
     query: SumQuery
     noisy: np.ndarray
@@ -54,13 +54,13 @@ class Release:
 
     @property
     def rest(self) -> np.ndarray:
-        """What is left: noise, and what intruders added."""
+        """The difference: noise and the parts of intruders."""
         return self.noisy - self.others
 
 
 @dataclass
 class Observation:
-    """A round. cohort: positions of those who were asked; before, after: the public state around the update."""
+    """A round. cohort: positions of the participants; before, after: the public state around the update."""
 
     round: int
     releases: dict[str, Release]
@@ -70,7 +70,7 @@ class Observation:
 
 
 class Recorder(Algorithm):
-    """`inner`, watched. identities: (users,) int64 of the population; on_round gets each round when it is done."""
+    """A recorder of `inner`. identities: (users,) int64 of the population; on_round receives each finished round."""
 
     name: ClassVar[str] = "recorded"
     Config: ClassVar[type[Settings]] = Settings
@@ -115,7 +115,7 @@ class Recorder(Algorithm):
         return self.inner.queries(round)
 
     def positions(self, users: UserBatch) -> np.ndarray:
-        """Where the users of a batch stand in the population, (B,) int64."""
+        """Return the positions of a batch's users in the population, (B,) int64."""
         return self._order[np.searchsorted(self._sorted, users.keys.cpu().numpy())]
 
     def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:

@@ -1,9 +1,9 @@
-"""The self-test: does the running system do what its ledger says? Direct tests on a small problem, no guesses needed.
+"""The self-test: direct tests, on a small problem, that the system keeps to its ledger.
 
-Three short runs through the real coordinator, federation and plan. One with every user in every round and one with
-Poisson sampling look at noise, support and cohorts; between them nothing is left of a release but its noise. A third
-has probes: users whose raw part is a thousand times the clip. A correct system is accused by any of the tests together
-with a chance of at most 1 - confidence (one in a thousand).
+There are three short runs through the real coordinator, federation and plan. One with every user in every round and
+one with Poisson sampling test noise, support and cohorts, on releases minus their right sums. The third has probes:
+users with a raw part of a thousand times the clip. All tests together accuse a correct system with a probability of at
+most 1 - confidence (one in a thousand).
 """
 
 from dataclasses import dataclass, field
@@ -35,17 +35,17 @@ SMALL = (
     "algorithm.dim=3",
     "algorithm.rounds=6",
 )
-"""What is tested where no scenario is given: sums with a row for each item that only its users touch."""
+"""The default algorithm of the test: sums with a row for each item that only its users touch."""
 SAMPLING = 0.3
 LOUDNESS = 1000.0
 PROBES = 1000
 CONFIDENCE = 0.999
-"""In an accusation. A check that is repeated with every change to the code must not cry wolf: one in twenty would."""
+"""Confidence of an accusation. The test runs at every change of the code, so false alarms must be rare."""
 
 
 @dataclass
 class Notes:
-    """What the rounds of a run left: per release the noise in units of the STATED deviation, and the rest."""
+    """Observations of a run's rounds: the noise of each release in units of the STATED deviation, and the rest."""
 
     ledger: MemoryLedger
     noise: dict[str, np.ndarray] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class Notes:
     cohorts: list[np.ndarray] = field(default_factory=list)
 
     def see(self, seen: Observation) -> None:
-        """Take in one round."""
+        """Add the observations of one round."""
         stated = {query["name"]: float(query["noise_std"]) for query in self.ledger.charge(seen.round)["queries"]}
         self.cohorts.append(np.sort(seen.cohort))
         for name, release in seen.releases.items():
@@ -74,14 +74,14 @@ class Notes:
 
 
 class Probing:
-    """How far each probe moved the releases beyond what the clip allows, in standard deviations of the noise."""
+    """Shift of the releases by each probe beyond the clip, in standard deviations of the noise."""
 
     def __init__(self, probes: Canaries) -> None:
         self.probes = probes
         self._moved, self._allowed, self._variance = (np.zeros(len(probes.positions)) for _ in range(3))
 
     def see(self, seen: Observation) -> None:
-        """Take in one round."""
+        """Add the observations of one round."""
         part = np.isin(self.probes.positions, seen.cohort)
         for release in seen.releases.values():
             if self.probes.has_room(release.query):
@@ -92,13 +92,13 @@ class Probing:
 
     @property
     def excess(self) -> np.ndarray:
-        """One number a probe that took part."""
+        """One number for each probe that took part."""
         part = self._variance > 0
         return (self._moved - self._allowed)[part] / np.sqrt(self._variance[part])
 
 
 def small_target(seed: int) -> Target:
-    """The problem that is tested where none is given."""
+    """Return the default problem of the test."""
     return load_target("quickstart", SMALL, None, seed, {"seed": seed})
 
 
@@ -109,7 +109,7 @@ def self_test(
     probes: int = PROBES,
     progress: Progress = silent,
 ) -> tuple[Result, list[Finding]]:
-    """All direct tests. Raises: InputError for a run without privacy."""
+    """Run all direct tests. Raises: InputError for a run without privacy."""
     if not target.scenario.privacy.private:
         raise InputError("--kind self-test: a run without privacy states no noise to test; set privacy.epsilon")
     sampled = target.scenario.privacy.sampling
@@ -158,7 +158,7 @@ def _loud_run(target: Target, sampling: float, probes: int, progress: Progress) 
 
 
 def _stated_noise(watched: Watched) -> Finding:
-    """Is the noise that is stated for the queries the noise that epsilon was computed from? Exact, so p is 0 or 1."""
+    """Compare the stated noise of the queries with the noise behind epsilon. The test is exact, so p is 0 or 1."""
     worst = 0.0
     for round in range(watched.outcome.rounds):
         charge = watched.ledger.charge(round)

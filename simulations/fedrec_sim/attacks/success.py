@@ -1,4 +1,4 @@
-"""How well an attack told two groups apart: the area under its curve, and how sure that figure is."""
+"""Success of an attack that separates two groups: the area under its curve, with its error."""
 
 import math
 
@@ -9,7 +9,7 @@ from fedrec.audit.empirical.lower_bounds import rate_between
 
 
 def area(scores: np.ndarray, inside: np.ndarray) -> tuple[float, float]:
-    """(area under the ROC curve, its standard error by Hanley & McNeil 1982); ties count half; 0.5 is a coin's."""
+    """Return area under the ROC curve and standard error (Hanley & McNeil 1982). Ties count half; a coin has 0.5."""
     m, n = int(inside.sum()), int((~inside).sum())
     if not m or not n:
         return 0.5, 0.5
@@ -20,12 +20,12 @@ def area(scores: np.ndarray, inside: np.ndarray) -> tuple[float, float]:
 
 
 def area_figures(scores: np.ndarray, inside: np.ndarray) -> dict[str, str]:
-    """`area` with its standard error, for a record."""
+    """Return `area` with its standard error, for a record."""
     found, error = area(scores, inside)
     return {"auc": f"{found:.4f}", "standard_error": f"{error:.4f}"}
 
 
 def share_figures(hits: int, trials: int, confidence: float) -> dict[str, str]:
-    """A share of hits and its Clopper-Pearson interval, for a record."""
+    """Return a share of hits and its Clopper-Pearson interval, for a record."""
     low, high = rate_between(hits, trials, 1 - confidence)
     return {"share": f"{hits / trials if trials else 0:.4f}", "low": f"{low:.4f}", "high": f"{high:.4f}"}

@@ -1,4 +1,4 @@
-"""What is attacked: a scenario, or the scenario of a finished run, built anew with room for the attack's users."""
+"""The target of an attack: a scenario, or that of a finished run, with room for the attack's users."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,18 +20,18 @@ from fedrec_sim.attacks.recorder import Intruders, Observation, Recorder
 from fedrec_sim.engines.setup import SimulationSetup
 
 NOISE_STREAM = 1 << 41
-"""Added to a seed for the noise of an attacked repeat, lest it be that of a run with the same seed."""
+"""Offset of the noise seed of an attacked repeat, so that a run with the same seed has other noise."""
 
 Progress = Callable[[int, int], None]
-"""Told of rounds: how many are done, of how many."""
+"""Callback of progress: number of finished rounds, number of all rounds."""
 
 
 def silent(done: int, total: int) -> None:
-    """Progress that nobody follows."""
+    """Ignore progress."""
 
 
 class MemoryLedger:
-    """Charges of a simulated attack, kept while it lasts: nothing of it is released."""
+    """The ledger of a simulated attack, in memory: nothing of it is released."""
 
     def __init__(self) -> None:
         self.entries: list[dict[str, Any]] = []
@@ -42,10 +42,10 @@ class MemoryLedger:
         return self.head
 
     def seal(self) -> None:
-        """Nothing to sign."""
+        """Sign nothing: the ledger is in memory."""
 
     def charge(self, round: int) -> dict[str, Any]:
-        """The charge of a round: what the system claims of it."""
+        """Return the charge of a round, which contains the system's claims."""
         found: dict[str, Any] = next(
             entry["payload"]
             for entry in self.entries
@@ -56,7 +56,7 @@ class MemoryLedger:
 
 @dataclass(frozen=True)
 class Target:
-    """A scenario with its data. run: the folder whose ledger gets the results, None for a scenario alone."""
+    """A scenario with its data. run: the folder whose ledger gets the results, None for a scenario."""
 
     scenario: Scenario
     dataset: Dataset
@@ -66,11 +66,11 @@ class Target:
     data_dir: Path | None = None
 
     def with_users(self, users: Histories) -> "Target":
-        """The same with other users in training."""
+        """Return the same target with other users in training."""
         return replace(self, split=replace(self.split, train=users))
 
     def with_privacy(self, **changes: Any) -> "Target":
-        """The same under other privacy settings."""
+        """Return the same target under other privacy settings."""
         privacy = self.scenario.privacy.model_copy(update=changes)
         return replace(self, scenario=self.scenario.model_copy(update={"privacy": privacy}))
 
@@ -80,9 +80,9 @@ class Target:
         return self.split.train
 
     def setup(self, stream: int = 0) -> SimulationSetup:
-        """The scenario's algorithm, federation and plan over these users; seed and `stream` fix the noise.
+        """Set up the scenario over these users. Seed and `stream` fix the noise.
 
-        A private evaluation is left out, its budget with it: what is trained is attacked.
+        A private evaluation is left out, with its budget: the attack is on the training.
         """
         scenario = self.scenario
         return SimulationSetup.build(
@@ -99,7 +99,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Watched:
-    """A run that was watched. ledger: what the system claimed; outcome: what it ended with."""
+    """A watched run, with its set-up, its ledger and its result."""
 
     setup: SimulationSetup
     ledger: MemoryLedger
@@ -107,7 +107,7 @@ class Watched:
 
     @property
     def epsilon(self) -> float | None:
-        """The epsilon that was proven against model recipients, None for no bound."""
+        """The proven epsilon against model recipients, None for no bound."""
         found: float | None = describe(self.setup.plan)["adversaries"]["model_recipients"]
         return found
 
@@ -121,9 +121,15 @@ def watch(
     ledger: MemoryLedger | None = None,
     progress: Progress = silent,
 ) -> Watched:
-    """Run `setup` through the real coordinator and tell `on_round` of every round.
+    """Run a set-up through the real coordinator, and report every round.
 
-    ledger: where the charges go, one made here if left out.
+    Args:
+        setup: the run.
+        users: histories of the population.
+        on_round: called with the observation of each round.
+        intruders: users with parts made by the attack.
+        ledger: ledger of the charges; a new one if left out.
+        progress: called with the number of finished rounds and of all rounds.
     """
     plan, ledger = setup.plan, ledger or MemoryLedger()
     recorder = Recorder(setup.algorithm, identities(users), on_round, intruders, private=plan.private)
@@ -140,9 +146,9 @@ def watch(
 def load_target(
     name: str, changes: Sequence[str], data_dir: Path | None, seed: int, overrides: Mapping[str, Any] | None = None
 ) -> Target:
-    """The scenario `name` (built-in or a TOML file), or that of the finished run in the folder `name`.
+    """Load the scenario `name` (built-in or a TOML file), or that of the finished run in the folder `name`.
 
-    Raises: InputError for what is neither, or for a run that has not ended (its ledger is still being written).
+    Raises: InputError for other names, or an unfinished run, whose ledger is still being written.
     """
     folder = RunDirectory(Path(name)) if Path(name).is_dir() else None
     if folder is not None:

@@ -1,6 +1,6 @@
-"""A Flower app that only sends arrays to and fro: the peer of a deployed round (`fedrec bench deploy`).
+"""A Flower app that only exchanges arrays: the peer of a deployed round (`fedrec bench deploy`).
 
-The server sends each node the arrays of the shapes in `down` and takes one reply with those in `up`; nobody computes.
+The server sends each node arrays of the shapes in `down`, and receives arrays of the shapes in `up`.
 """
 
 import json
@@ -20,13 +20,13 @@ client_app = ClientApp()
 
 @client_app.train()
 def answer(message: Message, context: Context) -> Message:
-    """The arrays of the shapes that the run's configuration says."""
+    """Return arrays of the shapes in the run's configuration."""
     return Message(RecordDict({"arrays": ArrayRecord(_arrays(context.run_config["up"]))}), reply_to=message)
 
 
 @server_app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Wait for the nodes, do the rounds, and tell each one's seconds as `fedrec_server.process.run_events` has it."""
+    """Wait for the nodes, run the rounds, and report them as events (`fedrec_server.process.run_events`)."""
     config = context.run_config
     events, rounds = RunEvents(Path(str(config["told"]))), int(config["rounds"])
     while len(nodes := list(grid.get_node_ids())) < int(config["nodes"]):

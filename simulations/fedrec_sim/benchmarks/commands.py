@@ -1,4 +1,4 @@
-"""`fedrec bench`: what can be asked for on the command line, and what a person reads at the end."""
+"""`fedrec bench`: the commands' options, and their output at the end."""
 
 import json
 from pathlib import Path
@@ -130,10 +130,10 @@ def results_(
         "docs/results.md"
     ),
 ) -> None:
-    """Run every algorithm on every dataset at every privacy level, and write the tables; goes on where it stopped.
+    """Run every algorithm on every dataset at every privacy level, and write the tables; a second call continues.
 
-    Finished runs are kept in results.json beside the page, and run again only when their settings change. The whole
-    takes many hours on two cores; what is missing is simply not shown.
+    The file results.json, next to the page, keeps finished runs. They run again only when their settings change. All
+    runs take many hours on two cores. The page leaves out missing runs.
     """
     from fedrec_sim.benchmarks import grid, results
     from fedrec_sim.report import plots
@@ -178,7 +178,7 @@ def leak_(
     ),
     out: Annotated[Path, typer.Option(help="The page whose table is written.")] = Path("docs/leak.md"),
 ) -> None:
-    """Set published, leaky and clean figures of federated recommenders side by side; resumes where it stopped."""
+    """Compare published, leaky and clean figures of federated recommenders; a second call continues."""
     from fedrec_sim.benchmarks import leak
 
     given = read_numbers(seeds, "--seeds") if seeds else None

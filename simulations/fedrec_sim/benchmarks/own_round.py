@@ -25,13 +25,13 @@ from fedrec_sim.engines.in_process import InProcessFederation
 
 
 class _Enough(Exception):
-    """Raised when as many rounds as wanted were measured."""
+    """Raised when enough rounds are measured."""
 
 
 def round_setup(job: dict[str, Any]) -> tuple[Algorithm, InProcessFederation, PrivacyPlan]:
-    """The job's algorithm, its users, and a plan without noise in which everybody takes part.
+    """Return the job's algorithm, its users, and a plan without noise in which everybody takes part.
 
-    "precision" and "memory_mb" may be left out. Raises: InputError for an algorithm that asks users for nothing.
+    "precision" and "memory_mb" may be left out. Raises: InputError for an algorithm without queries.
     """
     make_repeatable(job["device"])  # as `fedrec simulate` does
     device = torch.device(job["device"])
@@ -67,9 +67,9 @@ def round_setup(job: dict[str, Any]) -> tuple[Algorithm, InProcessFederation, Pr
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """Seconds of a full-cohort round and of its phases: medians over `repeat` rounds after `warm_up` others.
+    """Measure a full-cohort round and its phases: medians over `repeat` rounds after `warm_up` others.
 
-    cpu_seconds counts the work of all threads, which other programs on the machine disturb less.
+    cpu_seconds counts the work of all threads, and other programs on the machine disturb it less.
     """
     algo, federation, plan = round_setup(job)
     device, users = federation.hosted.device, federation.users

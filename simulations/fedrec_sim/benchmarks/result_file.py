@@ -1,4 +1,4 @@
-"""The JSON of a benchmark: on disk after every measurement, so that an hour of them is not lost with the last."""
+"""The JSON file of a benchmark, written after every measurement, so that a failure loses only the last one."""
 
 import json
 import os
@@ -15,10 +15,14 @@ from fedrec_sim.benchmarks.options import machine
 
 
 class ResultFile:
-    """What `fedrec bench` measured, under `document`, and in `out`/`name` where a folder is given.
+    """The results of one `fedrec bench`, in `document` and in the file `out`/`name`.
 
-    planned: how many measurements make it whole: one that was broken off has fewer. Raises: InputError when the folder
-    holds such a file or cannot be written to, before anything is measured.
+    Args:
+        out: folder of the file; None for no file.
+        name: name of the file.
+        about: facts of the benchmark.
+        planned: number of measurements. An interrupted benchmark has fewer.
+    Raises: InputError, before any measurement, for an existing file or a folder that cannot be written to.
     """
 
     def __init__(self, out: Path | None, name: str, about: Mapping[str, Any], planned: int) -> None:
@@ -32,7 +36,7 @@ class ResultFile:
         self.document: dict[str, Any] = {**about, "planned": planned, "results": []}
 
     def add(self, result: Mapping[str, Any]) -> None:
-        """Keep one more measurement."""
+        """Add one measurement, and write the file."""
         self.document["results"].append(result)
         self.document |= machine()
         if self._file is not None:
@@ -40,5 +44,5 @@ class ResultFile:
 
 
 def check_settings(name: str, settings: Mapping[str, Any]) -> None:
-    """Raises: InputError for an algorithm that there is not, and for settings that it does not have."""
+    """Check an algorithm's settings. Raises: InputError for an unknown algorithm or setting."""
     parse(algorithm(name).Config, dict(settings), f"--set {name}")

@@ -1,7 +1,7 @@
-"""`--engine flower`: the users behind virtual nodes of Flower's Ray runtime, which run the deployed ClientApp.
+"""`--engine flower`: users behind virtual nodes of Flower's Ray runtime, with the deployed ClientApp.
 
-Flower runs a ServerApp in a thread of its own choosing; here that ServerApp only hands out its Grid, so that the
-simulation goes on where it is, with progress, Ctrl-C and checkpoints as in one process.
+Flower runs a ServerApp in a thread of its own choosing. Here the ServerApp only returns its Grid. The simulation stays
+in its own thread, with progress, Ctrl-C and checkpoints as in one process.
 """
 
 import logging
@@ -29,9 +29,9 @@ START_SECONDS = 300
 
 
 def check_flower(scenario: Scenario) -> None:
-    """Raises: InputError for a scenario that virtual nodes cannot run, or a machine without Flower and Ray."""
+    """Check that virtual nodes can run the scenario. Raises: InputError; also on a machine without Flower and Ray."""
     if scenario.evaluation.leaky_negatives:
-        raise InputError("--engine flower: a node never knows a held-out item; leave evaluation.leaky_negatives off")
+        raise InputError("--engine flower: a node never has a held-out item; leave evaluation.leaky_negatives off")
     try:
         import flwr  # noqa: F401
         import ray  # noqa: F401
@@ -43,7 +43,7 @@ def check_flower(scenario: Scenario) -> None:
 def flower_federation(
     scenario: Scenario, spec: RunSpec, plan: PrivacyPlan, data_dir: Path | None
 ) -> Iterator[FlowerFederation]:
-    """The population of `spec` spread over `engine.nodes` virtual nodes, one of them at work on each core."""
+    """Spread the population of `spec` over `engine.nodes` virtual nodes, one of them at work on each core."""
     with virtual_nodes(scenario.engine.nodes, data_dir) as grid:
         messenger = Messenger(grid, poll=POLL_SECONDS)
         directory = NodeDirectory.gather(
@@ -56,7 +56,7 @@ def flower_federation(
 
 @contextmanager
 def virtual_nodes(count: int, data_dir: Path | None) -> Iterator[Any]:
-    """A Grid with `count` nodes in Ray processes of this machine; they end with the context."""
+    """Start `count` nodes in Ray processes of this machine, and yield their Grid. They end with the context."""
     from fedrec_client.sources import VIRTUAL
 
     inherited = {"FLWR_TELEMETRY_ENABLED": "0", VIRTUAL: "1"}
@@ -68,7 +68,7 @@ def virtual_nodes(count: int, data_dir: Path | None) -> Iterator[Any]:
 
 @contextmanager
 def inherited_environment(changes: Mapping[str, str]) -> Iterator[None]:
-    """Set variables for the processes that start within, and take them back: `VIRTUAL` lets a node read any file."""
+    """Set variables for processes that start in the context, then restore them: `VIRTUAL` lets a node read any file."""
     before = {name: os.environ.get(name) for name in changes}
     os.environ.update(changes)
     try:

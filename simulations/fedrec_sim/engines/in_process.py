@@ -1,7 +1,7 @@
 """A federation in one process: batches of users as tensor programs on CPU or CUDA.
 
-The users' computation is that of any place that hosts users (`fedrec.federation.hosted`), clipped by the plan. Sums
-are exact, so a deployment ends with the same bits, however many nodes its users are spread over.
+The users' computation is the same as on a node (`fedrec.federation.hosted`), clipped by the plan. Sums are exact, so a
+deployment gives the same bits with any number of nodes.
 """
 
 from collections.abc import Mapping
@@ -18,7 +18,11 @@ from fedrec.privacy.plan import PrivacyPlan
 class InProcessFederation:
     """All users of `source` in this process.
 
-    plan: clips their contributions. seed: the users' own randomness. bounds: those of `HostedUsers`.
+    Args:
+        source: the users' histories.
+        plan: the plan that clips their contributions.
+        seed: seed of the users' own randomness.
+        bounds: bounds of `HostedUsers`.
     """
 
     def __init__(self, source: UserSource, plan: PrivacyPlan, *, seed: int, **bounds: Any) -> None:
@@ -34,7 +38,7 @@ class InProcessFederation:
     def clipped_sums(
         self, algorithm: Algorithm, shared: Shared, round_index: int, cohort: np.ndarray
     ) -> dict[str, Tensor]:
-        """Each query of the round over the cohort, without noise: contribute, clip, sum; see `Federation`."""
+        """Return each query of the round over the cohort, without noise: contribute, clip, sum; see `Federation`."""
         watch = Stopwatch(self.hosted.device)
         totals = self.hosted.clipped_sums(algorithm, shared, round_index, cohort, self.plan.clip, watch)
         self.timings = watch.seconds

@@ -1,9 +1,9 @@
 """`evaluation.leaky_negatives`: the leak of published federated recommenders, reproduced on purpose, and nowhere else.
 
-PFedRec, GPFedRec, FedRAP and others draw training negatives from outside the train AND test items of a user, so the
-held-out item is never a negative while the items that it is ranked against are: their figures tell partly of that. With
-the switch on, devices here avoid the held-out item too, so that published, leaky and clean figures can stand side by
-side; every output of such a run says so. This module alone fills `UserBatch.avoid`.
+PFedRec, GPFedRec, FedRAP and others draw training negatives from outside the train AND test items of a user. So the
+held-out item is never a negative, while the items that it is ranked against are. The leak is part of their figures.
+With the switch on, devices here avoid the held-out item too, so that published, leaky and clean figures can be
+compared. Every output of such a run has a warning. This module alone fills `UserBatch.avoid`.
 """
 
 from dataclasses import dataclass, field, replace
@@ -25,13 +25,13 @@ NOTE = (
 
 @dataclass(frozen=True)
 class LeakyHistories(Histories):
-    """Histories whose users know which item not to draw: held_out (users,) int64, -1 for none."""
+    """Histories with an item for each user that is never drawn: held_out (users,) int64, -1 for none."""
 
     held_out: np.ndarray = field(kw_only=True)
 
     @classmethod
     def of(cls, histories: Histories, held_out: np.ndarray) -> "LeakyHistories":
-        """`histories` with the leak."""
+        """Return `histories` with the leak."""
         return cls(**vars(histories), held_out=held_out)
 
     def select(self, users: np.ndarray) -> "LeakyHistories":
@@ -43,9 +43,9 @@ class LeakyHistories(Histories):
 
 
 def leaky(split: Split) -> Split:
-    """`split` with devices that avoid the held-out item, in training and when they fit what is private.
+    """Return `split` with devices that avoid the held-out item, in training and in the private fit.
 
-    Raises: InputError for a split that holds out several items a user, or whole users: nothing published leaks so.
+    Raises: InputError for a split with several held-out items a user, or held-out users: no published leak is like it.
     """
     if split.many is not None or len(split.train) != len(split.targets):
         raise InputError(

@@ -1,4 +1,4 @@
-"""One algorithm under one privacy plan over one split: put together here, for the run and for its baselines alike."""
+"""The set-up of a simulation: one algorithm under one privacy plan over one split, for runs and baselines."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -40,11 +40,18 @@ class SimulationSetup(RunSetup):
         noise_seed: int | None,
         stopping: StoppingConfig | None = None,
     ) -> "SimulationSetup":
-        """Price everything before a user is asked, all private looks included.
+        """Set up a simulation and price all its queries, private looks included.
 
-        request: tells nodes of the data, and has the public seed. stopping: None for no look before the end.
-
-        noise_seed: None for secret noise.
+        Args:
+            kind: the algorithm's class.
+            config: the algorithm's settings.
+            privacy: the guarantee that the run must keep.
+            engine: device and sizes of batches.
+            dataset: the data, with its catalogue.
+            split: the split, whose training part the users have.
+            request: the request for data, with the public seed.
+            noise_seed: seed of the noise; None for secret noise.
+            stopping: private looks between the rounds; None for none.
         Raises: PrivacyError when the guarantee cannot be proven; InputError when the settings do not fit the data.
         """
         users = len(split.train)
@@ -72,7 +79,7 @@ class SimulationSetup(RunSetup):
         return cls(made.spec, made.algorithm, made.plan, federation)
 
     def counterfactual(self) -> ReleasedModel:
-        """The model of a run that keeps no record, since in a simulation it is only compared with."""
+        """Return the model of a run without a ledger. In a simulation it is only a comparison."""
         return self.algorithm.release(Coordinator(self.algorithm, self.federation, self.plan).run().shared)
 
 
@@ -85,7 +92,7 @@ def popularity(
     request: DataRequest,
     noise_seed: int | None,
 ) -> ReleasedModel:
-    """The popularity baseline under `privacy`, through the same machinery as any run."""
+    """Return the popularity baseline under `privacy`, computed as any run is."""
     fair = privacy.model_copy(update={"evaluation_share": 0.0})
     parts = (Popularity, Popularity.Config(), fair, engine, dataset, split)
     built = SimulationSetup.build(*parts, request=request, noise_seed=noise_seed)
@@ -93,6 +100,6 @@ def popularity(
 
 
 def scenario_split(dataset: Dataset, scenario: Scenario, on: Literal["test", "validation"], seed: int) -> Split:
-    """The scenario's split with the items `on` held out, and the published leak where it asks for that."""
+    """Return the scenario's split with the items `on` held out, and with the published leak if it is switched on."""
     found = splits.split(dataset, scenario.data.split, on, seed)
     return leaky(found) if scenario.evaluation.leaky_negatives else found

@@ -1,7 +1,7 @@
-"""One `fedrec simulate` in a process and a folder of its own: its memory is its own, and so is its failure.
+"""One `fedrec simulate` in a process and a folder of its own, with memory and failures apart from other runs.
 
-What compares many runs goes through here, so that each of them goes on where it stopped: a finished run is read, a
-begun one resumed, and what is missing is run.
+Commands for many runs use this module, so that each command can be repeated: finished runs are read, unfinished ones
+resumed, and missing ones started.
 """
 
 import json
@@ -20,7 +20,7 @@ from fedrec.run.scenario import Scenario, difference, load_scenario
 
 
 def child_run(arguments: Sequence[str], out: Path, data_dir: Path | None) -> dict[str, Any]:
-    """The summary of `fedrec simulate ARGUMENTS --out OUT`, from the folder if the run is finished.
+    """Return the summary of `fedrec simulate ARGUMENTS --out OUT`, from the folder if the run is finished.
 
     Raises: FedrecError, one line with the folder, when the run fails or its privacy budget does not last;
     KeyboardInterrupt after the child has saved its round.
@@ -34,7 +34,7 @@ def child_run(arguments: Sequence[str], out: Path, data_dir: Path | None) -> dic
             code = _wait(subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said))
             said.seek(0)
             lines = said.read().strip().splitlines()
-        if code < 0:  # what it said last is not why
+        if code < 0:  # the last output is not the reason
             lines = [f"the run was ended by signal {-code}" + (", perhaps for its memory" if code == -9 else "")]
         lines = lines or [f"the run ended with code {code}"]
         if code or not _whole(folder):
@@ -46,7 +46,7 @@ def child_run(arguments: Sequence[str], out: Path, data_dir: Path | None) -> dic
 
 
 def child_scenario(scenario: Scenario, out: Path, data_dir: Path | None) -> dict[str, Any]:
-    """As `child_run`, for a whole scenario. Raises also when `out` holds a run with other settings."""
+    """Run `child_run` for a whole scenario. Raises: FedrecError also for a run with other settings in `out`."""
     folder = RunDirectory(out)
     if folder.holds_run:
         began = load_scenario(str(folder.scenario), own_code=str(scenario.algorithm["name"]))
@@ -60,7 +60,7 @@ def child_scenario(scenario: Scenario, out: Path, data_dir: Path | None) -> dict
 
 
 def _whole(folder: RunDirectory) -> bool:
-    """Whether the run is finished: the record of its files is what it writes last."""
+    """Whether the run is finished. Its last step writes the record of its files."""
     if not (folder.summary.is_file() and folder.report.is_file()):
         return False
     payloads = [entry["payload"] for entry in read_ledger(folder.ledger)[0]]
@@ -68,7 +68,7 @@ def _whole(folder: RunDirectory) -> bool:
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int:
-    """Ctrl-C reaches the child too, which finishes its round first: broken off, the round would cost its budget."""
+    """Wait for the child. On Ctrl-C it finishes its round first, since an interrupted round would waste budget."""
     try:
         return child.wait()
     except KeyboardInterrupt:

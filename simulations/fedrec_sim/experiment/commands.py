@@ -1,4 +1,4 @@
-"""What is asked for on the command line about many runs: `fedrec tune`, `fedrec compare`, `fedrec simulate --sweep`.
+"""The commands for many runs: `fedrec tune`, `fedrec compare`, `fedrec simulate --sweep`.
 
 Everything heavy is imported inside the functions, so that `--help` answers at once.
 """
@@ -22,12 +22,12 @@ def tune(
         list[str],
         typer.Option(
             metavar="KEY=RANGE",
-            help="A setting and where to look: log:LOW:HIGH, lin:LOW:HIGH, int:LOW:HIGH, logint:LOW:HIGH, or values "
+            help="A setting and its range: log:LOW:HIGH, lin:LOW:HIGH, int:LOW:HIGH, logint:LOW:HIGH, or values "
             "a,b,c; may be repeated.",
         ),
     ],
-    trials: Annotated[int, typer.Option(min=1, help="Trials in all, those of earlier calls included.")] = 20,
-    metric: Annotated[str, typer.Option(help="PROTOCOL:METRIC to make high, on validation.")] = "full:ndcg@10",
+    trials: Annotated[int, typer.Option(min=1, help="Number of trials, with those of earlier calls.")] = 20,
+    metric: Annotated[str, typer.Option(help="PROTOCOL:METRIC to maximise, on validation.")] = "full:ndcg@10",
     seeds: Annotated[str, typer.Option(metavar="N,N,...", help="Seeds that a trial is the mean of.")] = "0",
     changes: Annotated[
         list[str] | None,
@@ -40,7 +40,7 @@ def tune(
     ] = None,
     data_dir: DataDir = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the study; the same command goes on there. [default: runs/...-tune]")
+        Path | None, typer.Option(help="Folder of the study; the same command continues it. [default: runs/...-tune]")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:N.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
@@ -49,14 +49,14 @@ def tune(
 
     SCENARIO is a built-in name (`fedrec simulate --list`) or a TOML file.
 
-    Tuning looks at private data and costs budget that no run's epsilon counts. So best.toml carries a mark, and every
-    run with it says in its privacy statement that its settings were tuned, and on what. Report its test figures.
+    Tuning uses private data, and no run's epsilon covers that use. So best.toml has a mark, and the privacy statement
+    of every run with it names the data that its settings were tuned on. Report its test figures.
 
     Examples:
 
     - `fedrec tune ml-1m-als --space algorithm.reg=log:0.001:0.1 --space algorithm.dim=16,32,64 --out runs/tuned`
 
-    - `fedrec simulate runs/tuned/best.toml` - the test figures of what was found
+    - `fedrec simulate runs/tuned/best.toml` - the test figures of the best settings
     """
     from fedrec.run.directory import new_path
     from fedrec_sim.experiment import tune as tuning
@@ -73,7 +73,7 @@ def tune(
     try:
         study = tuning.run(search, trials, folder, data_dir, progress)
     except KeyboardInterrupt:
-        say(f"Stopped; give the same command with --out {folder} to go on", err=True)
+        say(f"Stopped; give the same command with --out {folder} to continue", err=True)
         raise
     best = tuning.write_best(search, study, folder)
     for key, value in study.best_trial.user_attrs["settings"].items():
@@ -84,19 +84,19 @@ def tune(
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs; the first is what others are held to.")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs; the first is the reference.")],
     metric: Annotated[
-        str, typer.Option(help="PROTOCOL:METRIC that is shown first and tested, e.g. sampled-99:hr@10.")
+        str, typer.Option(help="PROTOCOL:METRIC to show first and to test, e.g. sampled-99:hr@10.")
     ] = "full:ndcg@10",
     plot: Annotated[Path | None, typer.Option(metavar="FILE.svg", help="Also draw the runs beside each other.")] = None,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the rows as JSON.")] = False,
 ) -> None:
-    """Put finished runs beside each other: metrics, privacy, cost, and whether the difference is significant.
+    """Compare finished runs: metrics, privacy, cost, and significance of the differences.
 
-    RUNS are the folders of finished runs that answered the same question: the same data, split and held-out items.
-    Each is tested against the first, over users, where the runs kept each user's rank (`fedrec simulate --set
-    evaluation.keep_ranks=true`; that file is private data).
+    RUNS are the folders of finished runs with the same data, split and held-out items. Each run is tested against the
+    first, over users. The test needs each user's rank (`fedrec simulate --set evaluation.keep_ranks=true`; that file
+    is private data).
 
     Examples:
 
@@ -152,7 +152,7 @@ def sweep(
     as_json: bool,
     quiet: bool,
 ) -> None:
-    """What `fedrec simulate --sweep` does. Raises: FedrecError at the end when some runs failed."""
+    """Run `fedrec simulate --sweep`. Raises: FedrecError at the end when some runs failed."""
     from fedrec.run.directory import RunDirectory, make_folder, new_path
     from fedrec_sim.experiment import sweep as sweeping
 
@@ -160,7 +160,7 @@ def sweep(
     parsed: dict[str, list[Any]] = {}
     for key, values in map(sweeping.parse_axis, axes):
         if key in parsed:
-            raise InputError(f"--sweep {key}: is given twice; put all values behind one")
+            raise InputError(f"--sweep {key}: is given twice; put all values into one")
         parsed[key] = values
     overrides = {} if device is None else {"engine.device": device}
     cells = sweeping.grid(name, changes, overrides, parsed, whole_numbers(seeds or "0,1,2", "--seeds"))
@@ -172,7 +172,7 @@ def sweep(
     try:
         failures = sweeping.run(cells, folder, data_dir, screen.print)
     except KeyboardInterrupt:
-        say(f"Stopped; give the same command with --out {folder} to go on", err=True)
+        say(f"Stopped; give the same command with --out {folder} to continue", err=True)
         raise
     flat = sweeping.rows(cells)
     if flat:
@@ -194,7 +194,7 @@ def sweep(
 
 
 def whole_numbers(text: str, option: str) -> list[int]:
-    """`0,1,2` as numbers, each once. Raises: InputError that names the option."""
+    """Parse `0,1,2` as numbers without duplicates. Raises: InputError that names the option."""
     try:
         numbers = list(dict.fromkeys(int(number) for number in text.split(",")))
     except ValueError:

@@ -1,7 +1,7 @@
-"""Runs beside each other: their figures, and whether one is better than another or had luck with the users.
+"""Comparison of runs: their figures, and tests of the differences over users.
 
 Source: `fedrec.evaluation.significance` for the tests, which need the ranks of every user (`evaluation.keep_ranks`).
-Only runs that answered the same question are compared: the same users, events and held-out items.
+Only runs with the same users, events and held-out items are compared.
 """
 
 import json
@@ -28,7 +28,7 @@ NOTE = (
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its label among the others, its folder, its summary."""
+    """A finished run: label, folder and summary."""
 
     label: str
     folder: RunDirectory
@@ -36,7 +36,7 @@ class Run:
 
 
 def read_runs(paths: Sequence[Path]) -> list[Run]:
-    """The runs in these folders. Raises: InputError when one is not finished or answered another question."""
+    """Read the runs in these folders. Raises: InputError when one is unfinished, or has other data or another split."""
     names = [path.resolve().name for path in paths]
     labels = names if len(set(names)) == len(names) else list(map(str, paths))
     if len(set(labels)) < len(labels):
@@ -49,7 +49,7 @@ def read_runs(paths: Sequence[Path]) -> list[Run]:
 
 
 def metric_names(runs: Sequence[Run], metric: str) -> list[str]:
-    """The columns that all runs have, `metric` first. Raises: InputError that names the nearest metric."""
+    """Return the columns that all runs have, `metric` first. Raises: InputError that names the nearest metric."""
     shared = set.intersection(*(set(flat_metrics(run.summary["metrics"])) for run in runs))
     if metric not in shared:
         extended = metric.startswith("more:") and not any(name.startswith("more:") for name in shared)
@@ -61,8 +61,10 @@ def metric_names(runs: Sequence[Run], metric: str) -> list[str]:
 
 
 def significance(runs: Sequence[Run], metric: str, seed: int = 0) -> dict[str, Comparison]:
-    """Each further run against the first, by label, where both kept their ranks; empty where the first did not, and
-    for a metric that no user has a value of."""
+    """Test each further run against the first, where both have ranks.
+
+    Returns: comparisons by label; empty without ranks of the first run, and for a metric without values of users.
+    """
     protocol, _, name = metric.partition(":")
     if not of_users(metric) or not runs[0].folder.ranks.is_file():
         return {}
@@ -75,18 +77,18 @@ def significance(runs: Sequence[Run], metric: str, seed: int = 0) -> dict[str, C
 
 
 def of_users(metric: str) -> bool:
-    """Whether `PROTOCOL:METRIC` is a mean over users, who can be paired: coverage is none, say."""
+    """Whether `PROTOCOL:METRIC` is a mean over users, who can be paired. Coverage, for example, is not."""
     protocol, _, name = metric.partition(":")
     return protocol in COLUMNS and name.partition("@")[0] in (*AT_K, *WHOLE)
 
 
 def without_ranks(runs: Sequence[Run]) -> list[str]:
-    """The labels of the runs that cannot be tested."""
+    """Return the labels of the runs without ranks, which cannot be tested."""
     return [run.label for run in runs if not run.folder.ranks.is_file()]
 
 
 def rows(runs: Sequence[Run], metrics: Sequence[str], tests: Mapping[str, Comparison]) -> list[dict[str, Any]]:
-    """One flat row a run, JSON-able; `significance` is null where it was not tested."""
+    """Return one JSON-able row for each run; `significance` is null without a test."""
     return [
         {
             "run": run.label,
@@ -104,7 +106,7 @@ def rows(runs: Sequence[Run], metrics: Sequence[str], tests: Mapping[str, Compar
 
 
 def shown(table: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> tuple[list[str], list[list[str]]]:
-    """Heads and cells of the table that a person reads."""
+    """Return heads and cells of the printed table."""
     heads = ["run", "algorithm", "epsilon", *map(head, metrics), "seconds\na round"]
     lines = []
     for row in table:
@@ -114,7 +116,7 @@ def shown(table: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> tuple[l
 
 
 def tested(table: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Heads and cells of the tests, a line a run that was tested: a table of its own, since both are too wide."""
+    """Return heads and cells of the tests, one line for each tested run. One table for both would be too wide."""
     heads = ["run", "difference", "95 % from", "to", "p bootstrap", "p Wilcoxon"]
     lines = [
         [row["run"], *(f"{found[name]:+.4f}" for name in ("difference", "low", "high"))]
@@ -129,7 +131,7 @@ def _read(path: Path) -> tuple[RunDirectory, Mapping[str, Any]]:
     folder = RunDirectory(path)
     refuse_links(folder.path)
     if not folder.summary.is_file():
-        begun = "go on with it: fedrec simulate --resume --out" if folder.holds_run else "give the folder of a run, not"
+        begun = "continue it: fedrec simulate --resume --out" if folder.holds_run else "give the folder of a run, not"
         raise InputError(f"{path}: holds no finished run; {begun} {path}")
     try:
         summary = json.loads(folder.summary.read_text(encoding="utf-8"))

@@ -1,7 +1,7 @@
-"""`fedrec evaluate`: what a released model is worth on a dataset's held-out items, wherever it was trained.
+"""`fedrec evaluate`: quality of a released model on a dataset's held-out items, wherever it was trained.
 
-A deployment knows no true metrics: its users are elsewhere. Where its nodes were shards of a dataset, whoever holds
-that dataset can measure the released model here, by the code and the protocol of `fedrec simulate`.
+A deployment has no true metrics: its users are elsewhere. Where its nodes were shards of a dataset, the owner of that
+dataset can measure the released model here, with the code and the protocol of `fedrec simulate`.
 """
 
 import json
@@ -33,7 +33,7 @@ def evaluate(
     ] = None,
     algorithm: Annotated[
         str | None,
-        typer.Option(metavar="FILE.py:CLASS", help="Code of one's own that the run was made with; it is imported."),
+        typer.Option(metavar="FILE.py:CLASS", help="The run's own code, which is imported."),
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON, and nothing else.")] = False,
@@ -66,7 +66,11 @@ def evaluate(
 def measure(
     run: Path, data_dir: Path | None, on: str | None, device: str, algorithm: str | None = None
 ) -> dict[str, Any]:
-    """The part of `summary.json` that a table is made of. Raises: InputError for a run or data that cannot be used."""
+    """Measure a run's released model.
+
+    Returns: the part of `summary.json` for a table of results.
+    Raises: InputError for a run or data that cannot be used.
+    """
     from fedrec.algorithms.discover import load_model
     from fedrec.data import datasets
     from fedrec.data.readers import NODES
@@ -113,7 +117,7 @@ def measure(
 
 
 def own_split(folder: "RunDirectory", scenario: "Scenario", summary: Mapping[str, Any], dataset: "Dataset") -> "Split":
-    """The split that a run was trained on, made again from `dataset`.
+    """Rebuild the split that a run was trained on, from `dataset`.
 
     Raises: InputError when the data are not those of the run, or that cannot be checked.
     """
@@ -139,7 +143,7 @@ def own_split(folder: "RunDirectory", scenario: "Scenario", summary: Mapping[str
 
 
 def split_on(scenario: "Scenario", dataset: "Dataset", own: "Split", on: str | None, seed: int) -> "Split":
-    """The split with the items `on` held out; None for the run's `own`.
+    """Return the split with the items `on` held out; the run's `own` for None.
 
     Raises: InputError for an unknown name, or items that the run was trained on.
     """

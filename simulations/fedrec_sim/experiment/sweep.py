@@ -1,11 +1,11 @@
 """A grid of runs over settings and seeds, as one table and one picture: `fedrec simulate --sweep`.
 
-Each run has a process and a folder of its own, named after its settings, so a sweep that was stopped goes on where it
-was, and a wider grid in the same folder runs what is new. All settings are checked before the first run starts.
+Each run has a process and a folder of its own, named after its settings. So an interrupted sweep can be resumed, and a
+wider grid in the same folder runs only the new settings. All settings are checked before the first run starts.
 
-Where `algorithm.name` is swept, an algorithm keeps no setting that was meant for another: what the scenario's file
-says under [algorithm] holds for the algorithm that it names alone, and a key of `--set` or `--sweep` for those that
-have such a setting. Runs that then are the same are run once.
+Where `algorithm.name` is swept, an algorithm keeps no setting of another one. The [algorithm] table of the scenario's
+file applies only to the algorithm that it names. A key of `--set` or `--sweep` applies to the algorithms with that
+setting. Duplicate runs are run once.
 """
 
 import copy
@@ -38,12 +38,18 @@ NOTE = (
 )
 
 FIGURE = 12
-"""Characters that a figure, or the name of an algorithm, takes at most."""
+"""Most characters of a figure, or of the name of an algorithm."""
 
 
 @dataclass
 class Cell:
-    """One point of the grid. settings: what was swept and holds here. scenarios and, when run, summaries: by seed."""
+    """One point of the grid.
+
+    Attributes:
+        settings: the swept settings at this point.
+        scenarios: the scenario of each seed.
+        summaries: the summary of each finished seed.
+    """
 
     settings: dict[str, Any]
     scenarios: dict[int, Scenario]
@@ -51,11 +57,11 @@ class Cell:
 
     @property
     def label(self) -> str:
-        """The settings for a person."""
+        """The settings as a label."""
         return ", ".join(f"{key} {_text(value)}" for key, value in self.settings.items()) or "(no setting changed)"
 
     def figures(self) -> dict[str, tuple[float, float]]:
-        """Mean and deviation over the finished seeds, of every metric and of the baselines' (`dp-popularity full:..`).
+        """Return mean and deviation over the finished seeds, also of baselines (`dp-popularity full:..`).
 
         The deviation of a single run is NaN.
         """
@@ -69,7 +75,7 @@ class Cell:
 
 
 def parse_axis(text: str) -> tuple[str, list[Any]]:
-    """`key=a,b,c`: the key, and each value as TOML or as a text. Raises: InputError when it is none."""
+    """Parse `key=a,b,c` into the key and its values, each as TOML or as a text. Raises: InputError for other texts."""
     key, equals, values = text.partition("=")
     if not equals or not values.strip() or not all(key.strip().split(".")):
         raise InputError(f"--sweep {text}: must be key=value,value,..., e.g. --sweep privacy.epsilon=0.5,1,3,8")
@@ -82,9 +88,10 @@ def parse_axis(text: str) -> tuple[str, list[Any]]:
 def grid(
     name: str, changes: Sequence[str], overrides: Mapping[str, Any], axes: Mapping[str, Sequence[Any]], seeds: list[int]
 ) -> list[Cell]:
-    """Every different combination of the axes' values. changes, overrides: as in `load_scenario`, for all of them.
+    """Return every different combination of the axes' values.
 
-    Raises: InputError naming a key or value that cannot be.
+    changes, overrides: as in `load_scenario`, for all runs.
+    Raises: InputError that names the wrong key or value.
     """
     values = read_values(name)
     fixed = dict(map(parse_change, changes)) | dict(overrides)
@@ -104,7 +111,7 @@ def grid(
 
 
 def run_name(settings: Mapping[str, Any], seed: int) -> str:
-    """A folder's name that tells the settings; with a hash where they cannot be told in full."""
+    """Return a folder's name from the settings, with a hash where the name cannot contain them all."""
     whole = "_".join([*(f"{key.split('.')[-1]}-{_text(value)}" for key, value in settings.items()), f"seed-{seed}"])
     plain = re.sub(r"[^\w.+-]", "-", whole)[:120]
     ends = [key.split(".")[-1] for key in settings]
@@ -114,7 +121,7 @@ def run_name(settings: Mapping[str, Any], seed: int) -> str:
 
 
 def run(cells: Sequence[Cell], out: Path, data_dir: Path | None, say: Callable[[str], None]) -> list[str]:
-    """Run what is not finished yet, seed by seed. Returns one line for each run that failed; the others go on."""
+    """Run all unfinished runs, seed by seed. Returns one line for each failed run; a failure stops no other run."""
     failures, number, total = [], 0, sum(len(cell.scenarios) for cell in cells)
     for cell in cells:
         for seed, scenario in cell.scenarios.items():
@@ -129,7 +136,7 @@ def run(cells: Sequence[Cell], out: Path, data_dir: Path | None, say: Callable[[
 
 
 def rows(cells: Sequence[Cell]) -> list[dict[str, Any]]:
-    """One flat row a cell with a finished run, JSON-able: settings, runs, epsilon spent, means and deviations, cost."""
+    """Return one JSON-able row for each cell with a finished run: settings, runs, epsilon, means, deviations, cost."""
     found = []
     for cell in cells:
         summaries = list(cell.summaries.values())
@@ -149,7 +156,7 @@ def rows(cells: Sequence[Cell]) -> list[dict[str, Any]]:
 
 
 def shown(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
-    """Heads and cells of the table that a person reads."""
+    """Return heads and cells of the printed table."""
     keys = list(dict.fromkeys(key for cell in cells for key in cell.settings))
     done = [cell for cell in cells if cell.summaries]
     names = {name for cell in done for name in cell.figures()}
@@ -173,7 +180,7 @@ def rich_table(heads: Sequence[str], lines: Sequence[Sequence[str]], title: str)
     cells = [[cell.replace(" ± ", "\n±") for cell in line] for line in lines]
     for place, text in enumerate(heads):
         longest = max((len(part) for line in cells for part in line[place].split("\n")), default=0)
-        # A figure that is cut is none: where the screen is narrow, long names are folded.
+        # Figures are never cut: on a narrow screen, long names are folded.
         table.add_column(text.split(".")[-1], no_wrap=longest <= FIGURE, overflow="fold")
     for line in cells:
         table.add_row(*line)
@@ -187,7 +194,7 @@ def markdown(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
 
 
 def write(cells: Sequence[Cell], out: Path, title: str, metric: str = "full:ndcg@10") -> None:
-    """`sweep.csv`, `sweep.json`, `sweep.md` and `sweep.svg` in `out`, of the runs that are finished."""
+    """Write `sweep.csv`, `sweep.json`, `sweep.md` and `sweep.svg` of the finished runs into `out`."""
     flat = rows(cells)
     write_json(out / "sweep.json", flat)
     with (out / "sweep.csv").open("w", newline="", encoding="utf-8") as file:
@@ -200,18 +207,20 @@ def write(cells: Sequence[Cell], out: Path, title: str, metric: str = "full:ndcg
 
 
 def spread(values: Sequence[float]) -> tuple[float, float]:
-    """Mean and standard deviation; the deviation of a single value is NaN."""
+    """Return mean and standard deviation; the deviation of a single value is NaN."""
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else math.nan
 
 
 def mean_and_deviation(mean: float, deviation: float) -> str:
-    """`0.1234 ± 0.0012`; without the deviation where there is none."""
+    """Format as `0.1234 ± 0.0012`, without a missing deviation."""
     return f"{mean:.4f}" if math.isnan(deviation) else f"{mean:.4f} ± {deviation:.4f}"
 
 
 def _series(cells: Sequence[Cell], metric: str) -> dict[str, list[tuple[float | None, float, float]]]:
-    """One series for each setting of the axes other than epsilon, and DP popularity, the floor: one line where it is
-    the same for all of them, else one for each."""
+    """Return one series for each setting of the axes other than epsilon, and DP popularity as the floor.
+
+    The floor is one line where it is the same for all settings, else one line for each.
+    """
     found: dict[str, list[tuple[float | None, float, float]]] = {}
     floors: dict[str, dict[float, tuple[float, float]]] = {}
     for cell in cells:
@@ -236,7 +245,7 @@ def _series(cells: Sequence[Cell], metric: str) -> dict[str, list[tuple[float | 
 
 
 def _label(key: str, value: Any) -> str:
-    """A setting in a legend: a text alone, a number with what it is of."""
+    """Label a setting for a legend: a text alone, a number with its key."""
     return value if isinstance(value, str) else f"{key.rpartition('.')[2]} {_text(value)}"
 
 
@@ -252,7 +261,7 @@ def _values(base: Mapping[str, Any], fixed: Mapping[str, Any], settings: Mapping
 
 
 def _concerns(key: str, name: str) -> bool:
-    """Whether the setting `key` is one that a run of the algorithm `name` has."""
+    """Whether a run of the algorithm `name` has the setting `key`."""
     section, _, own = key.partition(".")
     return section != "algorithm" or own == "name" or own.split(".")[0] in algorithm_named(name).Config.model_fields
 

@@ -1,8 +1,8 @@
 """Search for settings, on validation data only: `fedrec tune`.
 
-Source: Optuna (Akiba et al. 2019), its TPE sampler. Differs from the usual use in what it owes to privacy: every trial
-looks at private data, so the best settings are stamped, and a run with them states that its epsilon does not cover how
-they were found. Each trial has a process and a folder of its own, and the study is kept in a file: both go on.
+Source: Optuna (Akiba et al. 2019), its TPE sampler. Different from the usual use: every trial reads private data, so
+the best settings are marked. A run with them states that its epsilon does not cover the search. Each trial has a
+process and a folder of its own, and a file keeps the study, so that both can be resumed.
 """
 
 import hashlib
@@ -31,16 +31,16 @@ WARNING = (
     "Tune on public or generated data where a guarantee must cover everything."
 )
 CHEAP = {"evaluation.baselines": False, "evaluation.order_free": False, "evaluation.every": 0}
-"""What a trial leaves out, since nobody reads it; it changes neither the model nor the metric."""
+"""Settings that save a trial work without a change of model or metric."""
 
 
 class NotMeasured(InputError):
-    """The metric that is asked for is none that a run has."""
+    """The requested metric is not among those of a run."""
 
 
 @dataclass(frozen=True)
 class Dimension:
-    """One setting that is searched: a range of numbers, or `choices`."""
+    """One setting of the search: a range of numbers, or `choices`."""
 
     key: str
     low: float = 0.0
@@ -59,7 +59,7 @@ class Dimension:
 
 
 def parse_space(text: str) -> Dimension:
-    """`key=log:0.01:1`, `lin:0:1`, `int:1:64`, `logint:1:64` or `a,b,c`. Raises: InputError when it is none of them."""
+    """Parse `key=log:0.01:1`, `lin:0:1`, `int:1:64`, `logint:1:64` or `a,b,c`. Raises: InputError for other texts."""
     key, equals, value = text.partition("=")
     where = f"--space {text}"
     kind, *bounds = value.split(":")
@@ -81,7 +81,7 @@ def parse_space(text: str) -> Dimension:
 
 @dataclass(frozen=True)
 class Search:
-    """What is asked: the scenario's values, the space, the metric (to be high), and the seeds that are averaged."""
+    """The question of a study: the scenario's values, the space, the metric to maximise, and the seeds to average."""
 
     name: str
     values: Mapping[str, Any]
@@ -99,11 +99,11 @@ class Search:
         metric: str,
         seeds: Sequence[int],
     ) -> "Search":
-        """Checks everything that can be checked before a trial. Raises: InputError, also for evaluation.on=test."""
+        """Check everything that can be checked before a trial. Raises: InputError, also for evaluation.on=test."""
         values = read_values(name)
         changed = [*map(parse_change, changes), *overrides.items()]
         if ("evaluation.on", "test") in changed:
-            raise InputError("evaluation.on = 'test': tuning may look at validation data alone; leave it out")
+            raise InputError("evaluation.on = 'test': tuning uses validation data only; leave it out")
         for key, value in changed:
             put(values, key, value, key)
         found = cls(name, values, tuple(space), metric, tuple(seeds))
@@ -117,7 +117,7 @@ class Search:
         return self._with({**settings, **CHEAP, "evaluation.on": "validation", "seed": seed})
 
     def best(self, settings: Mapping[str, Any], trials: int) -> Scenario:
-        """The scenario with the best settings, stamped with where they come from."""
+        """Return the scenario with the best settings, marked with their source."""
         before = self._with({})
         data = before.data.path.name if before.data.path else before.data.name
         tuned = {
@@ -134,14 +134,14 @@ class Search:
         return checked(values, self.name, own_code=True)
 
     def question(self) -> dict[str, Any]:
-        """What must not change when a study goes on; JSON-able."""
+        """Return the JSON-able facts that a resumed study must keep."""
         space = [dict(vars(dimension)) | {"choices": list(dimension.choices)} for dimension in self.space]
         question = {"scenario": self._with({}).resolved(), "metric": self.metric, "seeds": list(self.seeds)}
         whole: dict[str, Any] = json.loads(json.dumps(question | {"space": {d["key"]: d for d in space}}))
         return whole
 
     def measure(self, settings: Mapping[str, Any], out: Path, data_dir: Path | None) -> float:
-        """The metric of `settings`, mean over the seeds. Raises: FedrecError when a run fails; NotMeasured."""
+        """Return the metric of `settings`, mean over the seeds. Raises: FedrecError when a run fails; NotMeasured."""
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
         values = []
         for seed in self.seeds:
@@ -154,20 +154,20 @@ class Search:
 
 
 def require_optuna() -> None:
-    """Raises: InputError that names the extra, where Optuna is missing."""
+    """Check that Optuna is installed. Raises: InputError that names the extra."""
     if importlib.util.find_spec("optuna") is None:
         raise InputError("fedrec tune: needs Optuna; install it with: pip install 'fedrec[tune]'")
 
 
 def run(search: Search, trials: int, out: Path, data_dir: Path | None, say: Callable[[str], None]) -> "optuna.Study":
-    """The study after `trials` trials in all, those of earlier calls included; failed ones count and stop no other.
+    """Run a study up to `trials` trials, with those of earlier calls. A failed trial counts and stops no other.
 
     Raises: InputError when `out` holds a study of something else; NotMeasured when the first run lacks the
     metric; FedrecError when every trial failed.
     """
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial is told below, in a line
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # a failed trial is reported below, in one line
     make_folder(out, private=True)
     name, storage = "fedrec", f"sqlite:///{out / 'study.db'}"
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
@@ -176,7 +176,7 @@ def run(search: Search, trials: int, out: Path, data_dir: Path | None, say: Call
         raise InputError(f"--out {out}: holds a study of something else ({other}); choose a new folder")
     study.set_user_attr("question", search.question())
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
-        study.enqueue_trial(trial.params)  # was broken off: its runs are in their folders and go on
+        study.enqueue_trial(trial.params)  # was interrupted: its runs are resumed in their folders
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
 
     wrong: list[NotMeasured] = []
@@ -206,11 +206,11 @@ def run(search: Search, trials: int, out: Path, data_dir: Path | None, say: Call
 
     left = trials - len(tried(study))
     if left > 0:
-        # Another seed each time: a study that goes on would else begin with the trials that it began with before.
+        # Another seed each time: a resumed study would otherwise repeat its first trials.
         study.sampler = optuna.samplers.TPESampler(seed=len(study.trials))
         study.optimize(objective, n_trials=left, catch=(FedrecError,))
     if wrong:
-        optuna.delete_study(study_name=name, storage=storage)  # the folder is then free for the metric that was meant
+        optuna.delete_study(study_name=name, storage=storage)  # the folder is then free for the right metric
         raise wrong[0]
     if not complete():
         raise FedrecError(f"every trial failed; the last one: {tried(study)[-1].user_attrs['error']}")
@@ -218,12 +218,12 @@ def run(search: Search, trials: int, out: Path, data_dir: Path | None, say: Call
 
 
 def tried(study: "optuna.Study") -> list["optuna.trial.FrozenTrial"]:
-    """The trials that came to an end, well or not; those that were broken off are none."""
+    """Return the trials that finished or failed, without interrupted ones."""
     return [trial for trial in study.trials if trial.value is not None or "error" in trial.user_attrs]
 
 
 def write_best(search: Search, study: "optuna.Study", out: Path) -> Path:
-    """`best.toml` in `out`: the scenario with the best settings and the mark that they were tuned."""
+    """Write `best.toml` into `out`: the scenario with the best settings and the mark that they were tuned."""
     trials = len(tried(study))
     scenario = search.best(study.best_trial.user_attrs["settings"], trials)
     comment = f"Best of {trials} trials: {search.metric} {study.best_value:.4f} on validation.\n{WARNING}"

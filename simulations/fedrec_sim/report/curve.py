@@ -1,4 +1,4 @@
-"""What a simulation notes of a round beside its cost: points of the training curve, and private looks."""
+"""The training curve of a simulation, and its private looks."""
 
 import math
 from typing import Any
@@ -17,11 +17,11 @@ _STREAM = 0xC0
 
 
 class Curve:
-    """Called after each round with its number and the shared state; returns what `history.csv` tells of it.
+    """Figures of a round for `history.csv`; called after each round with its number and the shared state.
 
-    True metrics of a fixed sample of users, every few rounds and after the last, under "full ..." and
-    "sampled-99 ...": they reach no decision. The values of a private look, with the standard deviation of their noise,
-    under "private ...".
+    True metrics of a fixed sample of users have the prefixes "full" and "sampled-99". They are measured every few
+    rounds and after the last, and decide nothing. Values of a private look, with the standard deviation of their
+    noise, have the prefix "private".
     """
 
     def __init__(self, algorithm: Algorithm, split: Split, config: EvaluationConfig, device: str, seed: int) -> None:
@@ -46,14 +46,14 @@ class Curve:
 
 
 def curve_users(split: Split, count: int, seed: int) -> np.ndarray:
-    """A fixed sample of at most `count` users with a target, drawn from the public seed, positions ascending."""
+    """Draw a fixed sample of at most `count` users with a target from the public seed, positions ascending."""
     able = np.flatnonzero(split.targets >= 0)
     order = uniform(keys(seed, torch.from_numpy(able)), _STREAM, 1)[:, 0].argsort().numpy()
     return np.sort(able[order[:count]])
 
 
 def curve_every(every: int | None, rounds: int) -> int:
-    """Rounds between points of the curve; 0 for none. `every` None: about eight points, none for a single round."""
+    """Return the rounds between points of the curve; 0 for none. None gives about eight points, none for one round."""
     if every is not None:
         return every
     return math.ceil(rounds / 8) if rounds > 1 else 0

@@ -1,8 +1,8 @@
-"""Whether two runs answered the same question: the same users, events and held-out items.
+"""Fingerprint of a split, by which two runs with the same users, events and held-out items are recognised.
 
-A plain hash of everybody's histories gives an unknown event away to a person with all the others: they try all values.
-So the fingerprint is an HMAC-SHA256 under a secret of this user, which lies beside the key that signs ledgers and in no
-run. Runs of two users, or of two machines, have fingerprints that cannot be compared, and say so.
+A plain hash of all histories would reveal an unknown event to an attacker with all the others, who tries all values. So
+the fingerprint is an HMAC-SHA256 under a secret of this user. The secret is stored next to the key that signs ledgers,
+and in no run. Fingerprints of two users, or of two machines, cannot be compared.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ _PATIENCE = 2.0
 
 
 def fingerprint(split: Split) -> str:
-    """`ID:HMAC` of what users train on, know, hold out and are ranked against; ID names the secret."""
+    """Return `ID:HMAC` of the split: training, known, held-out and ranked items. ID names the secret."""
     secret = own_secret()
     found = hmac.new(secret, digestmod=hashlib.sha256)
     for part in _parts(split):
@@ -45,7 +45,7 @@ def comparable(first: str, second: str) -> bool:
 
 
 def own_secret() -> bytes:
-    """The secret of this user, made on first use, mode 0600. Raises: InputError when it is damaged or readable."""
+    """Return the secret of this user, made on first use, mode 0600. Raises: InputError when damaged or readable."""
     path = secret_path()
     if not path.exists():
         try:
@@ -62,7 +62,7 @@ def own_secret() -> bytes:
 
 
 def secret_path() -> Path:
-    """Where the secret lies: beside the key that signs ledgers."""
+    """Return the path of the secret, next to the key that signs ledgers."""
     return default_path().with_name(FILE)
 
 

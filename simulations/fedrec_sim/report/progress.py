@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live line in a terminal, plain lines elsewhere, on standard error."""
+"""Progress of a running simulation, on standard error: a live line in a terminal, plain lines elsewhere."""
 
 import signal
 import threading
@@ -20,9 +20,9 @@ PLAIN_LINES = 10
 
 
 class Stop:
-    """Ctrl-C once: the round is finished and saved, then the run stops. Twice: it stops at once.
+    """The stop request: the first Ctrl-C stops the run after the round, a second one at once.
 
-    Stopping between rounds wastes no budget: a round that is broken off was charged already.
+    A stop between rounds wastes no budget. An interrupted round is charged already.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Take Ctrl-C as a request, within this context; outside the main thread, which alone gets signals, nothing."""
+        """Take Ctrl-C as a request within this context. Other threads than the main one get no signals."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -48,9 +48,14 @@ class Stop:
 
 
 class RunProgress:
-    """Reports stages and rounds of a run, and stops it between two rounds when that was asked.
+    """Progress of stages and rounds, and the stop between two rounds on request.
 
-    epsilon: the target, None without privacy. quiet: nothing is shown.
+    Args:
+        console: the console to print on.
+        quiet: show nothing.
+
+    Attributes:
+        epsilon: the target, None without privacy.
     """
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
@@ -62,17 +67,17 @@ class RunProgress:
         self._lines = LongSteps(lambda step: self.say(f"{step}{' (ended)' if step.ended else ' ...'}"), after=EVERY)
 
     def say(self, text: str) -> None:
-        """One line."""
+        """Print one line, unless quiet."""
         if not self.quiet:
             self.warn(text)
 
     def warn(self, text: str) -> None:
-        """One line that is told also where no progress is shown."""
+        """Print one line, also when quiet."""
         self.console.print(text)
 
     @contextmanager
     def stage(self, text: str) -> Iterator[None]:
-        """A step of unknown length."""
+        """Show a step of unknown length."""
         if self.quiet or not self.console.is_terminal:
             self.say(f"{text} ...")
             yield
@@ -82,7 +87,7 @@ class RunProgress:
 
     @contextmanager
     def rounds(self, label: str, total: int) -> Iterator[None]:
-        """The rounds of a run; `round` reports each."""
+        """Show the rounds of a run; `round` reports each."""
         with self.stop.listening(), self._bar_of(label, total):
             yield
 
@@ -122,7 +127,7 @@ class RunProgress:
             self._steps[step.name] = self._bar.add_task(step.name, total=step.total, completed=step.done, note="")
 
     def round(self, report: RoundReport) -> None:
-        """A finished round, safely on disk. Raises: KeyboardInterrupt when a stop was asked for."""
+        """Report a finished round that is on disk. Raises: KeyboardInterrupt on a stop request."""
         note = f"{report.seconds:.2f} s/round, {report.users / max(report.seconds, 1e-9):,.0f} users/s"
         if self.epsilon is not None:
             note = f"epsilon {report.epsilon['pld']:.3f} of {self.epsilon:g}, {note}"
@@ -145,7 +150,7 @@ class _Bars(Progress):
 
 
 def _measured(metrics: Mapping[str, float]) -> str:
-    """True metrics as they are; those of a private look with the standard deviation of their noise."""
+    """Format true metrics as they are, and those of a private look with the standard deviation of their noise."""
     std = metrics.get(f"{PRIVATE}std", 0.0)
     return ", ".join(
         f"{name} {value:.3f}" + (f" +- {std:.3f}" if name.startswith(PRIVATE) else "")

@@ -19,19 +19,19 @@ TRUE_FIGURES = (
     "TRUE figures, which no epsilon covers: every metric of this table, the counts above it, the cost below.\n"
     "Private looks alone are charged and noised."
 )
-"""What a person reads between the table and the line with epsilon."""
+"""The text between the table and the line with epsilon."""
 NAMES = {"hr": "HR", "ndcg": "NDCG", "recall": "R"}
 USUAL_CUT = 10
-"""The cut-off that is meant where none is said."""
+"""The default cut-off."""
 
 
 def stamp(summary: Mapping[str, Any]) -> str:
-    """What the label of a run that reproduces the published leak must end with; empty for any other."""
+    """Return the suffix of the label of a run that reproduces the published leak; empty for any other."""
     return f", {STAMP}" if summary["evaluation"].get("leaky_negatives") else ""
 
 
 def labelled_results(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """The run, its order-free figure and the baselines, by the name that a person reads."""
+    """Return the run, its order-free figure and the baselines, by their labels."""
     found = {summary["scenario"] + stamp(summary): summary["metrics"]}
     if summary["order_free"]:
         found["  order of events ignored"] = summary["order_free"]
@@ -44,7 +44,7 @@ def labelled_results(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]
 
 
 def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
-    """Every figure of a result by `protocol:metric`, as "full:ndcg@10"."""
+    """Return every figure of a result by `protocol:metric`, such as "full:ndcg@10"."""
     return {
         f"{protocol}:{name}": value
         for protocol, values in metrics.items()
@@ -55,7 +55,7 @@ def flat_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def nearest_metric(metric: str, known: Iterable[str]) -> str:
-    """A hint for a metric that is not among the `known` ones: the usual cut-off of the same metric, or the nearest."""
+    """Return a hint for an unknown metric: the usual cut-off of the same metric, or the nearest one."""
     wanted, known = metric.rpartition(":")[2], list(known)
     kind, _, cut = wanted.partition("@")
     same = [name for name in known if name.rpartition(":")[2].partition("@")[0] == kind]
@@ -68,14 +68,14 @@ def nearest_metric(metric: str, known: Iterable[str]) -> str:
 
 
 def head(metric: str) -> str:
-    """A metric `protocol:name@k` as the head of a column."""
+    """Return a metric `protocol:name@k` as the head of a column."""
     protocol, _, name = metric.partition(":")
     kind, at, k = name.partition("@")
     return f"{NAMES.get(kind, kind)}{at}{k}\n{HEADS.get(protocol, protocol)}"
 
 
 def results_table(summary: Mapping[str, Any]) -> Table:
-    """One row a result; columns by protocol: rank in the full catalogue, and among 99 sampled items."""
+    """Return a table with one row for each result, and columns by protocol: full catalogue, 99 sampled items."""
     results = labelled_results(summary)
     protocols = [name for name in COLUMNS if any(name in result for result in results.values())]
     data = summary["dataset"]
@@ -103,7 +103,7 @@ def results_table(summary: Mapping[str, Any]) -> Table:
 
 
 def privacy_line(summary: Mapping[str, Any]) -> str:
-    """What the guarantee is, in one sentence, and one more where the noise is no secret."""
+    """State the guarantee in one sentence, and another one where the noise is no secret."""
     privacy = summary["privacy"]
     if privacy["epsilon"] is None:
         return "Privacy: none. This run releases sums without noise."
@@ -111,5 +111,5 @@ def privacy_line(summary: Mapping[str, Any]) -> str:
     return (
         f"Privacy: {privacy['guarantee']}, epsilon {privacy['epsilon']:.4g} ({accountants}) at delta "
         f"{privacy['delta']:g}, unit {privacy['unit']}, trust model {privacy['trust']}."
-        + (" The noise follows from the seed: whoever knows it can take it off." if summary["seed"] is not None else "")
+        + ("" if summary["seed"] is None else " The noise follows from the seed: anyone with the seed can remove it.")
     )

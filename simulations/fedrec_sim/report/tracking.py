@@ -1,7 +1,7 @@
-"""What a run tells to an experiment tracker while it goes on: `fedrec simulate --track`.
+"""Experiment trackers of a running simulation: `fedrec simulate --track`.
 
-A tracker is three methods; each adapter imports its library late. What is sent is what history.csv and
-summary.json hold, true metrics of the simulation among it, so it is covered by the guarantee as little as they are.
+A tracker has three methods. Each adapter imports its library late. The adapters send the figures of history.csv and
+summary.json, with true metrics of the simulation. The guarantee covers none of them.
 """
 
 import importlib.util
@@ -18,25 +18,25 @@ from fedrec.run.scenario import Scenario
 from fedrec_sim.report.table import flat_metrics
 
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
-"""A server that is gone holds a run up for half a minute instead of MLflow's own four; what is set counts more."""
+"""Limits of MLflow's retries: an absent server delays a run for half a minute instead of four. Set values win."""
 
 PARAMS = 100
 """MLflow's own bound on the settings of one request."""
 
 
 class Tracker(Protocol):
-    """Where scalars go."""
+    """A receiver of a run's scalars."""
 
     def begin(self, name: str, settings: Mapping[str, Any]) -> None:
-        """A run called `name` begins or goes on; settings by dotted key."""
+        """Begin or continue the run `name`, with its settings by dotted key."""
         ...
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
-        """Figures after round `step`, counted from 1; of the whole run at the last."""
+        """Send figures after round `step`, counted from 1; those of the whole run at the last step."""
         ...
 
     def end(self, finished: bool) -> None:
-        """Nothing more will come. finished: False when the run was broken off."""
+        """End the run. finished: False for an interrupted run."""
         ...
 
 
@@ -65,7 +65,7 @@ class TensorBoard:
 class MLflow:
     """A run in the experiment "fedrec" of MLFLOW_TRACKING_URI, or in `OUT/private/mlflow.db` where that is not set.
 
-    `OUT/private/mlflow.run` keeps its id, so that a run that is resumed goes on there.
+    `OUT/private/mlflow.run` keeps its id, so that a resumed run continues there.
     """
 
     package = "mlflow"
@@ -120,7 +120,7 @@ class MLflow:
 
 
 class Nowhere:
-    """No tracker: nothing is told to anybody."""
+    """The tracker of a run without one: it discards everything."""
 
     def begin(self, name: str, settings: Mapping[str, Any]) -> None:
         pass
@@ -132,14 +132,14 @@ class Nowhere:
         pass
 
 
-class Heedless:
-    """A tracker that may fail while the run goes on: that is said once, and nothing more is told to it."""
+class FailSafe:
+    """A tracker whose failures do not stop the run. After the first one, a warning is shown and the tracker is off."""
 
     def __init__(self, tracker: Tracker, say: Callable[[str], None]) -> None:
         self._tracker, self._say, self._failed = tracker, say, False
 
     def begin(self, name: str, settings: Mapping[str, Any]) -> None:
-        self._tracker.begin(name, settings)  # nothing is lost yet, and whoever started the run still looks
+        self._tracker.begin(name, settings)  # nothing is lost yet, so an error here may stop the run
 
     def scalars(self, values: Mapping[str, float], step: int) -> None:
         self._try(lambda: self._tracker.scalars(values, step))
@@ -147,15 +147,15 @@ class Heedless:
     def end(self, finished: bool) -> None:
         self._try(lambda: self._tracker.end(finished))
 
-    def _try(self, tell: Callable[[], None]) -> None:
+    def _try(self, send: Callable[[], None]) -> None:
         if self._failed:
             return
         try:
-            tell()
+            send()
         except Exception as error:  # whatever its library raises
             self._failed = True
             self._say(
-                f"--track: the tracker failed ({first_line(error)}); the run goes on, its figures are in its folder"
+                f"--track: the tracker failed ({first_line(error)}); the run continues, its figures are in its folder"
             )
 
 
@@ -163,7 +163,7 @@ TRACKERS: dict[str, type[TensorBoard] | type[MLflow]] = {"tensorboard": TensorBo
 
 
 def check_tracker(name: str) -> None:
-    """Raises: InputError for an unknown tracker, and for one that is not installed, with how to mend it."""
+    """Check that the tracker exists and is installed. Raises: InputError with the remedy."""
     if name not in TRACKERS:
         raise InputError(f"--track {name}: must be {' or '.join(TRACKERS)}")
     if importlib.util.find_spec(TRACKERS[name].package) is None:
@@ -172,8 +172,15 @@ def check_tracker(name: str) -> None:
 
 @contextmanager
 def tracking(name: str | None, out: Path, scenario: Scenario, say: Callable[[str], None]) -> Iterator[Tracker]:
-    """The tracker called `name`, begun, and ended whatever happens; None for no tracker. say: is told if it fails."""
-    tracker = Heedless(TRACKERS[name](out) if name is not None else Nowhere(), say)
+    """Begin the tracker called `name`, and end it with the context.
+
+    Args:
+        name: the tracker's name, None for none.
+        out: folder of the tracker's files.
+        scenario: the resolved scenario.
+        say: called with a warning when the tracker fails.
+    """
+    tracker = FailSafe(TRACKERS[name](out) if name is not None else Nowhere(), say)
     tracker.begin(scenario.name, flat_settings(scenario))
     finished = False
     try:
@@ -184,7 +191,7 @@ def tracking(name: str | None, out: Path, scenario: Scenario, say: Callable[[str
 
 
 def flat_settings(scenario: Scenario) -> dict[str, Any]:
-    """Every setting of the resolved scenario by its dotted key."""
+    """Return every setting of the resolved scenario by its dotted key."""
 
     def flat(values: Mapping[str, Any], path: str) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -196,12 +203,12 @@ def flat_settings(scenario: Scenario) -> dict[str, Any]:
 
 
 def of_round(row: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of a round from its row of history.csv; what is unknown is left out."""
+    """Return the figures of a round from its row of history.csv, without missing ones."""
     return {f"round/{name}": float(value) for name, value in row.items() if name != "round" and value is not None}
 
 
 def of_run(summary: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of a whole run from its summary."""
+    """Return the figures of a whole run from its summary."""
     found = {f"final/{name}": value for name, value in flat_metrics(summary["metrics"]).items()}
     for baseline, result in summary["baselines"].items():
         found |= {f"{baseline}/{name}": value for name, value in flat_metrics(result).items()}
