@@ -15,68 +15,39 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from fedrec.algorithms.base import Algorithm, Setting, Shared
+from fedrec.algorithms.kernel_rank_settings import (
+    NETWORK_STRENGTH,
+    PAIRS_STRENGTH,
+    TUNED_USERS,
+    UNITS,
+    USERS_PER_WEIGHT,
+    KernelRankConfig,
+    default_head,
+    default_shares,
+    linear_rate,
+)
 from fedrec.data.users import UserBatch
 from fedrec.kernels.cooccurrence import LaggedPairs, cooccurrence_query, triangle
 from fedrec.kernels.denoise import RESIDUAL_RANK, fit_lift, low_rank
 from fedrec.kernels.descent import Descent
+from fedrec.kernels.evidence import Chance, evident
 from fedrec.kernels.feature_map import DenseMap, FeatureMap, HeadMap
-from fedrec.kernels.model import Decays, KernelModel, KernelSpace, centred_space, feature_scales, head
+from fedrec.kernels.model import KernelModel, KernelSpace, centred_space, head
 from fedrec.kernels.negatives import mixed_negatives
 from fedrec.kernels.popularity import denoise, popularity_contribution, popularity_query
 from fedrec.kernels.public import number_scores, public_kernels
+from fedrec.kernels.synthetic import feature_scales, synthetic_users
 from fedrec.privacy.queries import Contribution, DenseContribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
 GRADIENT_CLIP = 1.0
-TUNED_USERS = 6040  # of MovieLens-1M, on whose validation split the choices below were made
-NETWORK_STRENGTH = 1.3  # from here on hidden units gain more than their noise costs
-USERS_PER_WEIGHT = 5  # with fewer, hidden units learn users by heart, with privacy or without
-UNITS = 16  # hidden units where they pay
-FAINT_STRENGTH = 0.07  # noise and signal of a gradient weigh the same (MovieLens-100K and generated `few-items`)
-FAST_STRENGTH = 0.3  # below, larger steps of a linear head gain nothing on ML-1M and lose on ML-100K
-PAIRS_STRENGTH = 0.07  # below, what the co-occurrence tells drowns in its noise (ML-100K validation split)
+COLD = 0.5  # with a smaller part of users who have a target, chance moves weights further than taste does
+SYNTHETIC = 1000  # users without a taste, of whom the size of chance is learned
+LEAST_PART = 0.02  # of the users have a training target, whatever the released sum says
 FEWEST = 1  # events that a history must have before an item counts as a training target
-SHARES = {  # strength: parts of mu^2 for popularity, weights, co-occurrence
-    0.0200: (0.80, 0.10, 0.10),
-    0.1422: (0.60, 0.10, 0.30),
-    0.2681: (0.50, 0.10, 0.40),
-    0.7191: (0.20, 0.05, 0.75),
-    1.6660: (0.20, 0.03, 0.77),
-}
-
-
-class KernelRankConfig(Settings):
-    """Settings of `kernel-rank`."""
-
-    decays: Decays = (1.0, 0.95, 0.8, 0.5, 0.02)
-    """Recency weights per step back in a history; every kernel is averaged under each."""
-    kernel_rank: int = Field(default=128, ge=1, le=1024)
-    """Features kept of a kernel that has no short exact feature map."""
-    head: int | None = Field(default=None, ge=2)
-    """Items of the co-occurrence release; by default grows with the root of the users and with epsilon."""
-    targets: int = Field(default=4, ge=1)
-    """Newest training items of each user that the ranking weights are fitted to."""
-    negatives: int = Field(default=30, ge=1)
-    """Local negatives for each target."""
-    weight_rounds: int | None = Field(default=None, ge=1)
-    """Rounds of private gradient descent on the ranking weights; by default 40, with hidden units 80, and none where
-    there is neither public content nor co-occurrence to weigh."""
-    learning_rate: float | None = Field(default=None, gt=0)
-    """Step on the clipped mean gradient; by default 0.3 or 1, less with few users or budget; 4 with hidden units."""
-    momentum: float = Field(default=0.8, ge=0, lt=1)
-    """Momentum of the ranking weights."""
-    hidden: int | None = Field(default=None, ge=0, le=256)
-    """Units of a network on the features, learned with the weights; 0 for a linear head. By default 16 where
-    budget and users can pay for it (6,000 users: about epsilon 6 and more; 5 users a weight), else 0."""
-    cooccurrence: bool | None = None
-    """False leaves the co-occurrence release out; its budget goes to the others. By default it is left out where the
-    budget and the users are too few for it."""
-    shares: tuple[float, float, float] | None = None
-    """Parts of the budget for popularity, weights, co-occurrence; by default chosen from epsilon and the users."""
 
 
 class KernelRank(Algorithm):
@@ -105,10 +76,13 @@ class KernelRank(Algorithm):
         self.learning_rate = config.learning_rate or (4.0 if self.hidden else linear_rate(strength))
         self.descent = Descent(self.weight_rounds, self.learning_rate, config.momentum)
         self._space: tuple[Tensor, KernelSpace] | None = None
+        self._kept: tuple[Tensor, Tensor] | None = None
 
     @property
     def server_only(self) -> frozenset[str]:
-        return frozenset({"velocity", "average", "start", "noise"} | ({"head"} if self.releases == 1 else set()))
+        return frozenset(
+            {"velocity", "average", "start", "noise", "root events"} | ({"head"} if self.releases == 1 else set())
+        )
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -149,13 +123,14 @@ class KernelRank(Algorithm):
             users.memory.update(self._examples(shared, users), scales=shared["scales"])
         features, offsets, valid = (users.memory[name] for name in ("features", "offsets", "valid"))
         gradient = self._gradient(shared["parameters"], features, offsets, valid)
-        return {"weights": DenseContribution(gradient)}
+        return {"weights": DenseContribution(self._cut(gradient, shared))}
 
     def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
         if round == 0:
             popularity = denoise(sums["popularity"], self.public)
             top = popularity.argsort(descending=True, stable=True)[: self.head]
-            return self._start_weights({"popularity": popularity, "head": top})
+            root = sums["popularity"].value.sum() / self.setting.expected_cohort  # mean root of a user's events
+            return self._start_weights({"popularity": popularity, "head": top, "root events": root.clamp(min=0.0)})
         if round < self.releases:
             return self._start_weights(shared | self._lift(shared, sums["cooccurrence"]))
         cohort, step = self.setting.expected_cohort, round - self.releases
@@ -163,11 +138,9 @@ class KernelRank(Algorithm):
         return shared | self.descent.step(shared, gradient, sums["weights"].noise_std / cohort, step)
 
     def release(self, shared: Shared) -> KernelModel:
-        # Public content is known to be worth something. Without any, all kernels are made of noisy sums, and each
-        # weight on them must show evidence. A network's parts mean nothing alone, so none of them is judged alone.
         weights, network = self._unpack(shared["average"])
-        if not self.public.maps and not self.hidden:
-            weights, _ = self._unpack(self.descent.evident(shared))
+        if self.weight_rounds and not self.hidden:  # a network's parts mean nothing alone: none of them is judged
+            weights = self._evident(shared)
         if network:
             network["scales"] = shared["scales"]
         return KernelModel(self.space(shared), weights / shared["scales"], network).by(self.name)
@@ -200,7 +173,11 @@ class KernelRank(Algorithm):
             wide = len(scales) * self.hidden
             drawn = torch.randn(wide, generator=generator, device="cpu") / len(scales) ** 0.5
             start[len(scales) : len(scales) + wide] = drawn.to(self.setting.device)
-        return shared | {"scales": scales} | self.descent.begin(start)
+        shared = shared | {"scales": scales, "gradient norm": scales.new_zeros(())} | self.descent.begin(start)
+        cold = "root events" in shared and self._part_with_target(shared) < COLD
+        if self.setting.private or not cold or not self.weight_rounds:
+            return shared
+        return shared | {"gradient norm": self._tasteless(shared).norm(dim=1).mean().nan_to_num()}
 
     def _lift(self, shared: Shared, release: PrivateSum) -> Shared:
         """Item features from the noisy co-occurrence; the tail gets its features from the content."""
@@ -250,8 +227,7 @@ class KernelRank(Algorithm):
         return {"features": torch.stack(rows, 1), "offsets": torch.stack(offsets, 1), "valid": torch.stack(valid, 1)}
 
     def _gradient(self, parameters: Tensor, features: Tensor, offsets: Tensor, valid: Tensor) -> Tensor:
-        """Each user's mean gradient of the softmax loss over the targets that exist, (B, parameters), cut to norm
-        `GRADIENT_CLIP`: without privacy too, since the step size is made for it."""
+        """Each user's mean gradient of the softmax loss over the targets that exist, (B, parameters)."""
         weights, network = self._unpack(parameters)
         error = torch.softmax(head(features, weights, network) + offsets, 2)  # (B, T, C)
         error[:, :, 0] -= 1
@@ -266,8 +242,57 @@ class KernelRank(Algorithm):
                 back.sum(1),
                 torch.bmm(error[:, None], torch.relu(before))[:, 0],
             ]
-        gradient = torch.cat(parts, 1)
-        return gradient / (gradient.norm(dim=1, keepdim=True) / GRADIENT_CLIP).clamp(min=1)
+        return torch.cat(parts, 1)
+
+    def _evident(self, shared: Shared) -> Tensor:
+        """The weights less what chance explains of their way from the start, (K,); see `fedrec.kernels.evidence`.
+
+        Public content is known to be worth something, so its weights keep all of their way. Two logs are different.
+        Where most users are cold, too few speak, of too short histories. Without content all kernels are made of noisy
+        sums, and each weight must show that it is no noise.
+        """
+        average, start = shared["average"], shared["start"]
+        cold = self._part_with_target(shared) < COLD
+        if self.public.maps and not cold:
+            return average
+        if self._kept is None or self._kept[0] is not average:
+            noise, groups = float(shared["noise"]), self.space(shared).judged
+            covariance = noise**2 * torch.eye(len(average), dtype=torch.float64, device=average.device)
+            if cold:
+                covariance = self._chance(shared).covariance(self.descent, noise)
+            else:
+                groups = [slice(place, place + 1) for place in range(len(average))]
+            self._kept = (average, start + evident(average - start, covariance, groups))
+        return self._kept[1]
+
+    def _chance(self, shared: Shared) -> Chance:
+        """What moves the weights where users have no taste."""
+        gradients, part = self._tasteless(shared), self._part_with_target(shared)
+        return Chance.of(gradients, self._cut(gradients, shared), part * self.setting.users, part)
+
+    def _part_with_target(self, shared: Shared) -> float:
+        """Part of all users who have a training target, if lengths are Poisson about that of the typical user."""
+        events = float(shared["root events"]) ** 2
+        return min(1.0, max(LEAST_PART, 1 - math.exp(min(0.0, FEWEST - events))))
+
+    def _tasteless(self, shared: Shared) -> Tensor:
+        """Gradients of synthetic users at the start of the weights, (S, parameters)."""
+        events = float(shared["root events"]) ** 2
+        longest = min(self.items, max(FEWEST + 1, round(4 * events)))
+        shortest = min(longest, max(FEWEST + 1, round(events / 4)))
+        users = synthetic_users(shared["popularity"], (shortest, longest), SYNTHETIC, self.setting.seed, stream=3)
+        found = self._examples(shared, users.without_repeats())
+        features, offsets, valid = (found[name] for name in ("features", "offsets", "valid"))
+        return self._gradient(shared["start"], features, offsets, valid)[valid.any(1)]
+
+    def _cut(self, gradients: Tensor, shared: Shared) -> Tensor:
+        """Users' gradients (B, K) cut to norm `GRADIENT_CLIP`, without privacy too: the step size is made for it.
+
+        Where most users are cold and there is no privacy, they are divided by their typical norm instead of cut.
+        """
+        typical = shared["gradient norm"]
+        longest = (gradients.norm(dim=1, keepdim=True) / GRADIENT_CLIP).clamp(min=1)
+        return gradients / torch.where(typical > 0, typical, longest)
 
     @property
     def _features(self) -> int:
@@ -289,29 +314,3 @@ class KernelRank(Algorithm):
         if not hidden:
             return weights, {}
         return weights, {"hidden": wide.view(features, hidden), "bias": bias, "output": output}
-
-
-def default_shares(strength: float) -> tuple[float, float, float]:
-    """Parts of the budget for (popularity, weights, co-occurrence), interpolated in the logarithm of the strength."""
-    points = sorted(SHARES)
-    if strength >= points[-1]:
-        return SHARES[points[-1]]
-    if strength <= points[0]:
-        return SHARES[points[0]]
-    above = next(p for p in points if p >= strength)
-    below = points[points.index(above) - 1]
-    part = math.log(strength / below) / math.log(above / below)
-    a, b, c = ((1 - part) * low + part * high for low, high in zip(SHARES[below], SHARES[above], strict=True))
-    return a, b, c
-
-
-def linear_rate(strength: float) -> float:
-    """Step of a linear head. Noise moves it as far as the step is long, whatever users say, so it shrinks with the
-    share of noise in a gradient, as Wiener's filter does."""
-    return (1.0 if strength >= FAST_STRENGTH else 0.3) / (1 + (FAINT_STRENGTH / strength) ** 2)
-
-
-def default_head(users: int, mu: float) -> int:
-    """How many head items the co-occurrence covers: the signal a pair gets grows with users and mu."""
-    factor = 10.3 if mu <= 0.27 else 19.3 if mu < 10 else 32.0
-    return max(50, round(factor * users**0.5))

@@ -1,8 +1,7 @@
-"""Gradient descent on noisy sums, whose result moves away from its start only as far as the noise leaves evidence.
+"""Gradient descent on noisy sums, with the noise of its result.
 
-Momentum, and the average of the last iterates (Polyak and Juditsky 1992). What differs: noise moves a parameter even
-where users have nothing to say, and its size is public. So each parameter keeps of its way what exceeds two standard
-deviations of that noise, by the positive-part rule of James and Stein 1961. That is post-processing, free of budget.
+Momentum, and the average of the last iterates (Polyak and Juditsky 1992). Noise moves a parameter even where users have
+nothing to say, and its size is public: the state holds it, for `fedrec.kernels.evidence`.
 """
 
 import math
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-DEVIATIONS = 2.0  # of the noise, up to which a parameter stays at its start
 AVERAGED = 0.4  # part of the iterates, the last ones
 State = dict[str, Tensor]
 
@@ -46,9 +44,10 @@ class Descent:
             step: number of the step.
         """
         noise = torch.tensor(noise_std * self.gain(step), dtype=gradient.dtype, device=gradient.device)
-        return self._moved(state, gradient, step) | {"start": state["start"], "noise": noise}
+        return self.moved(state, gradient, step) | {"start": state["start"], "noise": noise}
 
-    def _moved(self, state: State, gradient: Tensor, step: int) -> State:
+    def moved(self, state: State, gradient: Tensor, step: int) -> State:
+        """Parameters, velocity and average after one step along `gradient`, of the shape of the parameters."""
         velocity = self.momentum * state["velocity"] + (1 - self.momentum) * gradient
         parameters = state["parameters"] - self.rate * velocity / (1 - self.momentum ** (step + 1))
         kept = max(0, step + 1 - math.ceil((1 - AVERAGED) * self.rounds))
@@ -60,12 +59,5 @@ class Descent:
         impulses = torch.eye(step + 1, dtype=torch.float64, device="cpu")
         state = self.begin(torch.zeros_like(impulses[0]))
         for number, impulse in enumerate(impulses):
-            state = self._moved(state, impulse, number)
+            state = self.moved(state, impulse, number)
         return float(state["average"].norm())
-
-    @staticmethod
-    def evident(state: State) -> Tensor:
-        """The average, each entry drawn back to its start by what noise alone explains, (n,)."""
-        moved = state["average"] - state["start"]
-        doubt = DEVIATIONS * state["noise"] / moved.abs().clamp(min=torch.finfo(moved.dtype).tiny)
-        return torch.where(doubt < 1, state["average"] - moved * doubt**2, state["start"])

@@ -8,13 +8,13 @@ compare with the user's habits. A small head (linear, or with one hidden layer b
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Annotated, Any
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from fedrec import draws
 from fedrec.data.users import UserBatch
 from fedrec.kernels.feature_map import FeatureMap, HeadMap, restore_map
 from fedrec.model import ReleasedModel, or_popular
@@ -28,7 +28,6 @@ SHAPED = 3.0
 the order of the few above round, and uniform negatives hold none of those to say so."""
 AVERAGED = 256
 """Items, evenly spaced in the catalogue, whose mean features are those of the average item."""
-LENGTHS = (5, 500)  # events of the shortest and the longest synthetic user
 MOST_AT_ONCE = 1 << 23  # numbers per user chunk while scoring
 POPULARITY_FEATURES = (
     "popularity",
@@ -72,6 +71,13 @@ class KernelSpace:
         most, count = len(POPULARITY_FEATURES), len(self.decays)
         kernels = {name: slice(self.own + n * count, self.own + (n + 1) * count) for n, name in enumerate(self.maps)}
         return {"popularity": slice(0, most), "numbers": slice(most, self.own)} | kernels
+
+    @property
+    def judged(self) -> list[slice]:
+        """Features judged together: the slope of popularity, its shape, habits, each number, each kernel."""
+        starts = [0, 1, 3, *range(len(POPULARITY_FEATURES), self.own, 2)]
+        starts += [self.own + len(self.decays) * kernel for kernel in range(len(self.maps) + 1)]
+        return [slice(start, stop) for start, stop in pairwise(starts)]
 
     @property
     def own(self) -> int:
@@ -315,33 +321,3 @@ def centred_space(
     known = spread > 1e-5  # below is rounding
     standard = (log_popularity - log_popularity.mean()) / spread if known else torch.zeros_like(popularity)
     return KernelSpace(dict(maps), means, decays, standard, numbers)
-
-
-def feature_scales(
-    space: KernelSpace, popularity: Tensor, lengths: tuple[int, int] = LENGTHS, users: int = 200, seed: int = 0
-) -> Tensor:
-    """Standard deviation of each feature over SYNTHETIC users drawn from the released popularity (public), (K,).
-
-    Their histories are of every length between the two of `lengths`, evenly in the logarithm. With one length for all,
-    features that compare users by their length would look like constants, and be blown up.
-    """
-    device = popularity.device
-    generator = draws.keys(seed, torch.arange(users, device=device))
-    shortest, longest = lengths
-    part = torch.arange(users, dtype=torch.float64, device=device) / max(1, users - 1)
-    counts = (shortest * (longest / shortest) ** part).round().long()
-    mass = (popularity / popularity.sum()).double().cpu().cumsum(0).to(device)  # CUDA's sums do not repeat
-    picks = torch.searchsorted(mass, draws.uniform(generator, 1, longest) * mass[-1]).clamp(
-        max=space.numbers.shape[0] - 1
-    )
-    batch = UserBatch(
-        items=picks[torch.arange(longest, device=device) < counts[:, None]],
-        lengths=counts,
-        n_items=len(popularity),
-        keys=generator,
-    )
-    candidates = batch.negatives(50, stream=2)
-    scales = space.features(space.fit(batch), candidates).flatten(0, 1).std(0)
-    by_kernel = scales[space.own :].view(-1, len(space.decays))
-    by_kernel = torch.maximum(by_kernel, 0.1 * by_kernel.amax(1, keepdim=True))  # a long average is not blown up
-    return torch.cat([scales[: space.own], by_kernel.flatten()]).clamp(min=1e-2)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fedrec.algorithms.base import Algorithm, Setting
-from fedrec.algorithms.kernel_rank import GRADIENT_CLIP, SHARES, KernelRank, KernelRankConfig, default_shares
+from fedrec.algorithms.kernel_rank import GRADIENT_CLIP, KernelRank
+from fedrec.algorithms.kernel_rank_settings import SHARES, KernelRankConfig, default_shares
 from fedrec.data.catalogue import Catalogue, Texts
 from fedrec.testing.algorithm import AlgorithmContract
 from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows, planted_catalogue, planted_rows
@@ -155,17 +156,50 @@ def test_the_gradient_is_that_of_the_mean_softmax_loss(hidden: int) -> None:
     features = torch.randn(6, 3, 5, width, generator=generator) / 5
     valid = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 0], [1, 1, 1]]).bool()
     offsets = torch.randn(6, 3, 5, generator=generator)
-    features[5] *= 50  # a user whose gradient the clip cuts
     gradient = algo._gradient(parameters, features, offsets, valid)
     norms = []
     for user in range(6):
         leaf = parameters.clone().requires_grad_()
         mean_loss(leaf, features[user], offsets[user], valid[user], hidden).backward()
         norms.append(float(leaf.grad.norm()))
-        expected = leaf.grad * min(1.0, GRADIENT_CLIP / max(norms[-1], 1e-9))
-        torch.testing.assert_close(gradient[user], expected, atol=1e-5, rtol=1e-4)
-    assert 0 < norms[0] < GRADIENT_CLIP < norms[5]
+        torch.testing.assert_close(gradient[user], leaf.grad, atol=1e-5, rtol=1e-4)
+    assert norms[0] > 0
     assert norms[3] == 0
+
+
+def test_gradients_are_cut_to_the_clip_save_those_of_cold_logs_without_privacy() -> None:
+    gradients = torch.tensor([[0.3, 0.4], [30.0, 40.0], [0.0, 0.0]])
+    algo = KernelRank(small(), plain())
+    cut = algo._cut(gradients, {"gradient norm": torch.tensor(0.0)})
+    torch.testing.assert_close(cut.norm(dim=1), torch.tensor([0.5, GRADIENT_CLIP, 0.0]))
+    assert torch.equal(algo._cut(gradients, {"gradient norm": torch.tensor(2.0)}), gradients / 2)
+
+
+@pytest.mark.parametrize(("events", "private", "whole"), [(2, False, True), (2, True, False), (6, False, False)])
+def test_which_logs_are_cold(events: int, private: bool, whole: bool) -> None:
+    rows = [
+        [user % ITEMS, *range(1, events)] if user % 4 == 0 else [user % ITEMS] * (events > 2) for user in range(200)
+    ]
+    setting = plain(users=200, expected_cohort=200.0, **({"mu": 1000.0} if private else {}))
+    algo = KernelRank(small(), setting)
+    shared = AlgorithmContract().each_round(algo, batch_of([row if events == 2 else list(range(6)) for row in rows]))
+    assert (float(shared[algo.releases][1]["gradient norm"]) > 0) == whole
+
+
+def test_on_cold_logs_chance_leaves_the_list_at_popularity_and_taste_moves_it() -> None:
+    generator = torch.Generator().manual_seed(0)
+    likely = torch.arange(1, ITEMS + 1).float()
+    kept = []
+    for pairs in (
+        torch.multinomial(likely.expand(400, -1), 2, generator=generator),
+        torch.stack([first := torch.arange(400) % (ITEMS - 1), first + 1], 1),  # what follows is always the next item
+    ):
+        rows = pairs.tolist() + [[int(row[0])] for row in pairs.repeat(2, 1)]  # two of three have no target
+        algo = KernelRank(small(), plain(users=len(rows), expected_cohort=float(len(rows))))
+        shared = AlgorithmContract().train(algo, batch_of(rows))
+        way = shared["average"] - shared["start"]
+        kept.append(float((algo._evident(shared) - shared["start"]).norm() / way.norm()))
+    assert kept[0] < 0.5 < kept[1]
 
 
 @pytest.mark.parametrize("hidden", [0, 4])

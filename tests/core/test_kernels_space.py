@@ -9,7 +9,8 @@ from torch import Tensor
 from fedrec import draws
 from fedrec.data.users import UserBatch
 from fedrec.kernels.feature_map import DenseMap, FeatureMap, HeadMap
-from fedrec.kernels.model import NEGLIGIBLE, SHAPED, KernelModel, KernelSpace, centred_space, feature_scales, head
+from fedrec.kernels.model import NEGLIGIBLE, SHAPED, KernelModel, KernelSpace, centred_space, head
+from fedrec.kernels.synthetic import feature_scales
 
 ITEMS = 30
 DECAYS = (1.0, 0.8, 0.02)

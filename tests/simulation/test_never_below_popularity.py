@@ -5,7 +5,6 @@ A personalised method that falls below counting is worth less than nothing. The 
 """
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from fedrec_sim.engines.setup import popularity
@@ -20,15 +19,14 @@ from fedrec.run.scenario import EngineConfig
 from tests.simulation.below_popularity import ERRORS, Pair, behind, below, compared, real
 
 
-def shapes() -> list[Any]:
-    """Every shape; one is a known fault."""
-    reason = "two or three events a user: weights that are learned rank worse than the popularity that they start from"
-    return [pytest.param(n, marks=pytest.mark.xfail(reason=reason)) if n == "cold-users" else n for n in SHAPES]
-
-
-@pytest.mark.parametrize("shape", shapes())
+@pytest.mark.parametrize("shape", SHAPES)
 def test_generated_shapes(shape: str) -> None:
     assert not below(behind([compared({"name": shape}, 3.0, 0)]))
+
+
+def test_cold_users_without_noise() -> None:
+    """Weights that two or three events a user teach must not rank worse than the popularity that they start from."""
+    assert not below(behind([compared({"name": "cold-users"}, "none", seed) for seed in range(2)]))
 
 
 @pytest.mark.slow

@@ -1,0 +1,79 @@
+"""Settings of `kernel-rank`, and the rules by which open ones follow from users and budget, which are public."""
+
+import math
+
+from pydantic import Field
+
+from fedrec.kernels.model import Decays
+from fedrec.settings import Settings
+
+TUNED_USERS = 6040  # of MovieLens-1M, on whose validation split the choices below were made
+NETWORK_STRENGTH = 1.3  # from here on hidden units gain more than their noise costs
+USERS_PER_WEIGHT = 5  # with fewer, hidden units learn users by heart, with privacy or without
+UNITS = 16  # hidden units where they pay
+FAINT_STRENGTH = 0.07  # noise and signal of a gradient weigh the same (MovieLens-100K and generated `few-items`)
+FAST_STRENGTH = 0.3  # below, larger steps of a linear head gain nothing on ML-1M and lose on ML-100K
+PAIRS_STRENGTH = 0.07  # below, what the co-occurrence tells drowns in its noise (ML-100K validation split)
+SHARES = {  # strength: parts of mu^2 for popularity, weights, co-occurrence
+    0.0200: (0.80, 0.10, 0.10),
+    0.1422: (0.60, 0.10, 0.30),
+    0.2681: (0.50, 0.10, 0.40),
+    0.7191: (0.20, 0.05, 0.75),
+    1.6660: (0.20, 0.03, 0.77),
+}
+
+
+class KernelRankConfig(Settings):
+    """Settings of `kernel-rank`."""
+
+    decays: Decays = (1.0, 0.95, 0.8, 0.5, 0.02)
+    """Recency weights per step back in a history; every kernel is averaged under each."""
+    kernel_rank: int = Field(default=128, ge=1, le=1024)
+    """Features kept of a kernel that has no short exact feature map."""
+    head: int | None = Field(default=None, ge=2)
+    """Items of the co-occurrence release; by default grows with the root of the users and with epsilon."""
+    targets: int = Field(default=4, ge=1)
+    """Newest training items of each user that the ranking weights are fitted to."""
+    negatives: int = Field(default=30, ge=1)
+    """Local negatives for each target."""
+    weight_rounds: int | None = Field(default=None, ge=1)
+    """Rounds of private gradient descent on the ranking weights; by default 40, with hidden units 80, and none where
+    there is neither public content nor co-occurrence to weigh."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """Step on the clipped mean gradient; by default 0.3 or 1, less with few users or budget; 4 with hidden units."""
+    momentum: float = Field(default=0.8, ge=0, lt=1)
+    """Momentum of the ranking weights."""
+    hidden: int | None = Field(default=None, ge=0, le=256)
+    """Units of a network on the features, learned with the weights; 0 for a linear head. By default 16 where
+    budget and users can pay for it (6,000 users: about epsilon 6 and more; 5 users a weight), else 0."""
+    cooccurrence: bool | None = None
+    """False leaves the co-occurrence release out; its budget goes to the others. By default it is left out where the
+    budget and the users are too few for it."""
+    shares: tuple[float, float, float] | None = None
+    """Parts of the budget for popularity, weights, co-occurrence; by default chosen from epsilon and the users."""
+
+
+def default_shares(strength: float) -> tuple[float, float, float]:
+    """Parts of the budget for (popularity, weights, co-occurrence), interpolated in the logarithm of the strength."""
+    points = sorted(SHARES)
+    if strength >= points[-1]:
+        return SHARES[points[-1]]
+    if strength <= points[0]:
+        return SHARES[points[0]]
+    above = next(p for p in points if p >= strength)
+    below = points[points.index(above) - 1]
+    part = math.log(strength / below) / math.log(above / below)
+    a, b, c = ((1 - part) * low + part * high for low, high in zip(SHARES[below], SHARES[above], strict=True))
+    return a, b, c
+
+
+def linear_rate(strength: float) -> float:
+    """Step of a linear head. Noise moves it as far as the step is long, whatever users say, so it shrinks with the
+    share of noise in a gradient, as Wiener's filter does."""
+    return (1.0 if strength >= FAST_STRENGTH else 0.3) / (1 + (FAINT_STRENGTH / strength) ** 2)
+
+
+def default_head(users: int, mu: float) -> int:
+    """How many head items the co-occurrence covers: the signal a pair gets grows with users and mu."""
+    factor = 10.3 if mu <= 0.27 else 19.3 if mu < 10 else 32.0
+    return max(50, round(factor * users**0.5))
