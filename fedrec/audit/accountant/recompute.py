@@ -1,4 +1,4 @@
-"""Epsilon computed again, from nothing but the events in a ledger, by code that training does not use.
+"""Recomputed epsilon, from nothing but the events in a ledger, by code that training does not use.
 
 Every event is a Gaussian release on a Poisson sample of the users (sampling probability q, noise multiplier z), as
 seen by an observer of all releases; adjacency is add-or-remove-one, and the worse direction counts.
@@ -50,7 +50,7 @@ class TooCostly(ValueError):
 
 
 def gaussian_epsilon(mu: np.ndarray, delta: float) -> np.ndarray:
-    """The exact epsilon of Gaussian releases with total signal-to-noise `mu`, elementwise; 0 for mu = 0."""
+    """Compute the exact epsilon of Gaussian releases with total signal-to-noise `mu`, elementwise; 0 for mu = 0."""
     mu = np.asarray(mu, dtype=float)
     low, high = np.zeros_like(mu), mu * (mu / 2 + math.sqrt(2 * math.log(1 / delta))) + 1e-12
     safe = np.where(mu > 0, mu, 1.0)
@@ -65,7 +65,7 @@ def gaussian_epsilon(mu: np.ndarray, delta: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Curve:
-    """Cumulative epsilon after some of the rounds. places: after how many rounds; step: of the grid, 0 where exact."""
+    """Cumulative epsilon after some of the rounds; places: numbers of rounds; step: of the grid, 0 where exact."""
 
     places: np.ndarray
     epsilon: np.ndarray
@@ -73,7 +73,7 @@ class Curve:
 
 
 def curve(rounds: Sequence[Sequence[Event]], delta: float, places: Sequence[int] | None = None) -> Curve:
-    """Cumulative epsilon after the first n rounds, for n in `places` (ascending; used for sampled events only).
+    """Compute epsilon after the first n rounds, for n in `places` (ascending; used for sampled events only).
 
     Full participation alone is computed at every round. rounds: the events of each. Fewer places are computed, the last
     among them, where all would take too long.
@@ -102,7 +102,7 @@ def curve(rounds: Sequence[Sequence[Event]], delta: float, places: Sequence[int]
 
 
 def deltas(rounds: Sequence[Sequence[Event]], epsilons: Sequence[float], delta: float) -> tuple[np.ndarray, float]:
-    """The delta that all rounds together have at each of `epsilons`, and the step of the grid in epsilon.
+    """Compute the delta of all rounds together at each of `epsilons`, and the step of the grid in epsilon.
 
     Args:
         rounds: the events of each, some of them on sampled users.
@@ -147,7 +147,7 @@ def require_bounded(events: Sequence[Event], delta: float) -> None:
 
 
 def _thinned(places: np.ndarray, most: int) -> np.ndarray:
-    """At most about `most` of the places, evenly, the last among them."""
+    """Return at most about `most` of the places, evenly, the last among them."""
     every = math.ceil(len(places) / max(most, 2))
     return places[::-1][::every][::-1]
 

@@ -1,4 +1,4 @@
-"""What the best attacker can do: of those who took part, how many are found at a given rate of false alarms.
+"""The best attack: the share of participants that it finds at a given rate of false alarms.
 
 The attacker knows everything but whether one person took part, and tests for it; FPR is the rate of false alarms, TPR
 that of hits. Gaussian releases of total signal-to-noise mu have exactly TPR = Phi(Phi^-1(FPR) + mu) (Dong, Roth & Su
@@ -44,7 +44,7 @@ class Tradeoff:
 
 
 def envelope(epsilon: float, delta: float, fpr: float) -> float:
-    """What (epsilon, delta) alone allows at most: a rate of hits, in [0, 1]."""
+    """Compute the largest rate of hits, in [0, 1], that (epsilon, delta) alone allows."""
     if epsilon > 700:  # beyond the exponentials of a float64
         return 1.0
     up = math.exp(epsilon) * fpr + delta
@@ -53,7 +53,7 @@ def envelope(epsilon: float, delta: float, fpr: float) -> float:
 
 
 def total_variation(epsilon: float, delta: float) -> float:
-    """The largest TPR - FPR that (epsilon, delta) alone allows."""
+    """Compute the largest TPR - FPR that (epsilon, delta) alone allows."""
     return math.tanh(epsilon / 2) + (1 - math.tanh(epsilon / 2)) * delta
 
 

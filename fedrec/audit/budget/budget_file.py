@@ -7,9 +7,9 @@ released; a charge counts even where a crash may have come before its release.
 |---|---|
 | two processes at once | one waits for the other, then sees what it wrote |
 | a crash while the file is written | the old file: it is replaced whole, by renaming |
-| a crash before a run has settled | all that the run reserved counts, until it goes on or is settled |
+| a crash before a run has settled | all that the run reserved counts, until it continues or is settled |
 | a byte was edited, cut off or added | VerificationError: text, hash chain, costs and sums are all checked |
-| an older copy was put back | VerificationError for a run that has seen a newer one; a kept head tells everyone else |
+| an older copy was put back | VerificationError for a run that has seen a newer one; a kept head shows it to others |
 """
 
 import contextlib
@@ -66,7 +66,7 @@ def create(path: Path, name: str, who: str, rule: Filter, start: date | None = N
 
 
 def reserve(path: Path, run: str, events: Sequence[Event], about: Mapping[str, Any]) -> Entry:
-    """Set aside all that a run plans, on disk before this returns; the same run may ask again, and gets what it has.
+    """Reserve the whole plan of a run, on disk before this returns; a second call returns the same reservation.
 
     Raises: BudgetExhausted when it does not fit or the period is not now, PrivacyError when it must
     not be added, VerificationError when the run asks for something else than it reserved.
@@ -85,7 +85,7 @@ def reserve(path: Path, run: str, events: Sequence[Event], about: Mapping[str, A
 
 
 def settle(path: Path, run: str, released: Sequence[Event]) -> Entry:
-    """Count a run for what its ledger charged from now on, and hand the rest back. It must release nothing any more.
+    """Count a run for the charges of its ledger from now on, and return the rest. It must release nothing more.
 
     A run that was settled for the same stays so. Raises: VerificationError for a run that is unknown, was settled for
     something else, or charged more than it reserved.
@@ -123,7 +123,7 @@ def _write(path: Path, text: dict[str, Any]) -> None:
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock file beside a budget; the system lets it go when the process dies."""
+    """Hold the lock file next to a budget; the system releases it when the process dies."""
     path = path.resolve()
     try:
         handle = os.open(path.with_name(f"{path.name}.lock"), os.O_RDWR | os.O_CREAT, 0o666)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 FORMAT = 2
-"""Of new ledgers. 1: before dataset, algorithm, software and shared budget were part of the first record.
+"""The format of new ledgers. 1: before dataset, algorithm, software and shared budget were part of the first record.
 
 It also fixes the fields of the statement that is drawn from a ledger: other fields need another format.
 """
