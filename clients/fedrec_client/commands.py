@@ -76,7 +76,7 @@ def start(
     stock: Annotated[bool, typer.Option("--stock", help="Run tasks as Flower does, a new process for each.")] = False,
     app: Annotated[str, typer.Option(hidden=True)] = OURS.client,
 ) -> None:
-    """Be a node until Ctrl-C or SIGTERM; a lost connection is taken up again.
+    """Run a node until Ctrl-C or SIGTERM; a lost connection is restored.
 
     The server must know the key (`fedrec keys node DIR NAME --public FILE.pub` there) and the address must be in its
     certificate. Nothing listens on this machine but a port on the loopback for the node's own two processes.
@@ -112,7 +112,7 @@ def _hosted_users(
     catalogue: Path | None,
     users: int | None,
 ) -> dict[str, str | int]:
-    """The node's configuration, see `fedrec_client.sources`. Raises: InputError for options that do not go together."""
+    """Return the node's configuration, see `fedrec_client.sources`. Raises: InputError for conflicting options."""
     from fedrec.data.public import check_public
 
     if (shard is None) == (data is None):

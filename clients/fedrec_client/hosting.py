@@ -1,6 +1,6 @@
-"""A running node: Flower's SuperNode and the process that answers for its users, for as long as asked.
+"""A running node: Flower's SuperNode and the process that answers for its users.
 
-The node asks, the server never reaches it: its own port is on the loopback, for those two processes alone.
+The node polls the server, which never connects to it. Its own port is on the loopback, for those two processes.
 """
 
 import sys
@@ -52,10 +52,11 @@ def host(
     patience: float = 120.0,
     say: Callable[[str], None] = print,
 ) -> None:
-    """Be a node until a signal comes (KeyboardInterrupt).
+    """Run a node until a signal (KeyboardInterrupt).
 
-    port: of the node's own API on the loopback, any free one if left out. patience: seconds without the server's
-    welcome after which to give up; each welcome begins them anew. say: is told what happens, a line each.
+    port: port of the node's own API on the loopback; any free one if left out.
+    patience: seconds without a welcome of the server after which to give up. Each welcome restarts them.
+    say: called with one line for each event.
     Raises: InputError with the reason why the server, or this node, cannot be used.
     """
     with state.claim(), children(say) as made:

@@ -1,4 +1,4 @@
-"""A node: it hosts users, one or many, and answers for them. It knows nothing of Flower.
+"""A node, without Flower: it hosts users, one or many, and answers for them.
 
 Each user's whole contribution to a query is clipped HERE, by the code that a simulation runs, and one sum over the
 cohort leaves. What does not leave: histories, user vectors, un-noised metrics, and the texts of errors, which may quote
@@ -34,7 +34,7 @@ class ConfigError(InputError):
 
 @dataclass(frozen=True)
 class Hosted:
-    """What a node knows: its users, the public catalogue, and which shard of a dataset they are (-1: none).
+    """The data of a node: its users, the public catalogue, and the shard of a dataset (-1: none).
 
     public: the users' data are a public dataset, so that they may take part in runs that clip nothing. Others never do.
     """
@@ -46,7 +46,7 @@ class Hosted:
 
 
 Find = Callable[[str], Hosted]
-"""The users whom the request (the text of a `DataRequest`) is about. Raises: InputError."""
+"""Return the users of a request (the text of a `DataRequest`). Raises: InputError."""
 
 
 class UserNode:
@@ -65,7 +65,7 @@ class UserNode:
         self._run: tuple[str, Algorithm, HostedUsers, RunSpec] | None = None
 
     def answer(self, packet: Packet) -> Packet:
-        """The answer to one message; never raises, and never says why in words."""
+        """Answer one message. It never raises, and never sends an error's text."""
         try:
             with nullcontext() if self._plugins is None else only(self._plugins):
                 if packet.kind == exchange.HELLO:
@@ -113,7 +113,7 @@ class UserNode:
             raise WireError("data", "cannot use the data; `fedrec data describe` on this machine says why") from None
 
     def _prepared(self, packet: Packet) -> tuple[Algorithm, HostedUsers, RunSpec]:
-        """The run's algorithm, its users and its description, made once for all its rounds."""
+        """Return the run's algorithm, users and description, made once for all its rounds."""
         text = packet.fact("spec", str)
         if wire.fingerprint(text) != packet.fingerprint:
             raise WireError("fingerprint", exchange.REFUSALS["fingerprint"])
@@ -152,7 +152,7 @@ class UserNode:
 
 
 def clip_of(private: bool) -> Clip:
-    """The clip of a run: each user's whole contribution to the query's norm, or none in a run without privacy."""
+    """Return the clip of a run: each user's whole contribution to the query's norm, or none without privacy."""
     if private:
         return lambda query, contribution: clip_weights(contribution, query.clip_norm)
     return lambda _, contribution: contribution.unit_weights()

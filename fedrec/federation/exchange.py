@@ -1,6 +1,6 @@
-"""The messages between server and nodes, by kind: what is asked, what is answered, and why a node refuses.
+"""The messages between server and nodes, by kind: questions, answers and refusals.
 
-| asked | answered | what the answer tells |
+| question | answer | content of the answer |
 |---|---|---|
 | `hello`: which data the run is about | `presence` | how many users it declares, which shard, which catalogue |
 | `sum`: one round, over a cohort of its users | `sums` | one clipped sum a query over the cohort, exact integers |
@@ -41,7 +41,7 @@ REFUSALS = {
     "missing": "it no longer holds what was not sent again",
     "error": "its computation failed; its own log says where",
 }
-"""Why a node refuses: the word that travels, and what the server makes of it."""
+"""Reasons of a refusal: the word in the message, and the server's text for it."""
 
 _SHARED = "shared."
 _COHORT = "cohort"
@@ -60,12 +60,12 @@ class DataRequest(Settings):
     """The public seed: generated data and splits come from it."""
 
     def text(self) -> str:
-        """As one JSON text; `parse_data` reads it."""
+        """Return the request as one JSON text, for `parse_data`."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True)
 
 
 def parse_data(text: str) -> DataRequest:
-    """The inverse of `DataRequest.text`. Raises: InputError."""
+    """Parse a text of `DataRequest.text`. Raises: InputError."""
     try:
         return parse(DataRequest, json.loads(text), "the data that the run is about")
     except (ValueError, TypeError, RecursionError):
@@ -105,7 +105,7 @@ def ask_sum(
 
 
 def shared_of(packet: Packet) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """The digests and the tensors that a `sum` message brings. Raises: WireError."""
+    """Return the digests and the tensors of a `sum` message. Raises: WireError."""
     try:
         digests = json.loads(packet.fact("digests", str))
     except (ValueError, RecursionError):
@@ -117,7 +117,7 @@ def shared_of(packet: Packet) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 
 def cohort_of(packet: Packet, users: int) -> np.ndarray:
-    """The positions that take part, (C,) int64 ascending, each below `users`. Raises: WireError."""
+    """Return the positions of the cohort, (C,) int64 ascending, each below `users`. Raises: WireError."""
     if packet.fact("everybody", bool):
         return np.arange(users)
     bits = packet.tensors.get(_COHORT)
@@ -137,6 +137,11 @@ def _bits(cohort: np.ndarray, users: int | None) -> Tensor:
 
 
 def refusal(code: str, packet: Packet | None = None) -> Packet:
-    """The answer of a node that cannot or will not: one word of `REFUSALS`."""
+    """Make a node's refusal.
+
+    Args:
+        code: one word of `REFUSALS`.
+        packet: the refused question; None for an unreadable one.
+    """
     fingerprint, round = (packet.fingerprint, packet.round) if packet is not None else ("", -1)
     return Packet(REFUSAL, fingerprint, round, {"code": code if code in REFUSALS else "request"})

@@ -1,4 +1,4 @@
-"""What the users of one place do in a round: cut into batches within memory bounds, contribute, clip, add up.
+"""The computation of the users of one place in a round: batches within memory bounds, contribute, clip, sum.
 
 The place may be a whole simulation, a hospital, or a phone with a single user: the code is this, and no other. Memory
 is bounded whatever the number of users: a chunk holds at most `batch_users` users and about `batch_events` events.
@@ -34,7 +34,7 @@ Clip = Callable[[SumQuery, Contribution], Tensor]
 
 
 class UserSource(Protocol):
-    """Users who can be made into batches: `Histories`, or users generated as they are asked for."""
+    """A source of batches of users: `Histories`, or users generated on demand."""
 
     def __len__(self) -> int: ...
 
@@ -44,7 +44,7 @@ class UserSource(Protocol):
 
 
 class Stopwatch:
-    """Adds up the seconds of named phases. On CUDA it waits for the device at every lap, so the parts are true."""
+    """A clock of named phases. On CUDA it waits for the device at every lap, so that the parts are true."""
 
     def __init__(self, device: torch.device) -> None:
         self.seconds: dict[str, float] = {}
@@ -88,7 +88,7 @@ class HostedUsers:
 
     @property
     def users(self) -> int:
-        """How many there are."""
+        """Number of users."""
         return len(self.source)
 
     def chunks(self, cohort: np.ndarray) -> Iterator[UserBatch]:
@@ -173,7 +173,7 @@ def shard(users: int, place: int, of: int) -> np.ndarray:
 
 
 def add_up(parts: Sequence[Tensor], shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """The exact sums (int64) of several places as one."""
+    """Add the exact sums (int64) of several places."""
     if len(parts) == 1:  # as it is, without a second tensor of its size
         return parts[0].to(device)
     total = torch.zeros(shape, dtype=torch.int64, device=device)

@@ -17,18 +17,18 @@ GRACE = 10.0
 """Seconds from SIGTERM to SIGKILL."""
 
 LONG_LOG = 10_000_000
-"""Bytes of a log that is put aside when its process is started again."""
+"""Bytes of a log above which a restart renames it."""
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 class ProcessEnded(FedrecError):
-    """A process ended that should go on; the line names its log."""
+    """A process ended too early; the line names its log."""
 
 
 class Child:
-    """One process. Its output is in `log`, which only its owner can read; a long one from before is put aside."""
+    """One process. Its output goes to `log`, which only its owner can read. A long old log is renamed first."""
 
     def __init__(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> None:
         self.name, self.log = name, log
@@ -52,16 +52,16 @@ class Child:
 
     @property
     def code(self) -> int | None:
-        """Its exit code, once it has ended."""
+        """The exit code; None while the process runs."""
         return self.process.poll()
 
     @property
     def text(self) -> str:
-        """What it wrote since it was started."""
+        """All output since the start."""
         return self._from(self.start).decode("utf-8", "replace")
 
     def news(self) -> str:
-        """What it wrote since this was asked last."""
+        """Return the output since the last call."""
         content = self._from(self._read)
         self._read += len(content)
         return content.decode("utf-8", "replace")
@@ -72,11 +72,11 @@ class Child:
             return file.read()
 
     def last_lines(self, count: int = 3) -> str:
-        """The end of its output, for people."""
+        """The end of the output, for people."""
         return "\n".join(self.text.strip().splitlines()[-count:])
 
     def end(self, grace: float = GRACE) -> None:
-        """SIGTERM to the process and all that it started, SIGKILL after `grace` seconds."""
+        """Send SIGTERM to the process and its descendants, and SIGKILL after `grace` seconds."""
         self._signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(grace)
@@ -96,21 +96,21 @@ class Children:
         self._say = say
 
     def start(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Child:
-        """Start `command`. Secrets belong into files or the environment, never into a command line."""
+        """Start `command`. Secrets belong in files or the environment, never in a command line."""
         self._say(f"{name}: {shlex.join(command)}")
         child = Child(name, command, log, environment)
         self.all.append(child)
         return child
 
     def check(self) -> None:
-        """Raises: ProcessEnded when one has ended."""
+        """Check that all processes run. Raises: ProcessEnded."""
         for child in self.all:
             if child.code is not None:
                 last = " ".join(child.last_lines(1).split())[-300:]
                 raise ProcessEnded(f"{child.name} ended with code {child.code} ({last}); see {child.log}")
 
     def end(self) -> None:
-        """End all."""
+        """End all processes."""
         for child in reversed(self.all):
             child.end()
         self.all.clear()
@@ -118,7 +118,7 @@ class Children:
 
 @contextlib.contextmanager
 def children(say: Callable[[str], None] = lambda _: None) -> Iterator[Children]:
-    """Children that end with the block, also when SIGTERM or SIGHUP comes, which raises KeyboardInterrupt here."""
+    """Yield children that end with the block, also on SIGTERM or SIGHUP, which raise KeyboardInterrupt here."""
     made = Children(say)
     with signals_interrupt():
         try:
@@ -130,7 +130,7 @@ def children(say: Callable[[str], None] = lambda _: None) -> Iterator[Children]:
 
 @contextlib.contextmanager
 def signals_interrupt() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise KeyboardInterrupt, as Ctrl-C does, so that what is open is closed."""
+    """Raise KeyboardInterrupt on SIGTERM and SIGHUP, as on Ctrl-C, so that resources are closed."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -146,7 +146,7 @@ def signals_interrupt() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _undisturbed() -> Iterator[None]:
-    """A second signal does not break off the end of the children; SIGKILL ends them too, by their parent's death."""
+    """Ignore further signals while the children end. SIGKILL ends them too, by their parent's death."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = [signal.signal(number, signal.SIG_IGN) for number in numbers]
     try:
@@ -157,7 +157,7 @@ def _undisturbed() -> Iterator[None]:
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens at now."""
+    """Return a free port of the loopback."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         port: int = listening.getsockname()[1]
         return port

@@ -11,14 +11,16 @@ from dataclasses import dataclass
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _ERROR = re.compile(r"^ERROR *: +(.*)$", re.MULTILINE)
 _PASSES = ("Failed to ", "The FAB could not", "FAB verification failed", "SSL/TLS handshake error")
-"""Errors of one message or of one attempt; the node goes on after them."""
+"""Errors of one message or of one attempt, after which the node continues."""
 
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a node does not work.
+    """The reason why a node does not work.
 
-    line: what is wrong and how to mend it. may_pass: whether starting the node again later may help by itself.
+    Attributes:
+        line: the fault and its remedy.
+        may_pass: whether a later restart of the node may help.
     """
 
     line: str
@@ -98,10 +100,13 @@ _FORGOTTEN = Refusal(
 
 
 def diagnose(log: str, exit_code: int | None, stopped: bool = False) -> Refusal | None:
-    """Why the SuperNode that wrote `log` does not work, or None where it does or was asked to stop.
+    """Diagnose a SuperNode from its log.
 
-    exit_code: None while it runs, in which case only what it never recovers from counts. stopped: whether somebody
-    asked it to stop.
+    Args:
+        log: the SuperNode's output.
+        exit_code: None while it runs. Then only errors without recovery count.
+        stopped: whether a stop was requested.
+    Returns: the reason why the node does not work; None for a working or stopped node.
     """
     plain = _COLOUR.sub("", log)
     since = plain[plain.rfind("SuperNode ID: ") :] if "SuperNode ID: " in plain else plain

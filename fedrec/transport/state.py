@@ -15,20 +15,20 @@ from fedrec.durable import replace
 from fedrec.errors import InputError
 
 STOP_SECONDS = 30.0
-"""How long `stop` waits; the processes below have half of it before they are killed."""
+"""Seconds that `stop` waits. Child processes are killed after half of it."""
 
 CLAIM_SECONDS = 1.0
-"""How long `claim` tries."""
+"""Seconds that `claim` tries."""
 
 
 class State:
-    """The folder `path`, mode 0700. One process at a time has it; that holds for as long as that process lives."""
+    """The folder `path`, mode 0700. One process at a time holds its lock, until the process ends."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
 
     def make(self) -> None:
-        """Make the folder, where there is none. Raises: InputError."""
+        """Make the folder unless it exists. Raises: InputError."""
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -36,7 +36,7 @@ class State:
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
-        """Have the folder to oneself. Raises: InputError when another process has it, or it is open to others."""
+        """Lock the folder. Raises: InputError when another process has the lock, or others can read the folder."""
         before = os.umask(0o077)
         try:
             with self._locked():
@@ -55,7 +55,7 @@ class State:
             while not _taken(lock):
                 if time.monotonic() > end:
                     raise InputError(f"--state {self.path}: in use by process {_holder(lock)}; stop it first")
-                time.sleep(0.05)  # somebody may just be looking whether it is in use
+                time.sleep(0.05)  # another process may be checking whether it is in use
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
@@ -72,11 +72,11 @@ class State:
             raise InputError(f"--state {self.path}: cannot be used ({error.strerror}); whose is it?") from None
 
     def tell(self, facts: dict[str, Any]) -> None:
-        """Say that the processes are ready, and what others need to know of them."""
+        """Write the facts of the running processes, which marks them as ready."""
         replace(self._told, json.dumps(facts | {"pid": os.getpid()}).encode())
 
     def running(self) -> dict[str, Any] | None:
-        """What `tell` said, while its process lives."""
+        """Return the facts from `tell` while its process runs; else None."""
         if self._pid() is None:
             return None
         with contextlib.suppress(OSError, ValueError):
@@ -85,7 +85,7 @@ class State:
         return None
 
     def stop(self) -> bool:
-        """End the process that has the folder, and all of its own; False where there is none. Raises: InputError."""
+        """End the process with the lock, and its children; False where there is none. Raises: InputError."""
         signalled, end = None, time.monotonic() + STOP_SECONDS
         while (pid := self._pid()) is not None:
             if pid != signalled:
@@ -98,20 +98,20 @@ class State:
         return signalled is not None
 
     def _pid(self) -> int | None:
-        """Of the process that has the folder, ready or not."""
+        """Return the id of the process with the lock, ready or not; None without one."""
         with contextlib.suppress(OSError, ValueError), (self.path / "lock").open("r+") as lock:
             return None if _taken(lock) else int(_holder(lock))
         return None
 
     def secret(self, name: str) -> Path:
-        """The file of a random secret, made on first use, mode 0600."""
+        """Return the file of a random secret, made on first use, mode 0600."""
         path = self.path / name
         if not path.exists():
             private_files.create(path, os.urandom(32).hex().encode())
         return path
 
     def log(self, name: str) -> Path:
-        """Where the process of that name writes."""
+        """Return the log of the process `name`."""
         return self.path / f"{name}.log"
 
     @property
@@ -120,7 +120,7 @@ class State:
 
 
 def _taken(lock: IO[str]) -> bool:
-    """Whether the lock is ours now."""
+    """Whether this process has the lock now."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -10,7 +10,7 @@ import sys
 
 
 def main() -> None:
-    """Run the node; leave with its exit code, and with 1 when it returned though nobody asked it to.
+    """Run the node, and exit with its code, or with 1 when it returned without a stop request.
 
     Each of Flower's threads that is refused interrupts the process. Flower ends in order at the first, and puts back
     what it found for the others, which then do nothing.

@@ -1,4 +1,4 @@
-"""What a round costs over real processes: encrypted, each node with its key, beside an app that only sends arrays.
+"""Cost of a round over real processes, encrypted and authenticated, against an app that only sends arrays.
 
 Both run over a federation of their own on the loopback, started the same way (`fedrec server start`, `fedrec client
 start`), one after the other, with the same arrays in the same number of rounds.
@@ -38,11 +38,11 @@ ROLES = {
     "users and their executor": r"transport\.warm \S*(:client_app|fedrec_client\.app:app)",
     "commands that started them": r"fedrec\.cli (server|client) start",
 }
-"""What a process is, by its command line."""
+"""Roles of processes, by their command line."""
 
 
 def measure(nodes: int, rounds: int, *, stock: bool, say: Callable[[str], None]) -> dict[str, Any]:
-    """Seconds of our rounds, of the bare app's, and of its rounds with one number each way (`empty`)."""
+    """Measure our rounds, the bare app's, and its rounds with one number each way (`empty`)."""
     changes = [*CHANGES, f"algorithm.rounds={rounds}", f"engine.nodes={nodes}"]
     scenario = load_scenario("quickstart", changes)
     with tempfile.TemporaryDirectory(prefix="fedrec-bench-") as folder:
@@ -82,14 +82,14 @@ def measure(nodes: int, rounds: int, *, stock: bool, say: Callable[[str], None])
 
 @contextmanager
 def _started(nodes: int, root: Path, apps: Apps, stock: bool) -> Iterator[tuple[State, float]]:
-    """A federation's state, and the seconds until all its nodes were online."""
+    """Start a federation. Yields its state, and the seconds until all nodes were online."""
     began = time.perf_counter()
     with federation(nodes, root, None, stock=stock, say=lambda _: None, apps=apps) as state:
         yield state, time.perf_counter() - began
 
 
 def _rounds(state: State, config: dict[str, Any], apps: Apps) -> dict[str, Any]:
-    """Seconds of a run's rounds, without the first one, which warms up, and the memory of all at its end."""
+    """Return seconds of a run's rounds, without the first one, which warms up, and the memory at the end."""
     seconds: list[float] = []
     memory: dict[str, list[float]] = {}
     began = time.perf_counter()
@@ -113,7 +113,7 @@ def _rounds(state: State, config: dict[str, Any], apps: Apps) -> dict[str, Any]:
 
 
 def _memory() -> dict[str, list[float]]:
-    """MB of the federation's processes by role, shared pages counted in parts (PSS)."""
+    """Return MB of the federation's processes by role, shared pages counted in parts (PSS)."""
     found: dict[str, list[float]] = {role: [] for role in ROLES}
     for process in descendants(os.getpid()):
         try:
@@ -127,7 +127,7 @@ def _memory() -> dict[str, list[float]]:
 
 
 def _shapes(scenario: Scenario, nodes: int, rounds: int) -> dict[str, Any]:
-    """The bare run's configuration: the shapes of what a round sends down and up."""
+    """Return the bare run's configuration: shapes of a round's arrays down and up."""
     seed = scenario.seed or 0
     dataset = datasets.load(scenario.data, None, seed)
     split = splits.split(dataset, scenario.data.split, scenario.evaluation.on, seed)

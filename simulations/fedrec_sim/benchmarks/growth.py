@@ -24,11 +24,11 @@ COPIED = 256 << 20
 
 
 class _Enough(Exception):
-    """Raised when every kind of round was measured as often as wanted."""
+    """Raised when every kind of round is measured often enough."""
 
 
 def measure(job: dict[str, Any]) -> dict[str, Any]:
-    """A result for each kind of round, medians over `repeat` of them after `warm_up` others of that kind.
+    """Measure each kind of round: medians over `repeat` of them after `warm_up` others of that kind.
 
     The job is that of `own_round`.
     """
@@ -81,7 +81,7 @@ def _kind(algo: Algorithm, round: int) -> str:
 
 
 def _kinds(algo: Algorithm) -> dict[str, int]:
-    """How many rounds there are of each kind, in order of appearance."""
+    """Return the number of rounds of each kind, in order of appearance."""
     found: dict[str, int] = {}
     for round in range(algo.rounds):
         name = _kind(algo, round)

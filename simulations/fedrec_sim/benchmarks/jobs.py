@@ -28,14 +28,14 @@ COMPARISONS = ("implicit", "flower")
 
 
 def require(what: str) -> None:
-    """Raises: InputError when the package that `what` measures is not installed; it says which extra brings it."""
+    """Check that the package of `what` is installed. Raises: InputError that names the extra."""
     package, extra = _NEEDS[what]
     if importlib.util.find_spec(package) is None:
         raise InputError(f"--compare {what}: '{package}' is not installed; pip install 'fedrec[{extra}]'")
 
 
 def run_job(job: Job) -> Result:
-    """Do the job in a process of its own and return what it measured. Raises: InputError with the process's error."""
+    """Run the job in a process of its own, and return its result. Raises: InputError with the process's error."""
     threads = str(job["threads"])
     environment = {"OMP_WAIT_POLICY": "passive"} | dict(os.environ)  # waiting threads leave the cores to others
     environment |= {
@@ -56,7 +56,7 @@ def run_job(job: Job) -> Result:
 
 
 def measured(job: Job) -> Result:
-    """Do the job in this process, whose memory then counts as the job's. Raises: InputError."""
+    """Run the job in this process, whose memory then counts as the job's. Raises: InputError."""
     result: Result = importlib.import_module(f"fedrec_sim.benchmarks.{_MODULES[job['what']]}").measure(job)
     return result
 

@@ -40,12 +40,12 @@ class Row:
     """False: the algorithm draws no negatives, so that there is nothing to leak."""
 
     def folder(self, seed: int, leaky: bool) -> str:
-        """A run's folder."""
+        """Return a run's folder."""
         name = "-".join(filter(None, [self.dataset, self.algorithm, self.slug]))
         return f"{name}-{'leaky' if leaky else 'clean'}-seed-{seed}"
 
     def run(self, seed: int, leaky: bool, work: Path, data_dir: Path | None) -> Summary:
-        """The summary of a run, read if it is finished. Raises: FedrecError naming the folder if it fails."""
+        """Return the summary of a run, read if it is finished. Raises: FedrecError that names the folder."""
         values = {
             "name": self.folder(seed, leaky),
             "seed": seed,
@@ -96,7 +96,7 @@ TITLES = {"ml-100k": "MovieLens-100K, all ratings as events", "ml-1m": "MovieLen
 def section(
     dataset: str, seeds: Sequence[int], run: Callable[[Row, int, bool], Summary], said: Callable[[str], None]
 ) -> str:
-    """One dataset's table. run: gives a run's summary; said: is told what is run next."""
+    """Return one dataset's table. run: returns a run's summary; said: called with the next run."""
     lines: list[str] = []
     popularity: list[Mapping[str, Any]] = []
     for row in SECTIONS[dataset]:
@@ -122,7 +122,7 @@ def section(
 
 
 def write(page: Path, sections: Sequence[str]) -> None:
-    """Put the tables between the page's markers; what stands around them is kept."""
+    """Replace the tables between the page's markers, and keep the rest of the page."""
     begin, end = "<!-- table -->\n", "<!-- end of table -->\n"
     text = page.read_text(encoding="utf-8") if page.is_file() else begin + end
     before, _, rest = text.partition(begin)

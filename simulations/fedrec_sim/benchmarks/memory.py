@@ -9,15 +9,15 @@ from types import TracebackType
 
 
 def own_peak_mb() -> float:
-    """Peak resident memory of this process so far, MB."""
+    """Return the peak resident memory of this process so far, MB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e6 if sys.platform == "darwin" else 1e3)
 
 
 class TreeMemory:
-    """Watches the memory of this process and its descendants, twice a second; shared pages count once (PSS).
+    """A monitor of the memory of this process and its descendants, twice a second; shared pages count once (PSS).
 
-    peak_mb is None where the system does not tell (only Linux does).
+    peak_mb: the peak; None on systems other than Linux.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class TreeMemory:
 
 
 def descendants(pid: int) -> list[Path]:
-    """The process and its descendants, as folders of /proc."""
+    """Return the process and its descendants, as folders of /proc."""
     parents: dict[int, list[int]] = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -58,7 +58,7 @@ def descendants(pid: int) -> list[Path]:
 
 
 def pss_mb(process: Path) -> float:
-    """Its memory, MB; pages that it shares count in parts (PSS)."""
+    """Return the memory of a process, MB; shared pages count in parts (PSS)."""
     try:
         lines = (process / "smaps_rollup").read_text().splitlines()
     except OSError:  # it ended

@@ -1,4 +1,4 @@
-"""What the options of `fedrec bench` mean, and the machine that it measures on. All raise InputError."""
+"""Parsers of the options of `fedrec bench`, and a description of the machine. All raise InputError."""
 
 import json
 import os
@@ -8,7 +8,7 @@ from fedrec.errors import InputError, nearest
 
 
 def read_names(text: str | None, known: tuple[str, ...] | None, option: str) -> list[str]:
-    """The names in `text`, each of them `known` (None: anything); none where `text` is None."""
+    """Parse the names in `text`, each of them `known` (None: any name); no name where `text` is None."""
     names = [name.strip() for name in text.split(",")] if text else []
     for name in names:
         if known is not None and name not in known:
@@ -17,7 +17,7 @@ def read_names(text: str | None, known: tuple[str, ...] | None, option: str) -> 
 
 
 def read_sizes(text: str | None, dataset: str, option: str = "--users") -> list[int | None]:
-    """Numbers of generated users, or [None] for the users of a dataset."""
+    """Parse numbers of generated users; [None] for the users of a dataset."""
     if dataset != "synthetic":
         if text is not None:
             raise InputError("--users is for generated users; leave out --dataset, or --users")
@@ -32,7 +32,7 @@ def read_sizes(text: str | None, dataset: str, option: str = "--users") -> list[
 
 
 def read_numbers(text: str, option: str) -> list[int]:
-    """The whole numbers in `text`."""
+    """Parse the whole numbers in `text`."""
     try:
         return [int(number) for number in text.split(",")]
     except ValueError:
@@ -40,7 +40,7 @@ def read_numbers(text: str, option: str) -> list[int]:
 
 
 def read_settings(changes: list[str]) -> dict[str, Any]:
-    """Settings of an algorithm from KEY=VALUE texts, values as JSON or as they stand."""
+    """Parse settings of an algorithm from KEY=VALUE texts, values as JSON or as texts."""
     settings: dict[str, Any] = {}
     for change in changes:
         key, equals, value = change.partition("=")
@@ -54,12 +54,12 @@ def read_settings(changes: list[str]) -> dict[str, Any]:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def machine() -> dict[str, Any]:
-    """What a figure was measured on: versions, system, load."""
+    """Describe the machine of a measurement: versions, system, load."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 

@@ -34,7 +34,7 @@ Runs = dict[str, dict[str, Any]]
 
 
 def scenario(section: Section, row: Row, seed: int) -> Scenario:
-    """The run of one row under one seed, its settings checked."""
+    """Return the scenario of one row under one seed, with checked settings."""
     values = {
         "name": f"results-{section.name}",
         "seed": seed,
@@ -46,21 +46,21 @@ def scenario(section: Section, row: Row, seed: int) -> Scenario:
 
 
 def key(section: Section, row: Row, seed: int) -> str:
-    """What the run is called in the store."""
+    """Return the run's name in the store."""
     return f"{section.name} | {row.name} | {seed}"
 
 
 def settings_hash(section: Section, row: Row, seed: int) -> str:
-    """Changes with what the row asks for and with the algorithm's defaults; what its code does, it cannot tell."""
+    """Return a hash of the row and the algorithm's defaults. It does not cover the algorithm's code."""
     own = scenario(section, row, seed).algorithm_config.model_dump(mode="json")
     parts = [dict(section.data), row.algorithm["name"], own, row.epsilon, row.delta, seed]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
 
 class Results:
-    """The store in the JSON file `path`; written anew, whole or not at all, after each run.
+    """The store in the JSON file `path`, replaced atomically after each run.
 
-    Raises: InputError when the file is none.
+    Raises: InputError when the file is no store.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,19 +71,19 @@ class Results:
             raise InputError(f"{path}: not a store of results ({error}); move it away or give another --out") from None
 
     def holds(self, section: Section, row: Row, seed: int) -> bool:
-        """Whether this very run, with today's settings, is finished."""
+        """Whether this run, with its current settings, is finished."""
         found = self.runs.get(key(section, row, seed))
         return found is not None and found["settings"] == settings_hash(section, row, seed)
 
     def add(self, name: str, run: dict[str, Any]) -> None:
-        """Keep a finished run."""
+        """Add a finished run."""
         self.runs[name] = run
         self.path.parent.mkdir(parents=True, exist_ok=True)
         lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(run)}" for name, run in sorted(self.runs.items()))
         replace(self.path, f"{{\n{lines}\n}}\n".encode())
 
     def of(self, section: Section, row: Row) -> list[dict[str, Any]]:
-        """The finished runs of a row, by seed; none with other settings than today's."""
+        """Return the finished runs of a row with its current settings, by seed."""
         seeds = [seed for seed in range(section.seeds) if self.holds(section, row, seed)]
         return [self.runs[key(section, row, seed)] for seed in seeds]
 
@@ -123,7 +123,7 @@ def fill(
 
 
 def run(wanted: Scenario, dataset: datasets.Dataset, split: splits.Split) -> dict[str, Any]:
-    """Train and rank; what the store keeps of it."""
+    """Train and rank, and return the run's entry in the store."""
     seed = wanted.seed or 0
     setup = SimulationSetup.build(
         wanted.algorithm_class,
@@ -207,7 +207,7 @@ def series(section: Section, store: Results) -> dict[str, list[tuple[float | Non
 
 
 def document(tables: Sequence[str], store: Results) -> str:
-    """The whole page."""
+    """Return the whole page."""
     runs = list(store.runs.values())
     versions = sorted({", ".join(f"{name} {number}" for name, number in run["versions"].items()) for run in runs})
     machines = sorted({run["machine"] for run in runs})
