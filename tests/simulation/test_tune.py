@@ -40,7 +40,7 @@ def test_a_space(text: str, dimension: Dimension) -> None:
         (["--space", "algorithm.reg=log:0:1"], "above 0"),
         (["--space", "algorithm.dim=int:1:2.5"], "two numbers"),
         (["--space", "algorithm.rge=log:0.1:1"], "Did you mean 'reg'?"),
-        (["--space", "algorithm.dim=4,8", "--set", "evaluation.on=test"], "validation data alone"),
+        (["--space", "algorithm.dim=4,8", "--set", "evaluation.on=test"], "uses validation data only"),
     ],
 )
 def test_bad_input_is_told_before_a_trial(
