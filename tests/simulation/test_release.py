@@ -133,7 +133,7 @@ def test_a_run_that_ended_without_its_closing_record_is_a_fault(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("fedrec_sim.simulation.fix_files", died)
+        patch.setattr("fedrec.run.scenario_run.fix_files", died)
         assert simulate(*POPULARITY, "--out", "r", "--quiet") == 130
     assert noticed(tmp_path / "r") == ["the run ended and no record fixes its files: finish it with --resume"]
     assert simulate("--resume", "--out", "r", "--quiet") == 0
