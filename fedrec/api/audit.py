@@ -1,15 +1,16 @@
 """The auditor's side of the Python API: the statement, the page, and the check of a record."""
 
-import json
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from fedrec.audit.evidence import received_run as evidence
 from fedrec.audit.log import keys
+from fedrec.audit.statement.markdown import as_text
+from fedrec.audit.statement.received import receive
 from fedrec.audit.verify.verification import Verdict
 from fedrec.audit.verify.verification import verify as verified
-from fedrec.errors import InputError, VerificationError, first_line
+from fedrec.errors import InputError, VerificationError
 
 
 class Statement:
@@ -77,12 +78,7 @@ def verify(run: Any, key: str | Path | None = None, *, trust_run_key: bool = Fal
         raise InputError(
             "verify: whose record? Give key=... (from its owner, not from the run), or trust_run_key=True for your own"
         )
-    if key is not None:
-        public = keys.public_key(str(key))
-    elif evidence.PUBLIC_KEY in found.files:
-        public = keys.public_key_in(found.files[evidence.PUBLIC_KEY], evidence.PUBLIC_KEY)
-    else:
-        raise InputError(f"verify: {place} holds no {evidence.PUBLIC_KEY}; give key=...")
+    public = found.own_key("verify", "key=...") if key is None else keys.public_key(str(key))
     verdict = verified(found, public)
     if trust_run_key:
         verdict.notes.insert(0, "the key was in the run's folder: this shows that nothing is damaged, not who wrote it")
@@ -92,10 +88,8 @@ def verify(run: Any, key: str | Path | None = None, *, trust_run_key: bool = Fal
     return verdict
 
 
-def statement_of(ledger: Path) -> Statement:
-    """The statement beside a ledger. Raises: InputError when there is none."""
-    try:
-        facts = json.loads(ledger.with_name("statement.json").read_bytes())
-        return Statement(facts, ledger.with_name("statement.md").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{ledger.parent}: holds no statement ({first_line(error)}); finish the run first") from None
+def statement_of(run: Path) -> Statement:
+    """The statement that a run's ledger gives. Raises: VerificationError where the statement's files differ from it."""
+    found = receive(run)
+    found.require_agreement()
+    return Statement(found.statement.model_dump(mode="json", by_alias=True), as_text(found.statement))

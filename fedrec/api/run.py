@@ -94,7 +94,7 @@ class Run:
     @property
     def statement(self) -> Statement:
         """What the run promises, against whom, and what it leaves out."""
-        return statement_of(self._files.ledger)
+        return statement_of(self.folder)
 
     @property
     def data(self) -> Data:

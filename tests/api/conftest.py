@@ -10,7 +10,7 @@ import fedrec
 def log() -> pl.DataFrame:
     """30 people with ids that occur nowhere else, and 24 items."""
     rows = [
-        (f"person-zq{user:02d}", f"item-{item}") for user in range(30) for item in range(user % 5, 24, 1 + user % 3)
+        (f"person-zqxjkv{user:02d}", f"item-{item}") for user in range(30) for item in range(user % 5, 24, 1 + user % 3)
     ]
     return pl.DataFrame(
         {

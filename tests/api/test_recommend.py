@@ -35,7 +35,7 @@ def test_a_list_is_the_model_s_order_in_ids_and_titles(kind: str, request: pytes
     found = request.getfixturevalue(kind)
     model = found.model if isinstance(found, fedrec.Run) else found
     assert model.data is not None
-    user, known = "person-zq01", set(model.data.history("person-zq01")["item"])
+    user, known = "person-zqxjkv01", set(model.data.history("person-zqxjkv01")["item"])
     whole = model.recommend(user=user, k=24)
     assert whole.columns == ["item", "title", "score"]
     assert set(whole["item"]) == set(model.items) - known
@@ -71,7 +71,7 @@ def test_reasons_are_what_happens_without_an_item(als: fedrec.Model) -> None:
 def test_feature_groups_are_what_happens_with_average_features(run: fedrec.Run) -> None:
     """Of a head without hidden units the groups add up to the score above that of the average item."""
     model = run.model.released
-    batch = run.model._person("person-zq01", None)
+    batch = run.model._person("person-zqxjkv01", None)
     state, items = model.fit(batch), torch.arange(24)[None]
     groups = model.explain(state, items)
     assert {"popularity", "genres"} <= set(groups)
@@ -80,10 +80,10 @@ def test_feature_groups_are_what_happens_with_average_features(run: fedrec.Run) 
         scores = model.score(state)
         total = torch.stack(list(groups.values())).sum(0)
         torch.testing.assert_close(total, scores - scores.mean(), rtol=1e-3, atol=1e-4)
-    why = run.model.recommend(user="person-zq01", k=3, why=True)
+    why = run.model.recommend(user="person-zqxjkv01", k=3, why=True)
     assert why.columns[-2:] == ["carried_by", "because_of"]
     assert all(len(cell) <= 2 for cell in why["carried_by"])
-    past = set(run.data.history("person-zq01")["title"])
+    past = set(run.data.history("person-zqxjkv01")["title"])
     assert {title for cell in why["because_of"] for title in cell} <= past
 
 
@@ -130,7 +130,7 @@ def test_mistakes_are_one_line(als: fedrec.Model) -> None:
         ({"history": ["item-99"]}, "no item 'item-99'"),
         ({"history": ["item-1"], "exclude": ["itme-1"]}, "Did you mean 'item-1'"),
         ({"history": "item-1"}, "a list of ids"),
-        ({"user": "person-zq99"}, "no such user"),
+        ({"user": "person-zqxjkv99"}, "no such user"),
         ({}, "one of user and history"),
         ({"history": [], "k": 0}, "at least 1"),
         ({"history": [], "diversity": 1}, "below 1"),
@@ -141,11 +141,11 @@ def test_mistakes_are_one_line(als: fedrec.Model) -> None:
 
 
 def test_the_command_shows_the_list_of_python(saved: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    expected = fedrec.load_run(saved).model.recommend(user="person-zq01", k=4, why=True)
+    expected = fedrec.load_run(saved).model.recommend(user="person-zqxjkv01", k=4, why=True)
     capsys.readouterr()
-    assert command(["recommend", str(saved), "--user", "person-zq01", "-k", "4", "--json"]) == 0
+    assert command(["recommend", str(saved), "--user", "person-zqxjkv01", "-k", "4", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"model": "kernel-rank", "items": expected.to_dicts()}
-    assert command(["recommend", str(saved), "--user", "person-zq01", "-k", "4"]) == 0
+    assert command(["recommend", str(saved), "--user", "person-zqxjkv01", "-k", "4"]) == 0
     shown = capsys.readouterr().out
     assert "PRIVATE to this person" in shown
     assert "carried by" in shown
@@ -184,15 +184,17 @@ def test_the_command_needs_the_run_s_own_data(
     file, kept = saved.parent / "log.csv", (saved.parent / "log.csv").read_bytes()
     try:
         file.unlink()
-        assert command(["recommend", str(saved), "--user", "person-zq01"]) == 2
+        assert command(["recommend", str(saved), "--user", "person-zqxjkv01"]) == 2
         said = capsys.readouterr().err
         assert "cannot be read again" in said
         assert "--log" in said
         (tmp_path / "moved.csv").write_bytes(kept)
-        assert command(["recommend", str(saved), "--user", "person-zq01", "--log", str(tmp_path / "moved.csv")]) == 0
-        log.filter(pl.col("user_id") != "person-zq03").write_csv(file)
+        assert (
+            command(["recommend", str(saved), "--user", "person-zqxjkv01", "--log", str(tmp_path / "moved.csv")]) == 0
+        )
+        log.filter(pl.col("user_id") != "person-zqxjkv03").write_csv(file)
         capsys.readouterr()
-        assert command(["recommend", str(saved), "--user", "person-zq01"]) == 2
+        assert command(["recommend", str(saved), "--user", "person-zqxjkv01"]) == 2
         assert "not those of the run" in capsys.readouterr().err
     finally:
         file.write_bytes(kept)
@@ -204,9 +206,9 @@ def test_the_command_needs_the_run_s_own_data(
         ([], "Give --user ID or --history FILE"),
         (["--user", "1", "--history", "x"], "Give --user ID or --history FILE"),
         (["--history", "nowhere.txt"], "no such file"),
-        (["--user", "person-zq01", "--diversity", "2"], "below 1"),
-        (["--user", "person-zq01", "--exclude", "itme-1"], "Did you mean 'item-1'"),
-        (["--user", "person-zq99"], "no such user"),
+        (["--user", "person-zqxjkv01", "--diversity", "2"], "below 1"),
+        (["--user", "person-zqxjkv01", "--exclude", "itme-1"], "Did you mean 'item-1'"),
+        (["--user", "person-zqxjkv99"], "no such user"),
     ],
 )
 def test_what_the_command_cannot_do_is_one_line(
@@ -225,5 +227,5 @@ def test_the_released_folder_alone_serves_a_history(
     (tmp_path / "seen.txt").write_text("item-1\n")
     assert command(["recommend", str(tmp_path / "release"), "--history", str(tmp_path / "seen.txt"), "-k", "2"]) == 0
     assert "item-" in capsys.readouterr().out
-    assert command(["recommend", str(tmp_path / "release"), "--user", "person-zq01"]) == 2
+    assert command(["recommend", str(tmp_path / "release"), "--user", "person-zqxjkv01"]) == 2
     assert "needs the whole run" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -63,14 +64,14 @@ def test_the_settings_of_an_algorithm_are_its_name_and_them(run: fedrec.Run, dat
 
 
 def test_no_id_of_a_user_is_in_what_is_handed_on(run: fedrec.Run, data: fedrec.Data) -> None:
-    assert data.users[0] == "person-zq00"
+    assert data.users[0] == "person-zqxjkv00"
     assert run.data.users == data.users
     files = [file for file in (run.folder / "release").rglob("*") if file.is_file()]
     assert len(files) >= 10
-    assert not [file for file in files if b"zq" in file.read_bytes()]
+    assert not [file for file in files if b"zqxjkv" in file.read_bytes()]
     private = [file for file in (run.folder / "private").rglob("*") if file.is_file()]
-    assert not [file for file in private if b"person-zq" in file.read_bytes()]
-    assert "person-zq" not in repr(data.dataset) + repr(data) + repr(run)
+    assert not [file for file in private if b"person-zqxjkv" in file.read_bytes()]
+    assert "person-zqxjkv" not in repr(data.dataset) + repr(data) + repr(run)
 
 
 def test_what_a_run_shows(run: fedrec.Run) -> None:
@@ -121,9 +122,9 @@ def test_a_saved_run_is_whole_and_verifies(run: fedrec.Run, data: fedrec.Data, t
 
 
 def test_other_data_than_the_run_s_are_refused(run: fedrec.Run, log: pl.DataFrame, catalogue: pl.DataFrame) -> None:
-    others = fedrec.read_log(log.filter(pl.col("user_id") != "person-zq03"), catalogue)
+    others = fedrec.read_log(log.filter(pl.col("user_id") != "person-zqxjkv03"), catalogue)
     with pytest.raises(fedrec.InputError, match="not those of the run"):
-        fedrec.load_run(run.folder, others).model.recommend(user="person-zq04")
+        fedrec.load_run(run.folder, others).model.recommend(user="person-zqxjkv04")
 
 
 def test_a_temporary_run_ends_with_its_object(data: fedrec.Data) -> None:
@@ -220,7 +221,16 @@ def test_what_looks_like_pandas_is_read_column_by_column() -> None:
 
 
 def test_one_user_s_history_is_in_their_own_ids(data: fedrec.Data) -> None:
-    assert data.history("person-zq01")["item"].to_list()[:2] == ["item-1", "item-3"]
+    assert data.history("person-zqxjkv01")["item"].to_list()[:2] == ["item-1", "item-3"]
     with pytest.raises(fedrec.InputError, match="no such user") as error:
-        data.history("person-zq99")
-    assert "person-zq0" not in str(error.value)  # no id of another user is in a message
+        data.history("person-zqxjkv99")
+    assert "person-zqxjkv0" not in str(error.value)  # no id of another user is in a message
+
+
+def test_an_edited_statement_is_refused_and_never_shown(run: fedrec.Run, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(run.folder, folder)
+    stated = folder / "release" / "privacy" / "statement.json"
+    stated.write_text(stated.read_text(encoding="utf-8").replace('"epsilon"', '"epsi1on"', 1), encoding="utf-8")
+    with pytest.raises(fedrec.VerificationError):
+        _ = fedrec.load_run(folder).statement

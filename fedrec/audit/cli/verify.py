@@ -63,7 +63,7 @@ def verify(
         raise InputError(
             "verify: whose record? Give --key PUB (from its owner, not from the run), or --trust-run-key for your own"
         )
-    public = keys.public_key(key) if key else _beside(found)
+    public = keys.public_key(key) if key else found.own_key("--trust-run-key", "--key PUB")
     verdict = verified(
         found,
         public,
@@ -107,15 +107,6 @@ def export(
     except OSError as error:
         raise InputError(f"--out {out}: cannot be written ({error.strerror})") from None
     say(f"Written to {out}, {len(content):,} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}")
-
-
-def _beside(found: Any) -> Any:
-    from fedrec.audit.evidence.received_run import PUBLIC_KEY
-    from fedrec.audit.log import keys
-
-    if PUBLIC_KEY not in found.files:
-        raise InputError(f"--trust-run-key: {found.place} holds no {PUBLIC_KEY}; give --key PUB")
-    return keys.public_key_in(found.files[PUBLIC_KEY], PUBLIC_KEY)
 
 
 def _digest(model: Path) -> str:

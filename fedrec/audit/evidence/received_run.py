@@ -13,6 +13,7 @@ from fedrec.audit.evidence.layout import RELEASED, Layout, listing
 from fedrec.audit.log import chain as chains
 from fedrec.audit.log import checkpoint as checkpoint_note
 from fedrec.audit.log.checkpoint import Older
+from fedrec.audit.log.keys import PublicKey, public_key_in
 from fedrec.errors import InputError, VerificationError
 from fedrec.received_files import digest_below, names_below, read_below
 
@@ -57,6 +58,19 @@ class Evidence:
     def ledger(self) -> bytes:
         """The ledger's content."""
         return self.files[LEDGER]
+
+    def own_key(self, asked: str, remedy: str) -> PublicKey:
+        """The public key that came with the run: it shows damage, and not who wrote the record.
+
+        Args:
+            asked: what asked for it, for the message.
+            remedy: how to give a key instead, for the message.
+
+        Raises: InputError when none came, or it is no key.
+        """
+        if PUBLIC_KEY not in self.files:
+            raise InputError(f"{asked}: {self.place} holds no {PUBLIC_KEY}; give {remedy}")
+        return public_key_in(self.files[PUBLIC_KEY], PUBLIC_KEY)
 
 
 def received(path: Path, *, alone: bool = False) -> Evidence:

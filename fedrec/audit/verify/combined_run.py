@@ -11,8 +11,8 @@ from fedrec.audit.accountant import recompute
 from fedrec.audit.accountant.recompute import TooCostly
 from fedrec.audit.entries.account import account
 from fedrec.audit.entries.records import BeginRecord, PopulationBudget
-from fedrec.audit.evidence.received_run import PUBLIC_KEY, Evidence, received
-from fedrec.audit.log.keys import PublicKey, public_key_in
+from fedrec.audit.evidence.received_run import Evidence, received
+from fedrec.audit.log.keys import PublicKey
 from fedrec.audit.verify.verification import integrity
 from fedrec.errors import InputError, VerificationError
 from fedrec.privacy import accounting
@@ -108,9 +108,7 @@ def _key(evidence: Evidence, keys: Sequence[PublicKey] | None) -> PublicKey:
     Naming proves nothing; the signatures are checked under it.
     """
     if keys is None:
-        if PUBLIC_KEY not in evidence.files:
-            raise InputError(f"--trust-run-key: {evidence.place} holds no {PUBLIC_KEY}; give --key PUB")
-        return public_key_in(evidence.files[PUBLIC_KEY], PUBLIC_KEY)
+        return evidence.own_key("--trust-run-key", "--key PUB")
     first = evidence.ledger.partition(b"\n")[0]
     return next((key for key in keys if f'"keyid":"{key.id}"'.encode() in first), keys[0])
 
