@@ -19,6 +19,7 @@ from torch import Tensor
 from fedrec.kernels.descent import Descent
 
 DEVIATIONS = 2.0  # of the chi-square distribution, up to which a group counts as chance
+LEAST = 1e-100  # variance of chance; a smaller one cannot be inverted in float64
 RIDGE = 1e-4  # of the mean variance, for directions that no synthetic user takes
 
 
@@ -75,7 +76,7 @@ def evident(moved: Tensor, covariance: Tensor, groups: list[slice]) -> Tensor:
     for group in groups:
         way, block = moved[group].double(), covariance[group, group]
         count = len(way)
-        ridge = RIDGE * block.diagonal().mean().clamp(min=torch.finfo(torch.float64).tiny)
+        ridge = RIDGE * block.diagonal().mean().clamp(min=LEAST)
         block = block + ridge * torch.eye(count, dtype=torch.float64, device=way.device)
         evidence = float(way @ torch.linalg.solve(block, way))
         chance = count + DEVIATIONS * (2 * count) ** 0.5

@@ -24,12 +24,23 @@ def cut(scores: Tensor) -> Tensor:
 
 
 def walked(scores: Tensor, slope: Tensor, plan: Descent, noise_std: float, generator: torch.Generator) -> Tensor:
-    """The average of weights that start at the truth and follow the same users' clipped gradients, (K,)."""
-    state = plan.begin(torch.zeros(WIDTH, dtype=torch.float64))
-    mean = cut(scores).double().mean(0)
+    """Averages of weights that start at the truth and follow the same users' clipped gradients.
+
+    Args:
+        scores: of the users of each descent, (descents, users, K).
+        slope: how a mean clipped gradient answers to the weights, (K, K).
+        plan: the steps.
+        noise_std: standard deviation of the noise of each entry of each step.
+        generator: of that noise.
+
+    Returns:
+        (descents, K)
+    """
+    mean = torch.stack([cut(one).double().mean(0) for one in scores])
+    state = plan.begin(torch.zeros_like(mean))
     for step in range(plan.rounds):
-        noise = noise_std * torch.randn(WIDTH, generator=generator, dtype=torch.float64)
-        state = plan.step(state, slope @ state["parameters"] + mean + noise, noise_std, step)
+        noise = noise_std * torch.randn(mean.shape, generator=generator, dtype=torch.float64)
+        state |= plan.moved(state, state["parameters"] @ slope.T + mean + noise, step)
     return state["average"]
 
 
@@ -39,7 +50,8 @@ def test_the_covariance_is_that_of_many_descents(plan: Descent, noise_std: float
     generator = torch.Generator().manual_seed(0)
     large = population(generator, 100_000)
     chance = Chance.of(large, cut(large), USERS, 1.0)
-    ways = torch.stack([walked(population(generator), chance.slope, plan, noise_std, generator) for _ in range(1500)])
+    scores = torch.stack([population(generator) for _ in range(1500)])
+    ways = walked(scores, chance.slope, plan, noise_std, generator)
     noise = noise_std * plan.gain(plan.rounds - 1)
     expected, found = chance.covariance(plan, noise), torch.cov(ways.T)
     if not noise_std:
