@@ -181,7 +181,10 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "sampling 0": (["--set", "privacy.sampling=0"], "privacy.sampling"),
     "sampling above 1": (["--set", "privacy.sampling=1.1"], "privacy.sampling"),
     "no such engine": (["--engine", "ray"], "engine.name"),
-    "a leak on Flower's nodes": (["--engine", "flower", "--set", "evaluation.leaky_negatives=true"], "never has a held-out"),
+    "a leak on Flower's nodes": (
+        ["--engine", "flower", "--set", "evaluation.leaky_negatives=true"],
+        "never has a held-out item",
+    ),
     "no such device": (["--device", "tpu"], "engine.device"),
     "resume without a folder": (["--resume"], "--out"),
     "resume of nothing": (["--resume", "--out", "none"], "holds no run"),
