@@ -74,8 +74,8 @@ def _simulated(data: DataConfig) -> Circumstances:
 BASELINE_NOISE = 1 << 40
 """Offset of the noise seed of a baseline. An offset of 1 would give the noise of the run with the next seed."""
 SECRET_NOISE = (
-    "No seed on purpose: the noise came from the operating system and was not kept, since whoever knows the noise\n"
-    "can take it off. Running this again draws fresh noise; with a seed everything repeats, and nothing is private."
+    "No seed on purpose: the noise came from the operating system and was not kept. Anyone who has the noise can\n"
+    "subtract it. Running this again draws fresh noise; with a seed everything repeats, and nothing is private."
 )
 
 

@@ -145,7 +145,7 @@ def test_all_events_get_their_turn(round):
 
 
 def test_users_are_computed_alike_in_any_portion(monkeypatch):
-    """A user's part has the same value whoever stands beside them, and however many are computed at a time."""
+    """A user's contribution does not depend on the other users of the batch, nor on the size of a portion."""
     algo = TestPFedRec().make(TestPFedRec().setting())
     shared, users = algo.initial(), batch_of(edge_rows() * 3)
     whole = algo.contribute(shared, users, 0)["change"]

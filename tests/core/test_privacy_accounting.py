@@ -163,7 +163,7 @@ def test_a_large_epsilon_is_calibrated_on_a_grid_of_bounded_size(sampling: float
 def test_a_rare_sample_at_little_noise_has_a_grid_of_bounded_size() -> None:
     """A tenth of its typical loss would be 10^14 points."""
     event = Event(1e-12, 0.1)
-    points = 150 / accounting.interval_for([event])  # 150: beyond the loss of whoever takes part, 15 deviations out
+    points = 150 / accounting.interval_for([event])  # 150: above the loss of a user who takes part, 15 deviations out
     assert points < 2 * accounting.FINEST
     assert accounting.interval_for([Event(0.01, 1.0)]) == accounting.COARSEST_INTERVAL
 

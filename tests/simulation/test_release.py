@@ -211,7 +211,7 @@ def test_a_person_who_knows_all_other_events_learns_nothing_from_a_hash(made: Pa
     split = splits.split(dataset, "leave-one-out", "test", 5)
     guess = hashlib.sha256(b"".join(fingerprint._parts(split))).hexdigest()
     own = json.loads((made / "private" / "summary.json").read_text())["evaluation"]["fingerprint"]
-    assert fingerprint.same(own, split), "the guess is right, and whoever has the secret sees it"
+    assert fingerprint.same(own, split), "the guess is right, and the owner of the secret can confirm it"
     assert fingerprint.same(guess, split), "as older versions wrote it"
     for path in files(made):
         assert guess.encode() not in path.read_bytes()

@@ -1,4 +1,4 @@
-"""`fedrec simulate` with private looks: what is shown and written, what is refused, and how a run goes on."""
+"""`fedrec simulate` with private looks: what is shown and written, what is refused, and how a run continues."""
 
 import csv
 import json

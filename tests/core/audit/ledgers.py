@@ -124,7 +124,7 @@ def with_file(found: Evidence, name: str, content: bytes | None) -> Evidence:
 
 
 def forged(payloads: Sequence[Payload], change: Callable[[list[Payload]], Any]) -> Evidence:
-    """The ledger that whoever holds the key could write instead, with `change` made in place."""
+    """Return the ledger that an owner of the key could write instead: `change` edits its records in place."""
     changed = copy.deepcopy(list(payloads))
     change(changed)
     return evidence(lines_of(changed))

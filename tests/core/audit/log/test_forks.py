@@ -24,7 +24,7 @@ def audit(*arguments: Any) -> int:
 
 @pytest.fixture
 def forks(tmp_path: Path) -> tuple[Path, Path]:
-    """A run, and a copy of its beginning that went on in another way, with the same key."""
+    """A run, and a copy of its first records with a different next record, signed by the same key."""
     first = audited_run(tmp_path / "a", epsilon=2.0, key=KEY)
     shutil.copytree(first, tmp_path / "b")
     Ledger(first / LEDGER, KEY).append({"type": "note", "what": "one"})

@@ -156,7 +156,7 @@ def test_verify_and_show_compare_with_the_own_key(
         assert fedrec(["audit", *map(str, command)]) == 4
         told = capsys.readouterr()
         assert "your own key signed 6 records" in told.out + told.err
-    # A fork: the copy goes on with the same key on a machine that has no marks.
+    # A fork: the same key extends the copy on a machine that has no marks.
     Ledger(tmp_path / "copy" / LEDGER, SigningKey(key._key)).append({"type": "note", "what": "other"})
     assert fedrec(["audit", "verify", str(tmp_path / "copy"), "--key", key.public.text]) == 4
     assert "a fork" in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""Whoever holds the key can sign anything: what is signed must still follow from itself and from mathematics."""
+"""The owner of the key can sign anything: a signed ledger must still be consistent, and mathematically right."""
 
 import copy
 import re
