@@ -15,7 +15,9 @@ def check_device(device: str, setting: str) -> None:
     Args:
         device: `cpu`, `cuda` or `cuda:N`.
         setting: name of the setting or option, for the error.
-    Raises: InputError when the device is unknown or absent.
+
+    Raises:
+        InputError: when the device is unknown or absent.
     """
     kind, _, number = device.partition(":")
     if kind not in ("cpu", "cuda") or (number and not number.isdigit()):

@@ -74,7 +74,11 @@ class Plugin:
         return _is_own(self.entry)
 
     def load(self, check: Check | None = None) -> Any:
-        """The object that it names. Raises: InputError, one line with package and reason."""
+        """The object that it names.
+
+        Raises:
+            InputError: one line with package and reason.
+        """
         if self.own:  # an error in fedrec itself keeps its traceback
             return self.entry.load()
         reason = self.refused
@@ -123,8 +127,9 @@ def discover(group: Group, name: str, built_in: Mapping[str, T], check: Check) -
         built_in: fedrec's own, by name.
         check: finds what is wrong with a plug-in.
 
-    Raises: PluginRefused where this process may not run it; InputError for an unknown name (it names the nearest), and
-        for a plug-in that cannot be used.
+    Raises:
+        PluginRefused: where this process may not run it.
+        InputError: for an unknown name (it names the nearest), and for a plug-in that cannot be used.
     """
     allowed = _only.get()
     if name not in built_in and allowed is not None and name not in allowed:
@@ -159,7 +164,9 @@ def is_reference(name: str) -> bool:
 def referenced(reference: str, check: Check) -> Any:
     """The object at `package.module:Class` or `file.py:Class`, for a simulation of one's own.
 
-    Raises: PluginRefused within `only`; InputError for what cannot be imported or used.
+    Raises:
+        PluginRefused: with in `only`.
+        InputError: for what cannot be imported or used.
     """
     if _only.get() is not None:
         raise PluginRefused(f"'{reference}' names code by its place, which runs in simulations alone")

@@ -13,7 +13,8 @@ _LARGEST = 1 << 20  # bytes of a key's file, far above any
 def create(path: Path, content: bytes) -> None:
     """Put `content` into the new file `path`, mode 0600 whatever the umask, on disk when this returns.
 
-    Raises: InputError when something lies there already, or it cannot be written.
+    Raises:
+        InputError: when something lies there already, or it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -36,7 +37,8 @@ def create(path: Path, content: bytes) -> None:
 def read(path: Path) -> bytes:
     """The content of a file that nobody else can read.
 
-    Raises: InputError when others can read it, since they may have done so, or when it cannot be read.
+    Raises:
+        InputError: when others can read it, since they may have done so, or when it cannot be read.
     """
     try:
         with path.open("rb") as file:

@@ -44,8 +44,9 @@ def read_below(folder: Path, name: str, most: int, *, alone: bool = False) -> by
         most: bytes that are read.
         alone: also refuse a file that has another name (a hard link), which may be anybody's.
 
-    Raises: VerificationError for a link, a pipe or a device, and for a file above `most` bytes; InputError where it
-        cannot be read.
+    Raises:
+        VerificationError: for a link, a pipe or a device, and for a file above `most` bytes.
+        InputError: where it cannot be read.
     """
     with _opened(folder, name, alone) as handle:
         if handle is None:
@@ -72,7 +73,9 @@ def digest_below(folder: Path, name: str) -> str | None:
 def write_below(folder: Path, name: str, content: bytes, mode: int = 0o644) -> None:
     """Put `content` at `name` below `folder`, in the place of what was there, without following a link.
 
-    Raises: VerificationError for a link on the way; InputError where it cannot be written.
+    Raises:
+        VerificationError: for a link on the way.
+        InputError: where it cannot be written.
     """
     *parents, last = PurePosixPath(name).parts
     fresh = f".{last}.new"
@@ -97,7 +100,8 @@ def write_below(folder: Path, name: str, content: bytes, mode: int = 0o644) -> N
 def replace_named(path: Path, content: bytes) -> None:
     """Put `content` at a path that the user named, in the place of what was there; a link is replaced, not followed.
 
-    Raises: InputError where it cannot be written.
+    Raises:
+        InputError: where it cannot be written.
     """
     try:
         replace(path, content)
@@ -108,7 +112,8 @@ def replace_named(path: Path, content: bytes) -> None:
 def names_below(folder: Path, name: str) -> list[str]:
     """The names in the folder `name` below `folder`, sorted; none where there is no such folder.
 
-    Raises: VerificationError for a link on the way.
+    Raises:
+        VerificationError: for a link on the way.
     """
     try:
         handle = _folder(folder, list(PurePosixPath(name).parts))

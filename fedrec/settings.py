@@ -23,7 +23,9 @@ def parse(kind: type[S], values: Mapping[str, Any], where: str, elsewhere: Itera
     """Build `kind` from `values`; `where` names the source (a file, a section) in the one-line error.
 
     elsewhere: dotted names of settings that the source has besides those of `kind`, for the hint on an unknown one.
-    Raises: InputError naming the first offending key, its value and what is allowed.
+
+    Raises:
+        InputError: naming the first offending key, its value and what is allowed.
     """
     try:
         return kind.model_validate(dict(values))
@@ -55,7 +57,11 @@ def toml_or_text(value: str) -> Any:
 
 
 def put(values: dict[str, Any], key: str, value: Any, where: str) -> None:
-    """Set the dotted `key` in nested `values`, in place. Raises: InputError when a section on the way is a value."""
+    """Set the dotted `key` in nested `values`, in place.
+
+    Raises:
+        InputError: when a section on the way is a value.
+    """
     *sections, last = key.split(".")
     for section in sections:
         values = values.setdefault(section, {})

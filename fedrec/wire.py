@@ -86,7 +86,11 @@ class Packet:
     version: int = VERSION
 
     def expect(self, kind: str, fingerprint: str | None = None, round: int | None = None) -> "Packet":
-        """This packet, if it is of our version and of this kind, run and round. Raises: WireError in one line."""
+        """This packet, if it is of our version and of this kind, run and round.
+
+        Raises:
+            WireError: in one line.
+        """
         if self.version != VERSION:
             raise WireError(
                 "version", f"the other side speaks protocol version {self.version}, this one {VERSION}; install the "
@@ -134,7 +138,8 @@ def to_record(packet: Packet, precision: Precision = "float32", keep: Collection
 def from_record(record: Any) -> Packet:
     """The packet in Flower's RecordDict; its tensors are on the CPU and share nothing with the record.
 
-    Raises: WireError for anything else.
+    Raises:
+        WireError: for anything else.
     """
     try:
         configs, arrays = record.config_records, record.array_records

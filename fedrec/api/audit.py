@@ -64,7 +64,9 @@ def verify(run: Any, key: str | Path | None = None, *, trust_run_key: bool = Fal
 
     Returns: what was found; its `facts` hold epsilon, recorded and recomputed, and its `notes` what to know besides.
 
-    Raises: VerificationError with the first fault; InputError when the run or the key cannot be read.
+    Raises:
+        VerificationError: with the first fault.
+        InputError: when the run or the key cannot be read.
 
     >>> import fedrec
     >>> data = fedrec.load_dataset("quickstart", users=100, items=40)
@@ -89,7 +91,11 @@ def verify(run: Any, key: str | Path | None = None, *, trust_run_key: bool = Fal
 
 
 def statement_of(run: Path) -> Statement:
-    """The statement that a run's ledger gives. Raises: VerificationError where the statement's files differ from it."""
+    """The statement that a run's ledger gives.
+
+    Raises:
+        VerificationError: where the statement's files differ from it.
+    """
     found = receive(run)
     found.require_agreement()
     return Statement(found.statement.model_dump(mode="json", by_alias=True), as_text(found.statement))

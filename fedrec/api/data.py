@@ -76,7 +76,8 @@ class Data:
     def history(self, user: str | int) -> pl.DataFrame:
         """One user's events, oldest first: `item`, and `title` where titles are known.
 
-        Raises: InputError when the log has no such user.
+        Raises:
+            InputError: when the log has no such user.
         """
         catalogue = self.dataset.catalogue
         items = self.dataset.histories.row(self.position(user)).tolist()
@@ -84,7 +85,11 @@ class Data:
         return pl.DataFrame({"item": [catalogue.ids[item] for item in items], **titles})
 
     def position(self, user: str | int) -> int:
-        """Where a user is among the histories. Raises: InputError when the log has no such user."""
+        """Where a user is among the histories.
+
+        Raises:
+            InputError: when the log has no such user.
+        """
         ids, wanted = self.dataset.user_ids, str(user).strip()
         try:
             known = pl.Series("user", [int(wanted) if ids.dtype.is_integer() else wanted], ids.dtype)
@@ -118,7 +123,8 @@ def load_dataset(name: str, data_dir: str | Path | None = None, *, seed: int = 0
         seed: draws generated data; a run draws them from its own seed.
         options: further settings of a scenario's `[data]` table, e.g. `min_rating=4.0`.
 
-    Raises: InputError, one line, when there is no such dataset or its files cannot be used.
+    Raises:
+        InputError: one line, when there is no such dataset or its files cannot be used.
 
     >>> import fedrec
     >>> data = fedrec.load_dataset("quickstart", users=200, items=60)
@@ -140,7 +146,8 @@ def read_log(log: Any, catalogue: Any = None, **options: Any) -> Data:
         catalogue: the public items, item_id and perhaps title and features; left out, the items of the log.
         options: further settings of a scenario's `[data]` table, e.g. `columns={"user": "uid"}`, `k_core=5`.
 
-    Raises: InputError, one line with row and remedy, when the log or the catalogue cannot be used.
+    Raises:
+        InputError: one line with row and remedy, when the log or the catalogue cannot be used.
 
     >>> import fedrec
     >>> data = fedrec.read_log({"user_id": ["ann", "ann", "bob"], "item_id": [7, 8, 7]})
@@ -181,7 +188,8 @@ def split(data: Data, kind: str, **hold_out: Any) -> Data:
 
     Returns: the data with that split, which a run makes from its own seed.
 
-    Raises: InputError when the kind is unknown or the data do not have what it needs.
+    Raises:
+        InputError: when the kind is unknown or the data do not have what it needs.
 
     >>> import fedrec
     >>> data = fedrec.split(fedrec.load_dataset("quickstart", users=200, items=60), "leave-two-out")
@@ -205,7 +213,11 @@ def generated(data: Data) -> bool:
 
 
 def item_positions(data_ids: tuple[str, ...], wanted: list[str], what: str) -> list[int]:
-    """The positions of the items `wanted` in a catalogue. Raises: InputError naming the first that is not there."""
+    """The positions of the items `wanted` in a catalogue.
+
+    Raises:
+        InputError: naming the first that is not there.
+    """
     places = {item: place for place, item in enumerate(data_ids)}
     for item in wanted:
         if item not in places:

@@ -15,7 +15,8 @@ def table_of(table: Any, what: str) -> pl.DataFrame:
         table: what was given.
         what: its name in messages.
 
-    Raises: InputError when it is no table, or has no rows.
+    Raises:
+        InputError: when it is no table, or has no rows.
     """
     try:
         found = _table(table)

@@ -81,7 +81,8 @@ class Model:
 
         Returns: `item`, `title` where titles are known, `score`, and with `why` also `carried_by` and `because_of`.
 
-        Raises: InputError, one line, for an unknown user or item, or a value out of range.
+        Raises:
+            InputError: one line, for an unknown user or item, or a value out of range.
 
         >>> import fedrec
         >>> data = fedrec.load_dataset("quickstart", users=100, items=40)
@@ -116,7 +117,8 @@ class Model:
 
         Returns: `item`, `title` where titles are known, and `likeness`, a cosine.
 
-        Raises: InputError for an unknown item, or when nothing says how alike items are.
+        Raises:
+            InputError: for an unknown item, or when nothing says how alike items are.
         """
         place = self._positions([item], "similar")[0]
         rows = self._rows()
@@ -139,7 +141,11 @@ class Model:
 
     @cached_property
     def data(self) -> Data | None:
-        """The run's data; None for a model without them. Raises: InputError when they are gone or others."""
+        """The run's data; None for a model without them.
+
+        Raises:
+            InputError: when they are gone or others.
+        """
         return None if self._data is None else self._data()
 
     @cached_property
@@ -196,7 +202,8 @@ def load_model(folder: str | Path, data: Data | None = None) -> Model:
         folder: a run, its `release/`, or the model's own folder.
         data: the data of the run, which hold titles and users; left out, lists have ids alone.
 
-    Raises: InputError when there is no model, or its items are not those of `data`.
+    Raises:
+        InputError: when there is no model, or its items are not those of `data`.
 
     >>> import fedrec
     >>> data = fedrec.load_dataset("quickstart", users=100, items=40)

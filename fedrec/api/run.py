@@ -50,7 +50,11 @@ class Run:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """The content of `private/summary.json`. Raises: InputError when the folder holds no finished run."""
+        """The content of `private/summary.json`.
+
+        Raises:
+            InputError: when the folder holds no finished run.
+        """
         file = self._files.summary
         if not file.is_file():
             raise InputError(f"{self.folder}: holds no private/summary.json: it is not finished, or not the whole run")
@@ -98,11 +102,19 @@ class Run:
 
     @property
     def data(self) -> Data:
-        """The data of the run. Raises: InputError when they are gone, or are others than the run was trained on."""
+        """The data of the run.
+
+        Raises:
+            InputError: when they are gone, or are others than the run was trained on.
+        """
         return self._checked[0]
 
     def data_in(self, log: Path) -> Data:
-        """The data as the scenario says, with the log in another file. Raises: InputError when it cannot be used."""
+        """The data as the scenario says, with the log in another file.
+
+        Raises:
+            InputError: when it cannot be used.
+        """
         own = self.scenario.data.model_dump(exclude_unset=True)
         return Data(parse(DataConfig, own | {"name": "file", "path": log.absolute()}, "the log"), self._data_dir)
 
@@ -132,7 +144,8 @@ class Run:
             extended: also F1, MAP, AUC, exposure, novelty, diversity (below `result["more"]`).
             metrics: further metrics by name and cut-off, such as `ndcg@5`, also of installed packages (as above).
 
-        Raises: InputError when the data are gone, or the run was trained on these items.
+        Raises:
+            InputError: when the data are gone, or the run was trained on these items.
         """
         from fedrec_sim.experiment.evaluate import split_on
 
@@ -162,7 +175,9 @@ class Run:
 
         The folder holds `release/`, which may be handed on, and `private/`, which may not. The scenario in `release/`
         names the files of the data by their full paths, where the run was made without `out`.
-        Raises: InputError when something is in that folder already.
+
+        Raises:
+            InputError: when something is in that folder already.
         """
         from fedrec.run.directory import RunDirectory, make_folder
 
@@ -243,7 +258,9 @@ def load_run(
         algorithm: "package.module:Class" or "file.py:Class", where the run is of code of your own. A folder never names
             code that is imported.
 
-    Raises: InputError when the folder holds no finished run; VerificationError when a file of it is a link.
+    Raises:
+        InputError: when the folder holds no finished run.
+        VerificationError: when a file of it is a link.
 
     >>> import fedrec, tempfile
     >>> data = fedrec.load_dataset("quickstart", users=100, items=40)

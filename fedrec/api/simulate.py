@@ -26,7 +26,8 @@ def load_scenario(name: str, settings: Mapping[str, Any] | None = None) -> "Scen
         name: a built-in scenario (`fedrec simulate --list`), or a TOML file.
         settings: changes by dotted name, e.g. {"privacy.epsilon": 3}.
 
-    Raises: InputError naming the setting that cannot be, and the nearest one.
+    Raises:
+        InputError: naming the setting that cannot be, and the nearest one.
 
     >>> import fedrec
     >>> fedrec.load_scenario("quickstart", {"privacy.epsilon": 3}).privacy.epsilon
@@ -112,7 +113,8 @@ def resume(
         on_round: as in `simulate`.
         progress: as in `simulate`.
 
-    Raises: InputError when the folder holds no run, or the data are not those that it began with.
+    Raises:
+        InputError: when the folder holds no run, or the data are not those that it began with.
     """
     from fedrec.run.directory import RunDirectory
 

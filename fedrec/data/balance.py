@@ -64,7 +64,9 @@ class Balance:
 def balance(config: BalanceConfig, ids: tuple[str, ...]) -> Balance:
     """The balance for the catalogue `ids`. An item that the file lacks is as popular as the median.
 
-    Raises: PrivacyError where the popularity would come from the log; InputError where the file cannot be used.
+    Raises:
+        PrivacyError: where the popularity would come from the log.
+        InputError: where the file cannot be used.
     """
     if config.popularity is None:
         return Balance(config.most_events)

@@ -16,7 +16,9 @@ def catalogue(ids: pl.Series, table: pl.DataFrame | None = None, source: str = "
 
     Text, and `title` in any case, becomes Texts, numbers become Numbers, lists of labels Categories, lists of so many
     numbers Vectors. Items that the table lacks get an empty text, an unknown number, no label or a vector of zeros.
-    Raises: InputError when an id stands twice in the table, or naming a column that is none of these.
+
+    Raises:
+        InputError: when an id stands twice in the table, or naming a column that is none of these.
     """
     names = tuple(ids.cast(pl.String).to_list())
     if table is None:

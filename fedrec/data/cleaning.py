@@ -18,7 +18,8 @@ def clean(
     highest rated, unless `keep_repeats` keeps all; events rated below `min_rating` go; users and items with fewer than
     `k_core` events go until none is left. Shuffled rows give the same events in the same order.
 
-    Raises: InputError when ratings are asked for that the log does not have, or when nothing remains.
+    Raises:
+        InputError: when ratings are asked for that the log does not have, or when nothing remains.
     """
     events = log.events
     counts: Counts = {"rows read": len(events)}

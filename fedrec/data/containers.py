@@ -35,7 +35,8 @@ def kind(file: Path) -> str:
 def parts(folder: Path) -> list[Path]:
     """The tables of a folder, by name; files whose name begins with `.` or `_` are left out.
 
-    Raises: InputError when there is none, or when they are of several formats.
+    Raises:
+        InputError: when there is none, or when they are of several formats.
     """
     found = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name[0] not in "._"]
     tables = [file for file in found if kind(file) in FORMATS]
@@ -50,7 +51,11 @@ def parts(folder: Path) -> list[Path]:
 
 
 def located(path: str, folder: Path) -> str:
-    """`path` in full: `~` is the home folder, a relative path begins at `folder`. Raises: InputError for no home."""
+    """`path` in full: `~` is the home folder, a relative path begins at `folder`.
+
+    Raises:
+        InputError: for no home.
+    """
     try:
         return os.path.abspath(folder / Path(path).expanduser())
     except RuntimeError:
@@ -58,7 +63,11 @@ def located(path: str, folder: Path) -> str:
 
 
 def existing(file: Path) -> Path:
-    """`file` itself. Raises: InputError when it is missing or empty."""
+    """`file` itself.
+
+    Raises:
+        InputError: when it is missing or empty.
+    """
     if not file.is_file():
         raise InputError(f"{file}: no such file")
     if not file.stat().st_size:
@@ -67,15 +76,22 @@ def existing(file: Path) -> Path:
 
 
 def content(file: Path) -> bytes:
-    """The unpacked bytes of `file`. Raises: InputError when it is missing, empty or damaged."""
+    """The unpacked bytes of `file`.
+
+    Raises:
+        InputError: when it is missing, empty or damaged.
+    """
     with opened(existing(file)) as stream:
         return stream.read()
 
 
 @contextlib.contextmanager
 def opened(file: Path) -> Iterator[io.BufferedIOBase]:
-    """The bytes of `file`, unpacked where it is a `.gz` or `.zip`. Raises: InputError where that is damaged, also when
-    read."""
+    """The bytes of `file`, unpacked where it is a `.gz` or `.zip`.
+
+    Raises:
+        InputError: where that is damaged, also when read.
+    """
     name = file.name.lower()
     if name.endswith(".zip"):
         with _unzipped(file) as stream:

@@ -124,7 +124,9 @@ def load(config: DataConfig, data_dir: Path | None, seed: int, log: Log | None =
 
     `seed` makes generated data, and the order of events where the log has none. Shuffled lines make no difference.
     log: what `read` returned before, or a table in memory; None: it is read.
-    Raises: InputError, in one line, for anything that is not a usable dataset.
+
+    Raises:
+        InputError: in one line, for anything that is not a usable dataset.
     """
     log = read(config, data_dir, seed) if log is None else log
     if config.ordered == "lines":

@@ -38,7 +38,10 @@ _LOCAL = (*DISK, errno.EISDIR)
 def get(source: Source, data_dir: Path, progress: Progress) -> dict[str, str]:
     """Bring `source` into `data_dir/NAME`, and tell each file's checksum ("sha256:..." or as published).
 
-    An interrupted download lies in `data_dir/.NAME.download` and is gone on with. Raises: InputError, in one line.
+    An interrupted download lies in `data_dir/.NAME.download` and is gone on with.
+
+    Raises:
+        InputError: in one line.
     """
     target, staging = data_dir / source.name, data_dir / f".{source.name}.download"
     if target.exists():

@@ -21,7 +21,8 @@ LARGEST = 9e18
 def read_log(file: Path, columns: LogColumns | None = None) -> Log:
     """A log of one's own: a table, or a folder with its parts.
 
-    Raises: InputError naming the file, the line where known, the remedy.
+    Raises:
+        InputError: naming the file, the line where known, the remedy.
     """
     columns = columns or LogColumns()
     events, reading = read_events(read_table(file, columns), file, columns)

@@ -67,7 +67,11 @@ def feature(column: pl.Series, file: Path, columns: CatalogueColumns | None = No
 
 
 def numbers(column: pl.Series, file: Path) -> pl.Series:
-    """A column that must hold numbers, (rows,) Float64; null at marks. Raises: InputError naming another cell."""
+    """A column that must hold numbers, (rows,) Float64; null at marks.
+
+    Raises:
+        InputError: naming another cell.
+    """
     if column.dtype != pl.String:
         return column.cast(pl.Float64)
     known = without(column, MARKS)

@@ -30,8 +30,11 @@ _EXACT = {pl.Float64: 53, pl.Float32: 24, pl.Float16: 11}
 
 
 def ids(column: pl.Series, file: Path) -> pl.Series:
-    """Ids as Int64 where all are whole numbers, else as text. Raises: InputError naming the row of a missing id, or
-    why the column holds none."""
+    """Ids as Int64 where all are whole numbers, else as text.
+
+    Raises:
+        InputError: naming the row of a missing id, or why the column holds none.
+    """
     if column.dtype.is_nested() or column.dtype in (pl.Boolean, pl.Duration, pl.Time):
         raise InputError(f"{file}: '{column.name}' holds {column.dtype}; ids must be whole numbers or text")
     if column.dtype.is_float():

@@ -14,7 +14,8 @@ from fedrec.errors import InputError
 def read_catalogue(file: Path, columns: CatalogueColumns | None = None) -> pl.DataFrame:
     """A catalogue file: `item_id` and any features, each with the type that `fedrec.data.features` finds.
 
-    Raises: InputError as `read_log`, or naming a cell that is none of what nearly all others of its column are.
+    Raises:
+        InputError: as `read_log`, or naming a cell that is none of what nearly all others of its column are.
     """
     columns = columns or CatalogueColumns()
     return typed_catalogue(read_table(file, columns), file, columns)
@@ -30,8 +31,11 @@ def typed_catalogue(table: pl.DataFrame, file: Path, columns: CatalogueColumns) 
 
 
 def item_ids(table: pl.DataFrame, column: str, file: Path) -> pl.Series:
-    """The ids of `column` as `item`, a catalogue's name for them. Raises: InputError as `ids`, or where two would have
-    that name."""
+    """The ids of `column` as `item`, a catalogue's name for them.
+
+    Raises:
+        InputError: as `ids`, or where two would have that name.
+    """
     if column != "item" and "item" in table.columns:
         raise InputError(f"{file}: has a column 'item' beside '{column}', which is read as 'item'; rename or drop one")
     return ids(table[column], file).alias("item")

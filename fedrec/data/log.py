@@ -38,7 +38,11 @@ class Log:
         return [name for name in ("timestamp", "place") if name in self.events.columns]
 
     def in_order_of_lines(self) -> "Log":
-        """The same log with the row as the place of each event. Raises: InputError where it has places already."""
+        """The same log with the row as the place of each event.
+
+        Raises:
+            InputError: where it has places already.
+        """
         if "place" in self.events.columns:
             raise InputError(f"data.ordered = 'lines': {self.source} has an order of its own; leave it out")
         return replace(self, events=self.events.with_columns(pl.int_range(pl.len(), dtype=pl.Int64).alias("place")))

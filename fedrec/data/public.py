@@ -11,7 +11,11 @@ PUBLIC = frozenset({*FOLDERS, *GENERATED, *SOURCES})
 
 
 def check_public(names: Iterable[str]) -> frozenset[str]:
-    """The names of datasets that a node may serve shards of. Raises: InputError for one that is not built in."""
+    """The names of datasets that a node may serve shards of.
+
+    Raises:
+        InputError: for one that is not built in.
+    """
     found = frozenset(names)
     for name in sorted(found - PUBLIC):
         raise InputError(

@@ -63,7 +63,9 @@ def others() -> dict[str, plugins.Plugin]:
 def reader_of(name: str) -> Reader | None:
     """The reader that an installed package brings for datasets of this name; None where no package does.
 
-    Raises: PluginRefused where this process may not run it; InputError where it cannot be used.
+    Raises:
+        PluginRefused: where this process may not run it.
+        InputError: where it cannot be used.
     """
     if name not in others():
         return None
@@ -72,7 +74,11 @@ def reader_of(name: str) -> Reader | None:
 
 
 def read_by(reader: Reader, name: str, folder: Path) -> Log:
-    """The log that another package's `reader` makes of `folder`. Raises: InputError, one line, for one that is none."""
+    """The log that another package's `reader` makes of `folder`.
+
+    Raises:
+        InputError: one line, for one that is none.
+    """
     where = plugins.origin(reader)
     what = f"{folder}: the reader '{name}' of {where.package if where else 'fedrec'}"
     try:

@@ -52,7 +52,8 @@ class Split:
 def split(dataset: Dataset, kind: str, on: Literal["test", "validation"], seed: int) -> Split:
     """Split `dataset`; the same for the same seed. Tune on "validation", report "test".
 
-    Raises: InputError when the kind is unknown or the dataset does not have what it needs.
+    Raises:
+        InputError: when the kind is unknown or the dataset does not have what it needs.
     """
     one = {
         "leave-one-out": _leave_one_out,

@@ -28,7 +28,8 @@ _MOVIELENS = {"userId": "user_id", "movieId": "item_id"}
 def read_table(file: Path, text: TextFormat | None = None) -> pl.DataFrame:
     """A table in any of `FORMATS`, or a folder of its parts. Without a header, columns are called `1`, `2`, ...
 
-    Raises: InputError when it cannot be read, or its format is not known.
+    Raises:
+        InputError: when it cannot be read, or its format is not known.
     """
     text = text or TextFormat()
     if file.is_dir():
@@ -90,7 +91,11 @@ def _separator(file: Path, ending: str, line: str) -> str:
 
 
 def read_json(file: Path) -> pl.DataFrame:
-    """JSON lines (an object a row), or one JSON array of objects. Raises: InputError naming a line that is none."""
+    """JSON lines (an object a row), or one JSON array of objects.
+
+    Raises:
+        InputError: naming a line that is none.
+    """
     data = content(file).removeprefix(codecs.BOM_UTF8)
     if not data.strip():
         raise InputError(_no_rows(file))
@@ -120,7 +125,8 @@ def _broken_json(data: bytes) -> str:
 def named(table: pl.DataFrame, file: Path, given: Mapping[str, Column]) -> pl.DataFrame:
     """`table` with the columns of `given` (usual name -> column) and MovieLens' under their usual names.
 
-    Raises: InputError when it lacks one.
+    Raises:
+        InputError: when it lacks one.
     """
     wanted = {usual: _found(column, table.columns) for usual, column in given.items() if column != "none"}
     for usual, column in wanted.items():
@@ -159,7 +165,11 @@ def need_columns(table: pl.DataFrame, file: Path, *names: str, settings: str = "
 
 
 def read_parquet(file: Path, columns: tuple[str, ...] | None = None) -> pl.DataFrame:
-    """A parquet file, or only `columns` of it. Raises: InputError when it is none, is empty, or lacks a column."""
+    """A parquet file, or only `columns` of it.
+
+    Raises:
+        InputError: when it is none, is empty, or lacks a column.
+    """
     packed = existing(file).suffix.lower() in (".gz", ".zip")
     try:
         table = pl.read_parquet(io.BytesIO(content(file)) if packed else file)
@@ -186,7 +196,9 @@ def read_delimited(
     kinds: what columns of a large file are read as right away, where all of its values are such; as text otherwise.
     header: False: the first line is data, and columns without names are called by their position from 1.
     quoted: whether fields may be in quotes; None: where commas separate them.
-    Raises: InputError when the file is missing, empty, not text, or a line has too many fields.
+
+    Raises:
+        InputError: when the file is missing, empty, not text, or a line has too many fields.
     """
     if kinds and existing(file):
         with contextlib.suppress(pl.exceptions.PolarsError):  # read as text, the fault is found and told with its line

@@ -19,8 +19,9 @@ _NOT_OF_THE_DISK = (None, errno.EINVAL)
 def unpack(file: Path, folder: Path) -> None:
     """Put the files of a `.zip` into `folder`, without the one folder that they may all lie in; move any other file.
 
-    Raises: InputError for an archive that is damaged, larger than `MOST` allows, or points outside `folder`; then
-    nothing is written outside and the archive is deleted.
+    Raises:
+        InputError: for an archive that is damaged, larger than `MOST` allows, or points outside `folder`; then nothing
+            is written outside and the archive is deleted.
     """
     if file.suffix != ".zip":
         shutil.copyfile(file, folder / file.name)

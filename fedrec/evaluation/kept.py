@@ -31,7 +31,11 @@ def save_ranks(found: Ranks, path: Path) -> None:
 
 
 def load_ranks(path: Path) -> Ranks:
-    """Read a file of `save_ranks`. Raises: InputError where there is no such file, or one of something else."""
+    """Read a file of `save_ranks`.
+
+    Raises:
+        InputError: where there is no such file, or one of something else.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
             held = {name: file[name] for name in file.files}

@@ -157,7 +157,9 @@ OF_LISTS: Final = frozenset(
 def metric_of(kind: str) -> Callable[..., Tensor]:
     """The function of the metric `kind`, which is its name without the cut-off; built in or installed.
 
-    Raises: InputError that names the nearest; PluginRefused where this process does not allow it.
+    Raises:
+        InputError: that names the nearest.
+        PluginRefused: where this process does not allow it.
     """
     if kind in OF_LISTS:
         raise InputError(f"metric '{kind}' is no metric of ranks; set evaluation.extended=true to have it")
@@ -166,7 +168,11 @@ def metric_of(kind: str) -> Callable[..., Tensor]:
 
 
 def check_metrics(names: Iterable[str]) -> None:
-    """Find each metric before a run begins. Raises: InputError for an unknown name or a bad cut-off."""
+    """Find each metric before a run begins.
+
+    Raises:
+        InputError: for an unknown name or a bad cut-off.
+    """
     for name in names:
         _found(name)
 
@@ -178,7 +184,8 @@ def values(placed: Placed, name: str) -> Tensor:
         placed: the ranks.
         name: with its cut-off, such as "ndcg@10", or "auc".
 
-    Raises: InputError for an unknown name or a bad cut-off, and for a metric of another package that fails.
+    Raises:
+        InputError: for an unknown name or a bad cut-off, and for a metric of another package that fails.
     """
     function, cut = _found(name)
     if plugins.is_own(function):

@@ -91,7 +91,9 @@ def ranks(
         progress: called with (users done, users in all) after every chunk.
         max_scores: most scores in memory at a time.
 
-    Raises: InputError when no user has a target; FedrecError on NaN scores.
+    Raises:
+        InputError: when no user has a target.
+        FedrecError: on NaN scores.
     """
     held = held_out(split)
     chosen = np.arange(len(held)) if users is None else np.asarray(users, dtype=np.int64)

@@ -58,7 +58,9 @@ def rating_errors(
         order_free: whether the model ignores the order of a device's events.
         max_predictions: most predictions in memory at a time.
 
-    Raises: InputError when nothing rated is held out; FedrecError on NaN.
+    Raises:
+        InputError: when nothing rated is held out.
+        FedrecError: on NaN.
     """
     if split.many is None or split.many.ratings is None:
         raise InputError("ratings: the split holds out no rated events; use 'ratio' or 'k-fold' on a log with ratings")

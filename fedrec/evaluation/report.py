@@ -51,7 +51,9 @@ def evaluate(
         keep: file for the ranks, which are private data of the users (`fedrec.evaluation.kept`); None keeps none.
         metrics: further metrics of full ranking by name and cut-off, also of other packages; they are below "more".
 
-    Raises: InputError when no user has a target; FedrecError on NaN scores.
+    Raises:
+        InputError: when no user has a target.
+        FedrecError: on NaN scores.
     """
     found = ranks(model, split, device=device, seed=seed, order_free=order_free, users=users, progress=progress)
     if keep is not None:

@@ -45,7 +45,10 @@ class Comparison:
 def user_values(found: Ranks, metric: str, protocol: str = "full") -> np.ndarray:
     """Compute each user's value of `metric` ("ndcg@10") in the order of `found.users`, (U,) float64.
 
-    These are private data of the users. Raises: InputError for an unknown metric or a protocol that was not measured.
+    These are private data of the users.
+
+    Raises:
+        InputError: for an unknown metric or a protocol that was not measured.
     """
     if protocol not in found.protocols:
         raise InputError(f"protocol '{protocol}' was not measured; there is {', '.join(found.protocols)}")
@@ -53,7 +56,11 @@ def user_values(found: Ranks, metric: str, protocol: str = "full") -> np.ndarray
 
 
 def compare_ranks(a: Ranks, b: Ranks, metric: str, seed: int, protocol: str = "full") -> Comparison:
-    """Compare `metric` of two runs. Raises: InputError where they ranked other users or other items."""
+    """Compare `metric` of two runs.
+
+    Raises:
+        InputError: where they ranked other users or other items.
+    """
     same = np.array_equal(a.users, b.users) and a.owners.equal(b.owners) and a.targets.equal(b.targets)
     if not same or a.n_items != b.n_items:
         raise InputError("the two runs held out different items; compare runs of one dataset, split and seed")
@@ -69,7 +76,8 @@ def compare(a: np.ndarray, b: np.ndarray, seed: int, repeats: int = REPEATS) -> 
         seed: of the bootstrap's draws.
         repeats: samples of the bootstrap.
 
-    Raises: InputError when the lengths differ, there are no users, or a value is not finite.
+    Raises:
+        InputError: when the lengths differ, there are no users, or a value is not finite.
     """
     if a.shape != b.shape or a.ndim != 1 or not len(a):
         raise InputError(f"compare: needs one value a user from both runs, not {a.shape} and {b.shape}")

@@ -43,7 +43,8 @@ def best(
     Returns:
         (m,) int64 item positions and their scores, m <= k.
 
-    Raises: InputError when k or diversity is out of range, or a diverse list has nothing to compare items by.
+    Raises:
+        InputError: when k or diversity is out of range, or a diverse list has nothing to compare items by.
     """
     if k < 1:
         raise InputError(f"k = {k}: must be at least 1")

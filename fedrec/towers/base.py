@@ -95,6 +95,8 @@ def towers() -> dict[str, type[ItemTower]]:
 def tower(name: str) -> type[ItemTower]:
     """Return the tower called `name`, built in or installed.
 
-    Raises: InputError that names the nearest; PluginRefused where this process does not allow it.
+    Raises:
+        InputError: that names the nearest.
+        PluginRefused: where this process does not allow it.
     """
     return plugins.discover(GROUP, name, _built_in(), _unusable)

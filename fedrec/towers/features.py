@@ -27,7 +27,8 @@ def public_features(catalogue: Catalogue, width: int) -> Tensor:
         catalogue: the items.
         width: most columns.
 
-    Raises: InputError for a catalogue without features.
+    Raises:
+        InputError: for a catalogue without features.
     """
     return _features(_ById(catalogue), width)
 

@@ -27,7 +27,11 @@ class _Secret:
 
 @contextlib.contextmanager
 def control(address: str, ca: Path, secret: str = "") -> Iterator[Any]:
-    """A client for the link at `address` (HOST:PORT), whose certificate `ca` signed. Raises: InputError, also later."""
+    """A client for the link at `address` (HOST:PORT), whose certificate `ca` signed.
+
+    Raises:
+        InputError: also later.
+    """
     import httpx
     from flwr.supercore.control import ControlHttpClient
     from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor

@@ -44,7 +44,8 @@ class NodePublicKey:
 def new_node_key(path: Path, public: Path | None = None) -> NodePublicKey:
     """Make a key in the new file `path`, and its public part in `public` (`path` with `.pub` after it if left out).
 
-    Raises: InputError when either is there already, or cannot be written.
+    Raises:
+        InputError: when either is there already, or cannot be written.
     """
     public = public or path.with_name(f"{path.name}.pub")
     if public.exists():
@@ -60,7 +61,11 @@ def new_node_key(path: Path, public: Path | None = None) -> NodePublicKey:
 
 
 def write_public(path: Path, key: NodePublicKey) -> None:
-    """Write `key` to the new file `path`, for everybody to read. Raises: InputError when it cannot be written."""
+    """Write `key` to the new file `path`, for everybody to read.
+
+    Raises:
+        InputError: when it cannot be written.
+    """
     try:
         with path.open("x", encoding="ascii") as file:
             file.write(key.line + "\n")
@@ -74,7 +79,8 @@ def write_public(path: Path, key: NodePublicKey) -> None:
 def public_part(path: Path) -> NodePublicKey:
     """The public part of the private key in `path`.
 
-    Raises: InputError for a file that others can read, or that is not such a key, or has a passphrase.
+    Raises:
+        InputError: for a file that others can read, or that is not such a key, or has a passphrase.
     """
     content = private_files.read(path)
     try:
@@ -89,7 +95,11 @@ def public_part(path: Path) -> NodePublicKey:
 
 
 def read_public(path: Path) -> NodePublicKey:
-    """The public key in `path`. Raises: InputError for anything else, a private key too: it should stay on its node."""
+    """The public key in `path`.
+
+    Raises:
+        InputError: for anything else, a private key too: it should stay on its node.
+    """
     try:
         content = path.read_bytes()
     except OSError as error:

@@ -37,9 +37,11 @@ def preflight(server: str, ca: Path, key: Path | None = None, timeout: float = 1
     """Return if a node with the key in `key` can talk to the server at `server` (HOST:PORT), trusting `ca` alone.
 
     timeout: seconds for each step. Whether the server knows the key shows only when the node starts.
-    Raises: InputError, one line, for files that cannot be used, a server that speaks no TLS, or shows a certificate
-    that expired, is for other hosts or is not signed by `ca`, and for clocks that differ; Unreachable where there is no
-    such host, or no whole answer.
+
+    Raises:
+        InputError: one line, for files that cannot be used, a server that speaks no TLS, or shows a certificate that
+            expired, is for other hosts or is not signed by `ca`, and for clocks that differ; Unreachable where there is
+            no such host, or no whole answer.
     """
     host, port = address(server)
     context = trusting(ca)
@@ -53,7 +55,11 @@ def preflight(server: str, ca: Path, key: Path | None = None, timeout: float = 1
 
 
 def address(server: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT` or `[IPV6]:PORT`. Raises: InputError for anything else."""
+    """Host and port of `HOST:PORT` or `[IPV6]:PORT`.
+
+    Raises:
+        InputError: for anything else.
+    """
     host, _, port = server.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if bare and "/" not in bare and port.isdecimal() and 0 < int(port) < 65536 and (":" not in host or bare != host):
@@ -64,7 +70,8 @@ def address(server: str) -> tuple[str, int]:
 def trusting(ca: Path, now: datetime | None = None) -> ssl.SSLContext:
     """A context for clients that trusts the certificates in `ca` and no other, and checks the host's name.
 
-    Raises: InputError for a file that cannot be read, holds a private key or no certificate, or has expired.
+    Raises:
+        InputError: for a file that cannot be read, holds a private key or no certificate, or has expired.
     """
     try:
         content = ca.read_bytes()

@@ -36,7 +36,11 @@ class State:
 
     @contextlib.contextmanager
     def claim(self) -> Iterator[None]:
-        """Lock the folder. Raises: InputError when another process has the lock, or others can read the folder."""
+        """Lock the folder.
+
+        Raises:
+            InputError: when another process has the lock, or others can read the folder.
+        """
         before = os.umask(0o077)
         try:
             with self._locked():

@@ -67,7 +67,11 @@ class WarmExecutor:
         return time.monotonic() - self._last
 
     def reconcile(self) -> None:
-        """Note which children have ended. Raises: SystemExit when it is the one that answers for the node."""
+        """Note which children have ended.
+
+        Raises:
+            SystemExit: when it is the one that answers for the node.
+        """
         for child in list(self._children):
             found, status = os.waitpid(child, os.WNOHANG)
             if not found:

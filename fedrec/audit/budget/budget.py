@@ -211,7 +211,9 @@ class Budget:
 def read(path: Path) -> Budget:
     """Read the budget in a file, and check every hash, cost and sum. The file is not touched.
 
-    Raises: InputError when it cannot be read, VerificationError when it was changed by anything but this module.
+    Raises:
+        InputError: when it cannot be read.
+        VerificationError: when it was changed by anything but this module.
     """
     path = path.resolve()
     try:
@@ -225,7 +227,11 @@ def read(path: Path) -> Budget:
 
 
 def parse(path: Path, content: bytes) -> Budget:
-    """Parse the budget in the `content` of the file `path`. Raises: VerificationError as `read`."""
+    """Parse the budget in the `content` of the file `path`.
+
+    Raises:
+        VerificationError: as `read`.
+    """
     try:
         if len(content) > LARGEST:
             raise ValueError(f"it is larger than {LARGEST >> 20} MB")

@@ -34,7 +34,11 @@ PATIENCE = 10.0
 
 
 def create(path: Path, name: str, who: str, rule: Filter, start: date | None = None, end: date | None = None) -> Budget:
-    """Make a budget file. Raises: InputError when there is one, or when the period ends before it begins."""
+    """Make a budget file.
+
+    Raises:
+        InputError: when there is one, or when the period ends before it begins.
+    """
     if start is not None and end is not None and end < start:
         raise InputError(f"the period ends on {end}, before it begins on {start}; swap --start and --end")
     path = path.resolve()
@@ -68,8 +72,10 @@ def create(path: Path, name: str, who: str, rule: Filter, start: date | None = N
 def reserve(path: Path, run: str, events: Sequence[Event], about: Mapping[str, Any]) -> Entry:
     """Reserve the whole plan of a run, on disk before this returns; a second call returns the same reservation.
 
-    Raises: BudgetExhausted when it does not fit or the period is not now, PrivacyError when it must
-    not be added, VerificationError when the run asks for something else than it reserved.
+    Raises:
+        BudgetExhausted: when it does not fit or the period is not now.
+        PrivacyError: when it must not be added.
+        VerificationError: when the run asks for something else than it reserved.
     """
     with locked(path):
         budget = read(path)
@@ -87,8 +93,10 @@ def reserve(path: Path, run: str, events: Sequence[Event], about: Mapping[str, A
 def settle(path: Path, run: str, released: Sequence[Event]) -> Entry:
     """Count a run for the charges of its ledger from now on, and return the rest. It must release nothing more.
 
-    A run that was settled for the same stays so. Raises: VerificationError for a run that is unknown, was settled for
-    something else, or charged more than it reserved.
+    A run that was settled for the same stays so.
+
+    Raises:
+        VerificationError: for a run that is unknown, was settled for something else, or charged more than it reserved.
     """
     with locked(path):
         budget = read(path)

@@ -122,7 +122,11 @@ class Reservation:
         _write(_tie(self.ledger), tie | {"seen": self.budget.history_hash})
 
     def allow(self, events: Sequence[Event]) -> None:
-        """For `PrivacyPlan.draw_from`. Raises: BudgetExhausted past what is reserved, or when the period is over."""
+        """For `PrivacyPlan.draw_from`.
+
+        Raises:
+            BudgetExhausted: past what is reserved, or when the period is over.
+        """
         if self._cap is None:
             raise PrivacyError("the run has not reserved its budget; enter the context before the first charge")
         self.budget.check_open()
@@ -184,7 +188,9 @@ class Reservation:
 def settle_left(path: Path, ledger: Path) -> Entry:
     """Settle a run that will not continue, by its ledger.
 
-    Raises: InputError when the run still works or never drew from the budget, VerificationError when files do not fit.
+    Raises:
+        InputError: when the run still works or never drew from the budget.
+        VerificationError: when files do not fit.
     """
     tie = read_tie(ledger)
     if tie is None:

@@ -45,7 +45,8 @@ class Account:
 def account(payloads: Sequence[Mapping[str, Any]]) -> Account:
     """What a ledger's payloads, oldest first, say of the run; records after the last charge, stop or end do not count.
 
-    Raises: VerificationError when there is no beginning, or a record is not what its type says.
+    Raises:
+        VerificationError: when there is no beginning, or a record is not what its type says.
     """
     if not payloads or payloads[0].get("type") != "begin":
         raise VerificationError("record 0 does not say what the run promises (no `begin`)")

@@ -14,7 +14,11 @@ def charges(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def events_of(charged: Iterable[Mapping[str, Any]]) -> list[Event]:
-    """Return every event of some charges. Raises: VerificationError for one that is none."""
+    """Return every event of some charges.
+
+    Raises:
+        VerificationError: for one that is none.
+    """
     return [event for charge in charged for event in from_json(charge.get("events"), "the ledger")]
 
 
@@ -30,7 +34,11 @@ def to_json(events: Iterable[Event]) -> list[dict[str, Any]]:
 
 
 def from_json(values: Any, where: str) -> list[Event]:
-    """The events that `to_json` or a charge wrote. Raises: VerificationError for what is none."""
+    """The events that `to_json` or a charge wrote.
+
+    Raises:
+        VerificationError: for what is none.
+    """
     try:
         if not isinstance(values, Sequence):
             raise TypeError

@@ -36,7 +36,9 @@ def unpacked(
         most: largest size in bytes of the file of that name; None for a name that is not read.
         hashed: names of files that are hashed and not kept.
 
-    Raises: InputError when it is no undamaged zip, VerificationError for one that no export makes.
+    Raises:
+        InputError: when it is no undamaged zip.
+        VerificationError: for one that no export makes.
     """
     try:
         with path.open("rb") as file:

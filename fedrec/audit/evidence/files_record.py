@@ -44,7 +44,11 @@ def fix(ledger: Ledger, run: Layout) -> None:
 
 
 def last(payloads: Sequence[Mapping[str, Any]]) -> FilesRecord | None:
-    """The closing record that counts, None where there is none. Raises: ValueError when it is malformed."""
+    """The closing record that counts, None where there is none.
+
+    Raises:
+        ValueError: when it is malformed.
+    """
     found = next((payload for payload in reversed(payloads) if payload.get("type") == "files"), None)
     return None if found is None else FilesRecord.model_validate(found)
 

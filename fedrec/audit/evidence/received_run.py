@@ -66,7 +66,8 @@ class Evidence:
             asked: what asked for it, for the message.
             remedy: how to give a key instead, for the message.
 
-        Raises: InputError when none came, or it is no key.
+        Raises:
+            InputError: when none came, or it is no key.
         """
         if PUBLIC_KEY not in self.files:
             raise InputError(f"{asked}: {self.place} holds no {PUBLIC_KEY}; give {remedy}")
@@ -80,8 +81,9 @@ def received(path: Path, *, alone: bool = False) -> Evidence:
         path: named by the user.
         alone: refuse files of a folder that have another name elsewhere (hard links).
 
-    Raises: InputError when it is neither, VerificationError when it holds what no run holds: links, pipes, files that
-        are far too large.
+    Raises:
+        InputError: when it is neither.
+        VerificationError: when it holds what no run holds: links, pipes, files that are far too large.
     """
     if path.is_dir():
         return _folder(path, alone)
@@ -106,7 +108,8 @@ def export(path: Path) -> bytes:
 def named(path: Path, most: int = LARGEST_LEDGER) -> bytes:
     """The content of a file that the user named: a proof, a checkpoint, a key.
 
-    Raises: InputError when it cannot be read, or is larger than `most` bytes.
+    Raises:
+        InputError: when it cannot be read, or is larger than `most` bytes.
     """
     try:
         with path.open("rb") as file:
@@ -122,7 +125,9 @@ def named(path: Path, most: int = LARGEST_LEDGER) -> bytes:
 def older(path: Path) -> Older:
     """An older copy: a checkpoint (cosigned or not), a ledger's file, a run's folder or an exported file.
 
-    Raises: InputError when it is none of these, VerificationError when the copy's own chain is broken.
+    Raises:
+        InputError: when it is none of these.
+        VerificationError: when the copy's own chain is broken.
     """
     content = received(path).ledger if path.is_dir() else named(path)
     if content.startswith(b"PK"):

@@ -21,7 +21,8 @@ _CHUNK = 1 << 20
 def salt_in(private: Path) -> bytes:
     """The salt of a run, made on first use, mode 0600. private: the run's private folder.
 
-    Raises: InputError when it is damaged, or can be read by others.
+    Raises:
+        InputError: when it is damaged, or can be read by others.
     """
     path = private / SALT
     if not path.exists():

@@ -79,7 +79,9 @@ def keys(found: Sequence[SignedRecord], first: PublicKey) -> list[PublicKey]:
     """List the key in force for each record and after the last: `first`, until a record hands over to another.
 
     The result has one entry more than there are records; entry n signs record n and the checkpoint of n records.
-    Raises: ValueError when a key hands over that is not in force.
+
+    Raises:
+        ValueError: when a key hands over that is not in force.
     """
     in_force = [first]
     for record in found:
@@ -93,7 +95,11 @@ def keys(found: Sequence[SignedRecord], first: PublicKey) -> list[PublicKey]:
 
 
 def first_key(found: Sequence[SignedRecord], last: PublicKey) -> PublicKey:
-    """Return the key that began a ledger which ends with `last` in force. Raises: ValueError for a damaged record."""
+    """Return the key that began a ledger which ends with `last` in force.
+
+    Raises:
+        ValueError: for a damaged record.
+    """
     for record in found:
         if record.payload.get("type") == "key":
             return _key(record, "old")

@@ -103,7 +103,11 @@ class Older:
 
 
 def parsed(note: str) -> Checkpoint:
-    """Parse a signed note. Raises: ValueError when it is no checkpoint, or not in the one proper spelling."""
+    """Parse a signed note.
+
+    Raises:
+        ValueError: when it is no checkpoint, or not in the one proper spelling.
+    """
     text, blank, signatures = note.partition("\n\n")
     try:
         origin, size, root = text.split("\n")

@@ -122,7 +122,9 @@ def signed(
         about: name and SHA-256 (hex) of its subject; None for the records before it.
         key: signs the record.
 
-    Raises: ValueError for NaN or infinity, TypeError for what JSON has no form for.
+    Raises:
+        ValueError: for NaN or infinity.
+        TypeError: for what JSON has no form for.
     """
     name, digest = about or ("ledger", previous)
     text = _json(
@@ -137,7 +139,11 @@ def signed(
 
 
 def parsed(line: bytes) -> SignedRecord:
-    """Parse a line (without newline). Raises: ValueError when it is no record, or one in another spelling."""
+    """Parse a line (without newline).
+
+    Raises:
+        ValueError: when it is no record, or one in another spelling.
+    """
     try:
         _check_depth(line)
         envelope = json.loads(line)

@@ -91,7 +91,8 @@ class SigningKey:
 def new_key(path: Path, passphrase: str | None = None) -> SigningKey:
     """Make a key in the new file `path`, mode 0600 from its first byte on.
 
-    Raises: InputError when something lies there already, or it cannot be written.
+    Raises:
+        InputError: when something lies there already, or it cannot be written.
     """
     key = SigningKey.generate(marks_folder(path))
     private_files.create(path, key.pem(passphrase))
@@ -101,7 +102,8 @@ def new_key(path: Path, passphrase: str | None = None) -> SigningKey:
 def load_key(path: Path, passphrase: str | None = None) -> SigningKey:
     """The private key in `path`. passphrase: None takes it from FEDREC_KEY_PASSPHRASE, or asks at a terminal.
 
-    Raises: InputError for a file that others can read, that is no Ed25519 key, or that the passphrase does not open.
+    Raises:
+        InputError: for a file that others can read, that is no Ed25519 key, or that the passphrase does not open.
     """
     content = private_files.read(path)
     encrypted = b"ENCRYPTED" in content.split(b"\n", 1)[0]
@@ -160,7 +162,8 @@ def default_key() -> SigningKey:
 def public_key(text: str) -> PublicKey:
     """The public key that `text` is (`ed25519:BASE64`) or that lies in the file of that name (PEM, or such a text).
 
-    Raises: InputError for anything else, a private key too: an auditor should never see one.
+    Raises:
+        InputError: for anything else, a private key too: an auditor should never see one.
     """
     if text.startswith(PREFIX):
         return _parsed(text, text)

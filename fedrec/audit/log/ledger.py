@@ -105,8 +105,11 @@ class Ledger:
         """Write one record with a JSON `payload`, and return the new head once it is ON DISK: release only then.
 
         about: name and SHA-256 (hex) of what the record is about; None for the ledger so far.
-        Raises: ValueError for NaN or infinity, InputError when it cannot be written, VerificationError when somebody
-        else has written to the file meanwhile.
+
+        Raises:
+            ValueError: for NaN or infinity.
+            InputError: when it cannot be written.
+            VerificationError: when somebody else has written to the file meanwhile.
         """
         head = self._write(payload, about)
         if time.monotonic() - self._sealed_at >= SEAL_SECONDS:
@@ -123,7 +126,11 @@ class Ledger:
         self.seal()
 
     def seal(self) -> None:
-        """Sign a checkpoint of all records and put it in place, on disk. Raises: InputError when that fails."""
+        """Sign a checkpoint of all records and put it in place, on disk.
+
+        Raises:
+            InputError: when that fails.
+        """
         try:
             self._seal()
         except OSError as error:
@@ -246,7 +253,10 @@ def read_ledger(path: Path) -> tuple[tuple[dict[str, Any], ...], str]:
     """Read entries and head of somebody else's ledger. The file is not touched; a torn last line does not count.
 
     The chain is checked, signatures are not: that is what `fedrec.audit.verify.verification` is for.
-    Raises: InputError when there is no such file, VerificationError when the chain is broken.
+
+    Raises:
+        InputError: when there is no such file.
+        VerificationError: when the chain is broken.
     """
     try:
         chain = chains.read(path.read_bytes())

@@ -89,7 +89,8 @@ def contradictions(chain: Chain, in_force: Sequence[PublicKey] | None = None) ->
         chain: the ledger, at least one record.
         in_force: the ledger's keys, where they are known. A mark that none of them signed does not count.
 
-    Raises: VerificationError for a damaged mark.
+    Raises:
+        VerificationError: for a damaged mark.
     """
     run = chain.records[0].run
     path = marks_folder() / f"{run}.note"

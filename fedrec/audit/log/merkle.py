@@ -60,7 +60,8 @@ def root(leaf_hashes: Sequence[bytes]) -> bytes:
 def inclusion_path(leaf_hashes: Sequence[bytes], index: int) -> list[bytes]:
     """Return the hashes that lead from leaf `index` up to the root, lowest first (PATH of RFC 6962).
 
-    Raises: IndexError when there is no such leaf.
+    Raises:
+        IndexError: when there is no such leaf.
     """
     if not 0 <= index < len(leaf_hashes):
         raise IndexError(f"leaf {index} of {len(leaf_hashes)}")
@@ -80,7 +81,10 @@ def inclusion_path(leaf_hashes: Sequence[bytes], index: int) -> list[bytes]:
 def consistency_path(leaf_hashes: Sequence[bytes], old: int) -> list[bytes]:
     """Return the hashes that prove the tree of the first `old` leaves a beginning of this one (PROOF of RFC 6962).
 
-    Empty for the whole tree, and for no leaves, which begin everything. Raises: IndexError when `old` is too many.
+    Empty for the whole tree, and for no leaves, which begin everything.
+
+    Raises:
+        IndexError: when `old` is too many.
     """
     if not 0 <= old <= len(leaf_hashes):
         raise IndexError(f"the first {old} leaves of {len(leaf_hashes)}")

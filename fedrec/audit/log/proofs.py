@@ -59,7 +59,11 @@ class Proven:
 
 
 def of_record(chain: Chain, sealed: Checkpoint, index: int) -> str:
-    """Make the proof that record `index` is under the checkpoint. Raises: InputError when it is not."""
+    """Make the proof that record `index` is under the checkpoint.
+
+    Raises:
+        InputError: when it is not.
+    """
     if not 0 <= index < sealed.size:
         raise InputError(f"record {index}: the checkpoint covers records 0..{sealed.size - 1}")
     record = chain.records[index]
@@ -72,7 +76,8 @@ def of_record(chain: Chain, sealed: Checkpoint, index: int) -> str:
 def of_growth(chain: Chain, sealed: Checkpoint, before: Older) -> str:
     """Make the proof that the ledger under the checkpoint began with the state `before`.
 
-    Raises: VerificationError when it did not.
+    Raises:
+        VerificationError: when it did not.
     """
     if before.size > sealed.size or chain.roots[before.size] != before.root:
         raise VerificationError(f"{before.place}: is no beginning of this ledger, so there is no proof of growth")
@@ -84,7 +89,9 @@ def of_growth(chain: Chain, sealed: Checkpoint, before: Older) -> str:
 def check(text: str, key: PublicKey) -> Proven:
     """Check a proof under `key`, the one that is in force at its checkpoint.
 
-    Raises: InputError when it is no proof, VerificationError when it proves nothing.
+    Raises:
+        InputError: when it is no proof.
+        VerificationError: when it proves nothing.
     """
     body, _, note = text.partition("\n\n")
     lines = body.split("\n")

@@ -38,7 +38,8 @@ class Witness:
     def seen(self, run: str) -> tuple[int, bytes]:
         """Return size and root of the last cosigned checkpoint of a run; no records for a new run.
 
-        Raises: VerificationError when the memory was damaged.
+        Raises:
+            VerificationError: when the memory was damaged.
         """
         place = self._place(run)
         try:
@@ -59,7 +60,8 @@ class Witness:
             before: size and root that it is proven to have grown from, which must be the last ones seen.
             time: seconds since 1970.
 
-        Raises: VerificationError when it is not.
+        Raises:
+            VerificationError: when it is not.
         """
         size, root = self.seen(sealed.run)
         if sealed.size < size:

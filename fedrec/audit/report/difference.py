@@ -20,7 +20,8 @@ class Difference:
 def difference(a: Received, b: Received) -> Difference:
     """Compare two runs, fact by fact; a fact that only one has is paired with None.
 
-    Raises: VerificationError for two ledgers of one run that contradict each other.
+    Raises:
+        VerificationError: for two ledgers of one run that contradict each other.
     """
     place = chains.parted(a.heads, b.heads) if a.run == b.run else None
     if place is not None:

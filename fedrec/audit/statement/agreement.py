@@ -78,7 +78,8 @@ def compare(known: Account, heads: Sequence[str], files: Mapping[str, bytes]) ->
 def require_plan(stated: PrivacyStatement, described: Mapping[str, Any]) -> None:
     """Compare a statement with what the plan of the run says of itself (`PrivacyPlan.describe`).
 
-    Raises: VerificationError that names the first difference: plan and ledger are of different runs, or one is wrong.
+    Raises:
+        VerificationError: that names the first difference: plan and ledger are of different runs, or one is wrong.
     """
     pld = described["accountants"]["pld"]
     private = described["guarantee"] != "none"

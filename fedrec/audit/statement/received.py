@@ -69,7 +69,12 @@ class Received:
 
 
 def receive(run: Path) -> Received:
-    """Read a run. Raises: InputError when something is missing, VerificationError for a broken ledger."""
+    """Read a run.
+
+    Raises:
+        InputError: when something is missing.
+        VerificationError: for a broken ledger.
+    """
     place = _place(run)
     evidence = received(place)
     chain = chains.read(evidence.ledger)

@@ -72,7 +72,8 @@ def begin(
         device: where the computation runs.
         fixes_files: whether a record at the end fixes every file of the run (`fedrec.audit.evidence.files_record`).
 
-    Raises: ValueError for a text that no record can hold.
+    Raises:
+        ValueError: for a text that no record can hold.
     """
     about = describe(plan)
     made = {

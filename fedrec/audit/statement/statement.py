@@ -69,7 +69,11 @@ class Entries(Protocol):
 
 
 def of_ledger(ledger: Entries) -> PrivacyStatement:
-    """The statement on the run of a ledger. Raises: VerificationError as `account`."""
+    """The statement on the run of a ledger.
+
+    Raises:
+        VerificationError: as `account`.
+    """
     heads = [*(entry["previous"] for entry in ledger.entries), ledger.head]
     return statement(account([entry["payload"] for entry in ledger.entries]), heads)
 

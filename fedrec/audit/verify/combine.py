@@ -154,7 +154,9 @@ def combine(
         disjoint: whether runs of different populations concern different people (parallel composition).
         same_people: whether all runs count as one population.
 
-    Raises: InputError for runs that are unknown or given twice, PrivacyError where nothing can be proven.
+    Raises:
+        InputError: for runs that are unknown or given twice.
+        PrivacyError: where nothing can be proven.
     """
     runs, older = _once(runs)
     groups = _groups(runs, disjoint, same_people)

@@ -59,7 +59,9 @@ class Run:
             path: named by the user.
             keys: one of them must have begun the ledger. None: take the key next to it, which shows damage alone.
 
-        Raises: InputError when there is none, VerificationError when its ledger does not verify.
+        Raises:
+            InputError: when there is none.
+            VerificationError: when its ledger does not verify.
         """
         evidence = received(path.parent if path.name == "ledger.jsonl" else path)
         chain, _, faults = integrity(evidence, _key(evidence, keys))
@@ -114,7 +116,11 @@ def _key(evidence: Evidence, keys: Sequence[PublicKey] | None) -> PublicKey:
 
 
 def check_cost(path: Path, events: Sequence[Event], delta: float) -> None:
-    """Check that composing these events takes bounded time. Raises: VerificationError that names `path`."""
+    """Check that composing these events takes bounded time.
+
+    Raises:
+        VerificationError: that names `path`.
+    """
     try:
         recompute.require_bounded([(event.sampling, event.noise_multiplier, event.count) for event in events], delta)
     except TooCostly as error:
