@@ -346,3 +346,40 @@ def test_the_core_runs_without_flower_ray_and_the_other_packages():
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "imported"
+
+
+MIRRORED = {
+    "core": "fedrec",
+    "client": "clients/fedrec_client",
+    "server": "server/fedrec_server",
+    "simulation": "simulations/fedrec_sim",
+}
+"""Folder of `tests` -> the package whose rooms it mirrors. What no room holds alone lies at the top of each."""
+
+
+def misplaced(test: str) -> str | None:
+    """Return what is wrong with the place of a test file, a path below `tests`, or None."""
+    *folders, name = test.split("/")
+    if not folders or folders[0] not in MIRRORED:
+        return None
+    tree, *rooms = folders
+    package = ROOT / MIRRORED[tree]
+    if not package.joinpath(*rooms).is_dir():
+        return f"tests/{test}: no room {'/'.join([MIRRORED[tree], *rooms])}"
+    if tree == "core" and not rooms and not (package / name.removeprefix("test_")).is_file():
+        return f"tests/{test}: no module fedrec/{name.removeprefix('test_')}"
+    return None
+
+
+def test_tests_mirror_the_rooms():
+    found = [file for file in files("tests") if file.name.startswith("test_")]
+    assert len(found) > 100
+    assert [wrong for file in found if (wrong := misplaced(str(file.relative_to(ROOT / "tests"))))] == []
+
+
+@pytest.mark.parametrize(
+    "test",
+    ["core/test_data_splits.py", "core/newroom/test_cli.py", "server/run/test_coordinator.py", "client/flower/a.py"],
+)
+def test_a_test_in_no_room_is_caught(test):
+    assert misplaced(test) is not None

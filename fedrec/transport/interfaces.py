@@ -1,6 +1,6 @@
 """Every private interface of flwr that fedrec touches, and nothing else. Source: flwr 1.41.
 
-A new flwr may move them: `tests/server/test_interfaces.py` says so, and `--stock` goes without all but the gate's.
+A new flwr may move them: `tests/core/transport/test_interfaces.py` shows it. With `--stock` only the gate uses them.
 """
 
 import logging

@@ -25,11 +25,11 @@ NOT_RUN = {
     "the whole quickstart or a whole check; .ci/run runs these targets": (r": make ", 5),
     "needs data of a publisher, or asks one": (r"ml-1m|ml-100k|data get", 13),
     "measures for minutes to hours": (r"fedrec bench|faults\.py", 7),
-    "attacks for minutes; tests/simulation/test_attacks.py runs smaller ones": (r"audit attack", 4),
+    "attacks for minutes; tests/simulation/attacks/test_attacks.py runs smaller ones": (r"audit attack", 4),
     "runs code of one's own: tests/simulation/test_foreign_algorithms.py": (r"extending\.md: fedrec .*\.py:", 2),
     "starts a node: tests/server/test_plugins_on_a_node.py": (r"extending\.md: fedrec client", 1),
     "needs a run that was interrupted; tests/simulation/test_resume.py has one": (r"--resume --out runs/FOLDER", 1),
-    "needs the runs of a sweep; tests/simulation/test_sweep.py makes them": (r"fedrec compare runs/grid", 1),
+    "needs the runs of a sweep; tests/simulation/experiment/test_sweep.py makes them": (r"fedrec compare runs/grid", 1),
 }
 """Why commands are parsed only -> which (page: command) these are, and how many. All others run below."""
 

@@ -13,7 +13,7 @@ from fedrec.evaluation.exposure import exposure
 from fedrec.evaluation.metrics import measure
 from fedrec.evaluation.ranking import Ranks, ranks
 from fedrec.evaluation.ratings import rating_errors
-from tests.core.table_model import Table, histories
+from tests.core.evaluation.table_model import Table, histories
 
 ASKED = json.loads((Path(__file__).parent / "fixtures" / "reference_metrics.json").read_text(encoding="utf-8"))
 RECBOLE, LENSKIT = ASKED["recbole"]["figures"], ASKED["lenskit"]["figures"]

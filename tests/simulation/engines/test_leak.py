@@ -22,7 +22,7 @@ from fedrec.data.splits import split as make_split
 from fedrec.errors import InputError
 from fedrec.run.scenario import load_scenario
 from fedrec.towers.examples import hold_out
-from tests.core.test_evaluation_protocol import Memoriser, above_chance, clean
+from tests.core.evaluation.test_protocol import Memoriser, above_chance, clean
 
 SMALL = ["data.users=150", "data.items=220", "data.interactions_per_user=12", "algorithm.name=pfedrec"]
 SETTINGS = [*SMALL, "algorithm.dim=4", "algorithm.rounds=2", "algorithm.events=8", "privacy.epsilon=8"]

@@ -12,7 +12,7 @@ from fedrec.data.splits import Split
 from fedrec.errors import FedrecError, InputError
 from fedrec.evaluation.ratings import RatingModel, rating_errors
 from fedrec.evaluation.report import evaluate
-from tests.core.table_model import Table, histories
+from tests.core.evaluation.table_model import Table, histories
 
 
 class Rater(Table):

@@ -13,7 +13,7 @@ from fedrec.privacy.queries import Contribution, DenseContribution, SparseContri
 from fedrec.settings import Settings
 from fedrec.testing.steps import Steps
 from fedrec.testing.toy_users import USERS
-from tests.core.table_model import histories
+from tests.core.evaluation.table_model import histories
 
 CLIP, ITEMS = 1.0, 6
 ROWS = [[0, 1], [2], [3, 4, 5]]

@@ -5,7 +5,7 @@ import pytest
 from fedrec_sim.attacks import canary_attack
 from fedrec_sim.attacks.self_test import self_test, small_target
 
-from tests.simulation.planted_bugs import BUGS, half_the_noise
+from tests.simulation.attacks.planted_bugs import BUGS, half_the_noise
 
 
 @pytest.mark.parametrize("bug", BUGS)

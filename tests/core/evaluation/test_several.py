@@ -15,7 +15,7 @@ from fedrec.evaluation import metrics
 from fedrec.evaluation.metrics import Placed
 from fedrec.evaluation.ranking import COUNTED, STRIPE, _counted, _counted_by_row, _lists, _top, ranks
 from fedrec.evaluation.report import FULL, evaluate
-from tests.core.table_model import Table, histories
+from tests.core.evaluation.table_model import Table, histories
 
 
 def toy(seed: int, users: int = 19, n_items: int = 40, levels: int = 6, most: int = 7) -> tuple[Split, Table]:

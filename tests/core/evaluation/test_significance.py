@@ -14,9 +14,9 @@ from fedrec.evaluation.kept import NOTE, load_ranks, save_ranks
 from fedrec.evaluation.metrics import measure
 from fedrec.evaluation.ranking import Ranks, ranks
 from fedrec.evaluation.significance import compare, compare_ranks, user_values
-from tests.core.table_model import Table
-from tests.core.test_evaluation import toy
-from tests.core.test_evaluation_several import toy as several
+from tests.core.evaluation.table_model import Table
+from tests.core.evaluation.test_ranking import toy
+from tests.core.evaluation.test_several import toy as several
 
 
 def two_runs(make=toy, seed: int = 0) -> tuple[Ranks, Ranks]:

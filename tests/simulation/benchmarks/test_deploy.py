@@ -1,4 +1,4 @@
-"""`fedrec bench deploy`; what it starts is held by tests/server/test_real_federation.py."""
+"""`fedrec bench deploy`; what it starts is held by tests/server/process/test_real_federation.py."""
 
 import json
 import math

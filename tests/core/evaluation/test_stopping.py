@@ -13,7 +13,7 @@ from fedrec.evaluation.stopping import StoppingConfig, best, stalled
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import PrivateSum
 from fedrec.settings import parse
-from tests.core.test_evaluation_private import Counts, batch, build
+from tests.core.evaluation.test_private import Counts, batch, build
 
 VALUES = st.lists(st.floats(-0.2, 1.2), min_size=1, max_size=12)
 

@@ -13,7 +13,7 @@ from fedrec import progress as steps
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.screen import plain_console
 from tests.server.toy import histories
-from tests.simulation.test_engine import SHARED, TOY
+from tests.simulation.engines.test_in_process import SHARED, TOY
 
 USERS = len(histories())
 

@@ -261,7 +261,7 @@ def test_errors_are_one_line(arguments, message, tmp_path, capsys):
 
 
 def test_an_accusation_is_told_and_leaves_with_4(monkeypatch, capsys):
-    from tests.simulation.planted_bugs import half_the_noise
+    from tests.simulation.attacks.planted_bugs import half_the_noise
 
     half_the_noise(monkeypatch)
     assert run(["audit", "attack", "--kind", "self-test", "--seed", "3", "--quiet"]) == 4

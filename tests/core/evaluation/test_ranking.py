@@ -15,7 +15,7 @@ from fedrec.evaluation import metrics
 from fedrec.evaluation.metrics import Placed
 from fedrec.evaluation.ranking import rank_newest, ranks
 from fedrec.evaluation.report import FULL, RULE, evaluate
-from tests.core.table_model import Table, histories
+from tests.core.evaluation.table_model import Table, histories
 
 
 def toy(seed: int = 0, users: int = 23, n_items: int = 40, levels: int = 6) -> tuple[Split, Table]:

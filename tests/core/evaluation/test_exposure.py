@@ -18,7 +18,7 @@ from fedrec.evaluation.groups import activity_tiers, by_group, item_tiers
 from fedrec.evaluation.metrics import measure
 from fedrec.evaluation.ranking import Ranks, ranks
 from fedrec.evaluation.report import evaluate
-from tests.core.table_model import Table, histories
+from tests.core.evaluation.table_model import Table, histories
 
 ITEMS = 30
 

@@ -18,7 +18,7 @@ from fedrec.transport.warm import NODE_DIED
 @pytest.fixture(scope="module", params=[("die", "seen"), ("die", "unseen"), ("raise", "seen")], ids="-".join)
 def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("tasks")
-    command = [sys.executable, "-m", "tests.server.warm_tasks", str(folder), *request.param]
+    command = [sys.executable, "-m", "tests.core.transport.warm_tasks", str(folder), *request.param]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1]) | {"stderr": done.stderr}

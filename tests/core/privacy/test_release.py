@@ -6,7 +6,7 @@ import torch
 from fedrec.errors import PrivacyError
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import SumQuery
-from tests.core.test_privacy_plan import nothing, plan, query
+from tests.core.privacy.test_plan import nothing, plan, query
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.int32])
