@@ -16,6 +16,7 @@ from torch import Tensor
 from fedrec.algorithms.base import Setting, Shared
 from fedrec.algorithms.server_optimiser import MOMENTS
 from fedrec.algorithms.stage import Stage, Staged, popularity_stage
+from fedrec.privacy.queries import PrivateSum
 
 UNUSED_SHARE = 0.02
 """Part of a private budget for popularity where training does not begin with it."""
@@ -77,7 +78,7 @@ class PopularityStart(Staged):
         first = self.popularity_share > 0
         share = self.popularity_share or UNUSED_SHARE
 
-        def begin(shared: Shared, popularity: Tensor) -> Shared:
+        def begin(shared: Shared, popularity: Tensor, _release: PrivateSum) -> Shared:
             return (self.begin_from(shared, popularity) if first else shared) | {"popularity": popularity}
 
         popularity = popularity_stage(self.setting, share, begin, alongside=not first)

@@ -135,9 +135,12 @@ class Spectral(Staged):
         return (popularity, Stage(config.iterations, (projection,), self._project, self._iterate))
 
     def initial(self) -> Shared:
-        return self._begin({}, torch.ones(self.items, device=self.setting.device))
+        return self._start(torch.ones(self.items, device=self.setting.device))
 
-    def _begin(self, shared: Shared, popularity: Tensor) -> Shared:
+    def _begin(self, _shared: Shared, popularity: Tensor, _release: PrivateSum) -> Shared:
+        return self._start(popularity)
+
+    def _start(self, popularity: Tensor) -> Shared:
         vectors, uniform = self._content(popularity, self.rank), torch.ones(self.rank, device=self.setting.device)
         return {"popularity": popularity, "vectors": vectors, "filter": uniform}
 

@@ -49,10 +49,12 @@ class Staged(Algorithm):
     ...     @property
     ...     def stages(self):
     ...         counts = (SumQuery("counts", (3,), clip_norm=1.0, budget_share=0.4),)
-    ...         popularity = popularity_stage(self.setting, 0.2, lambda shared, scores: {"scores": scores})
+    ...         popularity = popularity_stage(self.setting, 0.2, self.begin)
     ...         return (popularity, Stage(2, counts, self.newest, self.add))
     ...     def initial(self):
     ...         return {"scores": torch.ones(3)}
+    ...     def begin(self, shared, popularity, release):
+    ...         return {"scores": popularity}
     ...     def newest(self, shared, users, step):
     ...         rows = torch.nn.functional.one_hot(users.newest(0), 3).float()  # (B, items)
     ...         return {"counts": DenseContribution(rows)}
@@ -110,7 +112,7 @@ class Staged(Algorithm):
 def popularity_stage(
     setting: Setting,
     share: float,
-    begin: Callable[[Shared, Tensor], Shared],
+    begin: Callable[[Shared, Tensor, PrivateSum], Shared],
     *,
     public: PublicKernels | None = None,
     alongside: bool = False,
@@ -120,7 +122,8 @@ def popularity_stage(
     Args:
         setting: what is publicly known of the run.
         share: part of the privacy budget.
-        begin: (shared state, popularity (items,), all above 0) to the state that the next stage starts from.
+        begin: (shared state, popularity (items,), all above 0, the private sum that it is estimated from) to the state
+            that the next stage starts from.
         public: kernels of the catalogue, on the setting's device; made when the sum arrives where None.
         alongside: whether the next stage starts in the same round.
     """
@@ -130,6 +133,7 @@ def popularity_stage(
 
     def update(shared: Shared, sums: Mapping[str, PrivateSum], _step: int) -> Shared:
         kernels = public or public_kernels(setting.catalogue, products=False).to(setting.device)
-        return begin(shared, denoise(sums["popularity"], kernels))
+        release = sums["popularity"]
+        return begin(shared, denoise(release, kernels), release)
 
     return Stage(1, (popularity_query(len(setting.catalogue), share),), contribute, update, alongside)

@@ -174,7 +174,7 @@ class TowerSGD(Staged):
         start = {PREFIX + name: value.clone() for name, value in self._start.items()}
         return start | {"bias": bias, "average": self._flat(start), "moment": zeros, "variance": zeros.clone()}
 
-    def _begin(self, shared: Shared, popularity: Tensor) -> Shared:
+    def _begin(self, shared: Shared, popularity: Tensor, _release: PrivateSum) -> Shared:
         level = popularity.log()
         return shared | {"bias": self.config.popularity_weight * (level - level.mean())}
 

@@ -257,7 +257,7 @@ class KernelModel(ReleasedModel):
             changed = features.clone()
             changed[..., columns] = usual[..., columns]
             both = torch.stack([features, changed]) / scales
-            found[name] = head(both, weights, self.network).diff(dim=0)[0].neg()
+            found[name] = weigh(both, weights, self.network).diff(dim=0)[0].neg()
         return found
 
     def tensors(self) -> dict[str, Tensor]:
@@ -288,8 +288,8 @@ class KernelModel(ReleasedModel):
         return cls(space, tensors["weights"], under("network/"), tensors["popularity"])
 
 
-def head(features: Tensor, weights: Tensor, network: Mapping[str, Tensor]) -> Tensor:
-    """Scores (..., C) of scaled features (..., C, K): the linear head plus the network."""
+def weigh(features: Tensor, weights: Tensor, network: Mapping[str, Tensor]) -> Tensor:
+    """Scores (..., C) of scaled features (..., C, K): a weighted sum, plus the network."""
     scores = features @ weights
     if network:
         scores = scores + torch.relu(features @ network["hidden"] + network["bias"]) @ network["output"]

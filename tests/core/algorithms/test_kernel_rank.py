@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from fedrec.algorithms.base import Algorithm, Setting
-from fedrec.algorithms.kernel_rank import GRADIENT_CLIP, KernelRank
+from fedrec.algorithms.kernel_rank import KernelRank
 from fedrec.algorithms.kernel_rank_settings import SHARES, KernelRankConfig, default_shares
+from fedrec.algorithms.kernel_rank_weights import GRADIENT_CLIP, parameter_count
 from fedrec.data.catalogue import Catalogue, Texts
 from fedrec.testing.algorithm import AlgorithmContract
 from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows, planted_catalogue, planted_rows
@@ -151,12 +152,12 @@ def mean_loss(parameters: Tensor, features: Tensor, offsets: Tensor, valid: Tens
 def test_the_gradient_is_that_of_the_mean_softmax_loss(hidden: int) -> None:
     algo = KernelRank(small(hidden=hidden), plain())
     generator = torch.Generator().manual_seed(0)
-    width = algo._features
-    parameters = torch.randn(algo._count(width), generator=generator) / 5
+    width = algo.features.count(cooccurrence=True)
+    parameters = torch.randn(parameter_count(width, hidden), generator=generator) / 5
     features = torch.randn(6, 3, 5, width, generator=generator) / 5
     valid = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 0], [1, 1, 1]]).bool()
     offsets = torch.randn(6, 3, 5, generator=generator)
-    gradient = algo._gradient(parameters, features, offsets, valid)
+    gradient = algo.weights.gradient(parameters, features, offsets, valid)
     norms = []
     for user in range(6):
         leaf = parameters.clone().requires_grad_()
@@ -170,9 +171,9 @@ def test_the_gradient_is_that_of_the_mean_softmax_loss(hidden: int) -> None:
 def test_gradients_are_cut_to_the_clip_save_those_of_cold_logs_without_privacy() -> None:
     gradients = torch.tensor([[0.3, 0.4], [30.0, 40.0], [0.0, 0.0]])
     algo = KernelRank(small(), plain())
-    cut = algo._cut(gradients, {"gradient norm": torch.tensor(0.0)})
+    cut = algo.weights.clipped(gradients, {"gradient norm": torch.tensor(0.0)})
     torch.testing.assert_close(cut.norm(dim=1), torch.tensor([0.5, GRADIENT_CLIP, 0.0]))
-    assert torch.equal(algo._cut(gradients, {"gradient norm": torch.tensor(2.0)}), gradients / 2)
+    assert torch.equal(algo.weights.clipped(gradients, {"gradient norm": torch.tensor(2.0)}), gradients / 2)
 
 
 @pytest.mark.parametrize(("events", "private", "whole"), [(2, False, True), (2, True, False), (6, False, False)])
@@ -183,7 +184,7 @@ def test_which_logs_are_cold(events: int, private: bool, whole: bool) -> None:
     setting = plain(users=200, expected_cohort=200.0, **({"mu": 1000.0} if private else {}))
     algo = KernelRank(small(), setting)
     shared = AlgorithmContract().each_round(algo, batch_of([row if events == 2 else list(range(6)) for row in rows]))
-    assert (float(shared[algo.releases][1]["gradient norm"]) > 0) == whole
+    assert (float(shared[algo.preparation][1]["gradient norm"]) > 0) == whole
 
 
 def test_on_cold_logs_chance_leaves_the_list_at_popularity_and_taste_moves_it() -> None:
@@ -198,7 +199,7 @@ def test_on_cold_logs_chance_leaves_the_list_at_popularity_and_taste_moves_it() 
         algo = KernelRank(small(), plain(users=len(rows), expected_cohort=float(len(rows))))
         shared = AlgorithmContract().train(algo, batch_of(rows))
         way = shared["average"] - shared["start"]
-        kept.append(float((algo._evident(shared) - shared["start"]).norm() / way.norm()))
+        kept.append(float((algo.weights.evident(shared) - shared["start"]).norm() / way.norm()))
     assert kept[0] < 0.5 < kept[1]
 
 
@@ -206,7 +207,7 @@ def test_on_cold_logs_chance_leaves_the_list_at_popularity_and_taste_moves_it() 
 def test_the_head_starts_as_the_logarithm_of_popularity(hidden: int) -> None:
     algo = KernelRank(small(hidden=hidden), plain())
     rows = [[0, 1, 2], [0, 1], [0], [0, 7, 9, 11]]
-    shared = AlgorithmContract().each_round(algo, batch_of(rows))[algo.releases][1]
+    shared = AlgorithmContract().each_round(algo, batch_of(rows))[algo.preparation][1]
     model = algo.release(shared)
     scores = model.score(model.fit(batch_of([[7], [3, 9, 20]])))
     expected = shared["popularity"].log()
@@ -249,7 +250,7 @@ def test_a_catalogue_of_a_few_items(items: int, metadata: bool) -> None:
     model = algo.release(shared)
     assert model.score(model.fit(users)).shape == (4, items)
     assert model.score(model.fit(users)).isfinite().all()
-    assert algo.releases == (2 if items > 1 else 1)
+    assert algo.preparation == (2 if items > 1 else 1)
 
 
 def test_items_with_missing_metadata() -> None:

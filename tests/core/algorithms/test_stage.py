@@ -22,7 +22,7 @@ class Walk(Staged):
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        def begin(shared: Shared, popularity: torch.Tensor) -> Shared:
+        def begin(shared: Shared, popularity: torch.Tensor, _release: PrivateSum) -> Shared:
             return shared | {"popularity": popularity}
 
         popularity = popularity_stage(self.setting, 0.4, begin, alongside=self.alongside)

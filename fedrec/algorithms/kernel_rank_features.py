@@ -1,0 +1,87 @@
+"""Features of `kernel-rank`: kernels of the public content, and three that the released co-occurrence adds."""
+
+import torch
+from torch import Tensor
+
+from fedrec.algorithms.base import Setting, Shared
+from fedrec.algorithms.kernel_rank_settings import KernelRankConfig
+from fedrec.kernels.cooccurrence import triangle
+from fedrec.kernels.denoise import RESIDUAL_RANK, fit_lift, low_rank
+from fedrec.kernels.feature_map import DenseMap, FeatureMap, HeadMap
+from fedrec.kernels.model import KernelSpace, centred_space
+from fedrec.kernels.public import number_scores, public_kernels
+from fedrec.privacy.queries import PrivateSum
+
+RELEASED_KERNELS = 3
+"""Kernels of the co-occurrence: its lift for all items, and for head items what is left of it, and its cosine."""
+
+
+class KernelFeatures:
+    """The feature space of a state: what is public of the items, and what of the state is known of them."""
+
+    def __init__(self, config: KernelRankConfig, setting: Setting) -> None:
+        self.setting, self.decays = setting, config.decays
+        self.items = len(setting.catalogue)
+        self.public = public_kernels(setting.catalogue, config.kernel_rank, setting.seed).to(setting.device)
+        self.numbers = number_scores(setting.catalogue).to(setting.device)
+        self._space: tuple[Tensor, KernelSpace] | None = None
+
+    def count(self, *, cooccurrence: bool) -> int:
+        """Number of features, with the kernels of the co-occurrence or without."""
+        kernels = len(self.public.maps) + (RELEASED_KERNELS if cooccurrence else 0)
+        empty = KernelSpace({}, {}, self.decays, torch.zeros(0, device=self.numbers.device), self.numbers)
+        return empty.own + kernels * len(self.decays)
+
+    def build(self, shared: Shared) -> KernelSpace:
+        """The feature space of a state with `popularity` and, where it is released, the lift of the co-occurrence."""
+        maps: dict[str, FeatureMap] = dict(self.public.maps)
+        if "lift" in shared:
+            maps["co-occurrence"] = DenseMap(shared["lift"], shared["lift signs"])
+            for name in ("pairs", "cosine"):
+                values, signs = shared[name], shared[f"{name} signs"]
+                maps[f"co-occurrence {name}"] = HeadMap(shared["head"], self.items, values, signs)
+        return centred_space(maps, shared["popularity"], self.numbers, self.decays)
+
+    def keep(self, scales: Tensor, space: KernelSpace) -> None:
+        """Remember the space of the state that holds `scales`."""
+        self._space = (scales, space)
+
+    def space(self, shared: Shared) -> KernelSpace:
+        """The feature space of a state, rebuilt to the same bits whenever its `scales` change."""
+        if self._space is None or self._space[0] is not shared["scales"]:
+            self.keep(shared["scales"], self.build(shared))
+        assert self._space is not None
+        return self._space[1]
+
+    def lift(self, shared: Shared, release: PrivateSum) -> Shared:
+        """Item features from the noisy co-occurrence of the state's head items; tail items get theirs from the content.
+
+        Args:
+            shared: a state with `popularity` (items,) and `head` (head items,).
+            release: the sum of unit-norm pair vectors, (pairs,).
+
+        Returns:
+            The part of the state that describes the co-occurrence.
+        """
+        top, device = shared["head"], self.setting.device
+        space = centred_space(self.public.maps, shared["popularity"], self.numbers, (1.0,))
+        kernels = []
+        for name, map_ in space.maps.items():
+            rows = map_.rows(top)
+            kernel = rows @ rows.T - (rows @ space.means[name])
+            kernels.append((kernel + kernel.T) / 2)
+        fitted = fit_lift(
+            triangle(release.value, len(top)),
+            release.noise_std,
+            shared["popularity"][top],
+            kernels,
+            self.public.rows(top, smooth=True),
+            users=self.setting.expected_cohort,
+            seed=self.setting.seed,
+        )
+        lift = torch.cat([rows @ fitted.content for _, rows in self.public.chunks(self.items, device, smooth=True)])
+        lift[top] = fitted.factors
+        state = {"lift": lift, "lift signs": fitted.signs}
+        for name, matrix in (("pairs", fitted.residual), ("cosine", fitted.cosine)):
+            state[name], state[f"{name} signs"] = low_rank(matrix, RESIDUAL_RANK)
+        return state
