@@ -5,7 +5,7 @@ Source: Kingma and Ba 2015; on the server of a federation, Reddi et al. 2021 (Fe
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +19,31 @@ MOMENTS = frozenset({"first moment", "second moment"})
 def start_moments(value: Tensor) -> dict[str, Tensor]:
     """The optimiser's part of the shared state for parameters like `value`."""
     return {"first moment": torch.zeros_like(value), "second moment": torch.zeros_like(value)}
+
+
+class AdamStep(NamedTuple):
+    """The moments after a gradient, and their unbiased estimates: `mean` of the gradients, `spread` of each entry."""
+
+    first: Tensor
+    second: Tensor
+    mean: Tensor
+    spread: Tensor
+
+
+def adam(gradient: Tensor, first: Tensor, second: Tensor, step: int, decays: tuple[float, float]) -> AdamStep:
+    """Adam's moments after one more gradient.
+
+    Args:
+        gradient: the mean over users.
+        first, second: the moments before it, of the gradient's shape.
+        step: steps before this one.
+        decays: rates at which the two moments forget, in [0, 1).
+    """
+    slow, slower = decays
+    first = slow * first + (1 - slow) * gradient
+    second = slower * second + (1 - slower) * gradient**2
+    spread = (second / (1 - slower ** (step + 1))).sqrt() + FLOOR
+    return AdamStep(first, second, first / (1 - slow ** (step + 1)), spread)
 
 
 @dataclass(frozen=True)
@@ -44,11 +69,9 @@ class ServerOptimiser:
         """
         if self.kind == "sgd":
             return value - self.rate * gradient, {}
-        first = FIRST * moments["first moment"] + (1 - FIRST) * gradient
-        second = SECOND * moments["second moment"] + (1 - SECOND) * gradient**2
-        unbiased = first / (1 - FIRST ** (step + 1))
-        spread = (second / (1 - SECOND ** (step + 1))).sqrt() + FLOOR
+        before = moments["first moment"], moments["second moment"]
+        first, second, mean, spread = adam(gradient, *before, step, (FIRST, SECOND))
         if blocks:
             parts = spread.split(list(blocks))
             spread = torch.cat([part.square().mean().sqrt().expand_as(part) for part in parts])
-        return value - self.rate * unbiased / spread, {"first moment": first, "second moment": second}
+        return value - self.rate * mean / spread, {"first moment": first, "second moment": second}

@@ -31,6 +31,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from fedrec.algorithms.base import Setting, Shared
+from fedrec.algorithms.server_optimiser import adam
 from fedrec.algorithms.stage import Stage, Staged, popularity_stage
 from fedrec.algorithms.tower_model import RatingTowerModel, SolverConfig, TowerModel
 from fedrec.data.users import UserBatch
@@ -43,6 +44,7 @@ from fedrec.towers.local import LocalContribution
 from fedrec.towers.objective import Objective
 
 PREFIX = "tower."
+SECOND_DECAY = 0.999  # of Adam's second moment
 TUNED_STRENGTH = 1.666 * 6040  # epsilon 8 on MovieLens-1M, where the step under privacy was chosen
 
 
@@ -190,15 +192,14 @@ class TowerSGD(Staged):
     def _descend(self, shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
         config, steps = self.config, step + 1
         gradient = sums["tower"].value / self.setting.expected_cohort
-        state, rate = dict(shared), self.steps.learning_rate
+        state = dict(shared)
         if config.optimiser == "adam":
-            state["moment"] = config.momentum * shared["moment"] + (1 - config.momentum) * gradient
-            state["variance"] = 0.999 * shared["variance"] + 0.001 * gradient.square()
-            moment = state["moment"] / (1 - config.momentum**steps)
-            change = moment / ((state["variance"] / (1 - 0.999**steps)).sqrt() + 1e-8)
+            made = adam(gradient, shared["moment"], shared["variance"], step, (config.momentum, SECOND_DECAY))
+            state["moment"], state["variance"], change = made.first, made.second, made.mean / made.spread
         else:
             state["moment"] = change = config.momentum * shared["moment"] + gradient
-        parameters = self._flat(shared) - rate * change
+        # `ServerOptimiser` multiplies by the step size before it divides: other last bits, and no momentum in `sgd`.
+        parameters = self._flat(shared) - self.steps.learning_rate * change
         kept = max(1, steps - self.steps.rounds + math.ceil(config.averaged * self.steps.rounds))
         state["average"] = shared["average"] + (parameters - shared["average"]) / kept
         return state | self._named(parameters)
