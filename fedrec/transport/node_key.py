@@ -9,8 +9,8 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from fedrec import private_files
@@ -39,6 +39,32 @@ class NodePublicKey:
         """The key as Flower sends it: a PEM file's content."""
         key = serialization.load_ssh_public_key(self.line.encode("ascii"))
         return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+    def verifies(self, signature: bytes, message: bytes) -> bool:
+        """Return whether `signature` is this key's on `message`; False, too, where the line is no node's key."""
+        try:
+            key = serialization.load_ssh_public_key(self.line.encode("ascii"))
+            if not isinstance(key, ec.EllipticCurvePublicKey) or _public(key).line != self.line:
+                return False
+            key.verify(signature, message, ec.ECDSA(hashes.SHA384()))
+        except (InvalidSignature, ValueError, UnsupportedAlgorithm):
+            return False
+        return isinstance(key.curve, CURVES)
+
+
+class NodeKey:
+    """A node's private key in memory, to sign with.
+
+    Attributes:
+        public: its public part.
+    """
+
+    def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
+        self._key, self.public = key, _public(key.public_key())
+
+    def sign(self, message: bytes) -> bytes:
+        """Return a signature of ECDSA with SHA-384, another one each time."""
+        return self._key.sign(message, ec.ECDSA(hashes.SHA384()))
 
 
 def new_node_key(path: Path, public: Path | None = None) -> NodePublicKey:
@@ -77,7 +103,12 @@ def write_public(path: Path, key: NodePublicKey) -> None:
 
 
 def public_part(path: Path) -> NodePublicKey:
-    """The public part of the private key in `path`.
+    """The public part of the private key in `path`. Raises: as `load_node_key`."""
+    return load_node_key(path).public
+
+
+def load_node_key(path: Path) -> NodeKey:
+    """The private key in `path`.
 
     Raises:
         InputError: for a file that others can read, or that is not such a key, or has a passphrase.
@@ -86,7 +117,7 @@ def public_part(path: Path) -> NodePublicKey:
     try:
         key = serialization.load_ssh_private_key(content, None)
         if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, CURVES):
-            return _public(key.public_key())
+            return NodeKey(key)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         pass
     raise InputError(

@@ -35,6 +35,12 @@ class Chain:
         """The root (hex) over all records."""
         return self.roots[-1].hex()
 
+    def add(self, record: SignedRecord, root: bytes) -> None:
+        """Take up a record that follows from all others. root: the root over all records with it, 32 bytes."""
+        self.records.append(record)
+        self.leaves.append(record.leaf)
+        self.roots.append(root)
+
 
 def read(content: bytes) -> Chain:
     """Read the chain in a ledger's content, up to the first record that does not follow from those before it."""

@@ -52,6 +52,9 @@ class Ledger:
         key: signs; None for the key of this user (`keys.default_key`).
         run: the id of a new ledger's run; None draws one.
 
+    Attributes:
+        chain: all records, for proofs of them (`fedrec.audit.log.proofs`); only `append` changes it.
+
     Raises: VerificationError when the record was changed, or does not extend what the key has
     signed of this run; InputError when the file cannot be read or made, or when another key signs it.
     """
@@ -76,6 +79,7 @@ class Ledger:
             self._entries = [record.entry for record in chain.records]
             self._tree = Frontier(chain.leaves)
             self._size = chain.size_bytes
+            self.chain = chain
             self._mark = self._marked(chain)
             if sealed is None or sealed.size < self._tree.size or not sealed.signed_by(self.key.public):
                 self._seal()
@@ -188,6 +192,7 @@ class Ledger:
         self._size += len(record.line) + 1
         self._tree.append(record.leaf)
         self._entries.append(record.entry)
+        self.chain.add(record, self._tree.root())
         return self.head
 
     def _seal(self) -> None:
