@@ -20,6 +20,7 @@ from fedrec.privacy.fixed_point import Lattice
 from fedrec.privacy.queries import Contribution, PrivateSum
 from fedrec.testing.awkward import AwkwardContract
 from fedrec.testing.model import ModelContract
+from fedrec.testing.steps import Rounds
 from fedrec.testing.sums import SumsContract
 from fedrec.testing.toy_users import USERS, batch_of, close, edge_rows, planted_rows
 
@@ -46,8 +47,10 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
             assert len(set(names)) == len(names)
             assert algo.queries(round) == twin.queries(round)
 
-    def test_contributions_have_the_names_and_shapes_of_the_queries(self, algo: Algorithm, users: UserBatch) -> None:
-        for round, shared in self.sample_rounds(algo, users):
+    def test_contributions_have_the_names_and_shapes_of_the_queries(
+        self, algo: Algorithm, users: UserBatch, sampled_rounds: Rounds
+    ) -> None:
+        for round, shared in sampled_rounds:
             contributions = algo.contribute(shared, users, round)
             assert set(contributions) == {query.name for query in algo.queries(round)}
             for query in algo.queries(round):
@@ -60,16 +63,18 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
                 assert total.dtype == torch.float32
                 assert part.dense(0).shape == query.shape
 
-    def test_an_empty_history_adds_nothing(self, algo: Algorithm, users: UserBatch) -> None:
-        for round, shared in self.sample_rounds(algo, users):
+    def test_an_empty_history_adds_nothing(self, algo: Algorithm, sampled_rounds: Rounds) -> None:
+        for round, shared in sampled_rounds:
             for query, part in self.pairs(algo, shared, batch_of([[], []]), round):
                 assert not part.dense(1).any(), query.name
 
-    def test_its_model_is_called_by_its_name(self, algo: Algorithm, users: UserBatch) -> None:
+    def test_its_model_is_called_by_its_name(self, algo: Algorithm, model: ReleasedModel) -> None:
         inner = getattr(algo, "inner", algo)
-        assert algo.release(self.train(algo, users)).called == inner.name
+        assert model.called == inner.name
 
-    def test_devices_get_what_they_read_and_nothing_else(self, algo: Algorithm, users: UserBatch) -> None:
+    def test_devices_get_what_they_read_and_nothing_else(
+        self, algo: Algorithm, users: UserBatch, states: list[Shared]
+    ) -> None:
         read: set[str] = set()
 
         class Read(dict):
@@ -78,7 +83,7 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
                 return super().__getitem__(name)
 
         sent: set[str] = set()
-        for round, shared in self.each_round(algo, users):
+        for round, shared in enumerate(states[:-1]):
             part = algo.for_devices(shared, round)
             sent |= part.keys()
             device = self.make(self.setting())  # which remembers nothing of the server's
@@ -89,10 +94,10 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
 
     # ---- contributions against the slow oracle
 
-    def test_norms_and_sums_equal_those_of_dense_rows(self, algo: Algorithm, users: UserBatch) -> None:
+    def test_norms_and_sums_equal_those_of_dense_rows(self, algo: Algorithm, sampled_rounds: Rounds) -> None:
         odd = batch_of(edge_rows())
         weights = torch.linspace(0.1, 1.3, len(odd))
-        for round, shared in self.sample_rounds(algo, users):
+        for round, shared in sampled_rounds:
             for query, part in self.pairs(algo, shared, odd, round):
                 rows = torch.stack([part.dense(row) for row in range(len(odd))])
                 assert close(part.norms(), rows.double().flatten(1).norm(dim=1), 1e-4), query.name
@@ -103,20 +108,20 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
                 part.add_to(running, weights.double(), lattice)
                 assert close(query.decode(running - 1, lattice), total), query.name
 
-    def test_a_user_of_weight_zero_leaves_no_trace(self, algo: Algorithm, users: UserBatch) -> None:
+    def test_a_user_of_weight_zero_leaves_no_trace(self, algo: Algorithm, sampled_rounds: Rounds) -> None:
         odd = batch_of(edge_rows())
         keep = [row for row in range(len(odd)) if row not in (0, 5)]
         weights = torch.ones(len(odd))
         weights[[0, 5]] = 0.0
-        for round, shared in self.sample_rounds(algo, users):
+        for round, shared in sampled_rounds:
             for query, part in self.pairs(algo, shared, odd, round):
                 expected = torch.stack([part.dense(row) for row in keep]).sum(0)
                 assert close(part.weighted_sum(weights), expected), query.name
                 assert not part.weighted_sum(torch.zeros(len(odd))).any(), query.name
 
-    def test_a_clipped_user_moves_the_sum_by_at_most_the_clip(self, algo: Algorithm, users: UserBatch) -> None:
+    def test_a_clipped_user_moves_the_sum_by_at_most_the_clip(self, algo: Algorithm, sampled_rounds: Rounds) -> None:
         odd = batch_of(edge_rows())
-        for round, shared in self.sample_rounds(algo, users):
+        for round, shared in sampled_rounds:
             for query, part in self.pairs(algo, shared, odd, round):
                 norms = part.norms()
                 for clip in (query.clip_norm, 0.01 * query.clip_norm):
@@ -129,11 +134,11 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
 
     @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
     def test_the_integers_that_are_added_stay_within_the_clip(
-        self, algo: Algorithm, users: UserBatch, precision: Precision
+        self, algo: Algorithm, sampled_rounds: Rounds, precision: Precision
     ) -> None:
         """However coarsely users compute, and without any allowance: what is measured is what is added."""
         odd = batch_of(edge_rows())
-        for round, shared in self.sample_rounds(algo, users):
+        for round, shared in sampled_rounds:
             with users_precision(precision, odd.device):
                 pairs = self.pairs(algo, shared, odd, round)
             for query, part in pairs:
@@ -148,38 +153,40 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
 
     # ---- users never mix
 
-    def test_a_batch_of_one_equals_the_row_of_a_batch(self, algo: Algorithm, users: UserBatch) -> None:
+    def test_a_batch_of_one_equals_the_row_of_a_batch(self, algo: Algorithm, sampled_rounds: Rounds) -> None:
         odd = batch_of(edge_rows())
-        for round, shared in self.sample_rounds(algo, users):
+        for round, shared in sampled_rounds:
             together = dict(self.pairs_by_name(algo, shared, odd, round))
             for row in range(len(odd)):
                 for name, part in self.pairs_by_name(algo, shared, odd.slice(row, row + 1), round):
                     assert close(part.dense(0), together[name].dense(row), self.exact_batches), (name, row)
 
-    def test_changing_one_user_leaves_the_others(self, algo: Algorithm, users: UserBatch) -> None:
+    def test_changing_one_user_leaves_the_others(self, algo: Algorithm, sampled_rounds: Rounds) -> None:
         rows = edge_rows()
         other = [list(row) for row in rows]
         other[2] = [1, 2, 3, 30, 31, 32, 33]
-        for round, shared in self.sample_rounds(algo, users):
+        for round, shared in sampled_rounds:
             before = dict(self.pairs_by_name(algo, shared, batch_of(rows), round))
             for name, after in self.pairs_by_name(algo, shared, batch_of(other), round):
                 for row in range(len(rows)):
                     if row != 2:
                         assert close(after.dense(row), before[name].dense(row), self.exact_batches), (name, row)
 
-    def test_the_order_of_users_is_irrelevant(self, algo: Algorithm, users: UserBatch) -> None:
+    def test_the_order_of_users_is_irrelevant(self, algo: Algorithm, sampled_rounds: Rounds) -> None:
         odd = batch_of(edge_rows())
         order = torch.randperm(len(odd), generator=torch.Generator().manual_seed(0))
         weights = torch.linspace(0.1, 1.3, len(odd))
-        for round, shared in self.sample_rounds(algo, users):
+        for round, shared in sampled_rounds:
             straight = dict(self.pairs_by_name(algo, shared, odd, round))
             for name, mixed in self.pairs_by_name(algo, shared, odd.take(order), round):
                 assert close(mixed.norms(), straight[name].norms()[order], self.exact_batches), name
                 assert close(mixed.weighted_sum(weights[order]), straight[name].weighted_sum(weights)), name
 
-    def test_what_users_do_reaches_the_server_through_the_sums_alone(self, algo: Algorithm, users: UserBatch) -> None:
+    def test_what_users_do_reaches_the_server_through_the_sums_alone(
+        self, algo: Algorithm, users: UserBatch, sampled_rounds: Rounds
+    ) -> None:
         """What `contribute` saw, kept in the algorithm itself, would go past clip and noise."""
-        for round, shared in self.sample_rounds(algo, users):
+        for round, shared in sampled_rounds:
             stranger = self.make(self.setting())  # has never met a user
             sums = {
                 query.name: PrivateSum(part.weighted_sum(torch.ones(len(users))) + query.clip_norm, query.clip_norm)
@@ -199,15 +206,17 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
 
     # ---- determinism
 
-    def test_the_same_seed_gives_the_same_bits(self, users: UserBatch) -> None:
-        first = self.train(self.make(self.setting()), users)
+    def test_the_same_seed_gives_the_same_bits(self, users: UserBatch, states: list[Shared]) -> None:
+        first = states[-1]
         again = self.train(self.make(self.setting()), users)
         assert first.keys() == again.keys()
         for name in first:
             assert torch.equal(first[name], again[name]), name
 
-    def test_contribute_and_update_leave_their_arguments(self, algo: Algorithm, users: UserBatch) -> None:
-        for round, shared in self.sample_rounds(algo, users):
+    def test_contribute_and_update_leave_their_arguments(
+        self, algo: Algorithm, users: UserBatch, sampled_rounds: Rounds
+    ) -> None:
+        for round, shared in sampled_rounds:
             kept = {name: tensor.clone() for name, tensor in shared.items()}
             self.step(algo, shared, users, round)
             assert shared.keys() == kept.keys()
@@ -240,9 +249,8 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
     # ---- the released model
 
     @pytest.fixture(scope="class")
-    def model(self, users: UserBatch) -> ReleasedModel:
-        algo = self.make(self.setting())
-        return algo.release(self.train(algo, users))
+    def model(self, algo: Algorithm, states: list[Shared]) -> ReleasedModel:
+        return algo.release(states[-1])
 
     def test_the_algorithm_is_found_by_its_name(self, algo: Algorithm) -> None:
         assert not self.installed or algorithm(algo.name) is type(algo)

@@ -11,6 +11,9 @@ from fedrec.data.users import UserBatch
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.testing.toy_users import USERS, batch_of, planted_catalogue, planted_rows
 
+Rounds = list[tuple[int, Shared]]
+"""Numbers of rounds, each with the shared state before the round."""
+
 
 class Steps:
     """Base of the contracts of an algorithm."""
@@ -26,13 +29,29 @@ class Steps:
         base = Setting(planted_catalogue(), users=USERS, expected_cohort=float(USERS), seed=11)
         return replace(base, **changes)
 
-    @pytest.fixture
+    @pytest.fixture(scope="class")
     def algo(self) -> Algorithm:
         return self.make(self.setting())
 
     @pytest.fixture(scope="class")
     def users(self) -> UserBatch:
         return batch_of(planted_rows()[0])
+
+    @pytest.fixture(scope="class")
+    def states(self, algo: Algorithm, users: UserBatch) -> list[Shared]:
+        """The shared state before each round and after the last, of one run for all tests of a class."""
+        return self.run(algo, users)
+
+    @pytest.fixture
+    def sampled_rounds(self, states: list[Shared]) -> Rounds:
+        return self.sample(states)
+
+    @staticmethod
+    def sample(states: list[Shared]) -> Rounds:
+        """Return the first, a middle and the last round: rounds may ask for different sums. The states are copies."""
+        rounds = len(states) - 1
+        sampled = sorted({0, rounds // 2, rounds - 1}) if rounds else []
+        return [(round, {name: tensor.clone() for name, tensor in states[round].items()}) for round in sampled]
 
     @staticmethod
     def step(algo: Algorithm, shared: Shared, users: UserBatch, round: int, noise: float = 0.0) -> Shared:
@@ -46,24 +65,20 @@ class Steps:
             sums[query.name] = PrivateSum(value + std * torch.randn(value.shape, generator=generator), std)
         return algo.update(shared, sums, round)
 
-    def train(self, algo: Algorithm, users: UserBatch, noise: float = 0.0) -> Shared:
-        shared = algo.initial()
+    def run(self, algo: Algorithm, users: UserBatch, noise: float = 0.0) -> list[Shared]:
+        """Return the shared state before each round and after the last, in order."""
+        states = [algo.initial()]
         for round in range(algo.rounds):
-            shared = self.step(algo, shared, users, round, noise)
-        return shared
-
-    def each_round(self, algo: Algorithm, users: UserBatch) -> list[tuple[int, Shared]]:
-        """The shared states before each round, in order."""
-        states, shared = [], algo.initial()
-        for round in range(algo.rounds):
-            states.append((round, shared))
-            shared = self.step(algo, shared, users, round)
+            states.append(self.step(algo, states[-1], users, round, noise))
         return states
 
-    def sample_rounds(self, algo: Algorithm, users: UserBatch) -> list[tuple[int, Shared]]:
-        """The first, a middle and the last round: rounds may ask for different sums."""
-        states = self.each_round(algo, users)
-        return [states[i] for i in sorted({0, len(states) // 2, len(states) - 1})] if states else []
+    def train(self, algo: Algorithm, users: UserBatch, noise: float = 0.0) -> Shared:
+        """Return the shared state after the last round."""
+        return self.run(algo, users, noise)[-1]
+
+    def each_round(self, algo: Algorithm, users: UserBatch) -> Rounds:
+        """Return the rounds in order, each with the shared state before it."""
+        return list(enumerate(self.run(algo, users)[:-1]))
 
     @staticmethod
     def pairs(algo: Algorithm, shared: Shared, users: UserBatch, round: int) -> list[tuple[SumQuery, Contribution]]:

@@ -7,7 +7,7 @@ from fedrec.data.users import UserBatch
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.fixed_point import Lattice
 from fedrec.rowwise import rowwise
-from fedrec.testing.steps import Steps
+from fedrec.testing.steps import Rounds, Steps
 from fedrec.testing.toy_users import USERS, batch_of, edge_rows, planted_rows
 
 
@@ -15,11 +15,11 @@ class SumsContract(Steps):
     """Part of `AlgorithmContract`."""
 
     def test_a_sum_has_the_same_bits_however_users_are_cut_into_batches(
-        self, algo: Algorithm, users: UserBatch
+        self, algo: Algorithm, sampled_rounds: Rounds
     ) -> None:
         odd = batch_of(edge_rows() + planted_rows(9, seed=3)[0])
         order = torch.randperm(len(odd), generator=torch.Generator().manual_seed(1))
-        for round, shared in self.sample_rounds(algo, users):
+        for round, shared in sampled_rounds:
             whole = self.integers(algo, shared, odd, round)
             for cut in (1, 2, 7):
                 parts = [odd.slice(start, start + cut) for start in range(0, len(odd), cut)]
@@ -29,9 +29,9 @@ class SumsContract(Steps):
             mixed = self.integers(algo, shared, odd.take(order), round)
             assert all(torch.equal(mixed[name], total) for name, total in whole.items()), round
 
-    def test_who_leaves_moves_a_computed_sum_by_at_most_the_clip(self, algo: Algorithm, users: UserBatch) -> None:
+    def test_who_leaves_moves_a_computed_sum_by_at_most_the_clip(self, algo: Algorithm, sampled_rounds: Rounds) -> None:
         odd = batch_of(edge_rows())
-        for round, shared in self.sample_rounds(algo, users):
+        for round, shared in sampled_rounds:
             whole = self.integers(algo, shared, odd, round)
             for leaving in range(len(odd)):
                 rest = odd.take(torch.tensor([row for row in range(len(odd)) if row != leaving]))
