@@ -1,4 +1,4 @@
-"""The contract that `fedrec.testing` ships catches planted faults, also those that only show once an algorithm trained."""
+"""The contract that `fedrec.testing` ships catches planted faults, some of which only show after training."""
 
 from collections.abc import Mapping
 
