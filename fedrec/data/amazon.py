@@ -1,8 +1,9 @@
-"""Amazon reviews (McAuley Lab): ratings-only CSV of 2014, 2018 and 2023, the reviews of 2018 and 2023 as JSON lines,
-and their meta files, each of them plain or gzipped (https://amazon-reviews-2023.github.io/).
+"""Reader of Amazon reviews (McAuley Lab, https://amazon-reviews-2023.github.io/), plain or gzipped.
 
-Differs from the usual code in what counts as public: of the meta files title, brand, category and price are taken;
-average rating, number of ratings, ranks and also-bought lists are made from what users did, and are left out.
+It reads the ratings-only CSV of 2014, 2018 and 2023, the reviews of 2018 and 2023 as JSON lines, and their meta files.
+
+Differs from the usual code in what counts as public. The reader takes title, brand, category and price from the meta
+files. Average rating, number of ratings, ranks and also-bought lists derive from users' behaviour and are left out.
 """
 
 from pathlib import Path
@@ -18,13 +19,13 @@ from fedrec.errors import InputError, first_line
 
 _USER, _RATING = ("user_id", "reviewerID"), ("rating", "overall")
 _ITEM, _TIME = ("parent_asin", "asin"), ("timestamp", "unixReviewTime")
-_BLOCK = 1 << 26  # bytes of JSON lines read at a time: most of them is text that is not kept
+_BLOCK = 1 << 26  # bytes of JSON lines read at a time; most of the text is dropped
 
 Kinds = dict[str, pl.DataType]
 
 
 def read_amazon(folder: Path) -> Log:
-    """One file of reviews or ratings (`*.csv`, `*.jsonl`, `*.json`, perhaps `.gz`), and where there is one `meta_*`."""
+    """Read one file of reviews or ratings (`*.csv`, `*.jsonl`, `*.json`, perhaps `.gz`), and `meta_*` if present."""
     plain = [file for file in sorted(folder.iterdir()) if file.suffix.lower() != ".zip"]
     files = [file for file in plain if kind(file) in (".csv", ".json", ".jsonl")]
     metas = [file for file in files if file.name.startswith("meta_")]
@@ -40,7 +41,7 @@ def read_amazon(folder: Path) -> Log:
 
 
 def _ratings(file: Path) -> pl.DataFrame:
-    """With a header (2023), or four columns without: user first (2014) or item first (2018)."""
+    """Read ratings with a header (2023), or four columns without one: user first (2014) or item first (2018)."""
     with opened(file) as stream:
         header = stream.readline().decode("utf-8", errors="replace").strip().split(",")
     if "rating" in header:
@@ -51,7 +52,7 @@ def _ratings(file: Path) -> pl.DataFrame:
     of_items = [(table[name].str.len_chars() == 10).all() for name in ("first", "second")]
     if of_items[0] == of_items[1]:
         raise InputError(
-            f"{file}: cannot tell items (10 characters) from users in the first two columns; "
+            f"{file}: items (10 characters) and users are not distinguishable in the first two columns; "
             "give a header line: user_id,parent_asin,rating,timestamp"
         )
     return table.rename(
@@ -71,7 +72,7 @@ def _reviews(file: Path) -> pl.DataFrame:
 
 
 def _meta(file: Path) -> pl.DataFrame:
-    """Items with `title`, and where known `brand`, `category` (labels) and `price`."""
+    """Read the items: `title`, and where known `brand`, `category` (labels) and `price`."""
     labels = pl.List(pl.String())
     kinds: Kinds = {"parent_asin": pl.String(), "asin": pl.String(), "title": pl.String(), "brand": pl.String()}
     kinds |= {"store": pl.String(), "price": pl.String(), "category": labels, "categories": labels}
@@ -86,7 +87,7 @@ def _meta(file: Path) -> pl.DataFrame:
     )
     filled = [name for name in chosen.columns if name == "title" or chosen[name].is_not_null().any()]
     known = chosen.select(filled).insert_column(0, item)
-    # Of several rows of one item the fullest stays, of equally full ones the first by what they say.
+    # Keep the row of an item with the most known cells; among equally full ones, the first in the order of values.
     blanks = pl.sum_horizontal(pl.col(filled).is_null().cast(pl.Int64))
     said = [pl.col(name).list.join("|") if name == "category" else pl.col(name) for name in filled]
     return known.sort(["item", blanks, *said], nulls_last=True).unique("item", keep="first", maintain_order=True)

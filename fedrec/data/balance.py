@@ -1,9 +1,11 @@
-"""Imbalance: what each device trains on when a few users or a few items have most of the events.
+"""Balanced training data, for logs in which a few users or a few items have most of the events.
 
-Both ways are functions of one user's own events, of public numbers and of a public seed: they run on the device, who
-leaves changes nothing of the others, and the clip afterwards bounds the whole of what is left. So the guarantee is the
-same with them as without, and they earn none. Differs from word2vec's subsampling (Mikolov et al. 2013), whose idea the
-popularity rule has, in where the popularity comes from: counts of the log itself are private and are refused.
+Both rules depend on one user's own events, on public numbers and on a public seed. They run on the device, and one
+user's data do not change what another user trains on. The clip afterwards bounds the whole contribution. So the
+guarantee is the same with and without them.
+
+The popularity rule follows the subsampling of word2vec (Mikolov et al. 2013). It differs in the source of the
+popularity: counts of the log itself are private and are refused.
 """
 
 from dataclasses import dataclass
@@ -21,31 +23,35 @@ from fedrec.settings import Settings
 
 _STREAM = 0x50
 COUNTS = ("counts", "log")
-"""What asks for popularity counted from the log, which is refused."""
+"""The value that asks for popularity counted from the log, which is refused."""
 _BLOCK = 1 << 20
 
 
 class BalanceConfig(Settings):
-    """The `[data.balance]` table of a scenario: what a device trains on. What it knows when it ranks stays whole."""
+    """The `[data.balance]` table of a scenario: the events that a device trains on. It ranks from its whole history."""
 
     most_events: int | None = Field(default=None, ge=1)
-    """By activity: a device trains on its newest events only, at most so many."""
+    """Most events that a device trains on, the newest ones."""
     popularity: Path | None = None
-    """By popularity: a file with `item_id,popularity`, public or privately released; never counts of this very log."""
+    """A file with `item_id,popularity`, public or privately released; never counts of the log itself."""
     exponent: float = Field(default=0.5, gt=0, le=1)
     """An event stays with probability (median popularity / popularity of its item) to this power, at most 1."""
 
 
 @dataclass(frozen=True)
 class Balance:
-    """most_events: at most so many a user, or None. keep: (items,) float64, the probability that an event of the item
-    stays; None: all stay."""
+    """The rules of a run, applied to the training events.
+
+    Attributes:
+        most_events: most events a user, or None for no limit.
+        keep: (items,) float64, probability that an event of the item stays; None keeps all.
+    """
 
     most_events: int | None = None
     keep: np.ndarray | None = None
 
     def __call__(self, train: Histories, seed: int) -> Histories:
-        """What is left of `train`; users stay, perhaps empty. The same for the same seed."""
+        """Return the events of `train` that stay, the same for the same seed. All users stay, perhaps empty."""
         if self.keep is not None:
             train = train.keep(_draws(train, seed) < self.keep[train.items])
         if self.most_events is not None:
@@ -54,7 +60,7 @@ class Balance:
 
     @property
     def rule(self) -> str:
-        """What it does, for the rule of a split; empty for nothing."""
+        """Describe the rules for the rule of a split; empty if none applies."""
         parts = ["fewer events of popular items"] * (self.keep is not None)
         if self.most_events is not None:
             parts.append(f"at most {self.most_events} events a user")
@@ -62,7 +68,7 @@ class Balance:
 
 
 def balance(config: BalanceConfig, ids: tuple[str, ...]) -> Balance:
-    """The balance for the catalogue `ids`. An item that the file lacks is as popular as the median.
+    """Return the rules of `config` for the catalogue `ids`. An item that the file lacks has the median popularity.
 
     Raises:
         PrivacyError: where the popularity would come from the log.
@@ -91,6 +97,6 @@ def balance(config: BalanceConfig, ids: tuple[str, ...]) -> Balance:
 
 
 def _draws(train: Histories, seed: int) -> np.ndarray:
-    """One uniform draw an event, (events,) float64, by user, item and seed alone."""
+    """Draw one uniform number an event, (events,) float64, from user, item and seed alone."""
     parts = (uniform(part, _STREAM, 1)[:, 0].numpy() for part in train.event_keys(seed).split(_BLOCK))
     return np.concatenate([np.empty(0), *parts])

@@ -1,4 +1,4 @@
-"""The catalogue from a table of items: each column becomes a public feature block by its type."""
+"""The catalogue built from a table of items: each column becomes a public feature block by its type."""
 
 import contextlib
 
@@ -12,13 +12,19 @@ _LABELS = (pl.String, pl.Categorical, pl.Enum, pl.Null)
 
 
 def catalogue(ids: pl.Series, table: pl.DataFrame | None = None, source: str = "catalogue") -> Catalogue:
-    """The items `ids` (unique, in catalogue order) with the features of `table` (column `item` and features).
+    """Build the catalogue of the items `ids` with the features of `table`.
 
-    Text, and `title` in any case, becomes Texts, numbers become Numbers, lists of labels Categories, lists of so many
-    numbers Vectors. Items that the table lacks get an empty text, an unknown number, no label or a vector of zeros.
+    Text becomes Texts (`title` always does), numbers become Numbers, lists of labels become Categories, and lists of
+    numbers become Vectors. An item that the table lacks gets an empty text, an unknown number, no label or a vector of
+    zeros.
+
+    Args:
+        ids: (items,) unique ids in catalogue order.
+        table: a column `item` and one column a feature; None for no features.
+        source: name of the table in messages.
 
     Raises:
-        InputError: when an id stands twice in the table, or naming a column that is none of these.
+        InputError: for an id that occurs twice in the table, or a column of another type.
     """
     names = tuple(ids.cast(pl.String).to_list())
     if table is None:
@@ -34,7 +40,7 @@ def catalogue(ids: pl.Series, table: pl.DataFrame | None = None, source: str = "
 
 
 def _feature(column: pl.Series, source: str) -> pl.Series:
-    """`column` as text, float64, list of text or array of float32. Raises: InputError."""
+    """Convert `column` to text, float64, list of text or array of float32. Raises: InputError for another type."""
     wanted = _wanted(column)
     if wanted is not None:
         with contextlib.suppress(pl.exceptions.PolarsError):  # durations, bytes that are no text
@@ -57,7 +63,7 @@ def _wanted(column: pl.Series) -> pl.DataType | None:
 
 
 def _vectors(column: pl.Series, source: str) -> pl.Series:
-    """Lists of numbers as arrays of one width. Raises: InputError naming the row that differs or is not finite."""
+    """Convert lists of numbers to arrays of one width. Raises: InputError naming the row of another width."""
     rows, known = np.flatnonzero(column.is_not_null().to_numpy()) + 1, column.drop_nulls()
     lengths = known.list.len().to_numpy()
     if not lengths.any():

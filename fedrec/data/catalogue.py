@@ -1,4 +1,4 @@
-"""The catalogue: which items there are and what is publicly known of them. Public by definition; costs no budget."""
+"""The catalogue: the items and their public features. It is public by definition and costs no budget."""
 
 import hashlib
 from dataclasses import dataclass, field
@@ -49,7 +49,7 @@ Block = Categories | Numbers | Texts | Vectors
 class Catalogue:
     """Items in catalogue order: original ids, titles where known, and public feature blocks.
 
-    The ids carry no meaning: no model may compute from them.
+    The ids carry no meaning, and no model may compute with them.
     """
 
     ids: tuple[str, ...]
@@ -73,7 +73,7 @@ class Catalogue:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of all that is publicly known: the same for those who hold the same catalogue."""
+        """SHA-256 (hex) of ids, titles and feature blocks; equal catalogues have equal digests."""
         found = hashlib.sha256(repr((self.ids, self.titles)).encode())
         for block in self.blocks:
             found.update(f"\n{type(block).__name__} {block.name!r} ".encode())
@@ -88,5 +88,5 @@ class Catalogue:
         return found.hexdigest()
 
     def title(self, item: int) -> str:
-        """What to call an item before a person: its title, else its id."""
+        """Return the name of an item for a reader: its title, else its id."""
         return self.titles[item] if self.titles else self.ids[item]

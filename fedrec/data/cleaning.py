@@ -1,4 +1,4 @@
-"""Cleaning a log: missing values, duplicates, rating threshold and k-core, each counted; whatever the rows' order."""
+"""Cleaning of a log: missing values, duplicates, rating threshold and k-core, each counted, for any order of rows."""
 
 import polars as pl
 
@@ -11,15 +11,20 @@ Counts = dict[str, int | float | str]
 def clean(
     log: Log, min_rating: float | None = None, k_core: int = 0, *, keep_repeats: bool = False
 ) -> tuple[pl.DataFrame, Counts]:
-    """The events that remain, by user and oldest first, and what was counted on the way.
+    """Clean a log, and count the rows that each step drops. Shuffled rows give the same events in the same order.
 
-    In this order: rows without a timestamp (where the log has such a column) go, and those without a rating where
-    `min_rating` needs one; of several events of one user with one item the oldest stays, of equally old ones the
-    highest rated, unless `keep_repeats` keeps all; events rated below `min_rating` go; users and items with fewer than
-    `k_core` events go until none is left. Shuffled rows give the same events in the same order.
+    The steps, in this order:
+    1. Drop rows without a timestamp, where the log has that column, and without a rating, where `min_rating` needs one.
+    2. Of several events of one user with one item keep the oldest, and of equally old ones the highest rated, unless
+       `keep_repeats`.
+    3. Drop events rated below `min_rating`.
+    4. Drop users and items with fewer than `k_core` events until none is left.
+
+    Returns:
+        The events that remain, by user and oldest first, and the counts by name.
 
     Raises:
-        InputError: when ratings are asked for that the log does not have, or when nothing remains.
+        InputError: when `min_rating` is set and the log has no ratings, or when no event remains.
     """
     events = log.events
     counts: Counts = {"rows read": len(events)}
@@ -62,6 +67,6 @@ def clean(
 
 
 def canonical(events: pl.DataFrame, order: list[str]) -> pl.DataFrame:
-    """`events` by user, item, `order`, rating (the highest first) and part: the same for any order of the rows."""
+    """Sort `events` by user, item, `order`, rating (highest first) and part: the same for any order of the rows."""
     keys = [name for name in ("user", "item", *order, "rating", "part") if name in events.columns]
     return events.sort(keys, descending=[name == "rating" for name in keys], nulls_last=True)

@@ -1,4 +1,4 @@
-"""Which column of a log or catalogue is what, and how a text file is written: the settings, and hints for names."""
+"""Settings for the columns of a log or catalogue and for the format of a text file, and hints for column names."""
 
 import codecs
 from collections.abc import Sequence
@@ -25,16 +25,16 @@ SYNONYMS: dict[str, str] = {
     "timestamp": "time ts date datetime createdat created unixtime unixreviewtime eventtime ratedat when moment",
     "title": "name label movietitle itemname productname headline",
 }
-"""What other logs call a column, in lower case without separators."""
+"""Names that other logs use for a column, in lower case without separators."""
 
 
 class TextFormat(Settings):
-    """How a text file is written. Without meaning for parquet and JSON."""
+    """Format of a text file. Parquet and JSON ignore it."""
 
     separator: str | None = Field(default=None, min_length=1)
-    """What separates columns, e.g. ";" or "::" ("tab" for a tab); left out, it is taken from the first line."""
+    """Separator of columns, e.g. ";" or "::" ("tab" for a tab); left out, it is taken from the first line."""
     header: bool = True
-    """Whether the first line holds the names of the columns; where not, columns are given by position from 1."""
+    """True if the first line holds the names of the columns; if false, columns are given by position from 1."""
     encoding: str = "utf-8"
     """The file's encoding, e.g. "iso-8859-1" or "utf-16"."""
 
@@ -42,7 +42,7 @@ class TextFormat(Settings):
     @classmethod
     def _tab(cls, separator: str | None) -> str | None:
         if separator is not None and set(separator) & set('\r\n"\x1f'):
-            raise ValueError("a separator holds no line end and no quote")
+            raise ValueError("a separator must not contain a line end or a quote")
         return "\t" if separator in ("tab", "\\t") else separator
 
     @field_validator("encoding")
@@ -69,11 +69,11 @@ class LogColumns(TextFormat):
     unit: Unit | None = None
     """Unit of times that are numbers since 1970: s, ms, us or ns; left out, it is taken from their range."""
     day_first: bool | None = None
-    """Whether 01/02/2020 is the first of February; left out, some day above 12 must show it."""
+    """True if 01/02/2020 is the first of February; left out, a day above 12 in the column decides."""
 
     @property
     def named(self) -> dict[str, Column]:
-        """Which column is `user_id`, `item_id`, `rating` and `timestamp`, where it is given."""
+        """The configured columns, by usual name: `user_id`, `item_id`, `rating` and `timestamp`."""
         given = {"user_id": self.user, "item_id": self.item, "rating": self.rating, "timestamp": self.time}
         return {name: column for name, column in given.items() if column is not None}
 
@@ -88,28 +88,28 @@ class CatalogueColumns(TextFormat):
     text: tuple[str, ...] = ()
     """Columns that stay text although most of their cells are numbers or dates."""
     missing: tuple[str, ...] = ()
-    """What else stands for an unknown value, beside the usual marks (N/A, NULL, \\N, unknown, -)."""
+    """Further marks of an unknown value, besides the usual ones (N/A, NULL, \\N, unknown, -)."""
 
     @property
     def named(self) -> dict[str, Column]:
-        """Which column is `item_id` and `title`, where it is given."""
+        """The configured columns, by usual name: `item_id` and `title`."""
         given = {"item_id": self.item, "title": self.title}
         return {name: column for name, column in given.items() if column is not None}
 
 
 OPTIONS = {"user_id": "user", "item_id": "item", "rating": "rating", "timestamp": "time", "title": "title"}
-"""The name of a column -> the setting that names it otherwise."""
+"""The usual name of a column -> the setting that gives another name."""
 
 
 def likely(name: str, columns: Sequence[str]) -> str | None:
-    """The column that is called `name` in other logs, or None."""
+    """Return the column whose name other logs use for `name`, or None."""
     plain = {"".join(sign for sign in column.lower() if sign.isalnum()): column for column in reversed(columns)}
     known = [name.replace("_", ""), *SYNONYMS.get(name, "").split()]
     return next((plain[other] for other in known if other in plain), None)
 
 
 def hint(name: str, columns: Sequence[str], table: str = "data.columns") -> str:
-    """How to mend a missing column `name`, where the file has `columns`: a sentence with a space in front, or none."""
+    """Return a sentence on how to give the missing column `name`, with a space in front; empty without a hint."""
     found = likely(name, columns)
     option = f"{table}.{OPTIONS[name]}" if name in OPTIONS else ""
     if found is not None:

@@ -1,4 +1,4 @@
-"""`fedrec data`: which datasets there are, how to get one, and what is in one."""
+"""`fedrec data`: list, download and describe datasets."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ data = typer.Typer(
 
 @data.command("list")
 def list_datasets(data_dir: DataDir = None) -> None:
-    """The built-in datasets, which of them are ready to use, and what can be downloaded."""
+    """List the built-in datasets, those that are ready to use, and those that can be downloaded."""
     from rich.table import Table
 
     from fedrec.data.readers import FOLDERS, GENERATED, others
@@ -49,7 +49,7 @@ def get(
     data_dir: DataDir = None,
     accept_licence: Annotated[bool, typer.Option("--accept-licence", help="Do not ask; you have read it.")] = False,
 ) -> None:
-    """Download a dataset from its publisher: licence first, then resumable, checked, and whole or not at all."""
+    """Download a dataset from its publisher: show the licence, resume, check, and install it whole or not at all."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
     from fedrec.data import download
@@ -60,7 +60,7 @@ def get(
         raise InputError(f"no download is known for '{dataset}'.{nearest(dataset, SOURCES)}")
     given = data_folder(data_dir)
     if given is None:
-        raise InputError(f"where shall '{dataset}' lie? Give --data-dir or set FEDREC_DATA")
+        raise InputError(f"no folder for '{dataset}': give --data-dir or set FEDREC_DATA")
     source, console = SOURCES[dataset], plain_console(soft_wrap=True)
     size = "" if source.megabytes is None else f", about {source.megabytes:g} MB"
     for line in (f"{source.about}{size}", *(f"  {remote.url}" for remote in source.files)):
@@ -99,7 +99,7 @@ def describe(
         typer.Option("--set", help="A setting as in a scenario, e.g. data.columns.user=uid; may be repeated."),
     ] = None,
 ) -> None:
-    """What was read and how, what cleaning dropped, what is left, and which splits and item features there are."""
+    """Describe a dataset: how it was read, what cleaning dropped, what is left, its splits and item features."""
     import numpy as np
     from rich.table import Table
 
@@ -150,5 +150,5 @@ def describe(
 
 
 def _no_dates(newest: float) -> str:
-    """A remark on times that are hardly dates: all of them before March 1973, as places in an order are."""
+    """Return a remark on times that are hardly dates: all before March 1973, such as positions in an order."""
     return "" if newest >= 10**8 else " (numbers this small are hardly dates; their order is used as it is)"

@@ -1,4 +1,4 @@
-"""Files as they come: plain, gzipped, the one table of a zip archive, or a folder of parts."""
+"""Containers of tables: plain files, gzip, the one table of a zip archive, or a folder of parts."""
 
 import contextlib
 import gzip
@@ -20,12 +20,12 @@ FORMATS = (PARQUET, *TEXT, *JSON)
 """Endings of tables, in any case; each may also be gzipped (`.gz`) or the only table in a `.zip`."""
 
 _DAMAGED = (gzip.BadGzipFile, EOFError, zlib.error)
-# Narrower than DAMAGED_ZIP: what the reader of the stream raises passes through the same place.
+# Narrower than DAMAGED_ZIP: exceptions of the stream's reader pass through the same place.
 _DAMAGED_ZIP = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, RuntimeError, NotImplementedError)
 
 
 def kind(file: Path) -> str:
-    """The ending that says the format, in lower case, without packing; of a `.zip` that of its one table."""
+    """Return the ending that gives the format, in lower case, without `.gz`; for a `.zip` that of its one table."""
     name = file.name.lower()
     if name.endswith(".zip") and file.is_file():
         name = _member(file).lower()
@@ -33,10 +33,10 @@ def kind(file: Path) -> str:
 
 
 def parts(folder: Path) -> list[Path]:
-    """The tables of a folder, by name; files whose name begins with `.` or `_` are left out.
+    """Return the tables of a folder, sorted by name, without files whose name begins with `.` or `_`.
 
     Raises:
-        InputError: when there is none, or when they are of several formats.
+        InputError: when the folder has no table, or tables of several formats.
     """
     found = [file for file in sorted(folder.rglob("*")) if file.is_file() and file.name[0] not in "._"]
     tables = [file for file in found if kind(file) in FORMATS]
@@ -44,17 +44,17 @@ def parts(folder: Path) -> list[Path]:
     if len(kinds) != 1:
         held = f"tables of several formats ({', '.join(kinds)})" if kinds else "no table"
         raise InputError(
-            f"{folder}: cannot tell its format; it holds {held}. A folder holds the parts of one log, all .parquet or "
+            f"{folder}: format not recognised; it holds {held}. A folder holds the parts of one log, all .parquet or "
             "all .csv; or name one file"
         )
     return tables
 
 
 def located(path: str, folder: Path) -> str:
-    """`path` in full: `~` is the home folder, a relative path begins at `folder`.
+    """Return `path` in full: `~` is the home folder, and a relative path begins at `folder`.
 
     Raises:
-        InputError: for no home.
+        InputError: when `~` has no known folder.
     """
     try:
         return os.path.abspath(folder / Path(path).expanduser())
@@ -63,10 +63,10 @@ def located(path: str, folder: Path) -> str:
 
 
 def existing(file: Path) -> Path:
-    """`file` itself.
+    """Return `file` if it has content.
 
     Raises:
-        InputError: when it is missing or empty.
+        InputError: when the file is missing or empty.
     """
     if not file.is_file():
         raise InputError(f"{file}: no such file")
@@ -76,10 +76,10 @@ def existing(file: Path) -> Path:
 
 
 def content(file: Path) -> bytes:
-    """The unpacked bytes of `file`.
+    """Return the unpacked bytes of `file`.
 
     Raises:
-        InputError: when it is missing, empty or damaged.
+        InputError: when the file is missing, empty or damaged.
     """
     with opened(existing(file)) as stream:
         return stream.read()
@@ -87,10 +87,10 @@ def content(file: Path) -> bytes:
 
 @contextlib.contextmanager
 def opened(file: Path) -> Iterator[io.BufferedIOBase]:
-    """The bytes of `file`, unpacked where it is a `.gz` or `.zip`.
+    """Open `file` as a stream of bytes, unpacked if it is a `.gz` or `.zip`.
 
     Raises:
-        InputError: where that is damaged, also when read.
+        InputError: when the archive is damaged, also during a later read.
     """
     name = file.name.lower()
     if name.endswith(".zip"):
@@ -119,7 +119,7 @@ def _unzipped(file: Path) -> Iterator[io.BufferedIOBase]:
 
 
 def _member(file: Path) -> str:
-    """The name of the one table in a zip archive. Raises: InputError when there is none, or more than one."""
+    """Return the name of the one table in a zip archive. Raises: InputError unless there is exactly one."""
     try:
         with zipfile.ZipFile(file) as archive:
             names = [member.filename for member in archive.infolist() if not member.is_dir()]

@@ -1,4 +1,4 @@
-"""From the `[data]` table of a scenario to a dataset: read, clean, count, and put users and items in rows."""
+"""Loading: the `[data]` table of a scenario becomes a dataset that is read, cleaned, counted and indexed."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -36,34 +36,34 @@ class DataConfig(Settings):
     """Your own log with user_id,item_id[,rating][,timestamp]: parquet, CSV, TSV, text, JSON lines, also .gz or .zip, a
     folder of parts, or a RecBole .inter file."""
     columns: LogColumns = LogColumns()
-    """Which columns of `path` are what, and how a text file is written."""
+    """The columns of `path`, and the format of a text file."""
     catalogue: Path | None = None
     """The items of your log: a file of the same formats with item_id[,title] and any further features."""
     catalogue_columns: CatalogueColumns = CatalogueColumns()
-    """Which columns of `catalogue` are what, and how a text file is written."""
+    """The columns of `catalogue`, and the format of a text file."""
     split: Literal[
         "leave-one-out", "leave-two-out", "ncf", "given", "given-all", "temporal", "user-holdout", "ratio", "k-fold"
     ] = "leave-one-out"
-    """How test items are chosen (`fedrec data describe` tells which splits a dataset has)."""
+    """How test items are chosen (`fedrec data describe` lists the splits of a dataset)."""
     hold_out: HoldOutConfig = HoldOutConfig()
-    """What the splits `temporal`, `user-holdout`, `ratio` and `k-fold` hold out."""
+    """The held-out part of the splits `temporal`, `user-holdout`, `ratio` and `k-fold`."""
     balance: BalanceConfig = BalanceConfig()
-    """What devices train on where few users or few items have most of the events."""
+    """Balanced training data, where few users or few items have most of the events."""
     min_rating: float | None = None
-    """Events rated below this are dropped; needs ratings."""
+    """Drop events rated below this; needs ratings."""
     mask_dropped: bool = False
-    """Also leave out of a user's ranking what this user rated below `min_rating`; nobody trains on it all the same."""
+    """Also mask items that a user rated below `min_rating` in this user's ranking; no device trains on them."""
     dropped_as_negatives: bool = False
-    """Also draw every other training negative of a user from what this user rated below `min_rating`; needs
+    """Draw every other training negative of a user from items that the user rated below `min_rating`; needs
     `mask_dropped`, and an algorithm that draws negatives."""
     repeats: Literal["first", "keep"] = "first"
-    """Of several events of a user with one item, the first counts, or all do: then items may be recommended again, and
-    nothing that a user consumed is masked. "keep" is for the splits `leave-one-out` and `leave-two-out`."""
+    """Several events of a user with one item: "first" counts the first; "keep" counts all, may recommend an item again
+    and masks nothing. "keep" is for the splits `leave-one-out` and `leave-two-out`."""
     k_core: int = Field(default=0, ge=0)
-    """Users and items with fewer events are dropped, again and again until none is left; 0 or 1 drops none."""
+    """Drop users and items with fewer events, repeatedly until none is left; 0 or 1 drops none."""
     ordered: bool | Literal["lines"] = True
-    """False: devices forget the order of events (held-out items are still the newest ones). "lines": the order of the
-    lines is that of the events, where no time decides; else the order of lines carries no meaning."""
+    """False: devices forget the order of events (held-out items are still the newest ones). "lines": where no time
+    decides, the order of lines is the order of events; otherwise it carries no meaning."""
     users: int | None = Field(default=None, ge=1)
     """Generated data only: number of users."""
     items: int | None = Field(default=None, ge=20)
@@ -80,7 +80,7 @@ class DataConfig(Settings):
 
     @property
     def files(self) -> list[Path]:
-        """Every file that the table names. A node reads none: a server that names files could have it read any."""
+        """Every file that the table names. A node reads none of them: a server must not choose files of a node."""
         return [path for path in (self.path, self.catalogue, self.balance.popularity) if path is not None]
 
 
@@ -88,19 +88,20 @@ class DataConfig(Settings):
 class Dataset:
     """A dataset that is ready to split.
 
-    histories: every event that was kept, oldest first; in a seeded random order where the log has none.
-    fixed_test: a published test split as catalogue positions: targets (users,) and negatives (users, 99), int64.
-    parts: (events,) uint8 in the order of `histories`, 0 train, 1 valid, 2 test, where the source came split.
-    dropped: what the same users rated too low, where `mask_dropped` asks that it be left out of their rankings.
-    keep_order: False when devices must not use the order (`fedrec.data.splits.split` sees to it).
-    hold_out: how much the splits that hold out several items a user hold out.
-    balance: what devices train on (`split` sees to it).
-    report: what was counted on the way, for people and for `summary.json`.
-    reading: how ids and times of a log of one's own were read, for people.
-    repeats: whether users may consume an item again, so that nothing that they consumed is masked.
-    train_dropped: whether training draws negatives from `dropped`.
-    user_ids: (users,) the log's own ids, Int64 or text, in the order of `histories`. Private: they stay in memory,
-        and no file of a run holds them.
+    Attributes:
+        histories: every event that was kept, oldest first; in a seeded random order where the log has none.
+        fixed_test: a published test split as catalogue positions: targets (users,) and negatives (users, 99), int64.
+        parts: (events,) uint8 in the order of `histories`, 0 train, 1 valid, 2 test; None unless the source is split.
+        dropped: items that the same users rated too low, masked in their rankings; None unless `mask_dropped`.
+        keep_order: False if devices must not use the order (`fedrec.data.splits.split` enforces it).
+        hold_out: settings of the splits that hold out several items a user.
+        balance: rules for the training events (`fedrec.data.splits.split` applies them).
+        report: counts for readers and for `summary.json`.
+        reading: how ids and times of the user's own log were read, for readers.
+        repeats: True if users may consume an item again; then nothing that they consumed is masked.
+        train_dropped: True if training draws negatives from `dropped`.
+        user_ids: (users,) the log's own ids, Int64 or text, in the order of `histories`. Private: they stay in
+            memory, and no file of a run holds them.
     """
 
     name: str
@@ -120,13 +121,16 @@ class Dataset:
 
 
 def load(config: DataConfig, data_dir: Path | None, seed: int, log: Log | None = None) -> Dataset:
-    """The dataset that `config` names; `data_dir` (or the environment's FEDREC_DATA) holds a folder per dataset.
+    """Load the dataset that `config` names. The order of lines makes no difference.
 
-    `seed` makes generated data, and the order of events where the log has none. Shuffled lines make no difference.
-    log: what `read` returned before, or a table in memory; None: it is read.
+    Args:
+        config: the `[data]` table.
+        data_dir: folder of datasets, one folder each; None takes the environment's FEDREC_DATA.
+        seed: seeds generated data, and the order of events where the log has none.
+        log: a log that `read` returned, or a table in memory; None reads it.
 
     Raises:
-        InputError: in one line, for anything that is not a usable dataset.
+        InputError: for anything that is not a usable dataset.
     """
     log = read(config, data_dir, seed) if log is None else log
     if config.ordered == "lines":
@@ -144,9 +148,12 @@ def load(config: DataConfig, data_dir: Path | None, seed: int, log: Log | None =
 
 
 def public_catalogue(config: DataConfig, data_dir: Path | None, seed: int) -> tuple[Catalogue, str]:
-    """The items alone, for who sees no events: of a public dataset, or of data that lie with the nodes (`NODES`).
+    """Return the catalogue for a server that sees no events, and its source as in a dataset's report.
 
-    Also where they were taken from, as in a dataset's report. Raises: InputError.
+    The catalogue is that of a public dataset, or of data that the nodes hold (`NODES`).
+
+    Raises:
+        InputError: when the settings name no catalogue, or it cannot be read.
     """
     if config.name != NODES:
         dataset = load(config, data_dir, seed)
@@ -161,7 +168,11 @@ def public_catalogue(config: DataConfig, data_dir: Path | None, seed: int) -> tu
 
 
 def read(config: DataConfig, data_dir: Path | None, seed: int) -> Log:
-    """The log that `config` names, as it was read. Raises: InputError."""
+    """Read the log that `config` names, without cleaning it.
+
+    Raises:
+        InputError: for settings that contradict each other, or a log that cannot be read.
+    """
     name = config.name if config.path is None else "file"
     if config.path is not None and config.name not in ("file", DataConfig.model_fields["name"].default):
         raise InputError(f"data.path and data.name = '{config.name}' name two datasets; give one of them")
@@ -192,9 +203,10 @@ def read(config: DataConfig, data_dir: Path | None, seed: int) -> Log:
 
 
 def read_file(path: Path, columns: LogColumns) -> Log:
-    """A log of one's own, by the ending of its name; of MovieLens' `ratings.csv` with the `movies.csv` beside it.
+    """Read a log by the ending of its name; MovieLens' `ratings.csv` with the `movies.csv` of the same folder.
 
-    Raises: InputError.
+    Raises:
+        InputError: for a file that cannot be read.
     """
     if path.suffix.lower() == ".inter":
         return recbole.read_inter(path, columns)
@@ -203,21 +215,21 @@ def read_file(path: Path, columns: LogColumns) -> Log:
 
 
 def has_folder(name: str, data_dir: Path | None) -> bool:
-    """Whether the folder of datasets has one of this name."""
+    """Return whether the folder of datasets has one of this name."""
     given = data_folder(data_dir)
     return given is not None and (given / name).is_dir()
 
 
 def _read_folder(name: str, folder: Path) -> Log:
     atomic = folder / f"{name}.inter"
-    if atomic.is_file() and name != "ml-100k":  # whose reader knows the columns of RecBole's files too
+    if atomic.is_file() and name != "ml-100k":  # its own reader accepts RecBole's files too
         return recbole.read_inter(atomic)
     if name in FOLDERS:
         return FOLDERS[name](folder)
     if name.startswith(AMAZON):
         return amazon.read_amazon(folder)
     raise InputError(
-        f"{folder}: cannot tell what it holds; put RecBole's {name}.inter there, or give data.path, the file to read"
+        f"{folder}: format not recognised; put RecBole's {name}.inter there, or give data.path, the file to read"
     )
 
 
@@ -298,7 +310,7 @@ def _dataset(
 
 
 def _rows(events: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> Histories:
-    """Each user's items in no order; users and items that cleaning took away are left out."""
+    """Return each user's items in no order, without the users and items that cleaning dropped."""
     place = events.select(
         positions_of(events["user"], user_ids).alias("user"),
         positions_of(events["item"].cast(item_ids.dtype), item_ids).alias("item"),
@@ -310,7 +322,7 @@ def _rows(events: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> His
 
 
 def _fixed_test(table: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> tuple[np.ndarray, np.ndarray] | None:
-    """A published test split as positions; None when cleaning took a user or an item of it away."""
+    """Return a published test split as positions; None when cleaning dropped one of its users or items."""
     table = table.sort("user")
     users, targets = positions_of(table["user"], user_ids), positions_of(table["item"], item_ids)
     negatives = positions_of(table["negatives"].explode(), item_ids)

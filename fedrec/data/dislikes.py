@@ -1,7 +1,7 @@
-"""Dislikes: what a user rated too low to count as an event; said in the report, masked, and drawn as negatives.
+"""Dislikes: items that a user rated too low to count as an event; reported, masked, and drawn as negatives.
 
-A dislike is as private as an event. It stays on the device: it masks this user's own list, and it decides which of
-this user's negatives a contribution is made of, before the clip of the whole contribution.
+A dislike is as private as an event and stays on the device. There it masks the user's own list. It also decides which
+negatives the user trains on, before the clip of the whole contribution.
 """
 
 import numpy as np
@@ -13,18 +13,18 @@ from fedrec.errors import InputError
 
 
 def dislikes(log: Log, min_rating: float | None, *, keep_repeats: bool = False) -> pl.DataFrame:
-    """`user` and `item` of what was rated below `min_rating`, each pair once, without what the user also liked.
+    """Return `user` and `item` of events rated below `min_rating`, each pair once, without items the user also liked.
 
     Args:
-        log: as it was read.
+        log: the log before cleaning.
         min_rating: the threshold.
-        keep_repeats: as for `clean`: else the first event of a user with an item decides.
+        keep_repeats: as for `clean`; if false, the first event of a user with an item decides.
 
     Raises:
-        InputError: where there is no threshold.
+        InputError: when `min_rating` is None.
     """
     if min_rating is None:
-        raise InputError("data.mask_dropped leaves out what is rated below data.min_rating; give that too")
+        raise InputError("data.mask_dropped masks items rated below data.min_rating; set data.min_rating too")
     events, _ = clean(log, keep_repeats=keep_repeats)
     low, liked = (events.filter(part) for part in (pl.col("rating") < min_rating, pl.col("rating") >= min_rating))
     pairs = low.select("user", "item").unique(maintain_order=True)
@@ -32,7 +32,7 @@ def dislikes(log: Log, min_rating: float | None, *, keep_repeats: bool = False) 
 
 
 def said_of_ratings(log: Log, min_rating: float | None, mask: bool, negatives: bool) -> Counts:
-    """What a dataset's report says of dislikes; nothing for a log without any."""
+    """Return the lines of a dataset's report on dislikes; empty for a log without any."""
     if "rating" not in log.events.columns:
         return {}
     known = log.events["rating"].to_numpy()

@@ -1,8 +1,8 @@
-"""Downloads from a publisher that continue where they stopped, are checked, and appear whole or not at all.
+"""Downloads from a publisher: they resume after an interruption, are checked, and appear whole or not at all.
 
-HTTP ranges (RFC 9110, 14) with If-Range, so that a file that changed meanwhile starts anew. No redirect leaves an
-encrypted connection. What has no published checksum is trusted once: its SHA-256 is kept in `NAME.sha256` beside the
-data, and a later download must have it too.
+They use HTTP ranges (RFC 9110, 14) with If-Range, so a file that has changed is downloaded anew. No redirect leaves an
+encrypted connection. A file without a published checksum is trusted on first use: `NAME.sha256` next to the data
+holds its SHA-256, and a later download must match it.
 """
 
 import errno
@@ -36,12 +36,12 @@ _LOCAL = (*DISK, errno.EISDIR)
 
 
 def get(source: Source, data_dir: Path, progress: Progress) -> dict[str, str]:
-    """Bring `source` into `data_dir/NAME`, and tell each file's checksum ("sha256:..." or as published).
+    """Download `source` into `data_dir/NAME`, and return each file's checksum ("sha256:..." or as published).
 
-    An interrupted download lies in `data_dir/.NAME.download` and is gone on with.
+    An interrupted download stays in `data_dir/.NAME.download`, and the next call resumes it.
 
     Raises:
-        InputError: in one line.
+        InputError: when the dataset is there already, cannot be downloaded, or has another checksum.
     """
     target, staging = data_dir / source.name, data_dir / f".{source.name}.download"
     if target.exists():
@@ -72,7 +72,12 @@ def get(source: Source, data_dir: Path, progress: Progress) -> dict[str, str]:
 
 
 def fetch(url: str, file: Path, progress: Progress) -> None:
-    """Download `url` to `file`; what `FILE.part` holds already is not downloaded again. Raises: InputError, OSError."""
+    """Download `url` to `file`, from the end of `FILE.part` where there is one.
+
+    Raises:
+        InputError: when the server does not give the file after several attempts.
+        OSError: when the file cannot be written.
+    """
     part, tag = file.with_name(f"{file.name}.part"), file.with_name(f"{file.name}.tag")
     for attempt in range(1, ATTEMPTS + 1):
         try:
@@ -100,15 +105,22 @@ def fetch(url: str, file: Path, progress: Progress) -> None:
 
 
 def _receive(url: str, part: Path, tag: Path, progress: Progress) -> bool:
-    """One attempt, in as many ranges as the publisher cuts the file into. True: `part` is whole. False: the connection
-    ended early, or what came was not what was asked for."""
+    """Make one attempt, in as many ranges as the publisher cuts the file into.
+
+    Returns:
+        True if `part` is whole; False if the connection ended early, or the answer was not for this request.
+    """
     while (whole := _answer(url, part, tag, progress)) is None:
         pass
     return whole
 
 
 def _answer(url: str, part: Path, tag: Path, progress: Progress) -> bool | None:
-    """One answer, told as in `_receive`. None: all of it came, and the file continues (RFC 9110, 15.3.7)."""
+    """Receive one answer.
+
+    Returns:
+        As `_receive`; None if the answer is whole and the file has further ranges (RFC 9110, 15.3.7).
+    """
     known = tag.read_text() if tag.is_file() and part.is_file() and part.stat().st_size else ""
     have = part.stat().st_size if known else 0
     headers = {"Accept-Encoding": "identity", "User-Agent": "fedrec"}
@@ -122,7 +134,7 @@ def _answer(url: str, part: Path, tag: Path, progress: Progress) -> bool | None:
         goes_on = answer.status == 206
         ranged = _RANGE.fullmatch(str(answer.headers.get("Content-Range", "")).strip()) if goes_on else None
         if goes_on and not (have and ranged and int(ranged[1]) == have and version in ("", known)):
-            part.unlink(missing_ok=True)  # not what was asked for: start anew
+            part.unlink(missing_ok=True)  # the answer is for another range or file: start anew
             return False
         have = start = have if goes_on else 0
         length = str(answer.headers.get("Content-Length", ""))
@@ -131,7 +143,7 @@ def _answer(url: str, part: Path, tag: Path, progress: Progress) -> bool | None:
         if total is not None and total - have > shutil.disk_usage(part.parent).free:
             raise OSError(errno.ENOSPC, "No space left on device")
         with part.open("ab" if goes_on else "wb") as out:
-            # Only now, when the old beginning is gone: its bytes under the new file's tag would be gone on with.
+            # Write the tag after the old bytes are gone: under the new file's tag, a later call would resume from them.
             tag.write_text(known if goes_on else version)
             progress(part.stem, have, total)
             while block := answer.read(_BLOCK):

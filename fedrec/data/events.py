@@ -15,14 +15,14 @@ from fedrec.data.tables import named, need_columns, read_table
 from fedrec.errors import InputError
 
 LARGEST = 9e18
-"""What fits into the 64 bits of a time, nanoseconds among them, and into the 32 of a rating."""
+"""Largest absolute value of a time (64 bits, in nanoseconds) and of a rating (32 bits)."""
 
 
 def read_log(file: Path, columns: LogColumns | None = None) -> Log:
-    """A log of one's own: a table, or a folder with its parts.
+    """Read a user's own log: a table, or a folder with its parts.
 
     Raises:
-        InputError: naming the file, the line where known, the remedy.
+        InputError: with the file, the line where known, and the remedy.
     """
     columns = columns or LogColumns()
     events, reading = read_events(read_table(file, columns), file, columns)
@@ -30,17 +30,17 @@ def read_log(file: Path, columns: LogColumns | None = None) -> Log:
 
 
 def typed_events(table: pl.DataFrame, file: Path) -> pl.DataFrame:
-    """As `read_events` with the usual names: the events alone."""
+    """Return the events alone, as `read_events` does, of a table with the usual names."""
     return read_events(table, file, LogColumns())[0]
 
 
 def read_events(table: pl.DataFrame, file: Path, columns: LogColumns) -> tuple[pl.DataFrame, dict[str, str]]:
-    """The events of `table`, and for each column how it was read, for people.
+    """Read the events of `table`, and describe for readers how each column was read.
 
     Args:
-        table: user_id, item_id and perhaps rating and timestamp, or what `columns` says instead.
-        file: where it comes from, for messages.
-        columns: the names, and what cannot be seen from times.
+        table: user_id, item_id and perhaps rating and timestamp, or the names in `columns`.
+        file: source of the table, for messages.
+        columns: names of columns, and the unit and day order of times where the times alone do not show them.
 
     Returns:
         user and item (Int64, or text), rating (Float64) and timestamp (Float64 seconds since 1970) where they are.

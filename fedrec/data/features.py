@@ -1,4 +1,4 @@
-"""Columns of a catalogue file as features: numbers, dates, labels or text, and never text for a few stray cells.
+"""Types of the columns of a catalogue file: numbers, dates, labels or text. A few stray cells never make it text.
 
 | cells of a text column | becomes |
 |---|---|
@@ -24,14 +24,14 @@ from fedrec.data.places import place
 from fedrec.errors import InputError
 
 MOST = 0.8
-"""A column with this part of its known cells numbers or dates is meant to be such."""
+"""Share of numbers (or dates) among the known cells from which a column counts as numbers (or dates)."""
 
 _DATE = r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
 _NUMERIC = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$"
 
 
 def feature(column: pl.Series, file: Path, columns: CatalogueColumns | None = None) -> pl.Series:
-    """`column` (rows,) with the type that its cells have.
+    """Convert `column` (rows,) to the type of its cells.
 
     Args:
         column: as it was read, text or typed.
@@ -42,7 +42,7 @@ def feature(column: pl.Series, file: Path, columns: CatalogueColumns | None = No
         (rows,) Float64, text or lists of text; null where unknown. Other types of parquet as they are.
 
     Raises:
-        InputError: naming the line and value of a cell that is none of what nearly all others are.
+        InputError: with line and value of a cell that differs in type from nearly all others.
     """
     columns = columns or CatalogueColumns()
     if column.name == "title" or column.name in columns.text:
@@ -67,10 +67,10 @@ def feature(column: pl.Series, file: Path, columns: CatalogueColumns | None = No
 
 
 def numbers(column: pl.Series, file: Path) -> pl.Series:
-    """A column that must hold numbers, (rows,) Float64; null at marks.
+    """Convert a column that must hold numbers to (rows,) Float64, null at marks of a missing value.
 
     Raises:
-        InputError: naming another cell.
+        InputError: with line and value of a cell that is no number.
     """
     if column.dtype != pl.String:
         return column.cast(pl.Float64)
@@ -82,7 +82,7 @@ def numbers(column: pl.Series, file: Path) -> pl.Series:
 
 
 def _all_but_few(fits: pl.Series, known: pl.Series, file: Path, kind: str) -> bool:
-    """Whether every known cell `fits`. Raises: InputError where nearly all of them do."""
+    """Return whether every known cell `fits`. Raises: InputError if nearly all of them do."""
     wrong = known.is_not_null() & ~fits
     count, several = int(fits.sum()), int(known.is_not_null().sum())
     if wrong.any() and count >= MOST * several:
@@ -102,7 +102,7 @@ def _refuse(wrong: pl.Series, column: pl.Series, file: Path, why: str) -> NoRetu
 
 
 def _years(column: pl.Series, file: Path) -> pl.Series:
-    """Dates or date-times as years with their fraction, (rows,) Float64."""
+    """Convert dates or date-times to years with their fraction, (rows,) Float64."""
 
     def fault(wrong: pl.Series, why: str) -> NoReturn:
         _refuse(wrong, column, file, f"{why}; mend it, or keep the column with data.catalogue_columns.text")

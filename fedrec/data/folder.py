@@ -1,4 +1,4 @@
-"""The folder of datasets, with a folder per dataset: the option of every command, and the variable behind it."""
+"""The folder of datasets, one folder each: the option of every command, and its environment variable."""
 
 import os
 from pathlib import Path
@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 VARIABLE = "FEDREC_DATA"
-"""Environment variable that names the folder where nothing else does."""
+"""Environment variable that names the folder where no option does."""
 
 DataDir = Annotated[
     Path | None,
     typer.Option("--data-dir", envvar=VARIABLE, metavar="DIR", help="The folder of datasets, a folder each."),
 ]
-"""The option `--data-dir`; a command with other words for it uses the same variable."""
+"""The option `--data-dir`; a command with another help text uses the same variable."""
 
 
 def data_folder(given: Path | str | None) -> Path | None:

@@ -1,5 +1,8 @@
-"""Gowalla check-ins: as split by NGCF and LightGCN (Wang et al. 2019, He et al. 2020) in one parquet file, or the
-whole log of SNAP (Cho, Myers, Leskovec 2011; https://snap.stanford.edu/data/loc-gowalla.html)."""
+"""Reader of Gowalla check-ins: the split of NGCF and LightGCN as one parquet file, or the whole log of SNAP.
+
+Sources: Wang et al. 2019 (NGCF), He et al. 2020 (LightGCN), Cho, Myers, Leskovec 2011
+(https://snap.stanford.edu/data/loc-gowalla.html).
+"""
 
 from pathlib import Path
 
@@ -16,8 +19,11 @@ _SNAP = "loc-gowalla_totalCheckins.txt"
 
 
 def read_gowalla(folder: Path) -> Log:
-    """`interactions.parquet`: user_id, item_id, split (train, valid or test), the order of visits is not known; or
-    `loc-gowalla_totalCheckins.txt`, perhaps `.gz`: with times, and each place's latitude and longitude."""
+    """Read `interactions.parquet` or `loc-gowalla_totalCheckins.txt` (perhaps `.gz`).
+
+    The parquet file has user_id, item_id and split (train, valid or test), and no order of visits. The text file has
+    times, and each place's latitude and longitude.
+    """
     for name in (_SNAP, f"{_SNAP}.gz"):
         if (folder / name).is_file() and not (folder / "interactions.parquet").is_file():
             return _check_ins(folder / name)

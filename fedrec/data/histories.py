@@ -1,4 +1,4 @@
-"""Histories: who did what, in order, as users x items in compressed rows."""
+"""Histories: the events of every user in order, as compressed rows (users x items)."""
 
 from dataclasses import dataclass, replace
 
@@ -15,19 +15,23 @@ from fedrec.errors import InputError
 class Histories:
     """Every user's events, oldest first within a row.
 
-    offsets: (users + 1,) int64; the events of user u are `items[offsets[u]:offsets[u + 1]]`.
-    items:   (events,) int32, positions in the catalogue.
-    n_items: size of the catalogue (given, never derived from the events).
-    ratings: (events,) float32, NaN where unknown, or None. times: (events,) float64 seconds since 1970, to the
-    microsecond, or None.
-    places: (events,) int64 or None, what orders a user's events where that is not `times` alone. Events of a user with
-    equal places (equal times where there are none) are undecided: the order between them is drawn.
-    ordered: False when no user's order is known; then a row's order is drawn and must not be used.
-    disliked: the same users' dislikes in no order, where training draws negatives from them; or None.
-    item_identities: (n_items,) int64, what an item's draws go by, whatever else is in the catalogue. None: positions.
-    identities: (users,) int64, what each user's local randomness goes by, independent of the rest of the log: were it
-    the position, one user's leaving would change the draws, and so the contributions, of all that come after. None:
-    the positions, where they are given by no log.
+    A user's local randomness derives from `identities`, not from positions. With positions, one user who leaves the
+    log would change the draws, and so the contributions, of all later users.
+
+    Attributes:
+        offsets: (users + 1,) int64; the events of user u are `items[offsets[u]:offsets[u + 1]]`.
+        items: (events,) int32, positions in the catalogue.
+        n_items: size of the catalogue (given, never derived from the events).
+        ratings: (events,) float32, NaN where unknown; or None.
+        times: (events,) float64 seconds since 1970, to the microsecond; or None.
+        places: (events,) int64, the order of a user's events where `times` alone does not give it; or None. Events of
+            a user with equal places (without places, equal times) are undecided, and the order between them is drawn.
+        ordered: False if no user's order is known. The order of a row is then drawn and must not be used.
+        disliked: the same users' dislikes in no order, where training draws negatives from them; or None.
+        item_identities: (n_items,) int64, seeds of the items' draws, independent of the rest of the catalogue. None
+            takes the positions.
+        identities: (users,) int64, seeds of the users' local randomness, independent of the rest of the log. None
+            takes the positions, for data that come from no log.
     """
 
     offsets: np.ndarray
@@ -63,11 +67,11 @@ class Histories:
         return np.repeat(np.arange(len(self)), self.lengths)
 
     def row(self, user: int) -> np.ndarray:
-        """One user's items, oldest first."""
+        """Return one user's items, oldest first."""
         return self.items[self.offsets[user] : self.offsets[user + 1]]
 
     def keep(self, mask: np.ndarray) -> "Histories":
-        """The histories without the events where `mask` (events,) is False; users stay, perhaps empty."""
+        """Return the histories without the events where `mask` (events,) is False. All users stay, perhaps empty."""
         counts = np.bincount(self.owners[mask], minlength=len(self))
         return self._events(mask, np.concatenate([[0], np.cumsum(counts)]).astype(np.int64))
 
@@ -83,7 +87,7 @@ class Histories:
         return np.repeat(self.offsets[1:], self.lengths) - 1 - np.arange(len(self.items))
 
     def select(self, users: np.ndarray) -> "Histories":
-        """The histories of `users` (positions), in that order."""
+        """Return the histories of `users` (positions), in that order."""
         lengths = self.lengths[users]
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         take = np.repeat(self.offsets[users] - offsets[:-1], lengths) + np.arange(offsets[-1])
@@ -91,7 +95,7 @@ class Histories:
         return replace(self._events(take, offsets), identities=self._identities(users), disliked=disliked)
 
     def joined(self, other: "Histories") -> "Histories":
-        """What each user did here or in `other` (the same users in the same order): items alone, in no order."""
+        """Return each user's items of these histories and of `other` (the same users in the same order), unordered."""
         owners = np.concatenate([self.owners, other.owners])
         order = owners.argsort(kind="stable")
         return Histories(
@@ -104,40 +108,40 @@ class Histories:
         )
 
     def permuted(self, order: np.ndarray) -> "Histories":
-        """The same rows with events taken in `order` (events,), which must not move any event to another row."""
+        """Return the same rows with events in `order` (events,), which must keep each event in its row."""
         return self._events(order, self.offsets)
 
     def forgotten(self, seed: int) -> "Histories":
-        """The same rows in a drawn order, without anything that tells the order of the events."""
+        """Return the same rows in a drawn order, without times and places."""
         drawn = self.permuted(self.random_order(seed))
         return replace(drawn, times=None, places=None, ordered=False)
 
     def event_keys(self, seed: int) -> Tensor:
-        """(events,) int64: one key an event, by the identities of its user and item and by `seed` alone."""
+        """Return one key an event, (events,) int64, from the identities of its user and item and from `seed` alone."""
         item = self.items if self.item_identities is None else self.item_identities[self.items]
         user = mix(torch.from_numpy(self._identities(self.owners)))
         return keys(seed, user + torch.from_numpy(item.astype(np.int64)))
 
     def random_order(self, seed: int) -> np.ndarray:
-        """An order of events, (events,) int64, that shuffles each row by a hash of user, item and seed.
+        """Return an order of events, (events,) int64, that shuffles each row by a hash of user, item and seed.
 
-        It does not depend on the order that the events have now, on positions or on other users.
+        It does not depend on the present order of the events, on positions or on other users.
         """
         return np.lexsort((self.event_keys(seed).numpy(), self.owners))
 
     def oldest_first(self, seed: int) -> np.ndarray:
-        """An order of events, (events,) int64, by user and age; undecided events of a user in `random_order`."""
+        """Return an order of events, (events,) int64, by user and age, with undecided events in `random_order`."""
         by = () if self.moments is None else (self.moments,)
         return np.lexsort((self.event_keys(seed).numpy(), *by, self.owners))
 
     @property
     def moments(self) -> np.ndarray | None:
-        """(events,) what orders a user's events, times or places; None where nothing does."""
+        """Times or places, (events,), that order a user's events; None where nothing does."""
         return self.times if self.places is None else self.places
 
     @property
     def tied_events(self) -> int:
-        """How many events have the time (or place) of another event of their user."""
+        """Number of events with the time (or place) of another event of their user."""
         moments = self.moments
         if moments is None or len(moments) < 2:
             return 0
@@ -160,9 +164,9 @@ class Histories:
         return tied
 
     def batch(self, users: np.ndarray, seed: int, device: torch.device | str = "cpu") -> UserBatch:
-        """The users at positions `users` as tensors on `device`; `seed` makes their local randomness."""
+        """Return the users at positions `users` as tensors on `device`; `seed` seeds their local randomness."""
         part = self.select(users)
-        tied = part.tied_users  # each user's own matter: what others' times are changes nothing of this one's
+        tied = part.tied_users  # a function of each user's own times alone
         return UserBatch(
             items=torch.from_numpy(part.items).to(device).long(),  # half the bytes to carry
             lengths=torch.from_numpy(part.lengths.astype(np.int64)).to(device),
@@ -175,7 +179,7 @@ class Histories:
         )
 
     def _events(self, chosen: np.ndarray, offsets: np.ndarray) -> "Histories":
-        """The events `chosen` (a mask or positions) in rows that end at `offsets`."""
+        """Return the events `chosen` (a mask or positions) in rows that end at `offsets`."""
 
         def some(values: np.ndarray | None) -> np.ndarray | None:
             return None if values is None else values[chosen]

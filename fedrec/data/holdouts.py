@@ -1,10 +1,11 @@
-"""What several-item splits hold out: by a moment, by whole users, by a share of each user's events, by folds.
+"""Splits that hold out several items a user: by a moment, by whole users, by a share of each user's events, by folds.
 
-Sources: the global temporal split (Meng et al. 2020, Ji et al. 2023: no other tells nothing of the future), strong
-generalisation by held-out users (Marlin 2004, Liang et al. 2018), ratio and k-fold within users. Two things differ
-from the usual code. Every draw goes by the user's own identity, so who leaves the log changes nothing of the others.
-And whatever must be taken from everybody's events (a moment that nobody gave) is named in the rule, since epsilon does
-not cover it.
+Sources: the global temporal split (Meng et al. 2020; Ji et al. 2023: all other splits leak the future), strong
+generalisation by held-out users (Marlin 2004, Liang et al. 2018), ratio and k-fold within users.
+
+Two things differ from the usual code. Every draw derives from the user's own identity, so one user who leaves the log
+does not change the split of the others. A value computed from all users' events (a moment that the settings leave
+out) is named in the rule, because epsilon does not cover it.
 """
 
 from collections.abc import Callable
@@ -24,21 +25,21 @@ _WHO, _FOLDS = 0x40, 0x41  # streams of draws
 
 
 class HoldOutConfig(Settings):
-    """The `[data.hold_out]` table of a scenario: what a split with several held-out items a user holds out."""
+    """The `[data.hold_out]` table of a scenario: the held-out part of a split with several held-out items a user."""
 
     share: float = Field(default=0.1, gt=0, lt=1)
     """Part that is held out: of the events (temporal), of the users (user-holdout), of each user's events (ratio)."""
     cut: datetime | None = None
-    """temporal only: what is tested starts here; left out, it is taken from the log, which epsilon does not cover."""
+    """temporal only: the test starts here; left out, the moment is taken from the log, which epsilon does not cover."""
     folds: int = Field(default=5, ge=2)
-    """k-fold only: how many parts each user's events fall into."""
+    """k-fold only: number of parts of each user's events."""
     fold: int = Field(default=0, ge=0)
     """k-fold only: the part that is tested, 0 .. folds - 1; the next one is for validation."""
 
 
 @dataclass(frozen=True)
 class HoldOut:
-    """train: a row for each user who trains. device, held: a row for each user who is ranked (see `Split`)."""
+    """A hold-out. `train` has a row a training user; `device` and `held` have a row a ranked user (see `Split`)."""
 
     train: Histories
     device: Histories
@@ -47,7 +48,7 @@ class HoldOut:
 
 
 def temporal(histories: Histories, config: HoldOutConfig, test: bool, seed: int) -> HoldOut:
-    """One moment for everybody: known is what was before, held out what came since, up to the test's moment."""
+    """Split all users at one moment: earlier events are known, later ones are held out (up to the test's moment)."""
     del seed
     if histories.times is None:
         raise InputError("data.split = 'temporal' needs timestamps and the log has none; use ratio or leave-one-out")
@@ -70,7 +71,7 @@ def temporal(histories: Histories, config: HoldOutConfig, test: bool, seed: int)
 
 
 def user_holdout(histories: Histories, config: HoldOutConfig, test: bool, seed: int) -> HoldOut:
-    """Whole users: some never train; they fold in the older half of their events and are ranked on the newer."""
+    """Hold out whole users. They never train, fold in the older half of their events and are ranked on the newer."""
     if config.share >= 0.5:
         raise InputError(
             f"data.hold_out.share = {config.share:g}: as many users again are for validation and somebody must "
@@ -92,7 +93,7 @@ def user_holdout(histories: Histories, config: HoldOutConfig, test: bool, seed: 
 
 
 def ratio(histories: Histories, config: HoldOutConfig, test: bool, seed: int) -> HoldOut:
-    """A share of each user's events, at least one: the newest for the test, as many before them for validation."""
+    """Hold out a share of each user's events, at least one: the newest for the test, as many before for validation."""
     del seed
     count = np.maximum(1, np.floor(histories.lengths * config.share).astype(np.int64))
     lags = histories.positions_from_end() // count[histories.owners]  # 0: test, 1: validation
@@ -103,7 +104,7 @@ def ratio(histories: Histories, config: HoldOutConfig, test: bool, seed: int) ->
 
 
 def k_fold(histories: Histories, config: HoldOutConfig, test: bool, seed: int) -> HoldOut:
-    """Each user's events in equal parts by a seeded draw; one is the test, the next validation, the rest is known."""
+    """Divide each user's events into equal parts by a seeded draw: one for the test, the next one for validation."""
     if not 0 <= config.fold < config.folds:
         raise InputError(
             f"data.hold_out.fold = {config.fold}: must be 0..{config.folds - 1}, with folds = {config.folds}"
@@ -111,7 +112,7 @@ def k_fold(histories: Histories, config: HoldOutConfig, test: bool, seed: int) -
     shift = (uniform(_user_keys(histories, seed), _FOLDS, 1)[:, 0] * config.folds).long().numpy()
     order = histories.random_order(seed)
     place = np.empty(len(order), dtype=np.int64)
-    place[order] = np.arange(len(order))  # where each event stands in the draw
+    place[order] = np.arange(len(order))  # the rank of each event in the draw
     folds = (place - histories.offsets[histories.owners] + shift[histories.owners]) % config.folds
     tested, validated = config.fold, (config.fold + 1) % config.folds
     known = histories.keep((folds != tested) & (test | (folds != validated)))
@@ -130,13 +131,17 @@ KINDS: dict[str, Callable[[Histories, HoldOutConfig, bool, int], HoldOut]] = {
 
 
 def hold_out(kind: str, histories: Histories, config: HoldOutConfig, *, test: bool, seed: int) -> HoldOut:
-    """The hold-out of `kind`; nothing is held out of a user of whom nothing would be known. Raises: InputError."""
+    """Make the hold-out of `kind`. A user without known events has no held-out events either.
+
+    Raises:
+        InputError: when the log or the settings do not fit this kind.
+    """
     made = KINDS[kind](histories, config, test, seed)
     return replace(made, held=made.held.keep((made.device.lengths > 0)[made.held.owners]))
 
 
 def _latest(times: np.ndarray, share: float) -> float:
-    """The moment since which about `share` of the events happened; 0 where there are none."""
+    """Return the moment after which about `share` of the events happened; 0 without events."""
     return float(np.quantile(times, 1 - share, method="higher")) if len(times) else 0.0
 
 
@@ -145,7 +150,7 @@ def _seconds(moment: datetime) -> float:
 
 
 def moment(seconds: float) -> str:
-    """Seconds since 1970 as a date, for people; the number where there is no such date."""
+    """Return seconds since 1970 as a date for readers, or as the number where there is no such date."""
     try:
         return datetime.fromtimestamp(seconds, UTC).isoformat(" ").removesuffix("+00:00") + " UTC"
     except (ValueError, OverflowError, OSError):  # a log whose times are no dates at all

@@ -1,4 +1,4 @@
-"""Ids of users and items: the same log has the same ids, whatever wrote it.
+"""Ids of users and items: the same log has the same ids in every file format.
 
 | ids of a column | read as |
 |---|---|
@@ -30,7 +30,7 @@ _EXACT = {pl.Float64: 53, pl.Float32: 24, pl.Float16: 11}
 
 
 def ids(column: pl.Series, file: Path) -> pl.Series:
-    """Ids as Int64 where all are whole numbers, else as text.
+    """Convert ids to Int64 if all are whole numbers, else to text.
 
     Raises:
         InputError: naming the row of a missing id, or why the column holds none.
@@ -47,29 +47,29 @@ def ids(column: pl.Series, file: Path) -> pl.Series:
 
 
 def identities(ids: pl.Series) -> np.ndarray:
-    """(ids,) int64 from each id alone: the number that it is, or a hash of its text."""
+    """Return (ids,) int64, each from its id alone: the number itself, or a hash of the text."""
     if ids.dtype.is_integer():
         return ids.to_numpy().astype(np.int64)
     return np.array([_of(text) for text in ids.to_list()], dtype=np.int64)
 
 
 def canonical_id(given: object) -> str:
-    """One id that a person wrote, as text, spelled as the ids of a log are."""
+    """Spell one typed id as the ids of a log are spelled, as text."""
     return unicodedata.normalize("NFC", str(given).strip())
 
 
 def exact_bits(dtype: pl.DataType) -> int:
-    """Bits of a whole number that a float of this type holds without loss."""
+    """Return the bits of a whole number that a float of this type holds without loss."""
     return next((bits for kind, bits in _EXACT.items() if dtype == kind), 53)
 
 
 def widened(column: pl.Series) -> pl.Series:
-    """Floats of 32 bits as Float64 by their shortest decimals, so that 4.1 is 4.1 in any file."""
+    """Convert 32-bit floats to Float64 by their shortest decimals, so that 4.1 is 4.1 in any file."""
     return column.cast(pl.String).cast(pl.Float64) if column.dtype == pl.Float32 else column
 
 
 def how_read(column: pl.Series, found: pl.Series) -> str:
-    """How the ids `found` were read from `column`, for people."""
+    """Describe for readers how the ids `found` were read from `column`."""
     if found.dtype.is_integer():
         floats = column.dtype.is_float() or (column.dtype == pl.String and column.str.contains(".", literal=True).any())
         return "whole numbers, written as floats" if floats else "whole numbers"

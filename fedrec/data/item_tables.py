@@ -1,4 +1,4 @@
-"""The table of a catalogue: the items' ids and their features."""
+"""The table of a catalogue: item ids and features."""
 
 from pathlib import Path
 
@@ -12,17 +12,21 @@ from fedrec.errors import InputError
 
 
 def read_catalogue(file: Path, columns: CatalogueColumns | None = None) -> pl.DataFrame:
-    """A catalogue file: `item_id` and any features, each with the type that `fedrec.data.features` finds.
+    """Read a catalogue file: `item_id` and any features, with the types that `fedrec.data.features` finds.
 
     Raises:
-        InputError: as `read_log`, or naming a cell that is none of what nearly all others of its column are.
+        InputError: as `read_log`, or for a cell that differs in type from nearly all others of its column.
     """
     columns = columns or CatalogueColumns()
     return typed_catalogue(read_table(file, columns), file, columns)
 
 
 def typed_catalogue(table: pl.DataFrame, file: Path, columns: CatalogueColumns) -> pl.DataFrame:
-    """As `read_catalogue`, of a table that was read from `file`, or is in memory and called so. Raises: InputError."""
+    """Type the features of a table in memory, which messages call `file`.
+
+    Raises:
+        InputError: as `read_catalogue`.
+    """
     table = named(table, file, columns.named)
     need_columns(table, file, "item_id", settings="data.catalogue_columns")
     need_columns(table, file, *columns.text, settings="data.catalogue_columns")
@@ -31,10 +35,10 @@ def typed_catalogue(table: pl.DataFrame, file: Path, columns: CatalogueColumns) 
 
 
 def item_ids(table: pl.DataFrame, column: str, file: Path) -> pl.Series:
-    """The ids of `column` as `item`, a catalogue's name for them.
+    """Return the ids of `column` under the name `item`, as a catalogue needs them.
 
     Raises:
-        InputError: as `ids`, or where two would have that name.
+        InputError: as `ids`, or when another column has the name `item`.
     """
     if column != "item" and "item" in table.columns:
         raise InputError(f"{file}: has a column 'item' beside '{column}', which is read as 'item'; rename or drop one")

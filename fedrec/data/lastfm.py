@@ -1,5 +1,8 @@
-"""Last.fm of HetRec 2011 (Cantador, Brusilovsky, Kuflik; https://grouplens.org/datasets/hetrec-2011/): who listened to
-whom, and how often. The tags are left out: users gave them, so they are as private as the listening."""
+"""Reader of Last.fm (HetRec 2011): the artists that each user listened to, and how often.
+
+The tags are left out: users gave them, so they are as private as the listening. Source: Cantador, Brusilovsky, Kuflik
+(https://grouplens.org/datasets/hetrec-2011/).
+"""
 
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from fedrec.data.tables import need, need_columns, read_delimited
 
 
 def read_lastfm(folder: Path) -> Log:
-    """`user_artists.dat` (its weight, the number of plays, is the rating) and `artists.dat`; no order is known."""
+    """Read `user_artists.dat` (the number of plays is the rating) and `artists.dat`. The log has no order."""
     need(folder, "user_artists.dat", "artists.dat")
     plays, artists = (read_delimited(folder / name, "\t") for name in ("user_artists.dat", "artists.dat"))
     need_columns(plays, folder / "user_artists.dat", "userID", "artistID", "weight")

@@ -1,4 +1,4 @@
-"""The intermediate between readers and everything else: one log of events as a table, and what is known of items."""
+"""The log: a table of events and a table of items, the form in which readers hand data to everything else."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -10,19 +10,21 @@ from fedrec.errors import InputError
 
 @dataclass(frozen=True)
 class Log:
-    """What a reader returns.
+    """The result of a reader.
 
-    source: file or folder, for messages.
-    events: one row an event: `user`, `item`, and where known `rating` (float), `timestamp` (Float64 seconds since 1970,
-        to the microsecond), `place` and `part` ("train", "valid" or "test", a split that the source came with).
-        `place` (whole number) orders events that no timestamp orders: a lower one is older, equal ones are undecided.
-        The order of the rows carries no meaning.
-    items: one row an item: `item`, and public features whose type decides the block: text -> Texts,
-        number -> Numbers, list of text -> Categories, list of numbers -> Vectors. The column `title` is text and
-        also names items before people.
-    whole_catalogue: `items` is the catalogue; otherwise the catalogue is the items of the log.
-    fixed_test: one row a user: `user`, `item`, `negatives` (list), a published test split.
-    reading: how columns were read, for people; the same log may be spelled in several ways.
+    Attributes:
+        source: file or folder, for messages.
+        events: one row an event: `user`, `item`, and where known the columns below. The order of rows carries no
+            meaning.
+            `rating` is a float. `timestamp` is Float64 seconds since 1970, to the microsecond.
+            `place` (whole number) orders events that no timestamp orders: a lower one is older, equal ones are
+            undecided. `part` is "train", "valid" or "test", the split of the source.
+        items: one row an item: `item`, and public features. The type of a column decides its block: text -> Texts,
+            number -> Numbers, list of text -> Categories, list of numbers -> Vectors. `title` is text and names items
+            to readers.
+        whole_catalogue: True if `items` is the catalogue; otherwise the catalogue is the items of the log.
+        fixed_test: a published test split, one row a user: `user`, `item`, `negatives` (list).
+        reading: how columns were read, for readers; the same log may have several spellings.
     """
 
     source: str
@@ -34,14 +36,14 @@ class Log:
 
     @property
     def order(self) -> list[str]:
-        """The columns that order a user's events, the first decides first; none where the order is unknown."""
+        """The columns that order a user's events, the most important first; empty if the order is unknown."""
         return [name for name in ("timestamp", "place") if name in self.events.columns]
 
     def in_order_of_lines(self) -> "Log":
-        """The same log with the row as the place of each event.
+        """Return the same log with the row number as the place of each event.
 
         Raises:
-            InputError: where it has places already.
+            InputError: when the log has places already.
         """
         if "place" in self.events.columns:
             raise InputError(f"data.ordered = 'lines': {self.source} has an order of its own; leave it out")

@@ -3,7 +3,7 @@
 import polars as pl
 
 PLAIN = ("", "\\n", "nan", "null", "n/a", "<na>", "#n/a")
-"""In text and labels: nothing else is written so."""
+"""Marks in text and labels, where no real value has this spelling."""
 OF_IDS = (*PLAIN, "na", "none")
 """Among ids."""
 MARKS = (*OF_IDS, "n.a.", "nil", "-", "--", "?", ".", "unknown", "missing", "undefined", "not available")
@@ -11,12 +11,12 @@ MARKS = (*OF_IDS, "n.a.", "nil", "-", "--", "?", ".", "unknown", "missing", "und
 
 
 def without(column: pl.Series, marks: tuple[str, ...], further: tuple[str, ...] = ()) -> pl.Series:
-    """Text without the whitespace around it, null at each of the marks.
+    """Strip whitespace around text, and replace each mark by null.
 
     Args:
         column: text, (rows,).
         marks: in lower case.
-        further: marks of one's own, in any case.
+        further: the user's own marks, in any case.
 
     Returns:
         (rows,) text.

@@ -1,5 +1,8 @@
-"""MovieLens folders (GroupLens, https://grouplens.org/datasets/movielens/): the publisher's files, and for ml-1m also
-the parquet files of the NCF split (He et al. 2017), which tell the order but neither stars nor timestamps."""
+"""Readers of MovieLens folders (GroupLens, https://grouplens.org/datasets/movielens/).
+
+They read the publisher's files, and for ml-1m also the parquet files of the NCF split (He et al. 2017). Those have the
+order of events, but neither stars nor timestamps.
+"""
 
 import codecs
 from pathlib import Path
@@ -20,11 +23,10 @@ _YEAR = r"\s*\((\d{4})\)(?:\s*\(V\))?\s*$"  # "(V)": released on video
 
 
 def read_ml_1m(folder: Path) -> Log:
-    """`ratings.dat` and `movies.dat`, or `interactions.parquet`, `sequences.parquet` and `movies.dat`.
+    """Read `ratings.dat` and `movies.dat`, or `interactions.parquet`, `sequences.parquet` and `movies.dat`.
 
-    In the parquet files the items that `sequences.parquet` leaves out (fewer than 5 ratings) count as oldest,
-    in an order that is not known.
-    `ncf_leave_one_out.parquet`, where it is there, becomes the fixed test split.
+    `sequences.parquet` leaves out items with fewer than 5 ratings. Their events count as oldest, in an unknown order.
+    `ncf_leave_one_out.parquet`, if present, becomes the fixed test split.
     """
     items = _movies_dat(folder / "movies.dat")
     fixed = _ncf_test(folder / "ncf_leave_one_out.parquet")
@@ -42,7 +44,7 @@ def read_ml_1m(folder: Path) -> Log:
 
 
 def read_ml_100k(folder: Path) -> Log:
-    """The publisher's `u.data` and `u.item`, or RecBole's `ml-100k.inter` and `ml-100k.item`."""
+    """Read the publisher's `u.data` and `u.item`, or RecBole's `ml-100k.inter` and `ml-100k.item`."""
     if (folder / "u.data").is_file():
         columns = ("user_id", "item_id", "rating", "timestamp")
         events = typed_events(read_delimited(folder / "u.data", "\t", columns), folder / "u.data")
@@ -58,7 +60,7 @@ def read_ml_100k(folder: Path) -> Log:
 
 
 def read_ml_10m(folder: Path) -> Log:
-    """`ratings.dat` and `movies.dat`, this one in UTF-8; also where they lie in `ml-10M100K`, as in the archive."""
+    """Read `ratings.dat` and `movies.dat` (UTF-8), in the folder or in its `ml-10M100K`, as in the archive."""
     inner = folder / "ml-10M100K"
     folder = inner if inner.is_dir() else folder
     need(folder, "ratings.dat", "movies.dat")
@@ -68,7 +70,7 @@ def read_ml_10m(folder: Path) -> Log:
 
 
 def read_ml_csv(folder: Path) -> Log:
-    """`ratings.csv` and `movies.csv`: 20M, 25M, 32M, latest and latest-small."""
+    """Read `ratings.csv` and `movies.csv`: 20M, 25M, 32M, latest and latest-small."""
     need(folder, "ratings.csv", "movies.csv")
     kinds: dict[str, pl.DataType] = {
         "userId": pl.Int64(),
@@ -83,13 +85,17 @@ def read_ml_csv(folder: Path) -> Log:
 
 
 def movies_beside(ratings: Path) -> pl.DataFrame | None:
-    """The items of the `movies.csv` beside MovieLens' own `ratings.csv`; None for any other file."""
+    """Read the `movies.csv` in the folder of MovieLens' own `ratings.csv`; None for any other file."""
     movies = ratings.with_name("movies.csv")
     return _movies_csv(movies) if ratings.name.lower() == "ratings.csv" and _is_movies(movies) else None
 
 
 def read_own_catalogue(file: Path, columns: CatalogueColumns) -> pl.DataFrame:
-    """As `read_catalogue`; MovieLens' own `movies.csv` as in a folder of MovieLens. Raises: InputError."""
+    """Read a catalogue file with `read_catalogue`, or MovieLens' own `movies.csv` as its folder's reader does.
+
+    Raises:
+        InputError: as `read_catalogue`.
+    """
     if columns == CatalogueColumns() and _is_movies(file):
         return _movies_csv(file)
     return read_catalogue(file, columns)
@@ -140,7 +146,7 @@ def _as_list(column: str, separator: str) -> pl.Expr:
 
 
 def _with_year(table: pl.DataFrame) -> pl.DataFrame:
-    """`title` without the year in brackets at its end, the year as a number, genres as lists."""
+    """Move the year in brackets from the end of `title` to a number, and make lists of genres."""
     return table.select(
         "item",
         pl.col("title").str.replace(_YEAR, ""),

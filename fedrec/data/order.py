@@ -1,9 +1,9 @@
-"""The order of events: what the data say of it, and what a report and a split's rule must say where they do not.
+"""The order of events: how far the data give it, and the lines on it in a report and in a split's rule.
 
-Events of one user with equal times (or places) are undecided. Their order is a draw by the ids of user and item and a
-public seed (`Histories.oldest_first`), never the order of the lines. A user whose events all have one time has no
-order, and a log of such users counts as unordered. Whether a device uses recency follows from its own events alone
-(`UserBatch.tied`), so that one user's times change nothing of what the others contribute.
+Events of one user with equal times (or places) are undecided. A draw from the ids of user and item and a public seed
+orders them (`Histories.oldest_first`), never the order of the lines. A user whose events all have one time has no
+order, and a log of such users counts as unordered. A device decides from its own events alone whether it uses recency
+(`UserBatch.tied`), so that one user's times do not change the contributions of others.
 """
 
 from dataclasses import replace
@@ -18,9 +18,14 @@ _SAID = {"timestamp": "by time", "place": "as in the source"}
 
 
 def places(events: pl.DataFrame, order: list[str]) -> np.ndarray | None:
-    """(events,) int64: a number for each different time and place, rising in their order.
+    """Number the distinct times and places in ascending order.
 
-    None where times alone order the events, or nothing does. order: the columns that decide, the first one first.
+    Args:
+        events: the events of a log.
+        order: the columns that decide, the most important first.
+
+    Returns:
+        (events,) int64; None where times alone order the events, or nothing does.
     """
     if "place" not in order:
         return None
@@ -28,14 +33,14 @@ def places(events: pl.DataFrame, order: list[str]) -> np.ndarray | None:
 
 
 def known_order(histories: Histories) -> Histories:
-    """The same histories, not `ordered` where each user with several events has one time for all of them."""
+    """Return the same histories, not `ordered` if each user with several events has one time for all of them."""
     tied = histories.tied_users
     nobody = tied is not None and tied.any() and tied[histories.lengths > 1].all()
     return replace(histories, ordered=histories.ordered and not nobody)
 
 
 def order_counts(histories: Histories, order: list[str]) -> Counts:
-    """What a dataset's report says of the order, and of events whose order is undecided."""
+    """Return the lines of a dataset's report on the order, and on events whose order is undecided."""
     tied = histories.tied_users
     if tied is None:
         return {"order": "unknown"}
@@ -45,7 +50,7 @@ def order_counts(histories: Histories, order: list[str]) -> Counts:
 
 
 def ties_rule(histories: Histories) -> str:
-    """What a split's rule says of undecided events; empty where there are none."""
+    """Return the part of a split's rule on undecided events; empty where there are none."""
     events, users = histories.tied_events, histories.tied_users
     if not events or users is None or not histories.ordered:
         return ""

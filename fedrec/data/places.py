@@ -1,4 +1,4 @@
-"""Where in a file a row is, for messages: a line of text, or a row; in a folder of parts, of which part."""
+"""The place of a row for messages: the line of a text file, or the row of another one, with the part of a folder."""
 
 from pathlib import Path
 
@@ -9,9 +9,13 @@ from fedrec.data.tables import read_table
 
 
 def place(file: Path, wrong: pl.Series) -> str:
-    """The file and the first place where `wrong` is true, of all rows of the file: a line of text, or a row (from 1).
+    """Return the file and the first line (of text) or row (from 1) at which `wrong` is true.
 
-    A text with more lines than rows has a header. Of a folder, the part is named.
+    A text with more lines than rows has a header. For a folder, the part is named.
+
+    Args:
+        file: the file that was read, or a folder of parts.
+        wrong: (rows,) bool over all rows of the file.
     """
     row = int(wrong.arg_max() or 0)
     if file.is_dir():

@@ -1,4 +1,4 @@
-"""The built-in datasets: published or generated, so that a run over them may go without privacy."""
+"""The built-in datasets: they are published or generated, so a run on them may do without privacy."""
 
 from collections.abc import Iterable
 
@@ -11,7 +11,7 @@ PUBLIC = frozenset({*FOLDERS, *GENERATED, *SOURCES})
 
 
 def check_public(names: Iterable[str]) -> frozenset[str]:
-    """The names of datasets that a node may serve shards of.
+    """Return the given names of datasets if a node may serve shards of all of them.
 
     Raises:
         InputError: for one that is not built in.

@@ -1,7 +1,7 @@
 """The quickstart's data: a small video library, generated, so that the first run needs no download.
 
 Every item has one or two genres, a year, a title and a hidden place in taste space. Genres, title words and places
-go together, popularity follows a power law, and a user's taste drifts towards what they saw last: content, other
+correlate, popularity follows a power law, and a user's taste drifts towards the items seen last. So content, other
 users and order each carry signal, as in real logs. Sources: the popularity law of Zipf and the Gumbel-max draw.
 """
 
@@ -31,7 +31,7 @@ _START = 1_600_000_000  # a fixed instant: times are made up and only their orde
 
 
 def generate(seed: int, users: int = SIZES[0], items: int = SIZES[1], interactions_per_user: int = SIZES[2]) -> Log:
-    """The log and catalogue of `users` x `items`; the same for the same arguments."""
+    """Generate the log and catalogue of `users` x `items`, the same for the same arguments."""
     rng = np.random.default_rng([seed, users, items, interactions_per_user])
     places, table = _library(rng, items)
     popularity = 0.8 * np.log(np.arange(1, items + 1))[rng.permutation(items)]
@@ -57,7 +57,7 @@ def generate(seed: int, users: int = SIZES[0], items: int = SIZES[1], interactio
 
 
 def _library(rng: np.random.Generator, items: int) -> tuple[np.ndarray, pl.DataFrame]:
-    """Places in taste space (items, _WIDTH) with unit rows on average, and the table of public features."""
+    """Draw places in taste space (items, _WIDTH) with unit rows on average, and the table of public features."""
     centres = rng.normal(size=(len(_GENRES), _WIDTH))
     first, second = rng.integers(len(_GENRES), size=(2, items))
     second = np.where(rng.random(items) < 0.5, first, second)

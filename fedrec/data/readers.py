@@ -1,7 +1,7 @@
-"""Which reader a dataset's name means: one of fedrec's own, or one that an installed package brings.
+"""Readers by the name of their dataset: fedrec's own, and those of installed packages.
 
-A reader is a function from the dataset's folder to a `Log`. Those of other packages are entry points of the group
-`fedrec.readers`; their logs are checked before anything uses them.
+A reader is a function from the dataset's folder to a `Log`. Readers of other packages are entry points of the group
+`fedrec.readers`, and their logs are checked before use.
 """
 
 import inspect
@@ -43,29 +43,29 @@ GENERATED: dict[str, tuple[Callable[[int, int, int, int], Log], tuple[int, int, 
 
 AMAZON: Final = "amazon"
 NODES: Final = "nodes"
-"""`data.name` of a deployment whose events lie with its nodes, each its own; a simulation has none."""
+"""`data.name` of a deployment whose nodes each hold their own events; no simulation uses it."""
 FRAME: Final = "frame"
 """`data.name` of a log that was a table in memory: the Python API passes it, and no file holds it."""
 
 GROUP: Final = "fedrec.readers"
 BUILT_IN: Final = frozenset({*FOLDERS, *GENERATED, *SOURCES, AMAZON, NODES, FRAME, "file"})
-"""Names that no other package can take; nor can it take one that begins with `amazon`."""
+"""Names that no other package can take. Names that begin with `amazon` are reserved too."""
 
 _IDS, _NUMBER = (pl.Int64, pl.String), (pl.Float64,)
 _TYPES: dict[str, tuple[Any, ...]] = {"user": _IDS, "item": _IDS, "rating": _NUMBER, "timestamp": _NUMBER}
 
 
 def others() -> dict[str, plugins.Plugin]:
-    """The readers of other packages by the name of their dataset, not imported."""
+    """Return the readers of other packages by the name of their dataset, not imported."""
     return {name: each for name, each in plugins.plugins(GROUP, BUILT_IN).items() if not name.startswith(AMAZON)}
 
 
 def reader_of(name: str) -> Reader | None:
-    """The reader that an installed package brings for datasets of this name; None where no package does.
+    """Return the reader of an installed package for datasets of this name; None where no package has one.
 
     Raises:
-        PluginRefused: where this process may not run it.
-        InputError: where it cannot be used.
+        PluginRefused: when this process does not allow it.
+        InputError: when it is not a reader.
     """
     if name not in others():
         return None
@@ -74,10 +74,10 @@ def reader_of(name: str) -> Reader | None:
 
 
 def read_by(reader: Reader, name: str, folder: Path) -> Log:
-    """The log that another package's `reader` makes of `folder`.
+    """Read `folder` with the `reader` of another package, and check the log.
 
     Raises:
-        InputError: one line, for one that is none.
+        InputError: when the reader fails, or returns something that is not a usable log.
     """
     where = plugins.origin(reader)
     what = f"{folder}: the reader '{name}' of {where.package if where else 'fedrec'}"
@@ -85,7 +85,7 @@ def read_by(reader: Reader, name: str, folder: Path) -> Log:
         log = reader(folder)
     except FedrecError:
         raise
-    except Exception as error:  # a stranger's code meets a stranger's files
+    except Exception as error:  # the code of another package may raise anything
         raise InputError(f"{what} failed ({type(error).__name__}: {first_line(error)}); mend the files") from error
     fault = _fault(log)
     if fault:
@@ -98,7 +98,7 @@ def _unusable(found: Any, _name: str) -> str | None:
 
 
 def _fault(log: Any) -> str | None:
-    """What is wrong with a log; None for nothing. What cleaning would misread is refused here."""
+    """Return the fault of a log that cleaning would misread; None for a usable log."""
     if not isinstance(log, Log) or not isinstance(log.events, pl.DataFrame):
         return f"returned no Log, but {type(log).__name__}"
     tables = {"events": (log.events, ("user", "item")), "items": (log.items, ("item",))}

@@ -1,5 +1,7 @@
-"""RecBole atomic files (https://recbole.io/docs/user_guide/data/atomic_files.html): tab-separated, and each column of
-the header carries its type (`token`, `token_seq`, `float`, `float_seq`)."""
+"""Reader of RecBole atomic files (https://recbole.io/docs/user_guide/data/atomic_files.html).
+
+They are tab-separated, and each column of the header carries its type (`token`, `token_seq`, `float`, `float_seq`).
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,10 +22,13 @@ _EVENTS = ("review_id", "order_id")
 
 
 def read_inter(file: Path, columns: LogColumns | None = None) -> Log:
-    """A `.inter` file, with the features of the `.item` file of the same name beside it, if there is one.
+    """Read a `.inter` file, with the features of the `.item` file of the same name, if there is one.
 
-    Where there is no `user_id`, sessions or visitors are the users; where there is no `item_id`, the only other id.
-    columns: names that are given instead, without their types.
+    Without `user_id`, sessions or visitors are the users. Without `item_id`, the only other id is the item.
+
+    Args:
+        file: the `.inter` file.
+        columns: configured names of columns, without their types.
     """
     columns = columns or LogColumns()
     table, types = _read(file)
@@ -37,7 +42,7 @@ def read_inter(file: Path, columns: LogColumns | None = None) -> Log:
 
 
 def read_atomic(file: Path) -> pl.DataFrame:
-    """The events of a `.inter` file: user, item, and where there are any rating and timestamp."""
+    """Read the events of a `.inter` file: user, item, and where present rating and timestamp."""
     table, types = _read(file)
     return read_events(table, file, LogColumns().model_copy(update=_roles(_names(table, types, file))))[0]
 
@@ -57,8 +62,11 @@ def _roles(names: Mapping[str, Column]) -> dict[str, Column]:
 
 
 def read_items(file: Path, item: str = "item_id") -> pl.DataFrame:
-    """The items of a `.item` file, by its column `item`: float -> number, token -> text, token_seq -> text (its words
-    may be a title's or labels: the file does not tell), float_seq columns are left out. A `title` is always text."""
+    """Read the items of a `.item` file with the ids of its column `item`.
+
+    A float becomes a number; token and token_seq become text (the words of a token_seq may be a title or labels, which
+    the file does not show). float_seq columns are left out. A `title` is always text.
+    """
     table, types = _read(file)
     item = "item_id" if "item_id" in types else item
     need_columns(table, file, item)

@@ -1,8 +1,8 @@
-"""Small generated logs of awkward shapes, each known to trouble a method that was tuned on one kind of log.
+"""Small generated logs of awkward shapes, each a challenge for a method that was tuned on one kind of log.
 
-Users like items near their own place in taste space, and popular ones; what they take next is the Gumbel-max draw of
-both. A shape says how many there are of everything, how steep popularity is, and what the log leaves out. Quality on
-these logs says nothing about real ones; what must hold on them is that no method falls below popularity.
+Users like items near their own place in taste space, and popular ones. The next item is the Gumbel-max draw of both. A
+shape sets the sizes, the steepness of popularity, and the columns that the log lacks. Quality on these logs is no
+evidence for real ones. The requirement on them is that no method falls below popularity.
 """
 
 from collections.abc import Callable
@@ -22,17 +22,17 @@ Generate = Callable[[int, int, int, int], Log]
 
 @dataclass(frozen=True)
 class Shape:
-    """What is peculiar to a log.
+    """The shape of a generated log.
 
     Attributes:
         sizes: users, items, and events a user on average.
         least: events that every user has.
         steepness: popularity falls with rank to the power of minus this.
         taste: standard deviation of a user's liking over items of the same popularity.
-        drift: part of the way that a user's taste moves to each item taken; 0 leaves nothing to learn from order.
-        ordered: whether the log has times.
-        metadata: whether items have genres and a year.
-        stars: whether events have ratings.
+        drift: share of the way that a user's taste moves to each consumed item; with 0, order carries no signal.
+        ordered: True if the log has times.
+        metadata: True if items have genres and a year.
+        stars: True if events have ratings.
     """
 
     sizes: tuple[int, int, int]
@@ -55,23 +55,23 @@ SHAPES = {
         (1500, 2071, 24), least=3, steepness=1.35, taste=1.2, drift=0.0, ordered=False, metadata=False, stars=True
     ),
 }
-"""Named shapes. `rated-films`: a small log of films with stars, without times or metadata, of which a few are known to
-nearly everybody."""
+"""Named shapes. `rated-films`: a small log of films with stars, without times or metadata. Nearly every user has seen
+a few of the films."""
 
 
 def generator(name: str) -> tuple[Generate, tuple[int, int, int]]:
-    """The function of (seed, users, items, events a user) of the shape `name`, and its usual sizes."""
+    """Return the generator (seed, users, items, events a user) of the shape `name`, and its usual sizes."""
     return partial(generate, name), SHAPES[name].sizes
 
 
 def generate(name: str, seed: int, users: int, items: int, interactions_per_user: int) -> Log:
-    """The log of the shape `name`; the same for the same arguments.
+    """Generate a log of the shape `name`, the same for the same arguments.
 
     Args:
         name: one of `SHAPES`.
-        seed: of every draw.
+        seed: seed of every draw.
         users: number of users.
-        items: number of items; the catalogue lists those too that nobody has.
+        items: number of items of the catalogue, including items without an event.
         interactions_per_user: mean number of events, as far as the catalogue allows.
     """
     shape = SHAPES[name]

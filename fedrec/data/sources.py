@@ -1,7 +1,7 @@
-"""Where public datasets come from: the publisher's files, checksum, licence and citation. Nothing is mirrored here.
+"""Sources of public datasets: the publisher's files, checksum, licence and citation. Nothing is mirrored here.
 
-A checksum stands here only where the publisher gives one out (GroupLens: beside each fixed MovieLens archive, as
-`.zip.md5`). Where there is none, the first download is pinned beside the data (`fedrec.data.download`).
+A checksum is listed only if the publisher gives one (GroupLens: `.zip.md5` next to each fixed MovieLens archive).
+Without one, the first download is pinned in a file next to the data (`fedrec.data.download`).
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Remote:
-    """One file of a publisher. checksum: "md5:..." or "sha256:..." as published; None where nothing is."""
+    """One file of a publisher. `checksum` is "md5:..." or "sha256:..." as published, or None."""
 
     url: str
     checksum: str | None = None
@@ -22,9 +22,11 @@ class Remote:
 
 @dataclass(frozen=True)
 class Source:
-    """One dataset as its publisher gives it out. megabytes: about, to download; None where unknown.
+    """One dataset of a publisher.
 
-    licence: what one agrees to, in short; the text itself is at `licence_url`.
+    Attributes:
+        megabytes: approximate size of the download; None where unknown.
+        licence: summary of the terms; the text itself is at `licence_url`.
     """
 
     name: str

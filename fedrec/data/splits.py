@@ -1,8 +1,8 @@
-"""Splits: what is held out of each user, what the user trains on, what the ranking is masked with.
+"""Splits: the held-out items, training events and masked items of each user.
 
-Sources: leave-one-out with 99 negatives as in NCF (He et al. 2017), leave-two-out by time, a split that a dataset
-came with, and those of `fedrec.data.holdouts`, which hold out several items a user. Unlike the samplers of several
-federated papers, training never learns which item is held out: nothing here is handed to `contribute` but `train`.
+Sources: leave-one-out with 99 negatives as in NCF (He et al. 2017), leave-two-out by time, the split of a dataset
+itself, and those of `fedrec.data.holdouts`, which hold out several items a user. Unlike the samplers of several
+federated papers, training never has access to the held-out item: `contribute` receives `train` alone.
 """
 
 from dataclasses import dataclass, replace
@@ -18,25 +18,30 @@ from fedrec.errors import InputError, nearest
 
 NEGATIVES = 99
 HELD_OUT = ("test", "validation")
-"""Which held-out items a split has."""
+"""The part of the data that a split holds out."""
 REPEATABLE = ("leave-one-out", "leave-two-out")
-"""Splits for `data.repeats = "keep"`: they hold out one event, which may be of an item that the user knows."""
+"""Splits for `data.repeats = "keep"`: they hold out one event, perhaps of an item that the user has consumed."""
 _SEEDED = 0x5917  # keeps the draws of a split apart from those of training under the same seed
 
 
 @dataclass(frozen=True)
 class Split:
-    """One question to a recommender: from what a device knows, find what was held out of each user.
+    """One task for a recommender: rank the held-out items of each user from the events on the device.
 
-    train: what users may train on. device: what a device knows when it ranks. targets: (users,) int64 held-out
-    item, -1 where a user has none. seen: items masked in full ranking. negatives: (users, 99) int64 of the
-    sampled protocol or None. rule: one line that says how all of these were chosen.
-    many: every held-out item of each user, oldest first, where a split holds out several; else None. Its rows are
-    those of `targets`, which is then the first item of each row (-1 and an empty row: not ranked). No item of a row
-    of `many` is in that row of `seen` or of `device`.
-    The rows of `device`, `targets`, `seen`, `negatives` and `many` are the users who are ranked; those of `train` are
-    the users who train: the same ones in the same order, unless whole users are held out.
-    leaky: whether devices know, on purpose, which item is held out (`evaluation.leaky_negatives`).
+    The rows of `device`, `targets`, `seen`, `negatives` and `many` are the users who are ranked. The rows of `train`
+    are the users who train: the same ones in the same order, unless whole users are held out.
+
+    Attributes:
+        train: events that users may train on.
+        device: events that a device ranks from.
+        targets: (users,) int64 held-out item, -1 where a user has none.
+        seen: items masked in full ranking.
+        negatives: (users, 99) int64 of the sampled protocol, or None.
+        rule: one line that describes the choice of all of these.
+        many: every held-out item of each user, oldest first, where a split holds out several; else None. `targets` is
+            then the first item of each row (-1 and an empty row: not ranked). No item of a row of `many` is in that row
+            of `seen` or of `device`.
+        leaky: True if devices receive the held-out item on purpose (`evaluation.leaky_negatives`).
     """
 
     train: Histories
@@ -50,7 +55,13 @@ class Split:
 
 
 def split(dataset: Dataset, kind: str, on: Literal["test", "validation"], seed: int) -> Split:
-    """Split `dataset`; the same for the same seed. Tune on "validation", report "test".
+    """Split `dataset`. Tune on "validation", report "test".
+
+    Args:
+        dataset: the data to split.
+        kind: name of the split, as `data.split`.
+        on: the part that is held out and ranked.
+        seed: seed of every draw; the same seed gives the same split.
 
     Raises:
         InputError: when the kind is unknown or the dataset does not have what it needs.
@@ -153,7 +164,7 @@ def _leave_two_out(dataset: Dataset, test: bool, seed: int) -> Split:
 
 
 def _repeatable(made: Split, rule: str) -> Split:
-    """The split where users may consume an item again: nothing is masked, and unknown items are no fair negatives."""
+    """Return the split for users who may consume an item again: nothing masked, no sampled negatives."""
     seen = made.seen.keep(np.zeros(len(made.seen.items), dtype=bool))
     said = "nothing masked and no sampled negatives, since users may consume an item again"
     return replace(made, seen=seen, negatives=None, rule=f"{rule}; {said}")
@@ -213,7 +224,7 @@ def _at_lag(histories: Histories, lag: int) -> np.ndarray:
 
 
 def _negatives(known: Histories, seed: int, block: int = 4096) -> np.ndarray | None:
-    """(users, 99) distinct uniform items outside `known`; None where a user has fewer than 99 of them."""
+    """Draw (users, 99) distinct uniform items outside `known`; None if a user has fewer than 99 of them."""
     if known.n_items - known.lengths.max() < NEGATIVES:
         return None
     blocks = [np.arange(start, min(start + block, len(known))) for start in range(0, len(known), block)]

@@ -1,7 +1,7 @@
-"""Synthetic users in any number, for measuring cost: a hash makes each history when it is asked for, none is stored.
+"""Synthetic users in any number, to measure cost: a hash generates each history on demand, and none is stored.
 
-Popularity follows a power law, users fall into tastes with a ranking of items each, and nobody has an item twice.
-Nothing but the tastes' rankings, (tastes, items), is kept in memory. Quality on this data means nothing.
+Popularity follows a power law, each user has one of several tastes, a taste is a ranking of items, and no user has an
+item twice. Memory holds the rankings alone, (tastes, items). Quality on these data is no evidence for real ones.
 """
 
 from dataclasses import dataclass
@@ -46,18 +46,18 @@ class SyntheticUsers:
 
     @cached_property
     def rankings(self) -> Tensor:
-        """Items from most to least liked for each taste, (tastes, items) int32: popularity, shuffled by taste."""
+        """Items from most to least liked for each taste, (tastes, items) int32: popularity, shuffled per taste."""
         popularity = -torch.log(torch.arange(1, self.n_items + 1, dtype=torch.float64))
         liking = 1.5 * draws.normal(draws.keys(self.seed, torch.arange(_TASTES)), 1, self.n_items)
         ranked = (popularity + liking).argsort(dim=1, descending=True)
-        # Positions of the catalogue carry no meaning, so popular items must not stand first in it.
+        # Positions of the catalogue carry no meaning, so popular items must not be first in it.
         names = draws.uniform(draws.keys(self.seed, torch.tensor([_TASTES])), 2, self.n_items)[0].argsort()
         return names[ranked].int()
 
     def batch(self, users: np.ndarray, seed: int, device: torch.device | str = "cpu") -> UserBatch:
-        """The users at positions `users`, the same in any batch; `seed` makes their local randomness.
+        """Return the users at positions `users`, the same in any batch; `seed` seeds their local randomness.
 
-        They are drawn on `device`; another device rounds otherwise, so a few events differ there.
+        They are drawn on `device`. Another device rounds differently, so a few events differ there.
         """
         index = torch.from_numpy(np.ascontiguousarray(users, dtype=np.int64)).to(device)
         items = torch.empty((len(index), self.interactions_per_user), dtype=torch.int64, device=device)
@@ -77,7 +77,7 @@ class SyntheticUsers:
         taste = draws.integers(keys, 0, torch.full_like(index, _TASTES), 1)
         u, order = draws.uniform(keys, 1, count).float().sort(dim=1)
         wanted = ((1 + u * (self.n_items**_FLATNESS - 1)) ** (1 / _FLATNESS) - 1).long()  # (B, count), rising
-        # Sorted ranks become distinct by pushing each past the one before it.
+        # To make sorted ranks distinct, push each past the one before it.
         step = torch.arange(count, device=index.device)
         ranks = (wanted - step).cummax(dim=1).values.clamp(max=last) + step
         items = self.rankings.to(index.device).flatten()[taste * self.n_items + ranks].long()
@@ -85,7 +85,7 @@ class SyntheticUsers:
 
 
 def generate(seed: int, users: int, items: int, interactions_per_user: int) -> Log:
-    """The same users as a log, held in memory, for running a scenario on them."""
+    """Generate the same users as a log in memory, to run a scenario on them."""
     source = SyntheticUsers(users, items, interactions_per_user, seed)
     drawn = source.batch(np.arange(users), seed).items.numpy()
     places = np.tile(np.arange(interactions_per_user), users)

@@ -1,6 +1,6 @@
-"""Plain tables: parquet, CSV, TSV, text and JSON lines, packed or in parts.
+"""Readers of plain tables: parquet, CSV, TSV, text and JSON lines, packed or in parts.
 
-Text files are read as text and converted afterwards, so that a value that does not fit is reported with its line.
+Text files are read as text and converted afterwards, so that an error names the line of a value that does not fit.
 """
 
 import codecs
@@ -22,14 +22,14 @@ _START = 1 << 16  # bytes that hold the first line
 _GUESSED = ("\t", ",", ";", "|", "::")
 
 _MOVIELENS = {"userId": "user_id", "movieId": "item_id"}
-"""MovieLens' own names, which are recognised."""
+"""MovieLens' own names -> the usual names."""
 
 
 def read_table(file: Path, text: TextFormat | None = None) -> pl.DataFrame:
-    """A table in any of `FORMATS`, or a folder of its parts. Without a header, columns are called `1`, `2`, ...
+    """Read a table in any of `FORMATS`, or a folder of its parts. Without a header, columns are named `1`, `2`, ...
 
     Raises:
-        InputError: when it cannot be read, or its format is not known.
+        InputError: when the file cannot be read, or its format is not known.
     """
     text = text or TextFormat()
     if file.is_dir():
@@ -41,7 +41,7 @@ def read_table(file: Path, text: TextFormat | None = None) -> pl.DataFrame:
         return read_json(file)
     if ending not in FORMATS:
         raise InputError(
-            f"{file}: cannot tell its format; fedrec reads {', '.join(FORMATS)} (also .gz and .zip) and RecBole .inter"
+            f"{file}: format not recognised; fedrec reads {', '.join(FORMATS)} (also .gz and .zip) and RecBole .inter"
         )
     first = _first_line(file, text.encoding)
     separator = text.separator or _separator(file, ending, first)
@@ -66,7 +66,7 @@ def _joined(tables: dict[Path, pl.DataFrame]) -> pl.DataFrame:
 
 
 def _first_line(file: Path, encoding: str) -> str:
-    """The first line with anything in it; what is no text in this encoding is found when all of it is read."""
+    """Return the first line that is not empty. Bytes that are no text in this encoding are reported by a later step."""
     with opened(existing(file)) as stream:
         start = stream.read(_START)
     usual = "utf-8-sig" if encoding == "utf-8" else encoding
@@ -78,7 +78,7 @@ def _first_line(file: Path, encoding: str) -> str:
 
 
 def _separator(file: Path, ending: str, line: str) -> str:
-    """What separates the columns of `line`: as the ending says, or the only one of the usual ones that is in it."""
+    """Return the separator of `line`: that of the ending, or the only usual one that occurs in it."""
     usual = _SEPARATORS.get(ending)
     if usual is not None and usual in line:
         return usual
@@ -87,14 +87,14 @@ def _separator(file: Path, ending: str, line: str) -> str:
         return found[0]
     if usual is not None:
         return usual
-    raise InputError(f"{file}: cannot tell what separates its columns; set data.columns.separator")
+    raise InputError(f"{file}: separator of columns not recognised; set data.columns.separator")
 
 
 def read_json(file: Path) -> pl.DataFrame:
-    """JSON lines (an object a row), or one JSON array of objects.
+    """Read JSON lines (an object a row), or one JSON array of objects.
 
     Raises:
-        InputError: naming a line that is none.
+        InputError: with the line that is no object.
     """
     data = content(file).removeprefix(codecs.BOM_UTF8)
     if not data.strip():
@@ -123,10 +123,10 @@ def _broken_json(data: bytes) -> str:
 
 
 def named(table: pl.DataFrame, file: Path, given: Mapping[str, Column]) -> pl.DataFrame:
-    """`table` with the columns of `given` (usual name -> column) and MovieLens' under their usual names.
+    """Rename the columns of `given` (usual name -> column) and MovieLens' columns to their usual names.
 
     Raises:
-        InputError: when it lacks one.
+        InputError: when the table lacks one of `given`.
     """
     wanted = {usual: _found(column, table.columns) for usual, column in given.items() if column != "none"}
     for usual, column in wanted.items():
@@ -140,14 +140,18 @@ def named(table: pl.DataFrame, file: Path, given: Mapping[str, Column]) -> pl.Da
 
 
 def _found(column: Column, columns: Sequence[str]) -> str:
-    """The name of a column that is given by its name or its position from 1."""
+    """Return the name of a column that is given by its name or its position from 1."""
     place = str(column)
     by_place = place not in columns and place.isdecimal() and 1 <= int(place) <= len(columns)
     return columns[int(place) - 1] if by_place else place
 
 
 def need(folder: Path, *names: str) -> None:
-    """Raises: InputError naming the first file that `folder` lacks."""
+    """Check that `folder` has every file of `names`.
+
+    Raises:
+        InputError: with the first file that `folder` lacks.
+    """
     for name in names:
         if not (folder / name).is_file():
             raise InputError(f"{folder}: '{name}' is missing; put the dataset's files there")
@@ -165,10 +169,10 @@ def need_columns(table: pl.DataFrame, file: Path, *names: str, settings: str = "
 
 
 def read_parquet(file: Path, columns: tuple[str, ...] | None = None) -> pl.DataFrame:
-    """A parquet file, or only `columns` of it.
+    """Read a parquet file, or only `columns` of it.
 
     Raises:
-        InputError: when it is none, is empty, or lacks a column.
+        InputError: when the file is not parquet, is empty, or lacks a column.
     """
     packed = existing(file).suffix.lower() in (".gz", ".zip")
     try:
@@ -191,23 +195,28 @@ def read_delimited(
     header: bool = True,
     quoted: bool | None = None,
 ) -> pl.DataFrame:
-    """A delimited text file, perhaps packed, every column as text. `columns` names them where there is no header.
+    """Read a delimited text file, perhaps packed, with every column as text.
 
-    kinds: what columns of a large file are read as right away, where all of its values are such; as text otherwise.
-    header: False: the first line is data, and columns without names are called by their position from 1.
-    quoted: whether fields may be in quotes; None: where commas separate them.
+    Args:
+        file: the file.
+        separator: text between two columns.
+        columns: names of the columns of a file without a header.
+        encoding: encoding of the text.
+        kinds: types of columns of a large file, used directly if all values fit; otherwise the column is text.
+        header: False if the first line is data; columns without names then have their position, from 1, as name.
+        quoted: whether fields may be in quotes; None allows it where commas separate fields.
 
     Raises:
         InputError: when the file is missing, empty, not text, or a line has too many fields.
     """
     if kinds and existing(file):
-        with contextlib.suppress(pl.exceptions.PolarsError):  # read as text, the fault is found and told with its line
+        with contextlib.suppress(pl.exceptions.PolarsError):  # the second pass reports it with its line
             table = pl.read_csv(file, separator=separator, schema_overrides=kinds)
-            if table.tail(1).drop_nulls().height:  # a last line that is empty is a row here, and none as text
+            if table.tail(1).drop_nulls().height:  # an empty last line is a row here, but not in a text column
                 return table
     text = _decoded(content(file), file, encoding).rstrip("\r\n")
     if "\r" in text and "\n" not in text:
-        text = text.replace("\r", "\n")  # as old programs end lines
+        text = text.replace("\r", "\n")  # line ends of old programs
     if not text.strip():
         raise InputError(f"{file}: is empty; put the data there, or name another file")
     quote = '"' if quoted or (quoted is None and separator == ",") else None
@@ -239,7 +248,7 @@ def read_delimited(
 
 
 def _decoded(data: bytes, file: Path, encoding: str) -> str:
-    """The text of `data` without a byte-order mark. Raises: InputError where it is no text in this encoding."""
+    """Decode `data` without a byte-order mark. Raises: InputError for bytes that are no text in this encoding."""
     encoding = codecs.lookup(encoding).name
     wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     if encoding == "utf-16" and not wide:

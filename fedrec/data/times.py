@@ -22,7 +22,7 @@ from fedrec.data.marks import MARKS, without
 
 _PER_SECOND: dict[Unit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _BELOW: dict[Unit, float] = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": 9e18}
-"""A number of this unit is below it: the years 1973 to 5138 in each but the first, which begins at 1970 and before."""
+"""Upper bound of numbers in each unit. Each unit covers the years 1973 to 5138; seconds also cover earlier years."""
 NAMES: dict[Unit, str] = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 _MICRO = 10**6
 
@@ -33,25 +33,25 @@ _ZONE = r"(?<z>[Zz]|UTC|GMT|utc|gmt|[+-]\d{2}(?::?\d{2})?)"
 _MOMENT = rf"^(?:{_YEAR_FIRST}|{_YEAR_LAST})(?:[Tt_ ] ?{_CLOCK} ?{_ZONE}?)?$"
 
 Fault = Callable[[pl.Series, str], NoReturn]
-"""Raises an InputError with the first row where the series (of all rows) is true, and why it cannot be used."""
+"""Raises an InputError with the first row at which the series (of all rows) is true, and the reason."""
 
 
 def seconds(
     column: pl.Series, fault: Fault, unit: Unit | None = None, day_first: bool | None = None
 ) -> tuple[pl.Series, str]:
-    """The times of `column` and a line on how they were read.
+    """Convert `column` to seconds since 1970, and describe how it was read.
 
     Args:
-        column: (rows,) numbers, text, dates or date-times; null where there is none.
+        column: (rows,) numbers, text, dates or date-times; null for a missing time.
         fault: reports a cell that cannot be used.
-        unit: of numbers; None to recognise it.
-        day_first: of dates that end with the year; None to recognise it.
+        unit: unit of numbers; None recognises it.
+        day_first: order of day and month in dates that end with the year; None recognises it.
 
     Returns:
-        (rows,) Float64 seconds since 1970, null as in `column`; and how they were read, for people.
+        (rows,) Float64 seconds since 1970, null as in `column`; and a line for readers on how they were read.
 
     Raises:
-        InputError: naming the first cell that is no time, or is of another unit or order than the others.
+        InputError: with the first cell that is no time, or has another unit or order than the others.
     """
     if column.dtype == pl.Date or column.dtype == pl.Datetime:
         return _typed(column)
@@ -84,7 +84,7 @@ def _typed(column: pl.Series) -> tuple[pl.Series, str]:
 
 
 def _numeric(column: pl.Series, fault: Fault) -> pl.Series:
-    """Text as whole numbers where every cell is one (64 bits are exact), else as floats."""
+    """Convert text to whole numbers if every cell is one (64 bits are exact), else to floats."""
     whole = column.cast(pl.Int64, strict=False)
     number = whole if whole.null_count() == column.null_count() else column.cast(pl.Float64, strict=False)
     wrong = number.is_null() & column.is_not_null()
@@ -94,7 +94,7 @@ def _numeric(column: pl.Series, fault: Fault) -> pl.Series:
 
 
 def _compact(column: pl.Series) -> pl.Series | None:
-    """Times of numbers such as 20200131 or 20200131101112, where all are; else None."""
+    """Convert numbers such as 20200131 or 20200131101112 to times; None unless all are such numbers."""
     known = column.drop_nulls()
     lowest, highest = known.min(), known.max()
     for pattern, low, high in (("%Y%m%d", 19700101, 21001231), ("%Y%m%d%H%M%S", 19700101 * 10**6, 21001232 * 10**6)):
@@ -134,7 +134,7 @@ def _since_1970(column: pl.Series, fault: Fault, unit: Unit | None) -> tuple[pl.
 
 
 def _in_seconds(micro: pl.Series) -> pl.Series:
-    # Divided by NumPy: Polars multiplies by the reciprocal, which rounds otherwise.
+    # NumPy divides; Polars multiplies by the reciprocal, which rounds differently.
     return pl.Series(micro.name, micro.cast(pl.Float64).to_numpy() / _MICRO).fill_nan(None)
 
 
@@ -184,14 +184,14 @@ def _written(text: pl.Series, fault: Fault, day_first: bool | None) -> tuple[pl.
 
 
 def _offset(zone: pl.Expr) -> pl.Expr:
-    """Seconds that the clock of a zone such as `+02:00` is ahead of UTC; null for none."""
+    """Return the offset in seconds of a zone such as `+02:00` from UTC; null without a zone."""
     digits = zone.str.replace(":", "").str.extract(r"^[+-](\d+)$").str.pad_end(4, "0")
     size = digits.str.slice(0, 2).cast(pl.Int64) * 3600 + digits.str.slice(2, 2).cast(pl.Int64) * 60
     return pl.when(zone.str.starts_with("-")).then(-size).otherwise(size)
 
 
 def _day_first(cells: pl.DataFrame, text: pl.Series, fault: Fault, given: bool | None) -> tuple[bool, str]:
-    """Whether the day comes first in dates that end with the year, and a word on it for people."""
+    """Return whether the day is first in dates that end with the year, and a remark on it for readers."""
     first, second = (cells[name].cast(pl.Int64) for name in ("a", "b"))
     year_last = first.is_not_null()
     if not year_last.any():

@@ -1,4 +1,4 @@
-"""Archives of strangers: nothing is written outside the folder, no link is made, and the size is bounded."""
+"""Safe unpacking of archives: nothing is written outside the folder, no link is made, and the size is bounded."""
 
 import errno
 import shutil
@@ -10,14 +10,14 @@ from fedrec.errors import InputError
 from fedrec.received_files import DAMAGED_ZIP
 
 MOST = 20
-"""Bytes unpacked for a byte packed (text packs to a fifth; a bomb to a thousandth), but always `AT_LEAST`."""
+"""Most unpacked bytes a packed byte, but always `AT_LEAST` (text packs to a fifth, a zip bomb to a thousandth)."""
 AT_LEAST = 1 << 28
 _NOT_OF_THE_DISK = (None, errno.EINVAL)
-"""What `zipfile` and bz2 put into an OSError about the archive."""
+"""Messages with which `zipfile` and bz2 report a damaged archive in an OSError."""
 
 
 def unpack(file: Path, folder: Path) -> None:
-    """Put the files of a `.zip` into `folder`, without the one folder that they may all lie in; move any other file.
+    """Unpack a `.zip` into `folder`, without the single folder that may contain all its files; move any other file.
 
     Raises:
         InputError: for an archive that is damaged, larger than `MOST` allows, or points outside `folder`; then nothing

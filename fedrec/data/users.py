@@ -1,4 +1,4 @@
-"""UserBatch: the users that one computation serves. A phone is a batch of one, a simulation a batch of thousands."""
+"""UserBatch: the users of one computation. A phone is a batch of one, a simulation a batch of thousands."""
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -13,16 +13,20 @@ from fedrec import draws
 class UserBatch:
     """The private histories of B users as tensors on one device, events oldest first within a user.
 
-    items: (E,) int64, positions in the catalogue. lengths: (B,) int64. keys: (B,) int64, each user's own
-    randomness. ratings: (E,) float32, NaN where unknown, or None. ordered: False when the order of events is unknown or
-    ignored. tied: (B,) bool, the users of an ordered batch whose events all have one time: their order is unknown; None
-    where there are none.
-    memory: what the device keeps between rounds (derived features, say). It never leaves the device and may be
-    empty at any time: an algorithm recomputes what is missing, to the same bits.
-    avoid: None, but where a simulation reproduces published leaks on purpose (`evaluation.leaky_negatives`); then (B,)
-    int64, one item each that negatives leave out like those of the history, -1 for none.
-    disliked: None, or (B, L) int64: items that the user rated too low, first, then -1; every other negative is one of
-    them (`data.dropped_as_negatives`).
+    Attributes:
+        items: (E,) int64, positions in the catalogue.
+        lengths: (B,) int64, events of each user.
+        keys: (B,) int64, seed of each user's own randomness.
+        ratings: (E,) float32, NaN where unknown; or None.
+        ordered: False if the order of events is unknown or ignored.
+        tied: (B,) bool, True for users of an ordered batch whose events all have one time, so that their order is
+            unknown; None without such users.
+        memory: values that the device keeps between rounds, e.g. derived features. It never leaves the device and may
+            be empty at any time: an algorithm recomputes missing values, to the same bits.
+        avoid: (B,) int64, one further item each that is never a negative, -1 for none. None unless a simulation
+            reproduces published leaks on purpose (`evaluation.leaky_negatives`).
+        disliked: (B, L) int64, items that the user rated too low, padded with -1; or None. Every other negative is one
+            of them (`data.dropped_as_negatives`).
     """
 
     items: Tensor
@@ -41,7 +45,7 @@ class UserBatch:
 
     @property
     def device(self) -> torch.device:
-        """Where the tensors live."""
+        """The device of the tensors."""
         return self.items.device
 
     @cached_property
@@ -68,13 +72,13 @@ class UserBatch:
 
     @cached_property
     def distinct(self) -> tuple[Tensor, Tensor]:
-        """(owners, items) of the events with repeats removed, sorted by owner, then item; int64 each."""
+        """Owners and items of the events, int64 each, without repeats, sorted by owner, then item."""
         pair = torch.unique(self.owners * self.n_items + self.items)
         return pair // self.n_items, pair % self.n_items
 
     @property
     def held_bytes(self) -> int:
-        """Bytes of every tensor that the batch holds now: its fields, what was derived from them, and `memory`."""
+        """Bytes of all tensors of the batch: its fields, values derived from them, and `memory`."""
         found: list[Tensor] = list(self.memory.values())
         for value in vars(self).values():
             found += [part for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, Tensor)]
@@ -82,7 +86,7 @@ class UserBatch:
         return sum(tensor.numel() * tensor.element_size() for tensor in distinct.values())
 
     def without_repeats(self) -> "UserBatch":
-        """Each user's history with only the first event of each item."""
+        """Return each user's history with only the first event of each item."""
         if len(self.distinct[1]) == len(self.items):
             return self
         order = torch.argsort(self.owners * self.n_items + self.items, stable=True)
@@ -92,7 +96,7 @@ class UserBatch:
         return self.where(torch.zeros_like(first).scatter_(0, order, first))
 
     def where(self, keep: Tensor) -> "UserBatch":
-        """The same users with only the events where `keep` (E,) holds."""
+        """Return the same users with only the events for which `keep` (E,) is true."""
         return replace(
             self,
             memory={},
@@ -102,27 +106,27 @@ class UserBatch:
         )
 
     def unordered(self) -> "UserBatch":
-        """The same users with the order of events declared unknown."""
+        """Return the same users with the order of events declared unknown."""
         return replace(self, ordered=False, memory={})
 
     def rated(self) -> "UserBatch":
-        """The same users with only the events that have a rating."""
+        """Return the same users with only the events that have a rating."""
         unknown = None if self.ratings is None else self.ratings.isnan()
         return self if unknown is None or not unknown.any() else self.where(~unknown)
 
     def without_newest(self, count: Tensor) -> "UserBatch":
-        """Each user's history without its `count` (B,) newest events."""
+        """Return each user's history without its `count` (B,) newest events."""
         return self.where(self.lags >= count[self.owners])
 
     def newest(self, lag: int) -> Tensor:
-        """The item at `lag` from the end for each user, (B,) int64; -1 where the history is too short."""
+        """Return the item at `lag` from the end for each user, (B,) int64; -1 where the history is too short."""
         position = self.offsets[1:] - 1 - lag
         valid = self.lengths > lag
         picked = self.items[torch.where(valid, position, 0)] if len(self.items) else torch.zeros_like(position)
         return torch.where(valid, picked, -1)
 
     def take(self, rows: Tensor) -> "UserBatch":
-        """The users at positions `rows` (R,), repeats allowed (a user's several prefixes, say)."""
+        """Return the users at positions `rows` (R,); a user may occur several times, e.g. with several prefixes."""
         lengths = self.lengths[rows]
         starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         shift = torch.repeat_interleave(self.offsets[:-1][rows] - starts[:-1], lengths)
@@ -140,7 +144,7 @@ class UserBatch:
         )
 
     def slice(self, start: int, stop: int) -> "UserBatch":
-        """The users at positions start..stop-1."""
+        """Return the users at positions start..stop-1."""
         stop = min(stop, len(self))
         events = slice(int(self.offsets[start]), int(self.offsets[stop]))
         return replace(
@@ -156,10 +160,10 @@ class UserBatch:
         )
 
     def negatives(self, count: int, stream: int) -> Tensor:
-        """Uniform draws from everything OUTSIDE each user's events, (B, count) int64, with replacement.
+        """Draw uniformly from the items OUTSIDE each user's events, (B, count) int64, with replacement.
 
-        The held-out item is drawn like any other: training never knows which item that is. A user who has every
-        item gets uniform draws over the catalogue. Where there are dislikes, every other draw is one of them.
+        The held-out item is drawn like any other: training has no access to it. A user who has every item gets uniform
+        draws over the catalogue. With dislikes, every other draw is one of them.
         """
         outside = self.n_items - self._known
         full = outside <= 0
@@ -173,7 +177,7 @@ class UserBatch:
         return drawn
 
     def has(self, items: Tensor) -> Tensor:
-        """Which of `items` (B, C) the user has, or avoids, so that they are never drawn as negatives, (B, C) bool."""
+        """Return whether each of `items` (B, C) is never a negative: the user has or avoids it. (B, C) bool."""
         owners, known = self.closed
         pairs = owners * self.n_items + known
         wanted = torch.arange(len(self), device=self.device)[:, None] * self.n_items + items
@@ -182,7 +186,7 @@ class UserBatch:
         return pairs[torch.searchsorted(pairs, wanted).clamp(max=len(pairs) - 1)] == wanted
 
     def distinct_negatives(self, count: int, stream: int) -> Tensor:
-        """As `negatives`, without replacement (Floyd's sampling); each user must lack at least `count` items."""
+        """Draw negatives without replacement (Floyd's sampling). Each user must lack at least `count` items."""
         top = self.n_items - self._known - count  # (B,)
         u = draws.uniform(self.keys, stream, count)
         ranks = torch.full((len(self), count), -1, dtype=torch.int64, device=self.device)
@@ -193,7 +197,7 @@ class UserBatch:
 
     @cached_property
     def closed(self) -> tuple[Tensor, Tensor]:
-        """(owners, items) that no negative is drawn from, in the order of `distinct`."""
+        """Owners and items of the pairs that are never negatives, in the order of `distinct`."""
         if self.avoid is None:
             return self.distinct
         rows = (self.avoid >= 0).nonzero()[:, 0]
@@ -206,7 +210,7 @@ class UserBatch:
         return torch.bincount(self.closed[0], minlength=len(self))  # different items of each user, (B,)
 
     def _outside(self, ranks: Tensor) -> Tensor:
-        """The item at each rank (B, count) among those outside a user's events, without rejection.
+        """Return the item at each rank (B, count) among those outside a user's events, without rejection.
 
         The r-th item outside a sorted set s is r + #{j : s_j - j <= r}.
         """

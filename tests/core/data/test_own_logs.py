@@ -200,7 +200,7 @@ def test_movielens_own_files_as_a_path_are_the_dataset_of_that_name(tmp_path: Pa
         ("user_id,item_id\n1,2\n", {"encoding": "hex"}, "columns.encoding' = 'hex': no encoding of this name"),
         ("user_id,item_id\n1,2\n", {"encoding": "a\0b"}, "columns.encoding' = "),
         ("user_id,item_id\n1,2\n", {"encoding": "undefined"}, "columns.encoding' = "),
-        ("user_id,item_id\n1,2\n", {"separator": "\n"}, "a separator holds no line end"),
+        ("user_id,item_id\n1,2\n", {"separator": "\n"}, "a separator must not contain a line end"),
         ("user_id,item_id\n1,2\n", {"users": "u"}, "unknown key 'columns.users'. Did you mean 'columns.user'"),
         ("user_id,item_id\n1,2\n", {"encoding": "utf-16"}, "not a text file in utf-16"),
     ],
@@ -250,7 +250,7 @@ def test_containers_that_cannot_be_read_are_refused_in_one_line(tmp_path: Path) 
         (written(tmp_path, "wide.csv", CSV, "utf-16"), "set data.columns.encoding=utf-16"),
         (
             written(tmp_path, "words.txt", "user_id\n1\n"),
-            "cannot tell what separates its columns; set data.columns.sep",
+            "separator of columns not recognised; set data.columns.sep",
         ),
         (mixed, r"holds tables of several formats \(.csv, .parquet\)"),
         (differ, r"b.csv: has the columns \['user_id', 'item_id'\], and the first part"),

@@ -190,9 +190,9 @@ def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
     for path, message in [
         (binary, "not a text file"),
         (written(tmp_path, "user_id,item_id\n1,2\n", "log.parquet"), "not a parquet file"),
-        (written(tmp_path, LOG, "log.xlsx"), "cannot tell its format"),
+        (written(tmp_path, LOG, "log.xlsx"), "format not recognised"),
         (tmp_path / "none.csv", "no such file"),
-        (tmp_path, "cannot tell its format"),
+        (tmp_path, "format not recognised"),
         (written(tmp_path, "user_id\titem_id\n1\t2\n", "log.inter"), "needs its type, like 'user_id:token'"),
     ]:
         with pytest.raises(InputError, match=message) as caught:
