@@ -1,18 +1,18 @@
-"""Exposure in the lists, right or wrong: its distribution over items, their novelty, popularity and similarity.
+"""Exposure of items in lists, hits or not: its distribution, and the novelty, popularity and similarity of the items.
 
-Each is a measure of the users' lists of ten; no scores are needed, so memory is users x 10 whatever the catalogue.
+Each measure needs the users' lists of ten and no scores, so memory is users x 10 for any catalogue.
 Popularity is the number of training users who have an item. It is counted without noise, so these measures belong to
 simulations and no guarantee covers them.
 
-- gini: inequality of the number of lists that that contain each item of the catalogue, 0 (all alike) to 1 - 1/items
+- gini: inequality of the number of lists that contain each item of the catalogue, 0 (all equal) to 1 - 1/items
   (Gini 1912; in recommenders Fleder and Hosanagar 2009). As RecBole's GiniIndex and LensKit's ListGini.
 - novelty: mean self-information of listed items, -log2 of the share of training users who have the item (Zhou et al.
-  2010; Castells et al. 2011). An item that nobody has counts as if one user had it.
+  2010; Castells et al. 2011). An item without users counts as if one user had it.
 - popularity: average recommendation popularity, ARP (Yin et al. 2012), the mean popularity of listed items, as
-  RecBole's AveragePopularity. popularity-lift: by how much the ARP exceeds the mean popularity of what the users had,
-  as a part of the latter (Abdollahpouri et al. 2020), over users who had something; 0 is no bias.
+  RecBole's AveragePopularity. popularity-lift: excess of the ARP over the mean popularity of the users' own items, as
+  a share of the latter (Abdollahpouri et al. 2020), over users with a history; 0 is no bias.
 - tail: share of a list that is not among the most popular fifth of the catalogue, APLT (Abdollahpouri et al. 2019); as
-  RecBole's TailPercentage, which leaves out of the catalogue what nobody has.
+  RecBole's TailPercentage, whose catalogue excludes items without users.
 - diversity: 1 - the mean cosine of two items of a list (Smyth and McClave 2001; Ziegler et al. 2005) over public
   features: category and vector blocks, each of unit norm. An item without features is left out.
 """
@@ -40,8 +40,8 @@ def exposure(found: Ranks, split: Split, catalogue: Catalogue | None = None) -> 
 
     Args:
         found: ranks and lists.
-        split: of which the ranks are.
-        catalogue: the items' public features; None without.
+        split: the split that was ranked.
+        catalogue: the items' public features; None without them.
     """
     counts = popularity(split.train)
     listed = _mean_over_lists(found.lists, counts)

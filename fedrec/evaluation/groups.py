@@ -1,4 +1,4 @@
-"""The same metrics for parts of the users and of the items: does a model serve all groups equally well?
+"""The same metrics for groups of users and items: does a model serve all groups equally well?
 
 Activity: users by number of events on their device, in thirds. Popularity: held-out items by the number of training
 users who have them, in tiers of the catalogue. The last tier is the long tail of Abdollahpouri et al. 2019: everything
@@ -29,8 +29,8 @@ def by_group(found: Ranks, split: Split, names: tuple[str, ...] = NAMES) -> dict
 
     Args:
         found: the ranks.
-        split: of which they are.
-        names: of the metrics.
+        split: the split that was ranked.
+        names: names of the metrics.
     """
     active = activity_tiers(split.device.lengths[found.users])
     tiers = item_tiers(popularity(split.train))

@@ -21,7 +21,7 @@ TENSORS = ("owners", "targets", "full", "sampled", "others", "lists")
 
 
 def save_ranks(found: Ranks, path: Path) -> None:
-    """Write `found` as a compressed .npz, readable by its owner alone, with the note that nothing covers it."""
+    """Write `found` as a compressed .npz, readable by its owner alone, with a note that no guarantee covers it."""
     arrays: dict[str, Any] = {name: _small(tensor) for name in TENSORS if (tensor := getattr(found, name)) is not None}
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
@@ -34,7 +34,7 @@ def load_ranks(path: Path) -> Ranks:
     """Read a file of `save_ranks`.
 
     Raises:
-        InputError: where there is no such file, or one of something else.
+        InputError: when the file is missing or has another content.
     """
     try:
         with np.load(path, allow_pickle=False) as file:

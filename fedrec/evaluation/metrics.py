@@ -1,8 +1,8 @@
 """Ranking metrics from ranks: one or several held-out items a user, rank 0 is the best.
 
 Each metric is a value for every user, (users,) float64, and its mean over users. With one held-out item a user the
-ideal DCG is 1, so ndcg@k is the discount at the item's rank, recall@k equals hr@k, and map@k equals mrr@k. `coverage`
-alone is computed from the lists rather than the ranks; `fedrec.evaluation.exposure` has more of its kind.
+ideal DCG is 1. Then ndcg@k is the discount at the item's rank, recall@k equals hr@k, and map@k equals mrr@k.
+`coverage` alone is computed from lists rather than ranks; `fedrec.evaluation.exposure` has further measures of lists.
 Other packages add metrics by entry points of the group `fedrec.metrics`.
 
 Sources: Jarvelin and Kekalainen 2002 (DCG); He et al. 2017 (hr and ndcg with one held-out item); Manning, Raghavan and
@@ -49,12 +49,12 @@ class Placed:
 
     @cached_property
     def single(self) -> bool:
-        """Whether every user has exactly one held-out item."""
+        """True if every user has exactly one held-out item."""
         return len(self.counts) == len(self.ranks)
 
     @cached_property
     def before(self) -> Tensor:
-        """How many of the user's other held-out items come before each, (T,) int64."""
+        """Number of the user's other held-out items before each, (T,) int64."""
         order = self.ranks.argsort(stable=True)
         order = order[self.owners[order].argsort(stable=True)]
         starts = self.counts.cumsum(0) - self.counts
@@ -151,15 +151,15 @@ GROUP: Final = "fedrec.metrics"
 OF_LISTS: Final = frozenset(
     {"coverage", "gini", "novelty", "popularity", "tail", "popularity-lift", "diversity", "groups", "ratings"}
 )
-"""What `fedrec.evaluation.report` measures besides: not from ranks alone, so not by these functions."""
+"""Further measures of `fedrec.evaluation.report`, which need more than ranks."""
 
 
 def metric_of(kind: str) -> Callable[..., Tensor]:
-    """The function of the metric `kind`, which is its name without the cut-off; built in or installed.
+    """Return the function of the metric `kind` (its name without the cut-off), built in or installed.
 
     Raises:
-        InputError: that names the nearest.
-        PluginRefused: where this process does not allow it.
+        InputError: for an unknown metric; the line names the nearest one.
+        PluginRefused: when this process does not allow it.
     """
     if kind in OF_LISTS:
         raise InputError(f"metric '{kind}' is no metric of ranks; set evaluation.extended=true to have it")
@@ -195,7 +195,7 @@ def values(placed: Placed, name: str) -> Tensor:
         found = function(placed, *cut)
     except FedrecError:
         raise
-    except Exception as error:  # a stranger's code
+    except Exception as error:  # the code of another package may raise anything
         raise InputError(f"metric '{name}' failed ({type(error).__name__}: {first_line(error)})") from error
     users = len(placed.counts)
     if not isinstance(found, Tensor) or found.shape != (users,) or not bool(found.isfinite().all()):
@@ -204,7 +204,7 @@ def values(placed: Placed, name: str) -> Tensor:
 
 
 def _found(name: str) -> tuple[Callable[..., Tensor], tuple[int, ...]]:
-    """The function of the metric `name` and its cut-off, if it has one."""
+    """Return the function of the metric `name` and its cut-off, if it has one."""
     kind, at, cut = name.partition("@")
     function = metric_of(kind)
     if _arguments(function) == 1:
@@ -217,7 +217,7 @@ def _found(name: str) -> tuple[Callable[..., Tensor], tuple[int, ...]]:
 
 
 def _arguments(function: Callable[..., Tensor]) -> int:
-    """2 for a metric of the first k, 1 for one of the whole ranking."""
+    """Return 2 for a metric of the first k, 1 for one of the whole ranking."""
     return len(inspect.signature(function).parameters)
 
 
@@ -228,7 +228,11 @@ def _unusable(found: Any, name: str) -> str | None:
 
 
 def measure(placed: Placed, names: Iterable[str]) -> dict[str, float]:
-    """Compute the means over users of the metrics called `names`, by name. Raises: as `values`."""
+    """Compute the means over users of the metrics called `names`, by name.
+
+    Raises:
+        InputError: as `values`.
+    """
     result = {}
     for name in names:
         kind, _, cut = name.partition("@")

@@ -1,9 +1,9 @@
 """Private metrics: rounds in which each user adds its own metric vector to a clipped, noised sum.
 
-The evaluation wraps an algorithm. The inner algorithm never sees a user's newest training event. In a look every user
-ranks that event among the whole catalogue, with the present model fitted on the rest of the history, and adds
-(hr@10, ndcg@10, 1). So a deployment can measure how well it serves people, and each look is charged to the budget like
-any other release. The last look comes after the last training round; earlier ones let a run stop (see `stopping`).
+The evaluation wraps an algorithm, which never sees a user's newest training event. In a look, every user fits the
+present model to the rest of the history, ranks that event among the whole catalogue, and adds (hr@10, ndcg@10, 1).
+So a deployment can measure its quality, and each look is charged to the budget like any other release. The last look
+follows the last training round; earlier ones let a run stop (see `stopping`).
 """
 
 import math
@@ -46,12 +46,12 @@ class PrivateEvaluationConfig(Settings):
 class PrivateEvaluation(Algorithm):
     """`inner` with looks between its rounds and after the last; its budget shares are scaled by 1 - share.
 
-    The inner algorithm is rebuilt with its mu scaled by sqrt(1 - share), so that what it derives from the budget
-    agrees with the noise that it will meet; its rounds keep their own numbers, whatever lies between. Every look is a
-    round of its own, so its noise is, too. The results of the looks stay in the shared state, so a run that continues
-    after an interruption decides as it would have.
+    The inner algorithm is rebuilt with its mu scaled by sqrt(1 - share), so that its settings fit the noise of its
+    releases. Its rounds keep their own numbers. Every look is a round of its own with its own noise. The shared state
+    holds the results of the looks, so a resumed run takes the same decisions.
 
-    Raises: InputError when `stopping.every` is so large that the only look would be the last.
+    Raises:
+        InputError: when `stopping.every` is so large that the only look would be the last.
     """
 
     name: ClassVar[str] = "private-evaluation"
@@ -146,9 +146,9 @@ class PrivateEvaluation(Algorithm):
         ]
 
     def private_metrics(self, shared: Shared) -> dict[str, dict[str, float]]:
-        """`{"hr@10": {"value", "std"}, "ndcg@10": ..., "evaluated": ...}` of the released model, by its look.
+        """Return `{"hr@10": {"value", "std"}, "ndcg@10": ..., "evaluated": ...}` of the released model, by its look.
 
-        Empty until the run is over. The best of several looks is above what its model is worth, by luck.
+        Empty until the run is over. The best of several looks overestimates its model.
         """
         if not self._over(shared):
             return {}
@@ -210,7 +210,7 @@ def private_figures(algorithm: Algorithm, round: int, shared: Shared) -> dict[st
 
 
 def private_report(algorithm: Algorithm, shared: Shared) -> dict[str, Any]:
-    """`evaluation.private` of the summary: the released model's private metrics, every look, and why the run stopped.
+    """Return `evaluation.private` of the summary: private metrics of the released model, looks, and reason of a stop.
 
     Empty without a private evaluation.
     """

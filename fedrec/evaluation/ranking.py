@@ -2,7 +2,7 @@
 
 Source: Krichene and Rendle 2020 (why the full catalogue comes first). Differs from the usual code in two rules:
 ties count against the model (a constant score is the worst model, not a perfect one), and a NaN is an error.
-Memory is bounded by `max_scores` whatever the number of users; no result depends on it.
+`max_scores` bounds the memory for any number of users, and no result depends on it.
 """
 
 from collections.abc import Callable, Iterator
@@ -56,7 +56,7 @@ class Ranks:
 
     @cached_property
     def listed(self) -> Tensor:
-        """Whether each item is in the list of at least one user, (items,) bool."""
+        """True for each item that is in the list of at least one user, (items,) bool."""
         found = torch.zeros(self.n_items, dtype=torch.bool)
         found[self.lists[self.lists >= 0].long()] = True
         return found
@@ -86,7 +86,7 @@ def ranks(
         split: training data and held-out items.
         device: where the scores are computed.
         seed: of the users' local randomness.
-        order_free: whether the model ignores the order of a device's events.
+        order_free: True if the model ignores the order of a device's events.
         users: positions to rank, None for all; users without a target are left out.
         progress: called with (users done, users in all) after every chunk.
         max_scores: most scores in memory at a time.

@@ -1,8 +1,7 @@
 """Errors of predicted ratings: RMSE, MAE, and the share that rounds to the right one.
 
-Source: Herlocker et al. 2004. Pooled over all held-out ratings of all users, as in RecBole and in LensKit's global
-aggregates, in one pass over chunks of users that keeps three sums. Predictions are not clipped to the
-scale.
+Source: Herlocker et al. 2004. Errors are pooled over all held-out ratings of all users, as in RecBole and in LensKit's
+global aggregates. One pass over chunks of users keeps three sums. Predictions are not clipped to the scale.
 """
 
 import math
@@ -55,7 +54,7 @@ def rating_errors(
         users: positions, None for all.
         device: where the predictions are computed.
         seed: of the users' local randomness.
-        order_free: whether the model ignores the order of a device's events.
+        order_free: True if the model ignores the order of a device's events.
         max_predictions: most predictions in memory at a time.
 
     Raises:

@@ -45,8 +45,8 @@ def evaluate(
     Args:
         model: as in `ranks`, like every argument that is not listed here.
         split: as in `ranks`.
-        extended: whether to add "more" (see `more`), and below it "ratings" where the model predicts ratings and the
-            split holds out rated events.
+        extended: True to add "more" (see `more`), with "ratings" if the model predicts ratings and the split holds out
+            rated events.
         catalogue: the items' public features, which diversity needs.
         keep: file for the ranks, which are private data of the users (`fedrec.evaluation.kept`); None keeps none.
         metrics: further metrics of full ranking by name and cut-off, also of other packages; they are below "more".

@@ -30,8 +30,8 @@ class Comparison:
         low: lower end of the 95 % percentile interval of the paired bootstrap.
         high: upper end of that interval.
         p_bootstrap: two-sided, under differences shifted to mean 0, never below 1 / (repeats + 1).
-        p_wilcoxon: two-sided, of users who differ at all; 1 where nobody does.
-        users: how many.
+        p_wilcoxon: two-sided, over the users whose values differ; 1 without such users.
+        users: number of users.
     """
 
     difference: float
@@ -59,7 +59,7 @@ def compare_ranks(a: Ranks, b: Ranks, metric: str, seed: int, protocol: str = "f
     """Compare `metric` of two runs.
 
     Raises:
-        InputError: where they ranked other users or other items.
+        InputError: when the runs ranked different users or items.
     """
     same = np.array_equal(a.users, b.users) and a.owners.equal(b.owners) and a.targets.equal(b.targets)
     if not same or a.n_items != b.n_items:
@@ -88,7 +88,7 @@ def compare(a: np.ndarray, b: np.ndarray, seed: int, repeats: int = REPEATS) -> 
     means = _bootstrap(differences, repeats, seed)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(means, [tail, 1 - tail])
-    # As far from 0 as what was seen; the allowance is for rounding alone.
+    # At least as far from 0 as the observed mean; the allowance is for rounding alone.
     extreme = np.abs(means - mean) >= abs(mean) - 1e-12 * np.abs(differences).max()
     return Comparison(
         difference=mean,

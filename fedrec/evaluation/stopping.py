@@ -1,9 +1,9 @@
 """Early stopping: a rule over private looks, and over nothing else.
 
 Every look is a release with noise of known size, priced before the first round. The rule is a function of those
-releases and of public settings, so stopping is post-processing and reveals nothing more about anybody. It saves no
-budget: the run's own outputs decide on its length, and the epsilon of the completed rounds alone would be an odometer's
-claim, which plain composition does not give. A stopped run therefore costs the whole plan.
+releases and of public settings, so stopping is post-processing and reveals nothing more about any user. It saves no
+budget. The run's own outputs decide on its length, and plain composition does not cover the epsilon of the completed
+rounds alone (that would need an odometer). A stopped run therefore costs the whole plan.
 """
 
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class StoppingConfig(Settings):
     metric: Literal["hr@10", "ndcg@10"] = "ndcg@10"
     """The private metric that must improve."""
     min_improvement: float = Field(default=1.0, ge=0)
-    """By how much a look must exceed the last one that counted, in standard deviations of a look's noise."""
+    """Smallest improvement over the last look that counted, in standard deviations of a look's noise."""
     release: Literal["best", "last"] = "best"
     """The model to keep when the run is over: that of the look with the highest value, or that of the last look."""
 

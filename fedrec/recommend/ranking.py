@@ -1,8 +1,8 @@
-"""One person's list: the best items of a released model, without excluded ones, and as diverse as asked for.
+"""The list of one user: the best items of a released model without the excluded ones, optionally diverse.
 
-Diversity is maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998) over the best items: each place goes to
-the item with the largest (1 - d) * score - d * likeness to what is on the list already. Scores are scaled to 0..1
-within the pool; likeness is the cosine of two items' rows.
+Diversity is maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998) over a pool of the best items. Each place
+is for the item with the largest (1 - d) * score - d * similarity to the items already on the list. Scores are scaled
+to 0..1 within the pool; similarity is the cosine of two items' rows.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from fedrec.model import ReleasedModel
 
 Rows = Callable[[Tensor], Tensor]
 POOL, LEAST_POOL = 10, 100
-"""Diverse lists choose among this many items for each place, and among at least so many in all."""
+"""Size of the pool of a diverse list: items a place, and smallest pool."""
 
 
 def best(
@@ -29,22 +29,22 @@ def best(
     diversity: float = 0.0,
     rows: Rows | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """The list of one person.
+    """Return the list of one user.
 
     Args:
         model: the released model.
         person: a batch of one.
         k: most places of the list.
-        seen: items of the history may be on the list.
-        exclude: (n,) int64 positions of items that are not.
-        diversity: 0 for the best scores, towards 1 for items that are unlike each other.
-        rows: gives the rows (n, width) of items (n,), or None; two items are alike by the cosine of their rows.
+        seen: True if items of the history may be on the list.
+        exclude: (n,) int64 positions of items that must not be on the list.
+        diversity: 0 for the best scores, towards 1 for dissimilar items.
+        rows: function from items (n,) to their rows (n, width), whose cosine is the similarity; or None.
 
     Returns:
         (m,) int64 item positions and their scores, m <= k.
 
     Raises:
-        InputError: when k or diversity is out of range, or a diverse list has nothing to compare items by.
+        InputError: when k or diversity is out of range, or a diverse list has no rows to compare items.
     """
     if k < 1:
         raise InputError(f"k = {k}: must be at least 1")
@@ -52,7 +52,7 @@ def best(
         raise InputError(f"diversity = {diversity:g}: must be at least 0 and below 1")
     if diversity and rows is None:
         raise InputError(
-            "diversity: neither the model nor the catalogue says how alike two items are; leave it out, or give a "
+            "diversity: neither the model nor the catalogue has features to compare items; leave it out, or give a "
             "catalogue with categories"
         )
     exclude = torch.zeros(0, dtype=torch.int64) if exclude is None else exclude
@@ -67,7 +67,7 @@ def best(
 
 
 def _diverse(scores: Tensor, rows: Tensor, k: int, diversity: float) -> Tensor:
-    """Positions of the chosen items within the pool, in order, (min(k, pool),) int64."""
+    """Choose items one after the other; return their positions within the pool, in order, (min(k, pool),) int64."""
     low, high = scores.min(), scores.max()
     relevance = (scores - low) / (high - low).clamp(min=1e-12)
     rows = torch.nn.functional.normalize(rows.float(), dim=1)

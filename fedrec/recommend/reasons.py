@@ -1,11 +1,11 @@
-"""Why an item is on a list: the groups of features that carried its score, and the past items that it rests on.
+"""Reasons for an item on a list: the feature groups and the past items that raised its score most.
 
-| reason | how it is found | models |
+| reason | measure | models |
 |---|---|---|
-| feature group | how much the score falls when the group's features become those of the average item | with `explain` |
-| past item | how much the score falls when the item is taken out of the history and the model is fitted again | all |
+| feature group | fall of the score when the group's features become those of the average item | with `explain` |
+| past item | fall of the score when the item leaves the history and the model is fitted again | all |
 
-Both are exact for the model as it is: the score is computed again, and nothing is estimated.
+Both are exact for the given model: the score is computed again, without an estimate.
 """
 
 from typing import TypeVar
@@ -18,11 +18,11 @@ from fedrec.model import ReleasedModel
 
 T = TypeVar("T")
 NEWEST = 200
-"""Past items, newest first, that are taken out one at a time."""
+"""Most past items, newest first, that are left out one at a time."""
 
 
 def groups(model: ReleasedModel, person: UserBatch, items: Tensor, most: int = 2) -> list[list[tuple[str, float]]]:
-    """For each of `items` (n,) the feature groups that raised its score most, with by how much; empty where unknown."""
+    """Return the feature groups that raised the score of each of `items` (n,) most, with the rise; empty if unknown."""
     if not len(person.items) or not len(items):
         return [[] for _ in items]
     found = model.explain(model.fit(person), items[None])
@@ -33,7 +33,7 @@ def groups(model: ReleasedModel, person: UserBatch, items: Tensor, most: int = 2
 
 
 def past(model: ReleasedModel, person: UserBatch, items: Tensor, most: int = 2) -> list[list[tuple[int, float]]]:
-    """For each of `items` (n,) the past items without which its score would fall most, with by how much."""
+    """Return the past items without which the score of each of `items` (n,) would fall most, with the fall."""
     if not len(person.items) or not len(items):
         return [[] for _ in items]
     history = list(dict.fromkeys(reversed(person.items.tolist())))[:NEWEST]

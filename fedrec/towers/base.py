@@ -1,8 +1,8 @@
-"""The item tower: a network from an item to its vector. Users train it together; it contains nobody's history.
+"""The item tower: a network from an item to its vector. Users train it together, and it contains no user's history.
 
 A tower works item by item (no statistic over a batch), so a user's gradient is a function of that user's own items.
-A new tower is one new file in this folder with a `name`, a `Config` and `encode`; it is found by its name.
-One of another package is an entry point of the group `fedrec.towers`.
+A new tower is one new file in this folder with a `name`, a `Config` and `encode`. A tower of another package is an
+entry point of the group `fedrec.towers`.
 """
 
 import importlib
@@ -50,7 +50,8 @@ class ItemTower(nn.Module, ABC):
             items: (...), int64, positions.
             rows: (...), int64, the place of each item's row in the `tables`.
 
-        Returns: (..., d).
+        Returns:
+            (..., d) vectors.
         """
 
     def forward(self, items: Tensor, rows: Tensor | None = None) -> Tensor:
@@ -96,7 +97,7 @@ def tower(name: str) -> type[ItemTower]:
     """Return the tower called `name`, built in or installed.
 
     Raises:
-        InputError: that names the nearest.
-        PluginRefused: where this process does not allow it.
+        InputError: for an unknown tower; the line names the nearest one.
+        PluginRefused: when this process does not allow it.
     """
     return plugins.discover(GROUP, name, _built_in(), _unusable)

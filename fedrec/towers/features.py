@@ -1,8 +1,8 @@
 """Public features of items, a few dense columns: the leading directions of all public kernels together.
 
-The sum of the kernels of `fedrec.kernels.public` has one long feature row an item; block power iteration (Halko,
-Martinsson, Tropp 2011) finds its leading directions from parts of rows, so neither the rows of all items nor an
-items x items table is held. Public data only: computed once, costs no budget.
+The sum of the kernels of `fedrec.kernels.public` has one long feature row an item. Block power iteration (Halko,
+Martinsson, Tropp 2011) finds its leading directions from parts of rows. So memory holds neither the rows of all items
+nor an items x items table. The features use public data only, are computed once, and cost no budget.
 """
 
 from functools import lru_cache
@@ -16,7 +16,7 @@ from fedrec.errors import InputError
 from fedrec.kernels.public import PublicKernels, public_kernels
 
 STEPS = 4
-SPARE = 8  # directions more than asked for: the last ones converge slowly
+SPARE = 8  # extra directions, because the last ones converge slowly
 PART = 4096
 
 

@@ -21,7 +21,7 @@ class RowTable(nn.Embedding):
             items: rows.
             dim: columns.
             std: standard deviation of an entry times sqrt(dim).
-            seed: of the draws.
+            seed: seed of the draws.
         """
         entries = draws.normal(draws.keys(seed, torch.arange(items, device="cpu")), 0, dim)
         return cls(items, dim, _weight=entries * (std / math.sqrt(dim)))

@@ -2,12 +2,12 @@
 
 A user copies the rows of its targets and negatives from parameters with a row an item, and the other parameters whole.
 The contribution is (start - end) / step size, the sum of the gradients along the way: with one step it is the gradient.
-The sum has an entry for every parameter, touched or not, so that nobody sees which rows a user copied.
+The sum has an entry for every parameter, touched or not, so that it does not reveal which rows a user copied.
 
-Each user's gradient is computed as such, a few users at a time, once for its norm and once for the sum. So exactly the
-measured gradient is added, for any layers of the tower. Ghost clipping (Li, Tramer, Liang, Hashimoto 2022) would save
-the second gradient, but its sum is the gradient of a weighted loss, a float sum that one user moves by more than the
-clip, by rounding that grows with the population.
+Each user's gradient is computed on its own, a few users at a time, once for its norm and once for the sum. So the sum
+contains exactly the measured gradient, for any layers of the tower. Ghost clipping (Li, Tramer, Liang, Hashimoto 2022)
+would save the second gradient. But its sum is the gradient of a weighted loss, a float sum whose rounding grows with
+the population, so that one user can move it by more than the clip.
 """
 
 from collections.abc import Iterator

@@ -23,7 +23,7 @@ def bpr(scores: Tensor) -> Tensor:
 
 
 def bce(scores: Tensor) -> Tensor:
-    """Compute the mean binary cross-entropy, target and negatives alike."""
+    """Compute the mean binary cross-entropy over target and negatives."""
     return (softplus(scores).sum(-1) - scores[..., 0]) / scores.shape[-1]
 
 
@@ -38,7 +38,7 @@ LOSSES: dict[str, Callable[[Tensor], Tensor]] = {
     "bce": bce,
     "squared": squared,
 }
-"""By name: scores (..., T, 1 + N), the target first, to losses (..., T)."""
+"""Losses by name: each maps scores (..., T, 1 + N), the target first, to losses (..., T)."""
 
 
 def user_losses(name: str, scores: Tensor, labels: Tensor | None, valid: Tensor) -> Tensor:

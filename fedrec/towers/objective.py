@@ -1,7 +1,7 @@
 """Users' losses as a function of item vectors, in float64, a few users at a time.
 
-float64, because a norm that is too small by rounding would break the clip; a few at a time, because users x items x
-dimensions would not fit for many.
+float64, because a norm that rounding makes too small would break the clip. A few users at a time, because users x items
+x dimensions would not fit into memory.
 """
 
 from collections.abc import Iterator
@@ -49,7 +49,7 @@ class Objective:
 
         Args:
             users: positions, int64.
-            at_least: numbers of a user that must fit into memory besides the item vectors.
+            at_least: numbers a user that must fit into memory in addition to the item vectors.
         """
         one = max(self.targets.items[0].numel() * self.vectors.shape[1], at_least) if len(self) else 1
         for some in users.split(max(NUMBERS_AT_ONCE // one, 1)):

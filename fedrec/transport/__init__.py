@@ -1,1 +1,1 @@
-"""What carries a run between machines: keys, connections and processes around Flower, which is imported when used."""
+"""Transport between machines: keys, connections and processes around Flower, which is imported when used."""

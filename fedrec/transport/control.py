@@ -1,4 +1,4 @@
-"""Flower's Control API, by its own client: nodes, runs. Only who has the server's secret may use it (`gate`).
+"""Client of Flower's Control API for nodes and runs. The server admits only requests with its secret (`gate`).
 
 Source: flwr 1.41.
 """
@@ -11,7 +11,7 @@ from typing import Any
 from fedrec.errors import InputError
 
 HEADER = "x-fedrec-control"
-"""What carries the secret, inside TLS."""
+"""The header that carries the secret, inside TLS."""
 
 
 class _Secret:
@@ -27,10 +27,10 @@ class _Secret:
 
 @contextlib.contextmanager
 def control(address: str, ca: Path, secret: str = "") -> Iterator[Any]:
-    """A client for the link at `address` (HOST:PORT), whose certificate `ca` signed.
+    """Yield a client for the link at `address` (HOST:PORT), whose certificate `ca` signed.
 
     Raises:
-        InputError: also later.
+        InputError: when `ca` cannot be read; during the block, when the server refuses or does not answer.
     """
     import httpx
     from flwr.supercore.control import ControlHttpClient

@@ -1,19 +1,18 @@
-"""The environment in which Flower's processes start: nothing is sent to Flower's makers, nothing is installed, and what
-Flower writes lies in a folder of ours.
+"""The environment of Flower's processes: no telemetry, no installation, and a folder of ours for Flower's files.
 
-Source: flwr 1.41, which reads these when it is imported.
+Source: flwr 1.41, which reads these variables when it is imported.
 """
 
 import os
 from pathlib import Path
 
 _OPENS = {"FORWARDED_ALLOW_IPS", "FLWR_INTERNAL_GRPC_CONTROL_API", "FEDREC_VIRTUAL_NODES"}
-"""What would open a server or a node: whose word uvicorn takes for where a request comes from, a second Control API,
-and the mark of a simulation's virtual nodes, which take every dataset for public."""
+"""Variables that would open a server or a node, and are removed: the proxies whose statement of a request's origin
+uvicorn accepts, a second Control API, and the mark of a simulation's virtual nodes, which treat all data as public."""
 
 
 def safe_environment(folder: Path, **more: str) -> dict[str, str]:
-    """That of a process whose FLWR_HOME is below `folder`; more: what it gets besides."""
+    """Return the environment of a process whose FLWR_HOME is below `folder`, with the variables `more`."""
     return {
         **{name: value for name, value in os.environ.items() if name not in _OPENS},
         "FLWR_HOME": str(folder / "flwr"),

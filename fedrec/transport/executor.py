@@ -1,4 +1,4 @@
-"""The command of the process that runs an app's tasks beside a SuperLink or a SuperNode."""
+"""The command of the process that runs an app's tasks for a SuperLink or a SuperNode."""
 
 import os
 import shutil
@@ -20,10 +20,17 @@ OURS = Apps("fedrec_server.app:app", "fedrec_client.app:app")
 
 
 def executor_command(app: str, address: str, ca: Path | None, secret: Path, *, stock: bool) -> list[str]:
-    """A process that takes tasks at `address` (HOST:PORT) and runs `app` ("module:name").
+    """Return the command of a process that takes tasks at `address` and runs `app`.
 
-    ca: what the server's certificate is checked with, None for a plain connection on the loopback. secret: the file
-    without which it gets no task. stock: by Flower's own `flower-superexec`, a new interpreter for every message.
+    Args:
+        app: the app as "module:name".
+        address: HOST:PORT.
+        ca: certificate that the server's certificate is checked against; None for a plain connection on the loopback.
+        secret: file of the secret that a process needs to receive tasks.
+        stock: use Flower's own `flower-superexec`, with a new interpreter for every message.
+
+    Raises:
+        InputError: with `stock`, when `flower-superexec` is not installed.
     """
     where = ["--runtime-api-address", address, "--superexec-auth-secret-file", str(secret)]
     where += ["--insecure"] if ca is None else ["--root-certificates", str(ca)]

@@ -11,18 +11,18 @@ from typing import Any
 log = logging.getLogger("fedrec.transport")
 
 REPLY_SLEEP, IDLE_SLEEPS = 0.05, (0.1, 1.0)
-"""Seconds that a SuperNode sleeps while its users work (Flower: 0.5), and when the server has nothing for it (3): at
-first and at most. Every question costs the server some 15 ms."""
+"""Seconds that a SuperNode sleeps while its users work (Flower: 0.5), and when the server has no message for it (3):
+first and longest sleep. Every request costs the server some 15 ms."""
 
 TASK_SLEEP = 0.05
 """Seconds after which a busy executor asks for the next task; Flower's own is 1."""
 
 PULL_BACKOFF = {"initial_backoff": 0.05, "backoff_cap": 2.0}
-"""Seconds before a part of a message that has not come yet is asked for again; Flower's own are 1 and 10."""
+"""Seconds until a missing part of a message is requested again; Flower's own are 1 and 10."""
 
 
 def quick_pulls() -> None:
-    """Ask for the parts of messages by `PULL_BACKOFF`, in this process."""
+    """Make this process request the parts of messages at the intervals of `PULL_BACKOFF`."""
     from flwr.supercore.inflatable import inflatable_utils
 
     for function in (inflatable_utils.pull_objects, inflatable_utils.pull_and_inflate_object_from_tree):
@@ -32,9 +32,9 @@ def quick_pulls() -> None:
 
 
 def give_up_parts_after(seconds: float) -> None:
-    """From now on, in this process, a message whose parts have not all come in so many seconds is an error.
+    """Make a message an error in this process if its parts have not all arrived after so many seconds.
 
-    Flower waits until the link forgets an upload that stopped, 180 seconds, and meanwhile for no other reply.
+    Flower waits for a stopped upload until the link forgets it, 180 seconds, and meanwhile accepts no other reply.
     """
     from flwr.supercore.inflatable import inflatable_utils
 
@@ -42,8 +42,7 @@ def give_up_parts_after(seconds: float) -> None:
 
 
 def survive_unreadable_replies() -> None:
-    """In the ServerApp's process: a reply that cannot be unpacked becomes an error to no question, and the others that
-    came with it are kept."""
+    """Make the ServerApp's process turn a reply that cannot be unpacked into an error, and keep the other replies."""
     import flwr.superlink.grid.http_grid as grid
     from flwr.app import Message, Metadata
     from flwr.app.error import Error
@@ -66,7 +65,7 @@ def survive_unreadable_replies() -> None:
 
 
 def wrap_link(wrap: Callable[[Any], None]) -> Callable[[], None]:
-    """`flower-superlink`'s main function; `wrap` gets the FastAPI application before it serves."""
+    """Return the main function of `flower-superlink`; `wrap` receives the FastAPI application before it serves."""
     import flwr.superlink.main as link
     from flwr.superlink.cli.flower_superlink import flower_superlink
 
@@ -83,13 +82,13 @@ def wrap_link(wrap: Callable[[Any], None]) -> Callable[[], None]:
 
 
 class NodeSleep:
-    """In place of the module `time` in Flower's loop of a node: shorter sleeps, longer the longer there is nothing."""
+    """Replacement of the module `time` in Flower's loop of a node: short sleeps, which grow while there is no work."""
 
     def __init__(self, sleep: Callable[[float], None]) -> None:
         self._sleep, self._idle = sleep, IDLE_SLEEPS[0]
 
     def sleep(self, seconds: float) -> None:
-        """Flower's loop asks for a second or more when the server had nothing, for less while it awaits a reply."""
+        """Sleep. Flower's loop requests a second or more when the server had no message, less while a reply is due."""
         if seconds < 1:
             self._idle = IDLE_SLEEPS[0]
             self._sleep(min(seconds, REPLY_SLEEP))
@@ -99,7 +98,7 @@ class NodeSleep:
 
 
 def quick_node() -> Callable[[], None]:
-    """`flower-supernode`'s main function, with `NodeSleep` and `PULL_BACKOFF`."""
+    """Return the main function of `flower-supernode`, with `NodeSleep` and `PULL_BACKOFF`."""
     import time
 
     import flwr.supernode.start_client_internal as node
@@ -112,9 +111,9 @@ def quick_node() -> Callable[[], None]:
 
 
 class TaskSleep:
-    """In place of the module `time` in Flower's loop of an executor: sleeps are longer the longer there is no task.
+    """Replacement of the module `time` in Flower's loop of an executor: sleeps grow while there is no task.
 
-    A task waits for at most a fortieth of the time since the one before, and an idle executor costs next to nothing.
+    A task waits for at most a fortieth of the time since the one before, and an idle executor costs almost nothing.
     """
 
     def __init__(self, sleep: Callable[[float], None], idle: Callable[[], float]) -> None:
@@ -122,14 +121,15 @@ class TaskSleep:
         self._sleep, self._idle = sleep, idle
 
     def sleep(self, seconds: float) -> None:
-        """seconds: Flower's own, and the longest."""
+        """Sleep for at most `seconds`, Flower's own choice."""
         self._sleep(min(seconds, max(TASK_SLEEP, self._idle() / 40)))
 
 
 def executor_with(executor: Any) -> Callable[[], None]:
-    """`flower-superexec`'s main function, which runs tasks by `executor` (`flwr...executor.types.Executor`).
+    """Return the main function of `flower-superexec`, which runs tasks with `executor`.
 
-    executor: has `idle` besides, the seconds since its last task.
+    Args:
+        executor: an `Executor` of Flower that also has `idle`, the seconds since its last task.
     """
     import time
 
@@ -144,30 +144,30 @@ def executor_with(executor: Any) -> Callable[[], None]:
 
 
 def forget_exit_handlers() -> None:
-    """In a forked child: what its parent wanted done at its own end is not the child's to do."""
+    """Drop the exit handlers of the parent in a forked child, which must not run them."""
     from flwr.supercore.exit import exit_handler
 
     exit_handler.registered_exit_handlers.clear()
 
 
 def accepted() -> Any:
-    """What an executor returns for a task that it took."""
+    """Return the answer of an executor that accepted a task."""
     from flwr.supercore.superexec.executor.types import LaunchResult
 
     return LaunchResult.accepted()
 
 
 def is_client_task(spec: Any) -> bool:
-    """Whether a task is a message to a node; else it is a run of the ServerApp."""
+    """Return whether a task is a message to a node; otherwise it is a run of the ServerApp."""
     from flwr.supercore.constant import TaskType
 
     return bool(spec.task_type == TaskType.CLIENT_APP)
 
 
 def run_server_task(spec: Any, app: Any) -> None:
-    """A run of the ServerApp `app`, whatever the run's FAB names and holds, otherwise as `flwr-serverapp` does it.
+    """Run the ServerApp `app` as `flwr-serverapp` does, but ignore the app in the run's FAB.
 
-    Leaves by SystemExit. The token is on no command line.
+    It ends with SystemExit. No command line contains the token.
     """
     import importlib
     from queue import Queue
@@ -175,7 +175,7 @@ def run_server_task(spec: Any, app: Any) -> None:
     from flwr.supercore.logger import mirror_output_to_queue
     from flwr.supercore.tls import validate_and_resolve_root_certificates
 
-    # By its name, since the package has a function that is called the same.
+    # Imported by name: the package has a function of the same name.
     runtime: Any = importlib.import_module("flwr.superlink.runtime.run_serverapp")
 
     def installed(grid: Any, context: Any, **_: Any) -> Any:
@@ -198,7 +198,7 @@ def run_server_task(spec: Any, app: Any) -> None:
 
 
 def report_failure(spec: Any) -> None:
-    """Say of a task whose process died that it failed; Flower itself would notice after a minute."""
+    """Report a task whose process died as failed; Flower itself would notice it after a minute."""
     from flwr.common.constant import SubStatus
     from flwr.supernode.runtime.run_clientapp import push_task_output
 
@@ -208,11 +208,13 @@ def report_failure(spec: Any) -> None:
 
 
 def run_client_task(spec: Any, app: Any) -> None:
-    """One message, answered by the ClientApp `app`: what the message's FAB names and holds is not looked at.
+    """Answer one message with the ClientApp `app`, and ignore the app in the message's FAB.
 
-    An exception of the app is answered by its type's name alone. What the app keeps in the context is dropped: its
-    process stays, and the node would keep a copy for every run. Raises: whatever kept the reply from the node, which
-    then waits for it for ever and must be started again.
+    For an exception of the app, the answer is the name of its type alone. State that the app keeps in the context is
+    dropped, because the node would keep a copy for every run.
+
+    Raises:
+        Exception: any error that keeps the reply from the node. The node then waits forever and must be restarted.
     """
     from flwr.app import Message, RecordDict
     from flwr.app.error import Error
@@ -229,7 +231,7 @@ def run_client_task(spec: Any, app: Any) -> None:
         try:
             reply = app(message=message, context=context)
         except Exception as error:
-            # Neither the text, which may quote data, nor anything but where it happened is written down.
+            # The text may quote data, so the log has the type and the place of the error alone.
             place = traceback.extract_tb(error.__traceback__)[-1]
             log.error("a message was not answered: %s at %s:%s", type(error).__name__, place[0], place[1])
             status, details = SubStatus.FAILED, type(error).__name__

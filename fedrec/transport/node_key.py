@@ -1,4 +1,4 @@
-"""Keys by which nodes prove to the server who they are: ECDSA on P-384, as Flower's node authentication reads them.
+"""Keys that authenticate nodes to the server: ECDSA on P-384, as Flower's node authentication reads them.
 
 Source: `cryptography`. The private key is an OpenSSH file (`BEGIN OPENSSH PRIVATE KEY`) of mode 0600 and stays on the
 node; the public key is one line (`ecdsa-sha2-nistp384 BASE64`), and the server lets in the nodes whose line it has.
@@ -23,14 +23,15 @@ CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 class NodePublicKey:
     """A node's public key.
 
-    line: `ecdsa-sha2-nistp384 BASE64`, without a comment, so that the same key is the same line.
+    Attributes:
+        line: `ecdsa-sha2-nistp384 BASE64`, without a comment, so that equal keys have equal lines.
     """
 
     line: str
 
     @property
     def fingerprint(self) -> str:
-        """`SHA256:...`, what `ssh-keygen -l` says: short enough to compare on the telephone."""
+        """`SHA256:...` as printed by `ssh-keygen -l`: short enough to compare on the telephone."""
         digest = hashlib.sha256(base64.b64decode(self.line.split()[1])).digest()
         return "SHA256:" + base64.b64encode(digest).decode("ascii").rstrip("=")
 
@@ -87,10 +88,10 @@ def new_node_key(path: Path, public: Path | None = None) -> NodePublicKey:
 
 
 def write_public(path: Path, key: NodePublicKey) -> None:
-    """Write `key` to the new file `path`, for everybody to read.
+    """Write `key` to the new file `path`, readable by all.
 
     Raises:
-        InputError: when it cannot be written.
+        InputError: when the file exists or cannot be written.
     """
     try:
         with path.open("x", encoding="ascii") as file:
@@ -103,15 +104,19 @@ def write_public(path: Path, key: NodePublicKey) -> None:
 
 
 def public_part(path: Path) -> NodePublicKey:
-    """The public part of the private key in `path`. Raises: as `load_node_key`."""
+    """Return the public part of the private key in `path`.
+
+    Raises:
+        InputError: as `load_node_key`.
+    """
     return load_node_key(path).public
 
 
 def load_node_key(path: Path) -> NodeKey:
-    """The private key in `path`.
+    """Read the private key in `path`.
 
     Raises:
-        InputError: for a file that others can read, or that is not such a key, or has a passphrase.
+        InputError: for a file that others can read, another kind of key, or a key with a passphrase.
     """
     content = private_files.read(path)
     try:
@@ -126,17 +131,17 @@ def load_node_key(path: Path) -> NodeKey:
 
 
 def read_public(path: Path) -> NodePublicKey:
-    """The public key in `path`.
+    """Read the public key in `path`.
 
     Raises:
-        InputError: for anything else, a private key too: it should stay on its node.
+        InputError: for any other content, and for a private key, which should stay on its node.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); give the .pub file of a node") from None
     if b"PRIVATE KEY" in content:
-        raise InputError(f"{path}: is a private key, which stays on its node; give the .pub file beside it")
+        raise InputError(f"{path}: is a private key, which stays on its node; give its .pub file")
     try:
         key = serialization.load_ssh_public_key(content)
         if isinstance(key, ec.EllipticCurvePublicKey) and isinstance(key.curve, CURVES):
@@ -147,7 +152,7 @@ def read_public(path: Path) -> NodePublicKey:
 
 
 def from_pem(content: bytes) -> NodePublicKey | None:
-    """The key in PEM, or None for anything else than a key that a node may have."""
+    """Read the key in PEM; None for anything that is not a node's public key."""
     try:
         key = serialization.load_pem_public_key(content)
     except (ValueError, UnsupportedAlgorithm):

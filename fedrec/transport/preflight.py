@@ -1,7 +1,7 @@
-"""What a node looks at before it starts: whether the server at that address is the one that it trusts.
+"""Checks before a node starts: does the server at this address have a certificate that the node trusts?
 
-Flower's node says little when it is turned away, ends with exit code 0 where its clock is wrong, and tries for ever
-where nobody listens. Here one TLS connection, verified as Flower verifies it, gives one line for each of these.
+Flower's node reports little when it is refused. It ends with exit code 0 if its clock is wrong, and retries forever if
+no server listens. Here one TLS connection, verified as Flower verifies it, gives one line for each of these faults.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ AHEAD, BEHIND = 5.0, 300.0
 """Seconds by which a node's clock may be ahead of the server's, or behind it, before Flower refuses its signature."""
 
 COARSE = 2.0
-"""Seconds by which a server's clock may be later than its `Date` header says: whole seconds, set once a second."""
+"""Seconds by which a server's clock may be ahead of its `Date` header, which counts whole seconds."""
 
 _EXPIRED, _NOT_YET, _OTHER_NAME = {10}, {9}, {62, 64}
 _OTHER_SIGNER = {7, 18, 19, 20, 21}
@@ -30,18 +30,22 @@ _OTHER_SIGNER = {7, 18, 19, 20, 21}
 
 
 class Unreachable(InputError):
-    """There is no answer, or none of the kind, which may pass by itself."""
+    """The server does not answer, or not with a whole answer. A later attempt may succeed."""
 
 
 def preflight(server: str, ca: Path, key: Path | None = None, timeout: float = 10.0) -> None:
-    """Return if a node with the key in `key` can talk to the server at `server` (HOST:PORT), trusting `ca` alone.
+    """Check that a node can talk to a server. Only a started node can check that the server accepts its key.
 
-    timeout: seconds for each step. Whether the server knows the key shows only when the node starts.
+    Args:
+        server: HOST:PORT.
+        ca: the only certificate that the node trusts.
+        key: the node's private key; None without one.
+        timeout: seconds for each step.
 
     Raises:
-        InputError: one line, for files that cannot be used, a server that speaks no TLS, or shows a certificate that
-            expired, is for other hosts or is not signed by `ca`, and for clocks that differ; Unreachable where there is
-            no such host, or no whole answer.
+        InputError: for files that cannot be used, a server without TLS, clocks that differ, or a certificate that is
+            expired, for other hosts or not signed by `ca`.
+        Unreachable: when there is no such host, or no whole answer.
     """
     host, port = address(server)
     context = trusting(ca)
@@ -55,10 +59,10 @@ def preflight(server: str, ca: Path, key: Path | None = None, timeout: float = 1
 
 
 def address(server: str) -> tuple[str, int]:
-    """Host and port of `HOST:PORT` or `[IPV6]:PORT`.
+    """Parse `HOST:PORT` or `[IPV6]:PORT`.
 
     Raises:
-        InputError: for anything else.
+        InputError: for any other text.
     """
     host, _, port = server.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
@@ -68,7 +72,7 @@ def address(server: str) -> tuple[str, int]:
 
 
 def trusting(ca: Path, now: datetime | None = None) -> ssl.SSLContext:
-    """A context for clients that trusts the certificates in `ca` and no other, and checks the host's name.
+    """Make a client's TLS context that trusts the certificates in `ca` alone, and checks the host's name.
 
     Raises:
         InputError: for a file that cannot be read, holds a private key or no certificate, or has expired.
@@ -86,7 +90,7 @@ def trusting(ca: Path, now: datetime | None = None) -> ssl.SSLContext:
     last = max(certificate.not_valid_after_utc for certificate in certificates)
     if last <= (now or datetime.now(UTC)):
         raise InputError(f"--ca {ca}: expired on {last.date()}; get the new ca.crt from the operator of the server")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # as Flower makes it: the verdict is the same
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # the same context as Flower's, for the same verdict
     context.load_verify_locations(cadata=content.decode("ascii", "ignore"))
     return context
 
@@ -114,14 +118,14 @@ def _secured(plain: socket.socket, context: ssl.SSLContext, server: str, host: s
         raise InputError(_distrusted(error, peer, server, host, ca)) from None
     except (ssl.SSLError, ConnectionError) as error:
         reason = getattr(error, "reason", None) or type(error).__name__
-        broke_off = isinstance(error, ConnectionError | ssl.SSLEOFError)  # as a server does that is just starting
+        broke_off = isinstance(error, ConnectionError | ssl.SSLEOFError)  # e.g. a server that is still starting
         raise (Unreachable if broke_off else InputError)(
             f"--server {server}: speaks no TLS ({reason}); give the port of `fedrec server`, never one without TLS"
         ) from None
 
 
 def _distrusted(error: ssl.SSLCertVerificationError, peer: tuple[str, int], server: str, host: str, ca: Path) -> str:
-    """One line for a certificate that did not verify; it is fetched once more, to say what is in it."""
+    """Return one line on a certificate that did not verify; it is fetched once more for its content."""
     shown = _shown(peer)
     code = error.verify_code
     if code in _OTHER_SIGNER:

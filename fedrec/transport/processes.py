@@ -72,7 +72,7 @@ class Child:
             return file.read()
 
     def last_lines(self, count: int = 3) -> str:
-        """The end of the output, for people."""
+        """Return the last lines of the output, for readers."""
         return "\n".join(self.text.strip().splitlines()[-count:])
 
     def end(self, grace: float = GRACE) -> None:
@@ -89,7 +89,11 @@ class Child:
 
 
 class Children:
-    """Processes that end together, the last one first. say: receives each command, once."""
+    """Processes that end together, the last one first.
+
+    Args:
+        say: receives each command, once.
+    """
 
     def __init__(self, say: Callable[[str], None] = lambda _: None) -> None:
         self.all: list[Child] = []
@@ -103,7 +107,11 @@ class Children:
         return child
 
     def check(self) -> None:
-        """Check that all processes run. Raises: ProcessEnded."""
+        """Check that all processes run.
+
+        Raises:
+            ProcessEnded: with the last line of the log of a process that has ended.
+        """
         for child in self.all:
             if child.code is not None:
                 last = " ".join(child.last_lines(1).split())[-300:]

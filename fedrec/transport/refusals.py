@@ -1,8 +1,8 @@
-"""Why Flower's node was turned away or gave up, as one line read from its log.
+"""Diagnosis of a Flower node that was refused or gave up: one line, read from its log.
 
-Source: flwr 1.41. Its SuperNode ends with exit code 1 whatever went wrong, with exit code 0 where the server refused
-its signature or no longer knows its number, and, once it was connected, continues as a process that asks for nothing
-when a request failed for good.
+Source: flwr 1.41. Its SuperNode ends with exit code 1 for most faults. If the server refused its signature or dropped
+its number, the exit code is 0. After a connected node's request has failed for good, the process stays and sends no
+further requests.
 """
 
 import re
@@ -31,7 +31,7 @@ _KNOWN: tuple[tuple[str, Refusal], ...] = (
     (
         r"\[code: 2004\]",
         Refusal(
-            "the server does not let this node in: it does not know its key (`fedrec keys node DIR NAME --public "
+            "the server does not admit this node: it does not have its key (`fedrec keys node DIR NAME --public "
             "FILE.pub` there, then restart it), or a node with this key is or was connected within the last minute",
             may_pass=True,
         ),
@@ -39,7 +39,7 @@ _KNOWN: tuple[tuple[str, Refusal], ...] = (
     (
         r"\[code: 2001\]",
         Refusal(
-            "the server lets in only nodes whose key it knows and this node has none; `fedrec client key FILE` makes "
+            "the server admits only nodes with a registered key and this node has none; `fedrec client key FILE` makes "
             "one, then start it with --key FILE"
         ),
     ),
@@ -94,9 +94,9 @@ _SIGNATURE = Refusal(
     "server's)"
 )
 _FORGOTTEN = Refusal(
-    "the server knows this connection no more: it was started again, or the node was removed there", may_pass=True
+    "the server dropped this connection: it was restarted, or the node was removed there", may_pass=True
 )
-"""A link that was started again gives every key a new number; after the next welcome the node has it."""
+"""A restarted link gives every key a new number, which the node receives with the next welcome."""
 
 
 def diagnose(log: str, exit_code: int | None, stopped: bool = False) -> Refusal | None:
@@ -105,8 +105,10 @@ def diagnose(log: str, exit_code: int | None, stopped: bool = False) -> Refusal 
     Args:
         log: the SuperNode's output.
         exit_code: None while it runs. Then only errors without recovery count.
-        stopped: whether a stop was requested.
-    Returns: the reason why the node does not work; None for a working or stopped node.
+        stopped: True if a stop was requested.
+
+    Returns:
+        The reason why the node does not work; None for a working or stopped node.
     """
     plain = _COLOUR.sub("", log)
     since = plain[plain.rfind("SuperNode ID: ") :] if "SuperNode ID: " in plain else plain

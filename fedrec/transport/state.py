@@ -1,4 +1,4 @@
-"""The folder of one running server or node: logs, secrets and Flower's files; nobody else can read it."""
+"""The folder of one running server or node: logs, secrets and Flower's files, readable by its owner alone."""
 
 import contextlib
 import fcntl
@@ -28,7 +28,11 @@ class State:
         self.path = path.absolute()
 
     def make(self) -> None:
-        """Make the folder unless it exists. Raises: InputError."""
+        """Make the folder unless it exists.
+
+        Raises:
+            InputError: when the folder cannot be made.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -89,7 +93,14 @@ class State:
         return None
 
     def stop(self) -> bool:
-        """End the process with the lock, and its children; False where there is none. Raises: InputError."""
+        """End the process with the lock, and its children.
+
+        Returns:
+            False if no process has the lock.
+
+        Raises:
+            InputError: when the process does not end in time.
+        """
         signalled, end = None, time.monotonic() + STOP_SECONDS
         while (pid := self._pid()) is not None:
             if pid != signalled:
@@ -124,7 +135,7 @@ class State:
 
 
 def _taken(lock: IO[str]) -> bool:
-    """Whether this process has the lock now."""
+    """Return whether this process got the lock."""
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

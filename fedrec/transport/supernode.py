@@ -1,7 +1,8 @@
 """`flower-supernode` as a module that ends when the node ends: `python -m fedrec.transport.supernode OPTIONS`.
 
-Flower's own command can live on as a process that asks for nothing, once a request failed for good, sleeps for seconds
-between its questions, and ends by a traceback where two of its threads learn at once that the server refuses it.
+It avoids three faults of Flower's own command. After a request has failed for good, that process stays and sends no
+further requests. It sleeps for seconds between its requests. It ends with a traceback if the server refuses two of its
+threads at once.
 """
 
 import os
@@ -12,8 +13,8 @@ import sys
 def main() -> None:
     """Run the node, and exit with its code, or with 1 when it returned without a stop request.
 
-    Each of Flower's threads that is refused interrupts the process. Flower ends in order at the first, and puts back
-    what it found for the others, which then do nothing.
+    Each of Flower's threads that is refused interrupts the process. Flower ends in order at the first interrupt, and
+    the original handler then ignores the others.
     """
     from fedrec.transport.interfaces import quick_node
 

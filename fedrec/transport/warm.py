@@ -1,9 +1,9 @@
 """Runs an app's tasks in processes that have PyTorch and fedrec loaded: `python -m fedrec.transport.warm APP OPTIONS`.
 
-Flower starts a new interpreter for every message, which takes seconds to import what it needs. Here a parent without
-threads imports the app once and forks. A run of the ServerApp has a child of its own. All messages to a node go, in
-order, to one child, which keeps the node's users between them. If that child dies, so does this process: the SuperNode
-may wait for its reply for ever, and `fedrec client start` starts both again.
+Flower starts a new interpreter for every message, which needs seconds for its imports. Here a parent without threads
+imports the app once and forks. A run of the ServerApp has a child of its own. One child receives all messages to a
+node, in order, and keeps the node's users between them. If that child dies, this process ends too: the SuperNode might
+wait forever for its reply, and `fedrec client start` restarts both.
 APP is "module:name"; OPTIONS are those of `flower-superexec`.
 """
 
@@ -27,7 +27,7 @@ from fedrec.transport import interfaces
 log = logging.getLogger("fedrec.transport")
 
 NODE_DIED = 4
-"""Exit code of this process when the one that answers for a node died."""
+"""Exit code of this process after the child that answers for a node has died."""
 
 
 class WarmExecutor:
@@ -45,7 +45,7 @@ class WarmExecutor:
         return supported, set()
 
     def wait_for_capacity(self, *_: Any, **__: Any) -> None:
-        """There is always room: messages to a node wait in its pipe."""
+        """Return at once: messages to a node wait in its pipe."""
 
     def launch(self, spec: Any) -> Any:
         """Hand the task to a child."""
@@ -58,7 +58,7 @@ class WarmExecutor:
             self._node = self._fork_node()
         try:
             self._node[1].send_bytes(_packed(spec))
-        except BrokenPipeError:  # it died just now, and has not been waited for yet
+        except BrokenPipeError:  # the child died just now and is not yet reaped
             sys.exit(NODE_DIED)
         return interfaces.accepted()
 
@@ -70,7 +70,7 @@ class WarmExecutor:
         """Note which children have ended.
 
         Raises:
-            SystemExit: when it is the one that answers for the node.
+            SystemExit: when the child that answers for the node has ended.
         """
         for child in list(self._children):
             found, status = os.waitpid(child, os.WNOHANG)

@@ -59,9 +59,9 @@ def test_ends_that_may_pass_are_followed_by_another_start(monkeypatch: pytest.Mo
     said = hosted(monkeypatch, tmp_path, starts)
     assert said[0] == "nobody there; trying again in 1 s"
     assert said[1] == "connected to here:1"
-    assert said[2].startswith("the server knows this connection no more")
+    assert said[2].startswith("the server dropped this connection")
     assert said[4].startswith("the process of the users ended with code 4; see users.log; trying again in 1 s")
-    assert "does not let this node in" in said[5]
+    assert "does not admit this node" in said[5]
     assert said[6] == "end: another certificate"
 
 
@@ -69,7 +69,7 @@ def test_ends_that_do_not_pass_are_the_end(monkeypatch: pytest.MonkeyPatch, tmp_
     for text, code, line in (
         ("", 0, "refused this node's signature"),
         ("ERROR : certificate has expired\n", None, "the server's certificate expired"),
-        ("ERROR : [code: 2001]\n", 1, "lets in only nodes whose key it knows"),
+        ("ERROR : [code: 2001]\n", 1, "admits only nodes with a registered key"),
     ):
         said = hosted(monkeypatch, tmp_path, [(node(text, code), users())])
         assert len(said) == 1

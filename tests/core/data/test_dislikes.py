@@ -113,7 +113,7 @@ def test_a_dislike_is_never_in_that_users_list(tmp_path: Path) -> None:
     ("settings", "message"),
     [
         ({"dropped_as_negatives": True, "min_rating": 0}, "set data.mask_dropped=true too"),
-        ({"dropped_as_negatives": True, "mask_dropped": True}, "give that too"),
+        ({"dropped_as_negatives": True, "mask_dropped": True}, "set data.min_rating too"),
     ],
 )
 def test_settings_that_lack_another_are_refused(tmp_path: Path, settings: dict[str, object], message: str) -> None:

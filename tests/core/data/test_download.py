@@ -384,7 +384,7 @@ def test_a_name_that_no_publisher_has(tmp_path: Path, monkeypatch: pytest.Monkey
     assert cli.run(["data", "get", "ml-1n", "--data-dir", str(tmp_path)]) == 2
     assert "Did you mean 'ml-1m'" in capsys.readouterr().err
     assert cli.run(["data", "get", "ml-1m"]) == 2
-    assert "Give --data-dir or set FEDREC_DATA" in capsys.readouterr().err
+    assert "give --data-dir or set FEDREC_DATA" in capsys.readouterr().err
 
 
 def test_the_table_of_sources_is_whole() -> None:

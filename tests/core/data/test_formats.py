@@ -237,7 +237,7 @@ DAMAGED = WHOLE[:10] + b"\xff" * 20 + WHOLE[30:]
     [
         ({}, "holds 0 files of reviews"),
         ({"a__csv": "x", "b__csv": "y"}, "holds 2 files of reviews"),
-        ({"a__csv": "1,2,3,4\n"}, "items (10 characters) and users are not distinguishable"),
+        ({"a__csv": "1,2,3,4\n"}, "users are not distinguishable"),
         ({"a__jsonl": "not json\n"}, "not JSON lines"),
         ({"a__jsonl__gz": b"no gzip"}, "not a whole gzip file"),
         ({"a__jsonl__gz": WHOLE[:-9]}, "not a whole gzip file"),
