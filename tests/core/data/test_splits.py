@@ -188,7 +188,7 @@ def test_what_was_rated_too_low_is_masked_and_not_trained_on(tmp_path: Path) -> 
 def test_masking_needs_a_threshold_and_all_users_ranked(tmp_path: Path) -> None:
     file = tmp_path / "log.csv"
     file.write_text(RATED)
-    with pytest.raises(InputError, match="set data.min_rating too"):
+    with pytest.raises(InputError, match=r"set data\.min_rating too"):
         load(DataConfig(path=file, mask_dropped=True), None, 0)
     many = [line for copy in range(20) for line in RATED.replace("\n", f"\n{copy}").splitlines()[1:]]
     file.write_text("\n".join([RATED.splitlines()[0], *many]))
