@@ -1,0 +1,97 @@
+"""Accounts: what each user spent, by run and in the sliding period, rebuilt from the entries of a device ledger."""
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fedrec_client.consent.entries import Accepted, Charge, Gap, unpacked
+from fedrec_client.consent.policy import Policy
+from fedrec_client.consent.spending import Cost, Totals
+
+DAY = 86400.0
+
+
+@dataclass
+class RunAccount:
+    """One run. Attributes: since: when it was accepted; questions: round -> question -> who gave, as recorded."""
+
+    accepted: Accepted
+    since: int
+    totals: Totals = field(default_factory=Totals)
+    rounds: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    questions: dict[int, dict[str, tuple[str, int]]] = field(default_factory=dict)
+    closed: bool = False
+    recent: deque[tuple[int, Cost, np.ndarray]] = field(default_factory=deque)
+
+    def drop_before(self, when: float) -> None:
+        """Forget charges of before `when`: a run without a card is known by its description alone, which recurs."""
+        if self.accepted.carded:
+            return
+        while self.recent and self.recent[0][0] < when:
+            _, cost, who = self.recent.popleft()
+            self.totals.add(cost, padded(who, len(self.totals.gaussian)), -1)
+
+
+class Accounts:
+    """The spending of all users of a ledger. limits: the policy's periods."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.rows = 0
+        self.runs: dict[str, RunAccount] = {}
+        self.period = Totals()
+        self.blocked_until = 0.0
+        """Unix seconds before which the period counts as spent in full."""
+        self._recent: deque[tuple[int, Cost, np.ndarray]] = deque()
+
+    def widen(self, rows: int) -> None:
+        """Make room for more users."""
+        self.rows = rows
+        self.period.widen(rows)
+
+    def accept(self, entry: Accepted, when: int) -> None:
+        """Take note of a run; the first time counts."""
+        self.runs.setdefault(entry.run, RunAccount(entry, when))
+
+    def charge(self, entry: Charge, when: int) -> None:
+        """Count a charge."""
+        account, cost = self.runs[entry.run], entry.cost
+        who = padded(unpacked(entry.paid, entry.rows), self.rows)
+        account.totals.widen(self.rows)
+        account.rounds = padded(account.rounds, self.rows)
+        account.rounds[who] += 1
+        account.questions.setdefault(entry.round, {})[entry.question] = (entry.gave, entry.rows)
+        if cost != Cost() and who.any():
+            account.totals.add(cost, who)
+            account.recent.append((when, cost, who))
+            self.period.add(cost, who)
+            self._recent.append((when, cost, who))
+
+    def gap(self, entry: Gap) -> None:
+        """Count the period, and every run so far, as spent in full."""
+        self.blocked_until = max(self.blocked_until, entry.until + self.policy.period.days * DAY)
+        for account in self.runs.values():
+            account.closed = True
+
+    def advance(self, now: float) -> None:
+        """Leave the charges behind that are older than the period."""
+        oldest = now - self.policy.period.days * DAY
+        while self._recent and self._recent[0][0] < oldest:
+            _, cost, who = self._recent.popleft()
+            self.period.add(cost, padded(who, self.rows), -1)
+
+    def covered(self, run: str, cost: Cost, now: float) -> np.ndarray:
+        """Return (rows,) bool: whose limits cover one more release of the run."""
+        account = self.runs[run]
+        account.totals.widen(self.rows)
+        self.advance(now)
+        account.drop_before(now - self.policy.run.days * DAY)
+        if account.closed or now < self.blocked_until:
+            return np.zeros(self.rows, dtype=bool)
+        return self.policy.run_limit.allows(account.totals, cost) & self.policy.period_limit.allows(self.period, cost)
+
+
+def padded(array: np.ndarray, rows: int) -> np.ndarray:
+    """Return the array with zeros (False) for later rows."""
+    return np.pad(array, (0, rows - len(array))) if len(array) < rows else array

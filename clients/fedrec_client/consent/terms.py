@@ -1,0 +1,97 @@
+"""RunTerms: what a run asks of a device and what it promises, as plain public numbers from any source.
+
+A verified run card fills it; without one, a node fills it from the run's description.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fedrec_client.consent.spending import Cost
+
+
+@dataclass(frozen=True)
+class QueryTerms:
+    """One private sum.
+
+    Attributes:
+        name: unique in its round.
+        shape: of the sum.
+        clip_norm: L2 bound on a user's whole contribution; None where nothing is clipped.
+        noise_multiplier: standard deviation of the noise in units of the clip; 0 for none.
+        noise_std: the same in units of the sum.
+        renyi: order -> Renyi DP of one release, where the noise is not Gaussian.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    clip_norm: float | None
+    noise_multiplier: float
+    noise_std: float = 0.0
+    renyi: Mapping[int, float] | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of entries."""
+        return math.prod(self.shape)
+
+    @property
+    def cost(self) -> Cost:
+        """The price for a user who takes part. Raises: PrivacyError without noise."""
+        return Cost.of_gaussians([self.noise_multiplier]) if self.renyi is None else Cost.of_renyi(self.renyi)
+
+
+@dataclass(frozen=True)
+class RunTerms:
+    """The public terms of a run.
+
+    Attributes:
+        run: what identifies the run: a card's digest, or the fingerprint of the run's description.
+        algorithm: its name.
+        fingerprint: of the algorithm, with its settings.
+        rounds: the queries of every round.
+        sampling: probability of a user to take part in a round, (0, 1].
+        trust: central, distributed, local; "none" for a run without noise.
+        minimum_cohort: fewest users in a sum that is opened; the expected cohort where a run states no other.
+        epsilon: of the run, at `delta`; infinite without privacy.
+        delta: of the run.
+        users: the declared, public population.
+        carded: whether a signed card states all this. Its rounds are then released once each, under a unique `run`.
+        expires: Unix seconds after which nothing is answered; None where the run states no end.
+        ledger_key: the verified public key of the server's ledger, as text; "" without a card.
+        ledger_head: root hash of the ledger, hex; "" without a card.
+        ledger_size: records of the ledger under that head.
+        witnesses: names or keys of the witnesses whose cosignature was verified.
+        dataset: the dataset that the run names; "" for data of the node's own.
+    """
+
+    run: str
+    algorithm: str
+    fingerprint: str
+    rounds: tuple[tuple[QueryTerms, ...], ...]
+    sampling: float
+    trust: str
+    minimum_cohort: float
+    epsilon: float
+    delta: float
+    users: int
+    carded: bool = False
+    expires: float | None = None
+    ledger_key: str = ""
+    ledger_head: str = ""
+    ledger_size: int = 0
+    witnesses: tuple[str, ...] = ()
+    dataset: str = ""
+
+    @property
+    def private(self) -> bool:
+        """Whether noise is promised."""
+        return self.trust != "none"
+
+    def cost(self, round_index: int) -> Cost:
+        """The price of a round for a user who takes part. Raises: PrivacyError without noise."""
+        return sum((query.cost for query in self.rounds[round_index]), Cost())
+
+    def whole_cost(self) -> Cost:
+        """The price for a user who takes part in every round once. Raises: PrivacyError without noise."""
+        return sum((self.cost(number) for number in range(len(self.rounds))), Cost())
