@@ -85,7 +85,7 @@ class Packet:
     tensors: Mapping[str, Tensor] = field(default_factory=dict)
     version: int = VERSION
 
-    def expect(self, kind: str, fingerprint: str | None = None, round: int | None = None) -> "Packet":
+    def expect(self, kind: str, fingerprint: str | None = None, round_index: int | None = None) -> "Packet":
         """This packet, if it is of our version and of this kind, run and round.
 
         Raises:
@@ -100,8 +100,8 @@ class Packet:
             raise WireError("kind", f"expected a message of kind '{kind}'")
         if fingerprint is not None and self.fingerprint != fingerprint:
             raise WireError("fingerprint", "a message of another run, or of other settings; start both sides anew")
-        if round is not None and self.round != round:
-            raise WireError("round", f"a message of another round than {round}")
+        if round_index is not None and self.round != round_index:
+            raise WireError("round", f"a message of another round than {round_index}")
         return self
 
     def fact(self, name: str, kind: type[Any]) -> Any:

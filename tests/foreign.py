@@ -24,15 +24,15 @@ class {name}(Algorithm):
     def initial(self):
         return {{"counts": torch.zeros(len(self.setting.catalogue))}}
 
-    def queries(self, round):
+    def queries(self, round_index):
         return (SumQuery("counts", (len(self.setting.catalogue),), 5.0, 1.0),)
 
-    def contribute(self, shared, users, round):
+    def contribute(self, shared, users, round_index):
         counts = torch.zeros(len(users), len(self.setting.catalogue))
         counts.index_put_((users.owners, users.items), torch.ones(()), accumulate=True)
         return {{"counts": DenseContribution(counts)}}
 
-    def update(self, shared, sums, round):
+    def update(self, shared, sums, round_index):
         return {{"counts": sums["counts"].value}}
 
     def release(self, shared):

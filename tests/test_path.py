@@ -94,8 +94,8 @@ def readers_of_a_clip(folder: Path, clip: float) -> tuple[dict[str, set[str]], f
 
         return reading
 
-    def measured(plan, round, query_name):
-        found = noise_std(plan, round, query_name)
+    def measured(plan, round_index, query_name):
+        found = noise_std(plan, round_index, query_name)
         if query_name == "gram":
             noise.append(found)
         return found

@@ -175,7 +175,7 @@ class ALS(Algorithm):
         one = torch.ones(len(index), device=self.setting.device)
         return self._item_side(items) | {"counts": torch.zeros_like(one), "popularity": one}
 
-    def queries(self, round: int) -> tuple[SumQuery, ...]:
+    def queries(self, round_index: int) -> tuple[SumQuery, ...]:
         config, packed = self.config, self.packing.size
         shape = (len(self.setting.catalogue), packed + self.dim + 1)
         return (
@@ -183,11 +183,11 @@ class ALS(Algorithm):
             SumQuery("items", shape, config.items_clip, (1 - config.gram_share) / self.rounds, self.dim),
         )
 
-    def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
+    def contribute(self, shared: Shared, users: UserBatch, round_index: int) -> dict[str, Contribution]:
         vectors = self._solver(shared, shared["items"][:, 0]).vectors(users)
         return {"gram": GramContribution(vectors), "items": ItemStatistics(vectors, users)}
 
-    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
+    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round_index: int) -> Shared:
         config, population = self.config, self.setting.users
         scale = population / self.setting.expected_cohort  # a sampled cohort's sum stands for the population's
         gram = scale * self.packing.unpack(sums["gram"].value)
@@ -212,7 +212,7 @@ class ALS(Algorithm):
         parts = ((slice(start, start + step),) for start in range(0, len(items), step))
         run_jobs(solve, parts, items.device)
         occurs = PrivateSum(statistics.value[:, -1], statistics.noise_std)  # the count, released with the rest
-        counts, popularity = mean_popularity(shared["counts"], occurs, round, self.setting.catalogue)
+        counts, popularity = mean_popularity(shared["counts"], occurs, round_index, self.setting.catalogue)
         return self._item_side(items) | {"counts": counts, "popularity": popularity}
 
     def release(self, shared: Shared) -> ALSModel:

@@ -84,11 +84,11 @@ class Algorithm(ABC):
         """The shared state before the first round."""
 
     @abstractmethod
-    def queries(self, round: int) -> tuple[SumQuery, ...]:
-        """The sums of round 0 <= round < rounds. A function of the setting alone, so all can be priced ahead."""
+    def queries(self, round_index: int) -> tuple[SumQuery, ...]:
+        """The sums of round 0 <= round_index < rounds. A function of the setting alone, so all can be priced ahead."""
 
     @abstractmethod
-    def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
+    def contribute(self, shared: Shared, users: UserBatch, round_index: int) -> dict[str, Contribution]:
         """What each user of the batch would add to each query of the round. Users never mix."""
 
     @property
@@ -96,12 +96,12 @@ class Algorithm(ABC):
         """Names in the shared state that `contribute` never reads: they need not travel."""
         return frozenset()
 
-    def for_devices(self, shared: Shared, round: int) -> Shared:
+    def for_devices(self, shared: Shared, round_index: int) -> Shared:
         """What of the shared state a device needs for `contribute` in that round."""
         return {name: tensor for name, tensor in shared.items() if name not in self.server_only}
 
     @abstractmethod
-    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
+    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round_index: int) -> Shared:
         """The next shared state. `sums` are private already; divide by `setting.expected_cohort`, never by a count."""
 
     @abstractmethod

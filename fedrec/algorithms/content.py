@@ -44,13 +44,13 @@ class Content(Algorithm):
     def initial(self) -> Shared:
         return {}
 
-    def queries(self, round: int) -> tuple[SumQuery, ...]:
+    def queries(self, round_index: int) -> tuple[SumQuery, ...]:
         return ()
 
-    def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
+    def contribute(self, shared: Shared, users: UserBatch, round_index: int) -> dict[str, Contribution]:
         return {}
 
-    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
+    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round_index: int) -> Shared:
         return shared
 
     def release(self, shared: Shared) -> KernelModel:

@@ -25,15 +25,15 @@ class Examples:
     examples: Tensor
 
     @classmethod
-    def draw(cls, users: UserBatch, events: int, negatives: int, round: int) -> "Examples":
+    def draw(cls, users: UserBatch, events: int, negatives: int, round_index: int) -> "Examples":
         """Up to `events` events of each user at random, each with uniform negatives from outside the history."""
-        (drawn,) = cls.parts(users, events, negatives, round, 1)
+        (drawn,) = cls.parts(users, events, negatives, round_index, 1)
         return drawn
 
     @classmethod
-    def parts(cls, users: UserBatch, events: int, negatives: int, round: int, parts: int) -> list["Examples"]:
+    def parts(cls, users: UserBatch, events: int, negatives: int, round_index: int, parts: int) -> list["Examples"]:
         """As `draw`, dealt out in turn to so many disjoint parts."""
-        seeds = draws.mix(users.keys + round)
+        seeds = draws.mix(users.keys + round_index)
         place = torch.arange(len(users.items), device=users.device) - users.offsets[:-1][users.owners]
         value = draws.uniform(draws.mix(seeds[users.owners] + place), _EVENT, 1)[:, 0]
         order = torch.argsort(users.owners + value)  # within each user, shuffled
@@ -41,7 +41,7 @@ class Examples:
         chosen = place < events  # and `place` is also the position in the shuffled history
         owner, slot = users.owners[chosen], place[chosen]
         items = torch.full((len(users), events, 1 + negatives), -1, dtype=torch.int64, device=users.device)
-        drawn = users.negatives(events * negatives, _NEGATIVE + (round << 8)).view(len(users), events, negatives)
+        drawn = users.negatives(events * negatives, _NEGATIVE + (round_index << 8)).view(len(users), events, negatives)
         items[owner, slot, 0] = users.items[order][chosen]
         items[owner, slot, 1:] = drawn[owner, slot]
         return [cls._counted(items[:, first::parts]) for first in range(parts)]

@@ -70,16 +70,16 @@ class Popularity(Algorithm):
     def initial(self) -> Shared:
         return {"popularity": torch.ones(len(self.setting.catalogue), device=self.setting.device)}
 
-    def queries(self, round: int) -> tuple[SumQuery, ...]:
+    def queries(self, round_index: int) -> tuple[SumQuery, ...]:
         items = len(self.setting.catalogue)
         if self.config.counts:
             return (SumQuery("popularity", (items,), self.config.clip, 1.0),)
         return (popularity_query(items, 1.0),)
 
-    def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
+    def contribute(self, shared: Shared, users: UserBatch, round_index: int) -> dict[str, Contribution]:
         return {"popularity": popularity_contribution(users, counts=self.config.counts)}
 
-    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
+    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round_index: int) -> Shared:
         public = public_kernels(self.setting.catalogue, products=False).to(self.setting.device)
         return {"popularity": denoise(sums["popularity"], public)}
 

@@ -83,17 +83,17 @@ class Staged(Algorithm):
         *_, (start, _) = self._placed()
         return start
 
-    def queries(self, round: int) -> tuple[SumQuery, ...]:
-        return tuple(query for stage, _ in self._active(round) for query in stage.queries)
+    def queries(self, round_index: int) -> tuple[SumQuery, ...]:
+        return tuple(query for stage, _ in self._active(round_index) for query in stage.queries)
 
-    def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
+    def contribute(self, shared: Shared, users: UserBatch, round_index: int) -> dict[str, Contribution]:
         parts: dict[str, Contribution] = {}
-        for stage, step in self._active(round):
+        for stage, step in self._active(round_index):
             parts |= stage.contribute(shared, users, step)
         return parts
 
-    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
-        for stage, step in self._active(round):
+    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round_index: int) -> Shared:
+        for stage, step in self._active(round_index):
             shared = stage.update(shared, {query.name: sums[query.name] for query in stage.queries}, step)
         return shared
 
@@ -104,9 +104,11 @@ class Staged(Algorithm):
             yield start, stage
             start += 0 if stage.alongside else stage.rounds
 
-    def _active(self, round: int) -> list[tuple[Stage, int]]:
+    def _active(self, round_index: int) -> list[tuple[Stage, int]]:
         """The stages of a round, each with its own step."""
-        return [(stage, round - start) for start, stage in self._placed() if 0 <= round - start < stage.rounds]
+        return [
+            (stage, round_index - start) for start, stage in self._placed() if 0 <= round_index - start < stage.rounds
+        ]
 
 
 def popularity_stage(

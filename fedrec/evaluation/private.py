@@ -79,17 +79,17 @@ class PrivateEvaluation(Algorithm):
     def initial(self) -> Shared:
         return self.inner.initial()
 
-    def queries(self, round: int) -> tuple[SumQuery, ...]:
+    def queries(self, round_index: int) -> tuple[SumQuery, ...]:
         share = self.config.share
-        if round in self._looks:
+        if round_index in self._looks:
             return (SumQuery(QUERY, (len(ENTRIES),), CLIP, share / len(self._looks)),)
-        queries = self.inner.queries(self._inner_round(round))
+        queries = self.inner.queries(self._inner_round(round_index))
         return tuple(replace(query, budget_share=query.budget_share * (1 - share)) for query in queries)
 
-    def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
-        if round not in self._looks:
+    def contribute(self, shared: Shared, users: UserBatch, round_index: int) -> dict[str, Contribution]:
+        if round_index not in self._looks:
             rest = replace(users.without_newest(torch.ones_like(users.lengths)), memory=users.memory)
-            return self.inner.contribute(self._inner_state(shared), rest, self._inner_round(round))
+            return self.inner.contribute(self._inner_state(shared), rest, self._inner_round(round_index))
         if self._model is None or self._model[0] is not shared:  # made once for all batches of the look
             self._model = (shared, self.inner.release(self._inner_state(shared)))
         with full_precision(users.device):  # in half precision many scores would be equal, and ties count against us
@@ -98,15 +98,15 @@ class PrivateEvaluation(Algorithm):
         values = torch.cat([gains(found.clamp(min=0), 10), torch.ones_like(able)[:, None]], dim=1)  # (B, 3)
         return {QUERY: DenseContribution(values * able[:, None])}
 
-    def for_devices(self, shared: Shared, round: int) -> Shared:
+    def for_devices(self, shared: Shared, round_index: int) -> Shared:
         inner = self._inner_state(shared)
-        return inner if round in self._looks else self.inner.for_devices(inner, self._inner_round(round))
+        return inner if round_index in self._looks else self.inner.for_devices(inner, self._inner_round(round_index))
 
-    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
+    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round_index: int) -> Shared:
         inner = self._inner_state(shared)
         own = {name: tensor for name, tensor in shared.items() if name.startswith(OWN)}
-        if round not in self._looks:
-            return self.inner.update(inner, sums, self._inner_round(round)) | own
+        if round_index not in self._looks:
+            return self.inner.update(inner, sums, self._inner_round(round_index)) | own
         total = sums[QUERY]
         std = torch.tensor([total.noise_std], dtype=torch.float64, device=total.value.device)
         for name, row in ((f"{OWN}sums", total.value[None]), (f"{OWN}noise_std", std)):  # (looks, 3), (looks,)
@@ -141,8 +141,8 @@ class PrivateEvaluation(Algorithm):
             return []
         values = (shared[f"{OWN}sums"].double() / self.setting.expected_cohort).tolist()
         return [
-            {"round": round, "after": after, **dict(zip(ENTRIES, row, strict=True)), "std": std}
-            for round, after, row, std in zip(self._looks, self.trained, values, self._stds(shared), strict=False)
+            {"round": round_index, "after": after, **dict(zip(ENTRIES, row, strict=True)), "std": std}
+            for round_index, after, row, std in zip(self._looks, self.trained, values, self._stds(shared), strict=False)
         ]
 
     def private_metrics(self, shared: Shared) -> dict[str, dict[str, float]]:
@@ -173,8 +173,8 @@ class PrivateEvaluation(Algorithm):
         stds: list[float] = (shared[f"{OWN}noise_std"] / self.setting.expected_cohort).tolist()
         return stds
 
-    def _inner_round(self, round: int) -> int:
-        return round - bisect_left(self._looks, round)
+    def _inner_round(self, round_index: int) -> int:
+        return round_index - bisect_left(self._looks, round_index)
 
     def _inner_state(self, shared: Shared) -> Shared:
         """Return the inner algorithm's state; the same object for the same state, so that caches work."""
@@ -201,10 +201,10 @@ PRIVATE = "private "
 """Prefix of the columns that come from a private look; every other metric is a true one."""
 
 
-def private_figures(algorithm: Algorithm, round: int, shared: Shared) -> dict[str, float]:
+def private_figures(algorithm: Algorithm, round_index: int, shared: Shared) -> dict[str, float]:
     """Return the columns of `history.csv` of a look: metrics and deviation of their noise; empty for other rounds."""
     looks = algorithm.looks(shared) if isinstance(algorithm, PrivateEvaluation) else []
-    if not looks or looks[-1]["round"] != round:
+    if not looks or looks[-1]["round"] != round_index:
         return {}
     return {f"{PRIVATE}{name}": looks[-1][name] for name in ("hr@10", "ndcg@10", "std")}
 

@@ -80,7 +80,7 @@ def ask_hello(request: DataRequest) -> Packet:
 def ask_sum(
     spec: str,
     fingerprint: str,
-    round: int,
+    round_index: int,
     digests: Mapping[str, str],
     sent: Mapping[str, Tensor],
     cohort: np.ndarray | None,
@@ -91,7 +91,7 @@ def ask_sum(
     Args:
         spec: text of the run's description.
         fingerprint: of that text.
-        round: number of the round, from 0.
+        round_index: number of the round, from 0.
         digests: of every shared tensor, by name.
         sent: the tensors that the node does not have.
         cohort: (C,) int64, positions among the node's users, ascending; None where everybody takes part in every round.
@@ -101,7 +101,7 @@ def ask_sum(
     if cohort is not None:
         tensors[_COHORT] = _bits(np.asarray(cohort, dtype=np.int64), users)
     facts: dict[str, Fact] = {"spec": spec, "digests": json.dumps(dict(digests)), "everybody": cohort is None}
-    return Packet(SUM, fingerprint, round, facts, tensors)
+    return Packet(SUM, fingerprint, round_index, facts, tensors)
 
 
 def shared_of(packet: Packet) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -143,5 +143,5 @@ def refusal(code: str, packet: Packet | None = None) -> Packet:
         code: one word of `REFUSALS`.
         packet: the refused question; None for an unreadable one.
     """
-    fingerprint, round = (packet.fingerprint, packet.round) if packet is not None else ("", -1)
-    return Packet(REFUSAL, fingerprint, round, {"code": code if code in REFUSALS else "request"})
+    fingerprint, round_index = (packet.fingerprint, packet.round) if packet is not None else ("", -1)
+    return Packet(REFUSAL, fingerprint, round_index, {"code": code if code in REFUSALS else "request"})

@@ -112,7 +112,7 @@ class HostedUsers:
                 held += size
 
     def clipped_sums(
-        self, algorithm: Algorithm, shared: Shared, round: int, cohort: np.ndarray, clip: Clip, watch: Stopwatch
+        self, algorithm: Algorithm, shared: Shared, round_index: int, cohort: np.ndarray, clip: Clip, watch: Stopwatch
     ) -> dict[str, Tensor]:
         """Each query of the round, summed over the cohort's clipped contributions, WITHOUT noise.
 
@@ -124,22 +124,28 @@ class HostedUsers:
         hold, which the clip rules out.
         """
         if np.any(np.diff(cohort) <= 0):
-            raise PrivacyError(f"round {round}: the cohort is not ascending; take each user once, in order")
+            raise PrivacyError(f"round {round_index}: the cohort is not ascending; take each user once, in order")
         if len(cohort) and not 0 <= cohort[0] <= cohort[-1] < self.users:
-            raise PrivacyError(f"round {round}: the cohort names a user outside 0..{self.users - 1}; sample from those")
+            raise PrivacyError(
+                f"round {round_index}: the cohort names a user outside 0..{self.users - 1}; sample from those"
+            )
         population = algorithm.setting.users
         if len(cohort) > population:
-            raise PrivacyError(f"round {round}: {len(cohort)} users in a population of {population}; declare them all")
-        queries, ours = algorithm.queries(round), is_own(type(getattr(algorithm, "inner", algorithm)))
+            raise PrivacyError(
+                f"round {round_index}: {len(cohort)} users in a population of {population}; declare them all"
+            )
+        queries, ours = algorithm.queries(round_index), is_own(type(getattr(algorithm, "inner", algorithm)))
         lattices = {query.name: Lattice.of(query.clip_norm, population) for query in queries}
         totals = {query.name: torch.zeros(query.shape, dtype=torch.int64, device=self.device) for query in queries}
         for number, users in enumerate(_counted(self.chunks(cohort), len(cohort))):
             watch.lap("load")
             with users_precision(self.precision, self.device), rowwise(self.device):
-                contributions = algorithm.contribute(shared, users, round)
+                contributions = algorithm.contribute(shared, users, round_index)
             watch.lap("contribute")
             if contributions.keys() != {query.name for query in queries}:
-                raise ValueError(f"{algorithm.name}: round {round} asks for {queries}, users gave {set(contributions)}")
+                raise ValueError(
+                    f"{algorithm.name}: round {round_index} asks for {queries}, users gave {set(contributions)}"
+                )
             for query in queries:
                 # Taken out of the dictionary, so that one query's parts are freed before the next one is summed.
                 given = contributions.pop(query.name)

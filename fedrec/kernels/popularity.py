@@ -33,23 +33,25 @@ def popularity_contribution(users: UserBatch, *, counts: bool = False) -> Sparse
     return SparseContribution(owners, items, values, len(users), (users.n_items,))
 
 
-def mean_popularity(before: Tensor, release: PrivateSum, round: int, catalogue: Catalogue) -> tuple[Tensor, Tensor]:
+def mean_popularity(
+    before: Tensor, release: PrivateSum, round_index: int, catalogue: Catalogue
+) -> tuple[Tensor, Tensor]:
     """Popularity from item counts that every round releases anew: post-processing, which costs nothing.
 
     Args:
         before: (items,) mean of the counts of the rounds before.
         release: (items,) the counts of this round.
-        round: this round, from 0.
+        round_index: this round, from 0.
         catalogue: the public items.
 
     Returns:
         (items,) the mean of all rounds, and (items,) what `denoise` makes of it; without noise the mean itself.
     """
-    mean = before + (release.value - before) / (round + 1)
+    mean = before + (release.value - before) / (round_index + 1)
     if not release.noise_std:
         return mean, mean
     public = public_kernels(catalogue, products=False).to(mean.device)
-    return mean, denoise(PrivateSum(mean, release.noise_std / (round + 1) ** 0.5), public)
+    return mean, denoise(PrivateSum(mean, release.noise_std / (round_index + 1) ** 0.5), public)
 
 
 def denoise(release: PrivateSum, public: PublicKernels, ridge: float = 3.0, steps: int = 40) -> Tensor:

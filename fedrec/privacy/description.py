@@ -21,7 +21,7 @@ def describe(plan: PrivacyPlan) -> dict[str, Any]:
     spent = {name: value if math.isfinite(value) else None for name, value in plan.epsilon().items()}
     mu = math.sqrt(math.fsum(1 / event.noise_multiplier**2 for event in plan.events(plan.charged)))
     known_cohort = None if spent["pld"] is None else accounting.gaussian_epsilon(mu, delta)
-    asked = sum(bool(plan.rounds[round]) for round in plan.charged)
+    asked = sum(bool(plan.rounds[round_index]) for round_index in plan.charged)
     return {
         "unit": "user",
         "guarantee": "(epsilon, delta)-joint differential privacy" if private else "none",
@@ -32,7 +32,9 @@ def describe(plan: PrivacyPlan) -> dict[str, Any]:
         "delta": delta if private else None,
         "accountants": spent if private else {"pld": None, "rdp": None},
         "noise_multipliers": _by_name(plan, plan.noise_multiplier),
-        "clip_norms": _by_name(plan, lambda round, name: plan.rounds[round][name].clip_norm if private else None),
+        "clip_norms": _by_name(
+            plan, lambda round_index, name: plan.rounds[round_index][name].clip_norm if private else None
+        ),
         "sampling": config.sampling,
         "participation": {
             "expected_rounds": asked * config.sampling,

@@ -52,39 +52,41 @@ class NoiseSource:
     def __repr__(self) -> str:
         return "NoiseSource(key hidden)"
 
-    def _words(self, purpose: str, round: int, name: str, time: int, counts: Iterator[int]) -> Iterator[np.ndarray]:
+    def _words(
+        self, purpose: str, round_index: int, name: str, time: int, counts: Iterator[int]
+    ) -> Iterator[np.ndarray]:
         """Yield uint64 arrays of the lengths `counts` from the stream that the other arguments select."""
-        label = f"fedrec\0{purpose}\0{round}\0{name}" + (f"\0{time}" if time > 1 else "")
+        label = f"fedrec\0{purpose}\0{round_index}\0{name}" + (f"\0{time}" if time > 1 else "")
         key = hmac.digest(self._key, label.encode(), "sha256")
         stream = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor()
         for count in counts:
             yield np.frombuffer(stream.update(bytes(8 * count)), dtype="<u8")
 
-    def normal_blocks(self, round: int, name: str, size: int, time: int = 1) -> Iterator[np.ndarray]:
+    def normal_blocks(self, round_index: int, name: str, size: int, time: int = 1) -> Iterator[np.ndarray]:
         """Yield standard normals, float64, `size` in all, in blocks of `BLOCK` (the last one shorter).
 
         Args:
-            round: number of the round, from 0.
+            round_index: number of the round, from 0.
             name: of the query.
             size: how many normals.
             time: 2 for the second release of the same round, and so on: each has noise of its own.
         """
         blocks = -(-size // BLOCK)
-        words = self._words("noise", round, name, time, iter([_SUMMED * BLOCK] * blocks))
+        words = self._words("noise", round_index, name, time, iter([_SUMMED * BLOCK] * blocks))
         for block, normals in enumerate(in_order(_normals, words, torch.device("cpu"))):
             yield normals[: size - block * BLOCK]
 
-    def cohort(self, round: int, users: int, probability: float, time: int = 1) -> np.ndarray:
+    def cohort(self, round_index: int, users: int, probability: float, time: int = 1) -> np.ndarray:
         """Draw a Poisson sample of 0..users-1: each with `probability` independently, int64, ascending.
 
         Args:
-            round: number of the round, from 0.
+            round_index: number of the round, from 0.
             users: size of the population.
             probability: of each user, (0, 1].
             time: as in `normal_blocks`.
         """
         counts = [min(BLOCK, users - start) for start in range(0, users, BLOCK)]
-        drawn = self._words("cohort", round, "", time, iter(counts))
+        drawn = self._words("cohort", round_index, "", time, iter(counts))
         taken = [np.flatnonzero(_uniform(words) <= probability) + i * BLOCK for i, words in enumerate(drawn)]
         return np.concatenate(taken).astype(np.int64) if taken else np.zeros(0, dtype=np.int64)
 

@@ -127,23 +127,23 @@ class PrivacyPlan:
         """The rounds that were paid for, in order; a round that was paid for twice occurs twice."""
         return tuple(self._charged)
 
-    def noise_multiplier(self, round: int, query_name: str) -> float:
+    def noise_multiplier(self, round_index: int, query_name: str) -> float:
         """Standard deviation of the noise over the clip norm; 0 without privacy."""
-        query = self._query(round, query_name)
+        query = self._query(round_index, query_name)
         return self._factor / math.sqrt(query.budget_share) if self.private else 0.0
 
-    def noise_std(self, round: int, query_name: str) -> float:
+    def noise_std(self, round_index: int, query_name: str) -> float:
         """Standard deviation of the noise on each entry of the sum, in the sum's units; 0 without privacy."""
-        return self.noise_multiplier(round, query_name) * self._query(round, query_name).clip_norm
+        return self.noise_multiplier(round_index, query_name) * self._query(round_index, query_name).clip_norm
 
-    def sample(self, round: int) -> np.ndarray:
+    def sample(self, round_index: int) -> np.ndarray:
         """Positions of the round's cohort, int64, ascending: everybody, or a Poisson sample that stays secret.
 
         Never show its size: divide by `expected_cohort`.
         """
         if self.config.sampling == 1:
             return np.arange(self.users)
-        return self._source.cohort(round, self.users, self.config.sampling, self._time(round))
+        return self._source.cohort(round_index, self.users, self.config.sampling, self._time(round_index))
 
     def clip(self, query: SumQuery, contribution: Contribution) -> Tensor:
         """Compute weights (B,) float64 that bound each user's WHOLE contribution by the clip (`privacy.clipping`).
@@ -156,28 +156,28 @@ class PrivacyPlan:
             return contribution.unit_weights()
         return clip_weights(contribution, query.clip_norm)
 
-    def charge(self, round: int) -> Charge:
+    def charge(self, round_index: int) -> Charge:
         """Pay for a round. Append the result to the ledger BEFORE `privatise`, which refuses unpaid rounds.
 
         Its "epsilon" is cumulative, this round included. A round paid for twice counts twice.
         Raises: BudgetExhausted when the run's epsilon would pass the target, or the allowance ends; nothing is charged.
         """
-        queries = self._round(round)
-        after = [*self._charged, round]
+        queries = self._round(round_index)
+        after = [*self._charged, round_index]
         epsilon = self._epsilon(after)
         if self.config.epsilon != "none" and epsilon["pld"] > self.config.epsilon:
             raise BudgetExhausted(
-                f"round {round} would bring epsilon to {epsilon['pld']:.4f}, past the budget of "
+                f"round {round_index} would bring epsilon to {epsilon['pld']:.4f}, past the budget of "
                 f"{self.config.epsilon:g}; everything up to here is saved"
             )
         if self._allowance is not None:
             self._allowance.allow(self.events(after))
         self._charged = after
-        self._open |= {(round, name) for name in queries}
+        self._open |= {(round_index, name) for name in queries}
         return {
             "type": "charge",
-            "round": round,
-            "queries": self.terms(round),
+            "round": round_index,
+            "queries": self.terms(round_index),
             "events": [
                 {
                     "mechanism": MECHANISM,
@@ -185,24 +185,24 @@ class PrivacyPlan:
                     "noise_multiplier": repr(event.noise_multiplier),
                     "count": event.count,
                 }
-                for event in self.events([round])
+                for event in self.events([round_index])
             ],
             "sampling": repr(self.config.sampling),
             "delta": repr(self.config.delta) if self.private else None,
             "epsilon": {name: _rounded_up(value) for name, value in epsilon.items()},
         }
 
-    def forfeit(self, round: int) -> Charge:
+    def forfeit(self, round_index: int) -> Charge:
         """Pay for a round that will not be run: a charge like any other, on which nothing can be released.
 
         For a run that stops on its own outputs: it costs what was planned, or what the budget still allows.
         Raises: BudgetExhausted as `charge` does.
         """
-        charge = self.charge(round)
-        self._open = {(other, name) for other, name in self._open if other != round}
+        charge = self.charge(round_index)
+        self._open = {(other, name) for other, name in self._open if other != round_index}
         return charge
 
-    def terms(self, round: int) -> list[dict[str, Any]]:
+    def terms(self, round_index: int) -> list[dict[str, Any]]:
         """Return the terms of a round's queries, as a charge records them: shapes, clips, noise on each number.
 
         Public, and fixed before the first release: clip_norm is None and the noise "0.0" without privacy.
@@ -212,13 +212,13 @@ class PrivacyPlan:
                 "name": name,
                 "shape": list(query.shape),
                 "clip_norm": repr(float(query.clip_norm)) if self.private else None,
-                "noise_multiplier": repr(self.noise_multiplier(round, name)),
-                "noise_std": repr(self.noise_std(round, name)),
+                "noise_multiplier": repr(self.noise_multiplier(round_index, name)),
+                "noise_std": repr(self.noise_std(round_index, name)),
             }
-            for name, query in self._round(round).items()
+            for name, query in self._round(round_index).items()
         ]
 
-    def privatise(self, round: int, query: SumQuery, total: Tensor) -> PrivateSum:
+    def privatise(self, round_index: int, query: SumQuery, total: Tensor) -> PrivateSum:
         """Add the noise to an exact sum of clipped contributions.
 
         The noise is rounded to the sum's lattice and added as integers; what follows is post-processing of the result:
@@ -229,18 +229,20 @@ class PrivacyPlan:
         Raises: PrivacyError when the round was not charged, or this query of it was released already, or the total is
         not one of exact integers.
         """
-        if (round, query.name) not in self._open:
-            raise PrivacyError(f"round {round}, query '{query.name}': no unused charge; call charge({round}) first")
-        if query != self._query(round, query.name):
+        if (round_index, query.name) not in self._open:
             raise PrivacyError(
-                f"round {round}: query '{query.name}' differs from the planned one; plan it with `build`"
+                f"round {round_index}, query '{query.name}': no unused charge; call charge({round_index}) first"
+            )
+        if query != self._query(round_index, query.name):
+            raise PrivacyError(
+                f"round {round_index}: query '{query.name}' differs from the planned one; plan it with `build`"
             )
         if tuple(total.shape) != query.shape:
             raise PrivacyError(f"query '{query.name}': the sum has shape {tuple(total.shape)}, expected {query.shape}")
         if total.dtype != torch.int64:
             raise PrivacyError(f"query '{query.name}': the sum is {total.dtype}; only exact sums (int64) are released")
-        self._open.remove((round, query.name))
-        lattice, std = self.lattice(query), self.noise_std(round, query.name)
+        self._open.remove((round_index, query.name))
+        lattice, std = self.lattice(query), self.noise_std(round_index, query.name)
         if std == 0:
             return PrivateSum(query.decode(total, lattice).float(), 0.0)
         check_room(total)
@@ -250,7 +252,7 @@ class PrivacyPlan:
         row = np.ones(1) if units is None else units.numpy()
         released = np.empty(query.size, dtype=np.float32)
         start = 0
-        for normals in self._source.normal_blocks(round, query.name, query.size, self._time(round)):
+        for normals in self._source.normal_blocks(round_index, query.name, query.size, self._time(round_index)):
             steps = lattice.step * row[np.arange(start, start + len(normals)) % len(row)]
             noisy = flat[start : start + len(normals)] + np.rint(std * normals / steps).astype(np.int64)
             released[start : start + len(normals)] = np.rint(noisy * steps / grid) * grid
@@ -289,35 +291,38 @@ class PrivacyPlan:
 
         They pay for no release of this process: its noise is fresh, so a repeated round must be charged again.
         """
-        for round in charged:
-            self._round(round)
+        for round_index in charged:
+            self._round(round_index)
         self._open.clear()
         self._charged = list(charged)
 
-    def _time(self, round: int) -> int:
+    def _time(self, round_index: int) -> int:
         """Return which release of the round this is: the same noise on two sums would reveal their difference."""
-        return max(1, self._charged.count(round))
+        return max(1, self._charged.count(round_index))
 
-    def _round(self, round: int) -> dict[str, SumQuery]:
-        if not 0 <= round < len(self.rounds):
-            raise PrivacyError(f"round {round}: the plan has rounds 0..{len(self.rounds) - 1}; plan it with `build`")
-        return self.rounds[round]
+    def _round(self, round_index: int) -> dict[str, SumQuery]:
+        if not 0 <= round_index < len(self.rounds):
+            raise PrivacyError(
+                f"round {round_index}: the plan has rounds 0..{len(self.rounds) - 1}; plan it with `build`"
+            )
+        return self.rounds[round_index]
 
-    def _query(self, round: int, name: str) -> SumQuery:
-        queries = self._round(round)
+    def _query(self, round_index: int, name: str) -> SumQuery:
+        queries = self._round(round_index)
         if name not in queries:
-            raise PrivacyError(f"round {round}: the plan has no query '{name}'.{nearest(name, queries)}")
+            raise PrivacyError(f"round {round_index}: the plan has no query '{name}'.{nearest(name, queries)}")
         return queries[name]
 
     def events(self, rounds: Sequence[int]) -> list[Event]:
         """Return the events of these rounds; empty without privacy."""
         if not self.private:
             return []
-        shares = [math.fsum(query.budget_share for query in self.rounds[round].values()) for round in rounds]
+        asked = [self.rounds[round_index].values() for round_index in rounds]
+        shares = [math.fsum(query.budget_share for query in queries) for queries in asked]
         return [Event(self.config.sampling, self._factor / math.sqrt(share)) for share in shares if share]
 
     def _epsilon(self, rounds: Sequence[int]) -> dict[str, float]:
-        if not self.private and any(self.rounds[round] for round in rounds):
+        if not self.private and any(self.rounds[round_index] for round_index in rounds):
             return {"pld": math.inf, "rdp": math.inf}
         events = self.events(rounds)
         return {

@@ -119,7 +119,7 @@ class Coordinator:
         run: facts that identify the run, for the checkpoint.
         begin: the ledger's record before the first charge.
         on_round: called when a round is on disk. It may raise to stop the run there.
-        observe: `observe(round, shared)` returns figures of a round for the history.
+        observe: `observe(round_index, shared)` returns figures of a round for the history.
     Raises: PrivacyError when the federation has another plan.
     """
 
@@ -168,71 +168,73 @@ class Coordinator:
 
     def _rounds(self, start: TrainingCheckpoint) -> Outcome:
         shared, history = start.shared, list(start.history)
-        for round in range(start.round, self.algorithm.rounds):
+        for round_index in range(start.round, self.algorithm.rounds):
             stopped = self.algorithm.stop(shared)
             if stopped is not None:
-                self._stop(round, stopped, shared)
-                return Outcome(shared, round, history, stopped=stopped)
+                self._stop(round_index, stopped, shared)
+                return Outcome(shared, round_index, history, stopped=stopped)
             noted = self._noted_stop()
-            if noted is not None and noted["round"] < round:
+            if noted is not None and noted["round"] < round_index:
                 raise VerificationError(OTHER_STOP)
             began = time.perf_counter()
             try:
-                charge = self.plan.charge(round)
+                charge = self.plan.charge(round_index)
             except BudgetExhausted as error:
-                return Outcome(shared, round, history, exhausted=str(error))
+                return Outcome(shared, round_index, history, exhausted=str(error))
             self._record(charge, shared)
-            shared, report = self._round(round, shared, began)
+            shared, report = self._round(round_index, shared, began)
             history.append(report.row())
-            self._save(round + 1, shared, history)
+            self._save(round_index + 1, shared, history)
             if self.on_round is not None:
                 self.on_round(report)
         return Outcome(shared, self.algorithm.rounds, history)
 
-    def _round(self, round: int, shared: Shared, began: float) -> tuple[Shared, RoundReport]:
-        cohort = self.plan.sample(round)
-        totals = self.federation.clipped_sums(self.algorithm, shared, round, cohort)
+    def _round(self, round_index: int, shared: Shared, began: float) -> tuple[Shared, RoundReport]:
+        cohort = self.plan.sample(round_index)
+        totals = self.federation.clipped_sums(self.algorithm, shared, round_index, cohort)
         watch = Stopwatch(self.algorithm.setting.device)
         sums = {
-            query.name: self.plan.privatise(round, query, totals.pop(query.name))  # the noise, here and nowhere else
-            for query in self.algorithm.queries(round)
+            # The noise, here and nowhere else.
+            query.name: self.plan.privatise(round_index, query, totals.pop(query.name))
+            for query in self.algorithm.queries(round_index)
         }
         watch.lap("noise")
-        before, shared = shared, self.algorithm.update(shared, sums, round)
+        before, shared = shared, self.algorithm.update(shared, sums, round_index)
         watch.lap("update")
         ended = time.perf_counter()
         return shared, RoundReport(
-            round=round,
+            round=round_index,
             rounds=self.algorithm.rounds,
             seconds=ended - began,
             users=self.plan.expected_cohort,
             epsilon={name: value if math.isfinite(value) else None for name, value in self.plan.epsilon().items()},
-            bytes_up=BYTES_PER_NUMBER * sum(query.size for query in self.algorithm.queries(round)),
-            bytes_down=self._changed_bytes(before, shared, round),
+            bytes_up=BYTES_PER_NUMBER * sum(query.size for query in self.algorithm.queries(round_index)),
+            bytes_down=self._changed_bytes(before, shared, round_index),
             phases={**self.federation.timings, **watch.seconds},
-            metrics=self.observe(round, shared) if self.observe is not None else {},
+            metrics=self.observe(round_index, shared) if self.observe is not None else {},
         )
 
-    def _changed_bytes(self, before: Shared, after: Shared, round: int) -> int:
-        if round + 1 == self.algorithm.rounds:
+    def _changed_bytes(self, before: Shared, after: Shared, round_index: int) -> int:
+        if round_index + 1 == self.algorithm.rounds:
             return 0  # from here on devices fetch the model
-        needed = self.algorithm.for_devices(after, round + 1)
-        known = {id(tensor) for tensor in self.algorithm.for_devices(before, round).values()}  # under another name, too
+        needed = self.algorithm.for_devices(after, round_index + 1)
+        held = self.algorithm.for_devices(before, round_index)
+        known = {id(tensor) for tensor in held.values()}  # under another name, too
         return sum(
             tensor.numel() * tensor.element_size()
             for name, tensor in needed.items()
             if id(tensor) not in known and not (name in before and torch.equal(before[name], tensor))
         )
 
-    def _stop(self, round: int, why: str, shared: Shared) -> None:
-        """Record why the run ends before `round`, and pay for the remaining rounds as if they had run."""
-        unrun = [left for left in range(round, self.algorithm.rounds) if left not in self.plan.charged]
-        noted = {"type": "stopped", "round": round - 1, "why": why, "unrun": list(range(round, self.algorithm.rounds))}
+    def _stop(self, round_index: int, why: str, shared: Shared) -> None:
+        """Record why the run ends before `round_index`, and pay for the remaining rounds as if they had run."""
+        unrun = list(range(round_index, self.algorithm.rounds))
+        noted = {"type": "stopped", "round": round_index - 1, "why": why, "unrun": unrun}
         if self.ledger is not None and self._noted_stop() is None:
             self.ledger.append(noted)
         if self.ledger is not None and self._noted_stop() != noted:
             raise VerificationError(OTHER_STOP)
-        for left in unrun:
+        for left in [left for left in unrun if left not in self.plan.charged]:
             try:
                 self._record(self.plan.forfeit(left), shared)
             except BudgetExhausted:  # a round that was paid for twice took its place
@@ -256,11 +258,11 @@ class Coordinator:
             return
         self.ledger.append(charge, ("state", state))
 
-    def _save(self, round: int, shared: Shared, history: list[dict[str, Any]]) -> None:
+    def _save(self, round_index: int, shared: Shared, history: list[dict[str, Any]]) -> None:
         if self.checkpoint is None:
             return
         entries, head = (len(self.ledger.entries), self.ledger.head) if self.ledger is not None else (0, "")
-        TrainingCheckpoint(round, shared, entries, head, history, self.identity).save(self.checkpoint)
+        TrainingCheckpoint(round_index, shared, entries, head, history, self.identity).save(self.checkpoint)
 
     def _resumed(self) -> TrainingCheckpoint:
         if self.checkpoint is None:

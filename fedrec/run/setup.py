@@ -67,5 +67,5 @@ def set_up_run(
         seed=data.seed,
     )
     algorithm = spec.build(catalogue, torch.device(device), kind)
-    rounds = [algorithm.queries(round) for round in range(algorithm.rounds)]
+    rounds = [algorithm.queries(round_index) for round_index in range(algorithm.rounds)]
     return RunSetup(spec, algorithm, PrivacyPlan.build(privacy, rounds, users, noise_seed))

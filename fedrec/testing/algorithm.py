@@ -36,24 +36,24 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
     # ---- queries
 
     def test_shares_sum_to_at_most_one_over_the_run(self, algo: Algorithm) -> None:
-        shares = [query.budget_share for round in range(algo.rounds) for query in algo.queries(round)]
+        shares = [query.budget_share for round_index in range(algo.rounds) for query in algo.queries(round_index)]
         assert sum(shares) <= 1 + 1e-9
         assert not algo.rounds or sum(shares) > 0.5, "most of the budget lies unused"
 
     def test_queries_depend_on_the_setting_alone(self, algo: Algorithm) -> None:
         twin = self.make(self.setting())
-        for round in range(algo.rounds):
-            names = [query.name for query in algo.queries(round)]
+        for round_index in range(algo.rounds):
+            names = [query.name for query in algo.queries(round_index)]
             assert len(set(names)) == len(names)
-            assert algo.queries(round) == twin.queries(round)
+            assert algo.queries(round_index) == twin.queries(round_index)
 
     def test_contributions_have_the_names_and_shapes_of_the_queries(
         self, algo: Algorithm, users: UserBatch, sampled_rounds: Rounds
     ) -> None:
-        for round, shared in sampled_rounds:
-            contributions = algo.contribute(shared, users, round)
-            assert set(contributions) == {query.name for query in algo.queries(round)}
-            for query in algo.queries(round):
+        for round_index, shared in sampled_rounds:
+            contributions = algo.contribute(shared, users, round_index)
+            assert set(contributions) == {query.name for query in algo.queries(round_index)}
+            for query in algo.queries(round_index):
                 part = contributions[query.name]
                 assert part.norms().shape == (len(users),)
                 assert part.norms().dtype == torch.float64
@@ -64,8 +64,8 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
                 assert part.dense(0).shape == query.shape
 
     def test_an_empty_history_adds_nothing(self, algo: Algorithm, sampled_rounds: Rounds) -> None:
-        for round, shared in sampled_rounds:
-            for query, part in self.pairs(algo, shared, batch_of([[], []]), round):
+        for round_index, shared in sampled_rounds:
+            for query, part in self.pairs(algo, shared, batch_of([[], []]), round_index):
                 assert not part.dense(1).any(), query.name
 
     def test_its_model_is_called_by_its_name(self, algo: Algorithm, model: ReleasedModel) -> None:
@@ -83,12 +83,12 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
                 return super().__getitem__(name)
 
         sent: set[str] = set()
-        for round, shared in enumerate(states[:-1]):
-            part = algo.for_devices(shared, round)
+        for round_index, shared in enumerate(states[:-1]):
+            part = algo.for_devices(shared, round_index)
             sent |= part.keys()
             device = self.make(self.setting())  # which remembers nothing of the server's
-            found = device.contribute(Read(part), batch_of(planted_rows()[0]), round)
-            for name, contribution in algo.contribute(shared, users, round).items():
+            found = device.contribute(Read(part), batch_of(planted_rows()[0]), round_index)
+            for name, contribution in algo.contribute(shared, users, round_index).items():
                 assert torch.equal(found[name].norms(), contribution.norms())
         assert sent == read
 
@@ -97,8 +97,8 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
     def test_norms_and_sums_equal_those_of_dense_rows(self, algo: Algorithm, sampled_rounds: Rounds) -> None:
         odd = batch_of(edge_rows())
         weights = torch.linspace(0.1, 1.3, len(odd))
-        for round, shared in sampled_rounds:
-            for query, part in self.pairs(algo, shared, odd, round):
+        for round_index, shared in sampled_rounds:
+            for query, part in self.pairs(algo, shared, odd, round_index):
                 rows = torch.stack([part.dense(row) for row in range(len(odd))])
                 assert close(part.norms(), rows.double().flatten(1).norm(dim=1), 1e-4), query.name
                 total = torch.tensordot(weights.double(), rows.double(), dims=1)
@@ -113,16 +113,16 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
         keep = [row for row in range(len(odd)) if row not in (0, 5)]
         weights = torch.ones(len(odd))
         weights[[0, 5]] = 0.0
-        for round, shared in sampled_rounds:
-            for query, part in self.pairs(algo, shared, odd, round):
+        for round_index, shared in sampled_rounds:
+            for query, part in self.pairs(algo, shared, odd, round_index):
                 expected = torch.stack([part.dense(row) for row in keep]).sum(0)
                 assert close(part.weighted_sum(weights), expected), query.name
                 assert not part.weighted_sum(torch.zeros(len(odd))).any(), query.name
 
     def test_a_clipped_user_moves_the_sum_by_at_most_the_clip(self, algo: Algorithm, sampled_rounds: Rounds) -> None:
         odd = batch_of(edge_rows())
-        for round, shared in sampled_rounds:
-            for query, part in self.pairs(algo, shared, odd, round):
+        for round_index, shared in sampled_rounds:
+            for query, part in self.pairs(algo, shared, odd, round_index):
                 norms = part.norms()
                 for clip in (query.clip_norm, 0.01 * query.clip_norm):
                     factors = (clip / norms.clamp(min=1e-30)).clamp(max=1.0)
@@ -138,9 +138,9 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
     ) -> None:
         """However coarsely users compute, and without any allowance: what is measured is what is added."""
         odd = batch_of(edge_rows())
-        for round, shared in sampled_rounds:
+        for round_index, shared in sampled_rounds:
             with users_precision(precision, odd.device):
-                pairs = self.pairs(algo, shared, odd, round)
+                pairs = self.pairs(algo, shared, odd, round_index)
             for query, part in pairs:
                 for clip in (query.clip_norm, 0.3 * query.clip_norm, 0.01 * query.clip_norm):
                     lattice, weights = Lattice.of(clip, USERS), clip_weights(part, clip)
@@ -155,19 +155,19 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
 
     def test_a_batch_of_one_equals_the_row_of_a_batch(self, algo: Algorithm, sampled_rounds: Rounds) -> None:
         odd = batch_of(edge_rows())
-        for round, shared in sampled_rounds:
-            together = dict(self.pairs_by_name(algo, shared, odd, round))
+        for round_index, shared in sampled_rounds:
+            together = dict(self.pairs_by_name(algo, shared, odd, round_index))
             for row in range(len(odd)):
-                for name, part in self.pairs_by_name(algo, shared, odd.slice(row, row + 1), round):
+                for name, part in self.pairs_by_name(algo, shared, odd.slice(row, row + 1), round_index):
                     assert close(part.dense(0), together[name].dense(row), self.exact_batches), (name, row)
 
     def test_changing_one_user_leaves_the_others(self, algo: Algorithm, sampled_rounds: Rounds) -> None:
         rows = edge_rows()
         other = [list(row) for row in rows]
         other[2] = [1, 2, 3, 30, 31, 32, 33]
-        for round, shared in sampled_rounds:
-            before = dict(self.pairs_by_name(algo, shared, batch_of(rows), round))
-            for name, after in self.pairs_by_name(algo, shared, batch_of(other), round):
+        for round_index, shared in sampled_rounds:
+            before = dict(self.pairs_by_name(algo, shared, batch_of(rows), round_index))
+            for name, after in self.pairs_by_name(algo, shared, batch_of(other), round_index):
                 for row in range(len(rows)):
                     if row != 2:
                         assert close(after.dense(row), before[name].dense(row), self.exact_batches), (name, row)
@@ -176,9 +176,9 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
         odd = batch_of(edge_rows())
         order = torch.randperm(len(odd), generator=torch.Generator().manual_seed(0))
         weights = torch.linspace(0.1, 1.3, len(odd))
-        for round, shared in sampled_rounds:
-            straight = dict(self.pairs_by_name(algo, shared, odd, round))
-            for name, mixed in self.pairs_by_name(algo, shared, odd.take(order), round):
+        for round_index, shared in sampled_rounds:
+            straight = dict(self.pairs_by_name(algo, shared, odd, round_index))
+            for name, mixed in self.pairs_by_name(algo, shared, odd.take(order), round_index):
                 assert close(mixed.norms(), straight[name].norms()[order], self.exact_batches), name
                 assert close(mixed.weighted_sum(weights[order]), straight[name].weighted_sum(weights)), name
 
@@ -186,13 +186,13 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
         self, algo: Algorithm, users: UserBatch, sampled_rounds: Rounds
     ) -> None:
         """What `contribute` saw, kept in the algorithm itself, would go past clip and noise."""
-        for round, shared in sampled_rounds:
+        for round_index, shared in sampled_rounds:
             stranger = self.make(self.setting())  # has never met a user
             sums = {
                 query.name: PrivateSum(part.weighted_sum(torch.ones(len(users))) + query.clip_norm, query.clip_norm)
-                for query, part in self.pairs(algo, shared, users, round)
+                for query, part in self.pairs(algo, shared, users, round_index)
             }
-            seen, unseen = (one.update(shared, sums, round) for one in (algo, stranger))
+            seen, unseen = (one.update(shared, sums, round_index) for one in (algo, stranger))
             assert seen.keys() == unseen.keys()
             assert all(torch.equal(seen[name], unseen[name]) for name in seen)
             released, expected = algo.release(seen).tensors(), stranger.release(unseen).tensors()
@@ -201,8 +201,10 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
             assert all(algo.queries(r) == stranger.queries(r) for r in range(algo.rounds))
 
     @staticmethod
-    def pairs_by_name(algo: Algorithm, shared: Shared, users: UserBatch, round: int) -> list[tuple[str, Contribution]]:
-        return list(algo.contribute(shared, users, round).items())
+    def pairs_by_name(
+        algo: Algorithm, shared: Shared, users: UserBatch, round_index: int
+    ) -> list[tuple[str, Contribution]]:
+        return list(algo.contribute(shared, users, round_index).items())
 
     # ---- determinism
 
@@ -216,9 +218,9 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
     def test_contribute_and_update_leave_their_arguments(
         self, algo: Algorithm, users: UserBatch, sampled_rounds: Rounds
     ) -> None:
-        for round, shared in sampled_rounds:
+        for round_index, shared in sampled_rounds:
             kept = {name: tensor.clone() for name, tensor in shared.items()}
-            self.step(algo, shared, users, round)
+            self.step(algo, shared, users, round_index)
             assert shared.keys() == kept.keys()
             assert all(torch.equal(shared[name], kept[name]) for name in kept)
 
@@ -233,8 +235,8 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
         looking = PrivateEvaluation(algo, PrivateEvaluationConfig(share=0.1, stopping=rule))
         assert len(looking.trained) >= 2
         shared, states = looking.initial(), {}
-        for round in range(looking.rounds):
-            shared = states[round] = self.step(looking, shared, users, round)
+        for round_index in range(looking.rounds):
+            shared = states[round_index] = self.step(looking, shared, users, round_index)
         known = users.without_newest(torch.ones_like(users.lengths))
         alone = self.train(self.make(looking.inner.setting), known)
         for name, tensor in alone.items():

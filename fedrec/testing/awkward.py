@@ -65,11 +65,11 @@ class AwkwardContract(Steps):
         self, algo: Algorithm, model: ReleasedModel, sampled_rounds: Rounds, rows: list[list[int]]
     ) -> None:
         odd = batch_of(rows)
-        for round, shared in sampled_rounds:
-            for query, part in self.pairs(algo, shared, odd, round):
+        for round_index, shared in sampled_rounds:
+            for query, part in self.pairs(algo, shared, odd, round_index):
                 assert part.norms().isfinite().all(), query.name
                 assert part.weighted_sum(torch.ones(len(odd))).isfinite().all(), query.name
-            assert all(tensor.isfinite().all() for tensor in self.step(algo, shared, odd, round).values())
+            assert all(tensor.isfinite().all() for tensor in self.step(algo, shared, odd, round_index).values())
         assert model.score(model.fit(odd)).isfinite().all()
 
     def test_a_run_on_awkward_users_alone_stays_finite(self, algo: Algorithm) -> None:

@@ -16,22 +16,22 @@ def everything(make: Callable[[], Algorithm], users: UserBatch) -> dict[str, Ten
     device = users.device
     algo, found = make(), {}
     kinds: dict[tuple[str, ...], int] = {}
-    for round in range(algo.rounds):
-        kinds.setdefault(tuple(query.name for query in algo.queries(round)), round)
+    for round_index in range(algo.rounds):
+        kinds.setdefault(tuple(query.name for query in algo.queries(round_index)), round_index)
     weights = torch.linspace(0.1, 1.3, len(users), device=device)
     candidates = torch.arange(3, device=device).repeat(len(users), 1)
     generator = torch.Generator().manual_seed(0)
     shared = algo.initial()
-    for round in kinds.values():
-        sums, contributions = {}, algo.contribute(shared, users, round)
-        for query in algo.queries(round):
+    for round_index in kinds.values():
+        sums, contributions = {}, algo.contribute(shared, users, round_index)
+        for query in algo.queries(round_index):
             part, std = contributions[query.name], 0.1 * query.clip_norm
             found[f"norms {query.name}"] = part.norms()
             found[f"weights {query.name}"] = part.unit_weights()
             found[f"dense {query.name}"] = part.dense(2)
             noise = std * torch.randn(query.shape, generator=generator, device="cpu")
             sums[query.name] = PrivateSum(part.weighted_sum(weights) + noise.to(device), std)
-        shared = algo.update(shared, sums, round)
+        shared = algo.update(shared, sums, round_index)
     model = algo.release(shared)
     state = model.fit(users)
     found |= {f"shared {name}": tensor for name, tensor in shared.items()}

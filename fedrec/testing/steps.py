@@ -51,25 +51,28 @@ class Steps:
         """Return the first, a middle and the last round: rounds may ask for different sums. The states are copies."""
         rounds = len(states) - 1
         sampled = sorted({0, rounds // 2, rounds - 1}) if rounds else []
-        return [(round, {name: tensor.clone() for name, tensor in states[round].items()}) for round in sampled]
+        return [
+            (round_index, {name: tensor.clone() for name, tensor in states[round_index].items()})
+            for round_index in sampled
+        ]
 
     @staticmethod
-    def step(algo: Algorithm, shared: Shared, users: UserBatch, round: int, noise: float = 0.0) -> Shared:
+    def step(algo: Algorithm, shared: Shared, users: UserBatch, round_index: int, noise: float = 0.0) -> Shared:
         """One round without a clip; `noise` is relative to each query's clip norm."""
-        contributions = algo.contribute(shared, users, round)
-        generator = torch.Generator().manual_seed(round)
+        contributions = algo.contribute(shared, users, round_index)
+        generator = torch.Generator().manual_seed(round_index)
         sums = {}
-        for query in algo.queries(round):
+        for query in algo.queries(round_index):
             value = contributions[query.name].weighted_sum(torch.ones(len(users)))
             std = noise * query.clip_norm
             sums[query.name] = PrivateSum(value + std * torch.randn(value.shape, generator=generator), std)
-        return algo.update(shared, sums, round)
+        return algo.update(shared, sums, round_index)
 
     def run(self, algo: Algorithm, users: UserBatch, noise: float = 0.0) -> list[Shared]:
         """Return the shared state before each round and after the last, in order."""
         states = [algo.initial()]
-        for round in range(algo.rounds):
-            states.append(self.step(algo, states[-1], users, round, noise))
+        for round_index in range(algo.rounds):
+            states.append(self.step(algo, states[-1], users, round_index, noise))
         return states
 
     def train(self, algo: Algorithm, users: UserBatch, noise: float = 0.0) -> Shared:
@@ -81,6 +84,8 @@ class Steps:
         return list(enumerate(self.run(algo, users)[:-1]))
 
     @staticmethod
-    def pairs(algo: Algorithm, shared: Shared, users: UserBatch, round: int) -> list[tuple[SumQuery, Contribution]]:
-        contributions = algo.contribute(shared, users, round)
-        return [(query, contributions[query.name]) for query in algo.queries(round)]
+    def pairs(
+        algo: Algorithm, shared: Shared, users: UserBatch, round_index: int
+    ) -> list[tuple[SumQuery, Contribution]]:
+        contributions = algo.contribute(shared, users, round_index)
+        return [(query, contributions[query.name]) for query in algo.queries(round_index)]

@@ -31,7 +31,7 @@ class Targets:
 
 
 def hold_out(
-    users: UserBatch, count: int, negatives: int, rule: Literal["random", "next"], round: int
+    users: UserBatch, count: int, negatives: int, rule: Literal["random", "next"], round_index: int
 ) -> tuple[UserBatch, Targets]:
     """Split users into histories without targets, and targets, drawn anew each round from the users' own keys.
 
@@ -43,9 +43,9 @@ def hold_out(
         negatives: of each target (N).
         rule: `random` takes any events, at most half of a history. `next` cuts the second half of the history at
             random and takes the events after the cut.
-        round: number of the round, from 0.
+        round_index: number of the round, from 0.
     """
-    seeds = draws.mix(users.keys + round)
+    seeds = draws.mix(users.keys + round_index)
     place = users.lengths[users.owners] - 1 - users.lags  # 0 for a user's oldest event
     if rule == "next":
         half = (users.lengths + 1) // 2

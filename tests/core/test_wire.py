@@ -34,10 +34,10 @@ def sent(record: RecordDict) -> RecordDict:
 
 @settings(max_examples=100, deadline=None)
 @given(st.text(), st.text(), st.integers(-1, 1000), st.dictionaries(NAMES, FACTS), st.dictionaries(NAMES, ARRAYS))
-def test_what_is_packed_comes_back_to_the_bit(kind, mark, round, facts, arrays) -> None:
-    packet = Packet(kind, mark, round, facts, {name: torch.from_numpy(np.array(a)) for name, a in arrays.items()})
+def test_what_is_packed_comes_back_to_the_bit(kind, mark, round_index, facts, arrays) -> None:
+    packet = Packet(kind, mark, round_index, facts, {name: torch.from_numpy(np.array(a)) for name, a in arrays.items()})
     found = from_record(sent(to_record(packet)))
-    assert (found.kind, found.fingerprint, found.round, found.facts) == (kind, mark, round, facts)
+    assert (found.kind, found.fingerprint, found.round, found.facts) == (kind, mark, round_index, facts)
     assert {name: type(value) for name, value in found.facts.items()} == {n: type(v) for n, v in facts.items()}
     assert found.tensors.keys() == packet.tensors.keys()
     for name, tensor in packet.tensors.items():
@@ -129,13 +129,13 @@ def test_the_version_comes_first_and_is_told_in_one_line() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "mark", "round", "code"),
+    ("kind", "mark", "round_index", "code"),
     [("hello", "mark", 3, "kind"), ("sum", "other", 3, "fingerprint"), ("sum", "mark", 4, "round")],
 )
-def test_another_kind_run_or_round_is_refused(kind, mark, round, code) -> None:
+def test_another_kind_run_or_round_is_refused(kind, mark, round_index, code) -> None:
     GOOD.expect("sum", "mark", 3)
     with pytest.raises(WireError) as caught:
-        GOOD.expect(kind, mark, round)
+        GOOD.expect(kind, mark, round_index)
     assert caught.value.code == code
 
 

@@ -54,10 +54,10 @@ class Deployed:
     def run(self) -> Shared:
         return Coordinator(self.algorithm, self.federation, self.plan).run().shared
 
-    def round(self, round: int = 0, shared: Shared | None = None) -> dict[str, torch.Tensor]:
-        self.plan.charge(round)
+    def round(self, round_index: int = 0, shared: Shared | None = None) -> dict[str, torch.Tensor]:
+        self.plan.charge(round_index)
         shared = self.algorithm.initial() if shared is None else shared
-        sums = private_sums(self.federation, self.algorithm, shared, round)
+        sums = private_sums(self.federation, self.algorithm, shared, round_index)
         return {name: found.value for name, found in sums.items()}
 
 
@@ -74,7 +74,7 @@ def spec_of(name: str, privacy: PrivacyConfig, users: int, settings: dict | None
 
 
 def plan_of(made: Algorithm, privacy: PrivacyConfig, users: int) -> PrivacyPlan:
-    return PrivacyPlan.build(privacy, [made.queries(round) for round in range(made.rounds)], users, seed=9)
+    return PrivacyPlan.build(privacy, [made.queries(round_index) for round_index in range(made.rounds)], users, seed=9)
 
 
 def deployed(

@@ -41,22 +41,22 @@ class Toy(Algorithm):
     def initial(self) -> Shared:
         return {"vector": torch.zeros(ITEMS), "step": torch.zeros(2)}
 
-    def queries(self, round: int) -> tuple[SumQuery, ...]:
+    def queries(self, round_index: int) -> tuple[SumQuery, ...]:
         return (
             SumQuery("pull", (ITEMS,), 0.8, 0.75 / self.rounds),
             SumQuery("totals", (2,), 3.0, 0.25 / self.rounds),
         )
 
-    def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
+    def contribute(self, shared: Shared, users: UserBatch, round_index: int) -> dict[str, Contribution]:
         if "counts" not in users.memory:
             counts = torch.zeros(len(users), ITEMS)
             users.memory["counts"] = counts.index_put_((users.owners, users.items), torch.ones(()), accumulate=True)
         pull = users.memory["counts"] - 0.3 * shared["vector"]
-        pull = pull.scatter_add(1, users.negatives(2, stream=round + 1), torch.full((len(users), 2), -0.5))
+        pull = pull.scatter_add(1, users.negatives(2, stream=round_index + 1), torch.full((len(users), 2), -0.5))
         totals = torch.stack([users.lengths.float(), torch.ones(len(users))], 1)
         return {"pull": DenseContribution(pull), "totals": DenseContribution(totals)}
 
-    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
+    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round_index: int) -> Shared:
         cohort = self.setting.expected_cohort
         return {"vector": shared["vector"] + sums["pull"].value / cohort, "step": sums["totals"].value / cohort}
 
@@ -90,12 +90,16 @@ class CrashingFederation(InProcessFederation):
 
 
 def private_sums(
-    federation: Federation, algorithm: Algorithm, shared: Shared, round: int, cohort: np.ndarray | None = None
+    federation: Federation, algorithm: Algorithm, shared: Shared, round_index: int, cohort: np.ndarray | None = None
 ) -> dict[str, PrivateSum]:
     """What the coordinator makes of one charged round; cohort: the plan's own if left out."""
     plan = federation.plan
-    totals = federation.clipped_sums(algorithm, shared, round, plan.sample(round) if cohort is None else cohort)
-    return {query.name: plan.privatise(round, query, totals[query.name]) for query in algorithm.queries(round)}
+    totals = federation.clipped_sums(
+        algorithm, shared, round_index, plan.sample(round_index) if cohort is None else cohort
+    )
+    return {
+        query.name: plan.privatise(round_index, query, totals[query.name]) for query in algorithm.queries(round_index)
+    }
 
 
 def assemble(
@@ -113,7 +117,9 @@ def assemble(
     privacy = PrivacyConfig(epsilon=epsilon, delta=1e-3, **(config or {}))
     setting = Setting(Catalogue(tuple(map(str, range(ITEMS)))), len(source), len(source) * privacy.sampling, seed=11)
     algorithm = Toy(ToyConfig(rounds=rounds), setting)
-    plan = PrivacyPlan.build(privacy, [algorithm.queries(round) for round in range(rounds)], len(source), seed)
+    plan = PrivacyPlan.build(
+        privacy, [algorithm.queries(round_index) for round_index in range(rounds)], len(source), seed
+    )
     federation = CrashingFederation(source, plan, seed=11, batch_users=10)
     federation.at = crash_at
     if folder is None:

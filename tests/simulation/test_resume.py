@@ -26,10 +26,10 @@ __all__ = ["simulate"]
 def die_at(monkeypatch: pytest.MonkeyPatch, at: int) -> None:
     real = InProcessFederation.clipped_sums
 
-    def dying(self, algorithm, shared, round, cohort):
-        if round == at and algorithm.name == "als":
+    def dying(self, algorithm, shared, round_index, cohort):
+        if round_index == at and algorithm.name == "als":
             raise KeyboardInterrupt
-        return real(self, algorithm, shared, round, cohort)
+        return real(self, algorithm, shared, round_index, cohort)
 
     monkeypatch.setattr(InProcessFederation, "clipped_sums", dying)
 

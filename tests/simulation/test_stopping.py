@@ -64,10 +64,10 @@ def test_a_stopped_run_that_was_killed_resumes_to_the_same_bits(
     assert simulate(*STOPS, "--out", "whole", "--seed", 2, "--quiet") == 0
     real = InProcessFederation.clipped_sums
 
-    def dying(self, algorithm, shared, round, cohort):
-        if round == 4:
+    def dying(self, algorithm, shared, round_index, cohort):
+        if round_index == 4:
             raise KeyboardInterrupt
-        return real(self, algorithm, shared, round, cohort)
+        return real(self, algorithm, shared, round_index, cohort)
 
     with monkeypatch.context() as patch:
         patch.setattr(InProcessFederation, "clipped_sums", dying)

@@ -42,18 +42,18 @@ class RecentCounts(Algorithm):
     def initial(self) -> Shared:
         return {"counts": torch.zeros(len(self.setting.catalogue), device=self.setting.device)}
 
-    def queries(self, round: int) -> tuple[SumQuery, ...]:
+    def queries(self, round_index: int) -> tuple[SumQuery, ...]:
         """One sum, which may use the whole budget. The clip is the norm of a user with `newest` different items."""
         return (SumQuery("counts", (len(self.setting.catalogue),), self.config.newest**0.5, budget_share=1.0),)
 
-    def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
+    def contribute(self, shared: Shared, users: UserBatch, round_index: int) -> dict[str, Contribution]:
         """A row for each user, which depends on that user alone."""
         kept = users.lags < self.config.newest
         rows = torch.zeros(len(users), users.n_items, device=users.device)
         rows[users.owners[kept], users.items[kept]] = 1.0
         return {"counts": DenseContribution(rows)}
 
-    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
+    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round_index: int) -> Shared:
         """Divides by the expected cohort, which is public, and never by a count of users."""
         return {"counts": sums["counts"].value / self.setting.expected_cohort}
 

@@ -19,7 +19,7 @@ OutOption = Annotated[
 
 def prove(
     run: RunArgument,
-    round: Annotated[int | None, typer.Option(min=0, help="The round whose charge is proven.")] = None,
+    round_index: Annotated[int | None, typer.Option("--round", min=0, help="The round whose charge is proven.")] = None,
     record: Annotated[int | None, typer.Option(min=0, help="Any record, by its number from 0.")] = None,
     from_: Annotated[
         Path | None,
@@ -38,13 +38,14 @@ def prove(
     from fedrec.audit.evidence import received_run
     from fedrec.audit.log import proofs
 
-    if sum(given is not None for given in (round, record, from_)) != 1:
+    if sum(given is not None for given in (round_index, record, from_)) != 1:
         raise InputError("prove: say what: --round N, --record N, or --from OLD")
     chain, sealed = _sealed(run)
     if from_ is not None:
         text = proofs.of_growth(chain, sealed, received_run.older(from_))
     else:
-        text = proofs.of_record(chain, sealed, _charge_of(chain, round) if round is not None else record or 0)
+        place = _charge_of(chain, round_index) if round_index is not None else record or 0
+        text = proofs.of_record(chain, sealed, place)
     _write(text, out)
 
 

@@ -53,7 +53,7 @@ def report(
             help="Where to write it. Default: RUN/report.html; RUN.html for a file or a renamed release/.",
         ),
     ] = None,
-    open: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+    show: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
     """The whole account as one HTML page, for a reader who is no expert and for one who is.
 
@@ -78,7 +78,7 @@ def report(
     else:
         replace_named(target, content)
     say(f"Written to {target}")
-    if open:
+    if show:
         import webbrowser
 
         webbrowser.open(target.resolve().as_uri())

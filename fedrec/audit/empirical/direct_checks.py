@@ -152,12 +152,13 @@ def cohort_sizes(sizes: Sequence[int], users: int, probability: float) -> Findin
 def cohort_overlap(cohorts: Sequence[np.ndarray], users: int) -> Finding:
     """Is each round's cohort drawn afresh? The overlap of consecutive cohorts, given their sizes, is hypergeometric."""
     worst, where = 1.0, ""
-    for round, (before, after) in enumerate(pairwise(cohorts)):
+    for round_index, (before, after) in enumerate(pairwise(cohorts)):
         both = len(np.intersect1d(before, after))
         law = hypergeom(users, len(before), len(after))
         p = 2 * float(min(law.cdf(both), law.sf(both - 1)))
         if p <= worst:
-            worst, where = p, f"{both:,} users of round {round} again in the next, {float(law.mean()):,.1f} expected"
+            expected = float(law.mean())
+            worst, where = p, f"{both:,} users of round {round_index} again in the next, {expected:,.1f} expected"
     if not where:
         return Finding("cohort overlap", None, "fewer than two rounds")
     return Finding("cohort overlap", min(1.0, worst * (len(cohorts) - 1)), f"oddest: {where}")

@@ -128,7 +128,7 @@ def _payloads(key: SigningKey, sampling: float, files: dict[str, bytes], private
         tuned_on=None,
         fixes_files=True,
     )
-    charges = [plan.charge(round) for round in range(len(ROUNDS))]
+    charges = [plan.charge(round_index) for round_index in range(len(ROUNDS))]
     end = run_records.end(
         rounds=len(ROUNDS),
         exhausted=None,

@@ -39,7 +39,7 @@ def check(known: Account) -> list[str]:
     except TooCostly as error:
         found = [f"the attacker's curve cannot be recomputed within bounded time: {error}"]
     if known.begin.budget is not None:
-        found += _reserved(known.begin.budget, [event for round in events for event in round])
+        found += _reserved(known.begin.budget, [event for one_round in events for event in one_round])
     return found
 
 

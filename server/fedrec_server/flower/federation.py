@@ -90,14 +90,19 @@ class FlowerFederation:
         return totals
 
     def _answers(
-        self, algorithm: Algorithm, shared: Shared, round: int, parts: dict[int, np.ndarray]
+        self, algorithm: Algorithm, shared: Shared, round_index: int, parts: dict[int, np.ndarray]
     ) -> dict[int, dict[str, Tensor]]:
         """Return the sums of the nodes that answered, by the node's index. Failed nodes are queried again."""
         everyone, config = len(self.directory.nodes), self.config
         needed = min(config.min_nodes or everyone, everyone)
         expected = {
             n: Expected(
-                self._fingerprint, round, algorithm.queries(round), len(part), self.spec.private, self.spec.users
+                self._fingerprint,
+                round_index,
+                algorithm.queries(round_index),
+                len(part),
+                self.spec.private,
+                self.spec.users,
             )
             for n, part in parts.items()
         }
@@ -120,14 +125,14 @@ class FlowerFederation:
                 break
             if self.messenger.clock() >= start + config.deadline + config.patience or (hopeless and not enough):
                 raise TooFewNodes(
-                    f"round {round}: {len(answers)} of {len(parts)} nodes answered, at least {needed} of {everyone} "
-                    "are needed; finished rounds are saved: check the nodes and continue with --resume"
+                    f"round {round_index}: {len(answers)} of {len(parts)} nodes answered, at least {needed} of "
+                    f"{everyone} are needed; finished rounds are saved: check the nodes and continue with --resume"
                 )
             self.messenger.wait()
         absent = len(parts) - len(answers)
         self.absences += absent
         if absent:
-            log.warning("round %d: continues without %d of %d nodes", round, absent, everyone)
+            log.warning("round %d: continues without %d of %d nodes", round_index, absent, everyone)
         return answers
 
     def _ask(

@@ -15,17 +15,17 @@ class RunEvents:
     def __init__(self, path: Path | None) -> None:
         self._path = path
 
-    def round(self, round: int, rounds: int, seconds: float, epsilon: float | None = None) -> None:
+    def round(self, round_index: int, rounds: int, seconds: float, epsilon: float | None = None) -> None:
         """Append a finished round.
 
         Args:
-            round: position of the round, from 0.
+            round_index: position of the round, from 0.
             rounds: number of rounds of the run.
             seconds: wall time of the round.
             epsilon: epsilon spent so far, None without privacy.
         """
         epsilon = epsilon if epsilon is not None and math.isfinite(epsilon) else None
-        self._append({"round": round + 1, "rounds": rounds, "seconds": seconds, "epsilon": epsilon})
+        self._append({"round": round_index + 1, "rounds": rounds, "seconds": seconds, "epsilon": epsilon})
 
     def step(self, step: Step) -> None:
         """Append the progress of a long step of a round."""

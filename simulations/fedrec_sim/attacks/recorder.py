@@ -111,21 +111,21 @@ class Recorder(Algorithm):
     def initial(self) -> Shared:
         return self.inner.initial()
 
-    def queries(self, round: int) -> tuple[SumQuery, ...]:
-        return self.inner.queries(round)
+    def queries(self, round_index: int) -> tuple[SumQuery, ...]:
+        return self.inner.queries(round_index)
 
     def positions(self, users: UserBatch) -> np.ndarray:
         """Return the positions of a batch's users in the population, (B,) int64."""
         return self._order[np.searchsorted(self._sorted, users.keys.cpu().numpy())]
 
-    def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
-        given = self.inner.contribute(shared, users, round)
+    def contribute(self, shared: Shared, users: UserBatch, round_index: int) -> dict[str, Contribution]:
+        given = self.inner.contribute(shared, users, round_index)
         places = self.positions(users)
         self._cohort.append(places)
         intruding = np.isin(places, self.intruders.positions)
         rows = torch.from_numpy(np.flatnonzero(intruding)).to(users.device)
         which = np.searchsorted(self.intruders.positions, places[intruding])
-        for query in self.queries(round):
+        for query in self.queries(round_index):
             contribution = given[query.name]
             weights = clip_weights(contribution, query.clip_norm) if self.private else contribution.unit_weights()
             known = weights.clone()
@@ -137,16 +137,16 @@ class Recorder(Algorithm):
                 given[query.name] = self.intruders.plant(query, contribution, rows, which)
         return given
 
-    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
+    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round_index: int) -> Shared:
         releases = {}
-        for query in self.queries(round):
+        for query in self.queries(round_index):
             others = self._others.get(query.name)
             known = np.zeros(query.size) if others is None else _flat(query.decode(others, self._lattice(query)))
             releases[query.name] = Release(query, _flat(sums[query.name].value), sums[query.name].noise_std, known)
         cohort = np.concatenate(self._cohort) if self._cohort else np.zeros(0, dtype=np.int64)
-        seen = Observation(round, releases, cohort, shared)
+        seen = Observation(round_index, releases, cohort, shared)
         self._others, self._cohort = {}, []
-        seen.after = self.inner.update(shared, sums, round)
+        seen.after = self.inner.update(shared, sums, round_index)
         self.on_round(seen)
         return seen.after
 

@@ -160,8 +160,8 @@ def _loud_run(target: Target, sampling: float, probes: int, progress: Progress) 
 def _stated_noise(watched: Watched) -> Finding:
     """Compare the stated noise of the queries with the noise behind epsilon. The test is exact, so p is 0 or 1."""
     worst = 0.0
-    for round in range(watched.outcome.rounds):
-        charge = watched.ledger.charge(round)
+    for round_index in range(watched.outcome.rounds):
+        charge = watched.ledger.charge(round_index)
         queries = [query for query in charge["queries"] if float(query["noise_std"]) > 0]
         precision = sum((float(query["clip_norm"]) / float(query["noise_std"])) ** 2 for query in queries)
         priced = sum(event["count"] / float(event["noise_multiplier"]) ** 2 for event in charge["events"])

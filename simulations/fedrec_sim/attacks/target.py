@@ -44,12 +44,12 @@ class MemoryLedger:
     def seal(self) -> None:
         """Sign nothing: the ledger is in memory."""
 
-    def charge(self, round: int) -> dict[str, Any]:
+    def charge(self, round_index: int) -> dict[str, Any]:
         """Return the charge of a round, which contains the system's claims."""
         found: dict[str, Any] = next(
             entry["payload"]
             for entry in self.entries
-            if entry["payload"].get("type") == "charge" and entry["payload"]["round"] == round
+            if entry["payload"].get("type") == "charge" and entry["payload"]["round"] == round_index
         )
         return found
 

@@ -31,7 +31,7 @@ def main(grid: Grid, context: Context) -> None:
     events, rounds = RunEvents(Path(str(config["told"]))), int(config["rounds"])
     while len(nodes := list(grid.get_node_ids())) < int(config["nodes"]):
         time.sleep(POLL_SECONDS)
-    for round in range(rounds):
+    for round_index in range(rounds):
         began = time.perf_counter()
         record = RecordDict({"arrays": ArrayRecord(_arrays(config["down"]))})
         waiting = set()
@@ -44,7 +44,7 @@ def main(grid: Grid, context: Context) -> None:
                 waiting.discard(reply.metadata.reply_to_message_id)
                 reply.content["arrays"].to_numpy_ndarrays()
             time.sleep(POLL_SECONDS)
-        events.round(round, rounds, time.perf_counter() - began)
+        events.round(round_index, rounds, time.perf_counter() - began)
     events.end(0, "done")
 
 

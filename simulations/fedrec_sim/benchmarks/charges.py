@@ -27,9 +27,9 @@ def measure(rounds: int, sampling: float) -> dict[str, Any]:
     plan = plan_of(rounds, sampling)
     planning = time.process_time() - began
     seconds, last = [], {}
-    for round in range(len(plan.rounds)):
+    for round_index in range(len(plan.rounds)):
         began = time.process_time()
-        last = plan.charge(round)
+        last = plan.charge(round_index)
         plan.epsilon()  # as the coordinator asks for, for its report
         seconds.append(time.process_time() - began)
     return {

@@ -49,8 +49,8 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
             raise _Enough
         clock[0] = time.process_time()
 
-    def observe(round: int, shared: Shared) -> dict[str, float]:
-        needed.setdefault(_kind(algo, round), needed_bytes(algo, shared, round, events))
+    def observe(round_index: int, shared: Shared) -> dict[str, float]:
+        needed.setdefault(_kind(algo, round_index), needed_bytes(algo, shared, round_index, events))
         return {}
 
     if device.type == "cuda":
@@ -76,15 +76,15 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     return whole | {"copy_gb_per_second": bandwidth / 1e9, "kinds": kinds}
 
 
-def _kind(algo: Algorithm, round: int) -> str:
-    return "+".join(query.name for query in algo.queries(round))
+def _kind(algo: Algorithm, round_index: int) -> str:
+    return "+".join(query.name for query in algo.queries(round_index))
 
 
 def _kinds(algo: Algorithm) -> dict[str, int]:
     """Return the number of rounds of each kind, in order of appearance."""
     found: dict[str, int] = {}
-    for round in range(algo.rounds):
-        name = _kind(algo, round)
+    for round_index in range(algo.rounds):
+        name = _kind(algo, round_index)
         found[name] = found.get(name, 0) + 1
     return found
 
@@ -107,7 +107,7 @@ def _summary(
     }
 
 
-def needed_bytes(algo: Algorithm, shared: Mapping[str, torch.Tensor], round: int, events: int) -> int:
+def needed_bytes(algo: Algorithm, shared: Mapping[str, torch.Tensor], round_index: int, events: int) -> int:
     """A lower bound on what a round moves: each event (8 bytes) and the row of its item in every table of the devices,
     once; each sum (8 bytes a number) written once and read once. Rows are counted for every event, cached or not.
     """
@@ -117,7 +117,7 @@ def needed_bytes(algo: Algorithm, shared: Mapping[str, torch.Tensor], round: int
         for name, tensor in shared.items()
         if name not in algo.server_only and tensor.ndim and len(tensor) == items
     )
-    return events * (8 + row) + 2 * 8 * sum(query.size for query in algo.queries(round))
+    return events * (8 + row) + 2 * 8 * sum(query.size for query in algo.queries(round_index))
 
 
 def copied_per_second(device: torch.device, repeat: int = 8) -> float:

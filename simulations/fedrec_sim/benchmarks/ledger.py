@@ -28,8 +28,8 @@ from fedrec.rounding import rounded_up
 def written(folder: Path, rounds: int, sampling: float, key: keys.SigningKey, *, queries: int = 1) -> list[float]:
     """Write the ledger of a run of that many equal rounds; returns the seconds of each append of a charge."""
     share = 1 / (rounds * queries)
-    round = tuple(SumQuery(f"weights-{number}", (64, 32), 1.0, share) for number in range(queries))
-    plan = PrivacyPlan.build(PrivacyConfig(epsilon=1.0, sampling=sampling), [round] * rounds, 50_000, None)
+    round_index = tuple(SumQuery(f"weights-{number}", (64, 32), 1.0, share) for number in range(queries))
+    plan = PrivacyPlan.build(PrivacyConfig(epsilon=1.0, sampling=sampling), [round_index] * rounds, 50_000, None)
     first = plan.charge(0)
     event = (sampling, float(first["events"][0]["noise_multiplier"]), 1)
     tight, renyi = _cumulative([[event]] * rounds)

@@ -29,11 +29,11 @@ class Curve:
         self.every = curve_every(config.every, algorithm.rounds)
         self.users = curve_users(split, config.curve_users, seed)
 
-    def __call__(self, round: int, shared: Shared) -> dict[str, float]:
-        return self._true(round, shared) | private_figures(self.algorithm, round, shared)
+    def __call__(self, round_index: int, shared: Shared) -> dict[str, float]:
+        return self._true(round_index, shared) | private_figures(self.algorithm, round_index, shared)
 
-    def _true(self, round: int, shared: Shared) -> dict[str, float]:
-        if not self.every or ((round + 1) % self.every and round + 1 != self.algorithm.rounds):
+    def _true(self, round_index: int, shared: Shared) -> dict[str, float]:
+        if not self.every or ((round_index + 1) % self.every and round_index + 1 != self.algorithm.rounds):
             return {}
         model = self.algorithm.release(shared)
         result: Any = evaluate(model, self.split, device=self.device, seed=self.seed, users=self.users)

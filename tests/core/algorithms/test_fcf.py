@@ -39,10 +39,10 @@ def test_adam_on_the_server_is_that_of_pytorch():
     reference = value.clone().requires_grad_()
     optimiser = torch.optim.Adam([reference], lr=0.1, betas=(FIRST, SECOND))
     state = start_moments(value)
-    for round in range(5):
-        gradient = torch.sin(value * (round + 1))
-        reference.grad = torch.sin(reference.detach() * (round + 1))
-        value, state = ServerOptimiser("adam", 0.1).step(value, gradient, state, round)
+    for round_index in range(5):
+        gradient = torch.sin(value * (round_index + 1))
+        reference.grad = torch.sin(reference.detach() * (round_index + 1))
+        value, state = ServerOptimiser("adam", 0.1).step(value, gradient, state, round_index)
         optimiser.step()
     assert torch.allclose(value, reference.detach(), atol=1e-6)
 

@@ -70,15 +70,15 @@ def test_every_round_gives_what_it_asks_for(config: KernelRankConfig, metadata: 
     algo, contract = KernelRank(config, setting), AlgorithmContract()
     users = batch_of(planted_rows()[0])
     spent = 0.0
-    for round, shared in contract.each_round(algo, users):
-        contributions = algo.contribute(shared, users, round)
-        assert list(contributions) == [query.name for query in algo.queries(round)]
-        for query in algo.queries(round):
+    for round_index, shared in contract.each_round(algo, users):
+        contributions = algo.contribute(shared, users, round_index)
+        assert list(contributions) == [query.name for query in algo.queries(round_index)]
+        for query in algo.queries(round_index):
             assert contributions[query.name].weighted_sum(torch.ones(len(users))).shape == query.shape
             assert contributions[query.name].norms().max() <= query.clip_norm * (1 + 1e-5), "the clip would cut"
             spent += query.budget_share
     assert spent == pytest.approx(1.0)
-    names = [algo.queries(round)[0].name for round in range(algo.rounds)]
+    names = [algo.queries(round_index)[0].name for round_index in range(algo.rounds)]
     assert names == ["popularity", *["cooccurrence"] * bool(config.cooccurrence), *["weights"] * 4]
 
 
@@ -105,7 +105,7 @@ def test_few_users_pay_for_no_hidden_units_without_privacy_either(users: int, hi
 def test_with_nothing_to_weigh_all_the_budget_is_for_popularity() -> None:
     bare = plain(users=500, expected_cohort=500.0, mu=0.3, catalogue=Catalogue(tuple(map(str, range(ITEMS)))))
     algo, contract = KernelRank(KernelRankConfig(), bare), AlgorithmContract()
-    assert [query.budget_share for round in range(algo.rounds) for query in algo.queries(round)] == [1.0]
+    assert [query.budget_share for round_index in range(algo.rounds) for query in algo.queries(round_index)] == [1.0]
     users = batch_of(planted_rows()[0])
     shared = contract.train(algo, users, noise=2.0)
     model = algo.release(shared)
@@ -229,11 +229,13 @@ def test_what_a_device_remembers_never_changes_what_it_gives() -> None:
     contract.train(first, users)
     assert users.memory
     fresh = batch_of(planted_rows()[0])
-    for round, shared in contract.each_round(second, fresh):
-        (name,) = second.contribute(shared, users, round)
-        old = second.contribute(shared, users, round)[name].weighted_sum(torch.ones(len(users)))
-        new = second.contribute(shared, batch_of(planted_rows()[0]), round)[name].weighted_sum(torch.ones(len(users)))
-        assert torch.equal(old, new), round
+    for round_index, shared in contract.each_round(second, fresh):
+        (name,) = second.contribute(shared, users, round_index)
+        old = second.contribute(shared, users, round_index)[name].weighted_sum(torch.ones(len(users)))
+        new = second.contribute(shared, batch_of(planted_rows()[0]), round_index)[name].weighted_sum(
+            torch.ones(len(users))
+        )
+        assert torch.equal(old, new), round_index
 
 
 # ---- small and gappy catalogues

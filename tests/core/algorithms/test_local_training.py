@@ -134,12 +134,12 @@ def test_the_slope_is_that_of_the_mean_cross_entropy():
         assert not slope[row][~there].any()
 
 
-@pytest.mark.parametrize("round", [0, 1])
-def test_all_events_get_their_turn(round):
+@pytest.mark.parametrize("round_index", [0, 1])
+def test_all_events_get_their_turn(round_index):
     users = batch_of([list(range(20))])
     seen = set()
     for r in range(30):
-        items, labels = one_by_one(Examples.draw(users, 5, 1, 100 * round + r))
+        items, labels = one_by_one(Examples.draw(users, 5, 1, 100 * round_index + r))
         seen |= set(items[labels == 1].tolist())
     assert seen == set(range(20))
 

@@ -44,7 +44,7 @@ def test_training_begins_with_popularity_under_privacy_alone(kind):
     assert [query.name for query in private.queries(0)] == ["popularity"]
     assert private.rounds == 1 + private.chosen["rounds"]
     assert private.rounds < free.rounds == free.chosen["rounds"]
-    asked = [[query.name for query in free.queries(round)] for round in range(free.rounds)]
+    asked = [[query.name for query in free.queries(round_index)] for round_index in range(free.rounds)]
     assert asked[0] == ["popularity", *asked[1]], "for those without a history, in a round that there is anyhow"
     assert all("popularity" not in names for names in asked[1:])
 
@@ -52,7 +52,7 @@ def test_training_begins_with_popularity_under_privacy_alone(kind):
 @pytest.mark.parametrize("kind", FIELD)
 def test_popularity_is_charged_also_where_training_does_not_begin_with_it(kind):
     algo = kind(kind.Config(popularity_share=0), AlgorithmContract().setting(mu=1.0))
-    queries = [query for round in range(algo.rounds) for query in algo.queries(round)]
+    queries = [query for round_index in range(algo.rounds) for query in algo.queries(round_index)]
     (popularity,) = (query for query in queries if query.name == "popularity")
     assert popularity.budget_share == pytest.approx(0.02)
     assert sum(query.budget_share for query in queries) == pytest.approx(1)

@@ -62,14 +62,16 @@ class Alongside(Walk):
 def test_each_round_belongs_to_its_stages_in_order(kind: type[Walk], asked: list[list[str]], preparation: int) -> None:
     steps = Steps()
     algo = kind(Settings(), steps.setting(users=4, expected_cohort=4.0))
-    assert [[query.name for query in algo.queries(round)] for round in range(algo.rounds)] == asked
+    assert [[query.name for query in algo.queries(round_index)] for round_index in range(algo.rounds)] == asked
     assert (algo.rounds, algo.preparation) == (len(asked), preparation)
     users = batch_of([[3], [3, 5], [3, 7], [1]])
-    for round, names in enumerate(asked):
-        assert list(algo.contribute(algo.initial(), users, round)) == names
+    for round_index, names in enumerate(asked):
+        assert list(algo.contribute(algo.initial(), users, round_index)) == names
     state = steps.train(algo, users)
     assert state["first"].tolist() == [0.0, 1.0, 2.0]
     assert state["second"].tolist() == [0.0, 1.0]
     assert int(state["popularity"].argmax()) == 3
     assert algo.queries(algo.rounds) == ()
-    assert sum(query.budget_share for round in range(algo.rounds) for query in algo.queries(round)) == pytest.approx(1)
+    assert sum(
+        query.budget_share for round_index in range(algo.rounds) for query in algo.queries(round_index)
+    ) == pytest.approx(1)

@@ -66,8 +66,8 @@ def audited_run(
     }
     ledger.append(run_records.begin(plan, ledger.key.public, **(facts | dict(begin))))
     charged = len(rounds) if stop_after is None else stop_after
-    for round in range(charged):
-        ledger.append(plan.charge(round))
+    for round_index in range(charged):
+        ledger.append(plan.charge(round_index))
     about: dict[str, Any] = {"state": "0" * 64, "files": {}, "private": {}, "besides": {"hr@10 (charged)": "0.25"}}
     about |= {"exhausted": None, "unprotected": ["which nodes answered"], "curve": run_records.curve(plan)}
     ledger.append(run_records.end(rounds=charged, **about))

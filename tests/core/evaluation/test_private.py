@@ -56,15 +56,15 @@ class Counts(Algorithm):
     def initial(self):
         return {"counts": torch.zeros(len(self.setting.catalogue))}
 
-    def queries(self, round):
+    def queries(self, round_index):
         return (SumQuery("counts", (len(self.setting.catalogue),), 10.0, 0.5),)
 
-    def contribute(self, shared, users, round):
+    def contribute(self, shared, users, round_index):
         values = torch.zeros(len(users), users.n_items)
         values.index_put_((users.owners, users.items), torch.tensor(1.0), accumulate=True)
         return {"counts": DenseContribution(values)}
 
-    def update(self, shared, sums, round):
+    def update(self, shared, sums, round_index):
         return {"counts": shared["counts"] + sums["counts"].value}
 
     def release(self, shared):
@@ -85,16 +85,16 @@ def batch(users=None):
 
 def train(algorithm: PrivateEvaluation, noise_std: float = 0.0):
     shared = algorithm.initial()
-    for round in range(algorithm.rounds):
-        parts = algorithm.contribute(shared, batch(), round)
+    for round_index in range(algorithm.rounds):
+        parts = algorithm.contribute(shared, batch(), round_index)
         sums = {name: PrivateSum(part.weighted_sum(torch.ones(6)), noise_std) for name, part in parts.items()}
-        shared = algorithm.update(shared, sums, round)
+        shared = algorithm.update(shared, sums, round_index)
     return shared
 
 
 def test_the_budget_shares_still_sum_to_one():
     algorithm = build(share=0.1)
-    queries = [q for round in range(algorithm.rounds) for q in algorithm.queries(round)]
+    queries = [q for round_index in range(algorithm.rounds) for q in algorithm.queries(round_index)]
     assert [q.name for q in queries] == ["counts", "counts", "evaluation"]
     assert math.fsum(q.budget_share for q in queries) == pytest.approx(1.0)
     assert queries[-1].budget_share == 0.1

@@ -85,12 +85,12 @@ class Long(Counts):
     preparation = 2
     seen: list[int]
 
-    def queries(self, round):
-        return tuple(type(q)(q.name, q.shape, q.clip_norm, 1 / 7) for q in super().queries(round))
+    def queries(self, round_index):
+        return tuple(type(q)(q.name, q.shape, q.clip_norm, 1 / 7) for q in super().queries(round_index))
 
-    def contribute(self, shared, users, round):
-        self.seen = [*getattr(self, "seen", []), round]
-        return super().contribute(shared, users, round)
+    def contribute(self, shared, users, round_index):
+        self.seen = [*getattr(self, "seen", []), round_index]
+        return super().contribute(shared, users, round_index)
 
 
 def long(**stopping: object) -> PrivateEvaluation:
@@ -101,12 +101,12 @@ def long(**stopping: object) -> PrivateEvaluation:
 def run(algorithm: PrivateEvaluation, values: list[float], std: float = 0.06, until: int | None = None) -> list[dict]:
     """The states after each round; the looks tell `values` (of both metrics)."""
     states, values, shared = [], list(values), algorithm.initial()
-    for round in range(algorithm.rounds if until is None else until):
-        (query,) = algorithm.queries(round)
-        value = algorithm.contribute(shared, batch(), round)[query.name].weighted_sum(torch.ones(6))
+    for round_index in range(algorithm.rounds if until is None else until):
+        (query,) = algorithm.queries(round_index)
+        value = algorithm.contribute(shared, batch(), round_index)[query.name].weighted_sum(torch.ones(6))
         if query.name == "evaluation":
             value = torch.tensor([values.pop(0) * 6] * 2 + [6.0])
-        shared = algorithm.update(shared, {query.name: PrivateSum(value, std)}, round)
+        shared = algorithm.update(shared, {query.name: PrivateSum(value, std)}, round_index)
         states.append(shared)
     return states
 
@@ -117,10 +117,10 @@ def run(algorithm: PrivateEvaluation, values: list[float], std: float = 0.06, un
 def test_looks_come_every_so_many_rounds_that_build_a_model_and_after_the_last(every, after) -> None:
     algorithm = long(every=every)
     assert algorithm.trained == after
-    names = [algorithm.queries(round)[0].name for round in range(algorithm.rounds)]
+    names = [algorithm.queries(round_index)[0].name for round_index in range(algorithm.rounds)]
     trained = [names[:place].count("counts") for place, name in enumerate(names) if name == "evaluation"]
     assert trained == list(after)
-    shares = [query.budget_share for round in range(algorithm.rounds) for query in algorithm.queries(round)]
+    shares = [query.budget_share for round_index in range(algorithm.rounds) for query in algorithm.queries(round_index)]
     assert math.fsum(shares) == pytest.approx(1)
     looks = [share for share, name in zip(shares, names, strict=True) if name == "evaluation"]
     assert looks == pytest.approx([0.3 / len(after)] * len(after))
@@ -150,15 +150,19 @@ def test_training_keeps_its_round_numbers_and_knows_nothing_of_the_looks() -> No
 
 def test_every_look_has_noise_of_its_own() -> None:
     algorithm = long(every=1)
-    rounds = [algorithm.queries(round) for round in range(algorithm.rounds)]
+    rounds = [algorithm.queries(round_index) for round_index in range(algorithm.rounds)]
     plan = PrivacyPlan.build(PrivacyConfig(epsilon=1.0, delta=1e-3), rounds, 6, seed=3)
     noise = []
-    for round, (query,) in enumerate(rounds):
-        plan.charge(round)
+    for round_index, (query,) in enumerate(rounds):
+        plan.charge(round_index)
         if query.name == "evaluation":
-            noise.append(plan.privatise(round, query, torch.zeros(3, dtype=torch.int64)).value)
+            noise.append(plan.privatise(round_index, query, torch.zeros(3, dtype=torch.int64)).value)
     assert len({tuple(value.tolist()) for value in noise}) == 5
-    stds = {plan.noise_std(round, "evaluation") for round in range(algorithm.rounds) if round in algorithm._looks}
+    stds = {
+        plan.noise_std(round_index, "evaluation")
+        for round_index in range(algorithm.rounds)
+        if round_index in algorithm._looks
+    }
     assert len(stds) == 1
 
 

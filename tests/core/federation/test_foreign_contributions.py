@@ -64,14 +64,14 @@ class Strange(Algorithm):
     def initial(self):
         return {}
 
-    def queries(self, round):
+    def queries(self, round_index):
         return (SumQuery("part", (ITEMS,), CLIP, 1.0),)
 
-    def contribute(self, shared, users, round):
+    def contribute(self, shared, users, round_index):
         values = 1e4 * torch.ones(len(users), ITEMS)
         return {"part": self.make(values)}
 
-    def update(self, shared, sums, round):
+    def update(self, shared, sums, round_index):
         return shared
 
     def release(self, shared):

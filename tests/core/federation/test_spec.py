@@ -37,7 +37,9 @@ def test_both_sides_build_the_same_algorithm(name, mu) -> None:
     here, there = one.build(CATALOGUE), other.build(replace(CATALOGUE))
     assert here.setting.mu == (math.inf if mu is None else mu)
     assert here.config == there.config
-    assert [here.queries(round) for round in range(here.rounds)] == [there.queries(r) for r in range(there.rounds)]
+    assert [here.queries(round_index) for round_index in range(here.rounds)] == [
+        there.queries(r) for r in range(there.rounds)
+    ]
     assert one.private == (mu is not None)
 
 

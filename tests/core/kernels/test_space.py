@@ -9,7 +9,7 @@ from torch import Tensor
 from fedrec import draws
 from fedrec.data.users import UserBatch
 from fedrec.kernels.feature_map import DenseMap, FeatureMap, HeadMap
-from fedrec.kernels.model import NEGLIGIBLE, SHAPED, KernelModel, KernelSpace, centred_space, head
+from fedrec.kernels.model import NEGLIGIBLE, SHAPED, KernelModel, KernelSpace, centred_space, weigh
 from fedrec.kernels.synthetic import feature_scales
 
 ITEMS = 30
@@ -200,7 +200,7 @@ def test_a_restored_model_scores_alike_and_names_its_features(make) -> None:
 def test_a_head_without_a_network_is_linear() -> None:
     features = torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(0))
     weights = torch.arange(4.0)
-    torch.testing.assert_close(head(features, weights, {}), (features * weights).sum(-1))
+    torch.testing.assert_close(weigh(features, weights, {}), (features * weights).sum(-1))
 
 
 def test_folding_in_repeats_equals_refitting() -> None:

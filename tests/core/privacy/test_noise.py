@@ -12,8 +12,8 @@ import torch
 from fedrec.privacy.noise import BLOCK, NoiseSource
 
 
-def draw(source: NoiseSource, size: int, round: int = 0, name: str = "sum") -> np.ndarray:
-    return np.concatenate(list(source.normal_blocks(round, name, size)))
+def draw(source: NoiseSource, size: int, round_index: int = 0, name: str = "sum") -> np.ndarray:
+    return np.concatenate(list(source.normal_blocks(round_index, name, size)))
 
 
 def looks_standard_normal(sample: np.ndarray) -> bool:
@@ -49,7 +49,7 @@ def test_a_draw_is_a_function_of_key_round_and_name() -> None:
     sample = draw(source, 1000)
     assert np.array_equal(sample, draw(NoiseSource(bytes(range(32))), 1000))
     assert np.array_equal(sample, draw(source, BLOCK + 5)[:1000])
-    others = [draw(source, 1000, round=1), draw(source, 1000, name="other"), draw(NoiseSource(bytes(32)), 1000)]
+    others = [draw(source, 1000, round_index=1), draw(source, 1000, name="other"), draw(NoiseSource(bytes(32)), 1000)]
     for other in others:
         assert abs(np.mean(sample * other)) < 5 / math.sqrt(1000)
 

@@ -39,7 +39,7 @@ def plan(rounds=ROUNDS, users: int = USERS, seed: int | None = 1, **settings) ->
 @pytest.mark.parametrize("sampling", [1.0, 0.1])
 def test_all_charges_together_reach_the_target_and_no_charge_more(sampling: float) -> None:
     ours = plan(sampling=sampling)
-    charges = [ours.charge(round) for round in range(len(ROUNDS))]
+    charges = [ours.charge(round_index) for round_index in range(len(ROUNDS))]
     spent = [float(charge["epsilon"]["pld"]) for charge in charges]
     assert spent == sorted(spent)
     assert 0.99 <= spent[-1] <= 1.0
@@ -52,7 +52,7 @@ def test_all_charges_together_reach_the_target_and_no_charge_more(sampling: floa
 
 def test_a_ledger_entry_is_enough_to_compute_epsilon_again() -> None:
     ours = plan(sampling=0.3)
-    charges = json.loads(json.dumps([ours.charge(round) for round in range(len(ROUNDS))]))
+    charges = json.loads(json.dumps([ours.charge(round_index) for round_index in range(len(ROUNDS))]))
     events = [
         Event(float(event["sampling"]), float(event["noise_multiplier"]), event["count"])
         for charge in charges
@@ -69,7 +69,7 @@ def test_a_ledger_entry_is_enough_to_compute_epsilon_again() -> None:
 def test_full_participation_is_the_exact_gaussian() -> None:
     ours = plan()
     mu = PrivacyConfig(epsilon=1.0).mu()
-    queries = [(round, query.name) for round, asked in enumerate(ROUNDS) for query in asked]
+    queries = [(round_index, query.name) for round_index, asked in enumerate(ROUNDS) for query in asked]
     spent = math.sqrt(math.fsum(ours.noise_multiplier(*each) ** -2 for each in queries))
     assert spent == pytest.approx(mu, rel=1e-4)
     assert spent <= mu
@@ -113,7 +113,7 @@ def test_everybody_or_a_poisson_sample() -> None:
     assert np.array_equal(plan().sample(0), np.arange(USERS))
     ours = plan(sampling=0.1)
     assert ours.expected_cohort == pytest.approx(604)
-    sizes = [len(ours.sample(round)) for round in range(11)]
+    sizes = [len(ours.sample(round_index)) for round_index in range(11)]
     assert len(set(sizes)) > 1  # a fixed size would be another mechanism, with another price
     assert abs(np.mean(sizes) - 604) < 5 * math.sqrt(604 / 11)
     assert not np.array_equal(ours.sample(0), ours.sample(1))
@@ -130,10 +130,10 @@ def test_the_denominator_is_fixed_whoever_takes_part() -> None:
 # The noise
 
 
-def released(ours: PrivacyPlan, total: torch.Tensor, round: int = 0) -> torch.Tensor:
-    asked = next(iter(ours.rounds[round].values()))
-    ours.charge(round)
-    return ours.privatise(round, asked, asked.encode(total, ours.lattice(asked))).value
+def released(ours: PrivacyPlan, total: torch.Tensor, round_index: int = 0) -> torch.Tensor:
+    asked = next(iter(ours.rounds[round_index].values()))
+    ours.charge(round_index)
+    return ours.privatise(round_index, asked, asked.encode(total, ours.lattice(asked))).value
 
 
 def nothing(*shape: int) -> torch.Tensor:
@@ -251,8 +251,8 @@ def test_earlier_charges_count_also_where_a_round_repeats() -> None:
     ours = plan()
     ours.restore([0, 1, 2, 2])
     assert ours.epsilon()["pld"] > plan().epsilon(3)["pld"]
-    for round in range(3, len(ROUNDS) - 1):
-        ours.charge(round)
+    for round_index in range(3, len(ROUNDS) - 1):
+        ours.charge(round_index)
     with pytest.raises(BudgetExhausted, match=f"round {len(ROUNDS) - 1} would bring epsilon to"):
         ours.charge(len(ROUNDS) - 1)
 
@@ -268,9 +268,9 @@ def test_earlier_charges_pay_for_no_new_release() -> None:
 
 def test_the_order_of_charges_does_not_change_the_price() -> None:
     one, other = plan(sampling=0.2), plan(sampling=0.2)
-    for round in range(len(ROUNDS)):
-        one.charge(round)
-        other.charge(len(ROUNDS) - 1 - round)
+    for round_index in range(len(ROUNDS)):
+        one.charge(round_index)
+        other.charge(len(ROUNDS) - 1 - round_index)
     assert one.epsilon() == other.epsilon()
 
 
@@ -306,8 +306,8 @@ def test_no_rounds_cost_nothing(epsilon) -> None:
 
 def test_the_description() -> None:
     ours = plan(sampling=0.1, seed=None)
-    for round in range(len(ROUNDS)):
-        ours.charge(round)
+    for round_index in range(len(ROUNDS)):
+        ours.charge(round_index)
     described = json.loads(json.dumps(describe(ours), allow_nan=False))
     assert described["unit"] == "user"
     assert described["adjacency"] == "add or remove one user"

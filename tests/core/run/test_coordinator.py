@@ -37,13 +37,13 @@ def test_a_charge_is_on_disk_before_anything_is_summed(tmp_path: Path) -> None:
     coordinator = assemble(tmp_path)
     real = coordinator.federation.clipped_sums
 
-    def watched(algorithm, shared, round, cohort):
-        seen.append((round, charged(tmp_path), load_checkpoint(coordinator.checkpoint).round))
-        return real(algorithm, shared, round, cohort)
+    def watched(algorithm, shared, round_index, cohort):
+        seen.append((round_index, charged(tmp_path), load_checkpoint(coordinator.checkpoint).round))
+        return real(algorithm, shared, round_index, cohort)
 
     coordinator.federation.clipped_sums = watched
     coordinator.run()
-    assert seen == [(round, list(range(round + 1)), round) for round in range(ROUNDS)]
+    assert seen == [(round_index, list(range(round_index + 1)), round_index) for round_index in range(ROUNDS)]
 
 
 def test_the_checkpoint_holds_model_and_ledger_head_together(tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_a_stop_in_the_callback_leaves_the_round_on_disk(tmp_path: Path) -> None
 def test_reports_show_the_expected_cohort_and_never_the_realised_one(tmp_path: Path) -> None:
     reports: list[RoundReport] = []
     coordinator = assemble(tmp_path, config={"sampling": 0.5}, on_round=reports.append)
-    sizes = {len(coordinator.plan.sample(round)) for round in range(ROUNDS)}
+    sizes = {len(coordinator.plan.sample(round_index)) for round_index in range(ROUNDS)}
     coordinator.run()
     assert {report.users for report in reports} == {18.5}
     assert len(sizes) > 1
@@ -162,7 +162,9 @@ def test_without_privacy_epsilon_is_unknown_and_never_zero(tmp_path: Path) -> No
 
 
 def test_observations_stay_in_the_history(tmp_path: Path) -> None:
-    outcome = assemble(tmp_path, observe=lambda round, shared: {"full hr@10": 0.5} if round % 2 else {}).run()
+    outcome = assemble(
+        tmp_path, observe=lambda round_index, shared: {"full hr@10": 0.5} if round_index % 2 else {}
+    ).run()
     assert [row.get("full hr@10") for row in outcome.history] == [None, 0.5, None, 0.5]
 
 

@@ -37,11 +37,11 @@ def script(plan: PrivacyPlan, values: Sequence[float]) -> None:
     """Make every private look of the plan release `values`, whatever the data; an empty script changes nothing."""
     real = plan.privatise
 
-    def privatise(round: int, query: SumQuery, total: torch.Tensor) -> PrivateSum:
-        released = real(round, query, total)
+    def privatise(round_index: int, query: SumQuery, total: torch.Tensor) -> PrivateSum:
+        released = real(round_index, query, total)
         if query.name != "evaluation" or not values:
             return released
-        looked = released.value.new_tensor([values[round // 2] * plan.expected_cohort] * 3)
+        looked = released.value.new_tensor([values[round_index // 2] * plan.expected_cohort] * 3)
         return PrivateSum(looked, released.noise_std)
 
     plan.privatise = privatise
@@ -116,9 +116,9 @@ def test_nothing_can_be_released_on_the_charges_of_what_was_left_out() -> None:
     coordinator = looking(None)
     outcome = coordinator.run()
     federation = coordinator.federation
-    for round in range(STOPS, ROUNDS):
+    for round_index in range(STOPS, ROUNDS):
         with pytest.raises(PrivacyError, match="no unused charge"):
-            private_sums(federation, coordinator.algorithm, outcome.shared, round)
+            private_sums(federation, coordinator.algorithm, outcome.shared, round_index)
 
 
 def test_a_run_that_improves_is_the_run_that_cannot_stop(tmp_path: Path) -> None:

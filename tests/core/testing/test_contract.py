@@ -26,23 +26,23 @@ class RemembersUsers(Twice):
 
     seen = 0
 
-    def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
+    def contribute(self, shared: Shared, users: UserBatch, round_index: int) -> dict[str, Contribution]:
         self.seen += int(users.items.sum())
-        return super().contribute(shared, users, round)
+        return super().contribute(shared, users, round_index)
 
-    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
-        return {"popularity": super().update(shared, sums, round)["popularity"] + self.seen}
+    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round_index: int) -> Shared:
+        return {"popularity": super().update(shared, sums, round_index)["popularity"] + self.seen}
 
 
 class WritesIntoItsArgument(Twice):
-    def contribute(self, shared: Shared, users: UserBatch, round: int) -> dict[str, Contribution]:
+    def contribute(self, shared: Shared, users: UserBatch, round_index: int) -> dict[str, Contribution]:
         shared["popularity"][:2] += 1
-        return super().contribute(shared, users, round)
+        return super().contribute(shared, users, round_index)
 
 
 class NeverTheSame(Twice):
-    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round: int) -> Shared:
-        return {"popularity": super().update(shared, sums, round)["popularity"] + torch.rand(ITEMS)}
+    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round_index: int) -> Shared:
+        return {"popularity": super().update(shared, sums, round_index)["popularity"] + torch.rand(ITEMS)}
 
 
 def contract_of(kind: type[Popularity]) -> AlgorithmContract:

@@ -237,8 +237,8 @@ def test_content_needs_public_data_and_knows_alike_items_untrained() -> None:
 def test_targets_are_of_the_history_and_left_out_of_it(rule: Any) -> None:
     rows = edge_rows()
     users = batch_of(rows)
-    for round in range(5):
-        history, targets = hold_out(users, 3, 4, rule, round)
+    for round_index in range(5):
+        history, targets = hold_out(users, 3, 4, rule, round_index)
         for row, events in enumerate(rows):
             mine = targets.items[row, targets.valid[row], 0].tolist()
             kept = history.slice(row, row + 1).items.tolist()
@@ -254,10 +254,12 @@ def test_targets_are_of_the_history_and_left_out_of_it(rule: Any) -> None:
 
 def test_targets_change_with_the_round_and_are_the_users_own() -> None:
     users = batch_of([list(range(20))] * 30)
-    first, second = (hold_out(users, 2, 2, "random", round)[1].items for round in (0, 1))
+    first, second = (hold_out(users, 2, 2, "random", round_index)[1].items for round_index in (0, 1))
     assert not torch.equal(first, second)
     assert len({tuple(row.tolist()) for row in first[:, :, 0]}) > 20
-    seen = torch.cat([hold_out(users, 2, 2, "random", round)[1].items[:, :, 0].flatten() for round in range(30)])
+    seen = torch.cat(
+        [hold_out(users, 2, 2, "random", round_index)[1].items[:, :, 0].flatten() for round_index in range(30)]
+    )
     counts = torch.bincount(seen, minlength=20).double()
     assert float((counts - counts.mean()).abs().max()) < 5 * math.sqrt(float(counts.mean())), "targets are uniform"
     alone = hold_out(users.slice(3, 4), 2, 2, "random", 0)[1].items

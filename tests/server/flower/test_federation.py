@@ -260,7 +260,7 @@ def test_neither_the_number_of_messages_nor_their_bytes_show_who_takes_part(name
     seen = []
     for take in (lambda n: n[:0], lambda n: n[:1], lambda n: n[:50], lambda n: n[1::2], lambda n: n):
         made = deployed(3, name, PrivacyConfig(epsilon=2.0, delta=1e-4, sampling=0.5))
-        made.plan.sample = lambda round, take=take: take(np.arange(150))
+        made.plan.sample = lambda round_index, take=take: take(np.arange(150))
         made.run()
         sizes = [list(map(len, messages)) for messages in (made.grid.down, made.grid.up)]
         seen.append((made.grid.asked, sizes, made.messenger.sent, made.messenger.received))

@@ -86,6 +86,6 @@ def test_the_search_finds_what_it_looks_for() -> None:
 
 def test_all_that_leaves_is_sums_and_presence() -> None:
     made = recorded("als")
-    largest = sum(query.size * 8 for round in range(2) for query in made.algorithm.queries(round)) / 2
+    largest = sum(query.size * 8 for round_index in range(2) for query in made.algorithm.queries(round_index)) / 2
     assert max(map(len, made.grid.up)) < largest + 1000
     assert min(map(len, made.grid.up)) < 400

@@ -38,7 +38,7 @@ def clip_skipped_for_one_in_a_hundred(patch: pytest.MonkeyPatch) -> None:
 def noise_reused_between_rounds(patch: pytest.MonkeyPatch) -> None:
     honest = NoiseSource.normal_blocks
 
-    def normal_blocks(self: NoiseSource, round: int, name: str, size: int, time: int = 1) -> Iterator[np.ndarray]:
+    def normal_blocks(self: NoiseSource, round_index: int, name: str, size: int, time: int = 1) -> Iterator[np.ndarray]:
         yield from honest(self, 0, name, size)
 
     patch.setattr(NoiseSource, "normal_blocks", normal_blocks)
@@ -46,27 +46,26 @@ def noise_reused_between_rounds(patch: pytest.MonkeyPatch) -> None:
 
 def fixed_cohort(patch: pytest.MonkeyPatch) -> None:
     honest = PrivacyPlan.sample
-    patch.setattr(PrivacyPlan, "sample", lambda self, round: honest(self, 0))
+    patch.setattr(PrivacyPlan, "sample", lambda self, round_index: honest(self, 0))
 
 
 def cohort_of_fixed_size(patch: pytest.MonkeyPatch) -> None:
     honest = PrivacyPlan.sample
 
-    def sample(self: PrivacyPlan, round: int) -> np.ndarray:
+    def sample(self: PrivacyPlan, round_index: int) -> np.ndarray:
         if self.config.sampling == 1:
-            return honest(self, round)
-        drawn = np.random.default_rng(round).permutation(self.users)[: round_(self.expected_cohort)]
+            return honest(self, round_index)
+        drawn = np.random.default_rng(round_index).permutation(self.users)[: round(self.expected_cohort)]
         return np.sort(drawn)
 
-    round_ = round
     patch.setattr(PrivacyPlan, "sample", sample)
 
 
 def noise_on_touched_rows_only(patch: pytest.MonkeyPatch) -> None:
     honest = PrivacyPlan.privatise
 
-    def privatise(self: PrivacyPlan, round: int, query: SumQuery, total: Tensor) -> PrivateSum:
-        released = honest(self, round, query, total)
+    def privatise(self: PrivacyPlan, round_index: int, query: SumQuery, total: Tensor) -> PrivateSum:
+        released = honest(self, round_index, query, total)
         return PrivateSum(torch.where(total == 0, 0.0, released.value), released.noise_std)
 
     patch.setattr(PrivacyPlan, "privatise", privatise)
@@ -75,13 +74,13 @@ def noise_on_touched_rows_only(patch: pytest.MonkeyPatch) -> None:
 def update_of_touched_rows_only(patch: pytest.MonkeyPatch) -> None:
     honest, honest_update, touched = PrivacyPlan.privatise, ALS.update, {}
 
-    def privatise(self: PrivacyPlan, round: int, query: SumQuery, total: Tensor) -> PrivateSum:
+    def privatise(self: PrivacyPlan, round_index: int, query: SumQuery, total: Tensor) -> PrivateSum:
         if query.name == "items":
             touched["rows"] = (total != 0).any(1)
-        return honest(self, round, query, total)
+        return honest(self, round_index, query, total)
 
-    def update(self: ALS, shared: dict[str, Tensor], sums: Any, round: int) -> dict[str, Tensor]:
-        after = honest_update(self, shared, sums, round)
+    def update(self: ALS, shared: dict[str, Tensor], sums: Any, round_index: int) -> dict[str, Tensor]:
+        after = honest_update(self, shared, sums, round_index)
         return after | {"items": torch.where(touched["rows"][:, None], after["items"], shared["items"])}
 
     patch.setattr(PrivacyPlan, "privatise", privatise)

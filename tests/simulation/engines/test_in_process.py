@@ -22,29 +22,29 @@ SHARED = {"vector": torch.linspace(-1, 1, ITEMS), "step": torch.zeros(2)}
 
 
 def federation(epsilon: float | str = 2.0, sampling: float = 1.0, **bounds: int) -> InProcessFederation:
-    rounds = [TOY.queries(round) for round in range(TOY.rounds)]
+    rounds = [TOY.queries(round_index) for round_index in range(TOY.rounds)]
     plan = PrivacyPlan.build(PrivacyConfig(epsilon=epsilon, delta=1e-3, sampling=sampling), rounds, len(SOURCE), seed=3)
     return InProcessFederation(SOURCE, plan, seed=11, **bounds)
 
 
-def sums(made: InProcessFederation, cohort: np.ndarray | None = None, round: int = 0) -> dict[str, PrivateSum]:
-    made.plan.charge(round)
-    return private_sums(made, TOY, SHARED, round, cohort)
+def sums(made: InProcessFederation, cohort: np.ndarray | None = None, round_index: int = 0) -> dict[str, PrivateSum]:
+    made.plan.charge(round_index)
+    return private_sums(made, TOY, SHARED, round_index, cohort)
 
 
 def without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    def privatise(self: PrivacyPlan, round: int, query: SumQuery, total: torch.Tensor) -> PrivateSum:
+    def privatise(self: PrivacyPlan, round_index: int, query: SumQuery, total: torch.Tensor) -> PrivateSum:
         return PrivateSum(query.decode(total, self.lattice(query)).float(), 0.0)
 
     monkeypatch.setattr(PrivacyPlan, "privatise", privatise)
 
 
-def one_at_a_time(plan: PrivacyPlan, cohort: np.ndarray, round: int) -> dict[str, torch.Tensor]:
-    totals = {query.name: torch.zeros(query.shape) for query in TOY.queries(round)}
+def one_at_a_time(plan: PrivacyPlan, cohort: np.ndarray, round_index: int) -> dict[str, torch.Tensor]:
+    totals = {query.name: torch.zeros(query.shape) for query in TOY.queries(round_index)}
     for user in cohort:
         alone = SOURCE.batch(np.array([user]), seed=11)
-        parts = TOY.contribute(SHARED, alone, round)
-        for query in TOY.queries(round):
+        parts = TOY.contribute(SHARED, alone, round_index)
+        for query in TOY.queries(round_index):
             dense = parts[query.name].dense(0)
             totals[query.name] += dense * min(1.0, query.clip_norm / float(dense.norm()))
     return totals
@@ -56,16 +56,18 @@ def one_at_a_time(plan: PrivacyPlan, cohort: np.ndarray, round: int) -> dict[str
     batch_events=st.integers(1, 400),
     memory=st.sampled_from([0, 700, 1 << 20]),
     cohort=st.sets(st.integers(0, len(SOURCE) - 1)),
-    round=st.integers(0, 3),
+    round_index=st.integers(0, 3),
 )
-def test_any_chunking_gives_what_users_one_at_a_time_give(batch_users, batch_events, memory, cohort, round) -> None:
+def test_any_chunking_gives_what_users_one_at_a_time_give(
+    batch_users, batch_events, memory, cohort, round_index
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
         without_noise(patch)
         made = federation(batch_users=batch_users, batch_events=batch_events, memory_bytes=memory)
         users = np.array(sorted(cohort), dtype=np.int64)
-        expected = one_at_a_time(made.plan, users, round)
+        expected = one_at_a_time(made.plan, users, round_index)
         for _ in range(2):  # the second time from what devices remember
-            found = sums(made, users, round)
+            found = sums(made, users, round_index)
             for name, total in expected.items():
                 torch.testing.assert_close(found[name].value, total, rtol=1e-4, atol=1e-4)
 
@@ -73,15 +75,15 @@ def test_any_chunking_gives_what_users_one_at_a_time_give(batch_users, batch_eve
 @pytest.mark.parametrize("epsilon", [2.0, "none"])
 def test_a_repetition_has_the_same_bits(epsilon: float | str) -> None:
     first, second = federation(epsilon, batch_users=5), federation(epsilon, batch_users=5)
-    for round in range(2):
-        a, b = sums(first, round=round), sums(second, round=round)
+    for round_index in range(2):
+        a, b = sums(first, round_index=round_index), sums(second, round_index=round_index)
         assert all(torch.equal(a[name].value, b[name].value) for name in a)
 
 
 def test_memory_changes_no_bit() -> None:
     keeps, forgets = federation(batch_users=5), federation(batch_users=5, memory_bytes=0)
-    for round in range(3):
-        a, b = sums(keeps, round=round), sums(forgets, round=round)
+    for round_index in range(3):
+        a, b = sums(keeps, round_index=round_index), sums(forgets, round_index=round_index)
         assert all(torch.equal(a[name].value, b[name].value) for name in a)
     assert keeps.hosted._kept
     assert not forgets.hosted._kept
@@ -89,8 +91,8 @@ def test_memory_changes_no_bit() -> None:
 
 def test_what_devices_remember_is_bounded_and_only_kept_when_everybody_takes_part() -> None:
     bounded = federation(batch_users=5, memory_bytes=3000)
-    for round in range(2):
-        sums(bounded, round=round)
+    for round_index in range(2):
+        sums(bounded, round_index=round_index)
     sizes = [
         sum(tensor.numel() * tensor.element_size() for tensor in chunk.memory.values())
         for chunks in bounded.hosted._kept.values()
@@ -141,7 +143,7 @@ def test_an_empty_cohort_gives_noise_alone() -> None:
 
 
 def test_an_algorithm_that_answers_other_queries_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Toy, "contribute", lambda self, shared, users, round: {})
+    monkeypatch.setattr(Toy, "contribute", lambda self, shared, users, round_index: {})
     with pytest.raises(ValueError, match="toy"):
         sums(federation())
 

@@ -59,10 +59,10 @@ def sums(precision, rounds: int = 3, batch_users: int = 7) -> list[torch.Tensor]
     )
     federation = InProcessFederation(source, plan, seed=1, batch_users=batch_users, precision=precision)
     shared, found = algo.initial(), []
-    for round in range(rounds):
-        plan.charge(round)
-        released = private_sums(federation, algo, shared, round)
-        shared = algo.update(shared, released, round)
+    for round_index in range(rounds):
+        plan.charge(round_index)
+        released = private_sums(federation, algo, shared, round_index)
+        shared = algo.update(shared, released, round_index)
         found += [release.value for release in released.values()]
     return found
 

@@ -62,10 +62,10 @@ def test_a_resumed_run_goes_on_in_the_same_run_of_mlflow(tmp_path: Path, monkeyp
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     real = InProcessFederation.clipped_sums
 
-    def dying(self, algorithm, shared, round, *rest):
-        if round == 1:
+    def dying(self, algorithm, shared, round_index, *rest):
+        if round_index == 1:
             raise KeyboardInterrupt
-        return real(self, algorithm, shared, round, *rest)
+        return real(self, algorithm, shared, round_index, *rest)
 
     out = tmp_path / "r"
     with monkeypatch.context() as patch:

@@ -21,8 +21,8 @@ BEGINNING = hashlib.sha256(b"").hexdigest()
 """Root of the empty tree (RFC 6962)."""
 
 
-def payload(round: int) -> dict:
-    return {"type": "charge", "round": round, "epsilon": {"pld": f"{round / 10:.6f}"}, "ü": None}
+def payload(round_index: int) -> dict:
+    return {"type": "charge", "round": round_index, "epsilon": {"pld": f"{round_index / 10:.6f}"}, "ü": None}
 
 
 def opened(path: Path) -> Ledger:
@@ -32,8 +32,8 @@ def opened(path: Path) -> Ledger:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     made = opened(tmp_path / "privacy" / "ledger.jsonl")
-    for round in range(4):
-        made.append(payload(round))
+    for round_index in range(4):
+        made.append(payload(round_index))
     made.seal()
     return made.path
 
@@ -44,7 +44,7 @@ def sealed(path: Path) -> checkpoint.Checkpoint:
 
 def test_what_is_appended_is_read_again(path: Path) -> None:
     found = opened(path)
-    assert [entry["payload"] for entry in found.entries] == [payload(round) for round in range(4)]
+    assert [entry["payload"] for entry in found.entries] == [payload(round_index) for round_index in range(4)]
     assert [entry["index"] for entry in found.entries] == [0, 1, 2, 3]
     assert found.entries[0]["previous"] == BEGINNING
     assert read_ledger(path) == (found.entries, found.head)
@@ -64,8 +64,8 @@ def test_heads_form_a_chain(tmp_path: Path) -> None:
     made = opened(tmp_path / "ledger.jsonl")
     heads = [made.head]
     assert heads == [BEGINNING]
-    for round in range(3):
-        heads.append(made.append(payload(round)))
+    for round_index in range(3):
+        heads.append(made.append(payload(round_index)))
         assert made.head == heads[-1]
     assert [entry["previous"] for entry in made.entries] == heads[:-1]
     assert len(set(heads)) == 4

@@ -25,8 +25,8 @@ def run(tmp_path: Path, rounds=ROUNDS, seed: int | None = None, begin=(), **sett
     plan = PrivacyPlan.build(PrivacyConfig(**settings), rounds, 1000, seed)
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.append(begun(plan, ledger.key.public, **({"catalogue": TAKEN} | dict(begin))))
-    for round in range(len(rounds)):
-        ledger.append(plan.charge(round))
+    for round_index in range(len(rounds)):
+        ledger.append(plan.charge(round_index))
     return plan, ledger
 
 

@@ -69,18 +69,18 @@ def test_a_run_with_less_of_the_attacker_in_its_record_is_shown_the_plain_bound(
     assert any("the curve of the best attacker" in what for what in stated.not_recorded)
 
 
-@pytest.mark.parametrize(("filter", "sampling"), [("gdp", 1.0), ("renyi", 0.3)])
-def test_what_a_run_reserved_covers_what_it_charged(filter: str, sampling: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("law", "sampling"), [("gdp", 1.0), ("renyi", 0.3)])
+def test_what_a_run_reserved_covers_what_it_charged(law: str, sampling: float, tmp_path: Path) -> None:
     plan = plan_of(epsilon=2.0, sampling=sampling)
-    create(tmp_path / "b.json", "films", "people", Filter.make(filter, 6.0, 1e-5))
+    create(tmp_path / "b.json", "films", "people", Filter.make(law, 6.0, 1e-5))
     ledger = Ledger(tmp_path / "privacy" / "ledger.jsonl", KEY)
     about = {"data": "toy", "users": 1000, "target_epsilon": "2.0", "noise": "secret"}
     with Reservation(tmp_path / "b.json", ledger.path, plan.planned, about) as drawing:
         reservation = drawing.reservation()
         assert reservation.head == drawing.budget.history_hash
         ledger.append(ledgers.begun(plan, budget=reservation))
-        for round in range(len(plan.rounds)):
-            ledger.append(plan.charge(round))
+        for round_index in range(len(plan.rounds)):
+            ledger.append(plan.charge(round_index))
         ledger.append(ledgers.ended(len(plan.rounds), run_records.curve(plan)))
     payloads = [entry["payload"] for entry in ledger.entries]
     assert end_checks.check(account(payloads)) == []
