@@ -9,8 +9,9 @@
 | `fedrec.commands` | a typer app, or a function | `fedrec NAME` |
 
 Built-in names always mean the built-in code: an entry of another package under such a name is never loaded. A plug-in
-is imported when a run names it, not before. A node restricts its process to the plug-ins that its operator allows
-(`only`); code that is named by a reference (`package.module:Class` or `file.py:Class`) runs in simulations alone.
+is imported when a run names it, not before. Servers and nodes restrict their processes to the plug-ins that their
+operators allow (`only`); code that is named by a reference (`package.module:Class` or `file.py:Class`) runs in
+simulations alone.
 """
 
 import hashlib
@@ -153,6 +154,22 @@ def every(group: Group, built_in: Mapping[str, T], check: Check) -> dict[str, T]
             found[name] = plugin.load(check)
         except InputError:
             continue
+    return found
+
+
+def check_plugins(names: Iterable[str]) -> frozenset[str]:
+    """Check an allow list of a server or a node.
+
+    Args:
+        names: names of plug-ins.
+
+    Returns: the same names, each that of an installed algorithm or tower of another package.
+    Raises: InputError for another one.
+    """
+    found = frozenset(names)
+    known = {*plugins("fedrec.algorithms"), *plugins("fedrec.towers")}
+    for name in sorted(found - known):
+        raise InputError(f"plug-in '{name}': no installed package brings an algorithm or tower of this name")
     return found
 
 

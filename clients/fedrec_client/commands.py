@@ -81,9 +81,9 @@ def start(
     The server must know the key (`fedrec keys node DIR NAME --public FILE.pub` there) and the address must be in its
     certificate. Nothing listens on this machine but a port on the loopback for the node's own two processes.
     """
+    from fedrec.plugins import check_plugins
     from fedrec.transport.state import State
     from fedrec_client.hosting import Server, Users, host
-    from fedrec_client.sources import check_plugins
 
     if device is not None:
         check_device(device, "--device")

@@ -19,14 +19,13 @@ error of its own. So neither the number nor a refusal shows what anybody did.
 
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from fedrec.algorithms.discover import GROUP as ALGORITHMS
 from fedrec.data import datasets, splits
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.columns import CatalogueColumns, LogColumns
@@ -38,9 +37,8 @@ from fedrec.data.readers import GENERATED
 from fedrec.errors import InputError, first_line
 from fedrec.federation.exchange import DataRequest, parse_data
 from fedrec.federation.hosted import shard
-from fedrec.plugins import plugins
+from fedrec.plugins import check_plugins
 from fedrec.settings import Settings, parse
-from fedrec.towers.base import GROUP as TOWERS
 from fedrec.wire import WireError
 from fedrec_client.node import ConfigError, Find, Hosted
 
@@ -93,15 +91,6 @@ def allowed_plugins(config: Mapping[str, Value]) -> frozenset[str] | None:
         return check_plugins(filter(None, str(config.get("plugins", "")).split(",")))
     except InputError as error:
         raise ConfigError(str(error)) from None
-
-
-def check_plugins(names: Iterable[str]) -> frozenset[str]:
-    """The names, each that of an installed algorithm or tower. Raises: InputError for another one."""
-    found = frozenset(names)
-    known = {*plugins(ALGORITHMS), *plugins(TOWERS)}
-    for name in sorted(found - known):
-        raise InputError(f"plug-in '{name}': no installed package brings an algorithm or tower of this name")
-    return found
 
 
 def _shard(request: str, place: int, of: int, folder: Path | None, served: frozenset[str]) -> Hosted:

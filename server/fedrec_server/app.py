@@ -29,6 +29,7 @@ from fedrec.run.coordinator import RoundReport
 from fedrec.run.directory import RunDirectory, new_path
 from fedrec.run.scenario import load_scenario
 from fedrec.transport.interfaces import give_up_parts_after
+from fedrec_server.allowed_plugins import allowed_alone, published
 from fedrec_server.deployment import Deployment
 from fedrec_server.flower.messenger import Messenger, log
 from fedrec_server.process.run_events import RunEvents
@@ -43,7 +44,8 @@ def main(grid: Grid, context: Context) -> None:
     events_file = str(context.run_config.get("told") or "")
     events = RunEvents(Path(events_file) if events_file else None)
     try:
-        folder = _run(grid, context.run_config, events)
+        with allowed_alone(published()):
+            folder = _run(grid, context.run_config, events)
     except FedrecError as error:
         events.end(error.exit_code, str(error))
         raise

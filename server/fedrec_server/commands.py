@@ -16,6 +16,8 @@ from fedrec.screen import plain_console, say
 from fedrec.transport.executor import OURS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fedrec.run.scenario import Scenario as ScenarioOfRun
     from fedrec.transport.state import State
 
@@ -41,6 +43,15 @@ Changes = Annotated[
 Out = Annotated[Path | None, typer.Option(help="Folder for the results; runs/SCENARIO-TIME if left out.")]
 Stock = Annotated[
     bool, typer.Option("--stock", help="Run tasks as Flower does: a process for each message, slower, less is closed.")
+]
+Plugins = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--plugin",
+        metavar="NAME",
+        help="An installed algorithm or tower of another package that runs may use; repeat it. "
+        "By default a server runs built-in code alone.",
+    ),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
@@ -72,6 +83,7 @@ def start(
         bool, typer.Option("--detach", help="Return when the server is ready; it keeps running.")
     ] = False,
     stock: Stock = False,
+    plugin: Plugins = None,
     app: Annotated[str, typer.Option(hidden=True)] = OURS.server,
 ) -> None:
     """Start a server and run it until Ctrl-C or SIGTERM; with --detach, as a daemon."""
@@ -82,10 +94,10 @@ def start(
     if detach:
         from fedrec_server.process.daemon import start_daemon
 
-        facts = start_daemon(folder, keys, host, port, app, stock=stock)
+        facts = start_daemon(folder, keys, host, port, app, stock=stock, plugins=plugin or [])
         say(f"ready at {host}:{port}, process {facts['pid']}; `fedrec server stop --state {folder.path}` ends it")
         return
-    serve(keys, folder, host, port, app, stock=stock, say=_say)
+    serve(keys, folder, host, port, app, stock=stock, say=_say, plugins=plugin or [])
 
 
 @server.command()
@@ -133,6 +145,8 @@ def status(
     say(f"server at {found['address']}, process {found['pid']}")
     for node in found["nodes"]:
         say(f"node  {node['name']}  {node['status']}")
+    for name in found["plugins"]:
+        say(f"plug-in  {name}")
     for one in found["runs"]:
         say(f"run   {one['id']}  {one['status']}  {one['out']}")
 
@@ -157,6 +171,7 @@ def local(
         Path | None, typer.Option("--state", metavar="DIR", help="Keep keys and logs there; else they are removed.")
     ] = None,
     stock: Stock = False,
+    plugin: Plugins = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a scenario over a whole federation on this machine: a server and nodes as processes of their own.
@@ -170,15 +185,17 @@ def local(
     """
     from fedrec.data.public import check_public
     from fedrec.errors import InputError
+    from fedrec.plugins import check_plugins
     from fedrec_server.process.local import federation
 
     if resume and out is None:
         raise InputError("--resume: say which run with --out DIR")
     say = (lambda _: None) if quiet else _say
     changes = [*(changes or []), f"engine.nodes={nodes}"]
-    dataset = _loaded(scenario, changes, out, resume=resume)[1].data.name
+    allowed = check_plugins(plugin or [])
+    dataset = _loaded(scenario, changes, out, allowed, resume=resume)[1].data.name
     check_public([dataset])
-    with federation(nodes, state, data_dir, stock=stock, say=say, dataset=dataset) as running:
+    with federation(nodes, state, data_dir, stock=stock, say=say, dataset=dataset, plugins=sorted(allowed)) as running:
         _follow(running, scenario, changes, out, data_dir, resume=resume, quiet=quiet)
 
 
@@ -198,7 +215,8 @@ def _follow(
     from fedrec_server.process.progress import EventProgress
     from fedrec_server.process.run_client import RunClient
 
-    name, loaded = _loaded(scenario, changes, out, resume=resume)
+    allowed = (state.running() or {}).get("plugins", ())
+    name, loaded = _loaded(scenario, changes, out, allowed, resume=resume)
     folder = (out or new_path(loaded.name)).absolute()
     if not resume:
         RunDirectory(folder).check_free()
@@ -223,15 +241,22 @@ def _follow(
         say(f"What it promises: fedrec audit report {folder}")
 
 
-def _loaded(scenario: str | None, changes: list[str], out: Path | None, *, resume: bool) -> tuple[str, "ScenarioOfRun"]:
-    """Return the name and the scenario of the run. A mistake is reported here, before anything travels."""
+def _loaded(
+    scenario: str | None, changes: list[str], out: Path | None, plugins: "Iterable[str]", *, resume: bool
+) -> tuple[str, "ScenarioOfRun"]:
+    """Return the name and the scenario of the run. A mistake is reported here, before anything travels.
+
+    plugins: names that the server allows; code of others is refused before it is imported.
+    """
     from fedrec.run.directory import RunDirectory
     from fedrec.run.scenario import load_scenario
+    from fedrec_server.allowed_plugins import allowed_alone
 
     if scenario is None and resume and out is not None and RunDirectory(out).holds_run:
         scenario = str(RunDirectory(out).scenario)
     name = scenario or "quickstart"
-    return name, load_scenario(name, changes)
+    with allowed_alone(plugins):
+        return name, load_scenario(name, changes)
 
 
 def _say(line: str) -> None:

@@ -27,7 +27,10 @@ NOT_RUN = {
     "measures for minutes to hours": (r"fedrec bench|faults\.py", 7),
     "attacks for minutes; tests/simulation/attacks/test_attacks.py runs smaller ones": (r"audit attack", 4),
     "runs code of one's own: tests/simulation/test_foreign_algorithms.py": (r"extending\.md: fedrec .*\.py:", 2),
-    "starts a node: tests/server/test_plugins_on_a_node.py": (r"extending\.md: fedrec client", 1),
+    "starts a server and a node: tests/server/test_allowed_plugins.py, test_plugins_on_a_node.py": (
+        r"extending\.md: fedrec (client|server)",
+        2,
+    ),
     "needs a run that was interrupted; tests/simulation/test_resume.py has one": (r"--resume --out runs/FOLDER", 1),
     "needs the runs of a sweep; tests/simulation/experiment/test_sweep.py makes them": (r"fedrec compare runs/grid", 1),
 }

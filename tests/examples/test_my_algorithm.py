@@ -104,3 +104,22 @@ def test_the_contract_catches_a_lie(installed: Path, tmp_path: Path, line: str, 
     done = python(tmp_path, *arguments, str(EXAMPLE / "tests"), path=str(installed))
     assert done.returncode == 1, done.stdout + done.stderr
     assert test in done.stdout
+
+
+@pytest.mark.slow
+def test_virtual_nodes_run_it_and_end_with_the_bits_of_one_process(installed: Path, tmp_path: Path) -> None:
+    """`--engine flower` with real Ray processes, which find the installed package by themselves."""
+    pytest.importorskip("ray", reason="needs the extra fedrec[sim]")
+    changes = ["algorithm.name=recent-counts", "algorithm.newest=3", "data.users=60", "data.items=40"]
+    changes += ["data.interactions_per_user=6", "evaluation.baselines=false", "evaluation.every=0", "engine.nodes=2"]
+    options = [part for change in changes for part in ("--set", change)]
+    for engine in ("in-process", "flower"):
+        command = ["-m", "fedrec.cli", "simulate", "--quiet", "--seed", "5", "--engine", engine, *options]
+        done = python(installed, *command, "--out", str(tmp_path / engine))
+        assert done.returncode == 0, done.stderr
+    models = [tmp_path / engine / "release" / "model" / "model.safetensors" for engine in ("in-process", "flower")]
+    assert models[0].read_bytes() == models[1].read_bytes()
+    ledgers = [read_ledger(tmp_path / e / "release" / "privacy" / "ledger.jsonl")[0] for e in ("in-process", "flower")]
+    named = [ledger[0]["payload"]["software"]["algorithm recent-counts"] for ledger in ledgers]
+    assert named[0] == named[1]
+    assert named[0].startswith("my-algorithm 0.1.0, my_algorithm/recent_counts.py, sha256 ")

@@ -8,7 +8,7 @@ import pytest
 import torch
 from fedrec_client.app import _node
 from fedrec_client.node import ConfigError, UserNode
-from fedrec_client.sources import allowed_plugins, check_plugins, finder
+from fedrec_client.sources import allowed_plugins, finder
 from fedrec_server.deployment import Deployment
 from fedrec_server.flower.messenger import Messenger
 
@@ -17,6 +17,7 @@ from fedrec.audit.log.ledger import read_ledger
 from fedrec.data.datasets import DataConfig
 from fedrec.errors import FedrecError, InputError
 from fedrec.federation import exchange
+from fedrec.plugins import check_plugins
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.run.directory import RunDirectory
 from fedrec.run.scenario import load_scenario

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from fedrec.transport.state import State
 from fedrec_server.process.link import START_SECONDS
 
 
-def start_daemon(state: State, keys: Path, host: str, port: int, app: str, *, stock: bool) -> dict[str, Any]:
+def start_daemon(
+    state: State, keys: Path, host: str, port: int, app: str, *, stock: bool, plugins: Iterable[str] = ()
+) -> dict[str, Any]:
     """Start `fedrec server start` as a daemon, and wait until it is ready.
 
     Args:
@@ -22,12 +25,14 @@ def start_daemon(state: State, keys: Path, host: str, port: int, app: str, *, st
         port: port to listen at.
         app: the ServerApp ("module:name").
         stock: run tasks as Flower does.
+        plugins: names of installed plug-ins that runs may use.
     Returns: the facts of the running server: `address`, `pid`, `ca`, `nodes`.
     Raises: InputError when the server does not start.
     """
     state.make()
     command = [sys.executable, "-m", "fedrec.cli", "server", "start", "--keys", str(keys), "--state", str(state.path)]
     command += ["--host", host, "--port", str(port), "--app", app] + (["--stock"] if stock else [])
+    command += [part for name in plugins for part in ("--plugin", name)]
     log = state.log("server")
     begin = log.stat().st_size if log.exists() else 0
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

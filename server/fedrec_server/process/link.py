@@ -6,15 +6,17 @@ again, nodes are admitted anew from the folder of keys, and runs continue from t
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from fedrec.errors import InputError
+from fedrec.plugins import check_plugins
 from fedrec.transport.environment import safe_environment
 from fedrec.transport.executor import executor_command
 from fedrec.transport.preflight import preflight
 from fedrec.transport.processes import Children, children
 from fedrec.transport.state import State
+from fedrec_server import allowed_plugins
 from fedrec_server.pki import node_limits
 from fedrec_server.pki.admission import Admission
 from fedrec_server.pki.keyring import Keyring
@@ -29,7 +31,17 @@ NOTICE_SECONDS = 1.0
 EXECUTOR_SECRET, CONTROL_SECRET = "executor-secret", "control-secret"
 
 
-def serve(keys: Path, state: State, host: str, port: int, app: str, *, stock: bool, say: Callable[[str], None]) -> None:
+def serve(
+    keys: Path,
+    state: State,
+    host: str,
+    port: int,
+    app: str,
+    *,
+    stock: bool,
+    say: Callable[[str], None],
+    plugins: Iterable[str] = (),
+) -> None:
     """Start a server and run it until a signal (KeyboardInterrupt).
 
     Args:
@@ -40,11 +52,12 @@ def serve(keys: Path, state: State, host: str, port: int, app: str, *, stock: bo
         app: the ServerApp ("module:name") of every run, whatever the run names.
         stock: let Flower start the app that a run names instead.
         say: called with one line for each event.
+        plugins: names of installed plug-ins that runs may use.
     Raises:
-        InputError: keys or state cannot be used.
+        InputError: a plug-in is not installed; keys or state cannot be used.
         ProcessEnded: one of the processes ended by itself.
     """
-    keyring = Keyring(keys.absolute())
+    keyring, allowed = Keyring(keys.absolute()), sorted(check_plugins(plugins))
     with state.claim(), children(say) as made:
         for line in keyring.check(host):
             say(f"warning: {line}")
@@ -59,9 +72,13 @@ def serve(keys: Path, state: State, host: str, port: int, app: str, *, stock: bo
             "app",
             executor_command(app, local, keyring.ca_certificate, state.secret(EXECUTOR_SECRET), stock=stock),
             state.log("app"),
-            safe_environment(state.path, **{node_limits.VARIABLE: str(limits)}),
+            safe_environment(
+                state.path, **{node_limits.VARIABLE: str(limits), allowed_plugins.VARIABLE: ",".join(allowed)}
+            ),
         )
-        state.tell({"address": local, "ca": str(keyring.ca_certificate), "nodes": len(keyring.nodes)})
+        state.tell(
+            {"address": local, "ca": str(keyring.ca_certificate), "nodes": len(keyring.nodes), "plugins": allowed}
+        )
         say(f"ready at {host}:{port}; {len(keyring.nodes)} nodes may connect; logs in {state.path}")
         while True:
             made.check()

@@ -5,7 +5,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from fedrec.errors import FedrecError
@@ -29,6 +29,7 @@ def federation(
     stock: bool,
     say: Callable[[str], None],
     dataset: str | None = None,
+    plugins: Iterable[str] = (),
     apps: Apps = OURS,
 ) -> Iterator[State]:
     """Start a server and its nodes on this machine, and wait until all nodes are online.
@@ -40,18 +41,20 @@ def federation(
         stock: run tasks as Flower does.
         say: called with one line for each event.
         dataset: the dataset that the nodes serve; generated ones if left out.
+        plugins: names of installed plug-ins that server and nodes allow.
         apps: the Flower apps; others than ours are for benchmarks.
     Returns: the state folder of the server.
     Raises: FedrecError when a process ends too early.
     """
     kept = folder is not None
+    allowed = [part for name in plugins for part in ("--plugin", name)]
     root = Path(tempfile.mkdtemp(prefix="fedrec-")) if folder is None else folder.absolute()
     try:
         keyring = _keys(root / "keys", nodes)
         state, port = State(root / "server"), free_port()
         with children(say) as made:
             options = ["--keys", str(keyring.path), "--state", str(state.path), "--port", str(port)]
-            options += ["--app", apps.server] if apps != OURS else []
+            options += [*(["--app", apps.server] if apps != OURS else []), *allowed]
             _start(made, "server", ["server", "start", *options, *(["--stock"] if stock else [])], root)
             _until(lambda: state.running() is not None, made, "the server did not start")
             for n, name in enumerate(_names(nodes)):
@@ -59,7 +62,7 @@ def federation(
                 options = ["--server", f"127.0.0.1:{port}", "--ca", str(keyring.ca_certificate), "--key", str(key)]
                 options += ["--shard", f"{n}/{nodes}", "--state", str(root / name)]
                 options += [] if dataset is None else ["--dataset", dataset]
-                options += ["--app", apps.client] if apps != OURS else []
+                options += [*(["--app", apps.client] if apps != OURS else []), *allowed]
                 options += [] if data_dir is None else ["--data-dir", str(data_dir.absolute())]
                 _start(made, name, ["client", "start", *options, *(["--stock"] if stock else [])], root)
             say(f"waiting for {nodes} nodes")

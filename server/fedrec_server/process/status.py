@@ -12,14 +12,15 @@ from fedrec_server.process.link import CONTROL_SECRET
 def server_status(state: State) -> dict[str, Any]:
     """Return the status of a server, JSON-able.
 
-    Returns: `running`, and for a running server `address`, `pid`, `nodes`, and `runs`, the newest first.
+    Returns: `running`, and for a running server `address`, `pid`, `nodes`, `plugins` (the
+        names that runs may use), and `runs`, the newest first.
     Raises: InputError when the server does not answer.
     """
     from flwr.proto.control_pb2 import ListRunsRequest
 
     facts = state.running()
     if facts is None:
-        return {"running": False, "nodes": [], "runs": []}
+        return {"running": False, "nodes": [], "runs": [], "plugins": []}
     secret = (state.path / CONTROL_SECRET).read_text(encoding="ascii")
     with control(facts["address"], Path(facts["ca"]), secret) as client:
         nodes = [{"name": node.name, "status": node.status} for node in Admission(client).nodes() if not node.gone]
@@ -32,4 +33,11 @@ def server_status(state: State) -> dict[str, Any]:
         }
         for run in sorted(runs, key=lambda run: run.pending_at, reverse=True)
     ]
-    return {"running": True, "address": facts["address"], "pid": facts["pid"], "nodes": nodes, "runs": listed}
+    return {
+        "running": True,
+        "address": facts["address"],
+        "pid": facts["pid"],
+        "nodes": nodes,
+        "runs": listed,
+        "plugins": facts.get("plugins", []),
+    }
