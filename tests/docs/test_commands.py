@@ -22,7 +22,7 @@ NOT_RUN = {
         27,
     ),
     "installs packages": (r"pip install", 2),
-    "the whole quickstart or a whole check; .ci/run runs these targets": (r": make ", 5),
+    "the whole quickstart or a whole check; .ci/run runs these targets": (r": make ", 4),
     "needs data of a publisher, or asks one": (r"ml-1m|ml-100k|data get", 13),
     "measures for minutes to hours": (r"fedrec bench|faults\.py", 7),
     "attacks for minutes; tests/simulation/attacks/test_attacks.py runs smaller ones": (r"audit attack", 4),
