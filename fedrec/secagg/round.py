@@ -1,0 +1,142 @@
+"""What all parties of one aggregation agree on, and its digest, which every key and signature contains."""
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+
+from fedrec.errors import InputError
+from fedrec.secagg.fields import Reader, number, places
+from fedrec.secagg.outcome import Refused
+from fedrec.secagg.parameters import Assumption, Parameters, parameters
+from fedrec.secagg.roster import Roster
+from fedrec.secagg.vectors import word
+
+_KIND = b"SR1"
+_MILLION = 1_000_000
+
+
+@dataclass(frozen=True)
+class Round:
+    """One aggregation. Two that differ in any field share no key and no mask.
+
+    Attributes:
+        card: SHA-256 of the run card.
+        model: SHA-256 of the model and question that the members answer.
+        number: of the aggregation under this card; never used again, also after a void round.
+        roster: root of the roster.
+        cohort: places of the members that are asked, ascending.
+        bits: the modulus is 2**bits.
+        length: elements of a vector.
+        min_cohort: least number of survivors whose sum is revealed.
+        assumed: gives the graph of `peers`.
+        beacon: 32 public random bytes, fixed after the roster; they put the members of `peers` on their ring. A server
+            that may choose among 2**n beacons weakens the graph's bound of 2**-40 by n bits.
+        helper: X25519 public key of the helper; empty for `peers`.
+    """
+
+    card: bytes
+    model: bytes
+    number: int
+    roster: bytes
+    cohort: tuple[int, ...]
+    bits: int
+    length: int
+    min_cohort: int
+    assumed: Assumption = Assumption()
+    beacon: bytes = bytes(32)
+    helper: bytes = b""
+
+    def __post_init__(self) -> None:
+        word(self.bits)
+        if any(len(each) != 32 for each in (self.card, self.model, self.roster, self.beacon)):
+            raise InputError("card, model, roster and beacon of a round have 32 bytes each")
+        if len(self.helper) not in (0, 32):
+            raise InputError("a helper's key has 32 bytes")
+        if list(self.cohort) != sorted(set(self.cohort)) or (self.cohort and self.cohort[0] < 0):
+            raise InputError("a cohort is ascending, with no member twice")
+        if not 2 <= self.min_cohort <= len(self.cohort):
+            raise InputError(f"a cohort of {len(self.cohort)}: must have the minimum of {self.min_cohort}, at least 2")
+        if not (0 <= self.number < 1 << 63 and 0 <= self.length < 1 << 32):
+            raise InputError(f"round {self.number} of length {self.length}: out of range")
+
+    @cached_property
+    def encoded(self) -> bytes:
+        """The round's form on the wire."""
+        assumed = self.assumed
+        shares = (round(_MILLION * assumed.corrupt), round(_MILLION * assumed.dropout), int(assumed.split_view))
+        counts = (self.number, self.bits, self.length, self.min_cohort, *shares)
+        fixed = self.card + self.model + self.roster + self.beacon
+        return b"".join(
+            [
+                _KIND,
+                fixed,
+                *(number(count, 8) for count in counts),
+                places(self.cohort),
+                number(len(self.helper), 1),
+                self.helper,
+            ]
+        )
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Round":
+        """Return the round. Raises: Malformed; InputError for values that no round has."""
+        reader = Reader(data, _KIND)
+        card, model, roster, beacon = (reader.take(32) for _ in range(4))
+        count, bits, length, least, corrupt, dropout, split = (reader.number(8) for _ in range(7))
+        assumed = Assumption(corrupt / _MILLION, dropout / _MILLION, bool(split))
+        cohort = reader.places()
+        helper = reader.take(reader.number(1))
+        reader.end()
+        found = cls(card, model, count, roster, cohort, bits, length, least, assumed, beacon, helper)
+        if found.encoded != data:
+            raise InputError("a round in another spelling")
+        return found
+
+    @cached_property
+    def digest(self) -> bytes:
+        """SHA-256 of everything above."""
+        return hashlib.sha256(b"fedrec/secagg/v1/round\x00" + self.encoded).digest()
+
+    @property
+    def name(self) -> bytes:
+        """Card and number: what a journal claims, so that no second question has the same number."""
+        return self.card + number(self.number, 8)
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """The graph's numbers. Raises: PrivacyError where no graph meets the bounds."""
+        return parameters(len(self.cohort), self.assumed)
+
+    @cached_property
+    def _ring(self) -> tuple[list[int], dict[int, int]]:
+        start = hashlib.sha256(b"fedrec/secagg/v1/ring\x00" + self.digest)
+
+        def draw(member: int) -> bytes:
+            one = start.copy()
+            one.update(number(member))
+            return one.digest()
+
+        ring = sorted(self.cohort, key=draw)
+        return ring, {member: place for place, member in enumerate(ring)}
+
+    def neighbours(self, member: int) -> tuple[int, ...]:
+        """Return the neighbours of a member of the cohort in the graph of `peers`, ascending.
+
+        The relation is symmetric. Source: Bell et al. 2020, section 3 (a Harary graph over a random order). Different
+        here: everybody computes the order from this round, so a list of neighbours is checked and never believed.
+        """
+        if self.parameters.complete:
+            return tuple(other for other in self.cohort if other != member)
+        ring, where = self._ring
+        here, half = where[member], self.parameters.neighbours // 2
+        steps = [*range(-half, 0), *range(1, half + 1)]
+        return tuple(sorted(ring[(here + step) % len(ring)] for step in steps))
+
+    def check(self, roster: Roster, min_cohort: int) -> None:
+        """Check the round against the roster of the card and an own minimum. Raises: Refused."""
+        if roster.root != self.roster:
+            raise Refused(f"round {self.number}: the roster is not the one of the run card")
+        if self.cohort[-1] >= len(roster.keys):
+            raise Refused(f"round {self.number}: member {self.cohort[-1]} is not on the roster")
+        if self.min_cohort < min_cohort:
+            raise Refused(f"round {self.number}: a minimum cohort of {self.min_cohort}; here at least {min_cohort}")
