@@ -22,13 +22,13 @@ class {name}(Algorithm):
     rounds = 1
 
     def initial(self):
-        return {{"counts": torch.zeros(len(self.setting.catalogue))}}
+        return {{"counts": torch.zeros(len(self.facts.catalogue))}}
 
     def queries(self, round_index):
-        return (SumQuery("counts", (len(self.setting.catalogue),), 5.0, 1.0),)
+        return (SumQuery("counts", (len(self.facts.catalogue),), 5.0, 1.0),)
 
     def contribute(self, shared, users, round_index):
-        counts = torch.zeros(len(users), len(self.setting.catalogue))
+        counts = torch.zeros(len(users), len(self.facts.catalogue))
         counts.index_put_((users.owners, users.items), torch.ones(()), accumulate=True)
         return {{"counts": DenseContribution(counts)}}
 

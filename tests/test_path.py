@@ -145,5 +145,5 @@ def test_the_coordinator_alone_samples_and_adds_noise_each_at_one_line() -> None
 
 def test_what_an_algorithm_knows_of_a_run_is_built_in_one_place() -> None:
     """Server, simulation, benchmark and node take it from one description, so none can leave out mu or a seed."""
-    assert calls("Setting") == ["fedrec.federation.spec", "fedrec.testing.steps"]
+    assert calls("PublicFacts") == ["fedrec.federation.spec", "fedrec.testing.steps"]
     assert calls("RunSpec") == ["fedrec.run.setup"]

@@ -21,7 +21,7 @@ from torch.nn.functional import embedding
 
 from fedrec import draws
 from fedrec.algorithms.als_statistics import GramContribution, ItemStatistics, SymmetricPacking
-from fedrec.algorithms.base import Algorithm, Setting, Shared
+from fedrec.algorithms.base import Algorithm, PublicFacts, Shared
 from fedrec.algorithms.ragged import each_rectangle
 from fedrec.data.users import UserBatch
 from fedrec.kernels.popularity import mean_popularity
@@ -153,11 +153,11 @@ class ALS(Algorithm):
     Config: ClassVar[type[Settings]] = ALSConfig
     config: ALSConfig
 
-    def __init__(self, config: ALSConfig, setting: Setting) -> None:
-        super().__init__(config, setting)
-        self.dim = config.dim or (16 if setting.private else 64)
-        self._rounds = config.rounds or (2 if setting.private else 10)
-        self.packing = SymmetricPacking(self.dim, setting.device)
+    def __init__(self, config: ALSConfig, facts: PublicFacts) -> None:
+        super().__init__(config, facts)
+        self.dim = config.dim or (16 if facts.private else 64)
+        self._rounds = config.rounds or (2 if facts.private else 10)
+        self.packing = SymmetricPacking(self.dim, facts.device)
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -168,16 +168,16 @@ class ALS(Algorithm):
         return self._rounds
 
     def initial(self) -> Shared:
-        index = torch.arange(len(self.setting.catalogue), device=self.setting.device)
-        items = draws.normal(draws.keys(self.setting.seed, index), 0, self.dim) * (
+        index = torch.arange(len(self.facts.catalogue), device=self.facts.device)
+        items = draws.normal(draws.keys(self.facts.seed, index), 0, self.dim) * (
             self.config.init_std / math.sqrt(self.dim)
         )
-        one = torch.ones(len(index), device=self.setting.device)
+        one = torch.ones(len(index), device=self.facts.device)
         return self._item_side(items) | {"counts": torch.zeros_like(one), "popularity": one}
 
     def queries(self, round_index: int) -> tuple[SumQuery, ...]:
         config, packed = self.config, self.packing.size
-        shape = (len(self.setting.catalogue), packed + self.dim + 1)
+        shape = (len(self.facts.catalogue), packed + self.dim + 1)
         return (
             SumQuery("gram", (packed,), config.gram_clip, config.gram_share / self.rounds, self.dim),
             SumQuery("items", shape, config.items_clip, (1 - config.gram_share) / self.rounds, self.dim),
@@ -188,8 +188,8 @@ class ALS(Algorithm):
         return {"gram": GramContribution(vectors), "items": ItemStatistics(vectors, users)}
 
     def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round_index: int) -> Shared:
-        config, population = self.config, self.setting.users
-        scale = population / self.setting.expected_cohort  # a sampled cohort's sum stands for the population's
+        config, population = self.config, self.facts.users
+        scale = population / self.facts.expected_cohort  # a sampled cohort's sum stands for the population's
         gram = scale * self.packing.unpack(sums["gram"].value)
         if sums["gram"].noise_std > 0:
             gram = _positive(gram)
@@ -212,7 +212,7 @@ class ALS(Algorithm):
         parts = ((slice(start, start + step),) for start in range(0, len(items), step))
         run_jobs(solve, parts, items.device)
         occurs = PrivateSum(statistics.value[:, -1], statistics.noise_std)  # the count, released with the rest
-        counts, popularity = mean_popularity(shared["counts"], occurs, round_index, self.setting.catalogue)
+        counts, popularity = mean_popularity(shared["counts"], occurs, round_index, self.facts.catalogue)
         return self._item_side(items) | {"counts": counts, "popularity": popularity}
 
     def release(self, shared: Shared) -> ALSModel:

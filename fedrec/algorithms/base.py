@@ -25,7 +25,7 @@ Shared = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Setting:
+class PublicFacts:
     """What is publicly known before a run starts.
 
     users: size of the population (given, never counted from logs). expected_cohort: users x sampling probability,
@@ -60,9 +60,9 @@ class Algorithm(ABC):
     name: ClassVar[str]
     Config: ClassVar[type[Settings]]
 
-    def __init__(self, config: Any, setting: Setting) -> None:
+    def __init__(self, config: Any, facts: PublicFacts) -> None:
         self.config = config
-        self.setting = setting
+        self.facts = facts
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -85,7 +85,7 @@ class Algorithm(ABC):
 
     @abstractmethod
     def queries(self, round_index: int) -> tuple[SumQuery, ...]:
-        """The sums of round 0 <= round_index < rounds. A function of the setting alone, so all can be priced ahead."""
+        """The sums of round 0 <= round_index < rounds. They follow from public facts alone: all are priced ahead."""
 
     @abstractmethod
     def contribute(self, shared: Shared, users: UserBatch, round_index: int) -> dict[str, Contribution]:
@@ -102,7 +102,7 @@ class Algorithm(ABC):
 
     @abstractmethod
     def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round_index: int) -> Shared:
-        """The next shared state. `sums` are private already; divide by `setting.expected_cohort`, never by a count."""
+        """The next shared state. `sums` are private already; divide by `facts.expected_cohort`, never by a count."""
 
     @abstractmethod
     def release(self, shared: Shared) -> ReleasedModel:

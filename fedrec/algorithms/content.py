@@ -54,7 +54,7 @@ class Content(Algorithm):
         return shared
 
     def release(self, shared: Shared) -> KernelModel:
-        device, catalogue = self.setting.device, self.setting.catalogue
+        device, catalogue = self.facts.device, self.facts.catalogue
         maps = public_kernels(catalogue).to(device).maps
         if not maps:
             raise InputError("algorithm 'content' needs public item data; this catalogue has no feature block")

@@ -141,8 +141,8 @@ class FCF(PopularityStart):
     open_rate = (0.05, 0.1)
 
     def initial(self) -> Shared:
-        index = torch.arange(len(self.setting.catalogue), device=self.setting.device)
-        entries = draws.normal(draws.keys(self.setting.seed, index), 0, self.dim)
+        index = torch.arange(len(self.facts.catalogue), device=self.facts.device)
+        entries = draws.normal(draws.keys(self.facts.seed, index), 0, self.dim)
         items = entries * (self.config.init_std / math.sqrt(self.dim))
         return {"items": items, "popularity": self.unknown_popularity()} | start_moments(items)
 
@@ -152,7 +152,7 @@ class FCF(PopularityStart):
         return shared | {"items": items}
 
     def training(self, share: float) -> Stage:
-        query = SumQuery("gradient", (len(self.setting.catalogue), self.dim), self.config.clip, share)
+        query = SumQuery("gradient", (len(self.facts.catalogue), self.dim), self.config.clip, share)
         return Stage(self.training_rounds, (query,), self._gradient, self._descend)
 
     def _gradient(self, shared: Shared, users: UserBatch, step: int) -> dict[str, Contribution]:
@@ -163,7 +163,7 @@ class FCF(PopularityStart):
     def _descend(self, shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
         items, total = shared["items"], sums["gradient"]
         ridge = 2 * self.config.reg * self.config.alpha0  # a user's share of the items' ridge
-        gradient = total.value / self.setting.expected_cohort + ridge * items
+        gradient = total.value / self.facts.expected_cohort + ridge * items
         blocks = (len(items),) if total.noise_std > 0 else ()
         items, moments = ServerOptimiser(self.config.optimiser, self.rate).step(items, gradient, shared, step, blocks)
         return shared | {"items": items, **moments}

@@ -92,7 +92,7 @@ class FedNCF(LocalTraining):
     def network(self) -> Tensor:
         dim, hidden = self.dim, self.config.hidden
         size = hidden * (2 * dim + 1)
-        key = draws.keys(self.setting.seed, torch.tensor([_NETWORK], device=self.setting.device))
+        key = draws.keys(self.facts.seed, torch.tensor([_NETWORK], device=self.facts.device))
         drawn = draws.normal(key, 0, size)[0]
         wide, output = drawn.split([2 * dim * hidden, hidden])
         bias, product = drawn.new_zeros(hidden), drawn.new_ones(dim)

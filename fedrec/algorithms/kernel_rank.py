@@ -27,7 +27,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from fedrec.algorithms.base import Setting, Shared
+from fedrec.algorithms.base import PublicFacts, Shared
 from fedrec.algorithms.kernel_rank_features import KernelFeatures
 from fedrec.algorithms.kernel_rank_settings import (
     NETWORK_STRENGTH,
@@ -57,25 +57,25 @@ class KernelRank(Staged):
     Config: ClassVar[type[Settings]] = KernelRankConfig
     config: KernelRankConfig
 
-    def __init__(self, config: KernelRankConfig, setting: Setting) -> None:
-        super().__init__(config, setting)
-        self.items = len(setting.catalogue)
-        self.features = KernelFeatures(config, setting)
+    def __init__(self, config: KernelRankConfig, facts: PublicFacts) -> None:
+        super().__init__(config, facts)
+        self.items = len(facts.catalogue)
+        self.features = KernelFeatures(config, facts)
         content = bool(self.features.public.maps)
-        strength = setting.strength / TUNED_USERS
+        strength = facts.strength / TUNED_USERS
         self.shares = config.shares or default_shares(strength)
-        self.head = min(self.items, config.head or default_head(setting.users, setting.mu))
+        self.head = min(self.items, config.head or default_head(facts.users, facts.mu))
         wanted = strength >= PAIRS_STRENGTH if config.cooccurrence is None else config.cooccurrence
         self.cooccurrence = wanted and self.head > 1
         count = self.features.count(cooccurrence=self.cooccurrence)
-        network = strength >= NETWORK_STRENGTH and setting.users >= USERS_PER_WEIGHT * UNITS * count
-        network = network and not (setting.private and not content)  # there, each weight must show evidence
+        network = strength >= NETWORK_STRENGTH and facts.users >= USERS_PER_WEIGHT * UNITS * count
+        network = network and not (facts.private and not content)  # there, each weight must show evidence
         self.hidden = config.hidden if config.hidden is not None else UNITS if network else 0
         rounds = 80 if self.hidden else 40 if content or self.cooccurrence else 0
         self.weight_rounds = rounds if config.weight_rounds is None else config.weight_rounds
         self.learning_rate = config.learning_rate or (4.0 if self.hidden else linear_rate(strength))
         descent = Descent(self.weight_rounds, self.learning_rate, config.momentum)
-        self.weights = RankingWeights(config, setting, self.features, self.hidden, descent)
+        self.weights = RankingWeights(config, facts, self.features, self.hidden, descent)
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class KernelRank(Staged):
             weights, cooccurrence = weights + cooccurrence, 0.0
         if not self.weight_rounds:
             popularity, weights = popularity + weights, 0.0
-        stages = [popularity_stage(self.setting, popularity, self._begin, public=self.features.public)]
+        stages = [popularity_stage(self.facts, popularity, self._begin, public=self.features.public)]
         if self.cooccurrence:
             stages.append(Stage(1, (cooccurrence_query(self.head, cooccurrence),), self._pairs, self._lift))
         return (*stages, Stage(self.weight_rounds, self._gradient_sum(weights), self._gradient, self._descend))
@@ -107,12 +107,12 @@ class KernelRank(Staged):
         return (SumQuery("weights", (size,), GRADIENT_CLIP, share / self.weight_rounds),)
 
     def initial(self) -> Shared:
-        return self.weights.start({"popularity": torch.ones(self.items, device=self.setting.device)})
+        return self.weights.start({"popularity": torch.ones(self.items, device=self.facts.device)})
 
     def _begin(self, _shared: Shared, popularity: Tensor, release: PrivateSum) -> Shared:
         """The first `head` items by popularity, and the mean root of a user's number of events."""
         top = popularity.argsort(descending=True, stable=True)[: self.head]
-        root = release.value.sum() / self.setting.expected_cohort
+        root = release.value.sum() / self.facts.expected_cohort
         return self.weights.start({"popularity": popularity, "head": top, "root events": root.clamp(min=0.0)})
 
     def _pairs(self, shared: Shared, users: UserBatch, _step: int) -> dict[str, Contribution]:
@@ -127,7 +127,7 @@ class KernelRank(Staged):
         return {"weights": DenseContribution(self.weights.gradients(shared, users))}
 
     def _descend(self, shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
-        total, cohort = sums["weights"], self.setting.expected_cohort
+        total, cohort = sums["weights"], self.facts.expected_cohort
         return shared | self.weights.descent.step(shared, total.value / cohort, total.noise_std / cohort, step)
 
     def release(self, shared: Shared) -> KernelModel:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from fedrec.algorithms.base import Setting, Shared
+from fedrec.algorithms.base import PublicFacts, Shared
 from fedrec.algorithms.kernel_rank_settings import KernelRankConfig
 from fedrec.kernels.cooccurrence import triangle
 from fedrec.kernels.denoise import RESIDUAL_RANK, fit_lift, low_rank
@@ -19,11 +19,11 @@ RELEASED_KERNELS = 3
 class KernelFeatures:
     """The feature space of a state: what is public of the items, and what of the state is known of them."""
 
-    def __init__(self, config: KernelRankConfig, setting: Setting) -> None:
-        self.setting, self.decays = setting, config.decays
-        self.items = len(setting.catalogue)
-        self.public = public_kernels(setting.catalogue, config.kernel_rank, setting.seed).to(setting.device)
-        self.numbers = number_scores(setting.catalogue).to(setting.device)
+    def __init__(self, config: KernelRankConfig, facts: PublicFacts) -> None:
+        self.facts, self.decays = facts, config.decays
+        self.items = len(facts.catalogue)
+        self.public = public_kernels(facts.catalogue, config.kernel_rank, facts.seed).to(facts.device)
+        self.numbers = number_scores(facts.catalogue).to(facts.device)
         self._space: tuple[Tensor, KernelSpace] | None = None
 
     def count(self, *, cooccurrence: bool) -> int:
@@ -63,7 +63,7 @@ class KernelFeatures:
         Returns:
             The part of the state that describes the co-occurrence.
         """
-        top, device = shared["head"], self.setting.device
+        top, device = shared["head"], self.facts.device
         space = centred_space(self.public.maps, shared["popularity"], self.numbers, (1.0,))
         kernels = []
         for name, map_ in space.maps.items():
@@ -76,8 +76,8 @@ class KernelFeatures:
             shared["popularity"][top],
             kernels,
             self.public.rows(top, smooth=True),
-            users=self.setting.expected_cohort,
-            seed=self.setting.seed,
+            users=self.facts.expected_cohort,
+            seed=self.facts.seed,
         )
         lift = torch.cat([rows @ fitted.content for _, rows in self.public.chunks(self.items, device, smooth=True)])
         lift[top] = fitted.factors

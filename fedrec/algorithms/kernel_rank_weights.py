@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from fedrec.algorithms.base import Setting, Shared
+from fedrec.algorithms.base import PublicFacts, Shared
 from fedrec.algorithms.kernel_rank_features import KernelFeatures
 from fedrec.algorithms.kernel_rank_settings import KernelRankConfig
 from fedrec.data.users import UserBatch
@@ -41,7 +41,7 @@ class RankingWeights:
     """
 
     config: KernelRankConfig
-    setting: Setting
+    facts: PublicFacts
     features: KernelFeatures
     hidden: int
     descent: Descent
@@ -55,19 +55,19 @@ class RankingWeights:
     def start(self, shared: Shared) -> Shared:
         """The state with weights that score items by the logarithm of its popularity, before the first step."""
         space = self.features.build(shared)
-        scales = feature_scales(space, shared["popularity"], seed=self.setting.seed)
+        scales = feature_scales(space, shared["popularity"], seed=self.facts.seed)
         self.features.keep(scales, space)
-        start = torch.zeros(parameter_count(len(scales), self.hidden), device=self.setting.device)
+        start = torch.zeros(parameter_count(len(scales), self.hidden), device=self.facts.device)
         standard = space.log_popularity  # scores begin as the logarithm of popularity: this is its spread
         start[0] = scales[0] * (shared["popularity"].log() @ standard) / (standard @ standard).clamp(min=1.0)
         if self.hidden:  # the output starts at zero, so the network does too; its input weights must differ
-            generator = torch.Generator().manual_seed(self.setting.seed)
+            generator = torch.Generator().manual_seed(self.facts.seed)
             wide = len(scales) * self.hidden
             drawn = torch.randn(wide, generator=generator, device="cpu") / len(scales) ** 0.5
-            start[len(scales) : len(scales) + wide] = drawn.to(self.setting.device)
+            start[len(scales) : len(scales) + wide] = drawn.to(self.facts.device)
         shared = shared | {"scales": scales, "gradient norm": scales.new_zeros(())} | self.descent.begin(start)
         cold = "root events" in shared and self._part_with_target(shared) < COLD
-        if self.setting.private or not cold or not self.trained:
+        if self.facts.private or not cold or not self.trained:
             return shared
         return shared | {"gradient norm": self._tasteless(shared).norm(dim=1).mean().nan_to_num()}
 
@@ -168,7 +168,7 @@ class RankingWeights:
     def _chance(self, shared: Shared) -> Chance:
         """What moves the weights where users have no taste."""
         gradients, part = self._tasteless(shared), self._part_with_target(shared)
-        return Chance.of(gradients, self.clipped(gradients, shared), part * self.setting.users, part)
+        return Chance.of(gradients, self.clipped(gradients, shared), part * self.facts.users, part)
 
     def _part_with_target(self, shared: Shared) -> float:
         """Part of all users who have a training target, if lengths are Poisson about that of the typical user."""
@@ -177,10 +177,10 @@ class RankingWeights:
 
     def _tasteless(self, shared: Shared) -> Tensor:
         """Gradients of synthetic users at the start of the weights, (S, parameters)."""
-        events, items = float(shared["root events"]) ** 2, len(self.setting.catalogue)
+        events, items = float(shared["root events"]) ** 2, len(self.facts.catalogue)
         longest = min(items, max(FEWEST + 1, round(4 * events)))
         shortest = min(longest, max(FEWEST + 1, round(events / 4)))
-        users = synthetic_users(shared["popularity"], (shortest, longest), SYNTHETIC, self.setting.seed, stream=3)
+        users = synthetic_users(shared["popularity"], (shortest, longest), SYNTHETIC, self.facts.seed, stream=3)
         found = self._examples(shared, users.without_repeats())
         features, offsets, valid = (found[name] for name in ("features", "offsets", "valid"))
         return self.gradient(shared["start"], features, offsets, valid)[valid.any(1)]

@@ -255,15 +255,15 @@ class LocalTraining(PopularityStart):
 
     def network(self) -> Tensor:
         """The network's initial parameters (K,); none by default."""
-        return torch.zeros(0, device=self.setting.device)
+        return torch.zeros(0, device=self.facts.device)
 
     def own_steps(self) -> int:
         """Steps on the device's own copy of the item rows before it ranks by them; 0 for the shared rows."""
         return 0
 
     def initial(self) -> Shared:
-        index = torch.arange(len(self.setting.catalogue), device=self.setting.device)
-        entries = draws.normal(draws.keys(self.setting.seed, index), 0, self.width)
+        index = torch.arange(len(self.facts.catalogue), device=self.facts.device)
+        entries = draws.normal(draws.keys(self.facts.seed, index), 0, self.width)
         table = entries * (self.config.init_std / self.dim**0.5)
         parameters = torch.cat([table.flatten(), self.network()])
         start = {"parameters": parameters, "popularity": self.unknown_popularity()}
@@ -276,7 +276,7 @@ class LocalTraining(PopularityStart):
         return shared | {"parameters": parameters}
 
     def training(self, share: float) -> Stage:
-        size = len(self.setting.catalogue) * self.width + len(self.network())
+        size = len(self.facts.catalogue) * self.width + len(self.network())
         query = SumQuery("change", (size,), self.config.clip, share)
         return Stage(self.training_rounds, (query,), self._change, self._descend)
 
@@ -298,8 +298,8 @@ class LocalTraining(PopularityStart):
 
     def _descend(self, shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
         total, optimiser = sums["change"], ServerOptimiser(self.config.optimiser, self.rate)
-        gradient = -total.value / self.setting.expected_cohort
-        rows = len(self.setting.catalogue) * self.width
+        gradient = -total.value / self.facts.expected_cohort
+        rows = len(self.facts.catalogue) * self.width
         blocks = (rows, len(gradient) - rows) if total.noise_std > 0 else ()
         parameters, moments = optimiser.step(shared["parameters"], gradient, shared, step, blocks)
         return shared | {"parameters": parameters, **moments}
@@ -308,7 +308,7 @@ class LocalTraining(PopularityStart):
         return self._model(shared, shared["popularity"])
 
     def _model(self, shared: Shared, popularity: Tensor) -> LocalModel:
-        rows = len(self.setting.catalogue) * self.width
+        rows = len(self.facts.catalogue) * self.width
         table = shared["parameters"][:rows].view(-1, self.width)
         config = self.config
         manifest = {

@@ -68,10 +68,10 @@ class Popularity(Algorithm):
         return frozenset({"popularity"})
 
     def initial(self) -> Shared:
-        return {"popularity": torch.ones(len(self.setting.catalogue), device=self.setting.device)}
+        return {"popularity": torch.ones(len(self.facts.catalogue), device=self.facts.device)}
 
     def queries(self, round_index: int) -> tuple[SumQuery, ...]:
-        items = len(self.setting.catalogue)
+        items = len(self.facts.catalogue)
         if self.config.counts:
             return (SumQuery("popularity", (items,), self.config.clip, 1.0),)
         return (popularity_query(items, 1.0),)
@@ -80,7 +80,7 @@ class Popularity(Algorithm):
         return {"popularity": popularity_contribution(users, counts=self.config.counts)}
 
     def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round_index: int) -> Shared:
-        public = public_kernels(self.setting.catalogue, products=False).to(self.setting.device)
+        public = public_kernels(self.facts.catalogue, products=False).to(self.facts.device)
         return {"popularity": denoise(sums["popularity"], public)}
 
     def release(self, shared: Shared) -> PopularityModel:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from fedrec.algorithms.base import Setting, Shared
+from fedrec.algorithms.base import PublicFacts, Shared
 from fedrec.algorithms.server_optimiser import MOMENTS
 from fedrec.algorithms.stage import Stage, Staged, popularity_stage
 from fedrec.privacy.queries import PrivateSum
@@ -50,10 +50,10 @@ class PopularityStart(Staged):
     open_popularity_share: ClassVar[float] = 0.2
     """Part of a private budget for popularity."""
 
-    def __init__(self, config: Any, setting: Setting) -> None:
-        super().__init__(config, setting)
-        private = setting.private
-        few = private and setting.strength < MANY
+    def __init__(self, config: Any, facts: PublicFacts) -> None:
+        super().__init__(config, facts)
+        private = facts.private
+        few = private and facts.strength < MANY
         self.dim = config.dim or (8 if few else 16 if private else self.open_dim)
         self.training_rounds = config.rounds or self.open_rounds[private]
         self.rate = config.rate or self.open_rate[private]
@@ -81,12 +81,12 @@ class PopularityStart(Staged):
         def begin(shared: Shared, popularity: Tensor, _release: PrivateSum) -> Shared:
             return (self.begin_from(shared, popularity) if first else shared) | {"popularity": popularity}
 
-        popularity = popularity_stage(self.setting, share, begin, alongside=not first)
+        popularity = popularity_stage(self.facts, share, begin, alongside=not first)
         return (popularity, self.training((1 - share) / self.training_rounds))
 
     def unknown_popularity(self) -> Tensor:
         """(items,) ones: what the shared state holds before the popularity is released."""
-        return torch.ones(len(self.setting.catalogue), device=self.setting.device)
+        return torch.ones(len(self.facts.catalogue), device=self.facts.device)
 
     @property
     def server_only(self) -> frozenset[str]:

@@ -31,7 +31,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import embedding_bag
 
-from fedrec.algorithms.base import Setting, Shared
+from fedrec.algorithms.base import PublicFacts, Shared
 from fedrec.algorithms.spectral_sums import HistoryGram, HistoryProjection, WeightedHistories, unpack
 from fedrec.algorithms.stage import Stage, Staged, popularity_stage
 from fedrec.data.users import UserBatch
@@ -111,10 +111,10 @@ class Spectral(Staged):
     Config: ClassVar[type[Settings]] = SpectralConfig
     config: SpectralConfig
 
-    def __init__(self, config: SpectralConfig, setting: Setting) -> None:
-        super().__init__(config, setting)
-        self.items = len(setting.catalogue)
-        self.public = public_kernels(setting.catalogue, products=False).to(setting.device)
+    def __init__(self, config: SpectralConfig, facts: PublicFacts) -> None:
+        super().__init__(config, facts)
+        self.items = len(facts.catalogue)
+        self.public = public_kernels(facts.catalogue, products=False).to(facts.device)
         small = self.items <= GRAM_ITEMS
         self.gram = config.method == "gram" or (config.method == "auto" and small)
         self.rank = min(self.items, config.rank if self.gram else config.subspace_rank)
@@ -126,7 +126,7 @@ class Spectral(Staged):
     @property
     def stages(self) -> tuple[Stage, ...]:
         share, config = self.config.popularity_share, self.config
-        popularity = popularity_stage(self.setting, share, self._begin, public=self.public)
+        popularity = popularity_stage(self.facts, share, self._begin, public=self.public)
         if self.gram:
             packed = (self.items * (self.items + 1) // 2,)
             gram = SumQuery("gram", packed, 1.0, 1 - share, self.items)
@@ -135,13 +135,13 @@ class Spectral(Staged):
         return (popularity, Stage(config.iterations, (projection,), self._project, self._iterate))
 
     def initial(self) -> Shared:
-        return self._start(torch.ones(self.items, device=self.setting.device))
+        return self._start(torch.ones(self.items, device=self.facts.device))
 
     def _begin(self, _shared: Shared, popularity: Tensor, _release: PrivateSum) -> Shared:
         return self._start(popularity)
 
     def _start(self, popularity: Tensor) -> Shared:
-        vectors, uniform = self._content(popularity, self.rank), torch.ones(self.rank, device=self.setting.device)
+        vectors, uniform = self._content(popularity, self.rank), torch.ones(self.rank, device=self.facts.device)
         return {"popularity": popularity, "vectors": vectors, "filter": uniform}
 
     def _gram(self, shared: Shared, users: UserBatch, step: int) -> dict[str, Contribution]:
@@ -170,7 +170,7 @@ class Spectral(Staged):
 
     def _of_everybody(self, release: PrivateSum) -> tuple[Tensor, float]:
         """A cohort's sum and its noise, scaled to the population."""
-        scale = self.setting.users / self.setting.expected_cohort
+        scale = self.facts.users / self.facts.expected_cohort
         return scale * release.value, scale * release.noise_std
 
     def _filter(self, values: Tensor, noise: float, dimensions: int) -> Tensor:

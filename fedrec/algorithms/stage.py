@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from fedrec.algorithms.base import Algorithm, Setting, Shared
+from fedrec.algorithms.base import Algorithm, PublicFacts, Shared
 from fedrec.data.users import UserBatch
 from fedrec.kernels.popularity import denoise, popularity_contribution, popularity_query
 from fedrec.kernels.public import PublicKernels, public_kernels
@@ -39,7 +39,7 @@ class Staged(Algorithm):
     A release of popularity, and two rounds that count how often each item is somebody's newest:
 
     >>> import torch
-    >>> from fedrec.algorithms.base import Setting
+    >>> from fedrec.algorithms.base import PublicFacts
     >>> from fedrec.algorithms.popularity import PopularityModel
     >>> from fedrec.data.catalogue import Catalogue
     >>> from fedrec.privacy.queries import DenseContribution
@@ -49,7 +49,7 @@ class Staged(Algorithm):
     ...     @property
     ...     def stages(self):
     ...         counts = (SumQuery("counts", (3,), clip_norm=1.0, budget_share=0.4),)
-    ...         popularity = popularity_stage(self.setting, 0.2, self.begin)
+    ...         popularity = popularity_stage(self.facts, 0.2, self.begin)
     ...         return (popularity, Stage(2, counts, self.newest, self.add))
     ...     def initial(self):
     ...         return {"scores": torch.ones(3)}
@@ -62,7 +62,7 @@ class Staged(Algorithm):
     ...         return {"scores": shared["scores"] + sums["counts"].value}
     ...     def release(self, shared):
     ...         return PopularityModel(shared["scores"]).by(self.name)
-    >>> newest = Newest(Settings(), Setting(Catalogue(("a", "b", "c")), users=3, expected_cohort=3.0))
+    >>> newest = Newest(Settings(), PublicFacts(Catalogue(("a", "b", "c")), users=3, expected_cohort=3.0))
     >>> newest.rounds, newest.preparation
     (3, 1)
     >>> [[query.name for query in newest.queries(round)] for round in range(newest.rounds)]
@@ -72,7 +72,7 @@ class Staged(Algorithm):
     @property
     @abstractmethod
     def stages(self) -> tuple[Stage, ...]:
-        """The stages in order. A function of configuration and setting alone."""
+        """The stages in order. A function of configuration and public facts alone."""
 
     @property
     def rounds(self) -> int:
@@ -112,7 +112,7 @@ class Staged(Algorithm):
 
 
 def popularity_stage(
-    setting: Setting,
+    facts: PublicFacts,
     share: float,
     begin: Callable[[Shared, Tensor, PrivateSum], Shared],
     *,
@@ -122,11 +122,11 @@ def popularity_stage(
     """One round that releases the popularity of items, from unit-norm histories (`fedrec.kernels.popularity`).
 
     Args:
-        setting: what is publicly known of the run.
+        facts: what is publicly known of the run.
         share: part of the privacy budget.
         begin: (shared state, popularity (items,), all above 0, the private sum that it is estimated from) to the state
             that the next stage starts from.
-        public: kernels of the catalogue, on the setting's device; made when the sum arrives where None.
+        public: kernels of the catalogue, on the device of the facts; made when the sum arrives where None.
         alongside: whether the next stage starts in the same round.
     """
 
@@ -134,8 +134,8 @@ def popularity_stage(
         return {"popularity": popularity_contribution(users)}
 
     def update(shared: Shared, sums: Mapping[str, PrivateSum], _step: int) -> Shared:
-        kernels = public or public_kernels(setting.catalogue, products=False).to(setting.device)
+        kernels = public or public_kernels(facts.catalogue, products=False).to(facts.device)
         release = sums["popularity"]
         return begin(shared, denoise(release, kernels), release)
 
-    return Stage(1, (popularity_query(len(setting.catalogue), share),), contribute, update, alongside)
+    return Stage(1, (popularity_query(len(facts.catalogue), share),), contribute, update, alongside)

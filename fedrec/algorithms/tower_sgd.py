@@ -30,7 +30,7 @@ import torch
 from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
-from fedrec.algorithms.base import Setting, Shared
+from fedrec.algorithms.base import PublicFacts, Shared
 from fedrec.algorithms.server_optimiser import adam
 from fedrec.algorithms.stage import Stage, Staged, popularity_stage
 from fedrec.algorithms.tower_model import RatingTowerModel, SolverConfig, TowerModel
@@ -124,9 +124,9 @@ class Steps(NamedTuple):
     learning_rate: float
 
     @classmethod
-    def of(cls, config: TowerSGDConfig, setting: Setting) -> "Steps":
+    def of(cls, config: TowerSGDConfig, facts: PublicFacts) -> "Steps":
         """What `config` says, and what it leaves open."""
-        private, strength = setting.private, setting.strength / TUNED_STRENGTH
+        private, strength = facts.private, facts.strength / TUNED_STRENGTH
         return cls(
             rounds=config.rounds or (6 if private else 60),
             targets=config.targets or (2 if private else 8),
@@ -142,11 +142,11 @@ class TowerSGD(Staged):
     Config: ClassVar[type[Settings]] = TowerSGDConfig
     config: TowerSGDConfig
 
-    def __init__(self, config: TowerSGDConfig, setting: Setting) -> None:
-        super().__init__(config, setting)
-        self.steps = Steps.of(config, setting)
+    def __init__(self, config: TowerSGDConfig, facts: PublicFacts) -> None:
+        super().__init__(config, facts)
+        self.steps = Steps.of(config, facts)
         kind, tower_config = _tower_config(config.tower)
-        self._untrained = kind(tower_config, setting.catalogue, setting.seed).to(setting.device)
+        self._untrained = kind(tower_config, facts.catalogue, facts.seed).to(facts.device)
         self._start = {name: parameter.detach().clone() for name, parameter in self._untrained.named_parameters()}
         self.size = sum(parameter.numel() for parameter in self._start.values())
         self._round: tuple[Shared, ItemTower, TowerModel] | None = None
@@ -166,11 +166,11 @@ class TowerSGD(Staged):
         share = config.popularity_share if released else 0.0
         query = SumQuery("tower", (self.size,), config.clip, (1 - share) / self.steps.rounds)
         training = Stage(self.steps.rounds, (query,), self._gradient, self._descend)
-        return (popularity_stage(self.setting, share, self._begin), training) if released else (training,)
+        return (popularity_stage(self.facts, share, self._begin), training) if released else (training,)
 
     def initial(self) -> Shared:
-        zeros = torch.zeros(self.size, device=self.setting.device)
-        bias = torch.zeros(len(self.setting.catalogue), device=self.setting.device)
+        zeros = torch.zeros(self.size, device=self.facts.device)
+        bias = torch.zeros(len(self.facts.catalogue), device=self.facts.device)
         if self.config.ratings:
             bias += self.config.rating_centre
         start = {PREFIX + name: value.clone() for name, value in self._start.items()}
@@ -191,7 +191,7 @@ class TowerSGD(Staged):
 
     def _descend(self, shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
         config, steps = self.config, step + 1
-        gradient = sums["tower"].value / self.setting.expected_cohort
+        gradient = sums["tower"].value / self.facts.expected_cohort
         state = dict(shared)
         if config.optimiser == "adam":
             made = adam(gradient, shared["moment"], shared["variance"], step, (config.momentum, SECOND_DECAY))
@@ -215,8 +215,8 @@ class TowerSGD(Staged):
 
     def _model(self, shared: Shared, tower: ItemTower) -> TowerModel:
         config = self.config
-        with torch.no_grad(), full_precision(self.setting.device):  # users' vectors are solved against them
-            items = tower(torch.arange(tower.items, device=self.setting.device))
+        with torch.no_grad(), full_precision(self.facts.device):  # users' vectors are solved against them
+            items = tower(torch.arange(tower.items, device=self.facts.device))
         solver = SolverConfig(
             alpha0=config.alpha0,
             reg=config.reg,

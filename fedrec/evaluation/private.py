@@ -60,8 +60,8 @@ class PrivateEvaluation(Algorithm):
 
     def __init__(self, inner: Algorithm, config: PrivateEvaluationConfig | None = None) -> None:
         config = config or PrivateEvaluationConfig()
-        super().__init__(config, inner.setting)
-        left = replace(inner.setting, mu=inner.setting.mu * math.sqrt(1 - config.share))
+        super().__init__(config, inner.facts)
+        left = replace(inner.facts, mu=inner.facts.mu * math.sqrt(1 - config.share))
         self.inner = type(inner)(inner.config, left)
         self.trained = _look_after(self.inner, config.stopping.every)
         self._looks = tuple(done + place for place, done in enumerate(self.trained))
@@ -139,7 +139,7 @@ class PrivateEvaluation(Algorithm):
         """
         if f"{OWN}sums" not in shared:
             return []
-        values = (shared[f"{OWN}sums"].double() / self.setting.expected_cohort).tolist()
+        values = (shared[f"{OWN}sums"].double() / self.facts.expected_cohort).tolist()
         return [
             {"round": round_index, "after": after, **dict(zip(ENTRIES, row, strict=True)), "std": std}
             for round_index, after, row, std in zip(self._looks, self.trained, values, self._stds(shared), strict=False)
@@ -166,11 +166,11 @@ class PrivateEvaluation(Algorithm):
 
     def _values(self, shared: Shared) -> list[float]:
         sums = shared[f"{OWN}sums"][:, ENTRIES.index(self.config.stopping.metric)]
-        values: list[float] = (sums.double() / self.setting.expected_cohort).tolist()
+        values: list[float] = (sums.double() / self.facts.expected_cohort).tolist()
         return values
 
     def _stds(self, shared: Shared) -> list[float]:
-        stds: list[float] = (shared[f"{OWN}noise_std"] / self.setting.expected_cohort).tolist()
+        stds: list[float] = (shared[f"{OWN}noise_std"] / self.facts.expected_cohort).tolist()
         return stds
 
     def _inner_round(self, round_index: int) -> int:

@@ -129,7 +129,7 @@ class HostedUsers:
             raise PrivacyError(
                 f"round {round_index}: the cohort names a user outside 0..{self.users - 1}; sample from those"
             )
-        population = algorithm.setting.users
+        population = algorithm.facts.users
         if len(cohort) > population:
             raise PrivacyError(
                 f"round {round_index}: {len(cohort)} users in a population of {population}; declare them all"

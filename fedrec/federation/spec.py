@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from pydantic import Field
 
-from fedrec.algorithms.base import Algorithm, Setting
+from fedrec.algorithms.base import Algorithm, PublicFacts
 from fedrec.algorithms.discover import algorithm
 from fedrec.data.catalogue import Catalogue
 from fedrec.errors import InputError
@@ -104,7 +104,7 @@ class RunSpec(Settings):
         if catalogue.digest != self.catalogue:
             raise InputError("the catalogue is not that of the run; give server and nodes the same file of items")
         kind = algorithm(self.algorithm) if kind is None else kind
-        setting = Setting(
+        facts = PublicFacts(
             catalogue=catalogue,
             users=self.users,
             expected_cohort=self.expected_cohort,
@@ -112,7 +112,7 @@ class RunSpec(Settings):
             seed=self.seed,
             device=torch.device(device),
         )
-        made = kind(parse(kind.Config, self.settings, f"the run's settings of '{self.algorithm}'"), setting)
+        made = kind(parse(kind.Config, self.settings, f"the run's settings of '{self.algorithm}'"), facts)
         if self.evaluation_share > 0:
             return PrivateEvaluation(made, PrivateEvaluationConfig(share=self.evaluation_share, stopping=self.stopping))
         return made

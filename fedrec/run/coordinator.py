@@ -192,7 +192,7 @@ class Coordinator:
     def _round(self, round_index: int, shared: Shared, began: float) -> tuple[Shared, RoundReport]:
         cohort = self.plan.sample(round_index)
         totals = self.federation.clipped_sums(self.algorithm, shared, round_index, cohort)
-        watch = Stopwatch(self.algorithm.setting.device)
+        watch = Stopwatch(self.algorithm.facts.device)
         sums = {
             # The noise, here and nowhere else.
             query.name: self.plan.privatise(round_index, query, totals.pop(query.name))
@@ -267,7 +267,7 @@ class Coordinator:
     def _resumed(self) -> TrainingCheckpoint:
         if self.checkpoint is None:
             raise ValueError("resume needs a checkpoint file")
-        start = load_checkpoint(self.checkpoint, str(self.algorithm.setting.device))
+        start = load_checkpoint(self.checkpoint, str(self.algorithm.facts.device))
         entries = self.ledger.entries if self.ledger is not None else ()
         if len(entries) < start.ledger_entries:
             raise VerificationError(

@@ -120,7 +120,7 @@ class ScenarioRun(ABC):
     def _release(self, ledger: Ledger, outcome: Outcome) -> dict[str, Any]:
         algorithm, plan = self.setup.algorithm, self.setup.plan
         model = algorithm.release(outcome.shared)
-        size = self.folder.write_model(model, algorithm.setting.catalogue.ids)
+        size = self.folder.write_model(model, algorithm.facts.catalogue.ids)
         results = self.results(outcome, model)
         common = run_summary(self.scenario, self.public_seed, algorithm, plan, self.reservation, outcome, size)
         summary = common | results

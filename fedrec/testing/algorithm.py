@@ -1,8 +1,8 @@
 """The contract that every algorithm keeps. A new algorithm inherits these tests and gives only its factory.
 
 class TestALS(AlgorithmContract):
-    def make(self, setting):
-        return ALS(ALSConfig(dim=8, rounds=4), setting)
+    def make(self, facts):
+        return ALS(ALSConfig(dim=8, rounds=4), facts)
 """
 
 import pytest
@@ -41,7 +41,7 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
         assert not algo.rounds or sum(shares) > 0.5, "most of the budget lies unused"
 
     def test_queries_depend_on_the_setting_alone(self, algo: Algorithm) -> None:
-        twin = self.make(self.setting())
+        twin = self.make(self.facts())
         for round_index in range(algo.rounds):
             names = [query.name for query in algo.queries(round_index)]
             assert len(set(names)) == len(names)
@@ -86,7 +86,7 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
         for round_index, shared in enumerate(states[:-1]):
             part = algo.for_devices(shared, round_index)
             sent |= part.keys()
-            device = self.make(self.setting())  # which remembers nothing of the server's
+            device = self.make(self.facts())  # which remembers nothing of the server's
             found = device.contribute(Read(part), batch_of(planted_rows()[0]), round_index)
             for name, contribution in algo.contribute(shared, users, round_index).items():
                 assert torch.equal(found[name].norms(), contribution.norms())
@@ -187,7 +187,7 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
     ) -> None:
         """What `contribute` saw, kept in the algorithm itself, would go past clip and noise."""
         for round_index, shared in sampled_rounds:
-            stranger = self.make(self.setting())  # has never met a user
+            stranger = self.make(self.facts())  # has never met a user
             sums = {
                 query.name: PrivateSum(part.weighted_sum(torch.ones(len(users))) + query.clip_norm, query.clip_norm)
                 for query, part in self.pairs(algo, shared, users, round_index)
@@ -210,7 +210,7 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
 
     def test_the_same_seed_gives_the_same_bits(self, users: UserBatch, states: list[Shared]) -> None:
         first = states[-1]
-        again = self.train(self.make(self.setting()), users)
+        again = self.train(self.make(self.facts()), users)
         assert first.keys() == again.keys()
         for name in first:
             assert torch.equal(first[name], again[name]), name
@@ -238,7 +238,7 @@ class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
         for round_index in range(looking.rounds):
             shared = states[round_index] = self.step(looking, shared, users, round_index)
         known = users.without_newest(torch.ones_like(users.lengths))
-        alone = self.train(self.make(looking.inner.setting), known)
+        alone = self.train(self.make(looking.inner.facts), known)
         for name, tensor in alone.items():
             assert torch.equal(shared[name], tensor), name
         looks = looking.looks(shared)

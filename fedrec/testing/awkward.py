@@ -33,7 +33,7 @@ class AwkwardContract(Steps):
     @pytest.mark.parametrize("private", [False, True])
     def test_a_user_without_history_gets_what_is_popular(self, private: bool) -> None:
         rows, counts = self.skewed_rows()
-        algo = self.make(self.setting(mu=50.0) if private else self.setting())
+        algo = self.make(self.facts(mu=50.0) if private else self.facts())
         model = algo.release(self.train(algo, batch_of(rows), 1e-3 if private else 0.0))
         listed, scores = model.recommend(batch_of([[], rows[0], []]), 8)
         assert torch.equal(listed[0], listed[2])
@@ -81,7 +81,7 @@ class AwkwardContract(Steps):
 
     @pytest.mark.parametrize("noise", [1.0, 100.0, 1e4])
     def test_heavy_noise_leaves_everything_finite(self, users: UserBatch, noise: float) -> None:
-        algo = self.make(self.setting(mu=1.0 / noise))
+        algo = self.make(self.facts(mu=1.0 / noise))
         shared = self.train(algo, users, noise)
         assert all(tensor.isfinite().all() for tensor in shared.values())
         odd = batch_of(edge_rows())
@@ -100,9 +100,9 @@ class AwkwardContract(Steps):
         self.compare_with_the_cpu(torch.device("cuda"))
 
     def compare_with_the_cpu(self, device: torch.device) -> None:
-        setting = self.setting(device=device)
-        found = everything(lambda: self.make(setting), batch_of(edge_rows(), device=device))
-        expected = everything(lambda: self.make(self.setting()), batch_of(edge_rows()))
+        facts = self.facts(device=device)
+        found = everything(lambda: self.make(facts), batch_of(edge_rows(), device=device))
+        expected = everything(lambda: self.make(self.facts()), batch_of(edge_rows()))
         assert {name for name, tensor in found.items() if tensor.device.type != device.type} == set()
         for name, tensor in expected.items():
             if name.startswith(("norms", "scores")):  # eigenvectors may differ in sign

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from fedrec.algorithms.base import Algorithm, Setting, Shared
+from fedrec.algorithms.base import Algorithm, PublicFacts, Shared
 from fedrec.data.users import UserBatch
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.testing.toy_users import USERS, batch_of, planted_catalogue, planted_rows
@@ -21,17 +21,17 @@ class Steps:
     asks_users = True
     """False for algorithms that learn nothing from users, and so release no popularity."""
 
-    def make(self, setting: Setting) -> Algorithm:
+    def make(self, facts: PublicFacts) -> Algorithm:
         """The algorithm with a configuration small enough for toy data."""
         raise NotImplementedError
 
-    def setting(self, **changes: Any) -> Setting:
-        base = Setting(planted_catalogue(), users=USERS, expected_cohort=float(USERS), seed=11)
+    def facts(self, **changes: Any) -> PublicFacts:
+        base = PublicFacts(planted_catalogue(), users=USERS, expected_cohort=float(USERS), seed=11)
         return replace(base, **changes)
 
     @pytest.fixture(scope="class")
     def algo(self) -> Algorithm:
-        return self.make(self.setting())
+        return self.make(self.facts())
 
     @pytest.fixture(scope="class")
     def users(self) -> UserBatch:

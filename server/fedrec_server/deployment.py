@@ -139,7 +139,7 @@ class Deployment(ScenarioRun):
             "dataset": {
                 "name": self.scenario.data.name,
                 "users": self.setup.plan.users,
-                "items": len(algorithm.setting.catalogue),
+                "items": len(algorithm.facts.catalogue),
             },
             "metrics": {},
             "baselines": {},

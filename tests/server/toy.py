@@ -9,7 +9,7 @@ import torch
 from fedrec_sim.engines.in_process import InProcessFederation
 from torch import Tensor
 
-from fedrec.algorithms.base import Algorithm, Setting, Shared
+from fedrec.algorithms.base import Algorithm, PublicFacts, Shared
 from fedrec.algorithms.popularity import PopularityModel
 from fedrec.audit.log.ledger import Ledger
 from fedrec.data.catalogue import Catalogue
@@ -57,7 +57,7 @@ class Toy(Algorithm):
         return {"pull": DenseContribution(pull), "totals": DenseContribution(totals)}
 
     def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round_index: int) -> Shared:
-        cohort = self.setting.expected_cohort
+        cohort = self.facts.expected_cohort
         return {"vector": shared["vector"] + sums["pull"].value / cohort, "step": sums["totals"].value / cohort}
 
     def release(self, shared: Shared) -> PopularityModel:
@@ -115,8 +115,8 @@ def assemble(
     """A coordinator over the toy; `options` go to the coordinator."""
     source = histories()
     privacy = PrivacyConfig(epsilon=epsilon, delta=1e-3, **(config or {}))
-    setting = Setting(Catalogue(tuple(map(str, range(ITEMS)))), len(source), len(source) * privacy.sampling, seed=11)
-    algorithm = Toy(ToyConfig(rounds=rounds), setting)
+    facts = PublicFacts(Catalogue(tuple(map(str, range(ITEMS)))), len(source), len(source) * privacy.sampling, seed=11)
+    algorithm = Toy(ToyConfig(rounds=rounds), facts)
     plan = PrivacyPlan.build(
         privacy, [algorithm.queries(round_index) for round_index in range(rounds)], len(source), seed
     )

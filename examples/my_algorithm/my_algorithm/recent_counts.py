@@ -40,11 +40,11 @@ class RecentCounts(Algorithm):
         return frozenset({"counts"})
 
     def initial(self) -> Shared:
-        return {"counts": torch.zeros(len(self.setting.catalogue), device=self.setting.device)}
+        return {"counts": torch.zeros(len(self.facts.catalogue), device=self.facts.device)}
 
     def queries(self, round_index: int) -> tuple[SumQuery, ...]:
         """One sum, which may use the whole budget. The clip is the norm of a user with `newest` different items."""
-        return (SumQuery("counts", (len(self.setting.catalogue),), self.config.newest**0.5, budget_share=1.0),)
+        return (SumQuery("counts", (len(self.facts.catalogue),), self.config.newest**0.5, budget_share=1.0),)
 
     def contribute(self, shared: Shared, users: UserBatch, round_index: int) -> dict[str, Contribution]:
         """A row for each user, which depends on that user alone."""
@@ -55,7 +55,7 @@ class RecentCounts(Algorithm):
 
     def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round_index: int) -> Shared:
         """Divides by the expected cohort, which is public, and never by a count of users."""
-        return {"counts": sums["counts"].value / self.setting.expected_cohort}
+        return {"counts": sums["counts"].value / self.facts.expected_cohort}
 
     def release(self, shared: Shared) -> PopularityModel:
         return PopularityModel(shared["counts"]).by(self.name)

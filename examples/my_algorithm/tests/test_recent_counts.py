@@ -2,7 +2,7 @@
 
 from my_algorithm.recent_counts import RecentCounts, RecentCountsConfig
 
-from fedrec.algorithms.base import Algorithm, Setting
+from fedrec.algorithms.base import Algorithm, PublicFacts
 from fedrec.testing import AlgorithmContract
 
 
@@ -11,5 +11,5 @@ class TestRecentCounts(AlgorithmContract):
 
     learns_taste = False  # it ranks alike for everybody
 
-    def make(self, setting: Setting) -> Algorithm:
-        return RecentCounts(RecentCountsConfig(newest=7), setting)
+    def make(self, facts: PublicFacts) -> Algorithm:
+        return RecentCounts(RecentCountsConfig(newest=7), facts)

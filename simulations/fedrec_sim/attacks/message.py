@@ -45,7 +45,7 @@ def messages(target: Target, setup: SimulationSetup, query: SumQuery, positions:
     rounds = [tuple(queries.values()) for queries in plan.rounds]
     for start in range(0, len(positions), AT_ONCE):
         some = positions[start : start + AT_ONCE]
-        batch = target.users.batch(some, target.seed, algorithm.setting.device)
+        batch = target.users.batch(some, target.seed, algorithm.facts.device)
         contribution = algorithm.contribute(shared, batch, 0)[query.name]
         weights = clip_weights(contribution, query.clip_norm) if plan.private else contribution.unit_weights()
         for row, position in enumerate(some.tolist()):

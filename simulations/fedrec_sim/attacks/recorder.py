@@ -84,10 +84,10 @@ class Recorder(Algorithm):
         *,
         private: bool = True,
     ) -> None:
-        super().__init__(inner.config, inner.setting)
+        super().__init__(inner.config, inner.facts)
         self.inner, self.on_round, self.private = inner, on_round, private
         self.intruders: Intruders = intruders or Nobody()
-        known = keys(inner.setting.seed, torch.from_numpy(identities)).numpy()
+        known = keys(inner.facts.seed, torch.from_numpy(identities)).numpy()
         self._order = np.argsort(known)
         self._sorted = known[self._order]
         self._others: dict[str, Tensor] = {}
@@ -154,7 +154,7 @@ class Recorder(Algorithm):
         return self.inner.release(shared)
 
     def _lattice(self, query: SumQuery) -> Lattice:
-        return Lattice.of(query.clip_norm, self.setting.users)
+        return Lattice.of(query.clip_norm, self.facts.users)
 
 
 def _flat(tensor: Tensor) -> np.ndarray:

@@ -61,7 +61,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
         "what": "scale",
         "algorithm": algo.name,
         "users": users,
-        "items": len(algo.setting.catalogue),
+        "items": len(algo.facts.catalogue),
         "interactions": events,
         "peak_rss_mb": own_peak_mb(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
@@ -111,7 +111,7 @@ def needed_bytes(algo: Algorithm, shared: Mapping[str, torch.Tensor], round_inde
     """A lower bound on what a round moves: each event (8 bytes) and the row of its item in every table of the devices,
     once; each sum (8 bytes a number) written once and read once. Rows are counted for every event, cached or not.
     """
-    items = len(algo.setting.catalogue)
+    items = len(algo.facts.catalogue)
     row = sum(
         tensor.element_size() * tensor[0].numel()
         for name, tensor in shared.items()

@@ -93,7 +93,7 @@ def measure(job: dict[str, Any]) -> dict[str, Any]:
     return {
         "what": "fedrec",
         "users": users,
-        "items": len(algo.setting.catalogue),
+        "items": len(algo.facts.catalogue),
         "rounds": [report.seconds for report in measured],
         "seconds": seconds,
         "cpu_seconds": statistics.median(np.diff(cpu)[skip:].tolist()),

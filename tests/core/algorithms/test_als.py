@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fedrec.algorithms.als import ALS, ALSConfig, ALSModel, SymmetricPacking, _shrunk
-from fedrec.algorithms.base import Algorithm, Setting
+from fedrec.algorithms.base import Algorithm, PublicFacts
 from fedrec.algorithms.ragged import CAPACITY, each_rectangle, padded_lengths
 from fedrec.data.users import UserBatch
 from fedrec.privacy.queries import PrivateSum
@@ -14,8 +14,8 @@ from fedrec.testing.toy_users import ITEMS, USERS, batch_of, edge_rows, planted_
 
 
 class TestALS(AlgorithmContract):
-    def make(self, setting: Setting) -> Algorithm:
-        return ALS(ALSConfig(dim=8, rounds=5, alpha0=0.1, reg=0.01), setting)
+    def make(self, facts: PublicFacts) -> Algorithm:
+        return ALS(ALSConfig(dim=8, rounds=5, alpha0=0.1, reg=0.01), facts)
 
 
 def central_als(rows: list[list[int]], algo: ALS, rounds: int) -> np.ndarray:
@@ -44,7 +44,7 @@ def central_als(rows: list[list[int]], algo: ALS, rounds: int) -> np.ndarray:
 @pytest.mark.parametrize("nu", [0.0, 0.5, 1.0])
 def test_the_federated_result_is_that_of_central_als(nu: float) -> None:
     rows = planted_rows()[0][: USERS - len(edge_rows())] + edge_rows()
-    algo = ALS(ALSConfig(dim=6, rounds=4, nu=nu), Setting(planted_catalogue(), USERS, float(USERS), seed=2))
+    algo = ALS(ALSConfig(dim=6, rounds=4, nu=nu), PublicFacts(planted_catalogue(), USERS, float(USERS), seed=2))
     users = batch_of(rows)
     model = algo.release(AlgorithmContract().train(algo, users))
     expected = central_als(rows, algo, rounds=4)
@@ -60,8 +60,8 @@ def test_the_federated_result_is_that_of_central_als(nu: float) -> None:
 
 def test_a_sampled_cohort_stands_for_the_population() -> None:
     users = batch_of(planted_rows()[0])
-    whole = ALS(ALSConfig(dim=4, rounds=1), Setting(planted_catalogue(), USERS, float(USERS)))
-    half = ALS(ALSConfig(dim=4, rounds=1), Setting(planted_catalogue(), USERS, USERS / 2))
+    whole = ALS(ALSConfig(dim=4, rounds=1), PublicFacts(planted_catalogue(), USERS, float(USERS)))
+    half = ALS(ALSConfig(dim=4, rounds=1), PublicFacts(planted_catalogue(), USERS, USERS / 2))
     shared = whole.initial()
     parts = whole.contribute(shared, users, 0)
     total = {name: part.weighted_sum(torch.ones(USERS)) for name, part in parts.items()}
@@ -107,7 +107,7 @@ def test_rectangles_pad_little() -> None:
 
 def test_rows_of_weight_zero_may_hold_nan() -> None:
     users = batch_of(edge_rows())
-    algo = ALS(ALSConfig(dim=4), Setting(planted_catalogue(), USERS, float(USERS)))
+    algo = ALS(ALSConfig(dim=4), PublicFacts(planted_catalogue(), USERS, float(USERS)))
     for part in algo.contribute(algo.initial(), users, 0).values():
         part.vectors[2] = math.nan
         weights = torch.ones(len(users))
@@ -117,7 +117,7 @@ def test_rows_of_weight_zero_may_hold_nan() -> None:
 
 
 def test_an_event_that_repeats_counts_each_time() -> None:
-    algo = ALS(ALSConfig(dim=4), Setting(planted_catalogue(), USERS, float(USERS)))
+    algo = ALS(ALSConfig(dim=4), PublicFacts(planted_catalogue(), USERS, float(USERS)))
     part = algo.contribute(algo.initial(), batch_of([[3, 3, 3, 8]]), 0)["items"]
     dense = part.dense(0)
     assert torch.allclose(dense[3], 3 * dense[8])
@@ -125,7 +125,7 @@ def test_an_event_that_repeats_counts_each_time() -> None:
 
 
 def test_the_released_gram_matrix_is_that_of_the_items() -> None:
-    algo = ALS(ALSConfig(dim=4, rounds=2), Setting(planted_catalogue(), USERS, float(USERS)))
+    algo = ALS(ALSConfig(dim=4, rounds=2), PublicFacts(planted_catalogue(), USERS, float(USERS)))
     model = algo.release(AlgorithmContract().train(algo, batch_of(planted_rows()[0])))
     assert isinstance(model, ALSModel)
     assert torch.allclose(model.gram, model.items.T @ model.items, rtol=1e-5, atol=1e-7)
@@ -142,6 +142,6 @@ def test_shrinking_never_lengthens_a_row(dim: int) -> None:
 def test_vectors_of_a_million_events_need_no_matrix_per_user() -> None:
     rows = torch.full((20_000,), 20)
     users = UserBatch(torch.arange(400_000) % ITEMS, rows, ITEMS, torch.zeros(20_000, dtype=torch.int64))
-    algo = ALS(ALSConfig(dim=4), Setting(planted_catalogue(), 20_000, 20_000.0))
+    algo = ALS(ALSConfig(dim=4), PublicFacts(planted_catalogue(), 20_000, 20_000.0))
     part = algo.contribute(algo.initial(), users, 0)["items"].weighted_sum(torch.ones(20_000))
     assert float(part[:, -1].sum()) == 400_000

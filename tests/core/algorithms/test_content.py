@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedrec.algorithms.base import Algorithm, Setting
+from fedrec.algorithms.base import Algorithm, PublicFacts
 from fedrec.algorithms.content import Content, ContentConfig, public_order
 from fedrec.algorithms.kernel_rank import KernelRankConfig
 from fedrec.data.catalogue import Catalogue, Numbers, Texts
@@ -15,13 +15,13 @@ from fedrec.testing.toy_users import GROUPS, batch_of, planted_catalogue
 class TestContent(AlgorithmContract):
     asks_users = False
 
-    def make(self, setting: Setting) -> Algorithm:
-        return Content(ContentConfig(), setting)
+    def make(self, facts: PublicFacts) -> Algorithm:
+        return Content(ContentConfig(), facts)
 
 
 @pytest.mark.parametrize("blocks", [(), (Texts("title", ("alpha", "beta", "gamma")),)], ids=["none", "nothing shared"])
 def test_a_catalogue_that_tells_nothing_is_refused(blocks: tuple[Texts, ...]) -> None:
-    algo = Content(ContentConfig(), Setting(Catalogue(tuple("abc"), blocks=blocks), users=10, expected_cohort=10.0))
+    algo = Content(ContentConfig(), PublicFacts(Catalogue(tuple("abc"), blocks=blocks), users=10, expected_cohort=10.0))
     with pytest.raises(InputError, match="'content' needs public item data") as caught:
         algo.release(algo.initial())
     assert "\n" not in str(caught.value)
@@ -47,8 +47,8 @@ def test_weights_of_a_history_lie_between_none_and_all(kind: type[Settings], dec
 
 
 def test_items_of_one_kind_are_ranked_first() -> None:
-    setting = Setting(planted_catalogue(), users=10, expected_cohort=10.0)
-    model = Content(ContentConfig(), setting).release({})
+    facts = PublicFacts(planted_catalogue(), users=10, expected_cohort=10.0)
+    model = Content(ContentConfig(), facts).release({})
     items, _ = model.recommend(batch_of([[0, 4, 8]]), 7)
     assert {int(item) % GROUPS for item in items[0]} == {0}
-    assert not list(Content(ContentConfig(), setting).queries(0))
+    assert not list(Content(ContentConfig(), facts).queries(0))

@@ -10,13 +10,13 @@ from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows
 
 
 class TestFCF(AlgorithmContract):
-    def make(self, setting):
-        return FCF(FCFConfig(dim=8, rounds=25), setting)
+    def make(self, facts):
+        return FCF(FCFConfig(dim=8, rounds=25), facts)
 
 
 class TestFedMF(AlgorithmContract):
-    def make(self, setting):
-        return FCF(FCFConfig(dim=8, rounds=25, optimiser="sgd", rate=1.0), setting)
+    def make(self, facts):
+        return FCF(FCFConfig(dim=8, rounds=25, optimiser="sgd", rate=1.0), facts)
 
 
 @pytest.mark.parametrize("alpha0", [0.1, 0.7])

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from fedrec.algorithms.base import Algorithm, Setting
+from fedrec.algorithms.base import Algorithm, PublicFacts
 from fedrec.algorithms.kernel_rank import KernelRank
 from fedrec.algorithms.kernel_rank_settings import SHARES, KernelRankConfig, default_shares
 from fedrec.algorithms.kernel_rank_weights import GRADIENT_CLIP, parameter_count
@@ -25,28 +25,28 @@ def small(**changes: object) -> KernelRankConfig:
 
 
 class TestLinear(AlgorithmContract):
-    def make(self, setting: Setting) -> Algorithm:
-        return KernelRank(small(hidden=0), setting)
+    def make(self, facts: PublicFacts) -> Algorithm:
+        return KernelRank(small(hidden=0), facts)
 
 
 class TestWithNetwork(AlgorithmContract):
-    def make(self, setting: Setting) -> Algorithm:
-        return KernelRank(small(hidden=4), setting)
+    def make(self, facts: PublicFacts) -> Algorithm:
+        return KernelRank(small(hidden=4), facts)
 
 
 class TestWithoutCooccurrence(AlgorithmContract):
-    def make(self, setting: Setting) -> Algorithm:
-        return KernelRank(small(cooccurrence=False), setting)
+    def make(self, facts: PublicFacts) -> Algorithm:
+        return KernelRank(small(cooccurrence=False), facts)
 
 
 class TestWithoutMetadata(AlgorithmContract):
     """Co-occurrence and popularity are all that is left."""
 
-    def make(self, setting: Setting) -> Algorithm:
-        return KernelRank(small(head=ITEMS), setting)
+    def make(self, facts: PublicFacts) -> Algorithm:
+        return KernelRank(small(head=ITEMS), facts)
 
-    def setting(self, **changes: object) -> Setting:
-        return super().setting(**{"catalogue": Catalogue(tuple(f"item-{i}" for i in range(ITEMS)))} | changes)
+    def facts(self, **changes: object) -> PublicFacts:
+        return super().facts(**{"catalogue": Catalogue(tuple(f"item-{i}" for i in range(ITEMS)))} | changes)
 
 
 CONFIGS = {
@@ -58,16 +58,16 @@ CONFIGS = {
 }
 
 
-def plain(**changes: object) -> Setting:
-    return replace(AlgorithmContract().setting(), **changes)
+def plain(**changes: object) -> PublicFacts:
+    return replace(AlgorithmContract().facts(), **changes)
 
 
 @pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS.keys())
 @pytest.mark.parametrize("metadata", [True, False])
 def test_every_round_gives_what_it_asks_for(config: KernelRankConfig, metadata: bool) -> None:
     bare = Catalogue(tuple(map(str, range(ITEMS))))
-    setting = plain(mu=0.5) if metadata else plain(mu=0.5, catalogue=bare)
-    algo, contract = KernelRank(config, setting), AlgorithmContract()
+    facts = plain(mu=0.5) if metadata else plain(mu=0.5, catalogue=bare)
+    algo, contract = KernelRank(config, facts), AlgorithmContract()
     users = batch_of(planted_rows()[0])
     spent = 0.0
     for round_index, shared in contract.each_round(algo, users):
@@ -181,8 +181,8 @@ def test_which_logs_are_cold(events: int, private: bool, whole: bool) -> None:
     rows = [
         [user % ITEMS, *range(1, events)] if user % 4 == 0 else [user % ITEMS] * (events > 2) for user in range(200)
     ]
-    setting = plain(users=200, expected_cohort=200.0, **({"mu": 1000.0} if private else {}))
-    algo = KernelRank(small(), setting)
+    facts = plain(users=200, expected_cohort=200.0, **({"mu": 1000.0} if private else {}))
+    algo = KernelRank(small(), facts)
     shared = AlgorithmContract().each_round(algo, batch_of([row if events == 2 else list(range(6)) for row in rows]))
     assert (float(shared[algo.preparation][1]["gradient norm"]) > 0) == whole
 

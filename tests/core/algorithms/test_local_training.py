@@ -14,12 +14,12 @@ SMALL = {"dim": 8, "rounds": 8, "events": 10, "rate": 0.2, "private_steps": 5}
 
 
 class TestPFedRec(AlgorithmContract):
-    def make(self, setting):
-        return PFedRec(PFedRecConfig(**SMALL), setting)
+    def make(self, facts):
+        return PFedRec(PFedRecConfig(**SMALL), facts)
 
     def test_local_training_is_that_of_one_user_by_hand(self):
         """Plain gradient steps on a whole table, one user at a time: the same change, and none off the touched rows."""
-        algo = self.make(self.setting())
+        algo = self.make(self.facts())
         shared, users = algo.initial(), batch_of(edge_rows())
         change = algo.contribute(shared, users, 3)["change"]
         table = shared["parameters"].view(ITEMS, 8)
@@ -43,30 +43,30 @@ class TestPFedRec(AlgorithmContract):
             assert torch.allclose(change.dense(row).view(ITEMS, 8), own - table, atol=1e-6), row
 
     def test_the_server_without_adam_averages(self):
-        algo = PFedRec(PFedRecConfig(**SMALL | {"optimiser": "sgd", "rate": 1.0}), self.setting())
+        algo = PFedRec(PFedRecConfig(**SMALL | {"optimiser": "sgd", "rate": 1.0}), self.facts())
         shared, users = algo.initial(), batch_of(edge_rows())
         change = algo.contribute(shared, users, 0)["change"]
         after = self.step(algo, shared, users, 0)
-        mean = torch.stack([change.dense(row) for row in range(len(users))]).sum(0) / self.setting().expected_cohort
+        mean = torch.stack([change.dense(row) for row in range(len(users))]).sum(0) / self.facts().expected_cohort
         assert torch.allclose(after["parameters"], shared["parameters"] + mean, atol=1e-6)
 
 
 class TestPFedRecByItsOwnItems(AlgorithmContract):
-    def make(self, setting):
-        return PFedRec(PFedRecConfig(**SMALL, own_items=True), setting)
+    def make(self, facts):
+        return PFedRec(PFedRecConfig(**SMALL, own_items=True), facts)
 
 
 class TestFedRecon(AlgorithmContract):
-    def make(self, setting):
-        return FedRecon(FedReconConfig(**SMALL), setting)
+    def make(self, facts):
+        return FedRecon(FedReconConfig(**SMALL), facts)
 
 
 class TestFedNCF(AlgorithmContract):
-    def make(self, setting):
-        return FedNCF(FedNCFConfig(**SMALL | {"private_rate": 1.0}, hidden=4), setting)
+    def make(self, facts):
+        return FedNCF(FedNCFConfig(**SMALL | {"private_rate": 1.0}, hidden=4), facts)
 
     def test_scores_are_those_of_a_product_and_a_network(self):
-        algo = self.make(self.setting())
+        algo = self.make(self.facts())
         model = algo.release(algo.initial())
         generator = torch.Generator().manual_seed(0)
         private, rows = torch.randn(3, 16, generator=generator), torch.randn(3, 5, 16, generator=generator)
@@ -146,7 +146,7 @@ def test_all_events_get_their_turn(round_index):
 
 def test_users_are_computed_alike_in_any_portion(monkeypatch):
     """A user's contribution does not depend on the other users of the batch, nor on the size of a portion."""
-    algo = TestPFedRec().make(TestPFedRec().setting())
+    algo = TestPFedRec().make(TestPFedRec().facts())
     shared, users = algo.initial(), batch_of(edge_rows() * 3)
     whole = algo.contribute(shared, users, 0)["change"]
     monkeypatch.setattr("fedrec.algorithms.local_training._USERS_AT_ONCE", 4)
@@ -160,10 +160,10 @@ def test_users_are_computed_alike_in_any_portion(monkeypatch):
 
 def test_a_device_ranks_by_its_own_copy_where_it_is_told_to():
     """The items of its examples have the scores of tuned rows, all others those of the shared rows."""
-    setting = TestPFedRec().setting()
+    facts = TestPFedRec().facts()
     users = batch_of(edge_rows())
-    plain = PFedRec(PFedRecConfig(**SMALL), setting)
-    own = PFedRec(PFedRecConfig(**SMALL, own_items=True), setting)
+    plain = PFedRec(PFedRecConfig(**SMALL), facts)
+    own = PFedRec(PFedRecConfig(**SMALL, own_items=True), facts)
     shared = plain.initial()
     state = own.release(shared).fit(users)
     scores, before = own.release(shared).score(state), plain.release(shared).score(plain.release(shared).fit(users))

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from fedrec.algorithms.base import Algorithm, Setting
+from fedrec.algorithms.base import Algorithm, PublicFacts
 from fedrec.algorithms.popularity import Popularity, PopularityConfig, PopularityModel
 from fedrec.data.catalogue import Catalogue
 from fedrec.testing.algorithm import AlgorithmContract
@@ -11,12 +11,12 @@ from fedrec.testing.toy_users import batch_of
 class TestPopularity(AlgorithmContract):
     learns_taste = False
 
-    def make(self, setting: Setting) -> Algorithm:
-        return Popularity(PopularityConfig(), setting)
+    def make(self, facts: PublicFacts) -> Algorithm:
+        return Popularity(PopularityConfig(), facts)
 
     def test_without_noise_it_ranks_by_weighted_counts(self) -> None:
         rows = [[3], [3, 5], [3, 5, 9, 11], [5, 3, 3], [9]]
-        algo = self.make(self.setting())
+        algo = self.make(self.facts())
         model = algo.release(self.train(algo, batch_of(rows)))
         items, scores = model.recommend(batch_of([[], [3]]), 2)
         assert items.tolist() == [[3, 5], [5, 9]]
@@ -25,7 +25,7 @@ class TestPopularity(AlgorithmContract):
 
     @pytest.mark.parametrize("items", [1, 2])
     def test_a_catalogue_of_a_few_items(self, items: int) -> None:
-        algo = self.make(self.setting(catalogue=Catalogue(tuple(map(str, range(items))))))
+        algo = self.make(self.facts(catalogue=Catalogue(tuple(map(str, range(items))))))
         users = batch_of([[], [0], [items - 1] * 4], items=items)
         scores = algo.release(self.train(algo, users, noise=5.0)).score({"count": users.lengths})
         assert scores.shape == (3, items)
@@ -35,11 +35,11 @@ class TestPopularity(AlgorithmContract):
 class TestCounts(AlgorithmContract):
     learns_taste = False
 
-    def make(self, setting: Setting) -> Algorithm:
-        return Popularity(PopularityConfig(counts=True, clip=2.0), setting)
+    def make(self, facts: PublicFacts) -> Algorithm:
+        return Popularity(PopularityConfig(counts=True, clip=2.0), facts)
 
     def test_without_noise_it_ranks_by_counts(self) -> None:
-        algo = self.make(self.setting())
+        algo = self.make(self.facts())
         model = algo.release(self.train(algo, batch_of([[3], [3, 5], [3, 5, 9, 11], [5, 5, 3, 3], [9]])))
         torch.testing.assert_close(model.scores[[3, 5, 9, 11]], torch.tensor([4.0, 3.0, 2.0, 1.0]))
 

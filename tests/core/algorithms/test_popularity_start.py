@@ -19,18 +19,18 @@ class UnderPrivacy(AlgorithmContract):
 
     learns_taste = False  # a few rounds at mu 1 are not meant to
 
-    def setting(self, **changes):
-        return super().setting(**{"mu": 1.0} | changes)
+    def facts(self, **changes):
+        return super().facts(**{"mu": 1.0} | changes)
 
 
 class TestFCFUnderPrivacy(UnderPrivacy):
-    def make(self, setting):
-        return FCF(FCF.Config(rounds=3), setting)
+    def make(self, facts):
+        return FCF(FCF.Config(rounds=3), facts)
 
 
 class TestPFedRecUnderPrivacy(UnderPrivacy):
-    def make(self, setting):
-        return PFedRec(PFedRec.Config(events=10, rounds=3), setting)
+    def make(self, facts):
+        return PFedRec(PFedRec.Config(events=10, rounds=3), facts)
 
 
 def test_one_item_alone_is_neither_popular_nor_not() -> None:
@@ -40,7 +40,7 @@ def test_one_item_alone_is_neither_popular_nor_not() -> None:
 @pytest.mark.parametrize("kind", FIELD)
 def test_training_begins_with_popularity_under_privacy_alone(kind):
     contract = AlgorithmContract()
-    private, free = kind(kind.Config(), contract.setting(mu=1.0)), kind(kind.Config(), contract.setting())
+    private, free = kind(kind.Config(), contract.facts(mu=1.0)), kind(kind.Config(), contract.facts())
     assert [query.name for query in private.queries(0)] == ["popularity"]
     assert private.rounds == 1 + private.chosen["rounds"]
     assert private.rounds < free.rounds == free.chosen["rounds"]
@@ -51,7 +51,7 @@ def test_training_begins_with_popularity_under_privacy_alone(kind):
 
 @pytest.mark.parametrize("kind", FIELD)
 def test_popularity_is_charged_also_where_training_does_not_begin_with_it(kind):
-    algo = kind(kind.Config(popularity_share=0), AlgorithmContract().setting(mu=1.0))
+    algo = kind(kind.Config(popularity_share=0), AlgorithmContract().facts(mu=1.0))
     queries = [query for round_index in range(algo.rounds) for query in algo.queries(round_index)]
     (popularity,) = (query for query in queries if query.name == "popularity")
     assert popularity.budget_share == pytest.approx(0.02)
@@ -67,7 +67,7 @@ def test_before_training_everybody_is_shown_what_is_popular(kind):
     generator = torch.Generator().manual_seed(0)
     weights = 1.0 / torch.arange(1, ITEMS + 1)
     rows = [torch.multinomial(weights, 6, generator=generator).tolist() for _ in range(USERS)]
-    algo = kind(kind.Config(init_std=1e-4), AlgorithmContract().setting(mu=100.0))
+    algo = kind(kind.Config(init_std=1e-4), AlgorithmContract().facts(mu=100.0))
     shared = AlgorithmContract.step(algo, algo.initial(), batch_of(rows), 0)
     model = algo.release(shared)
     scores = model.score(model.fit(batch_of(rows))).mean(0)

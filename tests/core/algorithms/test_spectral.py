@@ -14,16 +14,16 @@ from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows, planted_catalog
 
 
 class TestGram(AlgorithmContract):
-    def make(self, setting):
-        return Spectral(SpectralConfig(method="gram", rank=12, content_rank=6), setting)
+    def make(self, facts):
+        return Spectral(SpectralConfig(method="gram", rank=12, content_rank=6), facts)
 
 
 class TestSubspace(AlgorithmContract):
-    def make(self, setting):
-        return Spectral(SpectralConfig(method="subspace", subspace_rank=8), setting)
+    def make(self, facts):
+        return Spectral(SpectralConfig(method="subspace", subspace_rank=8), facts)
 
     def test_norms_use_the_clip_and_never_exceed_it(self):
-        algo = self.make(self.setting())
+        algo = self.make(self.facts())
         part = algo.contribute(algo.initial(), batch_of(edge_rows()), 1)["projection"]
         assert part.norms().max() <= 1 + 1e-5
 

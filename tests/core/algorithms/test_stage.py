@@ -25,7 +25,7 @@ class Walk(Staged):
         def begin(shared: Shared, popularity: torch.Tensor, _release: PrivateSum) -> Shared:
             return shared | {"popularity": popularity}
 
-        popularity = popularity_stage(self.setting, 0.4, begin, alongside=self.alongside)
+        popularity = popularity_stage(self.facts, 0.4, begin, alongside=self.alongside)
         return (popularity, self.part("first", 3), self.part("second", 2))
 
     def part(self, name: str, rounds: int) -> Stage:
@@ -34,7 +34,7 @@ class Walk(Staged):
 
         def update(shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
             assert sums.keys() == {name}
-            mark = float(sums[name].value) / self.setting.users
+            mark = float(sums[name].value) / self.facts.users
             assert mark == step
             return shared | {name: torch.cat([shared[name], torch.tensor([mark])])}
 
@@ -61,7 +61,7 @@ class Alongside(Walk):
 )
 def test_each_round_belongs_to_its_stages_in_order(kind: type[Walk], asked: list[list[str]], preparation: int) -> None:
     steps = Steps()
-    algo = kind(Settings(), steps.setting(users=4, expected_cohort=4.0))
+    algo = kind(Settings(), steps.facts(users=4, expected_cohort=4.0))
     assert [[query.name for query in algo.queries(round_index)] for round_index in range(algo.rounds)] == asked
     assert (algo.rounds, algo.preparation) == (len(asked), preparation)
     users = batch_of([[3], [3, 5], [3, 7], [1]])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedrec.algorithms.base import Algorithm, Setting
+from fedrec.algorithms.base import Algorithm, PublicFacts
 from fedrec.algorithms.tower_sgd import TowerSGD, TowerSGDConfig
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.users import UserBatch
@@ -28,9 +28,9 @@ class TowerContract(AlgorithmContract):
     tower: dict[str, Any]
     settings: dict[str, Any] = {}
 
-    def make(self, setting: Setting) -> Algorithm:
+    def make(self, facts: PublicFacts) -> Algorithm:
         config = {"rounds": 12, "targets": 2, "negatives": 6, "learning_rate": 0.05} | self.settings
-        return TowerSGD(TowerSGDConfig(tower=self.tower, **config), setting)
+        return TowerSGD(TowerSGDConfig(tower=self.tower, **config), facts)
 
 
 class TestId(TowerContract):
@@ -52,7 +52,7 @@ class TestHybridLocalSteps(TowerContract):
 
 
 def algo_of_events() -> Algorithm:
-    return TowerSGD(TowerSGDConfig(), Setting(planted_catalogue(), USERS, float(USERS)))
+    return TowerSGD(TowerSGDConfig(), PublicFacts(planted_catalogue(), USERS, float(USERS)))
 
 
 def rated_users(seed: int, users: int = USERS) -> UserBatch:
@@ -65,7 +65,7 @@ def rated_users(seed: int, users: int = USERS) -> UserBatch:
 
 @pytest.mark.parametrize("name", ["id", "content", "hybrid"])
 def test_ratings_are_predicted_better_than_by_their_mean(name: str) -> None:
-    setting = Setting(planted_catalogue(), USERS, float(USERS))
+    facts = PublicFacts(planted_catalogue(), USERS, float(USERS))
     config = TowerSGDConfig(
         tower={"name": name, "dim": 8, "max_norm": 10.0, "init_std": 1.0} if name == "id" else {"name": name, "dim": 8},
         loss="squared",
@@ -76,7 +76,7 @@ def test_ratings_are_predicted_better_than_by_their_mean(name: str) -> None:
         targets=4,
         negatives=1,
     )
-    algo = TowerSGD(config, setting)
+    algo = TowerSGD(config, facts)
     assert [query.name for query in algo.queries(0)] == ["tower"]
     model = algo.release(AlgorithmContract().train(algo, rated_users(0)))
     others = rated_users(1)
@@ -94,7 +94,7 @@ def test_ratings_are_predicted_better_than_by_their_mean(name: str) -> None:
 
 
 def test_a_model_of_ratings_asks_for_them() -> None:
-    algo = TowerSGD(TowerSGDConfig(loss="squared", ratings=True), Setting(planted_catalogue(), USERS, float(USERS)))
+    algo = TowerSGD(TowerSGDConfig(loss="squared", ratings=True), PublicFacts(planted_catalogue(), USERS, float(USERS)))
     model = algo.release(algo.initial())
     with pytest.raises(InputError, match="ratings = false"):
         model.fit(batch_of([[1, 2]]))
@@ -120,7 +120,7 @@ def test_settings_that_cannot_be_are_refused_in_one_line(settings: dict[str, Any
 def test_what_the_user_holds_out_is_not_in_the_vector() -> None:
     """With every item's vector its own axis, a score of a target from the user's own history would be high."""
     tower = {"name": "id", "dim": ITEMS, "init_std": 1e-9}
-    algo = TowerSGD(TowerSGDConfig(tower=tower, targets=4), Setting(planted_catalogue(), USERS, float(USERS)))
+    algo = TowerSGD(TowerSGDConfig(tower=tower, targets=4), PublicFacts(planted_catalogue(), USERS, float(USERS)))
     shared = algo.initial() | {"tower.table.weight": torch.eye(ITEMS)}
     part = algo.contribute(shared, batch_of([list(range(0, 20, 2))]), 1)["tower"]
     assert isinstance(part, LocalContribution)
@@ -132,7 +132,7 @@ def test_what_the_user_holds_out_is_not_in_the_vector() -> None:
 
 
 def test_momentum_adam_and_averaging_are_those_of_the_textbook() -> None:
-    setting = Setting(planted_catalogue(), USERS, 4.0)
+    facts = PublicFacts(planted_catalogue(), USERS, 4.0)
     gradients = [torch.randn(ITEMS * 3, generator=torch.Generator().manual_seed(i)) for i in range(4)]
     for name, optimiser in (
         ("adam", lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.8, 0.999))),
@@ -140,7 +140,7 @@ def test_momentum_adam_and_averaging_are_those_of_the_textbook() -> None:
     ):
         settings: dict[str, Any] = {"optimiser": name, "learning_rate": 0.1, "momentum": 0.8, "averaged": 0.5}
         config = TowerSGDConfig(tower={"name": "id", "dim": 3}, rounds=4, **settings)
-        algo = TowerSGD(config, setting)
+        algo = TowerSGD(config, facts)
         shared = algo.initial()
         parameter = shared["tower.table.weight"].flatten().clone().requires_grad_()
         oracle, path = optimiser([parameter]), []

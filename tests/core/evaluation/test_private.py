@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedrec.algorithms.base import Algorithm, Setting
+from fedrec.algorithms.base import Algorithm, PublicFacts
 from fedrec.algorithms.discover import algorithms
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.histories import Histories
@@ -54,10 +54,10 @@ class Counts(Algorithm):
         return 2
 
     def initial(self):
-        return {"counts": torch.zeros(len(self.setting.catalogue))}
+        return {"counts": torch.zeros(len(self.facts.catalogue))}
 
     def queries(self, round_index):
-        return (SumQuery("counts", (len(self.setting.catalogue),), 10.0, 0.5),)
+        return (SumQuery("counts", (len(self.facts.catalogue),), 10.0, 0.5),)
 
     def contribute(self, shared, users, round_index):
         values = torch.zeros(len(users), users.n_items)
@@ -73,8 +73,8 @@ class Counts(Algorithm):
 
 
 def build(share: float = 0.1, cohort: float = 6.0) -> PrivateEvaluation:
-    setting = Setting(Catalogue(tuple("abcde")), users=6, expected_cohort=cohort, mu=2.0)
-    return PrivateEvaluation(Counts(Settings(), setting), PrivateEvaluationConfig(share=share))
+    facts = PublicFacts(Catalogue(tuple("abcde")), users=6, expected_cohort=cohort, mu=2.0)
+    return PrivateEvaluation(Counts(Settings(), facts), PrivateEvaluationConfig(share=share))
 
 
 def batch(users=None):
@@ -98,7 +98,7 @@ def test_the_budget_shares_still_sum_to_one():
     assert [q.name for q in queries] == ["counts", "counts", "evaluation"]
     assert math.fsum(q.budget_share for q in queries) == pytest.approx(1.0)
     assert queries[-1].budget_share == 0.1
-    assert algorithm.inner.setting.mu**2 + 0.1 * algorithm.setting.mu**2 == pytest.approx(algorithm.setting.mu**2)
+    assert algorithm.inner.facts.mu**2 + 0.1 * algorithm.facts.mu**2 == pytest.approx(algorithm.facts.mu**2)
 
 
 def test_training_never_sees_the_newest_event():

@@ -94,7 +94,7 @@ class Long(Counts):
 
 
 def long(**stopping: object) -> PrivateEvaluation:
-    inner = Long(Counts.Config(), build().setting)
+    inner = Long(Counts.Config(), build().facts)
     return PrivateEvaluation(inner, PrivateEvaluationConfig(share=0.3, stopping=config(**stopping)))
 
 
@@ -136,7 +136,7 @@ def test_an_algorithm_of_one_round_has_its_look_at_the_end() -> None:
     class Once(Long):
         rounds, preparation = 3, 2
 
-    inner = Once(Counts.Config(), build().setting)
+    inner = Once(Counts.Config(), build().facts)
     rule = PrivateEvaluationConfig(stopping=config(every=5))
     assert PrivateEvaluation(inner, rule).trained == (3,)
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedrec.algorithms.als import ItemStatistics
-from fedrec.algorithms.base import Setting
+from fedrec.algorithms.base import PublicFacts
 from fedrec.algorithms.fcf import ItemGradient
 from fedrec.algorithms.popularity import Popularity, PopularityConfig
 from fedrec.data.catalogue import Catalogue
@@ -46,8 +46,8 @@ def rounding_population(with_one_more: bool, chunk: int, chunks: int) -> Histori
 
 
 def summed(histories: Histories, users: int, **bounds: int) -> tuple[torch.Tensor, SumQuery, Lattice]:
-    setting = Setting(Catalogue(tuple(map(str, range(ITEMS)))), users, float(users), mu=1.0)
-    algorithm = Popularity(PopularityConfig(), setting)
+    facts = PublicFacts(Catalogue(tuple(map(str, range(ITEMS)))), users, float(users), mu=1.0)
+    algorithm = Popularity(PopularityConfig(), facts)
     (query,) = algorithm.queries(0)
     hosted = HostedUsers(histories, seed=1, **bounds)
     everybody = np.arange(len(histories))

@@ -79,7 +79,7 @@ class Strange(Algorithm):
 
 
 def summed(kind, cohort: list[int]) -> torch.Tensor:
-    algorithm = type("Other", (Strange,), {"make": staticmethod(kind)})(Settings(), Steps().setting())
+    algorithm = type("Other", (Strange,), {"make": staticmethod(kind)})(Settings(), Steps().facts())
     users = HostedUsers(histories(ROWS, ITEMS), seed=1)
     query = algorithm.queries(0)[0]
     totals = users.clipped_sums(

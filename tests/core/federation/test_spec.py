@@ -35,7 +35,7 @@ def test_both_sides_build_the_same_algorithm(name, mu) -> None:
     assert other == one
     assert other.text() == one.text()
     here, there = one.build(CATALOGUE), other.build(replace(CATALOGUE))
-    assert here.setting.mu == (math.inf if mu is None else mu)
+    assert here.facts.mu == (math.inf if mu is None else mu)
     assert here.config == there.config
     assert [here.queries(round_index) for round_index in range(here.rounds)] == [
         there.queries(r) for r in range(there.rounds)

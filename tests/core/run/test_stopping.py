@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from fedrec.algorithms.base import Setting
+from fedrec.algorithms.base import PublicFacts
 from fedrec.audit.log.ledger import Ledger, read_ledger
 from fedrec.audit.statement.agreement import require_plan
 from fedrec.audit.statement.markdown import as_text
@@ -62,10 +62,10 @@ def looking(
     """A toy of six rounds with a look after each."""
     source = histories(seed=data)
     privacy = PrivacyConfig(epsilon=epsilon, delta=1e-3, sampling=sampling)
-    setting = Setting(Catalogue(tuple(map(str, range(ITEMS)))), len(source), len(source) * sampling, seed=11)
+    facts = PublicFacts(Catalogue(tuple(map(str, range(ITEMS)))), len(source), len(source) * sampling, seed=11)
     rule = StoppingConfig(every=1, patience=patience)
     algorithm = PrivateEvaluation(
-        Toy(ToyConfig(rounds=LOOKS), setting), PrivateEvaluationConfig(share=0.4, stopping=rule)
+        Toy(ToyConfig(rounds=LOOKS), facts), PrivateEvaluationConfig(share=0.4, stopping=rule)
     )
     plan = PrivacyPlan.build(privacy, [algorithm.queries(r) for r in range(algorithm.rounds)], len(source), seed)
     script(plan, values)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import pytest
 import torch
 
-from fedrec.algorithms.base import Algorithm, Setting, Shared
+from fedrec.algorithms.base import Algorithm, PublicFacts, Shared
 from fedrec.algorithms.popularity import Popularity, PopularityConfig
 from fedrec.data.users import UserBatch
 from fedrec.privacy.queries import Contribution, PrivateSum
@@ -47,8 +47,8 @@ class NeverTheSame(Twice):
 
 def contract_of(kind: type[Popularity]) -> AlgorithmContract:
     class Contract(AlgorithmContract):
-        def make(self, setting: Setting) -> Algorithm:
-            return kind(PopularityConfig(), setting)
+        def make(self, facts: PublicFacts) -> Algorithm:
+            return kind(PopularityConfig(), facts)
 
     return Contract()
 
@@ -64,7 +64,7 @@ def contract_of(kind: type[Popularity]) -> AlgorithmContract:
 def test_a_planted_fault_is_caught_and_its_absence_is_not_accused(kind: type[Popularity], test: str) -> None:
     for algorithm in (Twice, kind):
         contract, users = contract_of(algorithm), batch_of(planted_rows()[0])
-        algo = contract.make(contract.setting())
+        algo = contract.make(contract.facts())
         states = contract.run(algo, users)
         if test == "test_the_same_seed_gives_the_same_bits":
             arguments = {"users": users, "states": states}

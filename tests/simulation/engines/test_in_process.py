@@ -7,7 +7,7 @@ from fedrec_sim.engines.in_process import InProcessFederation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedrec.algorithms.base import Setting
+from fedrec.algorithms.base import PublicFacts
 from fedrec.data.catalogue import Catalogue
 from fedrec.errors import PrivacyError
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
@@ -16,7 +16,7 @@ from fedrec.run.coordinator import Coordinator
 from tests.server.toy import ITEMS, Toy, ToyConfig, histories, private_sums
 
 SOURCE = histories()
-SETTING = Setting(Catalogue(tuple(map(str, range(ITEMS)))), len(SOURCE), len(SOURCE))
+SETTING = PublicFacts(Catalogue(tuple(map(str, range(ITEMS)))), len(SOURCE), len(SOURCE))
 TOY = Toy(ToyConfig(), SETTING)
 SHARED = {"vector": torch.linspace(-1, 1, ITEMS), "step": torch.zeros(2)}
 
