@@ -6,17 +6,23 @@ that starts processes in another way.
 """
 
 import json
+import os
+from collections.abc import Mapping
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
 from fedrec import wire
+from fedrec.errors import InputError
 from fedrec.federation import exchange
+from fedrec.transport.node_key import load_node_key
 from fedrec.wire import Packet, WireError
 from fedrec_client.node import ConfigError, UserNode, log
-from fedrec_client.sources import allowed_plugins, finder
+from fedrec_client.run_gate import RunGate
+from fedrec_client.sources import VIRTUAL, allowed_plugins, finder
 
 app = ClientApp()
 
@@ -67,7 +73,19 @@ def _node(config: str) -> UserNode:
     """The node of this process with that configuration; a warm process keeps it between messages."""
     values = json.loads(config)
     bounds = {key: values[name] for key, name in _BOUNDS.items() if name in values}
-    return UserNode(finder(values), plugins=allowed_plugins(values), **bounds)
+    return UserNode(finder(values), plugins=allowed_plugins(values), gate=_gate(values), **bounds)
+
+
+def _gate(config: Mapping[str, Any]) -> RunGate | None:
+    """The gate of a node with that configuration; None for a simulation's virtual node, whose run is its own."""
+    if os.environ.get(VIRTUAL) == "1":
+        return None
+    state, key = config.get("state"), config.get("key")
+    folder = Path(str(state)) if state else Path.home() / ".fedrec" / "client"
+    try:
+        return RunGate(folder / "runs", key=load_node_key(Path(str(key))) if key else None)
+    except InputError as error:
+        raise ConfigError(str(error)) from None
 
 
 _BOUNDS = {"device": "device", "batch_users": "batch-users", "batch_events": "batch-events"}

@@ -94,6 +94,7 @@ def start(
     config |= {"plugins": ",".join(sorted(check_plugins(plugin)))} if plugin else {}
     config |= {"device": device} if device else {}
     place = State(state or Path.home() / ".fedrec" / "client")
+    config |= {"state": str(place.path), "key": str(key.absolute())}
     host(
         Server(server, ca.absolute(), key.absolute()),
         Users(config, app, stock),

@@ -24,6 +24,7 @@ from fedrec.federation.spec import RunSpec, parse_spec
 from fedrec.plugins import PluginRefused, only
 from fedrec.privacy.clipping import clip_weights
 from fedrec.wire import Packet, WireError
+from fedrec_client.run_gate import HeadUnknown, RunGate
 
 log = logging.getLogger("fedrec.node")
 
@@ -54,12 +55,15 @@ class UserNode:
 
     plugins: names of installed plug-ins that runs may name here. By default none is: the node runs built-in code alone.
     None for all that are installed, which is for a simulation's virtual nodes.
+    gate: checks each question's run card and charge, and signs receipts. None where all sides are one person's.
     held: the shared tensors that it keeps by name, with their digests, so that only what changed must be sent. The
     owner of the process may take them along to the next one, and may lose them.
     """
 
-    def __init__(self, find: Find, *, plugins: Iterable[str] | None = (), **bounds: Any) -> None:
-        self._find, self._bounds = find, bounds
+    def __init__(
+        self, find: Find, *, plugins: Iterable[str] | None = (), gate: RunGate | None = None, **bounds: Any
+    ) -> None:
+        self._find, self._gate, self._bounds = find, gate, bounds
         self._plugins = None if plugins is None else frozenset(plugins)
         self.held: dict[str, tuple[str, Tensor]] = {}
         self._run: tuple[str, Algorithm, HostedUsers, RunSpec] | None = None
@@ -73,7 +77,7 @@ class UserNode:
                 return self._sums(packet.expect(exchange.SUM))
         except WireError as error:
             log.warning("refused a message: %s", error)
-            return exchange.refusal(error.code, packet)
+            return exchange.refusal(error.code, packet, error.seen if isinstance(error, HeadUnknown) else None)
         except Exception as error:
             # The text of an exception may quote data, so neither it nor the traceback's values are written anywhere.
             log.error("could not answer: %s at %s", type(error).__name__, _where(error))
@@ -89,18 +93,23 @@ class UserNode:
         return Packet(exchange.PRESENCE, facts=facts)
 
     def _sums(self, packet: Packet) -> Packet:
+        admitted = None if self._gate is None else self._gate.admit(packet)
         algorithm, users, spec = self._prepared(packet)
         if not 0 <= packet.round < algorithm.rounds:
             raise WireError("request", f"round {packet.round} of a run of {algorithm.rounds} rounds")
+        queries = algorithm.queries(packet.round)
         try:
-            spec.check_terms(users.users, algorithm.queries(packet.round))
+            spec.check_terms(users.users, queries)
         except InputError as error:
             raise WireError("terms", str(error)) from None
+        if self._gate is not None and admitted is not None:
+            self._gate.check_terms(admitted, spec, queries)
         shared = self._shared(packet, users.device)
         cohort = exchange.cohort_of(packet, users.users)
         watch = Stopwatch(users.device)
         sums = users.clipped_sums(algorithm, shared, packet.round, cohort, clip_of(spec.private), watch)
-        return Packet(exchange.SUMS, packet.fingerprint, packet.round, tensors=sums)
+        signed = {} if self._gate is None or admitted is None else self._gate.receipt(admitted, sums)
+        return Packet(exchange.SUMS, packet.fingerprint, packet.round, signed, sums)
 
     def _hosted(self, text: str) -> Hosted:
         try:

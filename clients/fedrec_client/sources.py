@@ -9,6 +9,8 @@
 | `partition-id`, `num-partitions` | instead: users i of n nodes, in order, of the dataset that the run names |
 | `datasets` | with a shard: the built-in datasets that the node serves, commas between; generated ones if left out |
 | `plugins` | names of installed plug-ins (algorithms, towers) that runs may name, commas between; none if left out |
+| `state` | the node's own folder, in which it remembers runs; `~/.fedrec/client` if left out |
+| `key` | the node's private key, which signs receipts; none are signed if left out |
 | `data-dir` | the folder of those datasets; the environment's FEDREC_DATA if left out |
 
 A run says which dataset a shard is of, among those that the node serves, and how events are filtered and held out. It

@@ -6,12 +6,16 @@
 | `sum`: one round, over a cohort of its users | `sums` | one clipped sum a query over the cohort, exact integers |
 | either | `refusal` | one word from `REFUSALS`, never the text of an error |
 
+A `sum` question of a deployment also carries proofs of the run's ledger (`LedgerProof`), and its answer a receipt.
+
 The size of a message does not depend on the cohort: it travels as one bit a user of the node,
 independent of who takes part.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -22,7 +26,7 @@ from torch import Tensor
 from fedrec.data.datasets import DataConfig
 from fedrec.errors import InputError
 from fedrec.settings import Settings, parse
-from fedrec.wire import Fact, Packet, WireError
+from fedrec.wire import Fact, Packet, WireError, digest
 
 HELLO, PRESENCE, SUM, SUMS, REFUSAL = "hello", "presence", "sum", "sums", "refusal"
 
@@ -37,11 +41,24 @@ REFUSALS = {
     "dataset": "it does not serve the dataset that the run names; start it with --dataset NAME",
     "plugin": "it runs no such algorithm or tower, which is not built in; its operator allows an installed one with "
     "--plugin NAME",
+    "card": "it accepts no run without a valid run card; `fedrec audit card RUN` shows the run's",
+    "key": "it has not pinned the key of the run's ledger; its operator can pin it",
+    "witness": "no witness that it trusts has cosigned the run card; have one cosign the ledger before the first round",
+    "expired": "the run card has expired; start a new run",
+    "serial": "it knows a later run card of this ledger key, so this one is a replay; start a new run",
+    "charge": "the round's charge is not in the run's ledger, or pays for another question",
+    "head": "the run's ledger does not extend the one that it saw before; restore the newest ledger",
     "cohort": "the cohort names users that it does not host",
     "missing": "it no longer holds what was not sent again",
     "error": "its computation failed; its own log says where",
 }
 """Reasons of a refusal: the word in the message, and the server's text for it."""
+
+RECEIPT, NONCE = "receipt", "nonce"
+"""Facts of an answer: the node's receipt, and the nonce of its commitment (`fedrec.audit.card.receipt`)."""
+
+SEEN = "seen"
+"""Fact of a refusal `head`: how many records of the ledger the node saw."""
 
 _SHARED = "shared."
 _COHORT = "cohort"
@@ -77,6 +94,38 @@ def ask_hello(request: DataRequest) -> Packet:
     return Packet(HELLO, facts={"data": request.text()})
 
 
+@dataclass(frozen=True)
+class LedgerProof:
+    """What a question shows of the run's ledger (`fedrec.audit.card.question`).
+
+    Attributes:
+        run: id of the run.
+        charge: proof of the record that charged the round.
+        growth: proof of growth from the checkpoint that the node saw last.
+        card: the run card; None for a node that has it.
+    """
+
+    run: str
+    charge: str
+    growth: str
+    card: str | None = None
+
+    @property
+    def facts(self) -> dict[str, Fact]:
+        """The proof as facts of a message."""
+        made: dict[str, Fact] = {"run": self.run, "charge": self.charge, "growth": self.growth}
+        return made if self.card is None else made | {"card": self.card}
+
+
+def proof_of(packet: Packet) -> LedgerProof:
+    """Return the proof in a `sum` message. Raises: WireError `card` for a question without one."""
+    found = [packet.facts.get(name, "") for name in ("run", "charge", "growth", "card")]
+    run, charge, growth, card = (each if isinstance(each, str) else "" for each in found)
+    if not (run and charge and growth):
+        raise WireError("card", "a question without proofs of a ledger")
+    return LedgerProof(run, charge, growth, card or None)
+
+
 def ask_sum(
     spec: str,
     fingerprint: str,
@@ -85,6 +134,7 @@ def ask_sum(
     sent: Mapping[str, Tensor],
     cohort: np.ndarray | None,
     users: int | None = None,
+    proof: LedgerProof | None = None,
 ) -> Packet:
     """Make the server's message of one round to a node.
 
@@ -96,12 +146,13 @@ def ask_sum(
         sent: the tensors that the node does not have.
         cohort: (C,) int64, positions among the node's users, ascending; None where everybody takes part in every round.
         users: how many the node hosts, which sets the size of a cohort's bits; None for the smallest size that fits.
+        proof: of the run's ledger; None in a simulation, where all sides are one person's.
     """
     tensors = {_SHARED + name: tensor for name, tensor in sent.items()}
     if cohort is not None:
         tensors[_COHORT] = _bits(np.asarray(cohort, dtype=np.int64), users)
     facts: dict[str, Fact] = {"spec": spec, "digests": json.dumps(dict(digests)), "everybody": cohort is None}
-    return Packet(SUM, fingerprint, round_index, facts, tensors)
+    return Packet(SUM, fingerprint, round_index, facts | (proof.facts if proof is not None else {}), tensors)
 
 
 def shared_of(packet: Packet) -> tuple[dict[str, str], dict[str, Tensor]]:
@@ -129,6 +180,13 @@ def cohort_of(packet: Packet, users: int) -> np.ndarray:
     return taking_part
 
 
+def cohort_digest(packet: Packet) -> str:
+    """Return the SHA-256 (hex) of the cohort in a `sum` message. It decides an answer, and stays where it is made."""
+    bits = packet.tensors.get(_COHORT)
+    content = b"everybody" if bits is None else digest(bits).encode()
+    return hashlib.sha256(content).hexdigest()
+
+
 def _bits(cohort: np.ndarray, users: int | None) -> Tensor:
     """(ceil(users / 8),) uint8, a bit for each user of the node."""
     taking_part = np.zeros(int(cohort.max(initial=-1)) + 1 if users is None else users, dtype=bool)
@@ -136,12 +194,14 @@ def _bits(cohort: np.ndarray, users: int | None) -> Tensor:
     return torch.from_numpy(np.packbits(taking_part, bitorder="little"))
 
 
-def refusal(code: str, packet: Packet | None = None) -> Packet:
+def refusal(code: str, packet: Packet | None = None, seen: int | None = None) -> Packet:
     """Make a node's refusal.
 
     Args:
         code: one word of `REFUSALS`.
         packet: the refused question; None for an unreadable one.
+        seen: how many records of the run's ledger the node saw, with the word `head`; else None.
     """
     fingerprint, round_index = (packet.fingerprint, packet.round) if packet is not None else ("", -1)
-    return Packet(REFUSAL, fingerprint, round_index, {"code": code if code in REFUSALS else "request"})
+    facts: dict[str, Fact] = {"code": code if code in REFUSALS else "request"}
+    return Packet(REFUSAL, fingerprint, round_index, facts if seen is None else facts | {SEEN: seen})

@@ -92,6 +92,11 @@ class RunDirectory:
         return self.private / attack_results.FILE
 
     @property
+    def receipts(self) -> Path:
+        """The receipts of a deployment's nodes, a JSON object for each round."""
+        return self.private / "receipts.jsonl"
+
+    @property
     def ranks(self) -> Path:
         """The rank of each user's held-out items: private data, kept only with `evaluation.keep_ranks`."""
         return self.private / "evaluation" / "ranks.npz"

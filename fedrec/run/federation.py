@@ -24,6 +24,10 @@ class FederationConfig(Settings):
     """Seconds to wait for nodes before the first round, and for the minimum of them in any round, before stopping."""
     download: Precision = "float32"
     """Precision of the shared model that nodes download. `fedrec.wire` lists the error of each."""
+    card_days: float | None = Field(default=None, gt=0, le=3650)
+    """Days until the run card expires and nodes answer no more; 30 if left out."""
+    witnesses: tuple[str, ...] | None = None
+    """Public keys of ledger witnesses (ed25519:BASE64): one must cosign the run card before the first round."""
 
 
 class Federation(Protocol):

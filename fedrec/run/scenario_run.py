@@ -9,6 +9,7 @@ from typing import Any
 
 from fedrec.algorithms.base import Shared
 from fedrec.audit.budget.reservation import Reservation
+from fedrec.audit.entries.records import CardTerms
 from fedrec.audit.log.ledger import Ledger
 from fedrec.audit.report.html import page
 from fedrec.audit.statement.received import receive
@@ -36,6 +37,7 @@ class ScenarioRun(ABC):
         under: circumstances of the run, for the ledger.
         identity: facts in the checkpoint, by which another run is refused.
         comment: first lines of the scenario file.
+        card: the run card's own fields; None for a simulation, whose users are asked by nobody else.
         movable: write the scenario's paths in full, since the folder may be moved.
     """
 
@@ -50,6 +52,7 @@ class ScenarioRun(ABC):
     identity: dict[str, Any]
     comment: str = ""
     movable: bool = False
+    card: CardTerms | None = None
 
     @abstractmethod
     def federation(self) -> AbstractContextManager[Federation]:
@@ -58,6 +61,11 @@ class ScenarioRun(ABC):
     @abstractmethod
     def results(self, outcome: Outcome, model: ReleasedModel) -> dict[str, Any]:
         """Hook: return the parts of `summary.json` in which a simulation and a deployment differ."""
+
+    def publish(self, ledger: Ledger, begin: dict[str, Any]) -> None:
+        """Append the first record of a new run, whose `card` nodes demand, before anything is charged."""
+        if not ledger.entries:
+            ledger.append(begin)
 
     def draw_plots(self, summary: dict[str, Any], outcome: Outcome) -> None:  # noqa: B027  (a deployment has none)
         """Draw the plots of the run; none unless overridden."""
@@ -104,6 +112,10 @@ class ScenarioRun(ABC):
     def _train(self, ledger: Ledger) -> Outcome:
         setup, folder = self.setup, self.folder
         with self.federation() as federation, self.reservation or nullcontext():
+            begin = opening(ledger, folder, self.scenario, setup.plan, self.data, self.under, self.reservation)
+            if self.card is not None:
+                begin |= {"card": self.card.model_dump()}
+                self.publish(ledger, begin)
             coordinator = Coordinator(
                 setup.algorithm,
                 federation,
@@ -111,7 +123,7 @@ class ScenarioRun(ABC):
                 ledger,
                 folder.checkpoint,
                 run=self.identity,
-                begin=opening(ledger, folder, self.scenario, setup.plan, self.data, self.under, self.reservation),
+                begin=begin,
                 on_round=self.on_round,
                 observe=self.observe,
             )

@@ -4,16 +4,23 @@ It has no true metrics, baselines or counts of the data, which only a simulation
 `privacy.evaluation_share` alone, which is charged.
 """
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from fedrec.algorithms.base import Shared
+from fedrec.audit.card.card import TIME
+from fedrec.audit.entries.records import CardTerms
+from fedrec.audit.log.keys import public_key
+from fedrec.audit.log.ledger import Ledger
 from fedrec.data import datasets
 from fedrec.data.readers import NODES
 from fedrec.devices import check_device
+from fedrec.errors import InputError
 from fedrec.evaluation.private import private_figures, private_report
 from fedrec.federation.exchange import DataRequest
 from fedrec.model import ReleasedModel
@@ -28,6 +35,7 @@ from fedrec.run.scenario_run import ScenarioRun
 from fedrec.run.setup import set_up_run
 from fedrec.run.shared_budget import reserve
 from fedrec_server.flower.federation import FlowerFederation
+from fedrec_server.flower.ledger_questions import LedgerQuestions
 from fedrec_server.flower.messenger import Messenger, log
 from fedrec_server.flower.nodes import NodeDirectory
 from fedrec_server.pki import node_limits
@@ -48,6 +56,8 @@ SHARDS = replace(
     DEPLOYED,
     population="counted by each node in its shard of a built-in, public dataset, after the run's filters",
 )
+CARD_DAYS = 30.0
+"""Days until a run card expires, unless `federation.card_days` sets another number."""
 SEEDED = "the noise follows from the scenario's seed, and the seed removes it; leave the seed out to protect users"
 
 
@@ -120,7 +130,43 @@ class Deployment(ScenarioRun):
             scenario.engine.device,
         )
         self.data = Data(scenario.data.name, len(catalogue), taken_from)
+        self.card = self._card()
         self.identity = {"public_seed": self.public_seed, "nodes": self.directory.described()}
+
+    def _card(self) -> CardTerms:
+        config = self.scenario.federation
+        expires = datetime.now(UTC) + timedelta(days=config.card_days or CARD_DAYS)
+        return CardTerms(
+            serial=time.time_ns() // 1000,
+            expires=expires.strftime(TIME),
+            fingerprint=self.setup.spec.fingerprint,
+            minimum_cohort=self.directory.minimum_cohort(config.min_nodes, self.setup.plan.config.sampling),
+            nodes=len(self.directory.nodes),
+            receipts=self.directory.keys is not None,
+        )
+
+    def publish(self, ledger: Ledger, begin: dict[str, Any]) -> None:
+        """Append the first record, and wait for a witness of it where the scenario names some.
+
+        Raises: InputError when none cosigned in time, or the run began without a run card, or with another one.
+        """
+        super().publish(ledger, begin)
+        asking = LedgerQuestions(ledger, self.folder.receipts, len(self.directory.nodes), self.directory.keys)
+        asking.check(self.setup.spec.fingerprint)
+        config = self.scenario.federation
+        witnesses = [public_key(each) for each in config.witnesses or ()]
+        if not asking.cosigned(witnesses) and witnesses:
+            ledger.seal()
+            log.info("waiting for a witness to cosign the run card: fedrec audit witness %s", self.folder.path)
+            until = self.messenger.clock() + config.patience
+            while not asking.cosigned(witnesses):
+                if self.messenger.clock() >= until:
+                    raise InputError(
+                        f"{self.folder.path}: no witness of federation.witnesses has cosigned the run card in time; "
+                        "nothing was charged: start a new run, and have one do it (`fedrec audit witness`)"
+                    )
+                self.messenger.wait()
+        self.nodes.ledger = asking
 
     def federation(self) -> AbstractContextManager[Federation]:
         return nullcontext(self.nodes)

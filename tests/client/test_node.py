@@ -10,7 +10,7 @@ import pytest
 import torch
 from fedrec_client import app
 from fedrec_client.node import ConfigError, Hosted, UserNode
-from fedrec_client.sources import finder
+from fedrec_client.sources import VIRTUAL, finder
 from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 from pydantic import BaseModel
@@ -138,7 +138,14 @@ def context(**config: object) -> Context:
     return Context(run_id=1, node_id=5, node_config=config, state=RecordDict(), run_config={})
 
 
-def test_the_app_keeps_what_it_holds_for_the_next_process() -> None:
+def test_the_app_answers_no_question_without_a_run_card(tmp_path) -> None:
+    where = context(**{"partition-id": 0, "num-partitions": 3, "state": str(tmp_path)})
+    assert code(wire.from_record(app.answer_message(message(question()), where).content)) == "card"
+
+
+def test_the_app_keeps_what_it_holds_for_the_next_process(monkeypatch) -> None:
+    monkeypatch.setenv(VIRTUAL, "1")
+    app._node.cache_clear()
     where = context(**{"partition-id": 0, "num-partitions": 3})
     first = wire.from_record(app.answer_message(message(question()), where).content)
     app._node.cache_clear()  # as in a new process
@@ -148,6 +155,7 @@ def test_the_app_keeps_what_it_holds_for_the_next_process() -> None:
     app._node.cache_clear()
     lost = app.answer_message(message(replace(question(), tensors={})), context(**where.node_config))
     assert code(wire.from_record(lost.content)) == "missing"
+    app._node.cache_clear()
 
 
 def test_the_app_never_raises_and_refuses_what_is_no_packet() -> None:

@@ -7,7 +7,9 @@ saw last; nodes that saw the same one get the same text.
 from collections.abc import Sequence
 from functools import lru_cache
 
-from fedrec.audit.card.card import MOST_BYTES, CardRefused, RunCard, read_card
+from fedrec.audit.card.card import CardRefused, RunCard
+from fedrec.audit.card.checks import MOST_BYTES
+from fedrec.audit.card.reading import read_card
 from fedrec.audit.log import proofs
 from fedrec.audit.log.checkpoint import Checkpoint, Older
 from fedrec.audit.log.keys import PublicKey

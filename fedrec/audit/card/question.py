@@ -8,8 +8,10 @@ signed by the server's own key: the device keeps both (`Forked.evidence`).
 
 from dataclasses import dataclass
 
-from fedrec.audit.card.card import CardRefused, RunCard, open_proof, read_queries
+from fedrec.audit.card.card import CardRefused, RunCard
+from fedrec.audit.card.checks import open_proof
 from fedrec.audit.card.fields import FieldError, count, decimal, decimal_or_none
+from fedrec.audit.card.reading import read_queries
 from fedrec.audit.log.checkpoint import Checkpoint
 
 
@@ -84,6 +86,8 @@ def _check_growth(card: RunCard, seen: Checkpoint, new: Checkpoint, growth: str)
             f"run {card.run}: the ledger had {seen.size} records, and now has {new.size} others: cut back or forked",
             (seen, new),
         )
+    if (new.size, new.root) == (seen.size, seen.root):
+        return
     grown, _ = open_proof(growth, [card.key], "head")
     if grown.before != (seen.size, seen.root) or grown.checkpoint.text != new.text:
         raise CardRefused("head", f"run {card.run}: not shown to extend the {seen.size} records that were seen before")

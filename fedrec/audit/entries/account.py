@@ -12,6 +12,7 @@ from fedrec.audit.entries.records import (
     Code,
     EndRecord,
     FilesRecord,
+    ReceiptsRecord,
     ResumedRecord,
     StoppedRecord,
 )
@@ -24,6 +25,7 @@ _TYPES: Mapping[str, type[BaseModel]] = {
     "end": EndRecord,
     "files": FilesRecord,
     "note": ResumedRecord,
+    "receipts": ReceiptsRecord,
 }
 
 
@@ -52,7 +54,9 @@ def account(payloads: Sequence[Mapping[str, Any]]) -> Account:
         raise VerificationError("record 0 does not say what the run promises (no `begin`)")
     read = [_read(place, payload) for place, payload in enumerate(payloads)]
     entries = 1 + max(
-        place for place, record in enumerate(read) if not isinstance(record, ResumedRecord | FilesRecord | None)
+        place
+        for place, record in enumerate(read)
+        if not isinstance(record, ResumedRecord | FilesRecord | ReceiptsRecord | None)
     )
     first, *rest = read[:entries]
     assert isinstance(first, BeginRecord)

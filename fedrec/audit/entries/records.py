@@ -179,6 +179,22 @@ class Code(_Open):
     """Digest of the sources of a statement's sentences; null: before they were recorded"""
 
 
+class CardTerms(_Open):
+    """What a device needs of a deployment beside the promise (`fedrec.audit.card.card`)."""
+
+    serial: Count
+    """Microseconds since 1970 at which the card was made"""
+    expires: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    """The time, in UTC, from which nobody answers"""
+    fingerprint: Hash
+    """Of the run's whole description"""
+    minimum_cohort: Count
+    """Users expected in a round in which only the fewest nodes answer"""
+    nodes: Count
+    receipts: bool
+    """Whether each node must sign a receipt for every answer"""
+
+
 class BeginRecord(_Part):
     """The first record: the promise, and all facts of the run that a statement repeats."""
 
@@ -219,6 +235,8 @@ class BeginRecord(_Part):
     """What else must be said of the run before anything else"""
     fixes_files: bool = False
     """Whether a record at the end of a finished run fixes every file of it"""
+    card: CardTerms | None = None
+    """The run card; null: a simulation, or before runs had one"""
 
     @model_validator(mode="after")
     def _whole(self) -> "BeginRecord":
@@ -276,6 +294,27 @@ class EndRecord(_Open):
     unprotected: Lines = []
     curve: Annotated[list[Pair], Field(max_length=1000)] | None = None
     """Pairs that bound what the best attacker can do, where users were sampled"""
+
+
+class LedgerHead(_Part):
+    """A state of the ledger."""
+
+    records: Count
+    root: Hash
+
+
+class ReceiptsRecord(_Part):
+    """The receipts of one round's nodes, by their SHA-256; random digests stand for nodes that did not answer."""
+
+    type: Literal["receipts"]
+    round: Rounds
+    charge: Count
+    """Number of the record that charged the round"""
+    question: Hash
+    """Of what all nodes were asked (`fedrec.audit.card.receipt`)"""
+    head: LedgerHead
+    """What the questions showed"""
+    receipts: Annotated[list[Hash], Field(max_length=4096)]
 
 
 class FilesRecord(_Part):

@@ -26,6 +26,7 @@ from fedrec.federation.spec import RunSpec
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.run.federation import FederationConfig
 from fedrec.wire import WireError
+from fedrec_server.flower.ledger_questions import LedgerQuestions
 from fedrec_server.flower.messenger import Messenger, TooFewNodes, log
 from fedrec_server.flower.nodes import NodeDirectory
 from fedrec_server.flower.reply_checks import Expected, checked_sums
@@ -44,6 +45,9 @@ class FlowerFederation:
         spec: the run's description, which the nodes receive.
         config: deadlines and the minimum of nodes.
         device: device on which the sums are added.
+
+    Attributes:
+        ledger: the run's ledger, which each question proves; None where all sides are one person's.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class FlowerFederation:
         self.device = torch.device(device)
         self.timings: Mapping[str, float] = {}
         self.absences = 0
+        self.ledger: LedgerQuestions | None = None
         self._text, self._fingerprint, self._request = spec.text(), spec.fingerprint, parse_data(spec.data)
         self._holds: dict[int, dict[str, str]] = {}
 
@@ -81,7 +86,7 @@ class FlowerFederation:
         began = time.perf_counter()
         queries = algorithm.queries(round_index)
         needed = algorithm.for_devices(shared, round_index)
-        answers = self._answers(algorithm, needed, round_index, self.directory.split(cohort)) if queries else {}
+        answers = self._receipted(algorithm, needed, round_index, self.directory.split(cohort)) if queries else {}
         totals = {
             query.name: add_up([answers[n].pop(query.name) for n in sorted(answers)], query.shape, self.device)
             for query in queries
@@ -89,8 +94,26 @@ class FlowerFederation:
         self.timings = {"nodes": time.perf_counter() - began}
         return totals
 
-    def _answers(
+    def _receipted(
         self, algorithm: Algorithm, shared: Shared, round_index: int, parts: dict[int, np.ndarray]
+    ) -> dict[int, dict[str, Tensor]]:
+        """Return the sums of the nodes that answered; their receipts are in the ledger then, also of a void round."""
+        digests = {name: wire.digest(tensor) for name, tensor in shared.items()}
+        if self.ledger is None:
+            return self._answers(algorithm, shared, round_index, parts, digests)
+        self.ledger.begin(round_index, self._fingerprint, digests)
+        try:
+            return self._answers(algorithm, shared, round_index, parts, digests)
+        finally:
+            self.ledger.end()
+
+    def _answers(
+        self,
+        algorithm: Algorithm,
+        shared: Shared,
+        round_index: int,
+        parts: dict[int, np.ndarray],
+        digests: dict[str, str],
     ) -> dict[int, dict[str, Tensor]]:
         """Return the sums of the nodes that answered, by the node's index. Failed nodes are queried again."""
         everyone, config = len(self.directory.nodes), self.config
@@ -106,7 +129,6 @@ class FlowerFederation:
             )
             for n, part in parts.items()
         }
-        digests = {name: wire.digest(tensor) for name, tensor in shared.items()}
         answers: dict[int, dict[str, Tensor]] = {}
         tries: dict[int, int] = dict.fromkeys(parts, 0)
         start = self.messenger.clock()
@@ -148,27 +170,33 @@ class FlowerFederation:
         """Query each node in `due`, and put the sums that pass the checks into `answers`."""
         index = {self.directory.ids[n]: n for n in due}
         questions: dict[int, Any] = {}
-        packed: dict[tuple[str, ...], Any] = {}  # the same message for several nodes is packed once
+        packed: dict[Any, Any] = {}  # the same message for several nodes is packed once
         sampled = self.plan.config.sampling < 1
         for node, n in index.items():
             held, users = self._holds.get(node, {}), self.directory.nodes[n].users
             sent = {name: tensor for name, tensor in shared.items() if held.get(name) != digests[name]}
             whole = not sampled and len(parts[n]) == users
-            if not whole or tuple(sent) not in packed:
+            proof = None if self.ledger is None else self.ledger.proof(node)
+            if not whole or (tuple(sent), proof) not in packed:
                 cohort = None if whole else parts[n]
                 packet = exchange.ask_sum(
-                    self._text, self._fingerprint, expected[n].round, digests, sent, cohort, users
+                    self._text, self._fingerprint, expected[n].round, digests, sent, cohort, users, proof
                 )
                 record = wire.to_record(packet, self.config.download)
-                packed |= {tuple(sent): record} if whole else {}
-            questions[node] = packed[tuple(sent)] if whole else record
+                packed |= {(tuple(sent), proof): record} if whole else {}
+            questions[node] = packed[tuple(sent), proof] if whole else record
         for node, packet in self.messenger.ask(
             questions, "train", f"round {expected[due[0]].round}" if due else "", until
         ):
             n = index[node]
             try:
-                answers[n] = checked_sums(packet, expected[n])
+                sums = checked_sums(packet, expected[n])
+                if self.ledger is not None:
+                    self.ledger.answered(node, packet)
+                answers[n] = sums
                 self._holds[node] = digests
             except WireError as error:
                 self._holds.pop(node, None)  # it may have lost its tensors; the next message contains all
+                if self.ledger is not None:
+                    self.ledger.refused(node, packet)
                 self.messenger.dropped(error.code, f"round {expected[n].round}", node)

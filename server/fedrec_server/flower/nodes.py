@@ -5,7 +5,7 @@ number of users, since a restarted link has other ids. A shard that returns unde
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,10 @@ from fedrec import wire
 from fedrec.errors import InputError
 from fedrec.federation import exchange
 from fedrec.federation.exchange import DataRequest
+from fedrec.transport.node_key import NodePublicKey
 from fedrec.wire import Packet, WireError
 from fedrec_server.flower.messenger import Messenger, TooFewNodes, log
+from fedrec_server.pki import node_limits
 from fedrec_server.pki.node_limits import Limits, check_claim
 
 MOST_USERS = 10_000_000
@@ -108,6 +110,16 @@ class NodeDirectory:
         if before is not None and list(before) != made.described():
             raise InputError("the nodes are not those that the run began with; start the same ones, or a new run")
         return made
+
+    @property
+    def keys(self) -> Callable[[], Mapping[int, NodePublicKey]] | None:
+        """What reads the nodes' public keys, by Flower's id; None without a folder of keys."""
+        return None if self._limits is None else node_limits.keys(self._limits)
+
+    def minimum_cohort(self, min_nodes: int | None, sampling: float) -> int:
+        """Return how many users are expected in a round in which only the fewest and smallest nodes answer."""
+        smallest = sorted(node.users for node in self.nodes)[: min_nodes or len(self.nodes)]
+        return math.floor(sum(smallest) * sampling)
 
     @property
     def users(self) -> int:

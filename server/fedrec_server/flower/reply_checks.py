@@ -65,7 +65,9 @@ def checked_sums(packet: Packet, expected: Expected) -> dict[str, Tensor]:
     if packet.kind == exchange.REFUSAL and packet.version == wire.VERSION:
         raise refused_by_node(packet)
     packet.expect(exchange.SUMS, expected.fingerprint, expected.round)
-    if packet.facts or packet.tensors.keys() != {query.name for query in expected.queries}:
+    if packet.facts.keys() - {exchange.RECEIPT, exchange.NONCE} or packet.tensors.keys() != {
+        query.name for query in expected.queries
+    }:
         raise WireError("names", "an answer to other queries")
     for query in expected.queries:
         for code, holds in CHECKS.items():

@@ -45,6 +45,8 @@ class NodeLimit(Limit):
 
     name: str
     """As in the folder of keys."""
+    key: str
+    """The node's public key, as one line."""
 
 
 Limits = Callable[[], Mapping[int, NodeLimit]]
@@ -117,7 +119,7 @@ def publish(keyring: Keyring, keys: Mapping[str, NodePublicKey], nodes: Iterable
     """
     names, limits = {key: name for name, key in keys.items()}, read(keyring)
     by_number = {
-        node.number: {"name": names[node.key], **limits[names[node.key]].model_dump()}
+        node.number: {"name": names[node.key], "key": node.key.line, **limits[names[node.key]].model_dump()}
         for node in nodes
         if node.key in names and not node.gone
     }
@@ -131,6 +133,11 @@ def published() -> Limits | None:
     """
     named = os.environ.get(VARIABLE)
     return (lambda: _published(Path(named))) if named else None
+
+
+def keys(limits: Limits) -> Callable[[], dict[int, NodePublicKey]]:
+    """Return what reads the current public keys, by Flower's id of each admitted node."""
+    return lambda: {number: NodePublicKey(limit.key) for number, limit in limits().items()}
 
 
 def _published(file: Path) -> dict[int, NodeLimit]:

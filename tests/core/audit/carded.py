@@ -47,6 +47,7 @@ def card(**changes: Any) -> dict[str, Any]:
         "fingerprint": FINGERPRINT,
         "minimum_cohort": 20,
         "nodes": 3,
+        "receipts": True,
     }
     return made | changes
 

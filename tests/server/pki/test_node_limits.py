@@ -17,7 +17,7 @@ from tests.server.deployed import REQUEST, data, hosted
 from tests.server.grid_in_memory import MemoryGrid, with_packet
 
 FIRST, SECOND = 1000, 1007  # two nodes of 75 users
-HONEST = {FIRST: NodeLimit(name="a", users=75), SECOND: NodeLimit(name="b", users=75)}
+HONEST = {FIRST: NodeLimit(name="a", key="key of a", users=75), SECOND: NodeLimit(name="b", key="key of b", users=75)}
 
 
 def claims(**facts: object):
@@ -41,10 +41,18 @@ def test_nodes_within_their_limits_make_the_population() -> None:
     [
         ({"users": 10**8}, HONEST, "a presence that cannot be"),
         ({"users": 76}, HONEST, "node 'b' says that it hosts 76 users, and its key is good for 75"),
-        ({}, HONEST | {SECOND: NodeLimit(name="b")}, r"hosts 75 users, and its key is good for 1; .*keys node DIR b"),
-        ({}, HONEST | {SECOND: NodeLimit(name="b", users=75, shard="0/2")}, "says that it hosts shard"),
-        ({"place": -1}, HONEST | {SECOND: NodeLimit(name="b", users=75, shard="1/2")}, "shard -1"),
-        ({"place": 0}, HONEST | {FIRST: NodeLimit(name="a", users=75, shard="0/2")}, "node 'b' says .* shard 0"),
+        (
+            {},
+            HONEST | {SECOND: NodeLimit(name="b", key="key of b")},
+            r"hosts 75 users, and its key is good for 1; .*keys node DIR b",
+        ),
+        ({}, HONEST | {SECOND: NodeLimit(name="b", key="key of b", users=75, shard="0/2")}, "says that it hosts shard"),
+        ({"place": -1}, HONEST | {SECOND: NodeLimit(name="b", key="key of b", users=75, shard="1/2")}, "shard -1"),
+        (
+            {"place": 0},
+            HONEST | {FIRST: NodeLimit(name="a", key="key of a", users=75, shard="0/2")},
+            "node 'b' says .* shard 0",
+        ),
         ({}, {FIRST: HONEST[FIRST]}, "whose key is not in the folder"),
     ],
 )
@@ -58,13 +66,16 @@ def test_what_a_key_is_not_good_for_is_refused(claim: dict, limits: dict[int, No
 def test_a_stranger_does_not_take_a_shard_that_is_another_key_s() -> None:
     """The honest node is away for a moment; another one, let in for its own users, says that it is back."""
     grid = MemoryGrid.of(hosted(2))
-    bound = {FIRST: NodeLimit(name="a", users=75, shard="0/2"), SECOND: NodeLimit(name="b", users=75, shard="1/2")}
+    bound = {
+        FIRST: NodeLimit(name="a", key="key of a", users=75, shard="0/2"),
+        SECOND: NodeLimit(name="b", key="key of b", users=75, shard="1/2"),
+    }
     directory = gather(grid, bound)
     grid.nodes[5] = grid.nodes[FIRST]
     grid.twists[5] = claims(place=1)
     grid.away.add(SECOND)
     messenger = Messenger(grid, poll=0.001)
-    bound[5] = NodeLimit(name="stranger", users=75)
+    bound[5] = NodeLimit(name="stranger", key="key of stranger", users=75)
     assert directory.welcome(messenger, REQUEST, data()[0].catalogue.digest, messenger.clock() + 0.2) == {0}
     assert directory.ids == [FIRST, SECOND]
     assert messenger.counts["claim"] == 1

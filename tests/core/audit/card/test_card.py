@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fedrec.audit.card.card import MOST_BYTES, CardRefused, check_card
+from fedrec.audit.card.card import CardRefused
+from fedrec.audit.card.checks import MOST_BYTES, check_card
 from fedrec.audit.log.keys import SigningKey
 from tests.core.audit.carded import FINGERPRINT, NOW, begin, card, ledger, published, query
 
@@ -111,6 +112,7 @@ def test_a_witness_is_demanded_where_the_node_asks_for_one(tmp_path: Path) -> No
         {"card": card(fingerprint="ab")},
         {"card": card(minimum_cohort=101)},
         {"card": card(minimum_cohort=True)},
+        {"card": card(receipts=1)},
         {"type": "charge"},
         {"parties": []},
         {"parties": [{"role": "server", "key": OTHER.public.text}]},
@@ -155,7 +157,7 @@ def test_what_is_no_proof_is_refused(proof: str) -> None:
 def test_a_card_needs_neither_torch_nor_pydantic() -> None:
     program = (
         "import sys\n"
-        "import fedrec.audit.card.card, fedrec.audit.card.question, fedrec.audit.card.receipt\n"
+        "import fedrec.audit.card.checks, fedrec.audit.card.question, fedrec.audit.card.receipt\n"
         "heavy = {'torch', 'numpy', 'scipy', 'pydantic', 'polars', 'flwr', 'rich', 'typer', 'opacus'}\n"
         "print(sorted(heavy & {name.partition('.')[0] for name in sys.modules}))\n"
     )

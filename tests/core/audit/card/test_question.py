@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from fedrec.audit.card.card import CardRefused, check_card
+from fedrec.audit.card.card import CardRefused
+from fedrec.audit.card.checks import check_card
 from fedrec.audit.card.publish import LedgerProofs
 from fedrec.audit.card.question import Forked, check_question
 from fedrec.audit.log import proofs

@@ -1,0 +1,204 @@
+"""The gate of a node: a question passes only with a run card of a pinned key and its charge in the run's ledger.
+
+| what a server does | word of the refusal |
+|---|---|
+| it asks without a ledger, or edits the card after signing, or shows another card of the run | `card` |
+| its ledger is signed by a key that is not pinned | `key` |
+| it shows an expired card; an older card than the newest of its key | `expired`; `serial` |
+| no witness cosigned, where the node asks for one | `witness` |
+| it asks what is not charged, or two questions for one charge, or an earlier charge again | `charge` |
+| it cuts its ledger back, or shows each node another one | `head` |
+| its question, or its charge, is on other terms than the card | `terms`, `fingerprint` |
+
+All of this is public: a refusal shows nothing of the data. Where no key is pinned, the key of the first accepted card
+is, as with SSH: the TLS connection to the server is then all that vouches for it.
+"""
+
+import hashlib
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from torch import Tensor
+
+from fedrec import wire
+from fedrec.audit.card.card import CardRefused, RunCard
+from fedrec.audit.card.checks import check_card, read_signer
+from fedrec.audit.card.question import Forked, Paid, check_question
+from fedrec.audit.card.receipt import NONCE, Receipt, answer_commitment, question_digest
+from fedrec.audit.log.keys import PublicKey, public_key
+from fedrec.federation import exchange
+from fedrec.federation.exchange import LedgerProof
+from fedrec.federation.spec import RunSpec
+from fedrec.privacy.queries import SumQuery
+from fedrec.transport.node_key import NodeKey
+from fedrec.wire import Fact, Packet, WireError
+from fedrec_client.run_memory import LastQuestion, RunMemory
+
+
+@dataclass(frozen=True)
+class Pins:
+    """Whose word counts.
+
+    Attributes:
+        keys: public keys of ledgers, as `ed25519:BASE64`; empty to pin the first that is seen.
+        witnesses: public keys of witnesses, one of which must have cosigned a card; empty to demand none.
+    """
+
+    keys: tuple[str, ...] = ()
+    witnesses: tuple[str, ...] = ()
+
+
+class HeadUnknown(WireError):
+    """A question whose proof of growth starts from another state than the node saw. seen: records that it saw."""
+
+    def __init__(self, message: str, seen: int) -> None:
+        super().__init__("head", message)
+        self.seen = seen
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """A question that passed.
+
+    Attributes:
+        paid: the run's card, the round, and the charge in the ledger.
+        question: digest of what all nodes of the round are asked (`fedrec.audit.card.receipt.question_digest`).
+        whole: digest of all that decides this node's answer, its cohort too. It stays on the node.
+    """
+
+    paid: Paid
+    question: str
+    whole: str
+
+    @property
+    def card(self) -> RunCard:
+        """The run's card."""
+        return self.paid.card
+
+
+class RunGate:
+    """Checks questions, and signs receipts.
+
+    Args:
+        folder: what the node remembers of runs (`RunMemory`).
+        pins: called for every question, so that a changed policy counts at once.
+        key: signs receipts; None for a node without a key, which a server with a folder of keys does not accept.
+        now: the clock, with a zone.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        pins: Callable[[], Pins] = Pins,
+        key: NodeKey | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._memory, self._pins, self._key, self._now = RunMemory(folder), pins, key, now
+
+    def admit(self, packet: Packet) -> Admitted:
+        """Check a `sum` question before anything is computed, and remember it on disk.
+
+        Raises: WireError with one word for the server; HeadUnknown where it should show growth from an older state.
+        """
+        proof = exchange.proof_of(packet)
+        with self._memory.held():
+            try:
+                return self._admitted(packet, proof)
+            except Forked as error:
+                self._memory.contradiction(proof.run, *error.evidence)
+                raise WireError(error.code, str(error)) from None
+            except CardRefused as error:
+                last = self._memory.last(proof.run) if error.code == "head" else None
+                if last is not None:
+                    raise HeadUnknown(str(error), last.checkpoint.size) from None
+                raise WireError(error.code, str(error)) from None
+
+    def check_terms(self, admitted: Admitted, spec: RunSpec, queries: Sequence[SumQuery]) -> None:
+        """Compare what the node would compute with the card.
+
+        Args:
+            admitted: the question.
+            spec: the run's description, of the fingerprint that the card names.
+            queries: of the round, as the node's own algorithm asks them.
+        Raises: WireError `terms`.
+        """
+        card = admitted.card
+        row = [(query.name, query.shape, query.clip_norm) for query in card.terms(admitted.paid.round_index)]
+        own = [(query.name, tuple(query.shape), query.clip_norm if card.private else None) for query in queries]
+        if row != own:
+            raise WireError(
+                "terms", f"round {admitted.paid.round_index}: other queries, shapes or clips than the card's"
+            )
+        facts = (spec.private, spec.users, spec.expected_cohort, spec.algorithm)
+        if facts != (card.private, card.users, card.expected_cohort, card.algorithm):
+            raise WireError(
+                "terms", "the run's description and its card differ in users, sampling, algorithm or privacy"
+            )
+
+    def receipt(self, admitted: Admitted, sums: Mapping[str, Tensor]) -> dict[str, Fact]:
+        """Sign an answer, and keep the receipt on disk. The same whether the sums are of users or zero.
+
+        Args:
+            admitted: the question.
+            sums: int64 totals by query.
+        Returns: the facts of the answer; none for a node without a key.
+        """
+        if self._key is None:
+            return {}
+        paid, nonce = admitted.paid, secrets.token_hex(NONCE)
+        made = Receipt(
+            run=paid.card.run,
+            round_index=paid.round_index,
+            charge=paid.charge,
+            question=admitted.question,
+            answer=answer_commitment(nonce, {name: wire.digest(total) for name, total in sums.items()}),
+            size=paid.checkpoint.size,
+            root=paid.checkpoint.root,
+            node=self._key.public,
+        ).signed(self._key.sign)
+        with self._memory.held():
+            self._memory.signed(made.run, made.text, nonce)
+        return {exchange.RECEIPT: made.text, exchange.NONCE: nonce}
+
+    def _admitted(self, packet: Packet, proof: LedgerProof) -> Admitted:
+        card, stored = self._card(proof)
+        if packet.fingerprint != card.fingerprint:
+            raise CardRefused("fingerprint", "the run's description is not the one that its card names")
+        last = self._memory.last(card.run) or LastQuestion(card.checkpoint.note)
+        paid = check_question(card, last.checkpoint, packet.round, proof.charge, proof.growth)
+        digests, _ = exchange.shared_of(packet)
+        question = question_digest(card.run, packet.round, paid.charge, card.fingerprint, digests)
+        whole = hashlib.sha256(f"{question}\n{exchange.cohort_digest(packet)}".encode()).hexdigest()
+        if paid.charge < last.charge or (paid.charge == last.charge and whole != last.question):
+            raise CardRefused("charge", f"round {packet.round}: the charge has paid for another question already")
+        if not stored:
+            self._memory.accept(card.run, proof.card or "", card.key.text, card.serial)
+        self._memory.asked(card.run, LastQuestion(paid.checkpoint.note, paid.charge, whole))
+        return Admitted(paid, question, whole)
+
+    def _card(self, proof: LedgerProof) -> tuple[RunCard, bool]:
+        """Return the run's card, and whether it was known before."""
+        stored, pins = self._memory.card(proof.run), self._pins()
+        text = proof.card or stored
+        if text is None:
+            raise WireError("missing", exchange.REFUSALS["missing"])
+        keys = [public_key(each) for each in pins.keys or self._memory.keys] or read_signer(text)
+        witnesses = [public_key(each) for each in pins.witnesses]
+        card = check_card(stored or text, keys, self._now(), witnesses)
+        if card.run != proof.run:
+            raise CardRefused("card", "the run card is another run's")
+        if stored is not None:
+            if proof.card and check_card(proof.card, keys, self._now(), witnesses).digest != card.digest:
+                raise CardRefused("card", f"run {card.run}: this node knows another run card of this run")
+        elif card.serial <= self._memory.serial(card.key.text):
+            raise CardRefused("serial", f"run {card.run}: this node knows a later run card of the same key")
+        return card, stored is not None
+
+
+def pinned(keys: Sequence[PublicKey], witnesses: Sequence[PublicKey] = ()) -> Callable[[], Pins]:
+    """Return fixed pins."""
+    pins = Pins(tuple(key.text for key in keys), tuple(key.text for key in witnesses))
+    return lambda: pins

@@ -1,0 +1,147 @@
+"""The fields of a run card, read from the ledger's first record: each has its type and lies within its bounds."""
+
+import hashlib
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from fedrec.audit.card import fields
+from fedrec.audit.card.card import TIME, CardRefused, QueryTerms, RunCard
+from fedrec.audit.card.fields import FieldError
+from fedrec.audit.log.checkpoint import Checkpoint
+from fedrec.audit.log.envelope import SignedRecord
+from fedrec.audit.log.keys import PublicKey
+
+MOST_ROUNDS = 1_000_000
+MOST_GROUPS = 20_000
+"""Groups of rounds with the same terms."""
+MOST_QUERIES = 64
+"""Queries of a round."""
+MOST_SIDES = 8
+LARGEST = 1e150
+"""Clip norm, noise multiplier."""
+TRUST = ("central", "distributed", "local")
+CLOSE = 1e-9
+"""Relative error between a noise and the product of its multiplier and clip."""
+
+
+def read_card(record: SignedRecord, checkpoint: Checkpoint, key: PublicKey) -> RunCard:
+    """Read the first record of a ledger as a card.
+
+    Args:
+        record: number 0, whose signature was checked.
+        checkpoint: the signed checkpoint that it is under.
+        key: the key that signed it.
+    Raises: CardRefused when it has no card, or a field is wrong.
+    """
+    begin = record.payload
+    try:
+        if begin.get("type") != "begin" or "card" not in begin:
+            raise FieldError("the ledger's first record has no run card")
+        return _read(begin, record, checkpoint, key)
+    except FieldError as error:
+        raise CardRefused("card", f"run card: {error}") from None
+
+
+def _read(begin: Mapping[str, Any], record: SignedRecord, checkpoint: Checkpoint, key: PublicKey) -> RunCard:
+    own = fields.table(begin, "card")
+    (party,) = fields.items(begin, "parties", 1) or [None]
+    if not isinstance(party, dict) or party.get("key") != key.text:
+        raise FieldError("'parties' does not name the key that signs the ledger")
+    trust, private = fields.text(begin, "trust"), fields.text(begin, "guarantee") != "none"
+    if trust not in TRUST:
+        raise FieldError(f"'trust' is none of {', '.join(TRUST)}")
+    epsilon, delta = fields.decimal_or_none(begin, "target_epsilon"), fields.decimal_or_none(begin, "delta")
+    if (epsilon is not None) != private or (delta is not None) != private:
+        raise FieldError("'guarantee', 'target_epsilon' and 'delta' contradict each other")
+    if delta is not None and not 0 < delta < 1:
+        raise FieldError("'delta' is not between 0 and 1")
+    sampling = fields.decimal(fields.table(begin, "sampling"), "probability")
+    if not 0 < sampling <= 1:
+        raise FieldError("'probability' is not above 0 and at most 1")
+    rounds = fields.count(begin, "rounds", MOST_ROUNDS)
+    starts, groups = _plan(begin, rounds, private)
+    users = fields.count(fields.table(begin, "population"), "users")
+    minimum = fields.count(own, "minimum_cohort")
+    if minimum > users:
+        raise FieldError("'minimum_cohort' exceeds the number of users")
+    return RunCard(
+        run=record.run,
+        key=key,
+        serial=fields.count(own, "serial"),
+        expires=_time(own, "expires"),
+        fingerprint=fields.digest(own, "fingerprint"),
+        algorithm=fields.text(begin, "algorithm"),
+        dataset=fields.text(begin, "dataset"),
+        trust=trust,
+        private=private,
+        epsilon=epsilon,
+        delta=delta,
+        sampling=sampling,
+        users=users,
+        minimum_cohort=minimum,
+        nodes=fields.count(own, "nodes", MOST_ROUNDS),
+        receipts=fields.flag(own, "receipts"),
+        seeded=fields.flag(begin, "seeded"),
+        rounds=rounds,
+        starts=starts,
+        groups=groups,
+        mechanism=fields.text(fields.table(begin, "mechanism"), "name"),
+        digest=hashlib.sha256(record.text).hexdigest(),
+        checkpoint=checkpoint,
+    )
+
+
+def _plan(
+    begin: Mapping[str, Any], rounds: int, private: bool
+) -> tuple[tuple[int, ...], tuple[tuple[QueryTerms, ...], ...]]:
+    starts, groups, next_round = [], [], 0
+    for group in fields.items(begin, "plan", MOST_GROUPS):
+        if not isinstance(group, dict):
+            raise FieldError("'plan' has a group that is no object")
+        span = fields.items(group, "rounds", 2)
+        if len(span) != 2 or any(type(each) is not int for each in span) or span[0] != next_round or span[1] < span[0]:
+            raise FieldError("'plan' does not cover every round once, in order")
+        starts.append(next_round)
+        groups.append(read_queries(group, private))
+        next_round = span[1] + 1
+    if next_round != rounds:
+        raise FieldError("'plan' does not cover every round once, in order")
+    return tuple(starts), tuple(groups)
+
+
+def read_queries(values: Mapping[str, Any], private: bool) -> tuple[QueryTerms, ...]:
+    """Read the field `queries` of a group of rounds, or of a charge. Raises: FieldError."""
+    found = [_query(each, private) for each in fields.items(values, "queries", MOST_QUERIES)]
+    if len({query.name for query in found}) < len(found):
+        raise FieldError("'queries' names one query twice")
+    return tuple(found)
+
+
+def _query(values: Any, private: bool) -> QueryTerms:
+    if not isinstance(values, dict):
+        raise FieldError("'queries' has an entry that is no object")
+    shape = fields.items(values, "shape", MOST_SIDES)
+    if any(type(side) is not int or not 0 <= side <= fields.MOST_COUNT for side in shape):
+        raise FieldError("'shape' is no list of whole numbers")
+    clip, std = fields.decimal_or_none(values, "clip_norm"), fields.decimal(values, "noise_std")
+    multiplier = fields.decimal(values, "noise_multiplier")
+    if (clip is not None) != private:
+        raise FieldError("'clip_norm' is there without privacy, or missing with it")
+    if clip is not None and not (0 < clip <= LARGEST and 0 < multiplier <= LARGEST):
+        raise FieldError("'clip_norm' or 'noise_multiplier' is 0, or out of bounds")
+    if not math.isclose(std, multiplier * (clip or 0.0), rel_tol=CLOSE):
+        raise FieldError("'noise_std' is not the multiplier times the clip norm")
+    return QueryTerms(fields.text(values, "name"), tuple(shape), clip, multiplier, std)
+
+
+def _time(values: Mapping[str, Any], name: str) -> datetime:
+    given = fields.text(values, name, 40)
+    try:
+        found = datetime.strptime(given, TIME).replace(tzinfo=UTC)
+    except ValueError:
+        found = None
+    if found is None or found.strftime(TIME) != given:
+        raise FieldError(f"'{name}' is no time in UTC, as {TIME}")
+    return found

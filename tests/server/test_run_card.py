@@ -1,0 +1,140 @@
+"""A deployment shows its nodes a run card, each round's charge and a ledger that only grows; nodes sign receipts."""
+
+import json
+from pathlib import Path
+
+import pytest
+from fedrec_client.run_gate import Pins
+from fedrec_server.flower.messenger import Messenger, TooFewNodes
+
+from fedrec.audit.card.receipt import parse_receipt
+from fedrec.audit.log import keys as ledger_keys
+from fedrec.audit.log.checkpoint import parsed
+from fedrec.audit.log.keys import SigningKey
+from fedrec.audit.log.ledger import read_ledger
+from fedrec.audit.log.merkle import EMPTY
+from fedrec.audit.log.witness import Witness
+from fedrec.cli import run as fedrec
+from fedrec.errors import InputError
+from tests.server.carded import FIRST, Carded
+
+
+@pytest.fixture
+def carded(tmp_path, monkeypatch) -> Carded:
+    made = Carded(tmp_path)
+    monkeypatch.setenv(*made.environment())
+    return made
+
+
+def payloads(folder) -> list[dict]:
+    return [entry["payload"] for entry in read_ledger(folder / "release" / "privacy" / "ledger.jsonl")[0]]
+
+
+def test_every_question_proves_its_charge_and_every_answer_is_receipted(carded, tmp_path) -> None:
+    carded.run(tmp_path / "run")
+    records = payloads(tmp_path / "run")
+    kinds = [record["type"] for record in records]
+    assert kinds == ["begin", "charge", "receipts", "charge", "receipts", "end", "files"]
+    card = records[0]["card"]
+    assert (card["nodes"], card["receipts"], card["minimum_cohort"]) == (2, True, 60)
+    questions = carded.questions()
+    assert [packet.round for packet in questions] == [0, 1]
+    assert ["card" in packet.facts for packet in questions] == [True, False], "a node is sent its card once"
+    assert carded.codes() == []
+    stored = [json.loads(line) for line in (tmp_path / "run" / "private" / "receipts.jsonl").read_text().splitlines()]
+    for line, record in zip(stored, (records[2], records[4]), strict=True):
+        found = [parse_receipt(text) for text in line["receipts"]]
+        assert sorted(receipt.digest for receipt in found) == record["receipts"]
+        assert {receipt.node for receipt in found} == {key.public for key in carded.keys}
+        assert {receipt.question for receipt in found} == {record["question"]}
+        for receipt in found:
+            receipt.verify()
+    assert fedrec(["audit", "verify", str(tmp_path / "run"), "--trust-run-key"]) == 0
+
+
+def test_the_ledger_does_not_show_which_nodes_answered(carded, tmp_path) -> None:
+    over = carded.grid()
+    over.twists[FIRST] = lambda message, record: None if message.metadata.message_type == "train" else record
+    carded.run(tmp_path / "run", ("federation.min_nodes=1",), over)
+    records = payloads(tmp_path / "run")
+    assert [len(record["receipts"]) for record in records if record["type"] == "receipts"] == [2, 2]
+    stored = [json.loads(line) for line in (tmp_path / "run" / "private" / "receipts.jsonl").read_text().splitlines()]
+    assert [len(line["receipts"]) for line in stored] == [1, 1]
+    ledger = (tmp_path / "run" / "release" / "privacy" / "ledger.jsonl").read_text()
+    assert not any(key.public.line.split()[1] in ledger for key in carded.keys)
+
+
+def test_a_lost_reply_costs_nothing_and_a_second_question_must_be_the_same(carded, tmp_path) -> None:
+    over, lost = carded.grid(), []
+
+    def lose_one(message, record):
+        if message.metadata.message_type == "train" and not lost:
+            lost.append(message)
+            return None
+        return record
+
+    over.twists[FIRST] = lose_one
+    carded.run(tmp_path / "run", ("federation.deadline=30",), over)
+    assert [packet.round for packet in carded.questions()] == [0, 0, 1]
+    assert carded.codes() == []
+    assert [record["type"] for record in payloads(tmp_path / "run")].count("charge") == 2
+
+
+def test_a_resumed_run_shows_that_its_ledger_grew(carded, tmp_path) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(report):
+        raise Stop
+
+    with pytest.raises(Stop):
+        carded.run(tmp_path / "run", on_round=stop)
+    carded.run(tmp_path / "run", resume=True)
+    assert carded.codes() == ["head"], "the server learns how far the node saw the ledger, and shows growth from there"
+    assert fedrec(["audit", "verify", str(tmp_path / "run"), "--trust-run-key"]) == 0
+
+
+def test_a_key_that_is_not_pinned_gets_nothing(tmp_path, monkeypatch) -> None:
+    carded = Carded(tmp_path, pins=Pins((SigningKey.generate().public.text,)))
+    monkeypatch.setenv(*carded.environment())
+    with pytest.raises(TooFewNodes):
+        carded.run(tmp_path / "run")
+    assert set(carded.codes()) == {"key"}
+    assert not any(packet.kind == "sums" for packet in carded.answered[0])
+
+
+def test_without_pins_the_first_key_is_pinned(tmp_path, monkeypatch) -> None:
+    carded = Carded(tmp_path, pins=Pins())
+    monkeypatch.setenv(*carded.environment())
+    carded.run(tmp_path / "run")
+    other = tmp_path / "other-key.pem"
+    ledger_keys.new_key(other)
+    monkeypatch.setenv(ledger_keys.KEY_VARIABLE, str(other))
+    with pytest.raises(TooFewNodes):
+        carded.run(tmp_path / "second")
+    assert set(carded.codes()) == {"key"}
+
+
+def test_a_node_that_asks_for_a_witness_gets_a_cosigned_card(tmp_path, monkeypatch) -> None:
+    seer = SigningKey.generate()
+    carded = Carded(tmp_path, pins=Pins((ledger_keys.default_key().public.text,), (seer.public.text,)))
+    monkeypatch.setenv(*carded.environment())
+    with pytest.raises(TooFewNodes):
+        carded.run(tmp_path / "unseen")
+    assert set(carded.codes()) == {"witness"}
+    wait = (f'federation.witnesses=["{seer.public.text}"]',)
+    with pytest.raises(InputError, match=r"no witness of federation\.witnesses has cosigned"):
+        carded.run(tmp_path / "late", wait)
+    assert [record["type"] for record in payloads(tmp_path / "late")] == ["begin"], "nothing is charged before"
+    with pytest.raises(InputError, match="ended before its first round"):
+        carded.run(tmp_path / "late", wait, resume=True)
+    carded.answered[0].clear()
+    monkeypatch.setattr(Messenger, "wait", lambda _: cosign(tmp_path / "run", seer, tmp_path / "memory"))
+    carded.run(tmp_path / "run", wait)
+    assert carded.codes() == []
+
+
+def cosign(run: Path, seer: SigningKey, memory: Path) -> None:
+    folder = run / "release" / "privacy"
+    note = Witness(seer, "witness/1", memory).cosign(parsed((folder / "checkpoint").read_text()), (0, EMPTY), 5)
+    (folder / "witness-1.note").write_text(note.note)
