@@ -56,7 +56,7 @@ DEPLOYED: dict[str, list[str]] = {
 NAMES = (*SIMULATED, *DEPLOYED)
 
 VARIES = {
-    *("started", "code", "software", "device", "versions", "key", "keyid"),
+    *("started", "code", "software", "device", "versions", "key", "keyid", "serial", "expires"),
     *("seconds_per_round", "users_per_second", "peak_rss_mb", "seconds", "fingerprint", "salt"),
 }
 FIXED = {"state", "catalogue", "model/model.safetensors", "model/manifest.json", "model/items.json"}
