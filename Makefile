@@ -15,7 +15,7 @@ help: ## what there is to make
 simulate: $(VENV)/.ready ## run a simulation: make simulate ARGS="ml-1m-dp --set privacy.epsilon=3"
 	@$(VENV)/bin/fedrec simulate $(ARGS)
 
-PYTEST := OMP_NUM_THREADS=1 $(RUN) pytest -n auto --maxprocesses 8
+PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) pytest -n auto --maxprocesses 8
 
 test: $(VENV)/.ready-test ## run the quick tests, a process a core: make test ARGS="tests/core -k ranks"
 	@$(PYTEST) -m "not slow" $(ARGS)

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,16 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no datasets: set FEDREC_DATA to a folder that holds a folder per dataset ({folder} is none)")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def number_of_threads() -> Iterator[None]:
+    """PyTorch's number of threads, which a test must restore: two threads on a busy core take ten times as long."""
+    before = torch.get_num_threads() if (torch := sys.modules.get("torch")) else None
+    yield
+    if before is not None and torch is not None and (left := torch.get_num_threads()) != before:
+        torch.set_num_threads(before)
+        pytest.fail(f"the test left PyTorch with {left} threads instead of {before}; restore the number")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -36,9 +36,16 @@ def test_the_setting_of_products_is_put_back(precision, inside) -> None:
     assert torch.get_float32_matmul_precision() == before
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_jobs_are_exact_on_any_number_of_threads(threads, monkeypatch) -> None:
-    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("threads")
+def test_jobs_are_exact_on_any_number_of_threads() -> None:
     made = torch.zeros(2, 8, 8)
 
     def job(place: int) -> None:
@@ -67,8 +74,13 @@ def sums(precision, rounds: int = 3, batch_users: int = 7) -> list[torch.Tensor]
     return found
 
 
-def test_a_coarse_run_repeats_and_is_near_the_exact_one() -> None:
-    coarse, again, exact = sums("bfloat16"), sums("bfloat16"), sums("float32")
+@pytest.fixture(scope="module")
+def coarse() -> list[torch.Tensor]:
+    return sums("bfloat16")
+
+
+def test_a_coarse_run_repeats_and_is_near_the_exact_one(coarse: list[torch.Tensor]) -> None:
+    again, exact = sums("bfloat16"), sums("float32")
     assert all(torch.equal(a, b) for a, b in zip(coarse, again, strict=True))
     assert all(value.dtype == torch.float32 for value in coarse)
     assert torch.equal(coarse[0], exact[0])  # counts: no product in them
@@ -76,8 +88,8 @@ def test_a_coarse_run_repeats_and_is_near_the_exact_one() -> None:
     assert (coarse[2] - exact[2]).norm() < 0.1 * exact[2].norm()
 
 
-def test_batches_change_no_bit_in_coarse_precision_either() -> None:
-    for one, other in zip(sums("bfloat16"), sums("bfloat16", batch_users=16), strict=True):
+def test_batches_change_no_bit_in_coarse_precision_either(coarse: list[torch.Tensor]) -> None:
+    for one, other in zip(coarse, sums("bfloat16", batch_users=16), strict=True):
         assert torch.equal(one, other)
 
 
