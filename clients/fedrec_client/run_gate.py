@@ -30,11 +30,13 @@ from fedrec.audit.card.question import Forked, Paid, check_question
 from fedrec.audit.card.receipt import NONCE, Receipt, answer_commitment, question_digest
 from fedrec.audit.log.keys import PublicKey, public_key
 from fedrec.federation import exchange
-from fedrec.federation.exchange import LedgerProof
+from fedrec.federation.exchange import LedgerProof, parse_data
 from fedrec.federation.spec import RunSpec
 from fedrec.privacy.queries import SumQuery
 from fedrec.transport.node_key import NodeKey
 from fedrec.wire import Fact, Packet, WireError
+from fedrec_client.card_terms import card_terms
+from fedrec_client.consent.terms import RunTerms
 from fedrec_client.run_memory import LastQuestion, RunMemory
 
 
@@ -137,6 +139,15 @@ class RunGate:
             raise WireError(
                 "terms", "the run's description and its card differ in users, sampling, algorithm or privacy"
             )
+
+    def terms(self, admitted: Admitted, *, public: bool) -> RunTerms:
+        """Return the terms of an admitted run, for the node's policy.
+
+        Args:
+            admitted: the question.
+            public: whether the users are a shard of the dataset that the run names.
+        """
+        return card_terms(admitted.card, [public_key(each) for each in self._pins().witnesses], public=public)
 
     def receipt(self, admitted: Admitted, sums: Mapping[str, Tensor]) -> dict[str, Fact]:
         """Sign an answer, and keep the receipt on disk. The same whether the sums are of users or zero.

@@ -1,0 +1,45 @@
+"""The terms of a run with a run card, for the node's policy: every number is one that the ledger's key signed."""
+
+import math
+from collections.abc import Sequence
+
+from fedrec.audit.card.card import RunCard
+from fedrec.audit.log.keys import PublicKey
+from fedrec_client.consent.terms import QueryTerms, RunTerms
+
+
+def card_terms(card: RunCard, witnesses: Sequence[PublicKey] = (), *, public: bool = False) -> RunTerms:
+    """Return the run's terms.
+
+    Args:
+        card: a checked card.
+        witnesses: keys whose cosignature counts; those that are there are named in the terms.
+        public: whether the users are a shard of the dataset that the run names.
+    """
+    ends = (*card.starts[1:], card.rounds)
+    rounds: list[tuple[QueryTerms, ...]] = []
+    for start, end, row in zip(card.starts, ends, card.groups, strict=True):
+        terms = tuple(
+            QueryTerms(query.name, query.shape, query.clip_norm, query.noise_multiplier, query.noise_std)
+            for query in row
+        )
+        rounds += [terms] * (end - start)
+    return RunTerms(
+        run=card.digest,
+        algorithm=card.algorithm,
+        fingerprint=card.fingerprint,
+        rounds=tuple(rounds),
+        sampling=card.sampling,
+        trust=card.trust if card.private else "none",
+        minimum_cohort=card.minimum_cohort,
+        epsilon=math.inf if card.epsilon is None else card.epsilon,
+        delta=card.delta or 0.0,
+        users=card.users,
+        carded=True,
+        expires=card.expires.timestamp(),
+        ledger_key=card.key.text,
+        ledger_head=card.checkpoint.root.hex(),
+        ledger_size=card.checkpoint.size,
+        witnesses=tuple(key.text for key in witnesses if card.checkpoint.cosigned_at(key) is not None),
+        dataset=card.dataset if public else "",
+    )

@@ -1,0 +1,49 @@
+"""What a policy judges of a run with a card is the card, number by number."""
+
+from pathlib import Path
+
+from fedrec_client.card_terms import card_terms
+from fedrec_client.consent.objections import objections
+from fedrec_client.consent.policy import Policy
+
+from fedrec.audit.card.checks import check_card
+from fedrec.audit.log.keys import SigningKey
+from tests.core.audit.carded import FINGERPRINT, NOW, begin, card, ledger, published, query
+
+KEY, WITNESS, OTHER = (SigningKey.generate() for _ in range(3))
+
+
+def test_every_number_of_the_card_reaches_the_policy(tmp_path: Path) -> None:
+    made = published(ledger(tmp_path, KEY))
+    assert made.cosigned([made.seal().cosigned("witness/1", WITNESS, 5)])
+    found = check_card(made.card_text(), [KEY.public], NOW)
+    terms = card_terms(found, [OTHER.public, WITNESS.public], public=True)
+    assert (terms.run, terms.algorithm, terms.fingerprint) == (found.digest, "als", FINGERPRINT)
+    assert (terms.trust, terms.epsilon, terms.delta, terms.sampling) == ("central", 2.0, 1e-5, 0.5)
+    assert (terms.users, terms.minimum_cohort, terms.carded, terms.dataset) == (100, 20, True, "nodes")
+    assert (terms.ledger_key, terms.ledger_size) == (KEY.public.text, 1)
+    assert (terms.ledger_head, terms.witnesses) == (made._ledger.chain.roots[1].hex(), (WITNESS.public.text,))
+    assert terms.expires == found.expires.timestamp()
+    assert [row[0].name for row in terms.rounds] == ["items"] * 5 + ["evaluation"]
+    row = terms.rounds[0][0]
+    assert (row.shape, row.clip_norm, row.noise_multiplier, row.noise_std) == ((5, 2), 2.0, 3.0, 6.0)
+    assert card_terms(found).dataset == ""
+    assert card_terms(found).witnesses == ()
+
+
+def test_a_card_without_privacy_promises_nothing(tmp_path: Path) -> None:
+    open_query = query(std="0", multiplier="0") | {"clip_norm": None}
+    first = begin(
+        KEY, guarantee="none", target_epsilon=None, delta=None, plan=[{"rounds": [0, 5], "queries": [open_query]}]
+    )
+    terms = card_terms(check_card(published(ledger(tmp_path, KEY, first)).card_text(), [KEY.public], NOW))
+    assert (terms.trust, terms.private, terms.delta) == ("none", False, 0.0)
+    assert objections(Policy(), terms, users=20)
+
+
+def test_a_card_with_an_unlimited_clip_meets_the_policy(tmp_path: Path) -> None:
+    plan = [{"rounds": [0, 5], "queries": [query(clip="1e30", multiplier="3.0", std="3e30")]}]
+    huge = begin(KEY, plan=plan, population={"users": 10_000_000}, card=card(minimum_cohort=10_000))
+    terms = card_terms(check_card(published(ledger(tmp_path, KEY, huge)).card_text(), [KEY.public], NOW))
+    found = objections(Policy(), terms, users=20, now=NOW.timestamp())
+    assert any("clip 1e+30" in line for line in found)
