@@ -30,7 +30,7 @@ from fedrec.audit.card.question import Forked, Paid, check_question
 from fedrec.audit.card.receipt import NONCE, Receipt, answer_commitment, question_digest
 from fedrec.audit.log.keys import PublicKey, public_key
 from fedrec.federation import exchange
-from fedrec.federation.exchange import LedgerProof, parse_data
+from fedrec.federation.exchange import LedgerProof
 from fedrec.federation.spec import RunSpec
 from fedrec.privacy.queries import SumQuery
 from fedrec.transport.node_key import NodeKey
