@@ -1,4 +1,5 @@
 import logging
+import shutil
 import sys
 from pathlib import Path
 
@@ -55,6 +56,24 @@ def test_a_package_that_cannot_be_used_is_one_line_and_breaks_nothing_else(
         line = capsys.readouterr().err
         assert line.startswith("error: command 'theirs' of package stranger 1.5: cannot be imported")
         assert line.count("\n") == 1
+
+
+def test_packages_are_scanned_once_until_one_comes_or_goes(tmp_path, monkeypatch):
+    """A scan reads the files of every installed package, and a run asks for some forty names."""
+    scans: list[str] = []
+    scan = plugins.entry_points
+    monkeypatch.setattr(plugins, "entry_points", lambda group: (scans.append(group), scan(group=group))[1])
+    monkeypatch.syspath_prepend(str(tmp_path / "empty"))
+    for _ in range(3):
+        discover.algorithm("popularity")
+        towers.tower("id")
+    assert sorted(scans) == ["fedrec.algorithms", "fedrec.towers"]
+    source = ALGORITHM.format(name="Mine", called="late")
+    install(monkeypatch, tmp_path, "late", "stranger_late", source, {"fedrec.algorithms:late": "Mine"})
+    assert discover.algorithm("late").name == "late"
+    shutil.rmtree(next((tmp_path / "late").glob("*.dist-info")))  # uninstalled from a folder that stays on the path
+    with pytest.raises(InputError, match="unknown algorithm 'late'"):
+        discover.algorithm("late")
 
 
 def test_a_built_in_name_means_the_built_in_code(tmp_path, monkeypatch, caplog, capsys):

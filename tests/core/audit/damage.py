@@ -6,7 +6,6 @@ Run as a program in a process of its own, whose memory has a limit:
 
 import contextlib
 import copy
-import functools
 import io
 import json
 import os
@@ -24,7 +23,6 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from fedrec import plugins
 from fedrec.audit.budget import budget, budget_file
 from fedrec.audit.cli import commands
 from fedrec.audit.evidence.received_run import CHECKPOINT, LEDGER, PUBLIC_KEY, export
@@ -294,7 +292,6 @@ def trials(count: int, seed: int, *, sampled: bool = False) -> dict[str, Any]:
         tempfile.TemporaryDirectory() as place,
         mock.patch.dict(os.environ),
         mock.patch.object(commands, "unexpected", reached),
-        mock.patch.object(plugins, "entry_points", functools.cache(plugins.entry_points)),
     ):
         base = random.Random(seed)
         trial = Trial(random.Random(seed), Path(place), sampled=sampled)
