@@ -17,9 +17,9 @@ Belongs = Callable[[Round, dict[str, Any]], bool]
 """Whether a record's payload is the charge of a round."""
 
 
-def same_number(round: Round, payload: dict[str, Any]) -> bool:
+def same_number(this_round: Round, payload: dict[str, Any]) -> bool:
     """Return whether the payload is a charge with the round's number."""
-    return payload.get("type") == "charge" and payload.get("round") == round.number
+    return payload.get("type") == "charge" and payload.get("round") == this_round.number
 
 
 class LedgerCharges:
@@ -46,10 +46,10 @@ class LedgerCharges:
         self.card, self.run, self.key = card, run, key
         self.witnesses, self.least, self.belongs = tuple(witnesses), least, belongs
 
-    def __call__(self, round: Round, charge: bytes) -> None:
+    def __call__(self, this_round: Round, charge: bytes) -> None:
         """Return where the charge is in the cosigned ledger. Raises: Refused."""
-        where = f"round {round.number}"
-        if round.card != self.card:
+        where = f"round {this_round.number}"
+        if this_round.card != self.card:
             raise Refused(f"{where}: is of another run card")
         try:
             proven = proofs.check(charge.decode("utf-8"), self.key)
@@ -58,7 +58,7 @@ class LedgerCharges:
         record, sealed = proven.record, proven.checkpoint
         if record is None or sealed.run != self.run:
             raise Refused(f"{where}: the proof is not of a record of the run {self.run}")
-        if not self.belongs(round, record.payload):
+        if not self.belongs(this_round, record.payload):
             raise Refused(f"{where}: record {record.index} of the ledger is not its charge")
         seen = sum(sealed.cosigned_at(key) is not None for key in self.witnesses)
         if seen < self.least:

@@ -37,18 +37,18 @@ _SUITE = hpke.Suite(hpke.KEM.X25519, hpke.KDF.HKDF_SHA256, hpke.AEAD.AES_256_GCM
 class VerifyCharge(Protocol):
     """The helper's own check that a round is charged (`fedrec.secagg.charges` has one for a run's ledger)."""
 
-    def __call__(self, round: Round, charge: bytes) -> None:
+    def __call__(self, this_round: Round, charge: bytes) -> None:
         """Return where the charge of this round is in the ledger. Raises: VerificationError where it is not.
 
         Args:
-            round: to open.
+            this_round: to open.
             charge: the inclusion proof with its checkpoint, as the server sent it.
         """
         ...
 
 
 def helper_input(
-    round: Round,
+    this_round: Round,
     roster: Roster,
     member: int,
     sign: Callable[[bytes], bytes],
@@ -59,7 +59,7 @@ def helper_input(
     """Mask a member's vector for a round with a helper.
 
     Args:
-        round: as on the run card.
+        this_round: as on the run card.
         roster: of the run card.
         member: own place in it.
         sign: by the own long-term Ed25519 key.
@@ -70,30 +70,30 @@ def helper_input(
     Raises: Refused where round and roster do not fit or the journal has the round already; InputError for another
         vector.
     """
-    round.check(roster, min_cohort)
-    if member not in round.cohort:
-        raise Refused(f"round {round.number}: member {member} is not in the cohort")
-    if not round.helper:
-        raise Refused(f"round {round.number}: is one without a helper")
-    vectors.checked(vector, round.bits, round.length)
-    if journal.claim(round.name, round.digest) is not None:
-        raise Refused(f"round {round.number}: was answered before; the server needs a new round")
+    this_round.check(roster, min_cohort)
+    if member not in this_round.cohort:
+        raise Refused(f"round {this_round.number}: member {member} is not in the cohort")
+    if not this_round.helper:
+        raise Refused(f"round {this_round.number}: is one without a helper")
+    vectors.checked(vector, this_round.bits, this_round.length)
+    if journal.claim(this_round.name, this_round.digest) is not None:
+        raise Refused(f"round {this_round.number}: was answered before; the server needs a new round")
     seed = secrets.token_bytes(masks.SEED)
-    sealed = _SUITE.encrypt(seed, X25519PublicKey.from_public_bytes(round.helper), _seed_info(round, member))
+    sealed = _SUITE.encrypt(seed, X25519PublicKey.from_public_bytes(this_round.helper), _seed_info(this_round, member))
     masked = vector.copy()
-    masks.apply(masked, [_mask_seed(round, seed, member)])
-    signed = SealedSeed(member, sealed, sign(_signed(round, member, sealed)))
-    return HelperInput(signed, vectors.pack(vectors.reduce(masked, round.bits), round.bits))
+    masks.apply(masked, [_mask_seed(this_round, seed, member)])
+    signed = SealedSeed(member, sealed, sign(_signed(this_round, member, sealed)))
+    return HelperInput(signed, vectors.pack(vectors.reduce(masked, this_round.bits), this_round.bits))
 
 
 class HelperServer:
     """The server of one round with a helper."""
 
-    def __init__(self, round: Round, roster: Roster) -> None:
-        round.check(roster, round.min_cohort)
-        self.round, self._roster = round, roster
+    def __init__(self, this_round: Round, roster: Roster) -> None:
+        this_round.check(roster, this_round.min_cohort)
+        self.round, self._roster = this_round, roster
         self._seeds: dict[int, SealedSeed] = {}
-        self._sum = np.zeros(round.length, vectors.word(round.bits))
+        self._sum = np.zeros(this_round.length, vectors.word(this_round.bits))
         self._request: OpenRequest | None = None
 
     def masked(self, message: HelperInput) -> None:
@@ -160,44 +160,44 @@ class Helper:
 
         Raises: Refused; VerificationError where the charge is not in the ledger.
         """
-        round, where = request.round, f"round {request.round.number}"
-        round.check(self._roster, self.min_cohort)
-        if round.helper != self.public:
+        this_round, where = request.round, f"round {request.round.number}"
+        this_round.check(self._roster, self.min_cohort)
+        if this_round.helper != self.public:
             raise Refused(f"{where}: is one of another helper")
         members = [each.sender for each in request.seeds]
-        if members != sorted(set(members)) or not set(members) <= set(round.cohort):
+        if members != sorted(set(members)) or not set(members) <= set(this_round.cohort):
             raise Refused(f"{where}: a survivor outside the cohort, or one twice")
-        if len(members) < round.min_cohort:
-            raise Refused(f"{where}: {len(members)} survivors; a sum is of at least {round.min_cohort}")
+        if len(members) < this_round.min_cohort:
+            raise Refused(f"{where}: {len(members)} survivors; a sum is of at least {this_round.min_cohort}")
         for each in request.seeds:
-            if not self._roster.verifies(each.sender, each.signature, _signed(round, each.sender, each.sealed)):
+            if not self._roster.verifies(each.sender, each.signature, _signed(this_round, each.sender, each.sealed)):
                 raise Refused(f"{where}: the seed of member {each.sender} is not signed by its key on the roster")
-        self._verify(round, request.charge)
-        seeds = [_mask_seed(round, self._unsealed(round, each), each.sender) for each in request.seeds]
-        before = self._journal.claim(round.name, request.digest)
+        self._verify(this_round, request.charge)
+        seeds = [_mask_seed(this_round, self._unsealed(this_round, each), each.sender) for each in request.seeds]
+        before = self._journal.claim(this_round.name, request.digest)
         if before not in (None, request.digest):
             raise Refused(f"{where}: was opened for another survivor set; the server needs a new round")
-        total = np.zeros(round.length, vectors.word(round.bits))
+        total = np.zeros(this_round.length, vectors.word(this_round.bits))
         masks.apply(total, seeds)
-        return Opening(request.digest, vectors.pack(vectors.reduce(total, round.bits), round.bits))
+        return Opening(request.digest, vectors.pack(vectors.reduce(total, this_round.bits), this_round.bits))
 
-    def _unsealed(self, round: Round, seed: SealedSeed) -> bytes:
+    def _unsealed(self, this_round: Round, seed: SealedSeed) -> bytes:
         try:
-            found = _SUITE.decrypt(seed.sealed, self._key, _seed_info(round, seed.sender))
+            found = _SUITE.decrypt(seed.sealed, self._key, _seed_info(this_round, seed.sender))
         except (InvalidTag, ValueError):
             found = b""
         if len(found) != masks.SEED:
-            raise Refused(f"round {round.number}: the seed of member {seed.sender} is not sealed for this helper")
+            raise Refused(f"round {this_round.number}: the seed of member {seed.sender} is not sealed for this helper")
         return found
 
 
-def _seed_info(round: Round, member: int) -> bytes:
-    return masks.info("sealed", round.digest, member)
+def _seed_info(this_round: Round, member: int) -> bytes:
+    return masks.info("sealed", this_round.digest, member)
 
 
-def _mask_seed(round: Round, seed: bytes, member: int) -> bytes:
-    return masks.hkdf(seed, masks.info("helper", round.digest, member))
+def _mask_seed(this_round: Round, seed: bytes, member: int) -> bytes:
+    return masks.hkdf(seed, masks.info("helper", this_round.digest, member))
 
 
-def _signed(round: Round, member: int, sealed: bytes) -> bytes:
-    return masks.info("seed", round.digest, member) + sealed
+def _signed(this_round: Round, member: int, sealed: bytes) -> bytes:
+    return masks.info("seed", this_round.digest, member) + sealed

@@ -86,26 +86,28 @@ def aggregate_in_memory(
     number = secrets.randbits(62) if number is None else number
     key = members.helper.public_key().public_bytes_raw() if aggregator == "helper" else b""
     length = len(vectors[cohort[0]])
-    round = Round(
+    this_round = Round(
         card, model, number, members.roster.root, cohort, bits, length, min_cohort, assumed, bytes(32), helper=key
     )
     run = _with_helper if aggregator == "helper" else _among_peers
-    return run(round, members, vectors, dropouts or {})
+    return run(this_round, members, vectors, dropouts or {})
 
 
 def _among_peers(
-    round: Round, members: Members, vectors: Mapping[int, NDArray], dropouts: Mapping[int, Stage]
+    this_round: Round, members: Members, vectors: Mapping[int, NDArray], dropouts: Mapping[int, Stage]
 ) -> Total | Void:
-    server = PeerServer(round, members.roster)
+    server = PeerServer(this_round, members.roster)
     clients = {
-        member: PeerClient(round, members.roster, member, members.keys[member].sign, members.journals[member])
-        for member in round.cohort
+        member: PeerClient(this_round, members.roster, member, members.keys[member].sign, members.journals[member])
+        for member in this_round.cohort
     }
 
     def here(stage: Stage, among: Iterable[int]) -> list[int]:
         return [member for member in among if dropouts.get(member, Stage.DONE) > stage]
 
-    keys = server.advertised(_carried(clients[member].advertise()) for member in here(Stage.ADVERTISE, round.cohort))
+    keys = server.advertised(
+        _carried(clients[member].advertise()) for member in here(Stage.ADVERTISE, this_round.cohort)
+    )
     if isinstance(keys, Void):
         return keys
     shares = []
@@ -144,13 +146,13 @@ def _among_peers(
 
 
 def _with_helper(
-    round: Round, members: Members, vectors: Mapping[int, NDArray], dropouts: Mapping[int, Stage]
+    this_round: Round, members: Members, vectors: Mapping[int, NDArray], dropouts: Mapping[int, Stage]
 ) -> Total | Void:
-    server = HelperServer(round, members.roster)
-    for member in round.cohort:
+    server = HelperServer(this_round, members.roster)
+    for member in this_round.cohort:
         if dropouts.get(member, Stage.DONE) > Stage.MASK:
             sign, journal = members.keys[member].sign, members.journals[member]
-            server.masked(_carried(helper_input(round, members.roster, member, sign, journal, vectors[member])))
+            server.masked(_carried(helper_input(this_round, members.roster, member, sign, journal, vectors[member])))
     request = server.request(b"")
     if isinstance(request, Void):
         return request
@@ -172,5 +174,5 @@ def _carried(message: Sent) -> Sent:
     return type(message).decode(message.encode())
 
 
-def _no_ledger(round: Round, charge: bytes) -> None:
+def _no_ledger(this_round: Round, charge: bytes) -> None:
     """Accept every round: in memory, the caller itself charges before it aggregates."""

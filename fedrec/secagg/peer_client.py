@@ -60,7 +60,7 @@ class PeerClient:
     """One member in one round.
 
     Args:
-        round: as on the run card.
+        this_round: as on the run card.
         roster: of the run card.
         member: own place in it.
         sign: by the own long-term key.
@@ -71,18 +71,18 @@ class PeerClient:
     """
 
     def __init__(
-        self, round: Round, roster: Roster, member: int, sign: Sign, journal: Journal, min_cohort: int = 2
+        self, this_round: Round, roster: Roster, member: int, sign: Sign, journal: Journal, min_cohort: int = 2
     ) -> None:
-        round.check(roster, min_cohort)
-        if member not in round.cohort:
-            raise Refused(f"round {round.number}: member {member} is not in the cohort")
-        if round.helper:
-            raise Refused(f"round {round.number}: is one with a helper")
-        self.round, self.member, self._roster, self._sign = round, member, roster, sign
-        self.neighbours = round.neighbours(member)
-        self.threshold = round.parameters.threshold
-        if journal.claim(round.name, round.digest) is not None:
-            raise Refused(f"round {round.number}: was answered before; the server needs a new round")
+        this_round.check(roster, min_cohort)
+        if member not in this_round.cohort:
+            raise Refused(f"round {this_round.number}: member {member} is not in the cohort")
+        if this_round.helper:
+            raise Refused(f"round {this_round.number}: is one with a helper")
+        self.round, self.member, self._roster, self._sign = this_round, member, roster, sign
+        self.neighbours = this_round.neighbours(member)
+        self.threshold = this_round.parameters.threshold
+        if journal.claim(this_round.name, this_round.digest) is not None:
+            raise Refused(f"round {this_round.number}: was answered before; the server needs a new round")
         self._stage = Stage.ADVERTISE
         self._channel_key, self._mask_key = X25519PrivateKey.generate(), X25519PrivateKey.generate()
         self._secret = secrets.token_bytes(masks.SEED)

@@ -19,34 +19,34 @@ def agreed(own: X25519PrivateKey, other: bytes) -> bytes:
         raise Refused("a neighbour's key that agrees on nothing") from None
 
 
-def pair_seed(round: Round, secret: bytes, one: int, other: int) -> bytes:
+def pair_seed(this_round: Round, secret: bytes, one: int, other: int) -> bytes:
     """Return the seed of the mask of two neighbours: the lower one adds it, the higher one subtracts it."""
-    return masks.hkdf(secret, masks.info("pair", round.digest, min(one, other), max(one, other)))
+    return masks.hkdf(secret, masks.info("pair", this_round.digest, min(one, other), max(one, other)))
 
 
-def own_seed(round: Round, secret: bytes, member: int) -> bytes:
+def own_seed(this_round: Round, secret: bytes, member: int) -> bytes:
     """Return the seed of the mask that a member adds alone."""
-    return masks.hkdf(secret, masks.info("own", round.digest, member))
+    return masks.hkdf(secret, masks.info("own", this_round.digest, member))
 
 
-def channel(round: Round, secret: bytes, sender: int, receiver: int) -> bytes:
+def channel(this_round: Round, secret: bytes, sender: int, receiver: int) -> bytes:
     """Return the AES-GCM key of the one message of shares from sender to receiver."""
-    return masks.hkdf(secret, masks.info("channel", round.digest, sender, receiver))
+    return masks.hkdf(secret, masks.info("channel", this_round.digest, sender, receiver))
 
 
-def commitment(round: Round, secret: bytes, member: int) -> bytes:
+def commitment(this_round: Round, secret: bytes, member: int) -> bytes:
     """Return the hash by which the server recognises a member's reconstructed secret."""
-    return hashlib.sha256(masks.info("commitment", round.digest, member) + secret).digest()
+    return hashlib.sha256(masks.info("commitment", this_round.digest, member) + secret).digest()
 
 
-def advertised(round: Round, message: Advertise) -> bytes:
+def advertised(this_round: Round, message: Advertise) -> bytes:
     """Return the text that a member signs when it advertises keys."""
-    return masks.info("advertise", round.digest, message.sender) + message.channel + message.mask
+    return masks.info("advertise", this_round.digest, message.sender) + message.channel + message.mask
 
 
-def confirmed(round: Round, survivors: Survivors) -> bytes:
+def confirmed(this_round: Round, survivors: Survivors) -> bytes:
     """Return the text that a member signs when it confirms the survivors."""
-    return masks.info("survivors", round.digest) + hashlib.sha256(places(survivors.members)).digest()
+    return masks.info("survivors", this_round.digest) + hashlib.sha256(places(survivors.members)).digest()
 
 
 def point(member: int) -> int:

@@ -41,14 +41,14 @@ Sent = TypeVar("Sent", Advertise, Confirmation, Unmasking)
 class PeerServer:
     """One round. Its methods are called once each, in the order below; `masked` once for each member that answers."""
 
-    def __init__(self, round: Round, roster: Roster) -> None:
-        round.check(roster, round.min_cohort)
-        self.round, self._roster = round, roster
-        self._neighbours = {member: round.neighbours(member) for member in round.cohort}
+    def __init__(self, this_round: Round, roster: Roster) -> None:
+        this_round.check(roster, this_round.min_cohort)
+        self.round, self._roster = this_round, roster
+        self._neighbours = {member: this_round.neighbours(member) for member in this_round.cohort}
         self._keys: dict[int, Advertise] = {}
         self._sharing: set[int] = set()
         self._commitments: dict[int, bytes] = {}
-        self._sum = np.zeros(round.length, vectors.word(round.bits))
+        self._sum = np.zeros(this_round.length, vectors.word(this_round.bits))
         self._void: Void | None = None
 
     def advertised(self, messages: Iterable[Advertise]) -> dict[int, KeyList] | Void:

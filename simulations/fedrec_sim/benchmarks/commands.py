@@ -20,6 +20,7 @@ from fedrec_sim.benchmarks.options import (
     read_sizes,
 )
 from fedrec_sim.benchmarks.scale_commands import ranking, scale
+from fedrec_sim.benchmarks.secagg_command import secagg
 
 bench = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -259,6 +260,7 @@ def charges(
 bench.command("scale")(scale)
 bench.command("ranking")(ranking)
 bench.command("deploy")(deploy)
+bench.command("secagg")(secagg)
 
 
 def _show(document: dict[str, Any], out: Path | None) -> None:

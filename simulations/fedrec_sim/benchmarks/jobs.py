@@ -16,7 +16,12 @@ from fedrec.errors import InputError
 Job = dict[str, Any]
 Result = dict[str, Any]
 
-_NEEDS = {"fedrec": ("torch", ""), "implicit": ("implicit", "bench"), "flower": ("ray", "sim")}
+_NEEDS = {
+    "fedrec": ("torch", ""),
+    "implicit": ("implicit", "bench"),
+    "flower": ("ray", "sim"),
+    "flower-secagg": ("flwr", "deploy"),
+}
 _MODULES = {
     "fedrec": "own_round",
     "implicit": "central_als",

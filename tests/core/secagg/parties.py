@@ -37,13 +37,13 @@ def round_of(members: Members, **changes: Any) -> Round:
     return replace(plain, **changes)
 
 
-def uniform(round: Round, seed: int = 0) -> dict[int, NDArray]:
+def uniform(this_round: Round, seed: int = 0) -> dict[int, NDArray]:
     """A random vector for each member of the cohort."""
     draw = np.random.default_rng(seed)
-    top = np.uint64((1 << round.bits) - 1)
-    shape, kind = round.length, word(round.bits)
-    words = (draw.integers(0, 1 << 64, shape, np.uint64, endpoint=False) for _ in round.cohort)
-    return dict(zip(round.cohort, ((each & top).astype(kind) for each in words), strict=True))
+    top = np.uint64((1 << this_round.bits) - 1)
+    shape, kind = this_round.length, word(this_round.bits)
+    words = (draw.integers(0, 1 << 64, shape, np.uint64, endpoint=False) for _ in this_round.cohort)
+    return dict(zip(this_round.cohort, ((each & top).astype(kind) for each in words), strict=True))
 
 
 def plain_sum(vectors: dict[int, NDArray], members: Any, bits: int) -> list[int]:
@@ -71,15 +71,15 @@ class Play:
         return found
 
 
-def client_of(members: Members, round: Round, member: int, journal: Any = None) -> PeerClient:
-    return PeerClient(round, members.roster, member, members.keys[member].sign, journal or MemoryJournal())
+def client_of(members: Members, this_round: Round, member: int, journal: Any = None) -> PeerClient:
+    return PeerClient(this_round, members.roster, member, members.keys[member].sign, journal or MemoryJournal())
 
 
-def play(members: Members, round: Round, *, until: str = "mask", late: tuple[int, ...] = ()) -> Play:
+def play(members: Members, this_round: Round, *, until: str = "mask", late: tuple[int, ...] = ()) -> Play:
     """Play fair until the members advertised, shared or masked; `late` members share, and send no vector."""
-    server, vectors = PeerServer(round, members.roster), uniform(round)
-    clients = {member: client_of(members, round, member) for member in round.cohort}
-    found = Play(members, round, vectors, server, clients, {}, {}, {})
+    server, vectors = PeerServer(this_round, members.roster), uniform(this_round)
+    clients = {member: client_of(members, this_round, member) for member in this_round.cohort}
+    found = Play(members, this_round, vectors, server, clients, {}, {}, {})
     keys = server.advertised(client.advertise() for client in clients.values())
     assert isinstance(keys, dict)
     found.keys = keys

@@ -61,10 +61,12 @@ def helper_at(folder: Path, roster: Roster = FEW.roster, min_cohort: int = 2) ->
     return Helper(FEW.helper, roster, checks, FileJournal(folder / "journal"), min_cohort)
 
 
-def collected(round: Round, members: tuple[int, ...] = tuple(range(9))) -> HelperServer:
-    server, vectors = HelperServer(round, FEW.roster), uniform(round)
+def collected(this_round: Round, members: tuple[int, ...] = tuple(range(9))) -> HelperServer:
+    server, vectors = HelperServer(this_round, FEW.roster), uniform(this_round)
     for member in members:
-        server.masked(helper_input(round, FEW.roster, member, FEW.keys[member].sign, MemoryJournal(), vectors[member]))
+        server.masked(
+            helper_input(this_round, FEW.roster, member, FEW.keys[member].sign, MemoryJournal(), vectors[member])
+        )
     return server
 
 
@@ -105,15 +107,16 @@ def test_a_difference_of_cohorts_or_models_under_one_charge_is_refused(changes, 
 
 def test_seeds_of_the_server_do_not_fill_a_cohort(tmp_path):
     """With eight seeds that it knows, the sum of nine masks would be the ninth."""
-    round, key = round_with(), Ed25519PrivateKey.generate()
-    real = request_of(collected(round), charge(tmp_path, 8, 7))
+    this_round, key = round_with(), Ed25519PrivateKey.generate()
+    real = request_of(collected(this_round), charge(tmp_path, 8, 7))
     own = Members((key,) * 9, FEW.roster, FEW.journals, FEW.helper)
     forged = [
-        helper_input(round, FEW.roster, n, own.keys[n].sign, MemoryJournal(), uniform(round)[n]) for n in range(8)
+        helper_input(this_round, FEW.roster, n, own.keys[n].sign, MemoryJournal(), uniform(this_round)[n])
+        for n in range(8)
     ]
     for each in forged:
         with pytest.raises(Refused, match="is not signed by its key on the roster"):
-            HelperServer(round, FEW.roster).masked(each)
+            HelperServer(this_round, FEW.roster).masked(each)
     seeds = (*(each.seed for each in forged), real.seeds[8])
     with pytest.raises(Refused, match="member 0 is not signed"):
         helper_at(tmp_path).open(replace(real, seeds=seeds))
@@ -125,13 +128,13 @@ def test_seeds_of_the_server_do_not_fill_a_cohort(tmp_path):
 def test_sybils_have_another_roster_root(tmp_path):
     keys = [Ed25519PrivateKey.generate() for _ in range(8)]
     mixed = Roster((FEW.roster.keys[0], *(key.public_key().public_bytes_raw() for key in keys)))
-    round = round_with(roster=mixed.root)
+    this_round = round_with(roster=mixed.root)
     with pytest.raises(Refused, match="not the one of the run card"):
-        helper_input(round, FEW.roster, 0, FEW.keys[0].sign, MemoryJournal(), uniform(round)[0])
+        helper_input(this_round, FEW.roster, 0, FEW.keys[0].sign, MemoryJournal(), uniform(this_round)[0])
     victim = collected(round_with()).request(b"")
     assert isinstance(victim, OpenRequest)
     with pytest.raises(Refused, match="not the one of the run card"):
-        helper_at(tmp_path).open(replace(victim, round=round, charge=charge(tmp_path, 8, 7)))
+        helper_at(tmp_path).open(replace(victim, round=this_round, charge=charge(tmp_path, 8, 7)))
 
 
 @pytest.mark.parametrize("changes", [{"number": 6}, {"model": b"x" * 32}, {"min_cohort": 2}])
@@ -143,13 +146,14 @@ def test_seeds_of_another_round_or_model_are_refused(changes, tmp_path):
 
 def test_a_seed_that_is_sealed_for_another_round_opens_for_none(tmp_path):
     """A member that signs what it did not seal for this round gets nothing opened."""
-    round, old = round_with(), collected(round_with(number=6)).request(b"")
+    this_round, old = round_with(), collected(round_with(number=6)).request(b"")
     assert isinstance(old, OpenRequest)
     seeds = tuple(
-        SealedSeed(e.sender, e.sealed, FEW.keys[e.sender].sign(_signed(round, e.sender, e.sealed))) for e in old.seeds
+        SealedSeed(e.sender, e.sealed, FEW.keys[e.sender].sign(_signed(this_round, e.sender, e.sealed)))
+        for e in old.seeds
     )
     with pytest.raises(Refused, match="not sealed for this helper"):
-        helper_at(tmp_path).open(OpenRequest(round, seeds, charge(tmp_path, 8, 7)))
+        helper_at(tmp_path).open(OpenRequest(this_round, seeds, charge(tmp_path, 8, 7)))
     assert not (tmp_path / "journal").exists(), "a request that cannot be answered does not use up the round"
 
 
@@ -210,14 +214,14 @@ def test_a_round_of_another_card_has_no_charge_here(tmp_path):
 
 
 def test_a_member_answers_a_number_once():
-    round, journal = round_with(), MemoryJournal()
-    vector = uniform(round)[0]
-    helper_input(round, FEW.roster, 0, FEW.keys[0].sign, journal, vector)
-    for again in (round, replace(round, cohort=tuple(range(8))), replace(round, helper=b"")):
+    this_round, journal = round_with(), MemoryJournal()
+    vector = uniform(this_round)[0]
+    helper_input(this_round, FEW.roster, 0, FEW.keys[0].sign, journal, vector)
+    for again in (this_round, replace(this_round, cohort=tuple(range(8))), replace(this_round, helper=b"")):
         with pytest.raises(Refused, match=r"was answered before|without a helper"):
             helper_input(again, FEW.roster, 0, FEW.keys[0].sign, journal, vector)
     with pytest.raises(Refused, match="not in the cohort"):
-        helper_input(replace(round, cohort=(1, 2, 3)), FEW.roster, 0, FEW.keys[0].sign, MemoryJournal(), vector)
+        helper_input(replace(this_round, cohort=(1, 2, 3)), FEW.roster, 0, FEW.keys[0].sign, MemoryJournal(), vector)
 
 
 def test_an_answer_to_another_request_voids_the_round(tmp_path):
@@ -232,9 +236,9 @@ def test_an_answer_to_another_request_voids_the_round(tmp_path):
 
 
 def test_after_the_request_no_vector_is_added():
-    round = round_with()
-    server = collected(round, (0, 1, 2))
+    this_round = round_with()
+    server = collected(this_round, (0, 1, 2))
     request_of(server, b"")
-    late = helper_input(round, FEW.roster, 5, FEW.keys[5].sign, MemoryJournal(), uniform(round)[5])
+    late = helper_input(this_round, FEW.roster, 5, FEW.keys[5].sign, MemoryJournal(), uniform(this_round)[5])
     with pytest.raises(Refused, match="no vector is expected"):
         server.masked(late)

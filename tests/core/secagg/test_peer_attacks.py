@@ -38,7 +38,7 @@ def two_survivor_sets(state: Play, victim: int, colluders: set[int]) -> list[int
 
     Returns the victim's vector where the answers give both its secrets, as Python integers; else None.
     """
-    round, everybody = state.round, set(state.round.cohort)
+    this_round, everybody = state.round, set(state.round.cohort)
     honest = sorted(everybody - colluders - {victim})
     halves = {True: {victim, *honest[::2]}, False: set(honest[1::2])}
     sets = {True: Survivors(tuple(sorted(everybody))), False: Survivors(tuple(sorted(everybody - {victim})))}
@@ -48,7 +48,7 @@ def two_survivor_sets(state: Play, victim: int, colluders: set[int]) -> list[int
     }
     for kept, half in halves.items():
         signed = [state.clients[member].confirm(sets[kept]) for member in sorted(half)]
-        text = confirmed(round, sets[kept])
+        text = confirmed(this_round, sets[kept])
         signed += [Confirmation(other, state.members.keys[other].sign(text)) for other in colluders]
         for member in half - {victim}:
             others = sorted((each for each in signed if each.sender != member), key=lambda each: each.sender)
@@ -57,18 +57,18 @@ def two_survivor_sets(state: Play, victim: int, colluders: set[int]) -> list[int
             except Refused:
                 continue
             given[kept][point(member)] = dict(answer.seeds if kept else answer.keys)[victim]
-    threshold = round.parameters.threshold
+    threshold = this_round.parameters.threshold
     if min(map(len, given.values())) < threshold:
         return None
     seed, key = (shamir.combine(dict(list(given[kept].items())[:threshold])).to_bytes(32, "big") for kept in halves)
-    seen = vectors.unpack(state.masked[victim].vector, round.bits, round.length)
+    seen = vectors.unpack(state.masked[victim].vector, this_round.bits, this_round.length)
     private = X25519PrivateKey.from_private_bytes(key)
-    for other in round.cohort:
+    for other in this_round.cohort:
         if other != victim:
-            pair = pair_seed(round, agreed(private, state.server._keys[other].mask), victim, other)
+            pair = pair_seed(this_round, agreed(private, state.server._keys[other].mask), victim, other)
             masks.apply(seen, *(([], [pair]) if victim < other else ([pair], [])))
-    masks.apply(seen, [], [own_seed(round, seed, victim)])
-    return vectors.reduce(seen, round.bits).tolist()
+    masks.apply(seen, [], [own_seed(this_round, seed, victim)])
+    return vectors.reduce(seen, this_round.bits).tolist()
 
 
 @pytest.mark.parametrize(("assumed", "colluders"), [(LOOSE, 4), (LOOSE, 0), (Assumption(0.0, 0.3), 3)])
@@ -87,9 +87,9 @@ def test_without_the_consistency_check_two_survivor_sets_give_the_vector(monkeyp
 def test_the_shares_alone_hold_off_two_survivor_sets_where_it_is_assumed(monkeypatch):
     """With 2 threshold > neighbours + colluders, not even members that check nothing give both secrets."""
     monkeypatch.setattr(PeerClient, "_enough", lambda self, count, what: None)
-    round = round_of(FEW, assumed=Assumption(0.0, 0.3))
-    assert round.parameters.colluders == 3
-    assert two_survivor_sets(play(FEW, round), 0, {6, 7, 8}) is None
+    this_round = round_of(FEW, assumed=Assumption(0.0, 0.3))
+    assert this_round.parameters.colluders == 3
+    assert two_survivor_sets(play(FEW, this_round), 0, {6, 7, 8}) is None
 
 
 def test_no_answer_has_both_shares_of_a_member():
@@ -141,17 +141,17 @@ def test_no_stage_is_answered_twice_or_out_of_turn(stage):
 @pytest.mark.parametrize("changes", [{}, {"cohort": tuple(range(8))}, {"model": b"o" * 32}, {"beacon": b"o" * 32}])
 def test_a_number_is_answered_once_whatever_else_is_asked(changes):
     """A difference of two cohorts would be one member's vector."""
-    round, journal = round_of(FEW), MemoryJournal()
-    client_of(FEW, round, 0, journal)
+    this_round, journal = round_of(FEW), MemoryJournal()
+    client_of(FEW, this_round, 0, journal)
     with pytest.raises(Refused, match="was answered before"):
-        client_of(FEW, replace(round, **changes), 0, journal)
-    client_of(FEW, replace(round, number=8), 0, journal)
+        client_of(FEW, replace(this_round, **changes), 0, journal)
+    client_of(FEW, replace(this_round, number=8), 0, journal)
 
 
-def own_keys(round, sender: int, sign) -> Advertise:
+def own_keys(this_round, sender: int, sign) -> Advertise:
     public = [X25519PrivateKey.generate().public_key().public_bytes_raw() for _ in range(2)]
     unsigned = Advertise(sender, *public, b"")
-    return replace(unsigned, signature=sign(advertised(round, unsigned)))
+    return replace(unsigned, signature=sign(advertised(this_round, unsigned)))
 
 
 def replaced(keys: KeyList, one: Advertise) -> KeyList:
@@ -159,11 +159,11 @@ def replaced(keys: KeyList, one: Advertise) -> KeyList:
 
 
 def test_the_servers_own_keys_are_refused():
-    round = round_of(FEW)
+    this_round = round_of(FEW)
     server_key = Ed25519PrivateKey.generate()
-    state = play(FEW, round, until="advertise")
+    state = play(FEW, this_round, until="advertise")
     with pytest.raises(Refused, match="not signed by its key on the roster"):
-        state.clients[0].share(replaced(state.keys[0], own_keys(round, 4, server_key.sign)))
+        state.clients[0].share(replaced(state.keys[0], own_keys(this_round, 4, server_key.sign)))
     with pytest.raises(Refused, match="out of turn"):
         state.clients[0].share(state.keys[0])
 
@@ -176,20 +176,20 @@ def test_keys_of_another_round_are_refused():
 
 
 def test_a_signature_under_anothers_place_is_refused():
-    round = round_of(FEW)
-    state = play(FEW, round, until="advertise")
+    this_round = round_of(FEW)
+    state = play(FEW, this_round, until="advertise")
     with pytest.raises(Refused, match="not signed"):
-        state.clients[0].share(replaced(state.keys[0], own_keys(round, 4, FEW.keys[5].sign)))
+        state.clients[0].share(replaced(state.keys[0], own_keys(this_round, 4, FEW.keys[5].sign)))
 
 
 def test_sybils_have_another_roster_root():
     """The server adds members of its own; the card has the root of the true roster."""
     sybils = [Ed25519PrivateKey.generate().public_key().public_bytes_raw() for _ in range(20)]
     larger = Roster((*FEW.roster.keys, *sybils))
-    round = round_of(FEW)
+    this_round = round_of(FEW)
     with pytest.raises(Refused, match="not the one of the run card"):
-        PeerClient(round, larger, 0, FEW.keys[0].sign, MemoryJournal())
-    wider = replace(round, cohort=tuple(range(29)))
+        PeerClient(this_round, larger, 0, FEW.keys[0].sign, MemoryJournal())
+    wider = replace(this_round, cohort=tuple(range(29)))
     with pytest.raises(Refused, match="not on the roster"):
         PeerClient(wider, FEW.roster, 0, FEW.keys[0].sign, MemoryJournal())
 
@@ -200,19 +200,19 @@ def test_a_key_is_on_a_roster_once():
 
 
 def test_keys_of_a_place_outside_the_cohort_are_refused():
-    round = round_of(FEW, cohort=(0, 1, 2, 3, 4, 5))
-    state = play(FEW, round, until="advertise")
+    this_round = round_of(FEW, cohort=(0, 1, 2, 3, 4, 5))
+    state = play(FEW, this_round, until="advertise")
     with pytest.raises(Refused, match="member 8 is not a neighbour"):
-        state.clients[0].share(replaced(state.keys[0], own_keys(round, 8, FEW.keys[8].sign)))
+        state.clients[0].share(replaced(state.keys[0], own_keys(this_round, 8, FEW.keys[8].sign)))
 
 
 def test_a_list_of_neighbours_that_the_server_chose_is_refused():
     many = Members.generate(101)
-    round = round_of(many, assumed=Assumption(0.05, 0.05, False))
-    client = client_of(many, round, 0)
+    this_round = round_of(many, assumed=Assumption(0.05, 0.05, False))
+    client = client_of(many, this_round, 0)
     client.advertise()
-    strangers = sorted(set(round.cohort) - {0} - set(client.neighbours))[: round.parameters.neighbours]
-    chosen = KeyList(tuple(own_keys(round, member, many.keys[member].sign) for member in strangers))
+    strangers = sorted(set(this_round.cohort) - {0} - set(client.neighbours))[: this_round.parameters.neighbours]
+    chosen = KeyList(tuple(own_keys(this_round, member, many.keys[member].sign) for member in strangers))
     with pytest.raises(Refused, match="not a neighbour by the public order"):
         client.share(chosen)
 
@@ -254,8 +254,8 @@ def test_masks_of_inconsistent_rounds_do_not_cancel(changes):
     ],
 )
 def test_survivors_that_a_member_does_not_sign(members, says):
-    round = round_of(FEW)
-    state = play(FEW, round, until="advertise")
+    this_round = round_of(FEW)
+    state = play(FEW, this_round, until="advertise")
     given = {member: client.share(state.keys[member]) for member, client in state.clients.items() if member != 8}
     boxes = state.server.shared(given.values())
     state.clients[0].mask(state.vectors[0], boxes[0])
@@ -310,13 +310,13 @@ def test_shares_that_the_server_changes_or_moves():
 
 
 def test_the_server_counts_a_sender_that_does_not_fit_as_dropped():
-    round = round_of(FEW)
-    server = PeerServer(round, FEW.roster)
-    clients = {member: client_of(FEW, round, member) for member in round.cohort}
+    this_round = round_of(FEW)
+    server = PeerServer(this_round, FEW.roster)
+    clients = {member: client_of(FEW, this_round, member) for member in this_round.cohort}
     sent = [client.advertise() for client in clients.values()]
-    forged = own_keys(round, 8, Ed25519PrivateKey.generate().sign)
+    forged = own_keys(this_round, 8, Ed25519PrivateKey.generate().sign)
     keys = server.advertised(
-        [forged, *sent[:8], replace(sent[0], channel=bytes(32)), own_keys(round, 50, clients[0]._sign)]
+        [forged, *sent[:8], replace(sent[0], channel=bytes(32)), own_keys(this_round, 50, clients[0]._sign)]
     )
     assert sorted(keys) == list(range(8))
     shares = [clients[member].share(keys[member]) for member in range(8)]
@@ -331,9 +331,9 @@ def test_the_server_counts_a_sender_that_does_not_fit_as_dropped():
 
 
 def test_a_key_that_agrees_on_nothing_is_refused():
-    round = round_of(FEW)
-    state = play(FEW, round, until="advertise")
+    this_round = round_of(FEW)
+    state = play(FEW, this_round, until="advertise")
     unsigned = Advertise(4, bytes(32), bytes(32), b"")
-    weak = replace(unsigned, signature=FEW.keys[4].sign(advertised(round, unsigned)))
+    weak = replace(unsigned, signature=FEW.keys[4].sign(advertised(this_round, unsigned)))
     with pytest.raises(Refused, match="agrees on nothing"):
         state.clients[0].share(replaced(state.keys[0], weak))

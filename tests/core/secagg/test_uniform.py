@@ -59,8 +59,8 @@ def few() -> Members:
 
 
 def test_a_masked_vector_alone_is_uniform(few):
-    round = round_of(few, bits=32, length=LENGTH)
-    state = play(few, round)
+    this_round = round_of(few, bits=32, length=LENGTH)
+    state = play(few, this_round)
     for member, message in state.masked.items():
         seen = vectors.unpack(message.vector, 32, LENGTH)
         assert bytes_are_uniform(seen)
@@ -70,13 +70,13 @@ def test_a_masked_vector_alone_is_uniform(few):
 @pytest.mark.parametrize("colluders", [0, 1, 5, 7])
 def test_a_coalition_below_the_threshold_sees_a_uniform_vector(few, colluders):
     """It removes every mask that it shares with its victim; one honest neighbour, or the own mask, is left."""
-    round = round_of(few, bits=32, length=LENGTH, assumed=Assumption(0.0, 0.0))
-    assert round.parameters.threshold == 8
-    state, victim = play(few, round), 0
+    this_round = round_of(few, bits=32, length=LENGTH, assumed=Assumption(0.0, 0.0))
+    assert this_round.parameters.threshold == 8
+    state, victim = play(few, this_round), 0
     seen = vectors.unpack(state.masked[victim].vector, 32, LENGTH) - state.vectors[victim]
     known = list(range(1, 1 + colluders))
     public = state.server._keys[victim].mask
-    pairs = [pair_seed(round, agreed(state.clients[member]._mask_key, public), victim, member) for member in known]
+    pairs = [pair_seed(this_round, agreed(state.clients[member]._mask_key, public), victim, member) for member in known]
     masks.apply(seen, [], pairs)
     assert bytes_are_uniform(seen)
     shares = {member + 1: state.clients[member]._shares[victim][1] for member in known}
@@ -87,21 +87,23 @@ def test_a_coalition_below_the_threshold_sees_a_uniform_vector(few, colluders):
 
 def test_all_neighbours_and_the_own_secret_would_give_the_vector_away(few):
     """The test above can fail: with every secret the rest is zero."""
-    round = round_of(few, bits=32, length=LENGTH)
-    state, victim = play(few, round), 0
+    this_round = round_of(few, bits=32, length=LENGTH)
+    state, victim = play(few, this_round), 0
     seen = vectors.unpack(state.masked[victim].vector, 32, LENGTH) - state.vectors[victim]
     public = state.server._keys[victim].mask
-    pairs = [pair_seed(round, agreed(state.clients[other]._mask_key, public), victim, other) for other in range(1, 9)]
-    masks.apply(seen, [], [*pairs, own_seed(round, state.clients[victim]._secret, victim)])
+    pairs = [
+        pair_seed(this_round, agreed(state.clients[other]._mask_key, public), victim, other) for other in range(1, 9)
+    ]
+    masks.apply(seen, [], [*pairs, own_seed(this_round, state.clients[victim]._secret, victim)])
     assert not seen.any()
 
 
 def test_with_a_helper_the_server_sees_a_uniform_vector(few):
     key = few.helper.public_key().public_bytes_raw()
-    round = round_of(few, bits=32, length=LENGTH, helper=key)
+    this_round = round_of(few, bits=32, length=LENGTH, helper=key)
     zero = np.zeros(LENGTH, np.uint32)
     for member in range(3):
-        sent = helper_input(round, few.roster, member, few.keys[member].sign, MemoryJournal(), zero)
+        sent = helper_input(this_round, few.roster, member, few.keys[member].sign, MemoryJournal(), zero)
         assert bytes_are_uniform(vectors.unpack(sent.vector, 32, LENGTH))
 
 
