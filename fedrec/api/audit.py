@@ -78,7 +78,7 @@ def verify(run: Any, key: str | Path | None = None, *, trust_run_key: bool = Fal
     found = evidence.received(place)
     if (key is None) != trust_run_key:
         raise InputError(
-            "verify: whose record? Give key=... (from its owner, not from the run), or trust_run_key=True for your own"
+            "verify: needs a key; give key=... (from its owner, not from the run), or trust_run_key=True for your own"
         )
     public = found.own_key("verify", "key=...") if key is None else keys.public_key(str(key))
     verdict = verified(found, public)

@@ -1,4 +1,4 @@
-"""Recomputed epsilon, from nothing but the events in a ledger, by code that training does not use.
+"""Recomputed epsilon, from the events in a ledger alone, by code that training does not use.
 
 Every event is a Gaussian release on a Poisson sample of the users (sampling probability q, noise multiplier z), as
 seen by an observer of all releases; adjacency is add-or-remove-one, and the worse direction counts.
@@ -12,10 +12,10 @@ seen by an observer of all releases; adjacency is add-or-remove-one, and the wor
 Nothing here imports `fedrec.privacy`, Opacus or dp-accounting. Precision: exact for full participation; otherwise
 about 0.1 % of epsilon, plus one step of the grid (`Curve.step`).
 
-The events may come from somebody hostile, so the work is estimated before anything is allocated. Memory and time are
-bounded whatever the events are: a grid has at most `MOST_POINTS` points, and fewer places are recomputed where it is
-large; high Renyi orders that need too fine a net are left out, which leaves an upper bound; `TooCostly` refuses the
-rest. Runs with an epsilon of at most 100 reach none of these bounds.
+The events may come from an attacker, so the work is estimated before anything is allocated. Memory and time are bounded
+for any events. A grid has at most `MOST_POINTS` points, and fewer places are recomputed on a large one. High Renyi
+orders that need too fine a net are left out, which leaves an upper bound. `TooCostly` refuses the rest. Runs with an
+epsilon of at most 100 reach none of these bounds.
 """
 
 import math
@@ -41,7 +41,7 @@ MOST_POINTS = 2**20
 MOST_WORK = 2**25
 """Points of a grid times places at which it is read."""
 _MOST_DISTINCT = 32
-_TAIL = 1e-6  # what may lie outside the grid, in parts of delta
+_TAIL = 1e-6  # probability outside the grid, in parts of delta
 _NET = 2**21  # points of the Renyi moments' nets for one order, all kinds together
 
 
@@ -65,7 +65,12 @@ def gaussian_epsilon(mu: np.ndarray, delta: float) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Curve:
-    """Cumulative epsilon after some of the rounds; places: numbers of rounds; step: of the grid, 0 where exact."""
+    """Cumulative epsilon after some of the rounds.
+
+    Attributes:
+        places: numbers of rounds.
+        step: width of the grid, 0 for an exact result.
+    """
 
     places: np.ndarray
     epsilon: np.ndarray
@@ -75,9 +80,16 @@ class Curve:
 def curve(rounds: Sequence[Sequence[Event]], delta: float, places: Sequence[int] | None = None) -> Curve:
     """Compute epsilon after the first n rounds, for n in `places` (ascending; used for sampled events only).
 
-    Full participation alone is computed at every round. rounds: the events of each. Fewer places are computed, the last
-    among them, where all would take too long.
-    Raises: TooCostly.
+    Full participation alone is computed at every round. If all places would take too long, fewer are computed, the last
+    among them.
+
+    Args:
+        rounds: the events of each round.
+        delta: the delta of epsilon.
+        places: numbers of rounds, ascending; None for all.
+
+    Raises:
+        TooCostly: when the events need too fine a grid.
     """
     every = np.arange(1, len(rounds) + 1)
     if all(q == 1 for events in rounds for q, _, _ in events):
@@ -107,9 +119,10 @@ def deltas(rounds: Sequence[Sequence[Event]], epsilons: Sequence[float], delta: 
     Args:
         rounds: the events of each, some of them on sampled users.
         epsilons: (n,) not negative.
-        delta: the least that matters; far below it the result is not exact.
+        delta: smallest delta of interest; far below it the result is not exact.
 
-    Raises: TooCostly.
+    Raises:
+        TooCostly: when the events need too fine a grid.
     """
     kinds, counts = _counted(rounds)
     grid = _Grid.over(kinds, counts[-1], delta)
@@ -124,7 +137,11 @@ def deltas(rounds: Sequence[Sequence[Event]], epsilons: Sequence[float], delta: 
 
 
 def renyi_curve(rounds: Sequence[Sequence[Event]], delta: float) -> Curve:
-    """Cumulative epsilon by Renyi DP after each round: an upper bound on the true one. Raises: TooCostly."""
+    """Compute cumulative epsilon by Renyi DP after each round, an upper bound on the true one.
+
+    Raises:
+        TooCostly: when the events have too many kinds of noise, or too little noise.
+    """
     plain = np.cumsum([math.fsum(count / z**2 for q, z, count in events if q == 1) for events in rounds])
     kinds, counts = _counted([[event for event in events if event[0] < 1] for events in rounds])
     orders = 1 + np.geomspace(0.01, 1e6, 600)
@@ -139,7 +156,11 @@ def renyi_curve(rounds: Sequence[Sequence[Event]], delta: float) -> Curve:
 
 
 def require_bounded(events: Sequence[Event], delta: float) -> None:
-    """Raises: TooCostly where `curve` refuses these events, before anything large is allocated."""
+    """Check that `curve` accepts these events, before anything large is allocated.
+
+    Raises:
+        TooCostly: when it refuses them.
+    """
     sampled = [event for event in events if event[0] < 1]
     if sampled:
         kinds, counts = _counted([sampled])
@@ -153,9 +174,9 @@ def _thinned(places: np.ndarray, most: int) -> np.ndarray:
 
 
 def _counted(rounds: Sequence[Sequence[Event]]) -> tuple[list[tuple[float, float]], np.ndarray]:
-    """The kinds of events, and how many of each happened up to each round, (rounds, kinds).
+    """Return the kinds of events, and the number of each up to each round, (rounds, kinds).
 
-    Beyond a few dozen kinds, sampled multipliers are rounded down by at most 0.1 %, which overstates a little.
+    Above a few dozen kinds, sampled multipliers are rounded down by at most 0.1 %, which overstates epsilon a little.
     Raises: TooCostly.
     """
     distinct = {(q, z) for events in rounds for q, z, _ in events}
@@ -178,12 +199,12 @@ def _counted(rounds: Sequence[Sequence[Event]]) -> tuple[list[tuple[float, float
 
 
 def renyi(events: Sequence[Event], order: float) -> float:
-    """The Renyi divergence of all events together at one order; infinite where it needs too fine a net."""
+    """Compute the Renyi divergence of all events together at one order; infinite if it needs too fine a net."""
     return math.fsum(count * float(_renyi(q, z, np.array([order]))[0]) for q, z, count in events)
 
 
 def _renyi(q: float, z: float, orders: np.ndarray, most: int = _NET) -> np.ndarray:
-    """Renyi divergence at each order a: log E[(1 - q + q e^((2x - 1) / 2 z^2))^a] / (a - 1), x ~ N(0, z^2).
+    """Compute the divergence at each order a: log E[(1 - q + q e^((2x - 1) / 2 z^2))^a] / (a - 1), x ~ N(0, z^2).
 
     Infinite for an order whose net would have more than `most` points.
     """
@@ -201,7 +222,7 @@ def _renyi(q: float, z: float, orders: np.ndarray, most: int = _NET) -> np.ndarr
 
 
 def _loss(q: float, z: float, x: np.ndarray) -> np.ndarray:
-    """The privacy loss of "one user more" at the outcome x."""
+    """Compute the privacy loss of "one user more" at the outcome x."""
     plain = (2 * x - 1) / (2 * z**2)
     return plain if q == 1 else np.logaddexp(math.log1p(-q), math.log(q) + plain)
 
@@ -215,7 +236,7 @@ class _Grid:
 
     @classmethod
     def over(cls, kinds: Sequence[tuple[float, float]], counts: np.ndarray, delta: float) -> "_Grid":
-        """Wide enough that a part `_TAIL` of delta lies outside (Chernoff), and fine beside a single loss."""
+        """Choose a grid so wide that at most `_TAIL` of delta is outside (Chernoff), with steps far below one loss."""
         orders = 1 + np.geomspace(0.02, 500, 40)
         net = _NET // len(kinds)
         renyi = sum(count * _renyi(q, z, orders, net) for (q, z), count in zip(kinds, counts, strict=True))
@@ -233,7 +254,7 @@ class _Grid:
         return (np.arange(self.size) - self.size // 2) * self.step
 
     def transformed(self, q: float, z: float, remove: bool) -> tuple[np.ndarray, float]:
-        """Logarithm of the transform of one event's rounded loss, and what the rounding took from its mean."""
+        """Return the logarithm of the transform of one event's rounded loss, and the rounding error of its mean."""
         edges = (np.arange(self.size + 1) - self.size // 2 - 0.5) * self.step
         reached = _below(q, z, edges if remove else -edges, remove)
         mass = np.abs(np.diff(reached))
@@ -245,7 +266,7 @@ class _Grid:
         return np.log(transform), mean - float(mass @ self.points)
 
     def deltas(self, logs: np.ndarray, shift: float, epsilons: np.ndarray) -> np.ndarray:
-        """Delta of the composed loss at each epsilon (n,)."""
+        """Compute delta of the composed loss at each epsilon (n,)."""
         losses, mass = self._above_zero(logs, shift)
         above = np.append(np.cumsum(mass[::-1])[::-1], 0.0)
         weighted = np.append(np.cumsum((mass * np.exp(-losses))[::-1])[::-1], 0.0)
@@ -254,13 +275,13 @@ class _Grid:
         return found.clip(min=0.0)
 
     def _above_zero(self, logs: np.ndarray, shift: float) -> tuple[np.ndarray, np.ndarray]:
-        """The composed losses above 0, ascending, and their masses."""
+        """Return the composed losses above 0, ascending, and their masses."""
         first = math.floor(-shift / self.step) + 1  # the lowest loss above 0, in steps of the grid
         mass = np.roll(irfft(np.exp(logs), self.size), -first)[: max(self.size // 2 - first, 0)]
         return (first + np.arange(len(mass))) * self.step + shift, np.maximum(mass, 0)
 
     def epsilon(self, logs: np.ndarray, shift: float, delta: float) -> float:
-        """Epsilon of the composed loss, never below 0."""
+        """Compute epsilon of the composed loss, never below 0."""
         losses, mass = self._above_zero(logs, shift)
         above = np.cumsum(mass[::-1])[::-1]
         weighted = np.cumsum((mass * np.exp(-losses))[::-1])[::-1]
@@ -280,7 +301,7 @@ class _Grid:
 
 
 def _below(q: float, z: float, losses: np.ndarray, remove: bool) -> np.ndarray:
-    """P(loss <= each) where x comes from the mixture (remove), or from the noise alone."""
+    """Compute P(loss <= each) for x from the mixture (remove), or from the noise alone."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         inner = np.log1p(-(1 - q) * np.exp(-losses)) if q < 1 else 0.0
         x = z**2 * (losses + inner - math.log(q)) + 0.5
@@ -290,7 +311,7 @@ def _below(q: float, z: float, losses: np.ndarray, remove: bool) -> np.ndarray:
 
 
 def _moments(q: float, z: float, remove: bool) -> tuple[float, float]:
-    """Mean and variance of one event's loss, by quadrature."""
+    """Compute mean and variance of one event's loss, by quadrature."""
     step = min(z / 20, z**2 / 8)
     x = np.arange(-14 * z, 1 + 14 * z, step)
     plain = np.exp(-(x**2) / (2 * z**2)) * step / (z * math.sqrt(2 * math.pi))

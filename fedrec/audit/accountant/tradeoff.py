@@ -1,9 +1,9 @@
 """The best attack: the share of participants that it finds at a given rate of false alarms.
 
-The attacker knows everything but whether one person took part, and tests for it; FPR is the rate of false alarms, TPR
+The attacker has all data except whether one person took part, and tests for it. FPR is the rate of false alarms, TPR
 that of hits. Gaussian releases of total signal-to-noise mu have exactly TPR = Phi(Phi^-1(FPR) + mu) (Dong, Roth & Su
 2022). Every pair (epsilon, delta) bounds it by min(e^epsilon FPR + delta, 1 - e^-epsilon (1 - delta - FPR)) (Kairouz
-et al. 2015); the least over all pairs is a bound too. Knowing only the standard library, so that a page needs no more.
+et al. 2015), and so does the least over all pairs. This module needs the standard library alone.
 """
 
 import math
@@ -18,25 +18,29 @@ FALSE_ALARMS = (0.0001, 0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """A bound on every attack. mu: total signal-to-noise of plain Gaussian releases, None for others (then no equality
-    is known). bounds: pairs (epsilon, delta) that hold together; infinite epsilons are left out."""
+    """A bound on every attack.
+
+    Attributes:
+        mu: total signal-to-noise of plain Gaussian releases; None for others, for which no equality is known.
+        bounds: pairs (epsilon, delta) that hold together; infinite epsilons are left out.
+    """
 
     mu: float | None = None
     bounds: tuple[tuple[float, float], ...] = ()
 
     @property
     def exact(self) -> bool:
-        """Whether the best attack reaches the curve."""
+        """True if the best attack reaches the curve."""
         return self.mu is not None
 
     def tpr(self, fpr: float) -> float:
-        """The largest rate of hits at a rate of false alarms `fpr` in [0, 1]; 1 where nothing is bounded."""
+        """Return the largest rate of hits at a rate of false alarms `fpr` in [0, 1]; 1 without a bound."""
         if self.mu is not None:
             return _gaussian(self.mu, fpr)
         return min([1.0, *(envelope(epsilon, delta, fpr) for epsilon, delta in self.bounds)])
 
     def best_guess(self) -> float:
-        """How often the best guess is right where taking part and not are equally likely; 0.5 is tossing a coin."""
+        """Return the probability that the best guess is right if both cases are equally likely; 0.5 is a coin toss."""
         if self.mu is not None:
             return _cdf(self.mu / 2)
         advantages = [total_variation(epsilon, delta) for epsilon, delta in self.bounds]
@@ -58,13 +62,13 @@ def total_variation(epsilon: float, delta: float) -> float:
 
 
 def certainty(tpr: float, fpr: float, prior: float) -> float:
-    """How sure an alarm makes an attacker who believed with probability `prior` that the person took part."""
+    """Return the probability, after an alarm, that the person took part, for a belief of `prior` before."""
     hits, false_alarms = tpr * prior, fpr * (1 - prior)
     return hits / (hits + false_alarms) if hits + false_alarms else prior
 
 
 def grid() -> Sequence[float]:
-    """Rates of false alarms to draw a curve through: even steps, and finer ones near 0 and 1 where it is steep."""
+    """Return rates of false alarms for drawing a curve: even steps, and finer ones near 0 and 1 where it is steep."""
     fine = [10 ** (-5 + step / 8) for step in range(24)]
     return sorted({0.0, 1.0, *fine, *(1 - f for f in fine), *(k / EVEN_STEPS for k in range(EVEN_STEPS))})
 
@@ -76,5 +80,5 @@ def _gaussian(mu: float, fpr: float) -> float:
 
 
 def _cdf(x: float) -> float:
-    """Exact in the tails too, where `NormalDist.cdf` has absolute precision only."""
+    """Compute the normal distribution function, exact in the tails too (`NormalDist.cdf` has absolute precision)."""
     return 0.5 * math.erfc(-x / math.sqrt(2))

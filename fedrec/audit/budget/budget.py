@@ -30,7 +30,7 @@ MOST_KINDS = 2000
 Text = Annotated[str, Field(max_length=4096)]
 _DAMAGE = (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, RecursionError)
 DRIFT = 10**10
-"""Another version of the libraries may move a cost or limit by less than this part; filters keep ten times as much."""
+"""Largest relative difference of a cost or limit between versions of the libraries; filters keep ten times as much."""
 
 
 class _Part(BaseModel):
@@ -168,7 +168,7 @@ class Budget:
         return (self.start is None or self.start <= day) and (self.end is None or day <= self.end)
 
     def check_open(self, run: str | None = None) -> None:
-        """Raises: BudgetExhausted when the period has not begun or is over, but for a `run` that is settled."""
+        """Raise BudgetExhausted unless the period includes today; a settled `run` always passes."""
         if run is not None and run in self.entries and self.entries[run].state == "settled":
             return
         day = today()
@@ -181,7 +181,7 @@ class Budget:
             )
 
     def check_fits(self, events: Sequence[Event], about: Mapping[str, Any]) -> None:
-        """Raises: BudgetExhausted when these releases do not fit, PrivacyError when they must not be added."""
+        """Raise BudgetExhausted when these releases do not fit, PrivacyError when they must not be added."""
         if not events:
             return
         users = about.get("users")
@@ -250,7 +250,8 @@ def parse(path: Path, content: bytes) -> Budget:
 def checked(path: Path, text: dict[str, Any]) -> Budget:
     """Check the budget that `text` describes.
 
-    Raises: ValueError, KeyError, TypeError or FedrecError when it is none.
+    Raises:
+        ValueError: when the text is no valid budget (also KeyError, TypeError or FedrecError).
     """
     try:
         _Text.model_validate(text)

@@ -1,9 +1,9 @@
 """Drawing from a budget file: reserve before a run's first release, settle at its end.
 
-A run RESERVES its whole plan and later SETTLES for what its ledger charged. What is handed back was certainly never
-released; a charge counts even where a crash may have come before its release.
+A run RESERVES its whole plan and later SETTLES for the charges of its ledger. The returned part was certainly never
+released. A charge counts even if a crash may have prevented its release.
 
-| what happens | what the file then says |
+| what happens | state of the file afterwards |
 |---|---|
 | two processes at once | one waits for the other, then sees what it wrote |
 | a crash while the file is written | the old file: it is replaced whole, by renaming |
@@ -37,7 +37,7 @@ def create(path: Path, name: str, who: str, rule: Filter, start: date | None = N
     """Make a budget file.
 
     Raises:
-        InputError: when there is one, or when the period ends before it begins.
+        InputError: when the file exists, or when the period ends before it begins.
     """
     if start is not None and end is not None and end < start:
         raise InputError(f"the period ends on {end}, before it begins on {start}; swap --start and --end")
@@ -73,9 +73,9 @@ def reserve(path: Path, run: str, events: Sequence[Event], about: Mapping[str, A
     """Reserve the whole plan of a run, on disk before this returns; a second call returns the same reservation.
 
     Raises:
-        BudgetExhausted: when it does not fit or the period is not now.
+        BudgetExhausted: when the plan does not fit, or today is outside the period.
         PrivacyError: when it must not be added.
-        VerificationError: when the run asks for something else than it reserved.
+        VerificationError: when the run has reserved another plan.
     """
     with locked(path):
         budget = read(path)
@@ -93,7 +93,7 @@ def reserve(path: Path, run: str, events: Sequence[Event], about: Mapping[str, A
 def settle(path: Path, run: str, released: Sequence[Event]) -> Entry:
     """Count a run for the charges of its ledger from now on, and return the rest. It must release nothing more.
 
-    A run that was settled for the same stays so.
+    To settle a run again for the same charges changes nothing.
 
     Raises:
         VerificationError: for a run that is unknown, was settled for something else, or charged more than it reserved.

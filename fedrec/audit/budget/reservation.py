@@ -1,7 +1,7 @@
 """A run's side of a budget: it reserves before its first release, stays within that, and settles at its end.
 
-Two files are next to the ledger. `budget.json` ties the run to its reservation. `budget.lock` is held as long as the
-run's process lives, so that nobody settles a run that may still release.
+Two files are next to the ledger. `budget.json` ties the run to its reservation. The run's process holds `budget.lock`
+while it lives, so that no command settles a run that may still release.
 """
 
 import contextlib
@@ -56,7 +56,10 @@ class Reservation:
         planned: all releases of the run.
         about: the run's description of itself (`Entry.about`).
 
-    Raises: InputError and VerificationError as `budget.read`; PrivacyError for a run without privacy.
+    Raises:
+        InputError: as `budget.read`.
+        VerificationError: as `budget.read`.
+        PrivacyError: for a run without privacy.
     """
 
     def __init__(self, path: Path, ledger: Path, planned: Sequence[Event], about: Mapping[str, Any]) -> None:
@@ -69,7 +72,12 @@ class Reservation:
         self._held: contextlib.ExitStack | None = None
 
     def check(self) -> None:
-        """Raises: what entering would, before anything of the run is made (another run may still come between)."""
+        """Check, before any file of the run is made, that entering would succeed. Another run may still interfere.
+
+        Raises:
+            BudgetExhausted: as entering.
+            PrivacyError: as entering.
+        """
         tie = read_tie(self.ledger)
         self.budget.check_open(tie["run"] if tie else None)
         if tie is None or tie["run"] not in self.budget.entries:
@@ -122,10 +130,10 @@ class Reservation:
         _write(_tie(self.ledger), tie | {"seen": self.budget.history_hash})
 
     def allow(self, events: Sequence[Event]) -> None:
-        """For `PrivacyPlan.draw_from`.
+        """Check the next release of the run, for `PrivacyPlan.draw_from`.
 
         Raises:
-            BudgetExhausted: past what is reserved, or when the period is over.
+            BudgetExhausted: when it exceeds the reservation, or the period is over.
         """
         if self._cap is None:
             raise PrivacyError("the run has not reserved its budget; enter the context before the first charge")
@@ -189,8 +197,8 @@ def settle_left(path: Path, ledger: Path) -> Entry:
     """Settle a run that will not continue, by its ledger.
 
     Raises:
-        InputError: when the run still works or never drew from the budget.
-        VerificationError: when files do not fit.
+        InputError: when the run is still active, or never drew from the budget.
+        VerificationError: when the files of run and budget do not belong together.
     """
     tie = read_tie(ledger)
     if tie is None:

@@ -21,9 +21,9 @@ WIDTH = 40
 def _budget() -> None:
     """One budget for a population, from which several runs draw.
 
-    A run is let in only if all that it plans still fits; otherwise it is refused (exit code 3) before anything is
-    released. The cap holds for all runs together, even where a later run was planned after seeing what an earlier
-    one released.
+    A run is admitted only if its whole plan still fits; otherwise it is refused (exit code 3) before anything is
+    released. The cap holds for all runs together, even if a later run was planned after seeing the releases of an
+    earlier one.
 
     - `fedrec audit budget new people.json --who customers --epsilon 4 --delta 1e-6 --end 2027-12-31`
 
@@ -57,8 +57,8 @@ def new(
 ) -> None:
     """Make a budget. Its terms never change afterwards.
 
-    The filter is the rule by which runs are let in; it must be fixed before the first run, or nothing is proven.
-    Caps of different periods add up: a person who is there for two periods may pay both.
+    The filter is the rule that admits runs. It must be fixed before the first run, or nothing is proven.
+    Caps of different periods add up: a person who takes part in two periods may pay both.
     """  # fmt: skip
     from fedrec.audit.budget.budget_file import create
     from fedrec.privacy.filters import Filter
@@ -79,7 +79,7 @@ def show(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
 ) -> None:
-    """What was spent, by which run, and what still fits. Checks the whole file."""
+    """Show what each run spent, and what still fits. Checks the whole file."""
     from fedrec.audit.budget.budget import read
     from fedrec.errors import VerificationError
 
@@ -96,9 +96,9 @@ def show(
 
 @budget.command()
 def settle(
-    file: File, run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that will not go on.")]
+    file: File, run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run that will not continue.")]
 ) -> None:
-    """Hand back what a stopped run never released, by its ledger. The run cannot go on afterwards."""
+    """Return the part of a stopped run that its ledger never charged. The run cannot continue afterwards."""
     from fedrec.audit.budget.budget import amount, read
     from fedrec.audit.budget.reservation import settle_left
     from fedrec.audit.evidence.layout import Layout

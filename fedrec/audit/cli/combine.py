@@ -1,4 +1,4 @@
-"""`fedrec audit combine`: what several runs cost the same people together."""
+"""`fedrec audit combine`: the total cost of several runs for the same people."""
 
 import json
 import sys
@@ -23,7 +23,7 @@ def combine(
     ] = None,
     trust_run_key: Annotated[
         bool,
-        typer.Option("--trust-run-key", help="Take the key beside each ledger: shows damage, not who wrote it."),
+        typer.Option("--trust-run-key", help="Take the key next to each ledger: shows damage, not who wrote it."),
     ] = False,
     delta: Annotated[
         float | None, typer.Option(help="Delta of the composed numbers; the largest of the runs' if left out.")
@@ -32,20 +32,20 @@ def combine(
         bool,
         typer.Option(
             "--disjoint",
-            help="Nobody is in two of the populations: each person pays for one population alone. You must guarantee "
-            "it; nothing can check it.",
+            help="No person is in two populations: each person pays for one population alone. You must guarantee "
+            "it; no command can check it.",
         ),
     ] = False,
     same_people: Annotated[
-        bool, typer.Option("--same-people", help="Add up all runs, whatever population they name.")
+        bool, typer.Option("--same-people", help="Add up all runs, even if they name different populations.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, and nothing else.")] = False,
 ) -> None:
-    """The epsilon of several runs over the same people, each number with the assumption that it needs.
+    """Compute the epsilon of several runs over the same people, each number with its assumption.
 
-    Budgets of runs over the same people add up. How much depends on how the runs came about: if a later run was
-    chosen by looking at what an earlier one released, composing all events afterwards proves nothing; then take the
-    sum of the targets, or let the runs draw from one budget (`fedrec audit budget --help`), whose cap is proven.
+    Budgets of runs over the same people add up. If a later run was chosen after a look at the releases of an earlier
+    one, composing all events afterwards proves nothing. Then take the sum of the targets, or let the runs draw from
+    one budget (`fedrec audit budget --help`), whose cap is proven.
 
     Every epsilon is rounded up. Signatures, chain and checkpoint of each ledger are checked; two ledgers of one run
     that contradict each other are refused (exit code 4), and an older copy of a run is counted once.
@@ -64,7 +64,7 @@ def combine(
 
     if bool(key) == trust_run_key:
         raise InputError(
-            "combine: whose records? Give --key PUB (from its owner, not from the run), or --trust-run-key for your own"
+            "combine: needs a key; give --key PUB (from its owner, not from the run), or --trust-run-key for your own"
         )
     public = [keys.public_key(each) for each in key] if key else None
     found = combined([Run.read(run, public) for run in runs], delta, disjoint=disjoint, same_people=same_people)

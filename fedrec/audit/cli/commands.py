@@ -1,7 +1,7 @@
-"""`fedrec audit`: what somebody who trusts nobody can do with the record of a run.
+"""`fedrec audit`: checks of a run's record that need no trust in its operator.
 
-Subcommands are found by the entry-point group "fedrec.audit.commands": attacks need the simulation, which the core
-does not know.
+Subcommands are entry points of the group "fedrec.audit.commands". Attacks need the simulation, which the core does not
+import.
 """
 
 import struct
@@ -20,19 +20,19 @@ from fedrec.errors import VerificationError
 READING = frozenset(
     {"verify", "show", "report", "diff", "export", "prove", "check-proof", "witness", "combine", "budget", "keys"}
 )
-"""The subcommands that read what somebody else made."""
+"""The subcommands that read files of others."""
 DAMAGE = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, RecursionError, TypeError, ValueError),
     *(struct.error, zlib.error, zipfile.BadZipFile),
 )
-"""What a program raises that meets content which it did not expect."""
+"""Exceptions that unexpected content can raise."""
 
 
 class AuditCommands(Commands):
     """The subcommands of `fedrec audit`.
 
-    Content is checked where it is read, and every fault has its own message. This is the last line behind those checks:
-    whatever they let through ends in one line and exit code 4 as well, since what cannot be read is not verified.
+    Content is checked where it is read, and every fault has its own message. This class is the last line behind those
+    checks: any other exception also ends in one line and exit code 4, since unreadable content is not verified.
     """
 
     entry_group: ClassVar[str] = "fedrec.audit.commands"
@@ -47,7 +47,7 @@ class AuditCommands(Commands):
 
 
 def unexpected(error: Exception) -> VerificationError:
-    """The fault line of content that no check expected: what was raised, and where."""
+    """Return the fault line of content that no check expected: the exception and its place."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return VerificationError(
         f"what was received is not as any run writes it ({type(error).__name__} at {Path(last.filename).name}:"

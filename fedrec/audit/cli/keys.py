@@ -18,7 +18,7 @@ def _keys() -> None:
     """Make, show and replace the keys that sign ledgers.
 
     The private key signs, and stays with the operator of the training, in a file that only its owner can read.
-    Auditors get the public part, by a way on which nobody can change it.
+    Give auditors the public part over a channel that nobody else can change.
     """
 
 
@@ -33,7 +33,7 @@ def new(
 ) -> None:
     """Make a key; an existing file is never overwritten.
 
-    `fedrec simulate` makes one on first use where there is none.
+    `fedrec simulate` makes a key on first use if there is none.
     """
     from fedrec.audit.log import keys as store
 
@@ -77,8 +77,7 @@ def rotate(
 ) -> None:
     """Hand a run's ledger over to another key, by a record that the old key signs.
 
-    What was signed stays valid, and auditors keep the public key that they have. Then resume with FEDREC_KEY set
-    to the new file.
+    Signed records stay valid, and auditors keep their public key. Resume the run with FEDREC_KEY set to the new file.
     """
     from fedrec.audit.evidence.layout import Layout
     from fedrec.audit.evidence.received_run import LEDGER

@@ -1,4 +1,4 @@
-"""`fedrec audit prove`, `check-proof` and `witness`: proofs without the ledger, and signatures of those who saw it."""
+"""`fedrec audit prove`, `check-proof` and `witness`: proofs that need no ledger, and signatures of witnesses."""
 
 import json
 import time
@@ -27,7 +27,7 @@ def prove(
     ] = None,
     out: OutOption = None,
 ) -> None:
-    """Make a small proof that somebody can check who has no ledger: of one record, or of growth since an older state.
+    """Make a small proof of one record, or of growth since an older state. Checking it needs no ledger.
 
     Examples:
 
@@ -57,7 +57,7 @@ def check_proof(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print what is proven as JSON.")] = False,
 ) -> None:
-    """Check a proof with nothing but a public key, and print what it proves.
+    """Check a proof with a public key alone, and print its content.
 
     Example: `fedrec audit check-proof round-7.proof --key operator.pub`
 
@@ -101,10 +101,10 @@ def witness(
     older: Annotated[Path | None, typer.Option(metavar="FILE", help="Also demand that it extends this.")] = None,
     out: OutOption = None,
 ) -> None:
-    """Cosign a ledger's checkpoint, unless it contradicts what was cosigned before: a rolled-back or rewritten past.
+    """Cosign a ledger's checkpoint, unless it contradicts an earlier cosigned one (a rolled-back or rewritten past).
 
-    The cosigned checkpoint goes into the run's folder (release/privacy/witness-*.note), or to --out. Keep a copy: with
-    it `verify --older` shows whether the ledger was rewritten since.
+    The cosigned checkpoint is written to the run's folder (release/privacy/witness-*.note), or to --out. Keep a copy:
+    with it `verify --older` shows whether the ledger was rewritten since.
 
     Example: `fedrec audit witness runs/mine --key operator.pub --witness-key my-key.pem`
     """
@@ -139,7 +139,7 @@ def witness(
 
 
 def _seen_whole(run: Path, public: Any, seer: Any, older: Any) -> tuple[Any, tuple[int, bytes]]:
-    """The checkpoint and what it grew from, where the whole ledger is there to look at."""
+    """Return the checkpoint, and the earlier state that it extends, from a whole ledger."""
     from fedrec.audit.evidence import received_run
     from fedrec.audit.verify.verification import integrity
 
@@ -153,7 +153,7 @@ def _seen_whole(run: Path, public: Any, seer: Any, older: Any) -> tuple[Any, tup
 
 
 def _sealed(run: Path) -> tuple[Any, Any]:
-    """The chain and its checkpoint, which must belong together."""
+    """Return the chain and its checkpoint, which must belong together."""
     from fedrec.audit.evidence import received_run
     from fedrec.audit.log import chain as chains
     from fedrec.audit.log import checkpoint
@@ -170,7 +170,7 @@ def _sealed(run: Path) -> tuple[Any, Any]:
 
 
 def _charge_of(chain: Any, number: int) -> int:
-    """The record of a round's last charge."""
+    """Return the record of a round's last charge."""
     places = [
         record.index
         for record in chain.records

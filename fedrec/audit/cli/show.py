@@ -1,4 +1,4 @@
-"""`fedrec audit show`, `report` and `diff`: a run's promise for a person to read."""
+"""`fedrec audit show`, `report` and `diff`: a run's promise for readers."""
 
 import sys
 from pathlib import Path
@@ -14,11 +14,11 @@ Json = Annotated[bool, typer.Option("--json", help="Print it as JSON, and nothin
 
 
 def show(run: Run, json: Json = False) -> None:
-    """What a run promises, against whom, what was spent and on what: one screen.
+    """Show the promise of a run, its adversaries, and how the budget was spent, on one screen.
 
-    Shows what the ledger of RUN gives, and compares the statement's files with it. Exit code 4 when they differ; that
-    comes first then. Whether the ledger is genuine, `fedrec audit verify` checks; the whole account is `fedrec audit
-    report`.
+    All facts come from the ledger of RUN, and the statement's files are compared with it. If they differ, the
+    difference is printed first, and the exit code is 4. `fedrec audit verify` checks whether the ledger is genuine;
+    `fedrec audit report` gives all details.
 
     - `fedrec audit show runs/quickstart`
 
@@ -55,12 +55,12 @@ def report(
     ] = None,
     show: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
-    """The whole account as one HTML page, for a reader who is no expert and for one who is.
+    """Write all details of a run as one HTML page, for lay readers and for experts.
 
-    One file that loads nothing from anywhere: send it, print it, keep it. It tells the promise, epsilon by adversary,
-    what the best attacker could do, where the budget went, assumptions and who must keep them, what is not protected,
-    two published checklists, and how to check it: all of it as the ledger gives it. Exit code 4, after writing, when
-    the statement's files differ from the ledger; the page says so first.
+    The page is one file that loads nothing from the network. It contains the promise, epsilon by adversary, the best
+    possible attack, the use of the budget, assumptions and who must keep them, limits, two published checklists, and
+    how to check it. All facts come from the ledger. If the statement's files differ from it, the page begins with the
+    difference, and the exit code is 4.
 
     - `fedrec audit report runs/quickstart --open`
 
@@ -88,14 +88,14 @@ def report(
 def diff(
     a: Annotated[Path, typer.Argument(help="A run's folder, or an exported file.", show_default=False)],
     b: Annotated[Path, typer.Argument(help="Another.", show_default=False)],
-    every: Annotated[bool, typer.Option("--all", help="Also what is the same.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="List equal facts, too.")] = False,
     json: Json = False,
 ) -> None:
-    """What differs between the promises and records of two runs.
+    """Show the differences between the promises and records of two runs.
 
-    Epsilon against each adversary, unit, clips, noise, sampling, rounds, data, versions, assumptions, what is not
-    protected; and which run promises less, where that can be said: all of it as the ledgers give it. Exit code 0
-    whether or not the runs differ, 4 when a statement's file differs from its own ledger; that comes first then.
+    It compares epsilon against each adversary, unit, clips, noise, sampling, rounds, data, versions, assumptions and
+    limits, as the ledgers give them. It names the run that promises less, if the two are comparable. The exit code is 0
+    whether or not the runs differ. It is 4 if a statement's file differs from its own ledger; that is printed first.
 
     - `fedrec audit diff runs/before runs/after`
 

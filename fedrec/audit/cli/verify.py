@@ -38,11 +38,12 @@ def verify(
 ) -> None:
     """Check a run's record without trusting its operator.
 
-    Signatures, chain, tree and checkpoint; that an older copy is a beginning of this one; that model, scenario and
-    statement are those of the ledger; that every charge is on the terms that were promised; and epsilon, recomputed
-    from the events by code that training does not use. It cannot show that what was written is what was done.
+    It checks signatures, chain, tree and checkpoint; that an older copy is a beginning of this one; that model,
+    scenario and statement are those of the ledger; and that every charge is on the promised terms. It recomputes
+    epsilon from the events with code that training does not use. It cannot show that the record describes what really
+    happened.
 
-    Get the public key from its owner by another way than the run: a key found beside a ledger proves nothing.
+    Get the public key from its owner over another channel than the run: a key found next to a ledger proves nothing.
 
     Examples:
 
@@ -50,7 +51,7 @@ def verify(
 
     - `fedrec audit verify received.zip --key operator.pub --older last-month.note --model model.safetensors`
 
-    - `fedrec audit verify runs/mine --trust-run-key` - whether your own files are whole
+    - `fedrec audit verify runs/mine --trust-run-key` - checks your own files for damage
 
     Exit codes: 0 all holds, 2 it cannot be read, 4 something does not hold (a line for each fault).
     """
@@ -61,7 +62,7 @@ def verify(
     found = received_run.received(run)
     if (key is None) == (not trust_run_key):
         raise InputError(
-            "verify: whose record? Give --key PUB (from its owner, not from the run), or --trust-run-key for your own"
+            "verify: needs a key; give --key PUB (from its owner, not from the run), or --trust-run-key for your own"
         )
     public = keys.public_key(key) if key else found.own_key("--trust-run-key", "--key PUB")
     verdict = verified(
@@ -89,10 +90,11 @@ def export(
     run: RunArgument,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="FILE", help="The file to write, e.g. run.zip.")],
 ) -> None:
-    """Put into one file what an auditor needs: ledger, checkpoint, cosignatures, statement, scenario, manifest, key.
+    """Pack one file for an auditor: ledger, checkpoint, cosignatures, statement, scenario, manifest, key.
 
-    The model is not in it (its SHA-256 is), nor is anything that epsilon does not cover: true metrics, counts, times,
-    results of attacks. The ledger fixes these by salted digests. The same run gives the same bytes.
+    The file contains the SHA-256 of the model, but not the model. It contains nothing outside the guarantee (true
+    metrics, counts, times, results of attacks); the ledger fixes these by salted digests. The same run gives the same
+    bytes.
 
     Example: `fedrec audit export runs/mine -o mine.zip`, then `fedrec audit verify mine.zip --key ...`
     """

@@ -1,9 +1,8 @@
 """Does the system do what its record says? Tests of releases against the stated noise, clip, sampling and support.
 
-A holder of all users' data (a simulation, or a test on made-up users) can take the sum that should have been
-released off the one that was, and look at what is left: it must be the stated noise and nothing else. Each test gives
-an exact or conservative p-value for "the system does as stated"; `accused` bounds the chance that a correct system is
-accused by ANY of them (Holm 1979).
+A holder of all users' data (a simulation, or a test on generated users) can subtract the correct sum from the released
+one. The rest must be the stated noise and nothing else. Each test gives an exact or conservative p-value for "the
+system does as stated". `accused` bounds the chance that ANY of them accuses a correct system (Holm 1979).
 """
 
 import math
@@ -21,9 +20,11 @@ _SHAPE_SAMPLE = 50_000
 
 @dataclass(frozen=True)
 class Finding:
-    """One test. p_value: the chance of something at least as odd in a system that does as stated; None: not possible.
+    """The result of one test.
 
-    detail: what was measured, for a person.
+    Attributes:
+        p_value: chance of a result at least as extreme in a system that does as stated; None if the test could not run.
+        detail: the measurement, for readers.
     """
 
     check: str
@@ -32,7 +33,7 @@ class Finding:
 
 
 def accused(findings: Sequence[Finding], alpha: float = 0.05) -> list[Finding]:
-    """The findings that stand against the system; a correct one has any with a chance of at most `alpha`."""
+    """Return the findings that accuse the system; a correct one has any with a chance of at most `alpha`."""
     tested = sorted((f for f in findings if f.p_value is not None), key=lambda f: f.p_value or 0.0)
     found = []
     for place, finding in enumerate(tested):
@@ -43,7 +44,11 @@ def accused(findings: Sequence[Finding], alpha: float = 0.05) -> list[Finding]:
 
 
 def noise_scale(noise: Sequence[np.ndarray]) -> Finding:
-    """Is the noise as large as stated? noise: what is left of each release, divided by its stated deviation."""
+    """Is the noise as large as stated?
+
+    Args:
+        noise: the rest of each release without the correct sum, divided by its stated deviation.
+    """
     entries = sum(part.size for part in noise)
     squares = math.fsum(float(np.square(part, dtype=np.float64).sum()) for part in noise)
     low, high = chi2.cdf(squares, entries), chi2.sf(squares, entries)
@@ -53,7 +58,7 @@ def noise_scale(noise: Sequence[np.ndarray]) -> Finding:
 
 
 def noise_by_release(noise: Mapping[str, np.ndarray]) -> Finding:
-    """Is the noise of EACH release as large as stated? One release too quiet does not hide among many."""
+    """Is the noise of EACH release as large as stated? So one release with too little noise is not averaged away."""
     worst, where = 1.0, ""
     for name, part in noise.items():
         squares = float(np.square(part, dtype=np.float64).sum())
@@ -95,9 +100,13 @@ def noise_reuse(noise: Mapping[str, np.ndarray]) -> Finding:
 
 
 def release_support(released: np.ndarray, touched: np.ndarray) -> Finding:
-    """Are entries that nobody touched noisy too? released, touched (bool): the same length.
+    """Are entries without a contribution noisy too?
 
     A noisy entry is rounded to exactly zero with a chance of at most ROUNDING / sqrt(2 pi).
+
+    Args:
+        released: (entries,) the release.
+        touched: (entries,) bool, entries with a contribution.
     """
     untouched = int((~touched).sum())
     if not untouched:
@@ -108,10 +117,13 @@ def release_support(released: np.ndarray, touched: np.ndarray) -> Finding:
 
 
 def update_support(changes: Sequence[tuple[np.ndarray, np.ndarray]]) -> Finding:
-    """Does the model change exactly where somebody touched it? changes: (touched, changed) rows (bool) of each round.
+    """Does the model change exactly in the rows with a contribution?
 
-    A row of a noisy update stays the same for reasons that noise decides; that the rows which stay are exactly the
-    untouched ones has a chance of at most one in the number of ways to choose them. The best round counts.
+    In a correct system noise decides which rows stay the same. The chance that these are exactly the untouched rows is
+    at most one in the number of ways to choose them. The best round counts.
+
+    Args:
+        changes: (touched, changed) rows (bool) of each round.
     """
     usable = [(touched, changed) for touched, changed in changes if 0 < touched.sum() < len(touched)]
     if not usable:
@@ -123,8 +135,12 @@ def update_support(changes: Sequence[tuple[np.ndarray, np.ndarray]]) -> Finding:
 
 
 def clip_probe(excess: np.ndarray) -> Finding:
-    """Does every user's part stay within the clip? excess: (probes,) how far a probe whose raw part was far above the
-    clip moved the releases, less what the clip allows, in standard deviations of the noise."""
+    """Does every user's contribution stay within the clip?
+
+    Args:
+        excess: (probes,) how far each probe, with a raw contribution far above the clip, moved the releases beyond the
+            clip, in standard deviations of the noise.
+    """
     if not len(excess):
         return Finding("clip", None, "no probe took part")
     p = min(1.0, float(norm.sf(excess.max())) * len(excess))
@@ -137,9 +153,9 @@ def clip_probe(excess: np.ndarray) -> Finding:
 
 
 def cohort_sizes(sizes: Sequence[int], users: int, probability: float) -> Finding:
-    """Are cohorts as large, and as different in size, as Poisson sampling makes them?
+    """Do the cohort sizes have the mean and the spread of Poisson sampling?
 
-    Each by the exact binomial; and their spread, lest a size that never changes passes for a sample.
+    Each size is tested by the exact binomial, and all by their spread, so that a constant size is noticed.
     """
     counts, mean = np.asarray(sizes), users * probability
     low, high = binom.cdf(counts, users, probability), binom.sf(counts - 1, users, probability)

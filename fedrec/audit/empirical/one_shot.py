@@ -1,10 +1,10 @@
 """The one-shot ESTIMATE of epsilon (Andrew et al. 2024): no bound, neither from below nor from above.
 
-Canaries are random directions that all take part in one run. What is released is correlated with each of them; a
-direction that nobody contributed would have a correlation that is nearly normal with a known spread, so two normal
-distributions stand for "in" and "out", and the epsilon between these two at the given delta is the estimate. It needs
-no second run and no knowledge of the other users. It can err on both sides: the fit sees the middle of a distribution,
-while epsilon at a small delta is decided by its tails.
+Canaries are random directions that all take part in one run. The releases are correlated with each of them. Without a
+contribution, the correlation of a direction is nearly normal with a known spread. So two normal distributions describe
+"in" and "out", and the estimate is the epsilon between these two at the given delta. It needs no second run and no data
+of the other users. It can err on both sides: the fit describes the middle of a distribution, but its tails decide on
+epsilon at a small delta.
 """
 
 import math
@@ -14,19 +14,22 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 LARGEST = 1000.0
-"""Epsilons above this are given as infinity."""
+"""Epsilons above this are returned as infinity."""
 
 
 def normal_pair_epsilon(out: tuple[float, float], included: tuple[float, float], delta: float) -> float:
-    """The epsilon at `delta` between two normal distributions (mean, standard deviation), in the worse direction."""
+    """Compute epsilon at `delta` between two normal distributions (mean, standard deviation), the worse direction."""
     return max(_epsilon(out, included, delta), _epsilon(included, out, delta))
 
 
 def one_shot_estimate(correlations: np.ndarray, spread: float, delta: float) -> float:
-    """The estimate from the correlations (canaries,) of canaries that took part.
+    """Estimate epsilon.
 
-    spread: standard deviation of the correlation of a direction that nobody contributed (1 / sqrt(d) for a cosine in
-    d dimensions).
+    Args:
+        correlations: (canaries,) of canaries that took part.
+        spread: standard deviation of the correlation of a direction without a contribution (1 / sqrt(d) for a cosine
+            in d dimensions).
+        delta: the delta of epsilon.
     """
     if len(correlations) < 2:
         raise ValueError(f"a spread needs at least two canaries, got {len(correlations)}")
@@ -49,7 +52,7 @@ def _epsilon(one: tuple[float, float], other: tuple[float, float], delta: float)
 
 
 def _hockey_stick(one: tuple[float, float], other: tuple[float, float], epsilon: float) -> float:
-    """The greatest P_one(S) - e^epsilon P_other(S) over all sets S: where the density ratio is above e^epsilon."""
+    """Compute the largest P_one(S) - e^epsilon P_other(S) over all sets S: that of a density ratio above e^epsilon."""
     (m, s), (n, t) = one, other
     # log ratio - epsilon = a x^2 + b x + c
     a = 0.5 / t**2 - 0.5 / s**2

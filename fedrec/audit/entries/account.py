@@ -31,9 +31,11 @@ _TYPES: Mapping[str, type[BaseModel]] = {
 
 @dataclass(frozen=True)
 class Account:
-    """A run's records, read and checked, up to the last that its statement rests on.
+    """A run's records, read and checked, up to the last one that its statement uses.
 
-    entries: how many records that is. code: of the program that wrote the last of them.
+    Attributes:
+        entries: number of these records.
+        code: the program that wrote the last of them.
     """
 
     begin: BeginRecord
@@ -45,10 +47,10 @@ class Account:
 
 
 def account(payloads: Sequence[Mapping[str, Any]]) -> Account:
-    """What a ledger's payloads, oldest first, say of the run; records after the last charge, stop or end do not count.
+    """Read the account of a run from a ledger's payloads, oldest first, up to the last charge, stop or end.
 
     Raises:
-        VerificationError: when there is no beginning, or a record is not what its type says.
+        VerificationError: when there is no beginning, or a record does not have the fields of its type.
     """
     if not payloads or payloads[0].get("type") != "begin":
         raise VerificationError("record 0 does not say what the run promises (no `begin`)")
@@ -76,7 +78,7 @@ def account(payloads: Sequence[Mapping[str, Any]]) -> Account:
 
 
 def _read(place: int, payload: Mapping[str, Any]) -> BaseModel | None:
-    """The record of a known type; None for another. Raises: VerificationError that names the field at fault."""
+    """Read a record of a known type; None for another type. Raises: VerificationError with the wrong field."""
     kind = _TYPES.get(str(payload.get("type")))
     if kind is None:
         return None

@@ -1,4 +1,4 @@
-"""From a ledger's charges to the events that an accountant composes, and back to JSON: numbers as exact strings."""
+"""Conversion between the charges of a ledger (JSON, numbers as exact strings) and the events of an accountant."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +9,7 @@ from fedrec.privacy.accounting import Event
 
 
 def charges(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """The charges among a ledger's entries, oldest first."""
+    """Return the charges among a ledger's entries, oldest first."""
     return [entry["payload"] for entry in entries if entry["payload"].get("type") == "charge"]
 
 
@@ -17,13 +17,13 @@ def events_of(charged: Iterable[Mapping[str, Any]]) -> list[Event]:
     """Return every event of some charges.
 
     Raises:
-        VerificationError: for one that is none.
+        VerificationError: for a charge without valid events.
     """
     return [event for charge in charged for event in from_json(charge.get("events"), "the ledger")]
 
 
 def to_json(events: Iterable[Event]) -> list[dict[str, Any]]:
-    """Events as JSON, equal ones counted, sorted."""
+    """Write events as JSON, equal ones counted, sorted."""
     counts: Counter[tuple[float, float]] = Counter()
     for event in events:
         counts[event.sampling, event.noise_multiplier] += event.count
@@ -34,10 +34,10 @@ def to_json(events: Iterable[Event]) -> list[dict[str, Any]]:
 
 
 def from_json(values: Any, where: str) -> list[Event]:
-    """The events that `to_json` or a charge wrote.
+    """Read events from JSON, as `to_json` or a charge wrote them.
 
     Raises:
-        VerificationError: for what is none.
+        VerificationError: for a value that is no event.
     """
     try:
         if not isinstance(values, Sequence):

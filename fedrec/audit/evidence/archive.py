@@ -1,8 +1,7 @@
 """The one file of `fedrec audit export`, read with distrust.
 
-A zip is small on disk and as large as its maker likes when unpacked; its table of contents may name sizes that are not
-true, a name twice, or millions of names. So: the table must be short, only known names are read, and bytes are counted
-as they come out.
+A small zip can unpack to any size. Its table of contents may contain wrong sizes, a name twice, or millions of names.
+So the table must be short, only known names are read, and unpacked bytes are counted.
 """
 
 import hashlib
@@ -19,7 +18,7 @@ from fedrec.received_files import DAMAGED_ZIP
 MOST_PACKED = 256 << 20
 """Bytes of the file."""
 MOST_UNPACKED = 1 << 30
-"""Bytes of all files that are read from it together; the model is hashed as it is unpacked, and not kept."""
+"""Most bytes of all files that are read; the model is hashed while it is unpacked, and not kept."""
 MOST_NAMES = 1000
 _TABLE = 1 << 18  # bytes of the table of contents
 _CHUNK = 1 << 20
@@ -29,7 +28,7 @@ _END = struct.Struct("<4s4H2LH")
 def unpacked(
     path: Path, most: Callable[[str], int | None], hashed: frozenset[str]
 ) -> tuple[dict[str, bytes], dict[str, str]]:
-    """Content of the known files, and the SHA-256 (hex) of those that are only hashed, by name.
+    """Return the content of the known files, and the SHA-256 (hex) of files that are only hashed, by name.
 
     Args:
         path: the file, named by the user.
@@ -37,8 +36,8 @@ def unpacked(
         hashed: names of files that are hashed and not kept.
 
     Raises:
-        InputError: when it is no undamaged zip.
-        VerificationError: for one that no export makes.
+        InputError: when the file is no undamaged zip.
+        VerificationError: for a zip that no export writes.
     """
     try:
         with path.open("rb") as file:
@@ -54,7 +53,7 @@ def unpacked(
 
 
 def _check(path: Path, handle: int) -> None:
-    """Refuse what is no regular file, too large, or has a table of contents that no export has."""
+    """Refuse a file that is not regular, is too large, or has a table of contents that no export has."""
     found = os.fstat(handle)
     if not stat.S_ISREG(found.st_mode):
         raise InputError(f"{path}: neither a run's folder nor a file")

@@ -1,7 +1,7 @@
-"""Results of attacks: the ledger says that an attack was made, and fixes its result by a salted digest.
+"""Results of attacks: the ledger records that an attack was made, and fixes its result by a salted digest.
 
-An attack is made on all users' data, and its figures are exact, so they stay in `private/attacks.json`. The owner can
-read them there; a reader of the ledger alone learns that there is a result, and not which.
+An attack uses all users' data, and its figures are exact, so they stay in `private/attacks.json`. The owner can read
+them there. A reader of the ledger alone learns that there is a result, but not its content.
 """
 
 import json
@@ -21,15 +21,20 @@ LARGEST = 64 << 20
 
 
 def record(result: Mapping[str, Any], salt: bytes) -> dict[str, Any]:
-    """What the ledger holds of a result. salt: of the run (`salted.salt_in`)."""
+    """Return the ledger's part of a result.
+
+    Args:
+        result: the result.
+        salt: the salt of the run (`salted.salt_in`).
+    """
     told = {key: result[key] for key in ("type", "name", "adversary")}
     return told | {"version": VERSION, "result": _digest(result, salt)}
 
 
 def opened(recorded: Mapping[str, Any], private: Path | None) -> Mapping[str, Any]:
-    """The result that a record of the ledger fixes, where the private folder is at hand and holds it; else the record.
+    """Return the result that a record of the ledger fixes, if the private folder contains it; else the record.
 
-    Records of older versions hold their result themselves.
+    Records of older versions contain their result themselves.
     """
     if private is None or "result" not in recorded:
         return recorded

@@ -2,9 +2,9 @@
 
     {"type": "files", "release": {NAME: SHA-256}, "private": {NAME: salted digest}}
 
-It is appended after the statement and the page were written, which follow from the records before it. What writes a
-file later appends another one; the last one counts. Without a place in it are the ledger and its checkpoint, which
-are signed themselves, cosignatures, which come later, and what other programs write (an experiment tracker).
+It is appended after statement and page, which derive from the records before it. A command that writes a file later
+appends another record, and the last one counts. The record leaves out the ledger and its checkpoint, which are signed
+themselves, cosignatures, which come later, and files of other programs (an experiment tracker).
 """
 
 import hashlib
@@ -26,9 +26,9 @@ LARGEST_PRIVATE = 1 << 33
 
 
 def fix(ledger: Ledger, run: Layout) -> None:
-    """Append the digests of a run's files, unless the last closing record holds just these; give all one time.
+    """Append the digests of a run's files, unless the last closing record has the same; set all file times to one.
 
-    The times of files would otherwise say how long rounds took, which follows from who took part.
+    The times of files would otherwise reveal how long rounds took, which depends on who took part.
     """
     payloads = [entry["payload"] for entry in ledger.entries]
     if run.flat or not payloads or not payloads[0].get("fixes_files"):
@@ -44,10 +44,10 @@ def fix(ledger: Ledger, run: Layout) -> None:
 
 
 def last(payloads: Sequence[Mapping[str, Any]]) -> FilesRecord | None:
-    """The closing record that counts, None where there is none.
+    """Return the last closing record, None without one.
 
     Raises:
-        ValueError: when it is malformed.
+        ValueError: when the record is malformed.
     """
     found = next((payload for payload in reversed(payloads) if payload.get("type") == "files"), None)
     return None if found is None else FilesRecord.model_validate(found)
@@ -56,10 +56,10 @@ def last(payloads: Sequence[Mapping[str, Any]]) -> FilesRecord | None:
 def release_faults(
     names: Sequence[str], digests: Mapping[str, str], record: FilesRecord, exported: Collection[str] | None
 ) -> Iterator[str]:
-    """What differs from the closing record, a line each.
+    """Yield the differences from the closing record, a line each.
 
     Args:
-        names: what is there, by its path in `release/`.
+        names: paths of the files in `release/`.
         digests: SHA-256 (hex) by name, at least of the files that a run writes.
         record: the closing record.
         exported: the names that an export must hold; None for a folder, which must hold all.
@@ -75,7 +75,7 @@ def release_faults(
 
 
 def private_faults(private: Path, record: FilesRecord) -> Iterator[str]:
-    """The same for the private folder, where it is at hand."""
+    """Yield the differences of a private folder from the closing record, a line each."""
     salt, there = read_below(private, SALT, salted.BYTES), set(listing(private))
     if salt is None:
         yield f"private/{SALT} is missing: whether the private files are the run's cannot be checked"

@@ -1,11 +1,11 @@
-"""The folders of a run: `release/`, which may be handed on, and `private/`, which stays where it was made.
+"""The folders of a run: `release/`, which may be handed on, and `private/`, which stays with its owner.
 
 | folder | content | covered by epsilon |
 |---|---|---|
 | `RUN/release` | `model/`, `privacy/` (ledger, statement, page), `scenario.toml` | yes |
 | `RUN/private` | true metrics, counts, seconds, plots, checkpoint, results of attacks | no |
 
-Runs of older versions are flat: `model/`, `privacy/` and everything else in one folder. They are read as they are.
+Runs of older versions are flat: `model/`, `privacy/` and everything else in one folder. They are still readable.
 """
 
 import os
@@ -35,7 +35,13 @@ _FLAT = ("privacy/ledger.jsonl", "model/manifest.json", "scenario.toml", "summar
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the files of one run are. root: the run's folder; release, private: both are `root` in a flat run."""
+    """The places of one run's files.
+
+    Attributes:
+        root: the run's folder.
+        release: the released part; `root` in a flat run.
+        private: the private part; `root` in a flat run.
+    """
 
     root: Path
     release: Path
@@ -58,18 +64,18 @@ class Layout:
 
     @property
     def private_at_hand(self) -> Path | None:
-        """The private folder, None where only `release/` was handed over."""
+        """The private folder, None if only `release/` was handed over."""
         here = not self.flat and any((self.private / name).is_file() for name in (SALT, "summary.json"))
         return self.private if here else None
 
     @property
     def flat(self) -> bool:
-        """Whether everything lies in one folder: a run of an older version, or a `release/` under another name."""
+        """True if everything is in one folder: a run of an older version, or a `release/` under another name."""
         return self.release == self.root
 
 
 def listing(folder: Path) -> list[str]:
-    """The paths of all that is in a folder and below, but for folders; links are listed, and not followed."""
+    """Return the paths of all files and links in a folder and below; links are not followed."""
     found = []
     for place, folders, names in os.walk(folder):
         inside = os.path.relpath(place, folder)
@@ -79,12 +85,12 @@ def listing(folder: Path) -> list[str]:
 
 
 def fixed(name: str) -> bool:
-    """Whether the ledger fixes a file of `release/`, or would not allow it there."""
+    """Return whether the ledger fixes a file of `release/`, or does not allow it there."""
     return not any(fnmatchcase(name, pattern) for pattern in _UNFIXED)
 
 
 def fixed_private(name: str) -> bool:
-    """The same for a file of `private/`."""
+    """Return whether the ledger fixes a file of `private/`, or does not allow it there."""
     return not any(fnmatchcase(name, pattern) for pattern in _UNFIXED_PRIVATE)
 
 

@@ -1,4 +1,4 @@
-"""What an auditor received: a run's folder, or the one file that `fedrec audit export` makes of it."""
+"""A run as an auditor receives it: a folder, or the one file that `fedrec audit export` makes of it."""
 
 import hashlib
 import io
@@ -23,7 +23,7 @@ PUBLIC_KEY = "privacy/ledger.pub"
 STATEMENT = "privacy/statement.json"
 MODEL = "model/model.safetensors"
 LARGEST_LEDGER = 64 << 20
-"""Bytes of a ledger that is read: some 50,000 charges."""
+"""Most bytes of a ledger: some 50,000 charges."""
 EXPORTED: Mapping[str, int] = {
     LEDGER: LARGEST_LEDGER,
     CHECKPOINT: 1 << 16,
@@ -33,18 +33,20 @@ EXPORTED: Mapping[str, int] = {
     "scenario.toml": 4 << 20,
     "model/manifest.json": 4 << 20,
 }
-"""The files that an export holds, each with the most bytes that are read of it."""
+"""The files of an export -> their most bytes."""
 _WITNESSED = re.compile(r"privacy/witness-[0-9A-Za-z_-]{1,64}\.note")
 _MOST_WITNESSES = 100
 OLDER_VERSIONS = ("history.csv", "summary.json")
-"""Private files that runs of older versions have beside the others, under plain digests."""
+"""Private files that runs of older versions keep next to the others, under plain digests."""
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """The files, by their path in the run's `release/`, and the SHA-256 of all that a run writes there.
+    """The files of a received run by their path in `release/`, and the SHA-256 of all files that a run writes there.
 
-    names: of everything that is there, known or not. private: the private folder, None where it was not handed over.
+    Attributes:
+        names: paths of all files, known or not.
+        private: the private folder, None if it was not handed over.
     """
 
     place: str
@@ -60,14 +62,14 @@ class Evidence:
         return self.files[LEDGER]
 
     def own_key(self, asked: str, remedy: str) -> PublicKey:
-        """The public key that came with the run: it shows damage, and not who wrote the record.
+        """Return the public key that came with the run. It reveals damage, but not the author of the record.
 
         Args:
-            asked: what asked for it, for the message.
+            asked: name of the command, for the message.
             remedy: how to give a key instead, for the message.
 
         Raises:
-            InputError: when none came, or it is no key.
+            InputError: when the run has no key, or the file is no key.
         """
         if PUBLIC_KEY not in self.files:
             raise InputError(f"{asked}: {self.place} holds no {PUBLIC_KEY}; give {remedy}")
@@ -75,15 +77,15 @@ class Evidence:
 
 
 def received(path: Path, *, alone: bool = False) -> Evidence:
-    """What lies at `path`: a run's folder or an exported file.
+    """Read the run at `path`: a folder or an exported file.
 
     Args:
         path: named by the user.
         alone: refuse files of a folder that have another name elsewhere (hard links).
 
     Raises:
-        InputError: when it is neither.
-        VerificationError: when it holds what no run holds: links, pipes, files that are far too large.
+        InputError: when `path` is neither.
+        VerificationError: when it contains links, pipes or files that are far too large, which no run has.
     """
     if path.is_dir():
         return _folder(path, alone)
@@ -94,7 +96,12 @@ def received(path: Path, *, alone: bool = False) -> Evidence:
 
 
 def export(path: Path) -> bytes:
-    """One file with all that `verify` needs but the model, the same bytes for the same run. Raises: as `received`."""
+    """Pack one file with all that `verify` needs but the model, the same bytes for the same run.
+
+    Raises:
+        InputError: as `received`.
+        VerificationError: as `received`.
+    """
     evidence = received(path, alone=True)
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as packed:
@@ -106,10 +113,10 @@ def export(path: Path) -> bytes:
 
 
 def named(path: Path, most: int = LARGEST_LEDGER) -> bytes:
-    """The content of a file that the user named: a proof, a checkpoint, a key.
+    """Read a file that the user named: a proof, a checkpoint, a key.
 
     Raises:
-        InputError: when it cannot be read, or is larger than `most` bytes.
+        InputError: when the file cannot be read, or is larger than `most` bytes.
     """
     try:
         with path.open("rb") as file:
@@ -123,10 +130,10 @@ def named(path: Path, most: int = LARGEST_LEDGER) -> bytes:
 
 
 def older(path: Path) -> Older:
-    """An older copy: a checkpoint (cosigned or not), a ledger's file, a run's folder or an exported file.
+    """Read an older copy: a checkpoint (cosigned or not), a ledger's file, a run's folder or an exported file.
 
     Raises:
-        InputError: when it is none of these.
+        InputError: when `path` is none of these.
         VerificationError: when the copy's own chain is broken.
     """
     content = received(path).ledger if path.is_dir() else named(path)
@@ -168,5 +175,5 @@ def _folder(path: Path, alone: bool) -> Evidence:
 
 
 def _most(name: str) -> int | None:
-    """The most bytes of a file that are read; None for a file that is not."""
+    """Return the most bytes to read of a file; None for a file that is not read."""
     return 1 << 16 if _WITNESSED.fullmatch(name) else EXPORTED.get(name)

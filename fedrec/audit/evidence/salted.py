@@ -1,8 +1,8 @@
 """Digests of private values that a released ledger may hold: without the salt, nobody can check a guess against one.
 
-A plain SHA-256 of a small value (a metric, a count, a history but for one event) is undone by trying all values.
-HMAC-SHA256 with 32 random bytes is not, as long as these stay in `private/`. Every name has a key of its own, derived
-from the salt, so that its owner can open one value to an auditor and keep the others closed.
+An attacker can invert a plain SHA-256 of a small value (a metric, a count, a history without one event) by trying all
+values. That is not possible with HMAC-SHA256 under 32 random bytes that stay in `private/`. Every name has a key of its
+own, derived from the salt. So the owner can open one value to an auditor and keep the others closed.
 """
 
 import hashlib
@@ -19,10 +19,13 @@ _CHUNK = 1 << 20
 
 
 def salt_in(private: Path) -> bytes:
-    """The salt of a run, made on first use, mode 0600. private: the run's private folder.
+    """Return the salt of a run, made on first use, mode 0600.
+
+    Args:
+        private: the run's private folder.
 
     Raises:
-        InputError: when it is damaged, or can be read by others.
+        InputError: when the salt is damaged, or others can read it.
     """
     path = private / SALT
     if not path.exists():
@@ -34,12 +37,12 @@ def salt_in(private: Path) -> bytes:
 
 
 def digest(salt: bytes, name: str, content: bytes) -> str:
-    """HMAC-SHA256 (hex) of a value under the key of its name."""
+    """Return the HMAC-SHA256 (hex) of a value under the key of its name."""
     return hmac.new(_key(salt, name), content, hashlib.sha256).hexdigest()
 
 
 def file_digest(salt: bytes, name: str, path: Path) -> str:
-    """`digest` of a file's content, read piece by piece."""
+    """Return the `digest` of a file's content, which is read in pieces."""
     found = hmac.new(_key(salt, name), digestmod=hashlib.sha256)
     with path.open("rb") as file:
         while piece := file.read(_CHUNK):

@@ -111,7 +111,7 @@ def test_a_saved_run_is_whole_and_verifies(run: fedrec.Run, data: fedrec.Data, t
     assert fedrec.load_run(folder).metrics == run.metrics
     with pytest.raises(fedrec.InputError, match="holds another run"):
         copied.save(folder)
-    with pytest.raises(fedrec.InputError, match="whose record"):
+    with pytest.raises(fedrec.InputError, match="needs a key"):
         fedrec.verify(folder)
     with pytest.raises(fedrec.InputError, match="a table in memory"):
         _ = fedrec.load_run(folder).data
