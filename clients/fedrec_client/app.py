@@ -20,8 +20,10 @@ from fedrec.errors import InputError
 from fedrec.federation import exchange
 from fedrec.transport.node_key import load_node_key
 from fedrec.wire import Packet, WireError
+from fedrec_client.consent.policy import Policy, parse
+from fedrec_client.consent_files import consent_of, node_folder, policy_text
 from fedrec_client.node import ConfigError, UserNode, log
-from fedrec_client.run_gate import RunGate
+from fedrec_client.run_gate import Pins, RunGate
 from fedrec_client.sources import VIRTUAL, allowed_plugins, finder
 
 app = ClientApp()
@@ -52,7 +54,8 @@ def _answer(record: Any, context: Context) -> Packet:
         log.warning("refused a message: %s", error)
         return exchange.refusal(error.code)
     try:
-        node = _node(json.dumps(dict(context.node_config), sort_keys=True))
+        config = dict(context.node_config)
+        node = _node(json.dumps(config, sort_keys=True), policy_text(config))
         for name, kept in _kept(context.state).items():
             if node.held.get(name, ("",))[0] != kept[0]:
                 node.held[name] = kept
@@ -69,21 +72,23 @@ def _answer(record: Any, context: Context) -> Packet:
 
 
 @lru_cache(maxsize=8)
-def _node(config: str) -> UserNode:
-    """The node of this process with that configuration; a warm process keeps it between messages."""
-    values = json.loads(config)
+def _node(config: str, policy: str = "") -> UserNode:
+    """Return the node of this process with that configuration and policy; a warm process keeps it between messages."""
+    values, rules = json.loads(config), parse(policy, "policy")
     bounds = {key: values[name] for key, name in _BOUNDS.items() if name in values}
-    return UserNode(finder(values), plugins=allowed_plugins(values), gate=_gate(values), **bounds)
+    plugins = allowed_plugins(values, rules.run.plugins)
+    gate, consent = _gate(values, rules), consent_of(values, rules)
+    return UserNode(finder(values, rules.data), plugins=plugins, gate=gate, consent=consent, **bounds)
 
 
-def _gate(config: Mapping[str, Any]) -> RunGate | None:
-    """The gate of a node with that configuration; None for a simulation's virtual node, whose run is its own."""
+def _gate(config: Mapping[str, Any], policy: Policy) -> RunGate | None:
+    """Return the gate of a node; None for a simulation's virtual node, whose run is its own."""
     if os.environ.get(VIRTUAL) == "1":
         return None
-    state, key = config.get("state"), config.get("key")
-    folder = Path(str(state)) if state else Path.home() / ".fedrec" / "client"
+    pins, key = Pins(policy.server.ledger_keys, policy.server.witnesses), config.get("key")
     try:
-        return RunGate(folder / "runs", key=load_node_key(Path(str(key))) if key else None)
+        signer = load_node_key(Path(str(key))) if key else None
+        return RunGate(node_folder(config) / "runs", pins=lambda: pins, key=signer)
     except InputError as error:
         raise ConfigError(str(error)) from None
 

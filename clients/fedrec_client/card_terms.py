@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from fedrec.audit.card.card import RunCard
 from fedrec.audit.log.keys import PublicKey
+from fedrec_client.consent.policy import MOST_ROUNDS
 from fedrec_client.consent.terms import QueryTerms, RunTerms
 
 
@@ -23,7 +24,7 @@ def card_terms(card: RunCard, witnesses: Sequence[PublicKey] = (), *, public: bo
             QueryTerms(query.name, query.shape, query.clip_norm, query.noise_multiplier, query.noise_std)
             for query in row
         )
-        rounds += [terms] * (end - start)
+        rounds += [terms] * min(end - start, MOST_ROUNDS + 1 - len(rounds))
     return RunTerms(
         run=card.digest,
         algorithm=card.algorithm,
@@ -35,6 +36,8 @@ def card_terms(card: RunCard, witnesses: Sequence[PublicKey] = (), *, public: bo
         epsilon=math.inf if card.epsilon is None else card.epsilon,
         delta=card.delta or 0.0,
         users=card.users,
+        mechanism=card.mechanism,
+        seeded=card.seeded,
         carded=True,
         expires=card.expires.timestamp(),
         ledger_key=card.key.text,

@@ -13,10 +13,14 @@ from fedrec.devices import check_device
 from fedrec.errors import InputError
 from fedrec.screen import say
 from fedrec.transport.executor import OURS
+from fedrec_client.consent_commands import budget, ledger_commands, policy_commands
 from fedrec_client.key_command import key
 
 client = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")
 client.command()(key)
+client.add_typer(policy_commands, name="policy")
+client.command()(budget)
+client.add_typer(ledger_commands, name="ledger")
 
 
 @client.callback()
@@ -65,6 +69,13 @@ def start(
             "By default a node runs built-in code alone.",
         ),
     ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="What runs may ask and cost (fedrec client policy). [default: policy.toml in the node's own folder]",
+        ),
+    ] = None,
     device: Annotated[str | None, typer.Option(help="Where it computes: cpu, cuda or cuda:N.")] = None,
     state: Annotated[
         Path | None, typer.Option("--state", metavar="DIR", help="This node's own folder. [default: ~/.fedrec/client]")
@@ -83,6 +94,7 @@ def start(
     """
     from fedrec.plugins import check_plugins
     from fedrec.transport.state import State
+    from fedrec_client.consent.files import default_folder, prepared
     from fedrec_client.hosting import Server, Users, host
 
     if device is not None:
@@ -93,8 +105,9 @@ def start(
     config |= {"columns": str(columns.absolute())} if columns is not None else {}
     config |= {"plugins": ",".join(sorted(check_plugins(plugin)))} if plugin else {}
     config |= {"device": device} if device else {}
-    place = State(state or Path.home() / ".fedrec" / "client")
-    config |= {"state": str(place.path), "key": str(key.absolute())}
+    place = State(state or default_folder())
+    place.make()
+    config |= {"state": str(place.path), "key": str(key.absolute())} | prepared(place.path, policy)
     host(
         Server(server, ca.absolute(), key.absolute()),
         Users(config, app, stock),

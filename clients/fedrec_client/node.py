@@ -3,14 +3,21 @@
 Each user's whole contribution to a query is clipped HERE, by the code that a simulation runs, and one sum over the
 cohort leaves. What does not leave: histories, user vectors, un-noised metrics, and the texts of errors, which may quote
 data; the server gets one word of `REFUSALS`. The server is trusted with the sums (trust model `central`).
+
+Each question takes one way: the run card and its charge are checked (`run_gate`), the run's public terms meet the
+policy, the device ledger is charged and synced (`consent`), the sums are computed, and the answer leaves. A user whose
+data may not enter contributes zero.
 """
 
+import hashlib
+import json
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +31,11 @@ from fedrec.federation.spec import RunSpec, parse_spec
 from fedrec.plugins import PluginRefused, only
 from fedrec.privacy.clipping import clip_weights
 from fedrec.wire import Packet, WireError
-from fedrec_client.run_gate import HeadUnknown, RunGate
+from fedrec_client.consent.answering import Answer
+from fedrec_client.consent.consent import Asked, Consent
+from fedrec_client.consent.terms import RunTerms
+from fedrec_client.described_terms import described_terms
+from fedrec_client.run_gate import Admitted, HeadUnknown, RunGate
 
 log = logging.getLogger("fedrec.node")
 
@@ -50,23 +61,52 @@ Find = Callable[[str], Hosted]
 """Return the users of a request (the text of a `DataRequest`). Raises: InputError."""
 
 
+@dataclass(frozen=True)
+class PreparedRun:
+    """What a node makes of a run's description once, for all its rounds.
+
+    Attributes:
+        algorithm: built from the description.
+        users: those hosted here.
+        spec: the description, as received.
+        terms: what the description states, for a node without a gate.
+        identities: (users,) int64: the hosted users, by numbers that stay theirs in other runs.
+        public: whether their data are a public dataset.
+    """
+
+    algorithm: Algorithm
+    users: HostedUsers
+    spec: RunSpec
+    terms: RunTerms
+    identities: np.ndarray
+    public: bool
+
+
 class UserNode:
     """Answers for the users that `find` finds. bounds: those of `HostedUsers`, the device among them.
 
     plugins: names of installed plug-ins that runs may name here. By default none is: the node runs built-in code alone.
     None for all that are installed, which is for a simulation's virtual nodes.
     gate: checks each question's run card and charge, and signs receipts. None where all sides are one person's.
+    consent: decides on every question by the policy, and charges it. Where left out, bounds on the computation alone.
     held: the shared tensors that it keeps by name, with their digests, so that only what changed must be sent. The
     owner of the process may take them along to the next one, and may lose them.
     """
 
     def __init__(
-        self, find: Find, *, plugins: Iterable[str] | None = (), gate: RunGate | None = None, **bounds: Any
+        self,
+        find: Find,
+        *,
+        plugins: Iterable[str] | None = (),
+        gate: RunGate | None = None,
+        consent: Consent | None = None,
+        **bounds: Any,
     ) -> None:
         self._find, self._gate, self._bounds = find, gate, bounds
+        self._consent = Consent() if consent is None else consent
         self._plugins = None if plugins is None else frozenset(plugins)
         self.held: dict[str, tuple[str, Tensor]] = {}
-        self._run: tuple[str, Algorithm, HostedUsers, RunSpec] | None = None
+        self._run: tuple[str, PreparedRun] | None = None
 
     def answer(self, packet: Packet) -> Packet:
         """Answer one message. It never raises, and never sends an error's text."""
@@ -94,22 +134,40 @@ class UserNode:
 
     def _sums(self, packet: Packet) -> Packet:
         admitted = None if self._gate is None else self._gate.admit(packet)
-        algorithm, users, spec = self._prepared(packet)
-        if not 0 <= packet.round < algorithm.rounds:
-            raise WireError("request", f"round {packet.round} of a run of {algorithm.rounds} rounds")
-        queries = algorithm.queries(packet.round)
-        try:
-            spec.check_terms(users.users, queries)
-        except InputError as error:
-            raise WireError("terms", str(error)) from None
+        run = self._prepared(packet)
+        if not 0 <= packet.round < run.algorithm.rounds:
+            raise WireError("request", f"round {packet.round} of a run of {run.algorithm.rounds} rounds")
         if self._gate is not None and admitted is not None:
-            self._gate.check_terms(admitted, spec, queries)
-        shared = self._shared(packet, users.device)
-        cohort = exchange.cohort_of(packet, users.users)
-        watch = Stopwatch(users.device)
-        sums = users.clipped_sums(algorithm, shared, packet.round, cohort, clip_of(spec.private), watch)
+            self._gate.check_terms(admitted, run.spec, run.algorithm.queries(packet.round))
+        shared = self._shared(packet, run.users.device)
+        cohort = exchange.cohort_of(packet, run.users.users)
+        sums = self._consented_sums(packet, run, admitted, shared, cohort)
         signed = {} if self._gate is None or admitted is None else self._gate.receipt(admitted, sums)
         return Packet(exchange.SUMS, packet.fingerprint, packet.round, signed, sums)
+
+    def _consented_sums(
+        self, packet: Packet, run: PreparedRun, admitted: Admitted | None, shared: Shared, cohort: np.ndarray
+    ) -> dict[str, Tensor]:
+        """Return the sums over those of the cohort whose data may enter; what they cost is charged before."""
+        terms, question = run.terms, _question(packet, cohort)
+        if self._gate is not None and admitted is not None:
+            terms, question = self._gate.terms(admitted, public=run.public), admitted.whole
+        asked = Asked(packet.round, question, run.identities, cohort, run.public)
+        verdict = self._consent.decide(terms, asked)
+        if verdict.answer is Answer.REFUSE:
+            raise WireError("terms", verdict.text)
+        if verdict.reasons:
+            left_out = ", ".join(f"{users} ({reason.value})" for reason, users in verdict.reasons.items())
+            log.warning("round %d: users who contribute zero: %s", packet.round, left_out)
+        given, watch = cohort[verdict.give], Stopwatch(run.users.device)
+        nobody = len(given) == 0 < len(cohort)
+        computed, clip = cohort if nobody else given, clip_of(run.spec.private)
+        # Where nobody's data enter, the sums are computed all the same: the time shows nothing of the reason.
+        sums = run.users.clipped_sums(run.algorithm, shared, packet.round, computed, clip, watch)
+        if nobody:
+            sums = {name: torch.zeros_like(total) for name, total in sums.items()}
+        self._consent.released(terms, asked, verdict)
+        return sums
 
     def _hosted(self, text: str) -> Hosted:
         try:
@@ -121,8 +179,8 @@ class UserNode:
         except InputError:  # whose text may quote the data
             raise WireError("data", "cannot use the data; `fedrec data describe` on this machine says why") from None
 
-    def _prepared(self, packet: Packet) -> tuple[Algorithm, HostedUsers, RunSpec]:
-        """Return the run's algorithm, users and description, made once for all its rounds."""
+    def _prepared(self, packet: Packet) -> PreparedRun:
+        """Return what is made of the run's description, once for all its rounds."""
         text = packet.fact("spec", str)
         if wire.fingerprint(text) != packet.fingerprint:
             raise WireError("fingerprint", exchange.REFUSALS["fingerprint"])
@@ -143,8 +201,10 @@ class UserNode:
                 raise WireError("plugin", str(error)) from None
             except InputError as error:
                 raise WireError("request", str(error)) from None
-            self._run = packet.fingerprint, algorithm, users, spec
-        return self._run[1:]
+            terms = described_terms(spec, algorithm, self._consent.policy.run.delta, hosted.public)
+            prepared = PreparedRun(algorithm, users, spec, terms, _identities(hosted.source), hosted.public)
+            self._run = packet.fingerprint, prepared
+        return self._run[1]
 
     def _shared(self, packet: Packet, device: torch.device) -> Shared:
         digests, sent = exchange.shared_of(packet)
@@ -165,6 +225,18 @@ def clip_of(private: bool) -> Clip:
     if private:
         return lambda query, contribution: clip_weights(contribution, query.clip_norm)
     return lambda _, contribution: contribution.unit_weights()
+
+
+def _question(packet: Packet, cohort: np.ndarray) -> str:
+    """Return a digest of all that decides the answer: the run, the round, the shared tensors and the cohort."""
+    digests, _ = exchange.shared_of(packet)
+    public = json.dumps([packet.fingerprint, packet.round, sorted(digests.items())])
+    return hashlib.sha256(public.encode() + cohort.astype("<i8").tobytes()).hexdigest()
+
+
+def _identities(source: UserSource) -> np.ndarray:
+    known = getattr(source, "identities", None)
+    return np.arange(len(source)) if known is None else known
 
 
 def _where(error: BaseException) -> str:

@@ -19,9 +19,11 @@ log before any filter: a user whose events are all filtered out stays, with an e
 error of its own. So neither the number nor a refusal shows what anybody did.
 """
 
+import math
 import os
+import time
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -42,7 +44,10 @@ from fedrec.federation.hosted import shard
 from fedrec.plugins import check_plugins
 from fedrec.settings import Settings, parse
 from fedrec.wire import WireError
+from fedrec_client.consent.policy import DataPolicy
 from fedrec_client.node import ConfigError, Find, Hosted
+
+DAY = 86400.0
 
 Value = str | int | float | bool
 
@@ -60,15 +65,21 @@ class OwnColumns(Settings):
     """As the table `[data.catalogue_columns]` of a scenario."""
 
 
-def finder(config: Mapping[str, Value]) -> Find:
-    """What finds the users of a node with this configuration. Raises: ConfigError when it names none."""
+def finder(config: Mapping[str, Value], policy: DataPolicy = DataPolicy()) -> Find:
+    """What finds the users of a node with this configuration.
+
+    Args:
+        config: the node's.
+        policy: ages of the events that may be used, of data of its own.
+    Raises: ConfigError when the configuration names no users.
+    """
     if "data" in config:
         events, items = _own_files(config)
         columns = _own_columns(config.get("columns"))
         users = config.get("users")
         if users is not None and (type(users) is not int or users < 1):
             raise ConfigError(f"users={users}: must be a whole number above 0")
-        return lambda request: _own(request, events, items, columns, users)
+        return lambda request: _own(request, events, items, columns, users, allowed_ages(policy, time.time()))
     if "partition-id" not in config or "num-partitions" not in config:
         raise ConfigError('the node knows no users: give --node-config \'data="FILE" catalogue="FILE"\', or a shard')
     place, of = config["partition-id"], config["num-partitions"]
@@ -82,15 +93,25 @@ def finder(config: Mapping[str, Value]) -> Find:
     return lambda request: _shard(request, place, of, folder, served)
 
 
-def allowed_plugins(config: Mapping[str, Value]) -> frozenset[str] | None:
+def allowed_ages(policy: DataPolicy, now: float) -> tuple[float, float]:
+    """Return Unix seconds from and before which events may be used, by whole days; (-inf, inf) for all."""
+    today = now // DAY * DAY
+    oldest = today - policy.oldest_days * DAY if policy.oldest_days else -math.inf
+    return oldest, today - policy.newest_days * DAY if policy.newest_days else math.inf
+
+
+def allowed_plugins(config: Mapping[str, Value], policy: Iterable[str] = ()) -> frozenset[str] | None:
     """Names of the plug-ins that a node with this configuration may run; None, in a simulation's virtual node, for all.
 
+    Args:
+        config: the node's.
+        policy: names that its policy allows besides.
     Raises: ConfigError for a name that no installed package brings.
     """
     if os.environ.get(VIRTUAL) == "1":
         return None
     try:
-        return check_plugins(filter(None, str(config.get("plugins", "")).split(",")))
+        return check_plugins([*filter(None, str(config.get("plugins", "")).split(",")), *policy])
     except InputError as error:
         raise ConfigError(str(error)) from None
 
@@ -114,7 +135,9 @@ def _public(request: str, folder: Path | None) -> tuple[Histories, Catalogue]:
 
 
 @lru_cache(maxsize=1)
-def _own(request: str, events: Path, items: Path, columns: OwnColumns, users: int | None) -> Hosted:
+def _own(
+    request: str, events: Path, items: Path, columns: OwnColumns, users: int | None, ages: tuple[float, float]
+) -> Hosted:
     wanted = parse_data(request)
     config = DataConfig(
         name="file",
@@ -126,7 +149,7 @@ def _own(request: str, events: Path, items: Path, columns: OwnColumns, users: in
         repeats=wanted.data.repeats,
     )
     dataset = _own_log(config, wanted.seed)
-    kept = _filtered(dataset, wanted)
+    kept = _aged(_filtered(dataset, wanted), *ages)
     if not wanted.data.ordered:
         kept = kept.forgotten(wanted.seed)
     return Hosted(_with_places(_newest(kept, wanted), users), dataset.catalogue)
@@ -150,6 +173,16 @@ def _filtered(dataset: Dataset, request: DataRequest) -> Histories:
         return kept
     liked, low = (part.owners * part.n_items + part.items for part in (kept, histories))
     return replace(kept, disliked=histories.keep((histories.ratings < least) & ~np.isin(low, liked)))
+
+
+def _aged(histories: Histories, oldest: float, before: float) -> Histories:
+    """The same users with the events of an allowed age. An event without a time has none that is allowed."""
+    if (oldest, before) == (-math.inf, math.inf):
+        return histories
+    disliked = None if histories.disliked is None else _aged(histories.disliked, oldest, before)
+    times = histories.times
+    allowed = np.zeros(len(histories.items), dtype=bool) if times is None else (times >= oldest) & (times < before)
+    return replace(histories.keep(allowed), disliked=disliked)
 
 
 def _newest(train: Histories, request: DataRequest) -> Histories:

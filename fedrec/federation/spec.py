@@ -7,7 +7,6 @@ nobody is protected, does the noise come from the same number.
 
 import json
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -19,18 +18,8 @@ from fedrec.data.catalogue import Catalogue
 from fedrec.errors import InputError
 from fedrec.evaluation.private import PrivateEvaluation, PrivateEvaluationConfig
 from fedrec.evaluation.stopping import StoppingConfig
-from fedrec.privacy.queries import SumQuery
 from fedrec.settings import Settings, parse
 from fedrec.wire import fingerprint
-
-SMALLEST_MU, LARGEST_MU = 1e-6, 20.0
-"""Of a private run's releases together: an epsilon of about 1e-5 at the least, of more than 100 at the most."""
-
-LARGEST_CLIP = 1e6
-"""Beyond, a clip bounds nothing, and the noise that it asks for leaves nothing of a float32."""
-
-MOST_NUMBERS = 1 << 28
-"""In all sums of a round: a gigabyte in float32."""
 
 
 class RunSpec(Settings):
@@ -65,22 +54,6 @@ class RunSpec(Settings):
     def text(self) -> str:
         """The description as one JSON text, the same for the same run; `parse_spec` reads it."""
         return json.dumps(self.model_dump(mode="json"), sort_keys=True, allow_nan=False)
-
-    def check_terms(self, users: int, queries: Sequence[SumQuery]) -> None:
-        """What a node checks of the run's terms before it computes a round. users: how many it hosts.
-
-        It bounds what a node can be made to compute. It does not make a sum private: the noise is the server's.
-        Raises: InputError for terms that no honest run has.
-        """
-        if self.users < users or self.expected_cohort > self.users * (1 + 1e-9):
-            raise InputError(f"the run is about {self.users} users, {self.expected_cohort:g} a round; {users} are here")
-        if self.mu is not None and not SMALLEST_MU <= self.mu <= LARGEST_MU:
-            raise InputError(f"the run's mu is {self.mu:g}; it must lie within {SMALLEST_MU:g} and {LARGEST_MU:g}")
-        if sum(query.size for query in queries) > MOST_NUMBERS:
-            raise InputError(f"the round asks for more than {MOST_NUMBERS} numbers")
-        for query in queries:
-            if self.private and query.clip_norm > LARGEST_CLIP:
-                raise InputError(f"query '{query.name}': clip {query.clip_norm:g}, more than {LARGEST_CLIP:g}")
 
     @property
     def fingerprint(self) -> str:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fedrec_client.commands import _hosted_users
+from fedrec_client.consent.policy import LARGEST_CLIP
 from fedrec_client.node import ConfigError, UserNode
 from fedrec_client.sources import VIRTUAL, finder
 
@@ -17,7 +18,7 @@ from fedrec.data.public import PUBLIC
 from fedrec.errors import InputError
 from fedrec.federation import exchange
 from fedrec.federation.exchange import DataRequest
-from fedrec.federation.spec import LARGEST_CLIP, RunSpec
+from fedrec.federation.spec import RunSpec
 from fedrec.transport.environment import safe_environment
 
 ITEMS = 12

@@ -16,7 +16,7 @@ import numpy as np
 from fedrec.errors import PrivacyError, VerificationError
 from fedrec_client.consent.accounts import Accounts, padded
 from fedrec_client.consent.answering import RULES, Answer, Reason, Verdict
-from fedrec_client.consent.chain import Chain, Fields
+from fedrec_client.consent.chain import Chain, Fields, Line
 from fedrec_client.consent.entries import (
     Accepted,
     Begin,
@@ -82,13 +82,11 @@ class DeviceLedger:
     def _open(self) -> Iterator[None]:
         with self._chain.locked():
             self._catch_up()
-            lost = self._chain.lost
+            lost, why = self._chain.lost, self.missing() or ""
             if self._chain.n < 0:
                 self._append([Begin(secrets.token_hex(16))], acknowledged=lost is None)
             if lost is not None:
-                known = lost.n >= 0
-                why = "the ledger does not fit its counter" if known else "the counter is missing"
-                self._append([Gap(lost.time if known else self._chain.now(), why)])
+                self._append([Gap(self._chain.now() if lost.n < 0 else lost.time, why)])
             yield
 
     @contextmanager
@@ -98,6 +96,21 @@ class DeviceLedger:
             self._catch_up()
             self.accounts.advance(self._chain.now())
             yield self
+
+    @property
+    def lines(self) -> list[Line]:
+        """The lines that were read."""
+        return self._chain.lines
+
+    def now(self) -> int:
+        """Return Unix seconds as the ledger counts them, never falling."""
+        return self._chain.now()
+
+    def missing(self) -> str | None:
+        """Return how it shows that lines are missing; None for a ledger that fits its counter."""
+        if self._chain.lost is None:
+            return None
+        return "the counter is missing" if self._chain.lost.n < 0 else "the ledger does not fit its counter"
 
     def charge(
         self,

@@ -1,13 +1,15 @@
 """What a policy has against a run's public terms, in one line each; an empty list lets the run in."""
 
-import math
 import time
 from collections.abc import Iterator
 
 from fedrec.errors import PrivacyError
 from fedrec_client.consent.policy import Policy
 from fedrec_client.consent.spending import Totals
-from fedrec_client.consent.terms import QueryTerms, RunTerms
+from fedrec_client.consent.terms import GAUSSIAN, QueryTerms, RunTerms
+
+MOST_MULTIPLIER = 1e8
+"""Noise of more clips than this leaves nothing of a sum."""
 
 _DAY = 86400.0
 _ROUNDING = 1 + 1e-9
@@ -20,8 +22,8 @@ def objections(
 
     Args:
         users: the declared number of users that this node hosts.
-        public: whether these users are a public dataset, which needs no privacy: then only size, expiry, algorithm,
-            dataset and the server's proofs are looked at.
+        public: whether these users are a public dataset, which needs no privacy: then only what bounds a computation,
+            the algorithm, the dataset, the expiry and the server's proofs are looked at.
         now: Unix seconds; the clock's if left out.
     """
     found = [*_proofs(policy, terms), *_size(policy, terms, users, time.time() if now is None else now)]
@@ -50,6 +52,8 @@ def _size(policy: Policy, terms: RunTerms, users: int, now: float) -> Iterator[s
         yield f"{len(terms.rounds)} rounds: run.rounds allows 1 to {run.rounds}"
     if not users <= terms.users:
         yield f"a population of {terms.users} users: this node alone hosts {users}"
+    if not terms.minimum_cohort <= terms.users * _ROUNDING:
+        yield f"cohorts of {terms.minimum_cohort:g} users in a population of {terms.users}"
     if terms.expires is not None and not now < terms.expires:
         yield "the run has expired"
     elif terms.carded and (terms.expires is None or terms.expires > now + run.days * _DAY):
@@ -58,6 +62,10 @@ def _size(policy: Policy, terms: RunTerms, users: int, now: float) -> Iterator[s
         if sum(query.size for query in queries) > run.numbers or any(query.size < 0 for query in queries):
             yield f"round {number}: more than run.numbers = {run.numbers} numbers"
             return
+        for fault in (_query(policy, query) for query in queries if terms.private):
+            if fault:
+                yield f"round {number}, {fault}"
+                return
 
 
 def _is(terms: RunTerms, allowed: str) -> bool:
@@ -79,14 +87,15 @@ def _privacy(policy: Policy, terms: RunTerms, users: int) -> Iterator[str]:
         yield f"a sampling probability of {terms.sampling:g}"
     if not terms.minimum_cohort >= run.minimum_cohort:
         yield f"cohorts of {terms.minimum_cohort:g} users: run.minimum_cohort asks for {run.minimum_cohort}"
-    if terms.minimum_cohort > terms.users * _ROUNDING:
-        yield f"cohorts of {terms.minimum_cohort:g} users in a population of {terms.users}"
     if terms.trust == "central" and users < run.smallest_sum:
         yield f"{users} users are here: run.smallest_sum asks for {run.smallest_sum} in a sum that a server sees"
-    faults = [fault for queries in terms.rounds for query in queries if (fault := _query(policy, query))]
-    if faults:
-        yield faults[0]
-    else:
+    if terms.seeded:
+        yield "the noise follows from a seed and protects nobody"
+    if terms.mechanism != GAUSSIAN and any(query.skellam is None for queries in terms.rounds for query in queries):
+        yield f"mechanism '{terms.mechanism}': this node has no price for it; install the newest fedrec"
+    if not terms.carded and terms.sampling < 1:
+        yield "a run that samples users states its noise on a run card alone, and this one shows none"
+    if terms.sampling == 1:
         yield from _cost(policy, terms)
 
 
@@ -95,17 +104,20 @@ def _query(policy: Policy, query: QueryTerms) -> str | None:
     if clip is None or not 0 < clip <= run.clip_norm:
         shown = "none" if clip is None else f"{clip:g}"
         return f"query '{query.name}': clip {shown}; run.clip_norm allows {run.clip_norm:g}"
-    if not run.noise_multiplier <= query.noise_multiplier < math.inf:
-        return f"query '{query.name}': noise of {query.noise_multiplier:g} clips; run.noise_multiplier asks for more"
+    if not run.noise_multiplier <= query.noise_multiplier <= MOST_MULTIPLIER:
+        return (
+            f"query '{query.name}': noise of {query.noise_multiplier:g} clips; at least {run.noise_multiplier:g} "
+            f"(run.noise_multiplier) and at most {MOST_MULTIPLIER:g} are accepted"
+        )
     return None
 
 
 def _cost(policy: Policy, terms: RunTerms) -> Iterator[str]:
-    """A run in which everybody takes part in every round has one price, known ahead."""
+    """A run in which everybody takes part in every round has one price, known before the first."""
     try:
         whole = terms.whole_cost()
     except PrivacyError as error:
         yield str(error)
         return
-    if terms.sampling == 1 and not policy.run_limit.allows(Totals(1), whole)[0]:
+    if not policy.run_limit.allows(Totals(1), whole)[0]:
         yield f"all rounds together cost a user more than run.epsilon = {policy.run.epsilon:g} at delta {terms.delta:g}"

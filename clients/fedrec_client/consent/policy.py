@@ -19,6 +19,11 @@ TRUST = ("central", "distributed", "local")
 MOST_NUMBERS = 1 << 28
 """In all sums of a round: a gigabyte in float32."""
 
+LARGEST_CLIP = 1e6
+"""Beyond, a clip bounds nothing, and the noise that it asks for leaves nothing of a float32."""
+
+MOST_ROUNDS = 100_000
+
 SMALLEST_MULTIPLIER = 0.03
 """Least noise in units of the clip that a policy can ask for: below, one release costs an epsilon of more than 600."""
 
@@ -53,10 +58,10 @@ class RunPolicy:
     smallest_sum: int = _setting(
         10, "central: fewest users of this node in a sum. 1 lets the server see single users.", 1
     )
-    rounds: int = _setting(1000, "The most rounds.", 1)
+    rounds: int = _setting(1000, "The most rounds.", 1, MOST_ROUNDS)
     repeats: int = _setting(2, "How often a round may be asked anew, as after a crash; each time is charged.", 0)
     days: float = _setting(30.0, "Days after which a run must have ended.", 0.01)
-    clip_norm: float = _setting(1000.0, "The largest clip: beyond, a clip bounds little.", 1e-9, 1e6)
+    clip_norm: float = _setting(1000.0, "The largest clip: beyond, a clip bounds little.", 1e-9, LARGEST_CLIP)
     numbers: int = _setting(MOST_NUMBERS, "The most numbers in all sums of a round.", 1, MOST_NUMBERS)
     noise_multiplier: float = _setting(0.1, "The least noise of a sum, in clips.", SMALLEST_MULTIPLIER)
 
@@ -112,6 +117,10 @@ class Policy:
             for setting in fields(values):
                 lines += [f"# {setting.metadata['about']}", f"{setting.name} = {_toml(getattr(values, setting.name))}"]
         return "\n".join(lines) + "\n"
+
+
+BOUNDS = Policy(run=RunPolicy(rounds=MOST_ROUNDS, clip_norm=LARGEST_CLIP, noise_multiplier=SMALLEST_MULTIPLIER))
+"""What bounds the computation of a simulation's own nodes, whose run and data are one person's; see `objections`."""
 
 
 def load(path: Path) -> Policy:

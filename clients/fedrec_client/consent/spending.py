@@ -24,6 +24,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from fedrec.errors import PrivacyError
+from fedrec.privacy.discrete.renyi import SkellamEvent
 
 GRID = 10**12
 CEILING = 10**6 * GRID
@@ -79,23 +80,9 @@ class Cost:
         return cls(0, tuple(_units(at.get(order, math.inf)) for order in ORDERS))
 
     @classmethod
-    def of_skellam(cls, l2: float, l1: float, variance: float) -> "Cost":
-        """Price a sum of integers with Skellam noise (Agarwal et al. 2021, arXiv 2110.04995, theorem 3.5).
-
-        Args:
-            l2: sensitivity in the L2 norm, in steps of the lattice.
-            l1: sensitivity in the L1 norm, in the same steps.
-            variance: of the noise that counts, in squared steps.
-        """
-        if not (variance > 0 and 0 < l2 <= l1):
-            raise PrivacyError(f"Skellam: variance {variance}, sensitivities {l2} (L2) and {l1} (L1) cannot be")
-        return cls.of_renyi({order: skellam_renyi(order, l2, l1, variance) for order in ORDERS})
-
-
-def skellam_renyi(order: int, l2: float, l1: float, variance: float) -> float:
-    """Bound the Renyi DP of Skellam noise at a whole order; see `Cost.of_skellam`."""
-    first = order * l2 * l2 / (2 * variance)
-    return first + min(((2 * order - 1) * l2 * l2 + 6 * l1) / (4 * variance**2), 3 * l1 / (2 * variance))
+    def of_skellam(cls, event: SkellamEvent) -> "Cost":
+        """Price sums of integers with Skellam noise, as the run's own accountant does."""
+        return cls.of_renyi({order: event.rdp(order) for order in ORDERS})
 
 
 def _units(value: float) -> int:

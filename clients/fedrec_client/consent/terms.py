@@ -4,10 +4,13 @@ A verified run card fills it; without one, a node fills it from the run's descri
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fedrec.privacy.discrete.renyi import SkellamEvent
 from fedrec_client.consent.spending import Cost
+
+GAUSSIAN = "Poisson-sampled Gaussian, add or remove one user"
+"""The mechanism whose price follows from the noise multiplier alone."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class QueryTerms:
         clip_norm: L2 bound on a user's whole contribution; None where nothing is clipped.
         noise_multiplier: standard deviation of the noise in units of the clip; 0 for none.
         noise_std: the same in units of the sum.
-        renyi: order -> Renyi DP of one release, where the noise is not Gaussian.
+        skellam: one release, where the noise is Skellam's; None for Gaussian noise.
     """
 
     name: str
@@ -28,7 +31,7 @@ class QueryTerms:
     clip_norm: float | None
     noise_multiplier: float
     noise_std: float = 0.0
-    renyi: Mapping[int, float] | None = None
+    skellam: SkellamEvent | None = None
 
     @property
     def size(self) -> int:
@@ -38,7 +41,7 @@ class QueryTerms:
     @property
     def cost(self) -> Cost:
         """The price for a user who takes part. Raises: PrivacyError without noise."""
-        return Cost.of_gaussians([self.noise_multiplier]) if self.renyi is None else Cost.of_renyi(self.renyi)
+        return Cost.of_gaussians([self.noise_multiplier]) if self.skellam is None else Cost.of_skellam(self.skellam)
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,8 @@ class RunTerms:
         epsilon: of the run, at `delta`; infinite without privacy.
         delta: of the run.
         users: the declared, public population.
+        mechanism: what adds the noise, as the server's ledger names it.
+        seeded: whether the noise follows from a seed and protects nobody.
         carded: whether a signed card states all this. Its rounds are then released once each, under a unique `run`.
         expires: Unix seconds after which nothing is answered; None where the run states no end.
         ledger_key: the verified public key of the server's ledger, as text; "" without a card.
@@ -75,6 +80,8 @@ class RunTerms:
     epsilon: float
     delta: float
     users: int
+    mechanism: str = GAUSSIAN
+    seeded: bool = False
     carded: bool = False
     expires: float | None = None
     ledger_key: str = ""

@@ -1,0 +1,73 @@
+"""Consent: the one place where a node decides on a question: policy, then ledger, then the rule of answers."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedrec_client.consent.answering import Answer, Reason, Verdict
+from fedrec_client.consent.device_ledger import DeviceLedger
+from fedrec_client.consent.objections import objections
+from fedrec_client.consent.policy import BOUNDS, Policy
+from fedrec_client.consent.terms import RunTerms
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question for sums.
+
+    Attributes:
+        round_index: from 0.
+        question: digest of everything that decides the answer, hex.
+        identities: (users,) int64: the hosted users, by numbers that stay theirs.
+        cohort: (C,) int64, ascending: positions of the users in the question.
+        public: whether their data are a public dataset.
+    """
+
+    round_index: int
+    question: str
+    identities: np.ndarray
+    cohort: np.ndarray
+    public: bool
+
+
+class Consent:
+    """Decides for all users of a node.
+
+    Args:
+        policy: the node's; `BOUNDS` where run and data are one person's.
+        ledger: where charges go; None where run and data are one person's, or all data are public.
+    """
+
+    def __init__(self, policy: Policy = BOUNDS, ledger: DeviceLedger | None = None) -> None:
+        self.policy, self.ledger = policy, ledger
+        self._judged: dict[tuple[str, int, bool], str] = {}
+
+    def decide(self, terms: RunTerms, asked: Asked) -> Verdict:
+        """Decide on a question. What is to be given is charged, on disk, when this returns."""
+        if fault := self._fault(terms, asked):
+            if self.ledger is not None:
+                self.ledger.refused(terms.run, fault)
+            nobody = np.zeros(len(asked.cohort), dtype=bool)
+            return Verdict(Answer.REFUSE, nobody, {Reason.TERMS: len(asked.cohort)}, fault)
+        if self.ledger is None:
+            return Verdict(Answer.GIVE, np.ones(len(asked.cohort), dtype=bool), {})
+        return self.ledger.charge(
+            terms, asked.round_index, asked.question, asked.identities, asked.cohort, public=asked.public
+        )
+
+    def released(self, terms: RunTerms, asked: Asked, verdict: Verdict) -> None:
+        """Write down that the answer leaves."""
+        if self.ledger is not None and verdict.answer is Answer.GIVE:
+            what = "released" if verdict.give.any() else "zero"
+            self.ledger.outcome(terms.run, asked.round_index, asked.question, what)
+
+    def _fault(self, terms: RunTerms, asked: Asked) -> str:
+        """Why the run is refused, judged once a run and number of users; its expiry is the ledger's to look at."""
+        users = len(asked.identities)
+        key = terms.run, users, asked.public
+        if key not in self._judged:
+            open_to_all = asked.public or self.ledger is None
+            found = objections(self.policy, terms, users=users, public=open_to_all, now=time.time())
+            self._judged = {key: "; ".join(found)}
+        return self._judged[key]

@@ -1,0 +1,176 @@
+"""What a device ledger shows its owner: spending by run and period, what is left, and whether the file is whole."""
+
+import math
+from collections import Counter
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fedrec.errors import VerificationError
+from fedrec.plain_text import plain
+from fedrec_client.consent.device_ledger import DeviceLedger
+from fedrec_client.consent.policy import Policy, load
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+@dataclass(frozen=True)
+class RunSpending:
+    """One run.
+
+    Attributes:
+        run: its id.
+        algorithm: its name.
+        trust: its trust model.
+        since: when it was accepted, Unix seconds.
+        rounds: the most rounds that one user paid for.
+        epsilon: of the user who spent most; None for public data.
+        used: part of the run's limit that this user has used, 0 to 1.
+        exhausted: users for whom the limit is reached by the least further release.
+    """
+
+    run: str
+    algorithm: str
+    trust: str
+    since: int
+    rounds: int
+    epsilon: float | None
+    used: float
+    exhausted: int
+
+
+@dataclass(frozen=True)
+class Spending:
+    """All of a ledger.
+
+    Attributes:
+        users: that ever took part.
+        epsilon: of the user who spent most in the present period.
+        used: part of the period's limit that this user has used, 0 to 1.
+        limit: epsilon of the period.
+        delta: of all epsilons here.
+        days: length of the period.
+        blocked_until: Unix seconds until which the period counts as spent in full, after lines were missing; else 0.
+        runs: newest first.
+    """
+
+    users: int
+    epsilon: float
+    used: float
+    limit: float
+    run_limit: float
+    delta: float
+    days: float
+    blocked_until: float
+    runs: tuple[RunSpending, ...]
+
+    def json(self) -> dict[str, Any]:
+        """Return it as one JSON-able object."""
+        return asdict(self)
+
+    def lines(self) -> list[str]:
+        """Return the summary, a sentence a line."""
+        found = [
+            f"Period of {self.days:g} days: epsilon {self.epsilon:.4f} of {self.limit:g} at delta {self.delta:g}; "
+            f"{_left(self.used)} of the limit is left. Users: {self.users}."
+        ]
+        if self.blocked_until:
+            found.append(f"Lines are missing: only zeros are contributed until {_time(self.blocked_until)}.")
+        return found if self.runs else [*found, "No run so far."]
+
+    def table(self) -> "Table":
+        """Return the runs as a table."""
+        from rich.table import Table
+
+        made = Table(box=None, pad_edge=False)
+        for name in ("run", "algorithm", "trust", "since", "rounds", "epsilon", f"left of {self.run_limit:g}"):
+            made.add_column(name)
+        for run in self.runs:
+            spent = "public data" if run.epsilon is None else f"{run.epsilon:.4f}"
+            left = "" if run.epsilon is None else _left(run.used)
+            made.add_row(
+                plain(run.run[:16]),
+                plain(run.algorithm),
+                plain(run.trust),
+                _time(run.since),
+                str(run.rounds),
+                spent,
+                left,
+            )
+        return made
+
+
+def spending(path: Path, policy: Path | None = None) -> Spending:
+    """Read what a ledger's users spent.
+
+    Args:
+        path: the ledger.
+        policy: the policy's file, for the limits; the defaults if left out.
+    Raises: InputError, VerificationError.
+    """
+    rules = Policy() if policy is None else load(policy)
+    with DeviceLedger(path, rules).reading() as ledger:
+        accounts, delta, now = ledger.accounts, rules.run.delta, ledger.now()
+        runs = []
+        for name, account in accounts.runs.items():
+            totals = account.totals
+            public = account.accepted.public
+            shares = rules.run_limit.share(totals)
+            runs.append(
+                RunSpending(
+                    run=name,
+                    algorithm=account.accepted.algorithm,
+                    trust=account.accepted.trust,
+                    since=account.since,
+                    rounds=int(account.rounds.max(initial=0)),
+                    epsilon=None if public else _up(totals.epsilons(delta).max(initial=0.0)),
+                    used=1.0 if account.closed else float(shares.max(initial=0.0)),
+                    exhausted=int((shares >= 1).sum()),
+                )
+            )
+        blocked = accounts.blocked_until if accounts.blocked_until > now else 0.0
+        return Spending(
+            users=accounts.rows,
+            epsilon=_up(accounts.period.epsilons(delta).max(initial=0.0)),
+            used=1.0 if blocked else float(rules.period_limit.share(accounts.period).max(initial=0.0)),
+            limit=rules.period.epsilon,
+            run_limit=rules.run.epsilon,
+            delta=delta,
+            days=rules.period.days,
+            blocked_until=blocked,
+            runs=tuple(reversed(runs)),
+        )
+
+
+def verified(path: Path, policy: Path | None = None) -> list[str]:
+    """Check a ledger's chain and counter.
+
+    Returns: what was found, a sentence each.
+    Raises: VerificationError where lines were changed, or are missing and no `gap` line says so; InputError.
+    """
+    with DeviceLedger(path, Policy() if policy is None else load(policy)).reading() as ledger:
+        if (fault := ledger.missing()) is not None:
+            raise VerificationError(f"{path}: {fault}; the next start notes a gap, and only zeros are contributed")
+        kinds = Counter(line.kind for line in ledger.lines)
+        counted = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+        found = [
+            f"{path}: {len(ledger.lines)} lines ({counted}), each with the hash of the one before.",
+            "The counter fits.",
+        ]
+        for number, gap in ledger.gaps:
+            found.append(f"Line {number}: a gap ({plain(gap.why)}), known until {_time(gap.until)}.")
+        return found
+
+
+def _up(value: float) -> float:
+    return math.ceil(value * 1e6) / 1e6
+
+
+def _left(used: float) -> str:
+    return f"{max(0.0, 1 - used):.0%}"
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
