@@ -28,6 +28,7 @@ from fedrec.audit.card.card import CardRefused, RunCard
 from fedrec.audit.card.checks import check_card, read_signer
 from fedrec.audit.card.question import Forked, Paid, check_question
 from fedrec.audit.card.receipt import NONCE, Receipt, answer_commitment, question_digest
+from fedrec.audit.log.checkpoint import RUN_ID
 from fedrec.audit.log.keys import PublicKey, public_key
 from fedrec.federation import exchange
 from fedrec.federation.exchange import LedgerProof
@@ -38,6 +39,9 @@ from fedrec.wire import Fact, Packet, WireError
 from fedrec_client.card_terms import card_terms
 from fedrec_client.consent.terms import RunTerms
 from fedrec_client.run_memory import LastQuestion, RunMemory
+
+ANSWERED = ("central",)
+"""Trust models of runs whose questions for plain sums are answered; a card of another one promises more."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +110,8 @@ class RunGate:
         Raises: WireError with one word for the server; HeadUnknown where it should show growth from an older state.
         """
         proof = exchange.proof_of(packet)
+        if not RUN_ID.fullmatch(proof.run):
+            raise WireError("card", "a question without the id of a run")
         with self._memory.held():
             try:
                 return self._admitted(packet, proof)
@@ -128,6 +134,8 @@ class RunGate:
         Raises: WireError `terms`.
         """
         card = admitted.card
+        if card.trust not in ANSWERED:
+            raise WireError("terms", f"a plain sum in a run whose card promises the trust model '{card.trust}'")
         row = [(query.name, query.shape, query.clip_norm) for query in card.terms(admitted.paid.round_index)]
         own = [(query.name, tuple(query.shape), query.clip_norm if card.private else None) for query in queries]
         if row != own:

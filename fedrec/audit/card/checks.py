@@ -19,19 +19,32 @@ MOST_BYTES = 1 << 20
 
 
 def check_card(proof: str, keys: Sequence[PublicKey], now: datetime, witnesses: Sequence[PublicKey] = ()) -> RunCard:
-    """Check a card from a server, and return its content.
+    """Check a card from a server, and return its content: as `open_card`, and it has not expired.
+
+    Args:
+        proof: the card's text.
+        keys: pinned keys of ledgers.
+        now: a time with a zone.
+        witnesses: keys of witnesses, one of which must have cosigned; empty to demand none.
+    Raises: CardRefused, one line.
+    """
+    card = open_card(proof, keys, witnesses)
+    card.check_time(now)
+    return card
+
+
+def open_card(proof: str, keys: Sequence[PublicKey], witnesses: Sequence[PublicKey] = ()) -> RunCard:
+    """Check all of a card but its time, and return its content.
 
     1. It is at most `MOST_BYTES` long, and a proof of one record under a signed checkpoint.
     2. The signer of checkpoint and record is a pinned key.
     3. One of `witnesses` cosigned the checkpoint, where there are any.
     4. The record is number 0, of the checkpoint's run, and names the key that signed it.
     5. Every field has its type and lies within its bounds; the groups of rounds cover every round once.
-    6. It has not expired.
 
     Args:
         proof: the card's text.
         keys: pinned keys of ledgers.
-        now: a time with a zone.
         witnesses: keys of witnesses, one of which must have cosigned; empty to demand none.
     Raises: CardRefused, one line.
     """
@@ -41,9 +54,7 @@ def check_card(proof: str, keys: Sequence[PublicKey], now: datetime, witnesses: 
         raise CardRefused("card", "the run card is not record 0 of a ledger, signed by the ledger's key")
     if witnesses and not any(proven.checkpoint.cosigned_at(each) is not None for each in witnesses):
         raise CardRefused("witness", "no witness of this node has cosigned the run card's checkpoint")
-    card = read_card(record, proven.checkpoint, key)
-    card.check_time(now)
-    return card
+    return read_card(record, proven.checkpoint, key)
 
 
 def open_proof(proof: str, keys: Sequence[PublicKey], code: str = "card") -> tuple[proofs.Proven, PublicKey]:

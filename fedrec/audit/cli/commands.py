@@ -18,7 +18,20 @@ from fedrec.commands import Commands
 from fedrec.errors import VerificationError
 
 READING = frozenset(
-    {"verify", "show", "report", "diff", "export", "prove", "check-proof", "witness", "combine", "budget", "keys"}
+    {
+        "verify",
+        "show",
+        "report",
+        "diff",
+        "export",
+        "prove",
+        "check-proof",
+        "witness",
+        "combine",
+        "budget",
+        "keys",
+        "card",
+    }
 )
 """The subcommands that read files of others."""
 DAMAGE = (

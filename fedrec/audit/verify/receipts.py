@@ -1,0 +1,223 @@
+"""Checks that what nodes signed and what the ledger names agree: nodes are witnesses of the ledger.
+
+| check | a lie that it catches |
+|---|---|
+| questions | a charge for which no node was asked; receipts for a round that was not charged |
+| heads | nodes that were shown another ledger than this one: a fork, or a past that was rewritten |
+| receipts | a receipt in `private/receipts.jsonl` that the ledger does not name, or that its node did not sign |
+| a node's own record | a question that the ledger does not have, or a ledger that was longer when the node saw it |
+
+What the ledger names and nobody signed stands for a node that did not answer: this cannot be told from a receipt that
+was left out. A device's own record shows it, unless its answer was lost on the way.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from fedrec.audit.card.receipt import Receipt, parse_receipt
+from fedrec.audit.entries.records import ReceiptsRecord
+from fedrec.errors import InputError, VerificationError
+from fedrec.received_files import read_below
+
+FILE = "receipts.jsonl"
+MOST_BYTES = 256 << 20
+"""Bytes of receipts that are read: some 400,000 receipts."""
+
+
+@dataclass(frozen=True)
+class DeviceRecord:
+    """What a device kept of its answers. place: where it came from, for messages."""
+
+    place: str
+    receipts: tuple[Receipt, ...]
+
+
+@dataclass
+class ReceiptFindings:
+    """The result: faults by kind, and notes."""
+
+    faults: list[list[str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def device_record(path: Path) -> DeviceRecord:
+    """Read a device's own record: `ID.receipts` of a node, or receipts one after another.
+
+    Raises: InputError when it cannot be read; VerificationError when it is no such record.
+    """
+    try:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise InputError(f"--receipts {path}: cannot be read ({error.strerror})") from None
+    if len(content) > MOST_BYTES:
+        raise InputError(f"--receipts {path}: is larger than {MOST_BYTES:,} bytes; is it the right file?")
+    found = []
+    for number, line in enumerate(content.splitlines()):
+        try:
+            found.append(parse_receipt(json.loads(line)["receipt"]))
+        except (ValueError, KeyError, TypeError, RecursionError, AttributeError, VerificationError):
+            if number + 1 == len(content.splitlines()) and not content.endswith(b"\n"):
+                break  # cut short by a crash: nothing left the device on it
+            raise VerificationError(f"--receipts {path}: line {number + 1} is no receipt of a node") from None
+    return DeviceRecord(str(path), tuple(found))
+
+
+def check(
+    payloads: Sequence[Mapping[str, Any]],
+    roots: Sequence[bytes],
+    run: str,
+    private: Path | None = None,
+    devices: Sequence[DeviceRecord] = (),
+) -> ReceiptFindings:
+    """Compare a ledger with receipts.
+
+    Args:
+        payloads: of the ledger's records, whose types were checked (`fedrec.audit.entries.account`).
+        roots: the root over the first n records, for each n from 0.
+        run: id of the run.
+        private: the run's private folder, with the nodes' receipts; None where it was not handed over.
+        devices: records of devices.
+    """
+    found = ReceiptFindings()
+    records = dict(_records(payloads))
+    found.faults.append(list(_named(payloads, roots, records)))
+    card = payloads[0].get("card") or {}
+    if card.get("receipts"):
+        found.faults.append(list(_asked(payloads, records, found.notes)))
+        found.faults.append(list(_counts(records, int(card["nodes"]))))
+    if private is not None and records:
+        found.faults.append(list(_stored(private, run, records, found.notes)))
+    for device in devices:
+        found.faults.append(list(_device(device, run, roots, records, found.notes)))
+    return found
+
+
+def _records(payloads: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, ReceiptsRecord]]:
+    for place, payload in enumerate(payloads):
+        if payload.get("type") == "receipts":
+            yield place, ReceiptsRecord.model_validate(payload)
+
+
+def _named(
+    payloads: Sequence[Mapping[str, Any]], roots: Sequence[bytes], records: Mapping[int, ReceiptsRecord]
+) -> Iterator[str]:
+    for place, record in records.items():
+        charge = payloads[record.charge] if record.charge < place else {}
+        if charge.get("type") != "charge" or charge.get("round") != record.round:
+            yield f"record {place} names receipts for round {record.round}, not charged by record {record.charge}"
+        elif not record.charge < record.head.records <= place:
+            yield f"record {place}: its questions showed {record.head.records} records, without the charge or too many"
+        elif roots[record.head.records].hex() != record.head.root:
+            yield f"record {place}: its questions showed another ledger than this one: a fork, or a rewritten past"
+
+
+def _asked(
+    payloads: Sequence[Mapping[str, Any]], records: Mapping[int, ReceiptsRecord], notes: list[str]
+) -> Iterator[str]:
+    """Find charges for which nobody was asked. Those of rounds that a stopped run left out are not among them."""
+    asked = {record.charge for record in records.values()}
+    stop = next((place for place, payload in enumerate(payloads) if payload.get("type") == "stopped"), len(payloads))
+    charges = [(place, each) for place, each in enumerate(payloads) if each.get("type") == "charge" and each["queries"]]
+    for number, (place, charge) in enumerate(charges):
+        if place in asked or place > stop:
+            continue
+        later = [other for _, other in charges[number + 1 :]]
+        if not later or later[0]["round"] == charge["round"]:
+            notes.append(f"record {place} charges round {charge['round']} and no node was asked: it was interrupted")
+        else:
+            yield f"record {place} charges round {charge['round']}, and no receipt shows that any node was asked"
+
+
+def _counts(records: Mapping[int, ReceiptsRecord], nodes: int) -> Iterator[str]:
+    named: dict[int, int] = {}
+    for record in records.values():
+        named[record.charge] = named.get(record.charge, 0) + len(record.receipts)
+    for charge, count in named.items():
+        if nodes and count % nodes:
+            yield f"the questions of record {charge} have {count} receipts, and the run has {nodes} nodes"
+
+
+def _stored(private: Path, run: str, records: Mapping[int, ReceiptsRecord], notes: list[str]) -> Iterator[str]:
+    """Check the receipts that the server kept."""
+    content = read_below(private, FILE, MOST_BYTES)
+    if content is None:
+        yield f"private/{FILE} is missing: the ledger names receipts, and none is here"
+        return
+    named, orphans = _by_digest(records), 0
+    for number, line in enumerate(content.splitlines()):
+        try:
+            receipts = [parse_receipt(text) for text in json.loads(line)["receipts"]]
+        except (ValueError, KeyError, TypeError, RecursionError, AttributeError, VerificationError):
+            yield f"private/{FILE}, line {number + 1}: no receipts of a round"
+            continue
+        for receipt in receipts:
+            record = named.get(receipt.digest)
+            if record is None:
+                orphans += 1
+                continue
+            yield from _agrees(receipt, record, run, f"private/{FILE}, line {number + 1}")
+    rounds = {(record.round, record.charge) for record in records.values()}
+    if orphans:
+        notes.append(f"private/{FILE} holds {orphans} receipt(s) of rounds that were interrupted and asked again")
+    notes.append(f"the ledger names the receipts of {len(rounds)} round(s)")
+
+
+def _agrees(receipt: Receipt, record: ReceiptsRecord, run: str, where: str) -> Iterator[str]:
+    try:
+        receipt.verify()
+    except VerificationError as error:
+        yield f"{where}: {error}"
+        return
+    if receipt.run != run or (receipt.round_index, receipt.charge) != (record.round, record.charge):
+        yield f"{where}: a receipt of another run or round than the record that names it"
+    elif receipt.question != record.question:
+        yield f"{where}: its node was asked another question than the ledger says"
+    elif (receipt.size, receipt.root.hex()) != (record.head.records, record.head.root):
+        yield f"{where}: its node was shown another ledger than the record says"
+
+
+def _device(
+    device: DeviceRecord,
+    run: str,
+    roots: Sequence[bytes],
+    records: Mapping[int, ReceiptsRecord],
+    notes: list[str],
+) -> Iterator[str]:
+    """Compare a device's own record with the ledger."""
+    mine, named = [receipt for receipt in device.receipts if receipt.run == run], _by_digest(records)
+    questions = {(record.charge, record.question) for record in records.values()}
+    missing = 0
+    if not mine:
+        yield f"{device.place}: holds no receipt of run {run}"
+    for receipt in mine:
+        where = f"{device.place}, round {receipt.round_index}"
+        try:
+            receipt.verify()
+        except VerificationError as error:
+            yield f"{where}: {error}"
+            continue
+        if receipt.size >= len(roots):
+            yield f"{where}: the device saw {receipt.size} records, and {len(roots) - 1} are here: records were cut off"
+        elif roots[receipt.size] != receipt.root:
+            yield f"{where}: the device was shown another ledger than this one: a fork, or a rewritten past"
+        elif (receipt.charge, receipt.question) not in questions:
+            yield f"{where}: the device was asked what this ledger does not have"
+        elif receipt.digest not in named:
+            missing += 1
+        else:
+            yield from _agrees(receipt, named[receipt.digest], run, where)
+    if missing:
+        notes.append(
+            f"{device.place}: the ledger does not name {missing} of {len(mine)} receipts: their answers were lost on "
+            "the way, or left out"
+        )
+    elif mine:
+        notes.append(f"{device.place}: {len(mine)} receipts of this device, each in the ledger unless a fault says so")
+
+
+def _by_digest(records: Mapping[int, ReceiptsRecord]) -> dict[str, ReceiptsRecord]:
+    return {digest: record for record in records.values() for digest in record.receipts}
