@@ -16,7 +16,9 @@ from fedrec.audit.log.merkle import EMPTY
 from fedrec.audit.log.witness import Witness
 from fedrec.cli import run as fedrec
 from fedrec.errors import InputError
-from tests.server.carded import FIRST, Carded
+from tests.server.carded import CHANGES, FIRST, Carded
+
+SMALL = [part for change in CHANGES if not change.startswith("federation") for part in ("--set", change)]
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def payloads(folder) -> list[dict]:
     return [entry["payload"] for entry in read_ledger(folder / "release" / "privacy" / "ledger.jsonl")[0]]
 
 
-def test_every_question_proves_its_charge_and_every_answer_is_receipted(carded, tmp_path) -> None:
+def test_every_question_proves_its_charge_and_every_answer_is_receipted(carded, tmp_path, capsys) -> None:
     carded.run(tmp_path / "run")
     records = payloads(tmp_path / "run")
     kinds = [record["type"] for record in records]
@@ -49,7 +51,33 @@ def test_every_question_proves_its_charge_and_every_answer_is_receipted(carded, 
         assert {receipt.question for receipt in found} == {record["question"]}
         for receipt in found:
             receipt.verify()
-    assert fedrec(["audit", "verify", str(tmp_path / "run"), "--trust-run-key"]) == 0
+    run, own = str(tmp_path / "run"), tmp_path / "node0" / "runs" / f"{found[0].run}.receipts"
+    assert fedrec(["audit", "verify", run, "--trust-run-key", "--receipts", str(own)]) == 0
+    assert "2 receipts of this device" in capsys.readouterr().out
+    check_shown(tmp_path, carded, capsys)
+    carded.run(tmp_path / "second")
+    assert fedrec(["audit", "verify", str(tmp_path / "second"), "--trust-run-key", "--receipts", str(own)]) == 4
+    assert "holds no receipt of run" in capsys.readouterr().out
+
+
+def check_shown(tmp_path, carded, capsys) -> None:
+    """The card as `fedrec audit card` shows it, and as a file on another machine."""
+    key, file = ledger_keys.default_key().public.text, tmp_path / "mine.card"
+    assert fedrec(["audit", "card", str(tmp_path / "run"), "--key", key, "-o", str(file)]) == 0
+    shown = capsys.readouterr().out
+    assert "algorithm: als" in shown
+    assert "rounds 0 to 1:" in shown
+    assert "items (20 x 6): clip 3.5, noise" in shown
+    assert fedrec(["audit", "card", str(file), "--key", key, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["users"], facts["nodes"], facts["trust"], facts["ledger_key"]) == (60, 2, "central", key)
+    assert fedrec(["audit", "card", str(file), "--key", SigningKey.generate().public.text]) == 4
+    file.write_text(file.read_text().replace('"users":60', '"users":61'))
+    assert fedrec(["audit", "card", str(file), "--key", key]) == 4
+    assert fedrec(["audit", "card", str(tmp_path / "run"), "--witness", key]) == 4
+    assert fedrec(["simulate", "quickstart", "--quiet", "--out", str(tmp_path / "alone"), *SMALL]) == 0
+    assert fedrec(["audit", "card", str(tmp_path / "alone")]) == 2
+    assert "simulations and older runs do not" in capsys.readouterr().err
 
 
 def test_the_ledger_does_not_show_which_nodes_answered(carded, tmp_path) -> None:

@@ -34,6 +34,10 @@ def verify(
     model: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The model, where it was handed over apart from an export.")
     ] = None,
+    receipts: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="What a node signed: ID.receipts of its folder. Repeatable."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON and nothing else.")] = False,
 ) -> None:
     """Check a run's record without trusting its operator.
@@ -51,12 +55,15 @@ def verify(
 
     - `fedrec audit verify received.zip --key operator.pub --older last-month.note --model model.safetensors`
 
+    - `fedrec audit verify runs/mine --key ed25519:... --receipts ~/.fedrec/client/runs/ID.receipts`
+
     - `fedrec audit verify runs/mine --trust-run-key` - checks your own files for damage
 
     Exit codes: 0 all holds, 2 it cannot be read, 4 something does not hold (a line for each fault).
     """
     from fedrec.audit.evidence import received_run
     from fedrec.audit.log import keys
+    from fedrec.audit.verify.receipts import device_record
     from fedrec.audit.verify.verification import verify as verified
 
     found = received_run.received(run)
@@ -71,6 +78,7 @@ def verify(
         copies=[received_run.older(path) for path in older or []],
         witnesses=[keys.public_key(each) for each in witness or []],
         model=_digest(model) if model else None,
+        devices=[device_record(path) for path in receipts or []],
     )
     if trust_run_key:
         verdict.notes.insert(0, "the key lay beside the ledger: this shows that nothing is damaged, not who wrote it")

@@ -9,6 +9,7 @@
 | own mark | where this user's own key signs, this extends what it has signed (`fedrec.audit.log.marks`) |
 | terms, epsilon | see `fedrec.audit.verify.charges` |
 | files | every file of the run is there, is the one that the ledger names, and there is no other |
+| receipts | see `fedrec.audit.verify.receipts` |
 | curve, shared budget | see `fedrec.audit.verify.end_checks` |
 | statement | made anew from the records, `statement.json` and `statement.md` are the same |
 
@@ -28,8 +29,9 @@ from fedrec.audit.log.chain import Chain
 from fedrec.audit.log.checkpoint import Checkpoint, Older
 from fedrec.audit.log.keys import PublicKey
 from fedrec.audit.statement.agreement import compare
-from fedrec.audit.verify import charges, end_checks
+from fedrec.audit.verify import charges, end_checks, receipts
 from fedrec.audit.verify.files import artefacts
+from fedrec.audit.verify.receipts import DeviceRecord
 from fedrec.errors import VerificationError
 
 MOST_LINES = 5
@@ -78,6 +80,7 @@ def verify(
     copies: Sequence[Older] = (),
     witnesses: Sequence[PublicKey] = (),
     model: str | None = None,
+    devices: Sequence[DeviceRecord] = (),
 ) -> Verdict:
     """Check everything.
 
@@ -87,6 +90,7 @@ def verify(
         copies: older states that somebody kept.
         witnesses: keys whose cosignature is demanded.
         model: SHA-256 (hex) of a model file that was handed over apart; None without.
+        devices: records of nodes, of what they answered.
     """
     verdict = Verdict()
     chain = chains.read(evidence.ledger)
@@ -125,6 +129,10 @@ def verify(
     verdict.faults += found.faults
     verdict.notes += found.notes
     verdict.blame(end_checks.check(known))
+    signed_for = receipts.check(payloads, chain.roots, chain.records[0].run, evidence.private, devices)
+    for group in signed_for.faults:
+        verdict.blame(group)
+    verdict.notes += signed_for.notes
     return verdict
 
 
