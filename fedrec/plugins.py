@@ -24,7 +24,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from importlib.metadata import EntryPoint, entry_points, packages_distributions, version
 from pathlib import Path
@@ -59,9 +59,13 @@ def only(names: Iterable[str]) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Plugin:
-    """An entry point of another package. refused: why it is never loaded, empty where it may be."""
+    """An entry point.
+
+    own: whether it is one of fedrec itself. refused: why it is never loaded, empty where it may be.
+    """
 
     entry: EntryPoint
+    own: bool = False
     refused: str = ""
 
     @property
@@ -69,11 +73,6 @@ class Plugin:
         """The distribution and its version, or the module where there is no distribution."""
         dist = self.entry.dist
         return f"{dist.name} {dist.version}" if dist is not None else self.entry.module
-
-    @property
-    def own(self) -> bool:
-        """Whether it is an entry point of fedrec itself."""
-        return _is_own(self.entry)
 
     def load(self, check: Check | None = None) -> Any:
         """The object that it names.
@@ -103,20 +102,19 @@ def plugins(group: str, built_in: Collection[str] = ()) -> dict[str, Plugin]:
         group: the entry-point group.
         built_in: names that belong to fedrec itself, besides the entry points of its own distribution.
     """
-    entries = {(entry.name, entry.value): entry for entry in _installed(group, _path())}.values()
-    own = {entry.name: Plugin(entry) for entry in entries if _is_own(entry)}
+    installed = _installed(group, _path())
+    own = {one.entry.name: one for one in installed if one.own}
     found: dict[str, Plugin] = dict(own)
-    for entry in entries:
-        if _is_own(entry):
+    for one in installed:
+        name = one.entry.name
+        if one.own:
             continue
-        one = Plugin(entry)
-        if entry.name in built_in or entry.name in own:
-            _warn_of_clash(f"{_noun(group)} '{entry.name}' of package {one.package} is not used: the name is built in")
-        elif entry.name in found:
-            other = found[entry.name].package
-            found[entry.name] = Plugin(entry, f"package {other} has one of this name too")
+        if name in built_in or name in own:
+            _warn_of_clash(f"{_noun(group)} '{name}' of package {one.package} is not used: the name is built in")
+        elif name in found:
+            found[name] = replace(one, refused=f"package {found[name].package} has one of this name too")
         else:
-            found[entry.name] = one
+            found[name] = one
     return found
 
 
@@ -132,9 +130,20 @@ def _path() -> tuple[tuple[str, int], ...]:
 
 
 @lru_cache(maxsize=32)
-def _installed(group: str, path: tuple[tuple[str, int], ...]) -> tuple[EntryPoint, ...]:  # noqa: ARG001 - a key
-    """Return the entry points of `group` in the folders of `path`: a scan of all packages takes some 10 ms."""
-    return tuple(entry_points(group=group))
+def _installed(group: str, path: tuple[tuple[str, int], ...]) -> tuple[Plugin, ...]:  # noqa: ARG001 - a key
+    """Return the different entry points of `group` in the folders of `path`.
+
+    A scan reads files of all packages, and the name of a package takes milliseconds to read.
+    """
+    scanned = entry_points(group=group)
+    packages = {id(entry.dist): entry.dist for entry in scanned if entry.dist is not None}
+    own = {key for key, package in packages.items() if package.name == OWN}
+    found: dict[tuple[str, str], Plugin] = {}
+    for entry in scanned:
+        one = Plugin(entry, own=id(entry.dist) in own)
+        if one.own or (entry.name, entry.value) not in found:
+            found[entry.name, entry.value] = one
+    return tuple(found.values())
 
 
 def discover(group: Group, name: str, built_in: Mapping[str, T], check: Check) -> T:
@@ -281,10 +290,6 @@ def _distribution(top: str) -> str:
 @cache
 def _warn_of_clash(line: str) -> None:
     logging.getLogger("fedrec.plugins").warning("%s", line)
-
-
-def _is_own(entry: EntryPoint) -> bool:
-    return entry.dist is not None and entry.dist.name == OWN
 
 
 def _noun(group: str) -> str:

@@ -65,7 +65,7 @@ def plugin(monkeypatch: pytest.MonkeyPatch, command: Any) -> None:
             return command
 
     entry = Loaded("extra", "nowhere:at_all", commands.Commands.entry_group)
-    monkeypatch.setattr(plugins, "_installed", lambda group, path: (entry,))
+    monkeypatch.setattr(plugins, "_installed", lambda group, path: (plugins.Plugin(entry),))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import logging
 import shutil
 import sys
+from importlib.metadata import Distribution
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,9 @@ def test_packages_are_scanned_once_until_one_comes_or_goes(tmp_path, monkeypatch
         discover.algorithm("popularity")
         towers.tower("id")
     assert sorted(scans) == ["fedrec.algorithms", "fedrec.towers"]
+    with monkeypatch.context() as patch:  # nor is a package's description read again, for its name
+        patch.setattr(Distribution, "metadata", property(lambda _: pytest.fail("read again")))
+        assert discover.algorithm("popularity") is Popularity
     source = ALGORITHM.format(name="Mine", called="late")
     install(monkeypatch, tmp_path, "late", "stranger_late", source, {"fedrec.algorithms:late": "Mine"})
     assert discover.algorithm("late").name == "late"
