@@ -141,6 +141,8 @@ class UserNode:
             self._gate.check_terms(admitted, run.spec, run.algorithm.queries(packet.round))
         shared = self._shared(packet, run.users.device)
         cohort = exchange.cohort_of(packet, run.users.users)
+        if self._gate is not None and admitted is not None:
+            self._gate.check_cohort(admitted, cohort, run.users.users)
         sums = self._consented_sums(packet, run, admitted, shared, cohort)
         signed = {} if self._gate is None or admitted is None else self._gate.receipt(admitted, sums)
         return Packet(exchange.SUMS, packet.fingerprint, packet.round, signed, sums)

@@ -9,6 +9,7 @@
 | it asks what is not charged, or two questions for one charge, or an earlier charge again | `charge` |
 | it cuts its ledger back, or shows each node another one | `head` |
 | its question, or its charge, is on other terms than the card | `terms`, `fingerprint` |
+| it leaves users out of a round in which the card asks everybody | `cohort` |
 
 All of this is public: a refusal shows nothing of the data. Where no key is pinned, the key of the first accepted card
 is, as with SSH: the TLS connection to the server is then all that vouches for it.
@@ -21,6 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
 from fedrec import wire
@@ -147,6 +149,20 @@ class RunGate:
             raise WireError(
                 "terms", "the run's description and its card differ in users, sampling, algorithm or privacy"
             )
+
+    def check_cohort(self, admitted: Admitted, cohort: np.ndarray, users: int) -> None:
+        """Compare who is asked with the card: where everybody takes part in every round, nobody may be left out.
+
+        Sums over two cohorts of such a run would differ by what one user contributes.
+
+        Args:
+            admitted: the question.
+            cohort: (C,) int64: positions of the users who are asked.
+            users: number of users that the node hosts.
+        Raises: WireError `cohort`.
+        """
+        if admitted.card.sampling == 1 and len(cohort) != users:
+            raise WireError("cohort", "the run's card asks every user in every round, and the question leaves some out")
 
     def terms(self, admitted: Admitted, *, public: bool) -> RunTerms:
         """Return the terms of an admitted run, for the node's policy.

@@ -48,7 +48,7 @@ REFUSALS = {
     "serial": "it knows a later run card of this ledger key, so this one is a replay; start a new run",
     "charge": "the round's charge is not in the run's ledger, or pays for another question",
     "head": "the run's ledger does not extend the one that it saw before; restore the newest ledger",
-    "cohort": "the cohort names users that it does not host",
+    "cohort": "the cohort names users that it does not host, or leaves out users of a run that asks everybody",
     "missing": "it no longer holds what was not sent again",
     "error": "its computation failed; its own log says where",
 }

@@ -1,6 +1,7 @@
 """A server that wants histories: it has a ledger key and a node's attention, and asks on any terms, in any order."""
 
 import copy
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from fedrec_client.node import UserNode
 
 from fedrec import wire
 from fedrec.algorithms.discover import algorithm
+from fedrec.audit.card.card import TIME
 from fedrec.audit.card.publish import LedgerProofs
 from fedrec.audit.log.keys import SigningKey
 from fedrec.audit.log.ledger import Ledger
@@ -24,6 +26,7 @@ from tests.core.audit.carded import begin, card
 
 USERS, ITEMS = 30, 40
 POPULATION = 10_000
+SOON = (datetime.now(UTC) + timedelta(days=5)).strftime(TIME)
 
 
 def histories(folder: Path) -> dict[str, str]:
@@ -55,9 +58,10 @@ class Hostile:
         mu: float = 1e-9,
         run: str = "run1",
         seed: int = 1,
+        sampling: float = 1.0,
         **changes: Any,
     ) -> None:
-        self.key, self.clip = key, clip
+        self.key, self.clip, self.sampling = key, clip, sampling
         kind = algorithm("popularity")
         self.spec = RunSpec(
             algorithm="popularity",
@@ -65,7 +69,7 @@ class Hostile:
             data=DataRequest(data=DataConfig(name="nodes"), seed=1).text(),
             catalogue=catalogue.digest,
             users=POPULATION,
-            expected_cohort=POPULATION,
+            expected_cohort=POPULATION * sampling,
             mu=mu,
             stopping=StoppingConfig(),
             seed=seed,
@@ -84,13 +88,13 @@ class Hostile:
         ]
         first = begin(
             key,
-            sampling={"probability": "1.0"},
+            sampling={"probability": repr(sampling)},
             population={"users": POPULATION, "known": "declared"},
             rounds=made.rounds,
             plan=[{"rounds": [0, made.rounds - 1], "queries": self.queries}],
             algorithm="popularity",
         )
-        own = card(fingerprint=self.spec.fingerprint, minimum_cohort=POPULATION, expires="2099-01-01T00:00:00Z")
+        own = card(fingerprint=self.spec.fingerprint, minimum_cohort=int(POPULATION * sampling), expires=SOON)
         self.first = first | {"card": own | changes.pop("card", {})} | changes
         self.ledger = Ledger(folder / "ledger.jsonl", key, run=run)
         self.ledger.append(self.first)
@@ -98,7 +102,7 @@ class Hostile:
 
     def charge(self, round_index: int = 0, **changes: Any) -> None:
         made = {"type": "charge", "round": round_index, "queries": copy.deepcopy(self.queries)}
-        self.ledger.append(made | {"sampling": "1.0", "delta": "1e-05"} | changes)
+        self.ledger.append(made | {"sampling": repr(self.sampling), "delta": "1e-05"} | changes)
 
     def proof(self, seen: int | None = None, round_index: int = 0) -> LedgerProof:
         return LedgerProof(

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from fedrec_client.consent.consent import Consent
+from fedrec_client.consent.device_ledger import DeviceLedger
+from fedrec_client.consent.policy import Policy
 from fedrec_client.node import UserNode
 from fedrec_client.run_gate import Pins, RunGate
 from fedrec_client.sources import finder
@@ -46,6 +49,17 @@ class Victim(UserNode):
         fixed = pins or Pins((PINNED.public.text,))
         gate = RunGate(state / "runs", lambda: fixed, load_node_key(key), **options)
         super().__init__(find, gate=gate)
+
+
+class Careful(Victim):
+    """A node with a gate, a policy with the defaults of `fedrec client policy`, and a device ledger."""
+
+    def __init__(self, find: Callable, state: Path) -> None:
+        super().__init__(find, state)
+        policy = Policy()
+        ledger = DeviceLedger(state / "ledger" / "device-ledger.jsonl", policy)
+        ledger.open()
+        self._consent = Consent(policy, ledger)
 
 
 def none_read(answers: list[wire.Packet], catalogue: Catalogue) -> set[str]:
@@ -99,6 +113,45 @@ def test_terms_off_the_card_read_none(find, catalogue, tmp_path) -> None:
     loud = Hostile(tmp_path / "charge", PINNED, catalogue, clip=1.0, mu=1.0, run="run2", card={"serial": 99})
     loud.charge(queries=server.queries)
     assert none_read([loud.ask(node, [user], loud.proof()) for user in range(USERS)], catalogue) == {"terms"}
+
+
+def test_a_card_that_the_policy_does_not_accept_reads_none(find, catalogue, tmp_path) -> None:
+    """The key is pinned, card and charge are in order: only the terms are what no policy accepts."""
+    server, node = Hostile(tmp_path, PINNED, catalogue, **LOUD), Careful(find, tmp_path)
+    server.charge()
+    everybody = server.ask(node, list(range(USERS)), server.proof())
+    answers = [server.ask(node, [user], server.proof(2)) for user in range(USERS)]
+    assert none_read([everybody], catalogue) == {"terms"}
+    assert none_read(answers, catalogue) <= {"terms", "charge", "cohort"}
+
+
+def test_a_cohort_of_one_reads_none_on_terms_that_are_accepted(find, catalogue, tmp_path) -> None:
+    """Everything is in order but the cohort. The sums of a cohort of one are zero, whatever the user has."""
+    server = Hostile(tmp_path, PINNED, catalogue, clip=1.0, mu=0.3, sampling=0.5)
+    node, answers = Careful(find, tmp_path), []
+    for user in range(3):
+        server.charge()
+        seen = len(server.ledger.entries) - 1 if user else None
+        answers.append(server.ask(node, [user], server.proof(seen)))
+    assert [answer.kind for answer in answers] == [exchange.SUMS] * 3
+    assert not any(tensor.any() for answer in answers for tensor in answer.tensors.values())
+    assert not any(read(answer, user, catalogue) for user, answer in enumerate(answers))
+    server.charge()
+    assert none_read([server.ask(node, [3], server.proof(4))], catalogue) == {"terms"}, "asked too often"
+    honest = Hostile(tmp_path / "b", PINNED, catalogue, clip=1.0, mu=0.3, run="run2", card={"serial": 99})
+    honest.charge()
+    assert honest.ask(node, list(range(USERS)), honest.proof()).tensors["popularity"].any(), "an honest run is answered"
+
+
+def test_a_run_that_asks_everybody_leaves_nobody_out(find, catalogue, tmp_path) -> None:
+    """Two cohorts that differ by one user would give that user away."""
+    server, node = Hostile(tmp_path, PINNED, catalogue, clip=1.0, mu=0.3), Victim(find, tmp_path)
+    everybody, answers = list(range(USERS)), []
+    for user in everybody[:5]:
+        server.charge()
+        seen = len(server.ledger.entries) - 1 if user else None
+        answers.append(server.ask(node, [u for u in everybody if u != user], server.proof(seen)))
+    assert none_read(answers, catalogue) == {"cohort"}
 
 
 def test_a_card_of_another_description_reads_none(find, catalogue, tmp_path) -> None:

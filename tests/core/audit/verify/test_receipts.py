@@ -1,4 +1,4 @@
-"""Nodes are witnesses: their receipts show a forked, cut or rewritten ledger, and a charge that nobody was asked for."""
+"""Nodes are witnesses: their receipts show a forked, cut or rewritten ledger, and a charge that asked nobody."""
 
 import json
 from collections.abc import Callable
