@@ -36,7 +36,12 @@ class Chain:
         return self.roots[-1].hex()
 
     def add(self, record: SignedRecord, root: bytes) -> None:
-        """Take up a record that follows from all others. root: the root over all records with it, 32 bytes."""
+        """Add a record that follows from all others.
+
+        Args:
+            record: the record.
+            root: the root over all records with it, 32 bytes.
+        """
         self.records.append(record)
         self.leaves.append(record.leaf)
         self.roots.append(root)
@@ -87,7 +92,7 @@ def keys(found: Sequence[SignedRecord], first: PublicKey) -> list[PublicKey]:
     The result has one entry more than there are records; entry n signs record n and the checkpoint of n records.
 
     Raises:
-        ValueError: when a key hands over that is not in force.
+        ValueError: when a key that is not in force hands over.
     """
     in_force = [first]
     for record in found:

@@ -1,7 +1,7 @@
 """Signed checkpoints of a ledger: number of records and root, with the cosignatures of witnesses.
 
 Source: C2SP tlog-checkpoint (text: origin, size, root), signed-note (signature lines) and tlog-cosignature (v1: a
-witness signs the text with the time at which it saw it). Any tool that reads those reads these. The origin is
+witness signs the text with its time). Any tool for these formats can read the checkpoints. The origin is
 `fedrec/run/ID`, and the ledger's key signs under that name.
 """
 
@@ -16,7 +16,7 @@ from fedrec.audit.log.keys import PublicKey, SigningKey
 
 ORIGIN = "fedrec/run/"
 RUN_ID = re.compile("[0-9A-Za-z_-]{1,64}")
-"""A run's id: it is printed, compared, and the name of a file, so it can be nothing but a short word."""
+"""A run's id. It is printed, compared, and the name of a file, so only a short word is allowed."""
 LARGEST_SIZE = 1 << 40
 """More records than any ledger has."""
 _DASH = "\u2014 "
@@ -94,7 +94,7 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Older:
-    """An earlier state that somebody kept. checkpoint: None where it is a ledger without one."""
+    """An earlier state of a ledger, kept elsewhere. `checkpoint` is None for a ledger without one."""
 
     place: str
     size: int
@@ -106,7 +106,7 @@ def parsed(note: str) -> Checkpoint:
     """Parse a signed note.
 
     Raises:
-        ValueError: when it is no checkpoint, or not in the one proper spelling.
+        ValueError: when the note is no checkpoint, or has another spelling than the canonical one.
     """
     text, blank, signatures = note.partition("\n\n")
     try:

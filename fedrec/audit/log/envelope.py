@@ -1,17 +1,17 @@
 """One record of a ledger: a signed payload with exactly one spelling.
 
-A line is a DSSE envelope (secure-systems-lab/dsse v1.0.2: what is signed is PAE(type, payload), so no canonical JSON
-is needed) around an in-toto Statement v1:
+A line is a DSSE envelope around an in-toto Statement v1 (secure-systems-lab/dsse v1.0.2; the signature covers
+PAE(type, payload), so no canonical JSON is needed):
 
-| field | what |
+| field | content |
 |---|---|
-| `subject` | what the record is about: a name that begins with the run's id, and its SHA-256 |
+| `subject` | the subject of the record: a name that begins with the run's id, and its SHA-256 |
 | `predicateType` | `urn:fedrec:ledger:TYPE:v1`, after the type of the payload |
 | `predicate.index`, `predicate.previous` | its place, and the root of the tree of all records before it |
-| `predicate.payload` | what `Ledger.append` was given |
+| `predicate.payload` | the payload that `Ledger.append` received |
 
-Different from DSSE: other spellings of the same envelope (spaces, order, a second signature) are refused, so that
-not one byte can change unnoticed, and so that text and signature alone (as in a proof) give the line again.
+Differs from DSSE: other spellings of the same envelope (spaces, order, a second signature) are refused. So every
+changed byte is noticed, and text and signature alone (as in a proof) give the line again.
 """
 
 import base64
@@ -31,7 +31,7 @@ PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 _ENVELOPE = b'{"payload":"%s","payloadType":"%s","signatures":[{"keyid":"%s","sig":"%s"}]}'
 DEEPEST = 32
-"""Levels of lists and objects in a record; those of a run have ten."""
+"""Most levels of lists and objects in a record; the records of a run have ten."""
 _NESTING = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _KEY_ID = re.compile("[0-9a-f]{16}")
 _ENCODER = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=False)
@@ -39,7 +39,12 @@ _ENCODER = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=Fal
 
 @dataclass(frozen=True)
 class SignedRecord:
-    """A record as it was read. text: the in-toto Statement, as signed. line: the envelope, without its newline."""
+    """A record of a ledger.
+
+    Attributes:
+        text: the in-toto Statement, as signed.
+        line: the envelope, without its newline.
+    """
 
     text: bytes
     key_id: str
@@ -88,7 +93,7 @@ class SignedRecord:
 
     @property
     def subject(self) -> tuple[str, str]:
-        """Name and SHA-256 (hex) of what the record is about."""
+        """Name and SHA-256 (hex) of the record's subject."""
         subject = self.statement["subject"][0]
         return subject["name"], subject["digest"]["sha256"]
 
@@ -103,7 +108,7 @@ class SignedRecord:
 
     @property
     def entry(self) -> dict[str, Any]:
-        """The record as readers of a ledger get it."""
+        """The record as a JSON object for readers of a ledger."""
         name, digest = self.subject
         about = {"name": name.partition("/")[2], "sha256": digest}
         return {"index": self.index, "previous": self.previous, "about": about, "payload": self.payload}
@@ -124,7 +129,7 @@ def signed(
 
     Raises:
         ValueError: for NaN or infinity.
-        TypeError: for what JSON has no form for.
+        TypeError: for a value without a form in JSON.
     """
     name, digest = about or ("ledger", previous)
     text = _json(
@@ -142,7 +147,7 @@ def parsed(line: bytes) -> SignedRecord:
     """Parse a line (without newline).
 
     Raises:
-        ValueError: when it is no record, or one in another spelling.
+        ValueError: when the line is no record, or has another spelling than the canonical one.
     """
     try:
         _check_depth(line)
@@ -162,7 +167,7 @@ def parsed(line: bytes) -> SignedRecord:
 
 
 def check_shape(record: SignedRecord) -> None:
-    """Raises: ValueError unless the text is a Statement of ours, in the one spelling that we write."""
+    """Raise ValueError unless the text is a Statement of a ledger, in the canonical spelling."""
     try:
         _check_depth(record.text)
         statement = record.statement
@@ -184,7 +189,7 @@ def check_shape(record: SignedRecord) -> None:
 
 
 def _check_depth(text: bytes) -> None:
-    """Raises: ValueError for JSON that is nested too deep for those who read it."""
+    """Raise ValueError for JSON that is nested too deep for its readers."""
     if text.count(b"[") + text.count(b"{") <= DEEPEST:
         return
     depth = 0

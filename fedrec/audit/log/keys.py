@@ -1,7 +1,7 @@
 """Keys that sign ledgers: Ed25519, kept in files that only their owner can read.
 
-Source: `cryptography`, which encrypts a key under a passphrase by PKCS 8. A private key is a PEM file of mode 0600,
-and one that others can read is refused, since others may have it already. A public key is a PEM file, or the text
+Source: `cryptography`, which encrypts a key under a passphrase by PKCS 8. A private key is a PEM file of mode 0600. A
+file that others can read is refused, since they may have copied it. A public key is a PEM file, or the text
 `ed25519:BASE64` of its 32 bytes, which fits on one line of a command or a mail.
 """
 
@@ -26,7 +26,7 @@ PREFIX = "ed25519:"
 KEY_VARIABLE = "FEDREC_KEY"
 PASSPHRASE_VARIABLE = "FEDREC_KEY_PASSPHRASE"
 LARGEST = 1 << 16
-"""Bytes of a key's file that is read."""
+"""Most bytes of a key's file."""
 MARKS_VARIABLE = "FEDREC_KEY_MARKS"
 
 
@@ -51,7 +51,7 @@ class PublicKey:
         return hashlib.sha256(self.raw).hexdigest()[:16]
 
     def verifies(self, signature: bytes, message: bytes) -> bool:
-        """Whether `signature` is this key's on `message`."""
+        """Return whether `signature` is this key's signature of `message`."""
         try:
             self._key.verify(signature, message)
         except InvalidSignature:
@@ -64,7 +64,12 @@ class PublicKey:
 
 
 class SigningKey:
-    """A private key in memory. marks: the folder of its high-water marks (`fedrec.audit.log.marks`), None without."""
+    """A private key in memory.
+
+    Args:
+        key: the key.
+        marks: the folder of its high-water marks (`fedrec.audit.log.marks`); None without marks.
+    """
 
     def __init__(self, key: Ed25519PrivateKey, marks: Path | None = None) -> None:
         self._key, self.marks = key, marks
@@ -73,15 +78,15 @@ class SigningKey:
 
     @classmethod
     def generate(cls, marks: Path | None = None) -> "SigningKey":
-        """A fresh key from the operating system's random generator."""
+        """Make a fresh key from the operating system's random generator."""
         return cls(Ed25519PrivateKey.generate(), marks)
 
     def sign(self, message: bytes) -> bytes:
-        """The signature, 64 bytes; the same for the same message."""
+        """Return the signature, 64 bytes; the same for the same message."""
         return self._key.sign(message)
 
     def pem(self, passphrase: str | None) -> bytes:
-        """The key as a PEM file's content, encrypted where there is a passphrase."""
+        """Return the key as a PEM file's content, encrypted if there is a passphrase."""
         how: serialization.KeySerializationEncryption = serialization.NoEncryption()
         if passphrase:
             how = serialization.BestAvailableEncryption(passphrase.encode("utf-8"))
@@ -92,7 +97,7 @@ def new_key(path: Path, passphrase: str | None = None) -> SigningKey:
     """Make a key in the new file `path`, mode 0600 from its first byte on.
 
     Raises:
-        InputError: when something lies there already, or it cannot be written.
+        InputError: when the file exists, or cannot be written.
     """
     key = SigningKey.generate(marks_folder(path))
     private_files.create(path, key.pem(passphrase))
@@ -100,7 +105,11 @@ def new_key(path: Path, passphrase: str | None = None) -> SigningKey:
 
 
 def load_key(path: Path, passphrase: str | None = None) -> SigningKey:
-    """The private key in `path`. passphrase: None takes it from FEDREC_KEY_PASSPHRASE, or asks at a terminal.
+    """Read the private key in `path`.
+
+    Args:
+        path: the file.
+        passphrase: None takes it from FEDREC_KEY_PASSPHRASE, or asks at a terminal.
 
     Raises:
         InputError: for a file that others can read, that is no Ed25519 key, or that the passphrase does not open.
@@ -122,7 +131,7 @@ def load_key(path: Path, passphrase: str | None = None) -> SigningKey:
 
 
 def marks_folder(key: Path | None = None) -> Path:
-    """The folder of what a key signed: FEDREC_KEY_MARKS, else beside the key's file.
+    """Return the folder of a key's marks: FEDREC_KEY_MARKS, else a folder next to the key's file.
 
     Args:
         key: the file; None for the key of this user.
@@ -133,7 +142,7 @@ def marks_folder(key: Path | None = None) -> Path:
 
 
 def default_path() -> Path:
-    """Where the key of this user lies: FEDREC_KEY, or `fedrec/ledger-key.pem` in the folder for settings."""
+    """Return the path of this user's key: FEDREC_KEY, or `fedrec/ledger-key.pem` in the folder for settings."""
     named = os.environ.get(KEY_VARIABLE)
     if named:
         return Path(named)
@@ -160,10 +169,10 @@ def default_key() -> SigningKey:
 
 
 def public_key(text: str) -> PublicKey:
-    """The public key that `text` is (`ed25519:BASE64`) or that lies in the file of that name (PEM, or such a text).
+    """Read a public key: `text` is the key itself (`ed25519:BASE64`), or the name of a file (PEM, or such a text).
 
     Raises:
-        InputError: for anything else, a private key too: an auditor should never see one.
+        InputError: for any other content, and for a private key, which an auditor should never see.
     """
     if text.startswith(PREFIX):
         return _parsed(text, text)
@@ -177,7 +186,11 @@ def public_key(text: str) -> PublicKey:
 
 
 def public_key_in(content: bytes, where: str) -> PublicKey:
-    """The public key in a file's content. Raises: as `public_key`."""
+    """Read the public key in a file's content.
+
+    Raises:
+        InputError: as `public_key`.
+    """
     if content.startswith(PREFIX.encode("ascii")):
         return _parsed(content.decode("ascii", "replace").strip(), where)
     if b"PRIVATE KEY" in content:

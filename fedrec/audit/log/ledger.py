@@ -1,11 +1,11 @@
 """The ledger: one signed record a line, on disk before anything is released, under a signed tree.
 
 Next to the file of records is `checkpoint`: the number of records and the root of their Merkle tree, signed. Each
-record names the root of those before it, so the newest root (the tree's `head`) fixes all records. Signatures prove who
-wrote it. A checkpoint that somebody else kept shows when records went missing.
+record names the root of those before it, so the newest root (the tree's `head`) fixes all records. Signatures prove the
+author. A checkpoint kept elsewhere reveals missing records.
 
 `append` returns when the record is on disk. The checkpoint follows it: synced and replaced atomically, but in a fast
-run at most once a second, since a second sync would double the time. What a crash leaves:
+run at most once a second, since a second sync would double the time. The files after a crash:
 
 | when | ledger | checkpoint | when it is opened again |
 |---|---|---|---|
@@ -15,11 +15,11 @@ run at most once a second, since a second sync would double the time. What a cra
 | in the write of the checkpoint | whole | the old one; `.checkpoint.new` is partial | the same |
 | after it | whole | of all records | nothing to do |
 
-A dropped line hides nothing, since a release waits for `append`. Whatever else is found was not left by a crash and
-is refused with a VerificationError: fewer records than the checkpoint, a record that does not follow, a wrong
-signature, a missing checkpoint. Nobody can see from the files alone that both were cut off at the same older state.
- The key's own mark shows it (`fedrec.audit.log.marks`), unless the owner of the key deleted that, too;
-witnesses are for that (`fedrec audit witness`).
+A dropped line hides nothing, since a release waits for `append`. A crash cannot leave any other state, so a
+VerificationError refuses fewer records than the checkpoint, a record that does not follow, a wrong signature, and a
+missing checkpoint. The files alone do not reveal that both were cut off at the same older state. The key's own mark
+reveals it (`fedrec.audit.log.marks`), unless the owner of the key deletes the mark, too. Witnesses protect against that
+(`fedrec audit witness`).
 """
 
 import os
@@ -55,8 +55,9 @@ class Ledger:
     Attributes:
         chain: all records, for proofs of them (`fedrec.audit.log.proofs`); only `append` changes it.
 
-    Raises: VerificationError when the record was changed, or does not extend what the key has
-    signed of this run; InputError when the file cannot be read or made, or when another key signs it.
+    Raises:
+        VerificationError: when the record was changed, or does not extend the records that the key has signed.
+        InputError: when the file cannot be read or made, or another key signs it.
     """
 
     def __init__(self, path: Path, key: SigningKey | None = None, *, run: str | None = None) -> None:
@@ -96,7 +97,7 @@ class Ledger:
     def entries(self) -> tuple[dict[str, Any], ...]:
         """All entries, oldest first: {"index", "previous", "about", "payload"}.
 
-        payload is what `append` was given, about the "name" and "sha256" of its subject, previous the root before it.
+        "payload" is that of `append`, "about" the "name" and "sha256" of its subject, "previous" the root before it.
         """
         return tuple(self._entries)
 
@@ -108,12 +109,14 @@ class Ledger:
     def append(self, payload: Mapping[str, Any], about: tuple[str, str] | None = None) -> str:
         """Write one record with a JSON `payload`, and return the new head once it is ON DISK: release only then.
 
-        about: name and SHA-256 (hex) of what the record is about; None for the ledger so far.
+        Args:
+            payload: the content.
+            about: name and SHA-256 (hex) of its subject; None for the ledger so far.
 
         Raises:
             ValueError: for NaN or infinity.
-            InputError: when it cannot be written.
-            VerificationError: when somebody else has written to the file meanwhile.
+            InputError: when the record cannot be written.
+            VerificationError: when another process has written to the file meanwhile.
         """
         head = self._write(payload, about)
         if time.monotonic() - self._sealed_at >= SEAL_SECONDS:
@@ -133,7 +136,7 @@ class Ledger:
         """Sign a checkpoint of all records and put it in place, on disk.
 
         Raises:
-            InputError: when that fails.
+            InputError: when the checkpoint cannot be written.
         """
         try:
             self._seal()
@@ -144,7 +147,7 @@ class Ledger:
             ) from None
 
     def _marked(self, chain: Chain) -> Mark | None:
-        """Return the key's mark at the state of this ledger. Raises: VerificationError where that is no extension."""
+        """Return the key's mark at the state of this ledger. Raises: VerificationError unless the ledger extends it."""
         if self.key.marks is None:
             return None
         mark = Mark(self.key.marks, self.run)
@@ -255,9 +258,9 @@ def checkpoint_path(ledger: Path) -> Path:
 
 
 def read_ledger(path: Path) -> tuple[tuple[dict[str, Any], ...], str]:
-    """Read entries and head of somebody else's ledger. The file is not touched; a torn last line does not count.
+    """Read entries and head of another owner's ledger. The file is not touched; a torn last line does not count.
 
-    The chain is checked, signatures are not: that is what `fedrec.audit.verify.verification` is for.
+    The chain is checked, but not the signatures, which `fedrec.audit.verify.verification` checks.
 
     Raises:
         InputError: when there is no such file.

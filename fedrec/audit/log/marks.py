@@ -1,8 +1,8 @@
-"""High-water marks: how far a key has signed each ledger, kept next to the key and not next to the ledger.
+"""High-water marks: the last state of each ledger that a key signed, kept next to the key and not next to the ledger.
 
-A run's folder that was put back to an older state, or a second copy of it, is whole in itself. The mark does not move
-with the folder: it is the newest checkpoint (`fedrec.audit.log.checkpoint`) that the key signed of each run. A key
-signs a record only if the ledger is exactly as long and the same as its mark says.
+A run's folder that was rolled back to an older state, or a second copy of it, is consistent in itself. The mark does
+not move with the folder. It is the newest checkpoint (`fedrec.audit.log.checkpoint`) that the key signed of each run. A
+key signs a record only if the ledger has exactly the records of its mark.
 
 | when a crash comes | ledger | mark | when it is opened again |
 |---|---|---|---|
@@ -10,13 +10,13 @@ signs a record only if the ledger is exactly as long and the same as its mark sa
 | after it, before the mark | n + 1 | n | the ledger extends the mark, which follows |
 | after the mark | n + 1 | n + 1 | nothing to do |
 
-Nothing is released on a record before both are written. So where another record may take the place of one, nothing was
-released on that one. The mark outlives the process at once. It is synced with the ledger's checkpoint, in a fast run
-once a second: if the power fails, it may be that much behind, and a roll-back within that second is then not noticed.
+Nothing is released on a record before both are written. So if another record can replace one, nothing was released on
+it. A mark survives the process at once. It is synced with the ledger's checkpoint, in a fast run once a second. After a
+power failure it may be one second behind, and a roll-back within that second is not noticed.
 
-The marks are files in `KEY.signed/` (or FEDREC_KEY_MARKS). If its owner deletes one, nothing remains of that
-run: marks stop mistakes, and somebody who changes folders without reaching the key. Against the owner of the key
-there are older copies and witnesses.
+The marks are files in `KEY.signed/` (or FEDREC_KEY_MARKS). Without its file, the mark of a run is gone. So marks stop
+mistakes, and attackers who can change folders but not reach the key. Older copies and witnesses protect against the
+owner of the key.
 """
 
 import contextlib
@@ -39,7 +39,7 @@ class Mark:
     """The mark of one key for one run.
 
     Args:
-        folder: of the key's marks; made where there is none.
+        folder: the folder of the key's marks, made if needed.
         run: the run's id.
     """
 
@@ -60,7 +60,7 @@ class Mark:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Keep other processes that sign with the key from the mark."""
+        """Lock the mark against other processes that sign with the key."""
         fcntl.flock(self._file, fcntl.LOCK_EX)
         try:
             yield
@@ -68,7 +68,11 @@ class Mark:
             fcntl.flock(self._file, fcntl.LOCK_UN)
 
     def read(self) -> Checkpoint | None:
-        """The newest checkpoint that the key signed; None for a run that it never signed. Raises: VerificationError."""
+        """Return the newest checkpoint that the key signed; None for a run that it never signed.
+
+        Raises:
+            VerificationError: for a damaged mark.
+        """
         return _parsed(os.pread(self._file.fileno(), _LARGEST, 0), self.path)
 
     def write(self, signed: Checkpoint) -> None:
@@ -87,7 +91,7 @@ def contradictions(chain: Chain, in_force: Sequence[PublicKey] | None = None) ->
 
     Args:
         chain: the ledger, at least one record.
-        in_force: the ledger's keys, where they are known. A mark that none of them signed does not count.
+        in_force: the ledger's keys; None if unknown. A mark that none of them signed does not count.
 
     Raises:
         VerificationError: for a damaged mark.

@@ -2,12 +2,12 @@
 
 Both are small texts, made from the ledger and checked with a public key alone.
 
-| proof | its lines |
+| proof | lines |
 |---|---|
 | of a record | `fedrec-record@v1`; its text; key id and signature; C2SP tlog-proof (index, audit path, checkpoint) |
 | of growth | `fedrec-growth@v1`; size and root before; the consistency path; an empty line; the checkpoint after |
 
-The record is in clear, since text and signature give its envelope again, and so the leaf.
+The proof contains the record in clear: text and signature give its envelope, and so the leaf.
 """
 
 import base64
@@ -25,7 +25,7 @@ from fedrec.errors import InputError, VerificationError
 
 RECORD, GROWTH = "fedrec-record@v1", "fedrec-growth@v1"
 LARGEST = 16 << 20
-"""Bytes of a proof that is read."""
+"""Most bytes of a proof."""
 _TLOG = "c2sp.org/tlog-proof@v1"
 
 
@@ -34,7 +34,7 @@ class Proven:
     """The content of a checked proof.
 
     Attributes:
-        checkpoint: that the proof is under.
+        checkpoint: the checkpoint of the proof.
         record: None for a proof of growth.
         before: size and root that the ledger grew from; None for a proof of a record.
     """
@@ -62,7 +62,7 @@ def of_record(chain: Chain, sealed: Checkpoint, index: int) -> str:
     """Make the proof that record `index` is under the checkpoint.
 
     Raises:
-        InputError: when it is not.
+        InputError: when the checkpoint does not cover the record.
     """
     if not 0 <= index < sealed.size:
         raise InputError(f"record {index}: the checkpoint covers records 0..{sealed.size - 1}")
@@ -77,7 +77,7 @@ def of_growth(chain: Chain, sealed: Checkpoint, before: Older) -> str:
     """Make the proof that the ledger under the checkpoint began with the state `before`.
 
     Raises:
-        VerificationError: when it did not.
+        VerificationError: when the ledger did not begin with it.
     """
     if before.size > sealed.size or chain.roots[before.size] != before.root:
         raise VerificationError(f"{before.place}: is no beginning of this ledger, so there is no proof of growth")
@@ -90,8 +90,8 @@ def check(text: str, key: PublicKey) -> Proven:
     """Check a proof under `key`, the one that is in force at its checkpoint.
 
     Raises:
-        InputError: when it is no proof.
-        VerificationError: when it proves nothing.
+        InputError: when the text is no proof.
+        VerificationError: when the proof does not hold.
     """
     body, _, note = text.partition("\n\n")
     lines = body.split("\n")

@@ -1,7 +1,7 @@
-"""A witness: it sees a ledger from time to time, and cosigns only states that extend those it saw before.
+"""A witness: it reads a ledger from time to time, and cosigns only states that extend the earlier ones.
 
-Source: C2SP tlog-witness, without its network. The last checkpoint that was cosigned is kept per run, on disk before
-the cosignature is given away, so that even a witness that is killed never signs two histories.
+Source: C2SP tlog-witness, without its network. The witness stores the last cosigned checkpoint of each run on disk
+before it returns the cosignature. So even a witness that is killed never signs two histories.
 """
 
 import os
@@ -26,7 +26,7 @@ class Witness:
 
     Args:
         key: signs.
-        name: in its cosignatures, without a space or plus.
+        name: name in its cosignatures, without a space or plus.
         memory: folder of the last cosigned checkpoint of each run.
     """
 
@@ -56,12 +56,12 @@ class Witness:
         """Cosign a checkpoint, after it is stored.
 
         Args:
-            sealed: whose ledger's signature was checked.
-            before: size and root that it is proven to have grown from, which must be the last ones seen.
+            sealed: a checkpoint with a checked signature of the ledger.
+            before: size and root of a state that it provably extends, which must be the last cosigned ones.
             time: seconds since 1970.
 
         Raises:
-            VerificationError: when it is not.
+            VerificationError: when `before` is not the last cosigned state, or is longer.
         """
         size, root = self.seen(sealed.run)
         if sealed.size < size:

@@ -1,4 +1,4 @@
-"""Places in the pictures of the page: plain numbers and SVG paths without markup, so nothing needs escaping."""
+"""Coordinates of the charts of the page: plain numbers and SVG paths without markup, so nothing needs escaping."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ MOST_ROWS = 12
 
 @dataclass(frozen=True)
 class Tick:
-    """A labelled place of an axis."""
+    """A labelled position on an axis."""
 
     at: float
     text: str
@@ -24,13 +24,13 @@ class Tick:
 
 @dataclass(frozen=True)
 class Axis:
-    """A scale from values to places.
+    """A scale from values to positions.
 
     Attributes:
         low: value at the first end.
         high: value at the other end.
-        start: place of `low`.
-        end: place of `high`.
+        start: position of `low`.
+        end: position of `high`.
     """
 
     low: float
@@ -39,12 +39,12 @@ class Axis:
     end: float
 
     def at(self, value: float) -> float:
-        """Return the place of `value`, to a tenth."""
+        """Return the position of `value`, to a tenth."""
         share = (value - self.low) / (self.high - self.low) if self.high > self.low else 0.5
         return round(self.start + share * (self.end - self.start), 1)
 
     def ticks(self, wish: int = 5) -> list[Tick]:
-        """Return about `wish` round values in the range, each with its place and text."""
+        """Return about `wish` round values in the range, each with its position and text."""
         step = _round_step((self.high - self.low) / wish)
         first = math.ceil(self.low / step - 1e-9)
         values = [k * step for k in range(first, math.floor(self.high / step + 1e-9) + 1)]
@@ -52,7 +52,7 @@ class Axis:
 
 
 def over_rounds(spent: Sequence[dict[str, Any]], cap: float | None) -> dict[str, Any] | None:
-    """Draw epsilon after each charge as two step lines against the cap; None where there is no bound."""
+    """Draw epsilon after each charge as two step lines against the cap; None without a bound."""
     points = [row for row in spent if row["pld"] is not None]
     if not points:
         return None
@@ -74,11 +74,11 @@ def over_rounds(spent: Sequence[dict[str, Any]], cap: float | None) -> dict[str,
 
 @dataclass(frozen=True)
 class Bar:
-    """One query's part of the budget.
+    """One query's share of the budget.
 
     Attributes:
-        spending: of the query.
-        width: percent of all, for the bar.
+        spending: the spending of the query.
+        width: length of the bar, percent of all.
     """
 
     spending: Spending
@@ -86,7 +86,7 @@ class Bar:
 
 
 def shares(budget: Sequence[Spending]) -> list[Bar]:
-    """Return each query's part of the budget as a bar from 0 to 100, largest first; empty where there is no noise."""
+    """Return each query's share of the budget as a bar from 0 to 100, largest first; empty without noise."""
     bars = [Bar(row, round(100 * float(row.share), 2)) for row in budget if row.share is not None]
     return sorted(bars, key=lambda bar: -bar.width)
 
@@ -119,7 +119,7 @@ def attacker(best: Tradeoff, epsilon: float, delta: float) -> dict[str, Any]:
 
 
 def intervals(lower: Sequence[float], upper: float | None) -> list[tuple[float, float]]:
-    """Return the places (0 to 100) of each lower bound and of the upper one, on one scale from 0.
+    """Return the positions (0 to 100) of each lower bound and of the upper one, on one scale from 0.
 
     Args:
         lower: bounds of attacks.

@@ -1,4 +1,4 @@
-"""What differs between two runs' promises and records, and which of them promises less."""
+"""The differences between two runs' promises and records, and the run that promises less."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +10,13 @@ from fedrec.errors import VerificationError
 
 @dataclass(frozen=True)
 class Difference:
-    """Facts of two runs side by side. differs, same: rows of "what", "a", "b". verdict: which promises less."""
+    """The facts of two runs.
+
+    Attributes:
+        differs: rows of "what", "a", "b" for different facts.
+        same: rows for equal facts.
+        verdict: the run that promises less, in words.
+    """
 
     differs: list[dict[str, Any]]
     same: list[dict[str, Any]]
@@ -37,7 +43,7 @@ def difference(a: Received, b: Received) -> Difference:
 
 
 def facts(received: Received) -> dict[str, str]:
-    """What one run promises and records, as text by name."""
+    """Return the promises and records of one run, as text by name."""
     stated = received.statement
     found: dict[str, Any] = {
         f"epsilon against {row.adversary.replace('_', ' ')}": row.epsilon or "no bound" for row in stated.adversaries
@@ -75,7 +81,7 @@ def facts(received: Received) -> dict[str, str]:
 
 
 def _verdict(a: Received, b: Received) -> str:
-    """Epsilons are compared only where they mean the same."""
+    """Compare the epsilons, if they have the same meaning."""
     for what in ("unit", "adjacency", "delta"):
         ours, theirs = getattr(a.statement, what), getattr(b.statement, what)
         if ours != theirs:

@@ -15,10 +15,10 @@ _ABOUT = {"about": "", "canaries": "canaries: ", "seed": "seed "}
 
 @dataclass(frozen=True)
 class AttackRow:
-    """One `attack` record, as it is shown.
+    """One `attack` record, as the page shows it.
 
     Attributes:
-        name: of the attack.
+        name: name of the attack.
         about: its settings, in words.
         lower: lower bound on epsilon; None: not recorded.
         lower_text: the same as text, empty for None.
@@ -43,7 +43,7 @@ def attack_rows(received: Received, *, private: bool = False) -> list[AttackRow]
 
     Args:
         received: the run.
-        private: whether to add the results in the private folder, which must not be handed on.
+        private: True to add the results in the private folder, which must not be handed on.
     """
     upper = received.statement.epsilon
     records = [opened(each, received.private) if private else each for each in received.of_type("attack")]
@@ -116,7 +116,7 @@ def shared_budget(budget: PopulationBudget | None) -> list[tuple[str, str]]:
 
 
 def _keys(received: Received) -> list[tuple[str, str]]:
-    """Return who signs, by the ledger alone; a page proves no signature."""
+    """Return the signing parties that the ledger names; a page proves no signature."""
     begun = [payload.get("parties") for payload in received.of_type("begin")]
     parties = [
         party

@@ -1,8 +1,8 @@
 """The auditor's page: one HTML file of a received run, which needs no network.
 
-Its text is made from the ledger, never read from the statement. Everything from the run is escaped; nothing but
-this module's own style and script is allowed to run (their hashes are in the Content-Security-Policy, which also
-forbids every request). It reads well on paper, in the dark and on a phone.
+Its text is made from the ledger, never read from the statement. Everything from the run is escaped. The browser may use
+only this module's own style and script: the Content-Security-Policy contains their hashes and forbids every request.
+The page has layouts for print, dark mode and phones.
 """
 
 import base64
@@ -54,7 +54,7 @@ MARKS = {
 Row = TypeVar("Row", DpFyRow, PyramidRow)
 PRIORS = (0.001, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 START_ALARM, START_PRIOR = 4, 3
-"""Where the two sliders begin: 5 % false alarms, 10 % before."""
+"""Initial values of the two sliders: 5 % false alarms, 10 % before."""
 
 
 def page(received: Received) -> str:
@@ -96,7 +96,7 @@ def page(received: Received) -> str:
 
 @dataclass(frozen=True)
 class Notice:
-    """A notice at the top of the page. kind: "bad", or empty for information."""
+    """A notice at the top of the page; `kind` is "bad", or empty for information."""
 
     kind: str
     title: str

@@ -1,4 +1,4 @@
-"""One attack: its kind, its name, and how it is played."""
+"""One attack: its kind, its name, and the function that plays it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from fedrec.audit.self_test.stage import Stage
 
 @dataclass(frozen=True)
 class Attack:
-    """play(stage): returns None where it was refused, else what happened instead."""
+    """An attack. `play(stage)` returns None if it was refused, else a description of what happened."""
 
     kind: str
     name: str

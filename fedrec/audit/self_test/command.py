@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Played:
-    """An attack that was played. instead: what happened in place of a refusal, None where it was refused."""
+    """An attack that was played. `instead` describes what happened in place of a refusal; None if it was refused."""
 
     kind: str
     name: str
@@ -24,17 +24,17 @@ class Played:
 
 
 def self_test(
-    seed: Annotated[int, typer.Option(min=0, help="Of the places that are damaged.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the damaged places.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
-    every: Annotated[bool, typer.Option("--all", help="List every attack, not only what was not refused.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="List every attack, refused ones too.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
-    """Attack a genuine record in every known way, and see whether the installed commands refuse it.
+    """Attack a genuine record in every known way, and check that the installed commands refuse it.
 
-    Makes a small genuine run in a temporary folder, and plays on copies of it: forged statements and files, forged
-    records, lies by the owner of the key, flipped bits, cut files, archives that explode, absurd numbers, links, text
-    that acts on a terminal, forks and roll-backs. Nothing outside that folder is touched; no data set is needed; it
-    takes one to two minutes. What attacks on the privacy of a model find is another question: `fedrec audit attack`.
+    Makes a small genuine run in a temporary folder, and attacks copies of it: forged statements, files and records,
+    lies by the owner of the key, flipped bits, cut files, zip bombs, absurd numbers, links, control characters for the
+    terminal, forks and roll-backs. Nothing outside that folder is touched, and no dataset is needed. It takes one to
+    two minutes. For attacks on the privacy of a model, see `fedrec audit attack`.
 
     - `fedrec audit self-test`
 
@@ -59,7 +59,12 @@ def self_test(
 
 
 def attacks(statement: dict[str, Any], seed: int) -> "Iterator[Attack]":
-    """Every attack. statement: that of the genuine run. seed: of the places that are damaged."""
+    """Yield every attack.
+
+    Args:
+        statement: the statement of the genuine run.
+        seed: seed of the damaged places.
+    """
     from fedrec.audit.self_test import damages, forgeries, histories, links
 
     yield from forgeries.attacks(statement)
@@ -69,7 +74,7 @@ def attacks(statement: dict[str, Any], seed: int) -> "Iterator[Attack]":
 
 
 def prepared(folder: Path) -> "Stage":
-    """Two genuine runs in `folder`, and commands that see neither this user's keys nor marks."""
+    """Make two genuine runs in `folder`, and commands without access to this user's keys and marks."""
     from fedrec.audit.log.keys import load_key, new_key
     from fedrec.audit.self_test.genuine import genuine_run
     from fedrec.audit.self_test.stage import Commands, Stage
@@ -91,7 +96,7 @@ def prepared(folder: Path) -> "Stage":
 
 
 def play(stage: "Stage", chosen: "Sequence[Attack]") -> Iterator[Played]:
-    """Play attacks, after the genuine runs were shown to verify."""
+    """Play attacks, after a check that the genuine runs verify."""
     for run in (stage.plain, stage.sampled):
         answer = stage.verified(run)
         yield Played("genuine", f"{run.name} run verifies", None if answer.code == 0 else answer.output.strip())

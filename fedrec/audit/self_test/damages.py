@@ -1,4 +1,4 @@
-"""Damages: flipped bits, cut files, deep JSON, archives that explode, absurd numbers."""
+"""Damages: flipped bits, cut files, deep JSON, zip bombs, absurd numbers."""
 
 import base64
 import io
@@ -23,7 +23,7 @@ FIXED = (*FILES, "scenario.toml", "model/manifest.json", MODEL)
 
 
 def attacks(seed: int) -> Iterator[Attack]:
-    """All damages. seed: of the places that are hit."""
+    """Yield all damages, at places drawn with `seed`."""
     draw = random.Random(seed)
     for number in range(FLIPS):
         name = FIXED[number % len(FIXED)]
@@ -70,7 +70,7 @@ def _deep_record(content: bytes) -> bytes:
 
 
 def _every_command(change: Callable[[bytes], bytes]) -> Callable[[Stage], str | None]:
-    """The same ledger for every command that reads one."""
+    """Play the same ledger to every command that reads one."""
 
     def play(stage: Stage) -> str | None:
         run = stage.copy()
@@ -106,7 +106,7 @@ def _archive(change: Callable[[bytes], bytes], codes: tuple[int, ...] = (2, 4)) 
 
 
 def _above(stage: Stage) -> str | None:
-    """Nothing may be unpacked there, whatever the verdict."""
+    """Check that nothing is unpacked above the folder, for any verdict."""
     name = "outside.txt"
     found = _archive(_with(f"../../{name}", b"x"), (0, 2, 4))(stage)
     there = (stage.folder / name, stage.folder.parent / name, Path.cwd().parent.parent / name)
@@ -114,7 +114,7 @@ def _above(stage: Stage) -> str | None:
 
 
 def _with(name: str, content: bytes) -> Callable[[bytes], bytes]:
-    """An archive with one file replaced, or more."""
+    """Return a change that replaces or adds one file of an archive."""
 
     def change(whole: bytes) -> bytes:
         found, made = zipfile.ZipFile(io.BytesIO(whole)), io.BytesIO()
@@ -129,7 +129,7 @@ def _with(name: str, content: bytes) -> Callable[[bytes], bytes]:
 
 
 def _bomb(whole: bytes) -> bytes:
-    """A statement of a few hundred kilobytes that unpacks to hundreds of megabytes."""
+    """Add a statement of a few hundred kilobytes that unpacks to hundreds of megabytes."""
     found, made = zipfile.ZipFile(io.BytesIO(whole)), io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
         for each in found.namelist():
@@ -142,7 +142,7 @@ def _bomb(whole: bytes) -> bytes:
 
 
 def _double(whole: bytes) -> bytes:
-    """An archive with two ledgers, of which readers see one or the other."""
+    """Make an archive with two ledgers, of which a reader may read either."""
     import warnings
 
     made = io.BytesIO(whole)

@@ -19,7 +19,7 @@ PAGE = "privacy/report.html"
 
 
 def attacks(statement: dict[str, Any]) -> Iterator[Attack]:
-    """All forgeries. statement: that of the genuine run, whose fields are edited one at a time."""
+    """Yield all forgeries. They edit the fields of the genuine run's `statement` one at a time."""
     for field in statement:
         yield Attack("forged statement", f"'{field}' edited", _edited(field))
     for name, change in _STATEMENTS.items():
@@ -49,7 +49,7 @@ def _edited(field: str) -> Callable[[Stage], str | None]:
 
 
 def _other(value: Any) -> Any:
-    """Another value of the same kind."""
+    """Return another value of the same kind."""
     if isinstance(value, bool):
         return not value
     if isinstance(value, int):
@@ -79,7 +79,7 @@ def _removed(name: str) -> Callable[[Path], Any]:
 
 
 def _twice(release: Path) -> None:
-    """One field two times: readers differ in which one they take."""
+    """Write one field twice: readers differ in the one that they take."""
     content = (release / STATEMENT).read_text(encoding="utf-8")
     (release / STATEMENT).write_text(content.replace("{", '{\n  "epsilon": "0.1000",', 1), encoding="utf-8")
 
@@ -144,7 +144,7 @@ def _lines(edit: Callable[[list[bytes]], Any]) -> Callable[[Stage], str | None]:
 
 
 def _by_a_thief(lines: list[bytes]) -> None:
-    """One record signed again, by another key, with another epsilon."""
+    """Sign one record again, by another key, with another epsilon."""
     from fedrec.audit.log.envelope import signed
 
     old = parsed(lines[-3].rstrip(b"\n"))

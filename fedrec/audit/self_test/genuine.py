@@ -36,7 +36,7 @@ SCENARIO = 'name = "self-test"\nseed = 7\n\n[privacy]\nepsilon = 2.0\n'
 
 
 def genuine_run(run: Path, key: SigningKey, sampling: float = 1.0) -> Path:
-    """Make a finished run in the folder `run`, as a simulation leaves one. Its noise is named, and never drawn."""
+    """Make a finished run in the folder `run`, as a simulation does. Its noise is recorded, but never drawn."""
     layout = Layout(run, run / "release", run / "private")
     for folder in (layout.release / "model", layout.release / "privacy"):
         folder.mkdir(parents=True)
@@ -60,7 +60,7 @@ def genuine_run(run: Path, key: SigningKey, sampling: float = 1.0) -> Path:
 
 
 def state(release: Path) -> None:
-    """Write statement and page of what the ledger in `release` gives; nothing where it gives no statement."""
+    """Write statement and page from the ledger in `release`; nothing if the ledger gives no statement."""
     chain = read_chain((release / LEDGER).read_bytes())
     try:
         stated = of_ledger(_Read([record.entry for record in chain.records], chain.head))
@@ -72,14 +72,14 @@ def state(release: Path) -> None:
 
 
 def payloads_of(release: Path) -> list[Payload]:
-    """The payloads of the ledger in `release`, oldest first."""
+    """Return the payloads of the ledger in `release`, oldest first."""
     return [record.payload for record in read_chain((release / LEDGER).read_bytes()).records]
 
 
 def resigned(run: Path, key: SigningKey, change: Callable[[list[Payload]], Any]) -> None:
-    """Rewrite a run's ledger with `change` made to its payloads, and all files that follow, as its key's owner could.
+    """Rewrite a run's ledger with a `change` of its payloads, and all files that follow, as the owner of the key could.
 
-    The key's own mark is passed by: it stops mistakes, and nobody who holds the key.
+    It ignores the key's own mark, which stops mistakes, but not the owner of the key.
     """
     layout = Layout(run, run / "release", run / "private")
     name = read_chain((layout.release / LEDGER).read_bytes()).records[0].run
@@ -106,7 +106,7 @@ def _write(release: Path, payloads: Sequence[Payload], key: SigningKey, run: str
 
 
 class _Read:
-    """A ledger as `of_ledger` wants it."""
+    """A ledger in the form that `of_ledger` needs."""
 
     def __init__(self, entries: Sequence[dict[str, Any]], head: str) -> None:
         self.entries, self.head = entries, head

@@ -24,7 +24,7 @@ def attacks() -> Iterator[Attack]:
 
 
 def _rolled_back(stage: Stage) -> tuple[Path, Path]:
-    """A run that lost its last records and files that follow, and the checkpoint of before."""
+    """Return a run without its last records and with matching files, and the checkpoint of before."""
     run, kept = stage.copy(), stage.path("kept.note")
     shutil.copy(run / "release" / CHECKPOINT, kept)
     resigned(run, stage.key, _without_the_last)

@@ -1,4 +1,4 @@
-"""Links and pipes in a received folder, and text that acts on a terminal."""
+"""Links and pipes in a received folder, and control characters for the terminal."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ ESCAPES = "\x1b[2J\x1b]0;verified\x07\x9b31m\u202e"
 
 
 def attacks() -> Iterator[Attack]:
-    """All attacks by links, pipes and control characters."""
+    """Yield all attacks by links, pipes and control characters."""
     for command in ("report", "witness"):
         yield Attack("link", f"`{command}` writes through a link", _written(command))
     for name in (STATEMENT, LEDGER, "scenario.toml", "model/manifest.json"):

@@ -1,6 +1,6 @@
-"""Where attacks are played: copies of a genuine run, and the installed commands in a process of their own.
+"""The stage of attacks: copies of a genuine run, and the installed commands in a process of their own.
 
-A command may hang, eat memory or die without hurting the self-test: it runs in a worker that is watched and replaced.
+A command that hangs, fills the memory or dies does not disturb the self-test: a worker runs it, and is replaced.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from pathlib import Path
 from fedrec.audit.log.keys import SigningKey
 
 CPU_SECONDS = 10.0
-"""What one command may use."""
+"""Limits of one command."""
 WALL_SECONDS = 60.0
 MEGABYTES = 1024.0
 _SPACE = 16 << 30  # bytes of address space of the worker: libraries map much that they never touch
@@ -27,7 +27,13 @@ _SPACE = 16 << 30  # bytes of address space of the worker: libraries map much th
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command did. code: its exit code, None where it never ended. output: both streams. seconds: of CPU."""
+    """The result of a command.
+
+    Attributes:
+        code: exit code; None if the command never ended.
+        output: both streams.
+        seconds: CPU seconds.
+    """
 
     code: int | None
     output: str
@@ -35,7 +41,7 @@ class Answer:
     megabytes: float
 
     def harm(self) -> str | None:
-        """What no input may do, None for a command that ended in order."""
+        """Return the harm that an input did; None for a command that ended in order."""
         if self.code is None:
             return self.output
         if "Traceback (most recent call last)" in self.output:
@@ -48,7 +54,7 @@ class Answer:
 
 
 class Commands:
-    """The installed `fedrec`, run in a worker. settings: environment variables of every command."""
+    """The installed `fedrec`, run in a worker with the environment variables `settings`."""
 
     def __init__(self, settings: Mapping[str, str]) -> None:
         self.settings = dict(settings)
@@ -56,7 +62,7 @@ class Commands:
         self._pipe: Connection | None = None
 
     def run(self, *arguments: object, settings: Mapping[str, str] | None = None) -> Answer:
-        """Run one command line. settings: more environment variables."""
+        """Run one command line, with `settings` as further environment variables."""
         pipe = self._alive()
         try:
             pipe.send(([str(each) for each in arguments], self.settings | dict(settings or {})))
@@ -92,9 +98,14 @@ class Commands:
 
 @dataclass
 class Stage:
-    """What an attack may use. plain, sampled: genuine runs, never changed. key: that signed them; pub: its public part.
+    """The means of an attack.
 
-    folder: where copies are made. home: settings of the owner, whose key and marks are at hand.
+    Attributes:
+        plain: a genuine run, never changed.
+        sampled: a genuine run with sampling, never changed.
+        key: the key that signed them; `pub` is its public part.
+        folder: place of copies.
+        home: settings of the owner, with key and marks.
     """
 
     commands: Commands
@@ -107,26 +118,26 @@ class Stage:
 
     @property
     def pub(self) -> str:
-        """The public key, as the auditor got it from its owner."""
+        """The public key, as the auditor received it from its owner."""
         return self.key.public.text
 
     def copy(self, run: Path | None = None) -> Path:
-        """A fresh copy of a genuine run: of the plain one, or of `run`."""
+        """Make a fresh copy of a genuine run: of the plain one, or of `run`."""
         self._copies += 1
         return Path(shutil.copytree(run or self.plain, self.folder / f"copy-{self._copies}"))
 
     def path(self, name: str) -> Path:
-        """A path that is not there yet."""
+        """Return a path that does not exist yet."""
         self._copies += 1
         return self.folder / f"{self._copies}-{name}"
 
     def verified(self, run: Path, *more: object) -> Answer:
-        """The answer of `fedrec audit verify` with the owner's key."""
+        """Return the answer of `fedrec audit verify` with the owner's key."""
         return self.commands.run("audit", "verify", run, "--key", self.pub, *more)
 
 
 def refused(answer: Answer, codes: tuple[int, ...] = (4,)) -> str | None:
-    """None for a command that refused with one of the exit codes; else what it did instead."""
+    """Return None if a command refused with one of the exit codes; else a description of what happened."""
     harm = answer.harm()
     if harm is not None:
         return harm
@@ -134,7 +145,7 @@ def refused(answer: Answer, codes: tuple[int, ...] = (4,)) -> str | None:
 
 
 def harmless(answer: Answer, absent: tuple[str, ...] = ()) -> str | None:
-    """None for a command that ended in order, whatever its verdict, and showed none of `absent`."""
+    """Return None if a command ended in order, with any verdict, and showed none of `absent`."""
     harm = answer.harm()
     if harm is not None:
         return harm

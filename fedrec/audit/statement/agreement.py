@@ -1,8 +1,8 @@
-"""Whether the files of a statement say what the ledger gives: made anew from the records, and compared.
+"""Comparison of the files of a statement with the statement that the ledger gives.
 
-The text of `statement.json` has one spelling, so that equal bytes need no second look; where they differ, each field
-that differs is named. Sentences that another version of fedrec wrote are not compared, only facts; they are never
-shown either. Of an older ledger's statement only that is compared which its records give.
+The text of `statement.json` has one spelling, so equal bytes need no further check. If the bytes differ, each different
+field is named. Sentences of another version of fedrec are neither compared nor shown; only their facts are compared. Of
+an older ledger's statement, only the facts in its records are compared.
 """
 
 import json
@@ -23,22 +23,25 @@ from fedrec.errors import VerificationError
 TEXT = "privacy/statement.md"
 
 SENTENCES = ("promise", "precisely", "assumptions", "not_protected", "checklists", "verification", "not_recorded")
-"""Fields that follow from the ledger and from the words of this code."""
+"""Fields that derive from the ledger and from the sentences of this code."""
 FORMAT_1 = (
     *("guarantee", "unit", "adjacency", "trust", "simulation", "delta", "target_epsilon", "epsilon", "accountants"),
     *("adversaries", "releases", "budget", "spent", "rounds", "rounds_planned", "participation", "stopped"),
     *("noise_source", "tuned_on", "ledger"),
 )
-"""Fields of version 2 that follow from the records of format 1."""
+"""Fields of version 2 that derive from the records of format 1."""
 LONGEST = 80
-"""Characters of a value in a fault line."""
+"""Most characters of a value in a fault line."""
 
 
 @dataclass
 class Agreement:
-    """What the ledger gives, and how the files differ. faults, notes: a line each.
+    """The statement that the ledger gives, and the differences of the files.
 
-    statement: as the ledger gives it, whatever the files say.
+    Attributes:
+        statement: the ledger's statement, for any content of the files.
+        faults: a line each.
+        notes: a line each.
     """
 
     statement: PrivacyStatement
@@ -47,10 +50,10 @@ class Agreement:
 
 
 def compare(known: Account, heads: Sequence[str], files: Mapping[str, bytes]) -> Agreement:
-    """The statement that the ledger gives, and every difference between it and the statement's files.
+    """Compare the statement that the ledger gives with the statement's files.
 
     Args:
-        known: what the ledger's records say.
+        known: the account of the ledger's records.
         heads: the ledger's root (hex) after 0, 1, ... records.
         files: content by path in the run's folder; a finished run has both files of the statement.
     """
@@ -76,10 +79,10 @@ def compare(known: Account, heads: Sequence[str], files: Mapping[str, bytes]) ->
 
 
 def require_plan(stated: PrivacyStatement, described: Mapping[str, Any]) -> None:
-    """Compare a statement with what the plan of the run says of itself (`PrivacyPlan.describe`).
+    """Compare a statement with the plan's own description (`PrivacyPlan.describe`).
 
     Raises:
-        VerificationError: that names the first difference: plan and ledger are of different runs, or one is wrong.
+        VerificationError: with the first difference: plan and ledger are of different runs, or one is wrong.
     """
     pld = described["accountants"]["pld"]
     private = described["guarantee"] != "none"
@@ -141,7 +144,7 @@ def _fields(told: Mapping[str, Any], derived: Mapping[str, Any], spoken: bool) -
 
 
 def _older(told: Mapping[str, Any], derived: Mapping[str, Any]) -> Iterator[str]:
-    """A statement of version 2 against the ledger of format 1."""
+    """Compare a statement of version 2 with the ledger of format 1."""
     for name in FORMAT_1:
         ours, theirs = derived[name], told.get(name)
         if name == "adversaries":
@@ -164,12 +167,12 @@ def _older(told: Mapping[str, Any], derived: Mapping[str, Any]) -> Iterator[str]
 
 
 def _difference(name: str, told: Any, derived: Any) -> Iterator[str]:
-    """One line on a field: the first place where it differs, and how many more there are."""
+    """Yield one line on a field: its first difference, and the number of further ones."""
     places = list(_places(name, told, derived))
     if places:
         where, theirs, ours = places[0]
         more = f" (and {len(places) - 1} more places of '{name}')" if len(places) > 1 else ""
-        if name == "verification":  # what tells a reader what to run is never repeated from a file
+        if name == "verification":  # a command for the reader is never repeated from a file
             yield f"'{where}' is another one than the program's, which is: {_short(ours)}{more}"
             return
         yield f"'{where}' is {_short(theirs)}, the ledger gives {_short(ours)}{more}"
@@ -189,18 +192,18 @@ def _places(where: str, told: Any, derived: Any) -> Iterator[tuple[str, Any, Any
 
 
 class _Missing:
-    """Stands for a key that is not there."""
+    """The value of a missing key."""
 
 
 def _epsilons(rows: Any) -> dict[str, Any]:
-    """Epsilon by adversary, without the sentences."""
+    """Return epsilon by adversary, without the sentences."""
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         return {}
     return {str(row.get("adversary")): row.get("epsilon", _Missing) for row in rows}
 
 
 def _close(one: Any, other: Any) -> bool:
-    """Whether two accountants may round the same epsilon up to these two texts."""
+    """Return whether two accountants may round the same epsilon up to these two texts."""
     try:
         return isinstance(other, str) and abs(float(one) - float(other)) < 1.5e-4
     except (TypeError, ValueError):

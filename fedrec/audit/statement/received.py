@@ -1,8 +1,8 @@
-"""What an auditor was handed: a run's ledger, read with distrust, and the statement that follows from it.
+"""A received run: its ledger, read with distrust, and the statement that follows from it.
 
-RUN is a run's folder, its release/ or privacy/ folder, a file in that, or what `fedrec audit export` made of one. The
-ledger is the record; the statement is made from it, never read. Where the statement's files say something else,
-`faults` has it. Whether the record itself is genuine, `fedrec audit verify` checks.
+RUN is a run's folder, its release/ or privacy/ folder, a file in that, or a file of `fedrec audit export`. The ledger
+is the record. The statement is made from it, never read; `faults` lists differences of the statement's files.
+`fedrec audit verify` checks whether the record itself is genuine.
 """
 
 from dataclasses import dataclass
@@ -21,12 +21,17 @@ from fedrec.errors import VerificationError
 
 @dataclass(frozen=True)
 class Received:
-    """A run as it was handed over.
+    """A run as an auditor receives it.
 
-    statement: what the ledger gives. payloads: those of the ledger, oldest first. heads: the ledger's head after 0, 1,
-    ... entries. faults: where the statement's files differ from the ledger, a line each. notes: what to know besides.
-    stated: whether a statement came with the ledger. private: the private folder, None where it was not handed over.
-    run: the run's id.
+    Attributes:
+        statement: the statement that the ledger gives.
+        payloads: payloads of the ledger, oldest first.
+        heads: the ledger's head after 0, 1, ... entries.
+        faults: differences of the statement's files from the ledger, a line each.
+        notes: further information, a line each.
+        stated: True if a statement came with the ledger.
+        private: the private folder; None if it was not handed over.
+        run: the run's id.
     """
 
     place: Path
@@ -41,16 +46,16 @@ class Received:
 
     @property
     def head(self) -> str:
-        """What fixes the whole ledger."""
+        """The root (hex) that fixes the whole ledger."""
         return self.heads[-1]
 
     def of_type(self, kind: str) -> list[dict[str, Any]]:
-        """The payloads of one type, oldest first."""
+        """Return the payloads of one type, oldest first."""
         return [payload for payload in self.payloads if payload.get("type") == kind]
 
     @property
     def report(self) -> Path:
-        """Where a page made anew belongs: outside `release/`, whose files are signed."""
+        """The path of a new page: outside `release/`, whose files are signed."""
         if self.place.is_dir() and not Layout.of(self.place).flat:
             return self.place / "report.html"
         place = self.place.resolve()
@@ -58,11 +63,11 @@ class Received:
 
     @property
     def name(self) -> str:
-        """What the run is called: its scenario's name in the ledger."""
+        """The name of the run: its scenario's name in the ledger."""
         return self.statement.scenario.name
 
     def require_agreement(self) -> None:
-        """Raises: VerificationError that names the first difference between the statement's files and the ledger."""
+        """Raise VerificationError with the first difference between the statement's files and the ledger, if any."""
         if self.faults:
             more = f"; {len(self.faults) - 1} more" if len(self.faults) > 1 else ""
             raise VerificationError(f"{self.place}: statement and ledger do not agree: {self.faults[0]}{more}")
@@ -72,7 +77,7 @@ def receive(run: Path) -> Received:
     """Read a run.
 
     Raises:
-        InputError: when something is missing.
+        InputError: when a file is missing.
         VerificationError: for a broken ledger.
     """
     place = _place(run)
@@ -100,6 +105,6 @@ def receive(run: Path) -> Received:
 
 
 def _place(run: Path) -> Path:
-    """The run's folder, or the exported file."""
+    """Return the run's folder, or the exported file."""
     inside = run.parent if run.is_file() and run.parent.name == "privacy" else run
     return Layout.of(inside).root if inside.is_dir() else run

@@ -1,4 +1,4 @@
-"""What the charges of a ledger add up to: what was released, which query used how much, epsilon over the rounds."""
+"""Summaries of a ledger's charges: the releases, the budget by query, and epsilon over the rounds."""
 
 import math
 from collections import Counter
@@ -8,11 +8,11 @@ from fedrec.audit.entries.records import ChargeRecord, Query
 from fedrec.audit.statement.schema import Point, Release, Spending
 
 MOST_POINTS = 200
-"""Points of epsilon over the rounds that a statement repeats; the ledger has all."""
+"""Most points of epsilon over the rounds in a statement; the ledger has all."""
 
 
 def releases(charges: Sequence[ChargeRecord]) -> list[Release]:
-    """Return one row for each different query and noise, with the number of rounds that it was charged in."""
+    """Return one row for each different query and noise, with the number of its charged rounds."""
     first: dict[tuple[str, tuple[int, ...], str | None, str], tuple[Query, str]] = {}
     rounds: Counter[tuple[str, tuple[int, ...], str | None, str]] = Counter()
     for charge in charges:
@@ -35,7 +35,7 @@ def releases(charges: Sequence[ChargeRecord]) -> list[Release]:
 
 
 def budget(released: Sequence[Release]) -> list[Spending]:
-    """Return a row a query: its part of all squared signal-to-noise, 1/z^2 summed over rounds, which composes."""
+    """Return a row a query: its share of all squared signal-to-noise, 1/z^2 summed over rounds, which composes."""
     first: dict[str, Release] = {}
     rounds: Counter[str] = Counter()
     used: dict[str, float] = {}

@@ -1,7 +1,7 @@
-"""What a ledger says before the first charge and after the last: all that holds for the whole run.
+"""The first and the last record of a run, with all facts that hold for the whole run.
 
-`begin` fixes the promise: who, over whom, on which terms, up to which epsilon, and what is knowingly not protected. It
-holds the terms of every planned query, so that no charge can quietly be made on others. `end` fixes what came out.
+`begin` fixes the promise: its parties, population, terms, epsilon, and known limits. It contains the terms of every
+planned query, so that no charge can silently use others. `end` fixes the results.
 """
 
 import hashlib
@@ -52,25 +52,25 @@ def begin(
     device: str = "cpu",
     fixes_files: bool = False,
 ) -> dict[str, Any]:
-    """The `begin` record of a run under `plan`: everything that a statement on the run repeats.
+    """Make the `begin` record of a run under `plan`, with all facts that a statement on the run repeats.
 
     Args:
         plan: all releases of the run, priced ahead.
-        key: that signs the ledger.
-        role: as what its owner signs.
-        simulation: whether all users' data lie in one place.
+        key: the key that signs the ledger.
+        role: the role of its owner.
+        simulation: True if all users' data are in one place.
         scenario: its name and the SHA-256 (hex) of its resolved text.
         algorithm: its name.
         dataset: its name.
         catalogue: the items and how they are known.
         population: how the number of users is known.
-        unprotected: what the guarantee knowingly does not cover.
-        tuned_on: whose private data decided on the settings, None for nobody's.
-        notes: what must be said of the run before anything else.
-        foreign: code that is not fedrec's, by what it is ("algorithm mine"): distribution, version, file, SHA-256.
-        budget: what the run reserved of a budget that it shares with others, None for a run on its own.
-        device: where the computation runs.
-        fixes_files: whether a record at the end fixes every file of the run (`fedrec.audit.evidence.files_record`).
+        unprotected: known limits of the guarantee.
+        tuned_on: the private data that decided on the settings, None for none.
+        notes: warnings that must come first in every account of the run.
+        foreign: code of other packages by its use ("algorithm mine"): distribution, version, file, SHA-256.
+        budget: the reservation in a budget that the run shares with others, None for a run on its own.
+        device: the device of the computation.
+        fixes_files: True if a record at the end fixes every file of the run (`fedrec.audit.evidence.files_record`).
 
     Raises:
         ValueError: for a text that no record can hold.
@@ -123,9 +123,9 @@ def begin(
 
 
 def curve(plan: PrivacyPlan) -> list[dict[str, str]]:
-    """Pairs of epsilon and delta that bound every attack on what was charged so far, for the `end` record.
+    """Compute pairs of epsilon and delta that bound every attack on the charged releases, for the `end` record.
 
-    Empty where everybody takes part, since the curve is then exact by the noise alone, and without privacy.
+    Empty with full participation, since the noise alone then gives the exact curve, and without privacy.
     """
     events, epsilon = plan.events(plan.charged), plan.epsilon()["pld"]
     if not plan.private or not events or plan.config.sampling == 1:
@@ -149,10 +149,17 @@ def end(
     unprotected: Sequence[str],
     curve: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, Any]:
-    """The `end` record. rounds: finished ones. state: digest of the shared state after the last. curve: see `curve`.
+    """Make the `end` record.
 
-    files: content of each file that is handed on, by its path in `release/`. private: salted digests of files that
-    are not, by their path in `private/`. besides: all else that is released, numbers as text.
+    Args:
+        rounds: number of finished rounds.
+        exhausted: reason of an early end; None for a whole run.
+        state: digest of the shared state after the last round.
+        files: content of each released file, by its path in `release/`.
+        private: salted digests of private files, by their path in `private/`.
+        besides: all other released values, numbers as text.
+        unprotected: known limits of the guarantee.
+        curve: see `curve`.
     """
     return {
         "type": "end",
@@ -178,7 +185,7 @@ def _sampling(probability: float) -> dict[str, str]:
 
 
 def _terms(plan: PrivacyPlan) -> list[dict[str, Any]]:
-    """The terms of every round; rounds in a row with the same terms stand together, [first, last]."""
+    """Return the terms of every round; consecutive rounds with the same terms are one entry, [first, last]."""
     found: list[dict[str, Any]] = []
     for number in range(len(plan.rounds)):
         queries = plan.terms(number)
@@ -190,7 +197,7 @@ def _terms(plan: PrivacyPlan) -> list[dict[str, Any]]:
 
 
 def _commit() -> str | None:
-    """The commit of the code that runs, `-modified` where files differ from it; None where it is in no repository."""
+    """Return the commit of this code, with `-modified` if files differ from it; None outside a repository."""
     here = Path(__file__)
     package = str(here.parents[2])
 

@@ -9,10 +9,10 @@
 | cap | a charge past the target |
 | stop | a run that stopped on its own outputs and paid only for the rounds that it ran |
 
-Epsilon is recomputed after every round, exactly, where every user takes part; and by Renyi DP after every round in
-any case. With sampling the tight figure is recomputed at the end, at places 2.5 % apart, and at some drawn afresh in
-each verification; between two of them a recorded value must lie between theirs, so that it cannot be wrong by more.
-Where the grid is large, fewer places are recomputed, and the verdict says how many.
+With full participation epsilon is recomputed exactly after every round. Renyi DP is recomputed after every round in any
+case. With sampling the tight epsilon is recomputed at the end, at places 2.5 % apart, and at some places that each
+verification draws anew. A recorded value between two places must be between their values, so it cannot be wrong by
+more. On a large grid fewer places are recomputed, and the verdict reports their number.
 """
 
 import bisect
@@ -30,9 +30,9 @@ from fedrec.rounding import ceiling
 
 MECHANISM = "Poisson-sampled Gaussian, add or remove one user"
 RELATIVE = 1e-3
-"""Precision of a recomputed epsilon with sampling, beside half a step of its grid."""
+"""Precision of a recomputed epsilon with sampling, in addition to half a step of its grid."""
 RENYI = 5e-3
-"""By how much the nets of orders of two Renyi accountants may make them differ."""
+"""Largest relative difference between two Renyi accountants with different nets of orders."""
 ABOVE = (2e-2, 2e-3)
 """A recorded epsilon may exceed the recomputed one by this part of it and this much: an accountant rounds up."""
 _ALL_PLACES = 200
@@ -55,7 +55,7 @@ def check(payloads: Sequence[Mapping[str, Any]]) -> Spending:
     """Check all payloads of a ledger, in order.
 
     Args:
-        payloads: of records whose types were checked (`fedrec.audit.entries.account`).
+        payloads: payloads of records with checked types (`fedrec.audit.entries.account`).
     """
     found = Spending()
     if payloads[0].get("type") != "begin":
@@ -109,7 +109,7 @@ def _order(begin: Mapping[str, Any], payloads: Sequence[Mapping[str, Any]]) -> I
 def _stopped(payloads: Sequence[Mapping[str, Any]], charges: Sequence[Charge]) -> Iterator[str]:
     """Check that a run that stopped on its own outputs ended there, and paid for all rounds that it left out.
 
-    Unless rounds that were paid for twice had used the budget up, or it was broken off before its end.
+    Exceptions: repeated charges had used up the budget, or the run was interrupted before its end.
     """
     stops = [payload for payload in payloads if payload.get("type") == "stopped"]
     ends = [payload["rounds"] for payload in payloads if payload.get("type") == "end"]

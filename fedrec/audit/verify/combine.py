@@ -1,18 +1,18 @@
-"""The epsilon of several runs over the same people, after the fact: each number with the assumption that it needs.
+"""The epsilon of several runs over the same people, after the fact: each number with its assumption.
 
-| number | holds when |
+| number | holds if |
 |---|---|
-| composed (PLD, RDP) | every run's parameters were fixed ahead: none was chosen by what an earlier run released |
+| composed (PLD, RDP) | every run's parameters were fixed ahead: no release of an earlier run decided on them |
 | basic: the runs' targets added | always (Rogers et al. 2016: adding is an odometer), at the sum of the deltas |
 | filter: gdp, renyi | a budget with at least this cap and this filter had been fixed before the first run |
-| the cap of a shared budget | always: the runs drew from it, and it let them pass |
+| the cap of a shared budget | always: the runs drew from it, and it admitted them |
 
-Composing all events afterwards is no bound where a run was chosen by earlier outputs: see `fedrec.privacy.filters`.
-Within a run the parameters are fixed at its start, so that a run as a whole is as good as its own target; that it
-stopped early does not make it cheaper here.
+Composing all events afterwards is no bound if earlier outputs decided on a run: see `fedrec.privacy.filters`. Within a
+run the parameters are fixed at its start, so a run costs at most its own target. An early stop does not make it cheaper
+here.
 
 Ledgers are checked before they are added up: signatures, chain and checkpoint. Two ledgers of one run id are one run if
-one is a beginning of the other, and the longer counts; else they are a fork, and one of them is a lie.
+one is a beginning of the other, and the longer one counts. Otherwise they are a fork, and one of them is a lie.
 """
 
 import math
@@ -51,7 +51,7 @@ class Rounds:
 
 @dataclass(frozen=True)
 class RunRow:
-    """One run of a combination, as it is shown. Numbers are text; None for no bound."""
+    """One run of a combination, for display. Numbers are text; None for no bound."""
 
     run: str
     population: str
@@ -80,7 +80,7 @@ class Added:
 
 @dataclass(frozen=True)
 class Filters:
-    """The least cap of a budget that would have let all runs pass, by filter."""
+    """The least cap of a budget that would have admitted all runs, by filter."""
 
     gdp: str | None
     renyi: str | None
@@ -151,12 +151,12 @@ def combine(
     Args:
         runs: at least one.
         delta: of the composed numbers; None for the largest of the runs'.
-        disjoint: whether runs of different populations concern different people (parallel composition).
-        same_people: whether all runs count as one population.
+        disjoint: True if runs of different populations concern different people (parallel composition).
+        same_people: True if all runs count as one population.
 
     Raises:
         InputError: for runs that are unknown or given twice.
-        PrivacyError: where nothing can be proven.
+        PrivacyError: when nothing can be proven.
     """
     runs, older = _once(runs)
     groups = _groups(runs, disjoint, same_people)

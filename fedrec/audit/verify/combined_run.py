@@ -1,4 +1,4 @@
-"""One run of several that are added up: events, target, population and noise, from its checked ledger."""
+"""One run of a combination: events, target, population and noise, from its checked ledger."""
 
 import hashlib
 import math
@@ -27,7 +27,7 @@ class Run:
     """One run as its ledger records it.
 
     Attributes:
-        path: where the user found it.
+        path: path of the ledger.
         population: the people whose data were used.
         target: planned epsilon, at `delta`; None for no guarantee.
         seed: of noise that repeats; None for secret noise.
@@ -60,7 +60,7 @@ class Run:
             keys: one of them must have begun the ledger. None: take the key next to it, which shows damage alone.
 
         Raises:
-            InputError: when there is none.
+            InputError: when there is no run at `path`.
             VerificationError: when its ledger does not verify.
         """
         evidence = received(path.parent if path.name == "ledger.jsonl" else path)
@@ -119,7 +119,7 @@ def check_cost(path: Path, events: Sequence[Event], delta: float) -> None:
     """Check that composing these events takes bounded time.
 
     Raises:
-        VerificationError: that names `path`.
+        VerificationError: with `path`, when it would take too long.
     """
     try:
         recompute.require_bounded([(event.sampling, event.noise_multiplier, event.count) for event in events], delta)

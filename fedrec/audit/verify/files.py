@@ -16,8 +16,8 @@ def artefacts(
 
     Args:
         evidence: the received files.
-        payloads: of the ledger.
-        key: that began it.
+        payloads: payloads of the ledger.
+        key: the key that began the ledger.
         model: SHA-256 (hex) of a model file that was handed over apart; None without.
     """
     faults, notes = [], []

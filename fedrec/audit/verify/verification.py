@@ -1,20 +1,20 @@
 """Verification: all checks of a ledger that need the ledger, a public key, and no trust.
 
-| check | what it shows |
+| check | result |
 |---|---|
 | signatures | every record was written by the key, or by one that it handed over to |
-| chain | no record was changed, dropped, put in or moved |
+| chain | no record was changed, dropped, inserted or moved |
 | checkpoint | none was cut off since the checkpoint was signed |
-| older copies | what somebody kept, or a witness signed, is a beginning of this: the past was not rewritten |
-| own mark | where this user's own key signs, this extends what it has signed (`fedrec.audit.log.marks`) |
+| older copies | each kept or cosigned state is a beginning of this ledger: the past was not rewritten |
+| own mark | if this user's own key signs, the ledger extends the signed records (`fedrec.audit.log.marks`) |
 | terms, epsilon | see `fedrec.audit.verify.charges` |
 | files | every file of the run is there, is the one that the ledger names, and there is no other |
 | receipts | see `fedrec.audit.verify.receipts` |
 | curve, shared budget | see `fedrec.audit.verify.end_checks` |
 | statement | made anew from the records, `statement.json` and `statement.md` are the same |
 
-What it cannot show: that the records are true. The holder of the key could have trained otherwise than written; that
-the code runs as published, and that the server keeps its promises, stays an assumption (the statement lists them).
+It cannot show that the records are true. The owner of the key could have trained differently. It remains an assumption
+that the code ran as published and that the server keeps its promises (the statement lists the assumptions).
 """
 
 from collections.abc import Iterable, Sequence
@@ -35,7 +35,7 @@ from fedrec.audit.verify.receipts import DeviceRecord
 from fedrec.errors import VerificationError
 
 MOST_LINES = 5
-"""Faults of one kind that are listed one by one."""
+"""Most faults of one kind that are listed one by one."""
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Verdict:
 
     @property
     def holds(self) -> bool:
-        """Whether there is no fault."""
+        """True if there is no fault."""
         return not self.faults
 
     def blame(self, found: Iterable[str]) -> None:
@@ -87,8 +87,8 @@ def verify(
     Args:
         evidence: the received files.
         key: the one that began the ledger, from a source that the auditor trusts.
-        copies: older states that somebody kept.
-        witnesses: keys whose cosignature is demanded.
+        copies: older states that were kept elsewhere.
+        witnesses: keys whose cosignatures are required.
         model: SHA-256 (hex) of a model file that was handed over apart; None without.
         devices: records of nodes, of what they answered.
     """
@@ -110,7 +110,7 @@ def verify(
     _own_mark(chain, in_force, verdict)
     _witnessed(evidence, chain, in_force, sealed, witnesses, verdict)
     if not signed:
-        return verdict  # what nobody signed, or nobody chained, means nothing
+        return verdict  # unsigned or unchained records have no meaning
     payloads = [record.payload for record in chain.records]
     try:
         known = account(payloads)
@@ -139,7 +139,11 @@ def verify(
 def integrity(
     evidence: Evidence, key: PublicKey, copies: Sequence[Older] = ()
 ) -> tuple[Chain, Checkpoint | None, list[str]]:
-    """Check the chain and its checkpoint, as a witness does. Returns: both, and their faults."""
+    """Check the chain and its checkpoint, as a witness does.
+
+    Returns:
+        Chain and checkpoint, and their faults.
+    """
     verdict, chain = Verdict(), chains.read(evidence.ledger)
     if chain.fault or not chain.records:
         return chain, None, [chain.fault or "there is no record"]
