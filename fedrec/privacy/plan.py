@@ -15,12 +15,12 @@ factor t for the run. The round is one Gaussian release with 1/z^2 = sum of 1/z_
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fedrec.charge import Charge, ChargedEvent, Epsilons, QueryTerms
 from fedrec.errors import BudgetExhausted, PrivacyError, nearest
 from fedrec.privacy import accounting
 from fedrec.privacy.accounting import Event
@@ -32,16 +32,13 @@ from fedrec.privacy.noise import NoiseSource
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.rounding import rounded_up
 
-__all__ = ["Charge", "PrivacyConfig", "PrivacyPlan"]
+__all__ = ["PrivacyConfig", "PrivacyPlan"]
 
 ROUNDING = 2.0**-10
 """Releases are rounded to a grid of a power of two at most this part of the noise's standard deviation."""
 
 MECHANISM = "Poisson-sampled Gaussian, add or remove one user"
 """The mechanism that the accountants assume for each event."""
-
-Charge = dict[str, Any]
-"""A ledger entry, plain JSON; numbers that matter are strings: exact, but for epsilons, rounded UP to 6 decimals."""
 
 
 class PrivacyPlan:
@@ -159,7 +156,7 @@ class PrivacyPlan:
     def charge(self, round_index: int) -> Charge:
         """Pay for a round. Append the result to the ledger BEFORE `privatise`, which refuses unpaid rounds.
 
-        Its "epsilon" is cumulative, this round included. A round paid for twice counts twice.
+        Its epsilon is cumulative, this round included. A round paid for twice counts twice.
         Raises: BudgetExhausted when the run's epsilon would pass the target, or the allowance ends; nothing is charged.
         """
         queries = self._round(round_index)
@@ -174,23 +171,23 @@ class PrivacyPlan:
             self._allowance.allow(self.events(after))
         self._charged = after
         self._open |= {(round_index, name) for name in queries}
-        return {
-            "type": "charge",
-            "round": round_index,
-            "queries": self.terms(round_index),
-            "events": [
-                {
-                    "mechanism": MECHANISM,
-                    "sampling": repr(event.sampling),
-                    "noise_multiplier": repr(event.noise_multiplier),
-                    "count": event.count,
-                }
+        return Charge(
+            type="charge",
+            round=round_index,
+            queries=self.terms(round_index),
+            events=[
+                ChargedEvent(
+                    mechanism=MECHANISM,
+                    sampling=repr(event.sampling),
+                    noise_multiplier=repr(event.noise_multiplier),
+                    count=event.count,
+                )
                 for event in self.events([round_index])
             ],
-            "sampling": repr(self.config.sampling),
-            "delta": repr(self.config.delta) if self.private else None,
-            "epsilon": {name: _rounded_up(value) for name, value in epsilon.items()},
-        }
+            sampling=repr(self.config.sampling),
+            delta=repr(self.config.delta) if self.private else None,
+            epsilon=Epsilons(pld=_rounded_up(epsilon["pld"]), rdp=_rounded_up(epsilon["rdp"])),
+        )
 
     def forfeit(self, round_index: int) -> Charge:
         """Pay for a round that will not be run: a charge like any other, on which nothing can be released.
@@ -202,19 +199,19 @@ class PrivacyPlan:
         self._open = {(other, name) for other, name in self._open if other != round_index}
         return charge
 
-    def terms(self, round_index: int) -> list[dict[str, Any]]:
+    def terms(self, round_index: int) -> list[QueryTerms]:
         """Return the terms of a round's queries, as a charge records them: shapes, clips, noise on each number.
 
         Public, and fixed before the first release: clip_norm is None and the noise "0.0" without privacy.
         """
         return [
-            {
-                "name": name,
-                "shape": list(query.shape),
-                "clip_norm": repr(float(query.clip_norm)) if self.private else None,
-                "noise_multiplier": repr(self.noise_multiplier(round_index, name)),
-                "noise_std": repr(self.noise_std(round_index, name)),
-            }
+            QueryTerms(
+                name=name,
+                shape=list(query.shape),
+                clip_norm=repr(float(query.clip_norm)) if self.private else None,
+                noise_multiplier=repr(self.noise_multiplier(round_index, name)),
+                noise_std=repr(self.noise_std(round_index, name)),
+            )
             for name, query in self._round(round_index).items()
         ]
 

@@ -16,9 +16,14 @@ from typing import Any, Protocol
 import torch
 
 from fedrec.algorithms.base import Algorithm, Shared
+from fedrec.audit.entries.account import placed
+from fedrec.audit.entries.events import charges
+from fedrec.audit.entries.records import BeginRecord, StoppedRecord
+from fedrec.audit.log.envelope import Entry
+from fedrec.charge import Charge
 from fedrec.errors import BudgetExhausted, PrivacyError, VerificationError
 from fedrec.federation.hosted import Stopwatch
-from fedrec.privacy.plan import Charge, PrivacyPlan
+from fedrec.privacy.plan import PrivacyPlan
 from fedrec.run.checkpoint import TrainingCheckpoint, digest, load_checkpoint
 from fedrec.run.federation import Federation
 
@@ -30,8 +35,8 @@ class RunLedger(Protocol):
     """The ledger of a run, append-only. `append` returns when the entry is on disk."""
 
     @property
-    def entries(self) -> Sequence[Mapping[str, Any]]:
-        """All entries, oldest first, each with "payload" and "about" ("name", "sha256") as given to `append`."""
+    def entries(self) -> Sequence[Entry]:
+        """All entries, oldest first."""
         ...
 
     @property
@@ -132,7 +137,7 @@ class Coordinator:
         checkpoint: Path | None = None,
         *,
         run: Mapping[str, Any] | None = None,
-        begin: Mapping[str, Any] | None = None,
+        begin: BeginRecord | None = None,
         on_round: Callable[[RoundReport], None] | None = None,
         observe: Callable[[int, Shared], dict[str, float]] | None = None,
     ) -> None:
@@ -157,7 +162,7 @@ class Coordinator:
         """
         start = self._resumed() if resume else TrainingCheckpoint(0, self.algorithm.initial(), run=self.identity)
         if self.ledger is not None and self.begin is not None and not self.ledger.entries:
-            self.ledger.append(self.begin)
+            self.ledger.append(self.begin.payload())
         try:
             if not resume:  # a state saved again with a longer ledger would claim charges that it lacks
                 self._save(0, start.shared, [])
@@ -174,7 +179,7 @@ class Coordinator:
                 self._stop(round_index, stopped, shared)
                 return Outcome(shared, round_index, history, stopped=stopped)
             noted = self._noted_stop()
-            if noted is not None and noted["round"] < round_index:
+            if noted is not None and noted.round < round_index:
                 raise VerificationError(OTHER_STOP)
             began = time.perf_counter()
             try:
@@ -229,9 +234,9 @@ class Coordinator:
     def _stop(self, round_index: int, why: str, shared: Shared) -> None:
         """Record why the run ends before `round_index`, and pay for the remaining rounds as if they had run."""
         unrun = list(range(round_index, self.algorithm.rounds))
-        noted = {"type": "stopped", "round": round_index - 1, "why": why, "unrun": unrun}
+        noted = StoppedRecord(type="stopped", round=round_index - 1, why=why, unrun=unrun)
         if self.ledger is not None and self._noted_stop() is None:
-            self.ledger.append(noted)
+            self.ledger.append(noted.payload())
         if self.ledger is not None and self._noted_stop() != noted:
             raise VerificationError(OTHER_STOP)
         for left in [left for left in unrun if left not in self.plan.charged]:
@@ -240,23 +245,23 @@ class Coordinator:
             except BudgetExhausted:  # a round that was paid for twice took its place
                 return
 
-    def _noted_stop(self) -> Mapping[str, Any] | None:
+    def _noted_stop(self) -> StoppedRecord | None:
         entries = self.ledger.entries if self.ledger is not None else ()
-        return next((entry["payload"] for entry in entries if entry["payload"].get("type") == "stopped"), None)
+        return next((stop for _, stop in placed((entry.payload for entry in entries), StoppedRecord)), None)
 
     def _record(self, charge: Charge, shared: Shared) -> None:
         """Write the charge to disk, about the state that the round starts from."""
         if self.ledger is None:
             return
         state = digest(shared)
-        place, charges = len(self.plan.charged) - 1, _charges(self.ledger.entries)
-        if place < len(charges):  # a seeded run repeats a release that its ledger holds already
-            if charges[place]["payload"] != charge or charges[place]["about"]["sha256"] != state:
+        place, made = len(self.plan.charged) - 1, _charges(self.ledger.entries)
+        if place < len(made):  # a seeded run repeats a release that its ledger holds already
+            if made[place].payload != charge.payload() or made[place].about.sha256 != state:
                 raise VerificationError(
                     f"the ledger's charge {place} differs from the one that this run repeats; restore the ledger"
                 )
             return
-        self.ledger.append(charge, ("state", state))
+        self.ledger.append(charge.payload(), ("state", state))
 
     def _save(self, round_index: int, shared: Shared, history: list[dict[str, Any]]) -> None:
         if self.checkpoint is None:
@@ -279,9 +284,9 @@ class Coordinator:
                 f"{self.checkpoint}: the ledger is another run's; restore the one that belongs to it"
             )
         kept = start.ledger_entries if self.plan.seeded else len(entries)
-        self.plan.restore([charge["payload"]["round"] for charge in _charges(entries[:kept])])
+        self.plan.restore([charge.round for charge in charges(entry.payload for entry in entries[:kept])])
         return start
 
 
-def _charges(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    return [entry for entry in entries if entry["payload"].get("type") == "charge"]
+def _charges(entries: Sequence[Entry]) -> list[Entry]:
+    return [entry for entry in entries if entry.payload.get("type") == "charge"]

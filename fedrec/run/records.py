@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from fedrec.audit.budget.reservation import Reservation
-from fedrec.audit.entries.records import Catalogue
+from fedrec.audit.entries.account import account, placed
+from fedrec.audit.entries.records import BeginRecord, Catalogue, EndRecord, NoteRecord
 from fedrec.audit.evidence import files_record, salted
-from fedrec.audit.evidence.received_run import OLDER_VERSIONS
+from fedrec.audit.evidence.received_run import MODEL, OLDER_VERSIONS
 from fedrec.audit.log.ledger import Ledger
 from fedrec.audit.statement import run_records as record
 from fedrec.audit.statement.agreement import require_plan
@@ -28,7 +29,7 @@ from fedrec.run.directory import SECRET, RunDirectory, json_text
 from fedrec.run.scenario import Scenario
 from fedrec.run.summary import device_name
 
-FIXED_BY_END = ("model/model.safetensors", "model/manifest.json", "model/items.json")
+FIXED_BY_END = (MODEL, "model/manifest.json", "model/items.json")
 """Files that a finished run has released, and never makes a second time."""
 
 
@@ -74,7 +75,7 @@ def opening(
     data: Data,
     under: Circumstances,
     reservation: Reservation | None = None,
-) -> dict[str, Any]:
+) -> BeginRecord:
     """Return the `begin` record. Append a note where a run resumes under other code than it began with.
 
     Args:
@@ -107,13 +108,15 @@ def opening(
         fixes_files=True,
     )
     if ledger.entries:
-        codes = [entry["payload"]["code"] for entry in ledger.entries if "code" in entry["payload"]]
-        known = [entry["payload"]["software"] for entry in ledger.entries if "software" in entry["payload"]]
-        before = named_in(known[-1] if known else {})
-        now = {what: where.text for what, where in foreign.items()}
-        if codes and (codes[-1] != begin["code"] or before != now) and finished(ledger, folder) is None:
-            note = {"type": "note", "what": "resumed under other code", "code": begin["code"]}
-            ledger.append(note | ({"software": now} if before != now else {}))
+        known = account([entry.payload for entry in ledger.entries])
+        notes = known.of(NoteRecord)[::-1]
+        code = next((note.code for note in notes if note.code is not None), known.begin.code)
+        software = next((note.software for note in notes if note.software is not None), known.begin.software)
+        before, now = named_in(software or {}), {what: where.text for what, where in foreign.items()}
+        if (code != begin.code or before != now) and finished(ledger, folder) is None:
+            changed = {"software": now} if before != now else {}
+            note = NoteRecord(type="note", what="resumed under other code", code=begin.code, **changed)
+            ledger.append(note.payload())
     return begin
 
 
@@ -152,7 +155,7 @@ def close(
     replace(folder.ended, text.encode(), SECRET)
     for place in (folder.model, folder.private):
         sync(place)  # the files that the record fixes reach the disk first
-    ledger.append(end, ("model/model.safetensors", end["files"]["model/model.safetensors"]))
+    ledger.append(end.payload(), (MODEL, end.files[MODEL]))
     ledger.seal()
     os.replace(folder.ended, folder.summary)
 
@@ -162,10 +165,11 @@ def finished(ledger: Ledger, folder: RunDirectory) -> dict[str, Any] | None:
 
     A finished run is not evaluated a second time: its baselines would have other noise, its clock other seconds.
     """
-    payloads = [entry["payload"] for entry in ledger.entries if entry["payload"].get("type") in ("charge", "end")]
-    if not payloads or payloads[-1]["type"] != "end":
+    payloads = [entry.payload for entry in ledger.entries if entry.payload.get("type") in ("charge", "end")]
+    ends = [end for place, end in placed(payloads, EndRecord) if place == len(payloads) - 1]
+    if not ends:
         return None
-    released, private = dict(payloads[-1]["files"]), payloads[-1].get("private_files")
+    released, private = dict(ends[0].files), ends[0].private_files
     salt = None if private is None else salted.salt_in(folder.private)
     if private is None:  # an older version
         private = {name: released.pop(name) for name in OLDER_VERSIONS}

@@ -9,7 +9,7 @@ from typing import Any
 
 from fedrec.algorithms.base import Shared
 from fedrec.audit.budget.reservation import Reservation
-from fedrec.audit.entries.records import CardTerms
+from fedrec.audit.entries.records import BeginRecord, CardTerms
 from fedrec.audit.log.ledger import Ledger
 from fedrec.audit.report.html import page
 from fedrec.audit.statement.received import receive
@@ -62,10 +62,10 @@ class ScenarioRun(ABC):
     def results(self, outcome: Outcome, model: ReleasedModel) -> dict[str, Any]:
         """Hook: return the parts of `summary.json` in which a simulation and a deployment differ."""
 
-    def publish(self, ledger: Ledger, begin: dict[str, Any]) -> None:
+    def publish(self, ledger: Ledger, begin: BeginRecord) -> None:
         """Append the first record of a new run, whose `card` nodes demand, before anything is charged."""
         if not ledger.entries:
-            ledger.append(begin)
+            ledger.append(begin.payload())
 
     def draw_plots(self, summary: dict[str, Any], outcome: Outcome) -> None:  # noqa: B027  (a deployment has none)
         """Draw the plots of the run; none unless overridden."""
@@ -114,7 +114,7 @@ class ScenarioRun(ABC):
         with self.federation() as federation, self.reservation or nullcontext():
             begin = opening(ledger, folder, self.scenario, setup.plan, self.data, self.under, self.reservation)
             if self.card is not None:
-                begin |= {"card": self.card.model_dump()}
+                begin = begin.model_copy(update={"card": self.card})
                 self.publish(ledger, begin)
             coordinator = Coordinator(
                 setup.algorithm,

@@ -14,7 +14,7 @@ from typing import Any
 
 from fedrec.algorithms.base import Shared
 from fedrec.audit.card.card import TIME
-from fedrec.audit.entries.records import CardTerms
+from fedrec.audit.entries.records import BeginRecord, CardTerms
 from fedrec.audit.log.keys import public_key
 from fedrec.audit.log.ledger import Ledger
 from fedrec.data import datasets
@@ -145,7 +145,7 @@ class Deployment(ScenarioRun):
             receipts=self.directory.keys is not None,
         )
 
-    def publish(self, ledger: Ledger, begin: dict[str, Any]) -> None:
+    def publish(self, ledger: Ledger, begin: BeginRecord) -> None:
         """Append the first record, and wait for a witness of it where the scenario names some.
 
         Raises: InputError when none cosigned in time, or the run began without a run card, or with another one.

@@ -63,7 +63,7 @@ def test_it_trains_and_the_ledger_names_its_package(installed: Path, tmp_path: P
     done = python(installed, *command)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["metrics"]["full"]["hr@10"] > 0
-    begin = read_ledger(out / "release" / "privacy" / "ledger.jsonl")[0][0]["payload"]
+    begin = read_ledger(out / "release" / "privacy" / "ledger.jsonl")[0][0].payload
     assert begin["software"]["algorithm recent-counts"].startswith(
         "my-algorithm 0.1.0, my_algorithm/recent_counts.py, sha256 "
     )
@@ -120,6 +120,6 @@ def test_virtual_nodes_run_it_and_end_with_the_bits_of_one_process(installed: Pa
     models = [tmp_path / engine / "release" / "model" / "model.safetensors" for engine in ("in-process", "flower")]
     assert models[0].read_bytes() == models[1].read_bytes()
     ledgers = [read_ledger(tmp_path / e / "release" / "privacy" / "ledger.jsonl")[0] for e in ("in-process", "flower")]
-    named = [ledger[0]["payload"]["software"]["algorithm recent-counts"] for ledger in ledgers]
+    named = [ledger[0].payload["software"]["algorithm recent-counts"] for ledger in ledgers]
     assert named[0] == named[1]
     assert named[0].startswith("my-algorithm 0.1.0, my_algorithm/recent_counts.py, sha256 ")

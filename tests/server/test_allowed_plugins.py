@@ -202,5 +202,5 @@ def test_a_plug_in_over_real_processes_ends_with_the_bits_of_one(module: str, tm
         assert done.returncode == 0, done.stderr
     models = [tmp_path / out / "release" / "model" / "model.safetensors" for out in ("nodes", "alone")]
     assert models[0].read_bytes() == models[1].read_bytes()
-    begin = read_ledger(tmp_path / "nodes" / "release" / "privacy" / "ledger.jsonl")[0][0]["payload"]
+    begin = read_ledger(tmp_path / "nodes" / "release" / "privacy" / "ledger.jsonl")[0][0].payload
     assert begin["software"][f"algorithm {NAME}"].startswith(f"served 1.5, {module}.py, sha256 ")

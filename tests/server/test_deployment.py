@@ -135,7 +135,7 @@ def test_nodes_with_data_of_their_own_and_a_public_file_of_items(tmp_path) -> No
     assert summary["dataset"] == {"name": "nodes", "users": 80, "items": 30}
     assert summary["privacy"]["noise_source"].startswith("operating system")
     assert str(items) not in made.setup.spec.text()
-    begin = read_ledger(made.folder.ledger)[0][0]["payload"]
+    begin = read_ledger(made.folder.ledger)[0][0].payload
     assert begin["population"]["users"] == 80
     assert begin["population"]["known"].startswith("declared by each node, whatever the run asks for")
 

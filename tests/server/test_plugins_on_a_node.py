@@ -98,7 +98,7 @@ def test_an_installed_algorithm_over_two_nodes_releases_the_model_of_one_process
     assert cli.run(["simulate", "quickstart", "--quiet", "--out", str(tmp_path / "alone"), *options]) == 0
     models = [tmp_path / name / "release" / "model" / "model.safetensors" for name in ("nodes", "alone")]
     assert models[0].read_bytes() == models[1].read_bytes()
-    begin = read_ledger(tmp_path / "nodes" / "release" / "privacy" / "ledger.jsonl")[0][0]["payload"]
+    begin = read_ledger(tmp_path / "nodes" / "release" / "privacy" / "ledger.jsonl")[0][0].payload
     assert begin["software"][f"algorithm {NAME}"].startswith(f"stranger 1.5, {module}.py, sha256 ")
     with pytest.raises(FedrecError):
         over_nodes(tmp_path / "refused", [])

@@ -29,7 +29,7 @@ def carded(tmp_path, monkeypatch) -> Carded:
 
 
 def payloads(folder) -> list[dict]:
-    return [entry["payload"] for entry in read_ledger(folder / "release" / "privacy" / "ledger.jsonl")[0]]
+    return [entry.payload for entry in read_ledger(folder / "release" / "privacy" / "ledger.jsonl")[0]]
 
 
 def test_every_question_proves_its_charge_and_every_answer_is_receipted(carded, tmp_path, capsys) -> None:

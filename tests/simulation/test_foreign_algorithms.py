@@ -41,7 +41,7 @@ def simulate(name: str, out, *more: str) -> int:
 
 
 def begun(out) -> dict:
-    return read_ledger(out / "release" / "privacy" / "ledger.jsonl")[0][0]["payload"]
+    return read_ledger(out / "release" / "privacy" / "ledger.jsonl")[0][0].payload
 
 
 def test_a_packages_algorithm_trains_and_the_ledger_names_it(tmp_path, monkeypatch, capsys):

@@ -53,7 +53,7 @@ def test_a_packages_metric_is_measured_and_the_ledger_names_it(tmp_path, monkeyp
     assert set(summary(asked)["baselines"]["popularity"]["more"]) == set(more)
 
     begin, without = (
-        read_ledger(each / "release" / "privacy" / "ledger.jsonl")[0][0]["payload"] for each in (asked, plain)
+        read_ledger(each / "release" / "privacy" / "ledger.jsonl")[0][0].payload for each in (asked, plain)
     )
     assert begin["software"]["metric first-k"].startswith("stranger 1.5, metric_a.py, sha256 ")
     assert {"metric first-k", "metric depth"} == begin["software"].keys() - without["software"].keys()

@@ -48,8 +48,7 @@ def test_a_seeded_run_that_was_killed_resumes_to_the_same_bits(
     assert summary(tmp_path / "whole")["metrics"] == summary(tmp_path / "r")["metrics"]
     ledgers = [read_ledger(tmp_path / name / "release" / "privacy" / "ledger.jsonl")[0] for name in ("whole", "r")]
     charges = [
-        [(entry["payload"], entry["about"]) for entry in entries if entry["payload"]["type"] == "charge"]
-        for entries in ledgers
+        [(entry.payload, entry.about) for entry in entries if entry.payload["type"] == "charge"] for entries in ledgers
     ]
     assert charges[0] == charges[1]
     assert len(ledgers[0]) == len(ledgers[1])
@@ -85,7 +84,7 @@ def test_an_unseeded_run_that_drew_nothing_yet_begins_again_and_one_that_did_doe
     assert simulate("--resume", "--out", "r", "--quiet") == 0
     assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
     entries, _ = read_ledger(tmp_path / "r" / "release" / "privacy" / "ledger.jsonl")
-    types = [entry["payload"]["type"] for entry in entries]
+    types = [entry.payload["type"] for entry in entries]
     assert types == ["begin", "charge", "charge", "charge", "end", "files"]
     (tmp_path / "r" / "private" / "checkpoint.safetensors").unlink()
     assert simulate("--resume", "--out", "r", "--quiet") == 2
@@ -164,7 +163,7 @@ def test_a_run_that_dies_while_it_ends_ends_once(
     assert not (tmp_path / "r" / "private" / "summary.json").exists()
     assert simulate("--resume", "--out", "r", "--quiet") == 0
     entries, _ = read_ledger(tmp_path / "r" / "release" / "privacy" / "ledger.jsonl")
-    ends = [entry["payload"] for entry in entries if entry["payload"]["type"] == "end"]
+    ends = [entry.payload for entry in entries if entry.payload["type"] == "end"]
     told = (tmp_path / "r" / "private" / "summary.json").read_bytes()
     salt = (tmp_path / "r" / "private" / "salt").read_bytes()
     assert [end["private_files"]["summary.json"] for end in ends] == [salted.digest(salt, "summary.json", told)]

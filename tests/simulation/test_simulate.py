@@ -83,7 +83,7 @@ def test_a_run_directory_holds_everything(simulate: Simulate, tmp_path: Path) ->
     assert float(rows[-1]["epsilon_pld"]) == pytest.approx(privacy["epsilon"])
     assert told["cost"]["message_bytes_up"] == sum(int(row["bytes_up"]) for row in rows)
     assert told["cost"]["peak_rss_mb"] > 50
-    types = [entry["payload"]["type"] for entry in read_ledger(folder / "release" / "privacy" / "ledger.jsonl")[0]]
+    types = [entry.payload["type"] for entry in read_ledger(folder / "release" / "privacy" / "ledger.jsonl")[0]]
     assert types == ["begin", *["charge"] * rounds, "end", "files"]
     assert run(["audit", "verify", str(folder), "--trust-run-key"]) == 0
     released = folder / "release" / "model"
@@ -258,7 +258,7 @@ def test_where_the_number_of_users_comes_from_is_told_as_it_is(simulate: Simulat
     known = {}
     for out, more in {"all": [], "rated": ["--set", "data.min_rating=2"], "core": ["--set", "data.k_core=3"]}.items():
         assert simulate(*cheap, *more, "--out", out) == 0
-        known[out] = read_ledger(tmp_path / out / "release" / "privacy" / "ledger.jsonl")[0][0]["payload"]["population"]
+        known[out] = read_ledger(tmp_path / out / "release" / "privacy" / "ledger.jsonl")[0][0].payload["population"]
     assert known["all"] == {"users": 30, "known": "counted in the log, and taken as public"}
     assert known["rated"]["users"] == 29
     assert "after data.min_rating = 2: a person without an event left is not counted" in known["rated"]["known"]

@@ -19,6 +19,7 @@ from fedrec.audit.budget.budget import Budget, Entry, amount, read
 from fedrec.audit.entries.events import charges, events_of
 from fedrec.audit.entries.records import PopulationBudget
 from fedrec.audit.log.ledger import read_ledger
+from fedrec.charge import Charge
 from fedrec.durable import replace, sync
 from fedrec.errors import BudgetExhausted, InputError, PrivacyError, VerificationError
 from fedrec.privacy.accounting import Event
@@ -120,7 +121,7 @@ class Reservation:
             }
             _write(_tie(self.ledger), tie)
         _check_seen(self.budget, tie)
-        if tie["run"] not in self.budget.entries and charges(read_ledger(self.ledger)[0]):
+        if tie["run"] not in self.budget.entries and _charged(self.ledger):
             raise VerificationError(
                 f"{self.path}: knows nothing of this run, whose ledger holds charges; restore the newest budget file"
             )
@@ -148,7 +149,7 @@ class Reservation:
     def _settle(self) -> None:
         """Return the part that the ledger never charged. Nothing more can be charged then."""
         assert self._run is not None
-        entry = budget_file.settle(self.path, self._run, events_of(charges(read_ledger(self.ledger)[0])))
+        entry = budget_file.settle(self.path, self._run, events_of(_charged(self.ledger)))
         self.budget, self._cap = read(self.path), entry.cost
         _write(_tie(self.ledger), json.loads(_tie(self.ledger).read_text()) | {"seen": self.budget.history_hash})
 
@@ -205,7 +206,11 @@ def settle_left(path: Path, ledger: Path) -> Entry:
         raise InputError(f"{ledger.parent}: no run that draws from a budget; name a run's folder")
     with _alive(ledger):
         _check_seen(read(path), tie)
-        return budget_file.settle(path.resolve(), tie["run"], events_of(charges(read_ledger(ledger)[0])))
+        return budget_file.settle(path.resolve(), tie["run"], events_of(_charged(ledger)))
+
+
+def _charged(ledger: Path) -> list[Charge]:
+    return charges(entry.payload for entry in read_ledger(ledger)[0])
 
 
 def read_tie(ledger: Path) -> dict[str, Any] | None:

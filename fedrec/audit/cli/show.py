@@ -34,8 +34,8 @@ def show(run: Run, json: Json = False) -> None:
                 "statement": received.statement.model_dump(mode="json", by_alias=True),
                 "faults": received.faults,
                 "notes": received.notes,
-                "attacks": received.of_type("attack"),
-                "ledger": {"entries": len(received.payloads), "head": received.head},
+                "attacks": received.attacks,
+                "ledger": {"entries": len(received.known.records), "head": received.head},
             }
         )
     else:

@@ -1,25 +1,32 @@
 """Conversion between the charges of a ledger (JSON, numbers as exact strings) and the events of an accountant."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from fedrec.audit.entries.account import placed
+from fedrec.charge import Charge
 from fedrec.errors import VerificationError
+from fedrec.json_types import Json
 from fedrec.privacy.accounting import Event
 
 
-def charges(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the charges among a ledger's entries, oldest first."""
-    return [entry["payload"] for entry in entries if entry["payload"].get("type") == "charge"]
-
-
-def events_of(charged: Iterable[Mapping[str, Any]]) -> list[Event]:
-    """Return every event of some charges.
+def charges(payloads: Iterable[Json]) -> list[Charge]:
+    """Return the charges among a ledger's payloads, oldest first.
 
     Raises:
-        VerificationError: for a charge without valid events.
+        VerificationError: for a malformed one.
     """
-    return [event for charge in charged for event in from_json(charge.get("events"), "the ledger")]
+    return [charge for _, charge in placed(payloads, Charge)]
+
+
+def events_of(charged: Iterable[Charge]) -> list[Event]:
+    """Return every event of some charges."""
+    return [
+        Event(float(event.sampling), float(event.noise_multiplier), event.count)
+        for charge in charged
+        for event in charge.events
+    ]
 
 
 def to_json(events: Iterable[Event]) -> list[dict[str, Any]]:

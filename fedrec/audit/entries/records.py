@@ -5,50 +5,32 @@ A ledger fixes bytes; these types fix what the bytes may say. Whatever follows f
 """
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from fedrec.charge import QueryTerms
+from fedrec.record_parts import (
+    ClosedPart,
+    ClosedRecord,
+    Count,
+    Decimal,
+    Delta,
+    Epsilon,
+    Hash,
+    Lines,
+    OpenPart,
+    Probability,
+    Record,
+    Rounds,
+    Text,
+)
 
 FORMAT = 2
 """The format of new ledgers. 1: before dataset, algorithm, software and shared budget were part of the first record.
 
 It also fixes the fields of the statement that is drawn from a ledger: other fields need another format.
 """
-
-Decimal = Annotated[str, Field(pattern=r"^[0-9]+(\.[0-9]+)?(e[-+]?[0-9]{1,3})?$", max_length=40)]
-"""A finite number that is not negative, as text."""
-Count = Annotated[int, Field(ge=0, lt=2**63)]
-Rounds = Annotated[int, Field(ge=0, le=10_000_000)]
-Text = Annotated[str, Field(max_length=4096)]
-Lines = Annotated[list[Text], Field(max_length=1000)]
-Hash = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-def _within(low: float, high: float) -> AfterValidator:
-    def check(text: str) -> str:
-        if not low < float(text) <= high:
-            raise ValueError(f"must lie above {low:g} and not above {high:g}")
-        return text
-
-    return AfterValidator(check)
-
-
-Probability = Annotated[Decimal, _within(0, 1)]
-Delta = Annotated[Decimal, _within(0, 1)]
-Epsilon = Annotated[Decimal, _within(-1, 1e12)]
-Multiplier = Annotated[Decimal, _within(0.01, 1e150)]
-"""Standard deviation of the noise of a whole round over its clip; less belongs to an epsilon above 1000."""
-
-
-def _noise(text: str) -> str:
-    if float(text) != 0 and not 0.01 < float(text) <= 1e150:
-        raise ValueError("must be 0, or lie above 0.01 and not above 1e+150")
-    return text
-
-
-Noise = Annotated[Decimal, AfterValidator(_noise)]
-"""The same for one query, which has at least the noise of its round; 0 without privacy."""
-Clip = Annotated[Decimal, _within(1e-150, 1e150)]
 
 
 class NoiseSource(StrEnum):
@@ -59,17 +41,7 @@ class NoiseSource(StrEnum):
     SYSTEM = "operating system CSPRNG, ChaCha20"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
-
-
-class _Open(BaseModel):
-    """A part that may hold more than is read of it."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", strict=True, use_attribute_docstrings=True)
-
-
-class Named(_Part):
+class Named(ClosedPart):
     """The scenario that the run began with."""
 
     name: Text
@@ -77,7 +49,7 @@ class Named(_Part):
     """Of its resolved text"""
 
 
-class Population(_Part):
+class Population(ClosedPart):
     """The users."""
 
     users: Count
@@ -85,7 +57,7 @@ class Population(_Part):
     """How their number is known"""
 
 
-class Catalogue(_Part):
+class Catalogue(ClosedPart):
     """The items."""
 
     items: Count
@@ -95,7 +67,7 @@ class Catalogue(_Part):
     """Fewest events of a user or item that was kept, where users and items with fewer were dropped; null: none were"""
 
 
-class PopulationBudget(_Part):
+class PopulationBudget(ClosedPart):
     """The budget that a run draws from together with others, and what the run reserved of it."""
 
     id: Text
@@ -123,54 +95,42 @@ class PopulationBudget(_Part):
     """Hash that fixes the budget's file up to this run's reservation"""
 
 
-class Query(_Open):
-    """The terms of one sum."""
-
-    name: Text
-    shape: Annotated[list[Count], Field(max_length=8)]
-    clip_norm: Clip | None
-    noise_multiplier: Noise
-    noise_std: Decimal
-
-
-class Event(_Open):
-    """What an accountant composes."""
-
-    mechanism: Text
-    sampling: Probability
-    noise_multiplier: Multiplier
-    count: Annotated[int, Field(ge=1, le=10_000_000)]
-
-
-class Epsilons(_Open):
-    """Cumulative epsilon by each accountant; null: no bound."""
-
-    pld: Epsilon | None
-    rdp: Epsilon | None
-
-
-class Terms(_Open):
+class Terms(OpenPart):
     """The queries of some rounds in a row."""
 
     rounds: Annotated[list[Rounds], Field(min_length=2, max_length=2)]
     """First and last"""
-    queries: list[Query]
+    queries: list[QueryTerms]
 
 
-class Sampling(_Open):
+class Sampling(OpenPart):
     """Who takes part in a round."""
 
     probability: Probability
+    claimed: Text | None = None
+    """How the cohort is drawn"""
+    enforced: Text | None = None
+    """By whom"""
 
 
-class Party(_Open):
+class Mechanism(OpenPart):
+    """How noise is made."""
+
+    name: Text
+    noise_per_user: Text | None = None
+    rounding: Text | None = None
+    bits: Count | None = None
+    modulus: Decimal | None = None
+
+
+class Party(OpenPart):
     """Who signs, and as what."""
 
     role: Text
     key: Text
 
 
-class Code(_Open):
+class Code(OpenPart):
     """The program that wrote a record."""
 
     fedrec: Text
@@ -179,7 +139,7 @@ class Code(_Open):
     """Digest of the sources of a statement's sentences; null: before they were recorded"""
 
 
-class CardTerms(_Open):
+class CardTerms(OpenPart):
     """What a device needs of a deployment beside the promise (`fedrec.audit.card.card`)."""
 
     serial: Count
@@ -195,7 +155,7 @@ class CardTerms(_Open):
     """Whether each node must sign a receipt for every answer"""
 
 
-class BeginRecord(_Part):
+class BeginRecord(ClosedRecord):
     """The first record: the promise, and all facts of the run that a statement repeats."""
 
     type: Literal["begin"]
@@ -212,7 +172,7 @@ class BeginRecord(_Part):
     target_epsilon: Epsilon | None
     delta: Delta | None
     sampling: Sampling
-    mechanism: dict[str, Any]
+    mechanism: Mechanism
     noise_source: Text
     seeded: bool
     rounds: Rounds
@@ -257,19 +217,7 @@ class BeginRecord(_Part):
         return self.guarantee != "none"
 
 
-class ChargeRecord(_Open):
-    """What is read of a charge."""
-
-    type: Literal["charge"]
-    round: Rounds
-    queries: list[Query]
-    events: list[Event]
-    sampling: Probability
-    delta: Delta | None
-    epsilon: Epsilons
-
-
-class StoppedRecord(_Open):
+class StoppedRecord(Record):
     """A run that ended before its last planned round, by its own private outputs."""
 
     type: Literal["stopped"]
@@ -278,32 +226,42 @@ class StoppedRecord(_Open):
     unrun: list[Rounds]
 
 
-class Pair(_Open):
+class Pair(OpenPart):
     """An epsilon and a delta that hold together."""
 
     epsilon: Epsilon
     delta: Decimal
 
 
-class EndRecord(_Open):
-    """What is read of the last record."""
+class EndRecord(Record):
+    """The last record of the training: what came out."""
 
     type: Literal["end"]
     rounds: Rounds
+    """Finished ones"""
+    exhausted: Text | None = None
+    """The message of an exhausted budget; null: it sufficed"""
+    state: Hash | None = None
+    """Digest of the shared state after the last round"""
     files: dict[Text, Hash]
+    """SHA-256 of each file that is handed on, by its path in `release/`"""
+    private_files: dict[Text, Hash] | None = None
+    """Salted digest of each file that is not, by its path in `private/`; null: an older version"""
+    released_besides: dict[Text, Text] = {}
+    """All else that is released, numbers as text"""
     unprotected: Lines = []
     curve: Annotated[list[Pair], Field(max_length=1000)] | None = None
     """Pairs that bound what the best attacker can do, where users were sampled"""
 
 
-class LedgerHead(_Part):
+class LedgerHead(ClosedPart):
     """A state of the ledger."""
 
     records: Count
     root: Hash
 
 
-class ReceiptsRecord(_Part):
+class ReceiptsRecord(ClosedRecord):
     """The receipts of one round's nodes, by their SHA-256; random digests stand for nodes that did not answer."""
 
     type: Literal["receipts"]
@@ -317,7 +275,7 @@ class ReceiptsRecord(_Part):
     receipts: Annotated[list[Hash], Field(max_length=4096)]
 
 
-class FilesRecord(_Part):
+class FilesRecord(ClosedRecord):
     """The digests of all files of the run."""
 
     type: Literal["files"]
@@ -325,8 +283,23 @@ class FilesRecord(_Part):
     private: Annotated[dict[Text, Hash], Field(max_length=10_000)]
 
 
-class ResumedRecord(_Open):
-    """A note, where it names the code that continued the run."""
+class NoteRecord(Record):
+    """A remark, say that a run was resumed under other code."""
 
     type: Literal["note"]
+    what: Text | None = None
     code: Code | None = None
+    """The program that continues the run"""
+    software: dict[Text, Text] | None = None
+    """Code that is not fedrec's, where it changed"""
+
+
+class AttackRecord(Record):
+    """An attack that was made on the run."""
+
+    type: Literal["attack"]
+    name: Text
+    adversary: Text
+    version: Count
+    result: Hash
+    """Salted digest of its result, which is private"""

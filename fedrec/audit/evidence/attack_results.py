@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fedrec.audit.entries.records import AttackRecord
 from fedrec.audit.evidence import salted
 from fedrec.audit.evidence.layout import SALT
 from fedrec.errors import FedrecError
@@ -20,15 +21,20 @@ LARGEST = 64 << 20
 """Bytes of the file that are read."""
 
 
-def record(result: Mapping[str, Any], salt: bytes) -> dict[str, Any]:
+def record(result: Mapping[str, Any], salt: bytes) -> AttackRecord:
     """Return the ledger's part of a result.
 
     Args:
         result: the result.
         salt: the salt of the run (`salted.salt_in`).
     """
-    told = {key: result[key] for key in ("type", "name", "adversary")}
-    return told | {"version": VERSION, "result": _digest(result, salt)}
+    return AttackRecord(
+        type="attack",
+        name=result["name"],
+        adversary=result["adversary"],
+        version=VERSION,
+        result=_digest(result, salt),
+    )
 
 
 def opened(recorded: Mapping[str, Any], private: Path | None) -> Mapping[str, Any]:

@@ -13,8 +13,8 @@ import stat
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
+from fedrec.audit.entries.account import account
 from fedrec.audit.entries.records import FilesRecord
 from fedrec.audit.evidence import salted
 from fedrec.audit.evidence.layout import RELEASED, SALT, Layout, fixed, fixed_private, listing
@@ -30,27 +30,19 @@ def fix(ledger: Ledger, run: Layout) -> None:
 
     The times of files would otherwise reveal how long rounds took, which depends on who took part.
     """
-    payloads = [entry["payload"] for entry in ledger.entries]
-    if run.flat or not payloads or not payloads[0].get("fixes_files"):
+    if run.flat or not ledger.entries:
+        return
+    known = account([entry.payload for entry in ledger.entries])
+    if not known.begin.fixes_files:
         return  # a run of an older version, which promised no such record
     release = {name: _sha256(run.release / name) for name in RELEASED if (run.release / name).is_file()}
     salt, names = salted.salt_in(run.private), sorted(filter(fixed_private, listing(run.private)))
     private = {name: salted.file_digest(salt, name, run.private / name) for name in names}
     record = FilesRecord(type="files", release=release, private=private)
-    if last(payloads) != record:
-        ledger.append(record.model_dump())
+    if known.files != record:
+        ledger.append(record.payload())
         ledger.seal()
-    _one_time(run, payloads[0]["started"])
-
-
-def last(payloads: Sequence[Mapping[str, Any]]) -> FilesRecord | None:
-    """Return the last closing record, None without one.
-
-    Raises:
-        ValueError: when the record is malformed.
-    """
-    found = next((payload for payload in reversed(payloads) if payload.get("type") == "files"), None)
-    return None if found is None else FilesRecord.model_validate(found)
+    _one_time(run, known.begin.started)
 
 
 def release_faults(

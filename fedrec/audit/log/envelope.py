@@ -21,11 +21,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 from fedrec.audit.log.checkpoint import RUN_ID
 from fedrec.audit.log.keys import PublicKey, SigningKey
 from fedrec.audit.log.merkle import leaf_hash
+from fedrec.json_types import Json
 
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -35,6 +36,30 @@ DEEPEST = 32
 _NESTING = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
 _KEY_ID = re.compile("[0-9a-f]{16}")
 _ENCODER = json.JSONEncoder(separators=(",", ":"), sort_keys=True, allow_nan=False)
+
+
+class Subject(NamedTuple):
+    """The subject of a record: its name, and its SHA-256 (hex)."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A record as readers of a ledger get it.
+
+    Attributes:
+        index: its place in the ledger, from 0.
+        previous: the root (hex) of the records before it.
+        about: its subject.
+        payload: what `Ledger.append` was given.
+    """
+
+    index: int
+    previous: str
+    about: Subject
+    payload: Json
 
 
 @dataclass(frozen=True)
@@ -86,9 +111,9 @@ class SignedRecord:
         return previous
 
     @property
-    def payload(self) -> dict[str, Any]:
+    def payload(self) -> Json:
         """The appended payload."""
-        payload: dict[str, Any] = self.statement["predicate"]["payload"]
+        payload: Json = self.statement["predicate"]["payload"]
         return payload
 
     @property
@@ -107,11 +132,10 @@ class SignedRecord:
         return key.verifies(self.signature, _pae(self.text))
 
     @property
-    def entry(self) -> dict[str, Any]:
-        """The record as a JSON object for readers of a ledger."""
+    def entry(self) -> Entry:
+        """The record for readers of a ledger."""
         name, digest = self.subject
-        about = {"name": name.partition("/")[2], "sha256": digest}
-        return {"index": self.index, "previous": self.previous, "about": about, "payload": self.payload}
+        return Entry(self.index, self.previous, Subject(name.partition("/")[2], digest), self.payload)
 
 
 def signed(

@@ -34,6 +34,7 @@ from fedrec.audit.log import chain as chains
 from fedrec.audit.log import checkpoint, envelope, keys
 from fedrec.audit.log.chain import Chain
 from fedrec.audit.log.checkpoint import Checkpoint
+from fedrec.audit.log.envelope import Entry
 from fedrec.audit.log.keys import SigningKey
 from fedrec.audit.log.marks import Mark
 from fedrec.audit.log.merkle import Frontier
@@ -94,11 +95,8 @@ class Ledger:
         self._sealed_at = -float("inf")
 
     @property
-    def entries(self) -> tuple[dict[str, Any], ...]:
-        """All entries, oldest first: {"index", "previous", "about", "payload"}.
-
-        "payload" is that of `append`, "about" the "name" and "sha256" of its subject, "previous" the root before it.
-        """
+    def entries(self) -> tuple[Entry, ...]:
+        """All entries, oldest first."""
         return tuple(self._entries)
 
     @property
@@ -257,7 +255,7 @@ def checkpoint_path(ledger: Path) -> Path:
     return ledger.with_name("checkpoint")
 
 
-def read_ledger(path: Path) -> tuple[tuple[dict[str, Any], ...], str]:
+def read_ledger(path: Path) -> tuple[tuple[Entry, ...], str]:
     """Read entries and head of another owner's ledger. The file is not touched; a torn last line does not count.
 
     The chain is checked, but not the signatures, which `fedrec.audit.verify.verification` checks.

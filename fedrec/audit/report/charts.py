@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fedrec.audit.accountant.tradeoff import FALSE_ALARMS, Tradeoff, certainty, envelope, grid
 from fedrec.audit.statement.schema import Spending
@@ -51,25 +50,59 @@ class Axis:
         return [Tick(self.at(value), f"{value:.10g}") for value in values]
 
 
-def over_rounds(spent: Sequence[dict[str, Any]], cap: float | None) -> dict[str, Any] | None:
+@dataclass(frozen=True)
+class Spent:
+    """Epsilon after a charge, by accountant, as text; None: no bound. charge: its number, from 1."""
+
+    charge: int
+    pld: str | None
+    rdp: str | None
+
+
+@dataclass(frozen=True)
+class EpsilonChart:
+    """Epsilon after each charge, drawn.
+
+    Attributes:
+        x_ticks: numbers of charges.
+        y_ticks: epsilons.
+        lines: an SVG path for each accountant.
+        ends: height of each line's last point.
+        cap: height of the cap; None without.
+        rows: the same as a table.
+    """
+
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    lines: dict[str, str]
+    ends: dict[str, float]
+    cap: float | None
+    rows: list[Spent]
+
+
+def over_rounds(spent: Sequence[Spent], cap: float | None) -> EpsilonChart | None:
     """Draw epsilon after each charge as two step lines against the cap; None without a bound."""
-    points = [row for row in spent if row["pld"] is not None]
+    points = [row for row in spent if row.pld is not None]
     if not points:
         return None
-    last = points[-1]["charge"]
-    highest = max(float(row[name]) for row in points for name in ("pld", "rdp") if row[name] is not None)
+    values = {
+        "rdp": [(row.charge, float(row.rdp)) for row in points if row.rdp is not None],
+        "pld": [(row.charge, float(row.pld)) for row in points if row.pld is not None],
+    }
+    last = points[-1].charge
+    highest = max(value for line in values.values() for _, value in line)
     x = Axis(0, last, LEFT, WIDTH - RIGHT)
     y = Axis(0, 1.08 * max(highest, cap or 0) or 1.0, HEIGHT - BOTTOM, TOP)
     every = max(1, math.ceil(len(points) / MOST_ROWS))
     rows = [row for place, row in enumerate(points) if place % every == 0 or row is points[-1]]
-    return {
-        "x_ticks": [tick for tick in x.ticks() if "." not in tick.text],
-        "y_ticks": y.ticks(),
-        "lines": {name: _steps(points, name, x, y) for name in ("rdp", "pld")},
-        "ends": {name: y.at(float(points[-1][name] or 0)) for name in ("rdp", "pld")},
-        "cap": None if cap is None else y.at(cap),
-        "rows": rows,
-    }
+    return EpsilonChart(
+        x_ticks=[tick for tick in x.ticks() if "." not in tick.text],
+        y_ticks=y.ticks(),
+        lines={name: _steps(line, x, y) for name, line in values.items()},
+        ends={"rdp": y.at(float(points[-1].rdp or 0)), "pld": y.at(float(points[-1].pld or 0))},
+        cap=None if cap is None else y.at(cap),
+        rows=rows,
+    )
 
 
 @dataclass(frozen=True)
@@ -91,31 +124,63 @@ def shares(budget: Sequence[Spending]) -> list[Bar]:
     return sorted(bars, key=lambda bar: -bar.width)
 
 
-def attacker(best: Tradeoff, epsilon: float, delta: float) -> dict[str, Any]:
+@dataclass(frozen=True)
+class FalseAlarmRow:
+    """The best attack at one rate of false alarms.
+
+    Attributes:
+        fpr: rate of false alarms.
+        tpr: rate of members that it finds.
+        certainty: probability that an accused person took part, for each of `PRIORS`.
+        x: place of the point.
+        y: its height.
+    """
+
+    fpr: float
+    tpr: float
+    certainty: list[float]
+    x: float
+    y: float
+
+
+@dataclass(frozen=True)
+class AttackerChart:
+    """The best attack, drawn: SVG paths, ticks, and a table."""
+
+    curve: str
+    envelope: str
+    chance: str
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    table: list[FalseAlarmRow]
+    priors: Sequence[float]
+
+
+def attacker(best: Tradeoff, epsilon: float, delta: float) -> AttackerChart:
     """Draw the best attack: its curve, the limit by (epsilon, delta) alone, chance, and a table."""
     x = Axis(0, 1, LEFT, WIDTH - RIGHT)
     y = Axis(0, 1, HEIGHT - BOTTOM, TOP)
     curve = [(fpr, best.tpr(fpr)) for fpr in grid()]
     outer = [(fpr, envelope(epsilon, delta, fpr)) for fpr in grid()]
     table = [
-        {
-            "fpr": fpr,
-            "tpr": best.tpr(fpr),
-            "certainty": [certainty(best.tpr(fpr), fpr, prior) for prior in PRIORS],
-            "x": x.at(fpr),
-            "y": y.at(best.tpr(fpr)),
-        }
+        FalseAlarmRow(
+            fpr=fpr,
+            tpr=best.tpr(fpr),
+            certainty=[certainty(best.tpr(fpr), fpr, prior) for prior in PRIORS],
+            x=x.at(fpr),
+            y=y.at(best.tpr(fpr)),
+        )
         for fpr in FALSE_ALARMS
     ]
-    return {
-        "curve": _path([(x.at(a), y.at(b)) for a, b in curve]),
-        "envelope": _path([(x.at(a), y.at(b)) for a, b in outer]),
-        "chance": _path([(x.at(0), y.at(0)), (x.at(1), y.at(1))]),
-        "x_ticks": _percents(x),
-        "y_ticks": _percents(y),
-        "table": table,
-        "priors": PRIORS,
-    }
+    return AttackerChart(
+        curve=_path([(x.at(a), y.at(b)) for a, b in curve]),
+        envelope=_path([(x.at(a), y.at(b)) for a, b in outer]),
+        chance=_path([(x.at(0), y.at(0)), (x.at(1), y.at(1))]),
+        x_ticks=_percents(x),
+        y_ticks=_percents(y),
+        table=table,
+        priors=PRIORS,
+    )
 
 
 def intervals(lower: Sequence[float], upper: float | None) -> list[tuple[float, float]]:
@@ -134,12 +199,8 @@ def _percents(axis: Axis) -> list[Tick]:
     return [Tick(tick.at, f"{100 * float(tick.text):g}\u00a0%") for tick in axis.ticks()]
 
 
-def _steps(points: Sequence[dict[str, Any]], name: str, x: Axis, y: Axis) -> str:
-    path = [f"M{x.at(0)} {y.at(0)}"]
-    for row in points:
-        if row[name] is not None:
-            path.append(f"V{y.at(float(row[name]))}H{x.at(row['charge'])}")
-    return "".join(path)
+def _steps(points: Sequence[tuple[int, float]], x: Axis, y: Axis) -> str:
+    return f"M{x.at(0)} {y.at(0)}" + "".join(f"V{y.at(value)}H{x.at(charge)}" for charge, value in points)
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:

@@ -75,7 +75,7 @@ def facts(received: Received) -> dict[str, str]:
     found |= {f"not protected: {what}": "yes" for what in stated.not_protected}
     found |= {f"recorded as not protected: {what}": "yes" for what in stated.unprotected}
     found |= {f"shared budget: {name}": value for name, value in stated.population_budget or ()}
-    found |= {"ledger: entries": len(received.payloads), "ledger: attacks": len(received.of_type("attack"))}
+    found |= {"ledger: entries": len(received.known.records), "ledger: attacks": len(received.attacks)}
     found["statement and ledger"] = "; ".join(received.faults) or "agree"
     return {name: str(value) for name, value in found.items()}
 

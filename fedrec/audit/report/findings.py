@@ -46,7 +46,7 @@ def attack_rows(received: Received, *, private: bool = False) -> list[AttackRow]
         private: True to add the results in the private folder, which must not be handed on.
     """
     upper = received.statement.epsilon
-    records = [opened(each, received.private) if private else each for each in received.of_type("attack")]
+    records = [opened(each, received.private) if private else each for each in received.attacks]
     return [_attack(payload, None if upper is None else float(upper)) for payload in records]
 
 
@@ -82,20 +82,19 @@ def provenance(received: Received) -> list[tuple[str, str]]:
     """Return label and value of each fact on the origin of the run."""
     stated = received.statement
     scenario = stated.scenario
-    opening = next(iter(received.of_type("begin")), {})
-    code = opening.get("code") if isinstance(opening.get("code"), Mapping) else {}
+    begin = received.known.begin
     return [
         ("Scenario", scenario.name),
         ("Algorithm", scenario.algorithm),
         ("Scenario's hash", scenario.fingerprint),
-        ("Started", str(opening.get("started", NOT_RECORDED))),
-        ("Code", str((code or {}).get("commit") or NOT_RECORDED)),
+        ("Started", begin.started),
+        ("Code", begin.code.commit or NOT_RECORDED),
         ("Software", ", ".join(f"{name} {version}" for name, version in stated.software.items())),
         ("Noise", stated.noise_source),
-        ("Machine", str(opening.get("device") or NOT_RECORDED)),
+        ("Machine", begin.device or NOT_RECORDED),
         ("Ledger, up to its end", f"{stated.ledger.entries} entries"),
         ("Its head then", stated.ledger.head),
-        *_keys(received),
+        *[("Signed, it says, by", f"{party.key}: {party.role}") for party in begin.parties],
     ]
 
 
@@ -115,24 +114,10 @@ def shared_budget(budget: PopulationBudget | None) -> list[tuple[str, str]]:
     ]
 
 
-def _keys(received: Received) -> list[tuple[str, str]]:
-    """Return the signing parties that the ledger names; a page proves no signature."""
-    begun = [payload.get("parties") for payload in received.of_type("begin")]
-    parties = [
-        party
-        for found in begun
-        if isinstance(found, list)
-        for party in found
-        if isinstance(party, Mapping) and {"role", "key"} <= set(party)
-    ]
-    named = [("Signed, it says, by", f"{party['key']}: {party['role']}") for party in parties]
-    return named or [("Signed, it says, by", NOT_RECORDED)]
-
-
 def released_besides(received: Received) -> list[tuple[str, str]]:
     """Return name and value of each release besides the sums, from the last record."""
-    besides = next(iter(received.of_type("end")[-1:]), {}).get("released_besides", {})
-    return [(str(name), str(value)) for name, value in besides.items()] if isinstance(besides, Mapping) else []
+    end = received.known.end
+    return [] if end is None else list(end.released_besides.items())
 
 
 def _float(value: Any) -> float | None:

@@ -61,10 +61,9 @@ def page(received: Received) -> str:
     """Return the page as HTML text."""
     stated = received.statement
     css, js = _own("report.css"), _own("report.js")
-    charges = received.of_type("charge")
     spent = [
-        {"charge": place + 1, "pld": charge["epsilon"].get("pld"), "rdp": charge["epsilon"].get("rdp")}
-        for place, charge in enumerate(charges)
+        charts.Spent(place, charge.epsilon.pld, charge.epsilon.rdp)
+        for place, charge in enumerate(received.known.charges, 1)
     ]
     template = _environment().get_template("report.html.j2")
     return template.render(
@@ -156,8 +155,8 @@ def _attacker(stated: PrivacyStatement) -> dict[str, Any]:
         return {"picture": None}
     best = curve.tradeoff()
     picture = charts.attacker(best, float(stated.epsilon), float(stated.delta))
-    start = picture["table"][START_ALARM]
-    after = certainty(start["tpr"], start["fpr"], PRIORS[START_PRIOR])
+    start = picture.table[START_ALARM]
+    after = certainty(start.tpr, start.fpr, PRIORS[START_PRIOR])
     return {
         "picture": picture,
         "exact": best.exact,
@@ -168,7 +167,7 @@ def _attacker(stated: PrivacyStatement) -> dict[str, Any]:
         "after": after,
         "right": math.ceil(100 * after - 1e-9),
         "data": {
-            "points": [{key: row[key] for key in ("fpr", "tpr", "x", "y")} for row in picture["table"]],
+            "points": [{"fpr": row.fpr, "tpr": row.tpr, "x": row.x, "y": row.y} for row in picture.table],
             "priors": PRIORS,
         },
     }

@@ -77,7 +77,7 @@ def _facts(received: Received) -> list[tuple[str, str]]:
     ]
     return [
         *facts,
-        ("ledger", f"{len(received.payloads)} entries, head {received.head}"),
+        ("ledger", f"{len(received.known.records)} entries, head {received.head}"),
         ("check it", VERIFY.replace("RUN", str(received.place), 1)),
         ("read it", f"fedrec audit report {received.place}"),
     ]

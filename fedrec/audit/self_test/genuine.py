@@ -108,7 +108,7 @@ def _write(release: Path, payloads: Sequence[Payload], key: SigningKey, run: str
 class _Read:
     """A ledger in the form that `of_ledger` needs."""
 
-    def __init__(self, entries: Sequence[dict[str, Any]], head: str) -> None:
+    def __init__(self, entries: Sequence[envelope.Entry], head: str) -> None:
         self.entries, self.head = entries, head
 
 
@@ -139,4 +139,4 @@ def _payloads(key: SigningKey, sampling: float, files: dict[str, bytes], private
         unprotected=["the self-test"],
         curve=run_records.curve(plan),
     )
-    return [begin, *charges, end]
+    return [begin.payload(), *(charge.payload() for charge in charges), end.payload()]

@@ -7,9 +7,8 @@ is the record. The statement is made from it, never read; `faults` lists differe
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from fedrec.audit.entries.account import account
+from fedrec.audit.entries.account import Account, account
 from fedrec.audit.evidence.layout import Layout
 from fedrec.audit.evidence.received_run import STATEMENT, received
 from fedrec.audit.log import chain as chains
@@ -17,6 +16,7 @@ from fedrec.audit.log import marks
 from fedrec.audit.statement.agreement import compare
 from fedrec.audit.statement.schema import PrivacyStatement
 from fedrec.errors import VerificationError
+from fedrec.json_types import Json
 
 
 @dataclass(frozen=True)
@@ -24,19 +24,22 @@ class Received:
     """A run as an auditor receives it.
 
     Attributes:
+        place: the run's folder or exported file.
         statement: the statement that the ledger gives.
-        payloads: payloads of the ledger, oldest first.
+        known: the ledger's records.
+        attacks: payloads of the `attack` records, oldest first; older versions put whole results there.
         heads: the ledger's head after 0, 1, ... entries.
-        faults: differences of the statement's files from the ledger, a line each.
-        notes: further information, a line each.
-        stated: True if a statement came with the ledger.
-        private: the private folder; None if it was not handed over.
+        faults: differences between the statement's files and the ledger, a line each.
+        notes: further information.
+        stated: whether a statement came with the ledger.
+        private: the private folder; None where it was not handed over.
         run: the run's id.
     """
 
     place: Path
     statement: PrivacyStatement
-    payloads: tuple[dict[str, Any], ...]
+    known: Account
+    attacks: tuple[Json, ...]
     heads: tuple[str, ...]
     faults: tuple[str, ...]
     notes: tuple[str, ...]
@@ -48,10 +51,6 @@ class Received:
     def head(self) -> str:
         """The root (hex) that fixes the whole ledger."""
         return self.heads[-1]
-
-    def of_type(self, kind: str) -> list[dict[str, Any]]:
-        """Return the payloads of one type, oldest first."""
-        return [payload for payload in self.payloads if payload.get("type") == kind]
 
     @property
     def report(self) -> Path:
@@ -88,13 +87,15 @@ def receive(run: Path) -> Received:
     payloads = tuple(record.payload for record in chain.records)
     heads = tuple(root.hex() for root in chain.roots)
     try:
-        found = compare(account(payloads), heads, evidence.files)
+        known = account(payloads)
+        found = compare(known, heads, evidence.files)
     except VerificationError as error:
         raise VerificationError(f"{place}: {error}; the ledger gives no statement, ask for it again") from None
     return Received(
         place,
         found.statement,
-        payloads,
+        known,
+        tuple(payload for payload in payloads if payload.get("type") == "attack"),
         heads,
         faults=(*marks.contradictions(chain), *found.faults),
         notes=tuple(found.notes),

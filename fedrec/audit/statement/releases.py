@@ -4,16 +4,16 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
-from fedrec.audit.entries.records import ChargeRecord, Query
 from fedrec.audit.statement.schema import Point, Release, Spending
+from fedrec.charge import Charge, QueryTerms
 
 MOST_POINTS = 200
 """Most points of epsilon over the rounds in a statement; the ledger has all."""
 
 
-def releases(charges: Sequence[ChargeRecord]) -> list[Release]:
+def releases(charges: Sequence[Charge]) -> list[Release]:
     """Return one row for each different query and noise, with the number of its charged rounds."""
-    first: dict[tuple[str, tuple[int, ...], str | None, str], tuple[Query, str]] = {}
+    first: dict[tuple[str, tuple[int, ...], str | None, str], tuple[QueryTerms, str]] = {}
     rounds: Counter[tuple[str, tuple[int, ...], str | None, str]] = Counter()
     for charge in charges:
         for query in charge.queries:
@@ -56,7 +56,7 @@ def budget(released: Sequence[Release]) -> list[Spending]:
     ]
 
 
-def spent(charges: Sequence[ChargeRecord]) -> list[Point]:
+def spent(charges: Sequence[Charge]) -> list[Point]:
     """Return epsilon after each charge, by accountant; at most `MOST_POINTS`, first and last among them."""
     every = max(1, math.ceil((len(charges) - 1) / (MOST_POINTS - 1)))
     kept = sorted({*range(0, len(charges), every), *({len(charges) - 1} if charges else ())})

@@ -11,10 +11,23 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from fedrec import __version__
-from fedrec.audit.entries.records import FORMAT, BeginRecord, Catalogue, PopulationBudget
+from fedrec.audit.entries.records import (
+    FORMAT,
+    BeginRecord,
+    Catalogue,
+    Code,
+    EndRecord,
+    Mechanism,
+    Named,
+    Pair,
+    Party,
+    Population,
+    PopulationBudget,
+    Sampling,
+    Terms,
+)
 from fedrec.audit.log.keys import PublicKey
 from fedrec.audit.statement.statement import SOFTWARE
 from fedrec.audit.statement.wording import wording
@@ -51,8 +64,8 @@ def begin(
     budget: PopulationBudget | None = None,
     device: str = "cpu",
     fixes_files: bool = False,
-) -> dict[str, Any]:
-    """Make the `begin` record of a run under `plan`, with all facts that a statement on the run repeats.
+) -> BeginRecord:
+    """Make the first record of a run under `plan`, with all facts that a statement on the run repeats.
 
     Args:
         plan: all releases of the run, priced ahead.
@@ -76,53 +89,51 @@ def begin(
         ValueError: for a text that no record can hold.
     """
     about = describe(plan)
-    made = {
-        "type": "begin",
-        "format": FORMAT,
-        "started": datetime.now(UTC).isoformat(timespec="seconds"),
-        "scenario": {"name": scenario[0], "sha256": scenario[1]},
-        "algorithm": algorithm,
-        "simulation": simulation,
-        "dataset": dataset,
-        "population": {"users": about["users"], "known": population},
-        "catalogue": catalogue.model_dump(),
-        "budget": None if budget is None else budget.model_dump(),
-        "unit": about["unit"],
-        "adjacency": about["adjacency"],
-        "guarantee": about["guarantee"],
-        "trust": about["trust"],
-        "trust_assumption": TRUST[about["trust"]],
-        "target_epsilon": None if about["target_epsilon"] is None else repr(float(about["target_epsilon"])),
-        "delta": None if about["delta"] is None else repr(about["delta"]),
-        "sampling": _sampling(about["sampling"]),
-        "mechanism": {
-            "name": MECHANISM,
-            "noise_per_user": "0.0: the server adds it once to the sum",
-            "rounding": f"to a grid of a power of two, at most {ROUNDING!r} of the noise's standard deviation",
-            "bits": None,
-            "modulus": None,
-        },
-        "noise_source": about["noise_source"],
-        "seeded": plan.seeded,
-        "rounds": about["rounds_planned"],
-        "plan": _terms(plan),
-        "parties": [{"role": role, "key": key.text}],
-        "accountants": {"pld": f"dp-accounting {version('dp-accounting')}", "rdp": f"opacus {version('opacus')}"},
-        "code": {"fedrec": __version__, "commit": _commit(), "wording": wording()},
-        "software": {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
+    return BeginRecord(
+        type="begin",
+        format=FORMAT,
+        started=datetime.now(UTC).isoformat(timespec="seconds"),
+        scenario=Named(name=scenario[0], sha256=scenario[1]),
+        algorithm=algorithm,
+        simulation=simulation,
+        dataset=dataset,
+        population=Population(users=about["users"], known=population),
+        catalogue=catalogue,
+        budget=budget,
+        unit=about["unit"],
+        adjacency=about["adjacency"],
+        guarantee=about["guarantee"],
+        trust=about["trust"],
+        trust_assumption=TRUST[about["trust"]],
+        target_epsilon=None if about["target_epsilon"] is None else repr(float(about["target_epsilon"])),
+        delta=None if about["delta"] is None else repr(about["delta"]),
+        sampling=_sampling(about["sampling"]),
+        mechanism=Mechanism(
+            name=MECHANISM,
+            noise_per_user="0.0: the server adds it once to the sum",
+            rounding=f"to a grid of a power of two, at most {ROUNDING!r} of the noise's standard deviation",
+            bits=None,
+            modulus=None,
+        ),
+        noise_source=about["noise_source"],
+        seeded=plan.seeded,
+        rounds=about["rounds_planned"],
+        plan=_terms(plan),
+        parties=[Party(role=role, key=key.text)],
+        accountants={"pld": f"dp-accounting {version('dp-accounting')}", "rdp": f"opacus {version('opacus')}"},
+        code=Code(fedrec=__version__, commit=_commit(), wording=wording()),
+        software={"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
         | dict(foreign or {}),
-        "device": device,
-        "unprotected": list(unprotected),
-        "notes": list(notes),
-        "tuned_on": tuned_on,
-        "precision": PRECISION,
-        "fixes_files": fixes_files,
-    }
-    BeginRecord.model_validate(made)
-    return made
+        device=device,
+        unprotected=list(unprotected),
+        notes=list(notes),
+        tuned_on=tuned_on,
+        precision=PRECISION,
+        fixes_files=fixes_files,
+    )
 
 
-def curve(plan: PrivacyPlan) -> list[dict[str, str]]:
+def curve(plan: PrivacyPlan) -> list[Pair]:
     """Compute pairs of epsilon and delta that bound every attack on the charged releases, for the `end` record.
 
     Empty with full participation, since the noise alone then gives the exact curve, and without privacy.
@@ -133,7 +144,7 @@ def curve(plan: PrivacyPlan) -> list[dict[str, str]]:
     epsilons = [0.05 * epsilon * step for step in range(41)]
     deltas = accounting.deltas_pld(events, epsilons)
     return [
-        {"epsilon": rounded_up(at), "delta": f"{delta * (1 + 1e-5):.5e}"}
+        Pair(epsilon=rounded_up(at), delta=f"{delta * (1 + 1e-5):.5e}")
         for at, delta in zip(epsilons, deltas, strict=True)
     ]
 
@@ -147,13 +158,13 @@ def end(
     private: Mapping[str, str],
     besides: Mapping[str, str],
     unprotected: Sequence[str],
-    curve: Sequence[Mapping[str, str]] = (),
-) -> dict[str, Any]:
+    curve: Sequence[Pair] = (),
+) -> EndRecord:
     """Make the `end` record.
 
     Args:
         rounds: number of finished rounds.
-        exhausted: reason of an early end; None for a whole run.
+        exhausted: the message of an exhausted budget; None where it sufficed.
         state: digest of the shared state after the last round.
         files: content of each released file, by its path in `release/`.
         private: salted digests of private files, by their path in `private/`.
@@ -161,38 +172,38 @@ def end(
         unprotected: known limits of the guarantee.
         curve: see `curve`.
     """
-    return {
-        "type": "end",
-        "rounds": rounds,
-        "exhausted": exhausted,
-        "state": state,
-        "files": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
-        "private_files": dict(private),
-        "released_besides": dict(besides),
-        "unprotected": list(unprotected),
-        "curve": [dict(pair) for pair in curve] or None,
-    }
+    return EndRecord(
+        type="end",
+        rounds=rounds,
+        exhausted=exhausted,
+        state=state,
+        files={name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+        private_files=dict(private),
+        released_besides=dict(besides),
+        unprotected=list(unprotected),
+        curve=list(curve) or None,
+    )
 
 
-def _sampling(probability: float) -> dict[str, str]:
+def _sampling(probability: float) -> Sampling:
     if probability == 1:
-        return {"probability": "1.0", "claimed": "every user, every round", "enforced": "nothing is left to chance"}
-    return {
-        "probability": repr(probability),
-        "claimed": "Poisson: each user on its own, afresh every round, and nobody is told who",
-        "enforced": "by the server, which draws the cohort from the noise source and is trusted to keep it secret",
-    }
+        return Sampling(probability="1.0", claimed="every user, every round", enforced="nothing is left to chance")
+    return Sampling(
+        probability=repr(probability),
+        claimed="Poisson: each user on its own, afresh every round, and nobody is told who",
+        enforced="by the server, which draws the cohort from the noise source and is trusted to keep it secret",
+    )
 
 
-def _terms(plan: PrivacyPlan) -> list[dict[str, Any]]:
+def _terms(plan: PrivacyPlan) -> list[Terms]:
     """Return the terms of every round; consecutive rounds with the same terms are one entry, [first, last]."""
-    found: list[dict[str, Any]] = []
+    found: list[Terms] = []
     for number in range(len(plan.rounds)):
         queries = plan.terms(number)
-        if found and found[-1]["queries"] == queries:
-            found[-1]["rounds"][1] = number
-        else:
-            found.append({"rounds": [number, number], "queries": queries})
+        first = number
+        if found and found[-1].queries == queries:
+            first = found.pop().rounds[0]
+        found.append(Terms(rounds=[first, number], queries=queries))
     return found
 
 

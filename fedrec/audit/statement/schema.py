@@ -9,7 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from fedrec.audit.accountant.tradeoff import Tradeoff
-from fedrec.audit.entries.records import Count, Decimal, PopulationBudget
+from fedrec.audit.entries.records import PopulationBudget
+from fedrec.record_parts import Count, Decimal
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 Status = Literal["yes", "partly", "no", "unknown"]

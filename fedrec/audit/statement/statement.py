@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from fedrec.audit.accountant.recompute import gaussian_epsilon
 from fedrec.audit.accountant.tradeoff import Tradeoff
 from fedrec.audit.entries.account import Account, account
-from fedrec.audit.entries.records import ChargeRecord, StoppedRecord
+from fedrec.audit.entries.records import StoppedRecord
+from fedrec.audit.log.envelope import Entry
 from fedrec.audit.statement import checklists
 from fedrec.audit.statement.assumptions import assumptions, not_protected, simulated
 from fedrec.audit.statement.promise import precisely, promise, rounded_up, rounded_up_text
@@ -35,6 +36,7 @@ from fedrec.audit.statement.schema import (
     Stop,
     Verification,
 )
+from fedrec.charge import Charge
 from fedrec.errors import VerificationError
 
 SCHEMA: Final = "urn:fedrec:privacy-statement:3"
@@ -58,8 +60,8 @@ class Entries(Protocol):
     """What is needed of a ledger."""
 
     @property
-    def entries(self) -> Sequence[Mapping[str, Any]]:
-        """All entries, oldest first, each with its "payload" and "previous", the root of those before it."""
+    def entries(self) -> Sequence[Entry]:
+        """All entries, oldest first."""
         ...
 
     @property
@@ -69,13 +71,13 @@ class Entries(Protocol):
 
 
 def of_ledger(ledger: Entries) -> PrivacyStatement:
-    """The statement on the run of a ledger.
+    """Return the statement on the run of a ledger.
 
     Raises:
         VerificationError: as `account`.
     """
-    heads = [*(entry["previous"] for entry in ledger.entries), ledger.head]
-    return statement(account([entry["payload"] for entry in ledger.entries]), heads)
+    heads = [*(entry.previous for entry in ledger.entries), ledger.head]
+    return statement(account([entry.payload for entry in ledger.entries]), heads)
 
 
 def statement(known: Account, heads: Sequence[str]) -> PrivacyStatement:
@@ -199,7 +201,7 @@ def participation(asked: int, sampling: float) -> Participation:
     )
 
 
-def total_mu(charges: Sequence[ChargeRecord]) -> float:
+def total_mu(charges: Sequence[Charge]) -> float:
     """Total signal-to-noise of all releases where everybody takes part, or who does is known."""
     events = [event for charge in charges for event in charge.events]
     return math.sqrt(math.fsum(event.count / float(event.noise_multiplier) ** 2 for event in events))

@@ -18,7 +18,7 @@ more. On a large grid fewer places are recomputed, and the verdict reports their
 import bisect
 import math
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,9 @@ import numpy as np
 
 from fedrec.audit.accountant import recompute
 from fedrec.audit.accountant.recompute import Curve, Event, TooCostly
+from fedrec.audit.entries.account import Account
+from fedrec.audit.entries.records import BeginRecord, EndRecord, StoppedRecord
+from fedrec.charge import Charge
 from fedrec.rounding import ceiling
 
 MECHANISM = "Poisson-sampled Gaussian, add or remove one user"
@@ -39,8 +42,6 @@ _ALL_PLACES = 200
 _DRAWN_PLACES = 32
 _APART = 1.025
 
-Charge = Mapping[str, Any]
-
 
 @dataclass
 class Spending:
@@ -51,139 +52,134 @@ class Spending:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def check(payloads: Sequence[Mapping[str, Any]]) -> Spending:
-    """Check all payloads of a ledger, in order.
+def check(known: Account) -> Spending:
+    """Check the charges of a ledger, in order.
 
     Args:
-        payloads: payloads of records with checked types (`fedrec.audit.entries.account`).
+        known: the ledger's records.
     """
-    found = Spending()
-    if payloads[0].get("type") != "begin":
-        found.faults.append(["record 0 does not say what the run promises (no `begin`)"])
-        return found
-    if any(payload.get("type") == "begin" for payload in payloads[1:]):
-        found.faults.append(["there is a second beginning"])
-    begin = payloads[0]
-    charges = [payload for payload in payloads if payload.get("type") == "charge"]
-    found.faults += [list(_order(begin, payloads)), list(_terms(begin, charges)), list(_noise(charges))]
-    found.faults.append(list(_stopped(payloads, charges)))
-    repeated = len(charges) - len({charge["round"] for charge in charges})
+    begin, charges = known.begin, known.charges
+    found = Spending([list(_order(known)), list(_terms(begin, charges)), list(_noise(charges)), list(_stopped(known))])
+    repeated = len(charges) - len({charge.round for charge in charges})
     if repeated:
         found.notes.append(f"{repeated} round(s) were charged again after an interruption; each charge counts")
-    stops = [payload for payload in payloads if payload.get("type") == "stopped"]
-    if stops:
-        unrun = len(stops[0]["unrun"])
+    if known.stopped is not None:
+        unrun = len(known.stopped.unrun)
         found.notes.append(f"the run stopped early on its private metrics; {unrun} rounds that it left out are charged")
     found.facts |= {
         "rounds_charged": len(charges),
-        "guarantee": begin["guarantee"],
-        "target_epsilon": begin["target_epsilon"],
-        "delta": begin["delta"],
+        "guarantee": begin.guarantee,
+        "target_epsilon": begin.target_epsilon,
+        "delta": begin.delta,
     }
-    if begin["seeded"] and begin["guarantee"] != "none":
+    if begin.seeded and begin.private:
         found.notes.append("the noise follows from a seed: anyone who knows the seed can take it off (a simulation)")
-    if begin["guarantee"] == "none":
+    if not begin.private:
         found.notes.append("the run promises nothing: there is no epsilon to recompute")
-        if any(value is not None for charge in charges if charge["queries"] for value in charge["epsilon"].values()):
+        told = [(charge.epsilon.pld, charge.epsilon.rdp) for charge in charges if charge.queries]
+        if any(value is not None for pair in told for value in pair):
             found.faults.append(["a run without a guarantee tells an epsilon"])
     elif charges and not any(found.faults):
         _epsilon(begin, charges, found)
     return found
 
 
-def _order(begin: Mapping[str, Any], payloads: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    highest, finished = -1, 0
-    for index, payload in enumerate(payloads):
-        if payload.get("type") == "charge":
-            number = payload["round"]
-            if type(number) is not int or not 0 <= number <= highest + 1 or number >= begin["rounds"]:
-                yield f"record {index} charges round {number} after round {highest}: not a round that comes next"
+def _order(known: Account) -> Iterator[str]:
+    highest = -1
+    for index, record in enumerate(known.records):
+        if isinstance(record, Charge):
+            if record.round > highest + 1 or record.round >= known.begin.rounds:
+                yield f"record {index} charges round {record.round} after round {highest}: not a round that comes next"
             else:
-                highest = max(highest, number)
-        elif payload.get("type") == "end":
-            finished = payload["rounds"]
-            if not 0 <= finished <= highest + 1:
-                yield f"record {index} counts {finished} finished rounds, {highest + 1} were charged"
+                highest = max(highest, record.round)
+        elif isinstance(record, EndRecord) and record.rounds > highest + 1:
+            yield f"record {index} counts {record.rounds} finished rounds, {highest + 1} were charged"
 
 
-def _stopped(payloads: Sequence[Mapping[str, Any]], charges: Sequence[Charge]) -> Iterator[str]:
+def _stopped(known: Account) -> Iterator[str]:
     """Check that a run that stopped on its own outputs ended there, and paid for all rounds that it left out.
 
     Exceptions: repeated charges had used up the budget, or the run was interrupted before its end.
     """
-    stops = [payload for payload in payloads if payload.get("type") == "stopped"]
-    ends = [payload["rounds"] for payload in payloads if payload.get("type") == "end"]
+    stops, ended = known.of(StoppedRecord), known.end
     if len(stops) > 1:
         yield "the run stops more than once"
-    paid = {charge["round"] for charge in charges}
+    paid = {charge.round for charge in known.charges}
     for stop in stops:
-        if ends and ends[-1] != stop["round"] + 1:
-            yield f"the run stopped after round {stop['round']} and ended after {ends[-1]} finished rounds"
-        if ends and len(paid) == len(charges) and not paid.issuperset(stop["unrun"]):
+        if ended is None:
+            continue
+        if ended.rounds != stop.round + 1:
+            yield f"the run stopped after round {stop.round} and ended after {ended.rounds} finished rounds"
+        if len(paid) == len(known.charges) and not paid.issuperset(stop.unrun):
             yield "the run stopped early and did not pay for the rounds that it left out"
 
 
-def _terms(begin: Mapping[str, Any], charges: Sequence[Charge]) -> Iterator[str]:
+def _terms(begin: BeginRecord, charges: Sequence[Charge]) -> Iterator[str]:
     """Check that each charge is on the terms that record 0 names for its round."""
     next_round, starts = 0, []
-    for group in begin["plan"]:
-        first, last = group["rounds"]
+    for group in begin.plan:
+        first, last = group.rounds
         if not next_round == first <= last:
             break
         starts.append(first)
         next_round = last + 1
-    if next_round != begin["rounds"] or len(starts) != len(begin["plan"]):
+    if next_round != begin.rounds or len(starts) != len(begin.plan):
         yield "record 0 does not name the terms of every round"
     for charge in charges:
-        where = f"the charge of round {charge['round']}"
-        group = bisect.bisect_right(starts, charge["round"]) - 1
-        if not 0 <= charge["round"] < next_round or charge["queries"] != begin["plan"][group]["queries"]:
+        where = f"the charge of round {charge.round}"
+        group_index = bisect.bisect_right(starts, charge.round) - 1
+        if charge.round >= next_round or charge.queries != begin.plan[group_index].queries:
             yield f"{where}: its queries (name, shape, clip or noise) are not those of record 0"
-        if charge["delta"] != begin["delta"]:
-            yield f"{where}: delta {charge['delta']}, record 0 says {begin['delta']}"
-        if charge["sampling"] != begin["sampling"]["probability"]:
-            yield f"{where}: sampling {charge['sampling']}, record 0 says {begin['sampling']['probability']}"
+        if charge.delta != begin.delta:
+            yield f"{where}: delta {charge.delta}, record 0 says {begin.delta}"
+        if charge.sampling != begin.sampling.probability:
+            yield f"{where}: sampling {charge.sampling}, record 0 says {begin.sampling.probability}"
 
 
 def _noise(charges: Sequence[Charge]) -> Iterator[str]:
     """Check that the priced event is the one that the queries' noise makes."""
     for charge in charges:
-        where, private = f"the charge of round {charge['round']}", charge["delta"] is not None
+        where, private = f"the charge of round {charge.round}", charge.delta is not None
         precision = 0.0
-        for query in charge["queries"]:
-            clip, z, std = query["clip_norm"], float(query["noise_multiplier"]), float(query["noise_std"])
+        for query in charge.queries:
+            clip, z, std = query.clip_norm, float(query.noise_multiplier), float(query.noise_std)
             if not private:
                 if clip is not None or z != 0 or std != 0:
-                    yield f"{where}: query '{query['name']}' has noise, and the run promises none"
+                    yield f"{where}: query '{query.name}' has noise, and the run promises none"
                 continue
-            if clip is None or not (0 < float(clip) < math.inf and 0 < z < math.inf):
-                yield f"{where}: query '{query['name']}' has no bound or no noise"
+            if clip is None or z == 0:
+                yield f"{where}: query '{query.name}' has no bound or no noise"
                 continue
             if std != z * float(clip):
-                yield f"{where}: query '{query['name']}' has noise {query['noise_std']}, not multiplier times clip"
+                yield f"{where}: query '{query.name}' has noise {query.noise_std}, not multiplier times clip"
             precision += z**-2
-        if private and charge["queries"] and None in charge["epsilon"].values():
+        if private and charge.queries and None in (charge.epsilon.pld, charge.epsilon.rdp):
             yield f"{where}: has no epsilon, and the run promises one"
-        events = charge["events"]
-        if not private or not charge["queries"]:
+        events = charge.events
+        if not private or not charge.queries:
             if events:
                 yield f"{where}: prices an event, and nothing private is released"
             continue
-        if len(events) != 1 or events[0]["count"] != 1 or events[0]["mechanism"] != MECHANISM:
+        if len(events) != 1 or events[0].count != 1 or events[0].mechanism != MECHANISM:
             yield f"{where}: its event is not one {MECHANISM}"
-        elif events[0]["sampling"] != charge["sampling"]:
-            yield f"{where}: its event has sampling {events[0]['sampling']}, the charge {charge['sampling']}"
-        elif not math.isclose(float(events[0]["noise_multiplier"]) ** -2, precision, rel_tol=1e-9):
-            yield f"{where}: its event's noise {events[0]['noise_multiplier']} does not follow from its queries"
+        elif events[0].sampling != charge.sampling:
+            yield f"{where}: its event has sampling {events[0].sampling}, the charge {charge.sampling}"
+        elif not math.isclose(float(events[0].noise_multiplier) ** -2, precision, rel_tol=1e-9):
+            yield f"{where}: its event's noise {events[0].noise_multiplier} does not follow from its queries"
 
 
-def _epsilon(begin: Mapping[str, Any], charges: Sequence[Charge], found: Spending) -> None:
-    delta, cap = float(begin["delta"]), float(begin["target_epsilon"])
+def _epsilon(begin: BeginRecord, charges: Sequence[Charge], found: Spending) -> None:
+    assert begin.delta is not None  # a guarantee has both
+    assert begin.target_epsilon is not None
+    delta, cap = float(begin.delta), float(begin.target_epsilon)
     rounds: list[list[Event]] = [
-        [(float(event["sampling"]), float(event["noise_multiplier"]), event["count"]) for event in charge["events"]]
+        [(float(event.sampling), float(event.noise_multiplier), event.count) for event in charge.events]
         for charge in charges
     ]
-    recorded = {name: np.array([float(charge["epsilon"][name]) for charge in charges]) for name in ("pld", "rdp")}
+    recorded = {
+        "pld": np.array([_number(charge.epsilon.pld) for charge in charges]),
+        "rdp": np.array([_number(charge.epsilon.rdp) for charge in charges]),
+    }
     try:
         tight = recompute.curve(rounds, delta, _places(len(charges)))
         renyi = recompute.renyi_curve(rounds, delta)
@@ -197,22 +193,23 @@ def _epsilon(begin: Mapping[str, Any], charges: Sequence[Charge], found: Spendin
     for name, values in recorded.items():
         found.faults.append(
             [
-                f"the charge of round {charges[place + 1]['round']}: epsilon by {name} falls, which no release does"
+                f"the charge of round {charges[place + 1].round}: epsilon by {name} falls, which no release does"
                 for place in map(int, np.flatnonzero(np.diff(values) < 0))
             ]
         )
     found.faults.append(
         [
-            f"the charge of round {charges[place]['round']}: epsilon {charges[place]['epsilon']['pld']} is past the "
-            f"cap of {cap:g}"
+            f"the charge of round {charges[place].round}: epsilon {charges[place].epsilon.pld} is past the cap of "
+            f"{cap:g}"
             for place in map(int, np.flatnonzero(recorded["pld"] > ceiling(cap, 6)))
         ]
     )
     last = float(tight.epsilon[-1])
     if last - (slack if exact else float(np.asarray(slack)[-1])) > cap:
         found.faults.append([f"all events together have epsilon {last:.6f}, past the cap of {cap:g}"])
+    spent = charges[-1].epsilon
     found.facts["epsilon"] = {
-        "recorded": {name: charges[-1]["epsilon"][name] for name in ("pld", "rdp")},
+        "recorded": {"pld": spent.pld, "rdp": spent.rdp},
         "recomputed": {"tight": f"{last:.6f}", "renyi": f"{renyi.epsilon[-1]:.6f}"},
         "method": "exact Gaussian" if exact else f"Fourier, grid {tight.step:.2g}, at {len(tight.places)} places",
     }
@@ -228,6 +225,11 @@ def _compared(name: str, recorded: np.ndarray, computed: Curve, slack: Any) -> I
             f"charge {computed.places[number] - 1}: recorded epsilon {here[number]:.6f} ({name}) is {side} the "
             f"recomputed {computed.epsilon[number]:.6f}"
         )
+
+
+def _number(text: str | None) -> float:
+    """The number of a text; NaN for none, which agrees with nothing."""
+    return math.nan if text is None else float(text)
 
 
 def _places(count: int) -> list[int]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from fedrec.audit.accountant import recompute
 from fedrec.audit.accountant.recompute import TooCostly
 from fedrec.audit.entries.account import account
+from fedrec.audit.entries.events import events_of
 from fedrec.audit.entries.records import BeginRecord, PopulationBudget
 from fedrec.audit.evidence.received_run import Evidence, received
 from fedrec.audit.log.keys import PublicKey
@@ -75,11 +76,7 @@ class Run:
         begin, asked = known.begin, [charge for charge in known.charges if charge.queries]
         if any(charge.delta != begin.delta for charge in asked):
             raise VerificationError(f"{ledger}: a charge has another delta than record 0")
-        events = tuple(
-            Event(float(each.sampling), float(each.noise_multiplier), each.count)
-            for charge in known.charges
-            for each in charge.events
-        )
+        events = tuple(events_of(known.charges))
         check_cost(path, events, float(begin.delta or NOTHING_ASKED))
         stated = begin.delta if asked else begin.delta or repr(NOTHING_ASKED)
         delta = None if stated is None else float(stated)

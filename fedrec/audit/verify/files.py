@@ -1,36 +1,31 @@
 """The files of a run must be those that its ledger names: all of them, and no other."""
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
+from fedrec.audit.entries.account import Account
 from fedrec.audit.evidence import files_record as closings
 from fedrec.audit.evidence.received_run import EXPORTED, MODEL, PUBLIC_KEY, Evidence
 from fedrec.audit.log.keys import PublicKey
 
 
-def artefacts(
-    evidence: Evidence, payloads: Sequence[Mapping[str, Any]], key: PublicKey, model: str | None
-) -> tuple[list[str], list[str]]:
+def artefacts(evidence: Evidence, known: Account, key: PublicKey, model: str | None) -> tuple[list[str], list[str]]:
     """Return faults and notes.
 
     Args:
         evidence: the received files.
-        payloads: payloads of the ledger.
+        known: the ledger's records.
         key: the key that began the ledger.
         model: SHA-256 (hex) of a model file that was handed over apart; None without.
     """
     faults, notes = [], []
-    begin = payloads[0] if payloads[0].get("type") == "begin" else None
-    if begin is not None:
-        if begin["parties"][0]["key"] != key.text:
-            faults.append("record 0 names another key than the one that signs the ledger")
-        scenario = evidence.digests.get("scenario.toml")
-        if scenario is not None and scenario != begin["scenario"]["sha256"]:
-            faults.append("scenario.toml is not the scenario that the ledger began with")
-    ends = [payload for payload in payloads if payload.get("type") == "end"]
+    if known.begin.parties[0].key != key.text:
+        faults.append("record 0 names another key than the one that signs the ledger")
+    scenario = evidence.digests.get("scenario.toml")
+    if scenario is not None and scenario != known.begin.scenario.sha256:
+        faults.append("scenario.toml is not the scenario that the ledger began with")
     digests = dict(evidence.digests) | ({MODEL: model} if model else {})
-    closing = closings.last(payloads)
+    closing = known.files
     if closing is not None:
         faults += closings.release_faults(
             evidence.names or tuple(digests), digests, closing, EXPORTED if evidence.exported else None
@@ -39,10 +34,10 @@ def artefacts(
             faults += closings.private_faults(evidence.private, closing)
         if MODEL in closing.release and MODEL not in digests and evidence.exported:
             notes.append(_apart(closing.release[MODEL]))
-    elif ends and begin is not None and begin.get("fixes_files"):
+    elif known.end is not None and known.begin.fixes_files:
         faults.append("the run ended and no record fixes its files: finish it with --resume")
-    elif ends:
-        for name, digest in ends[-1]["files"].items():
+    elif known.end is not None:
+        for name, digest in known.end.files.items():
             if name not in digests:
                 if name == MODEL:
                     notes.append(_apart(digest))
@@ -50,7 +45,7 @@ def artefacts(
                     notes.append(f"{name} is not here, the ledger fixes it as {digest}")
             elif digests[name] != digest:
                 faults.append(f"{name} is not the file that the ledger names (SHA-256 {digests[name]})")
-    if not ends:
+    if known.end is None:
         notes.append("the ledger has no end: the run continues, or was broken off")
         if MODEL in digests:
             notes.append(f"{MODEL} is there, and no record vouches for it yet")

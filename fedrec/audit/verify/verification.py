@@ -117,12 +117,12 @@ def verify(
     except VerificationError as error:
         verdict.faults.append(str(error))
         return verdict
-    spent = charges.check(payloads)
+    spent = charges.check(known)
     for group in spent.faults:
         verdict.blame(group)
     verdict.notes += spent.notes
     verdict.facts |= spent.facts
-    faults, notes = artefacts(evidence, payloads, key, model)
+    faults, notes = artefacts(evidence, known, key, model)
     verdict.blame(faults)
     verdict.notes += notes
     found = compare(known, [root.hex() for root in chain.roots], evidence.files)

@@ -16,6 +16,7 @@ from pathlib import Path
 from fedrec import wire
 from fedrec.audit.card.publish import LedgerProofs
 from fedrec.audit.card.receipt import NONCE, Receipt, answer_commitment, parse_receipt, question_digest
+from fedrec.audit.entries.records import LedgerHead, ReceiptsRecord
 from fedrec.audit.log import checkpoint
 from fedrec.audit.log.checkpoint import Checkpoint
 from fedrec.audit.log.keys import PublicKey
@@ -133,16 +134,15 @@ class LedgerQuestions:
         self._append(json.dumps(line) + "\n")
         digests = sorted([receipt.digest for receipt in made] + absent)
         for start in range(0, len(digests), NODES_A_RECORD):
-            self._ledger.append(
-                {
-                    "type": "receipts",
-                    "round": self._round,
-                    "charge": self._charge,
-                    "question": self._question,
-                    "head": {"records": self._head.size, "root": self._head.root.hex()},
-                    "receipts": digests[start : start + NODES_A_RECORD],
-                }
+            record = ReceiptsRecord(
+                type="receipts",
+                round=self._round,
+                charge=self._charge,
+                question=self._question,
+                head=LedgerHead(records=self._head.size, root=self._head.root.hex()),
+                receipts=digests[start : start + NODES_A_RECORD],
             )
+            self._ledger.append(record.payload())
 
     def _checked(self, packet: Packet, key: NodePublicKey | None) -> Receipt:
         text, nonce = packet.facts.get(exchange.RECEIPT), packet.facts.get(exchange.NONCE)

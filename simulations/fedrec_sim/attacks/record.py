@@ -110,7 +110,7 @@ def keep_in_run(results: list[dict[str, Any]], folder: RunDirectory) -> Path:
     place = keep(results, folder.attacks)
     ledger, salt = Ledger(folder.ledger), salt_in(folder.private)
     for result in results:
-        ledger.append(attack_results.record(result, salt))
+        ledger.append(attack_results.record(result, salt).payload())
     ledger.seal()
     folder.report.write_text(page(receive(folder.path)), encoding="utf-8")
     fix_files(ledger, folder)

@@ -56,7 +56,7 @@ class Notes:
 
     def see(self, seen: Observation) -> None:
         """Add the observations of one round."""
-        stated = {query["name"]: float(query["noise_std"]) for query in self.ledger.charge(seen.round)["queries"]}
+        stated = {query.name: float(query.noise_std) for query in self.ledger.charge(seen.round).queries}
         self.cohorts.append(np.sort(seen.cohort))
         for name, release in seen.releases.items():
             self.noise[f"round {seen.round} {name}"] = release.rest / stated[name]
@@ -162,9 +162,9 @@ def _stated_noise(watched: Watched) -> Finding:
     worst = 0.0
     for round_index in range(watched.outcome.rounds):
         charge = watched.ledger.charge(round_index)
-        queries = [query for query in charge["queries"] if float(query["noise_std"]) > 0]
-        precision = sum((float(query["clip_norm"]) / float(query["noise_std"])) ** 2 for query in queries)
-        priced = sum(event["count"] / float(event["noise_multiplier"]) ** 2 for event in charge["events"])
+        queries = [query for query in charge.queries if float(query.noise_std) > 0]
+        precision = sum((float(query.clip_norm or 0) / float(query.noise_std)) ** 2 for query in queries)
+        priced = sum(event.count / float(event.noise_multiplier) ** 2 for event in charge.events)
         worst = max(worst, abs(precision / priced - 1)) if priced else worst
     detail = f"noise of the queries and noise that epsilon was computed from differ by {worst:.1e} at most"
     return Finding("stated noise", 1.0 if worst < 1e-9 else 0.0, detail)

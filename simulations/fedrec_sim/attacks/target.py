@@ -5,6 +5,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from fedrec.audit.entries.events import charges
+from fedrec.audit.log.envelope import Entry, Subject
+from fedrec.charge import Charge
 from fedrec.data import datasets, splits
 from fedrec.data.datasets import Dataset
 from fedrec.data.histories import Histories
@@ -34,24 +37,22 @@ class MemoryLedger:
     """The ledger of a simulated attack, in memory: nothing of it is released."""
 
     def __init__(self) -> None:
-        self.entries: list[dict[str, Any]] = []
+        self.entries: list[Entry] = []
         self.head = ""
 
     def append(self, payload: Mapping[str, Any], about: tuple[str, str] | None = None) -> str:
-        self.entries.append({"payload": dict(payload), "about": about})
+        subject = Subject(*(about or ("ledger", self.head)))
+        self.entries.append(Entry(len(self.entries), self.head, subject, dict(payload)))
         return self.head
 
     def seal(self) -> None:
         """Sign nothing: the ledger is in memory."""
 
-    def charge(self, round_index: int) -> dict[str, Any]:
+    def charge(self, round_index: int) -> Charge:
         """Return the charge of a round, which contains the system's claims."""
-        found: dict[str, Any] = next(
-            entry["payload"]
-            for entry in self.entries
-            if entry["payload"].get("type") == "charge" and entry["payload"]["round"] == round_index
+        return next(
+            charge for charge in charges(entry.payload for entry in self.entries) if charge.round == round_index
         )
-        return found
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import statistics
 import time
 from typing import Any
 
+from fedrec.charge import Charge
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import SumQuery
 
@@ -26,7 +27,8 @@ def measure(rounds: int, sampling: float) -> dict[str, Any]:
     began = time.process_time()
     plan = plan_of(rounds, sampling)
     planning = time.process_time() - began
-    seconds, last = [], {}
+    seconds: list[float] = []
+    last: Charge | None = None
     for round_index in range(len(plan.rounds)):
         began = time.process_time()
         last = plan.charge(round_index)
@@ -39,5 +41,5 @@ def measure(rounds: int, sampling: float) -> dict[str, Any]:
         "charges_cpu_seconds": sum(seconds),
         "charges_per_cpu_second": len(seconds) / sum(seconds),
         "charge_ms": {"median": 1e3 * statistics.median(seconds), "last": 1e3 * seconds[-1]},
-        "epsilon": last["epsilon"],
+        "epsilon": None if last is None else last.epsilon.model_dump(),
     }

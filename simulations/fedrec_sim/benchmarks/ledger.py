@@ -20,6 +20,7 @@ from fedrec.audit.log import checkpoint, keys, proofs
 from fedrec.audit.log.ledger import Ledger, checkpoint_path
 from fedrec.audit.statement import run_records
 from fedrec.audit.verify.verification import verify
+from fedrec.charge import Epsilons
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import SumQuery
 from fedrec.rounding import rounded_up
@@ -31,7 +32,7 @@ def written(folder: Path, rounds: int, sampling: float, key: keys.SigningKey, *,
     round_index = tuple(SumQuery(f"weights-{number}", (64, 32), 1.0, share) for number in range(queries))
     plan = PrivacyPlan.build(PrivacyConfig(epsilon=1.0, sampling=sampling), [round_index] * rounds, 50_000, None)
     first = plan.charge(0)
-    event = (sampling, float(first["events"][0]["noise_multiplier"]), 1)
+    event = (sampling, float(first.events[0].noise_multiplier), 1)
     tight, renyi = _cumulative([[event]] * rounds)
     ledger = Ledger(folder / received_run.LEDGER, key)
     begin = run_records.begin(
@@ -47,13 +48,13 @@ def written(folder: Path, rounds: int, sampling: float, key: keys.SigningKey, *,
         unprotected=(),
         tuned_on=None,
     )
-    ledger.append(begin)
+    ledger.append(begin.payload())
     seconds = []
     for number in range(rounds):
-        epsilon = {"pld": _up(tight[number]), "rdp": _up(renyi[number])}
-        charge = first | {"round": number, "epsilon": epsilon}
+        epsilon = Epsilons(pld=_up(tight[number]), rdp=_up(renyi[number]))
+        charge = first.model_copy(update={"round": number, "epsilon": epsilon})
         began = time.perf_counter()
-        ledger.append(charge, ("state", f"{number:064x}"))
+        ledger.append(charge.payload(), ("state", f"{number:064x}"))
         seconds.append(time.perf_counter() - began)
     ledger.seal()
     return seconds

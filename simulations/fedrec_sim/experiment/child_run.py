@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fedrec.audit.evidence import files_record
+from fedrec.audit.entries.account import account
 from fedrec.audit.log.ledger import read_ledger
 from fedrec.errors import FedrecError
 from fedrec.run.directory import RunDirectory
@@ -63,8 +63,8 @@ def _whole(folder: RunDirectory) -> bool:
     """Whether the run is finished. Its last step writes the record of its files."""
     if not (folder.summary.is_file() and folder.report.is_file()):
         return False
-    payloads = [entry["payload"] for entry in read_ledger(folder.ledger)[0]]
-    return not payloads[0].get("fixes_files") or files_record.last(payloads) is not None
+    known = account([entry.payload for entry in read_ledger(folder.ledger)[0]])
+    return not known.begin.fixes_files or known.files is not None
 
 
 def _wait(child: subprocess.Popen[bytes]) -> int:

@@ -27,7 +27,7 @@ def model_of(folder: Path) -> str:
 
 def charges_of(folder: Path) -> list[Any]:
     entries = read_ledger(folder / "release" / "privacy" / "ledger.jsonl")[0]
-    found = [entry["payload"] for entry in entries if entry["payload"]["type"] == "charge"]
+    found = [entry.payload for entry in entries if entry.payload["type"] == "charge"]
     assert found
     return found
 

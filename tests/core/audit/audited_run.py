@@ -64,13 +64,13 @@ def audited_run(
         "unprotected": ["true metrics, without noise"] if simulation else ["each node's clipped sums"],
         "tuned_on": None,
     }
-    ledger.append(run_records.begin(plan, ledger.key.public, **(facts | dict(begin))))
+    ledger.append(run_records.begin(plan, ledger.key.public, **(facts | dict(begin))).payload())
     charged = len(rounds) if stop_after is None else stop_after
     for round_index in range(charged):
-        ledger.append(plan.charge(round_index))
+        ledger.append(plan.charge(round_index).payload())
     about: dict[str, Any] = {"state": "0" * 64, "files": {}, "private": {}, "besides": {"hr@10 (charged)": "0.25"}}
     about |= {"exhausted": None, "unprotected": ["which nodes answered"], "curve": run_records.curve(plan)}
-    ledger.append(run_records.end(rounds=charged, **about))
+    ledger.append(run_records.end(rounds=charged, **about).payload())
     stated = of_ledger(ledger)
     (folder / "privacy" / "statement.json").write_text(text_of(stated), encoding="utf-8")
     (folder / "privacy" / "statement.md").write_text(as_text(stated), encoding="utf-8")

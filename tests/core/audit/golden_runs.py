@@ -74,13 +74,13 @@ def payloads(kind: str, salt: bytes) -> list[tuple[dict[str, Any], tuple[str, st
         budget=BUDGET if stopped else None,
         fixes_files=True,
     )
-    made: list[tuple[dict[str, Any], tuple[str, str] | None]] = [(begin | FIXED, None)]
+    made: list[tuple[dict[str, Any], tuple[str, str] | None]] = [(begin.payload() | FIXED, None)]
     for number in range(2):
-        made.append((plan.charge(number), None))
+        made.append((plan.charge(number).payload(), None))
     made.append(({"type": "note", "what": "resumed under other code", "code": FIXED["code"]}, None))
     if stopped:
         made.append(({"type": "stopped", "round": 1, "why": "no gain for 2 looks", "unrun": [2, 3]}, None))
-    made += [((plan.forfeit if stopped else plan.charge)(number), None) for number in (2, 3)]
+    made += [((plan.forfeit if stopped else plan.charge)(number).payload(), None) for number in (2, 3)]
     end = run_records.end(
         rounds=2 if stopped else 4,
         exhausted=None,
@@ -91,7 +91,7 @@ def payloads(kind: str, salt: bytes) -> list[tuple[dict[str, Any], tuple[str, st
         unprotected=["which nodes answered"],
         curve=run_records.curve(plan),
     )
-    return [*made, (end, ("model/model.safetensors", end["files"][MODEL]))]
+    return [*made, (end.payload(), (MODEL, end.files[MODEL]))]
 
 
 def write(kind: str, folder: Path) -> Path:
@@ -114,7 +114,7 @@ def write(kind: str, folder: Path) -> Path:
     (run.release / "privacy/statement.md").write_text(as_text(stated))
     files_record.fix(ledger, run)
     if kind == "stopped":
-        ledger.append(attack_results.record(ATTACK, salt))
+        ledger.append(attack_results.record(ATTACK, salt).payload())
         ledger.rotate(KEYS[1])
         files_record.fix(ledger, run)
     ledger.seal()

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from fedrec.audit.accountant import recompute
-from fedrec.audit.entries.records import Catalogue
+from fedrec.audit.entries.records import BeginRecord, Catalogue, Pair
 from fedrec.audit.evidence.received_run import CHECKPOINT, LEDGER, MODEL, PUBLIC_KEY, STATEMENT, Evidence
 from fedrec.audit.log import envelope
 from fedrec.audit.log.checkpoint import Checkpoint
@@ -38,7 +38,12 @@ SCENARIO = {"name": "toy", "fingerprint": hashlib.sha256(FILES["scenario.toml"])
 
 
 def begun(plan: PrivacyPlan, key: PublicKey = KEY.public, **changes: Any) -> Payload:
-    """The first record; changes: other arguments of `opening.begin`."""
+    """The payload of `begin_record`."""
+    return begin_record(plan, key, **changes).payload()
+
+
+def begin_record(plan: PrivacyPlan, key: PublicKey = KEY.public, **changes: Any) -> BeginRecord:
+    """The first record; changes: other arguments of `run_records.begin`."""
     facts: dict[str, Any] = {
         "role": "operator",
         "simulation": True,
@@ -53,7 +58,7 @@ def begun(plan: PrivacyPlan, key: PublicKey = KEY.public, **changes: Any) -> Pay
     return run_records.begin(plan, key, **(facts | changes))
 
 
-def ended(rounds: int, curve: Sequence[Mapping[str, str]] = ()) -> Payload:
+def ended(rounds: int, curve: Sequence[Pair] = ()) -> Payload:
     files = {name: FILES[name] for name in (MODEL, "model/manifest.json")}
     about: dict[str, Any] = {
         "exhausted": None,
@@ -63,7 +68,7 @@ def ended(rounds: int, curve: Sequence[Mapping[str, str]] = ()) -> Payload:
         "besides": {},
         "unprotected": [],
     }
-    return run_records.end(rounds=rounds, curve=curve, **about)
+    return run_records.end(rounds=rounds, curve=curve, **about).payload()
 
 
 def plan_of(rounds: Sequence[tuple[SumQuery, ...]] = ROUNDS, seed: int | None = None, **settings: Any) -> PrivacyPlan:
@@ -71,14 +76,14 @@ def plan_of(rounds: Sequence[tuple[SumQuery, ...]] = ROUNDS, seed: int | None = 
 
 
 def payloads_of(plan: PrivacyPlan) -> list[Payload]:
-    charges = [plan.charge(number) for number in range(len(plan.rounds))]
+    charges = [plan.charge(number).payload() for number in range(len(plan.rounds))]
     return json.loads(json.dumps([begun(plan), *charges, ended(len(charges), run_records.curve(plan))]))
 
 
 def long_payloads(rounds: int, sampling: float = 1.0) -> list[Payload]:
     """Many equal rounds, their epsilons from the recomputation (the plan would take its time to price each)."""
     plan = plan_of([(SumQuery("sum", (4,), 1.0, 1 / rounds),)] * rounds, sampling=sampling)
-    first = plan.charge(0)
+    first = plan.charge(0).payload()
     events = [[(sampling, float(first["events"][0]["noise_multiplier"]), 1)]] * rounds
     curves = {"pld": recompute.curve(events, 1e-5), "rdp": recompute.renyi_curve(events, 1e-5)}
     told = {name: [f"{math.ceil(value * 1e6) / 1e6:.6f}" for value in curve.epsilon] for name, curve in curves.items()}

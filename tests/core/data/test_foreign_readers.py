@@ -67,7 +67,7 @@ def test_the_ledger_names_the_reader(tmp_path, monkeypatch, folder, capsys):
     command = ["simulate", "quickstart", "--quiet", "--seed", "3", "--data-dir", str(folder), "--out", str(out)]
     changes = ["data.name=shop-diary", "algorithm.name=popularity", "evaluation.baselines=false", "evaluation.every=0"]
     assert cli.run([*command, *(part for change in changes for part in ("--set", change))]) == 0, capsys.readouterr()
-    begin = read_ledger(out / "release" / "privacy" / "ledger.jsonl")[0][0]["payload"]
+    begin = read_ledger(out / "release" / "privacy" / "ledger.jsonl")[0][0].payload
     named = f"stranger 1.5, reader_b.py, sha256 {hashlib.sha256(source.encode()).hexdigest()}"
     assert begin["software"]["reader shop-diary"] == named
     assert len(begin["notes"]) == 1

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedrec.charge import Epsilons
 from fedrec.errors import BudgetExhausted, InputError, PrivacyError
 from fedrec.privacy import accounting
 from fedrec.privacy.accounting import Event, epsilon_pld
@@ -40,7 +41,7 @@ def plan(rounds=ROUNDS, users: int = USERS, seed: int | None = 1, **settings) ->
 def test_all_charges_together_reach_the_target_and_no_charge_more(sampling: float) -> None:
     ours = plan(sampling=sampling)
     charges = [ours.charge(round_index) for round_index in range(len(ROUNDS))]
-    spent = [float(charge["epsilon"]["pld"]) for charge in charges]
+    spent = [float(charge.epsilon.pld) for charge in charges]
     assert spent == sorted(spent)
     assert 0.99 <= spent[-1] <= 1.0
     with pytest.raises(BudgetExhausted, match="past the budget of 1; everything up to here is saved") as refused:
@@ -52,7 +53,7 @@ def test_all_charges_together_reach_the_target_and_no_charge_more(sampling: floa
 
 def test_a_ledger_entry_is_enough_to_compute_epsilon_again() -> None:
     ours = plan(sampling=0.3)
-    charges = json.loads(json.dumps([ours.charge(round_index) for round_index in range(len(ROUNDS))]))
+    charges = json.loads(json.dumps([ours.charge(round_index).payload() for round_index in range(len(ROUNDS))]))
     events = [
         Event(float(event["sampling"]), float(event["noise_multiplier"]), event["count"])
         for charge in charges
@@ -282,7 +283,7 @@ def test_without_privacy_nothing_is_clipped_noised_or_promised() -> None:
     huge = DenseContribution(torch.full((2, 3), 1e6))
     assert ours.clip(ours.rounds[0]["popularity"], huge).tolist() == [1, 1]
     charge = ours.charge(0)
-    assert charge["epsilon"] == {"pld": None, "rdp": None}
+    assert charge.epsilon == Epsilons(pld=None, rdp=None)
     asked, total = ours.rounds[0]["popularity"], torch.tensor([0.5, -0.25, 3.0])
     result = ours.privatise(0, asked, asked.encode(total, ours.lattice(asked)))
     assert torch.equal(result.value, total)

@@ -9,10 +9,13 @@ from typing import Any
 import pytest
 import torch
 
+from fedrec.audit.log.envelope import Subject
 from fedrec.audit.log.ledger import read_ledger
 from fedrec.errors import InputError, VerificationError
+from fedrec.json_types import Json
 from fedrec.run.checkpoint import TrainingCheckpoint, load_checkpoint
 from fedrec.run.coordinator import Outcome, RoundReport
+from tests.core.audit import ledgers
 from tests.server.toy import Crash, assemble, same
 
 ROUNDS = 4
@@ -23,9 +26,9 @@ def charged(folder: Path) -> list[int]:
     return [payload["round"] for payload in payloads if payload["type"] == "charge"]
 
 
-def records(folder: Path) -> list[tuple[dict[str, Any], dict[str, str]]]:
+def records(folder: Path) -> list[tuple[Json, Subject]]:
     """What the ledger says, and about what."""
-    return [(entry["payload"], entry["about"]) for entry in read_ledger(folder / "ledger.jsonl")[0]]
+    return [(entry.payload, entry.about) for entry in read_ledger(folder / "ledger.jsonl")[0]]
 
 
 def comparable(outcome: Outcome) -> list[dict[str, Any]]:
@@ -68,7 +71,7 @@ def test_a_seeded_run_resumes_to_the_same_bits_without_paying_twice(tmp_path: Pa
     assert same(resumed.shared, whole.shared)
     assert comparable(resumed) == comparable(whole)
     ours, theirs = records(tmp_path), records(tmp_path / "whole")
-    assert ours[0][1]["name"] == theirs[0][1]["name"] == "state"
+    assert ours[0][1].name == theirs[0][1].name == "state"
     assert ours == theirs
 
 
@@ -204,7 +207,7 @@ def test_a_state_other_than_the_one_that_was_charged_is_refused(tmp_path: Path) 
 
 
 def test_the_beginning_stands_before_the_first_charge_and_counts_as_none(tmp_path: Path) -> None:
-    begin = {"type": "begin", "dataset": "toy"}
+    begin = ledgers.begin_record(ledgers.plan_of())
     with pytest.raises(Crash):
         assemble(tmp_path, seed=None, crash_at=2, begin=begin).run()
     assert assemble(tmp_path, seed=None, begin=begin).run(resume=True).rounds == 3

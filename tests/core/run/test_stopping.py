@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fedrec.algorithms.base import PublicFacts
+from fedrec.audit.entries.account import account
 from fedrec.audit.log.ledger import Ledger, read_ledger
 from fedrec.audit.statement.agreement import require_plan
 from fedrec.audit.statement.markdown import as_text
@@ -22,7 +23,7 @@ from fedrec.privacy.description import describe
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import PrivateSum, SumQuery
 from fedrec.run.coordinator import Coordinator, Outcome
-from tests.core.audit.ledgers import begun
+from tests.core.audit.ledgers import begin_record, begun
 from tests.server.toy import ITEMS, Crash, CrashingFederation, Toy, ToyConfig, histories, private_sums, same
 
 STALLS = (0.1, 9.0, 9.0, 9.0, 9.0, 9.0)  # such steps beat the noise of this tiny cohort
@@ -80,7 +81,7 @@ def looking(
 
 
 def payloads(folder: Path) -> list[dict[str, Any]]:
-    return [entry["payload"] for entry in read_ledger(folder / "ledger.jsonl")[0]]
+    return [entry.payload for entry in read_ledger(folder / "ledger.jsonl")[0]]
 
 
 def charged(folder: Path) -> list[int]:
@@ -252,7 +253,7 @@ def test_two_crashes_in_the_same_round_cost_no_more_than_one(tmp_path: Path) -> 
 
 def test_the_statement_agrees_with_the_ledger_of_a_stopped_run(tmp_path: Path) -> None:
     coordinator = looking(tmp_path)
-    coordinator.begin = begun(coordinator.plan, coordinator.ledger.key.public)
+    coordinator.begin = begin_record(coordinator.plan, coordinator.ledger.key.public)
     outcome = coordinator.run()
     stated = of_ledger(coordinator.ledger)
     require_plan(stated, describe(coordinator.plan))
@@ -264,11 +265,12 @@ def test_the_statement_agrees_with_the_ledger_of_a_stopped_run(tmp_path: Path) -
 
 
 def test_a_stop_that_was_not_paid_for_is_found(tmp_path: Path) -> None:
-    looking(tmp_path).run()
+    coordinator = looking(tmp_path)
+    coordinator.run()
     told = [*payloads(tmp_path), {"type": "end", "rounds": STOPS, "files": {}}]
 
     def faults(records: list[dict[str, Any]]) -> list[str]:
-        return list(_stopped(records, [payload for payload in records if payload["type"] == "charge"]))
+        return list(_stopped(account([begun(coordinator.plan), *records])))
 
     assert faults(told) == []
     assert "did not pay" in faults([*told[:-2], told[-1]])[0]

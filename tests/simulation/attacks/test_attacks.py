@@ -77,7 +77,7 @@ def test_the_recorder_changes_nothing_and_leaves_nothing_but_noise():
             assert np.allclose(release.others, oracle.flatten().numpy(), atol=1e-3)
         assert len(seen.cohort) == len(target.users)
     assert len(rounds) == watched.setup.algorithm.rounds
-    assert watched.ledger.charge(1)["round"] == 1
+    assert watched.ledger.charge(1).round == 1
 
 
 def test_empty_users_are_nobody_else():
@@ -218,7 +218,7 @@ def test_results_go_into_the_ledger_of_a_run(tmp_path, capsys):
     told = json.loads(capsys.readouterr().out)
     assert told[0]["name"] == "canary"
     entries = read_ledger(folder / "release" / "privacy" / "ledger.jsonl")[0]
-    attacks = [entry["payload"] for entry in entries[before:] if entry["payload"]["type"] == "attack"]
+    attacks = [entry.payload for entry in entries[before:] if entry.payload["type"] == "attack"]
     assert [each["name"] for each in attacks] == [each["name"] for each in told]
     assert all(set(each) == {"type", "version", "name", "adversary", "result"} for each in attacks)
     assert all(each["type"] == "attack" for each in told)

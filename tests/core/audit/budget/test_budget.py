@@ -42,8 +42,10 @@ def begin(file: Path, folder: Path, planned=HALF, about=ABOUT) -> tuple[Reservat
 
 def charge(drawing: Reservation, ledger: Ledger, *events: Event) -> None:
     """What a coordinator does with the plan's charge."""
-    drawing.allow([*events_of(charges(ledger.entries)), *events])
-    ledger.append({"type": "charge", "round": 0, "queries": [], "events": to_json(events)})
+    drawing.allow([*events_of(charges(entry.payload for entry in ledger.entries)), *events])
+    charged = [{"mechanism": "Gaussian", **event} for event in to_json(events)]
+    terms = {"round": 0, "queries": [], "sampling": "1.0", "delta": "1e-05"}
+    ledger.append({"type": "charge", **terms, "events": charged, "epsilon": {"pld": "1.0", "rdp": "1.0"}})
 
 
 def crash(drawing: Reservation) -> None:
@@ -88,7 +90,9 @@ def test_no_sequence_passes_the_cap_or_hides_a_release(steps, plans, name):
                     raise
             now = read(file)
             released = {
-                which: events_of(charges(read_ledger(path)[0])) for which, path in ledgers.items() if path.exists()
+                which: events_of(charges(entry.payload for entry in read_ledger(path)[0]))
+                for which, path in ledgers.items()
+                if path.exists()
             }
             counted = {tie["run"]: which for which, path in ledgers.items() if (tie := read_tie(path)) is not None}
             assert sum(rule.cost(events) for events in released.values()) <= now.spent <= now.limit

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from fedrec.audit.log import checkpoint, envelope, ledger
+from fedrec.audit.log.envelope import Subject
 from fedrec.audit.log.keys import SigningKey
 from fedrec.audit.log.ledger import Ledger, checkpoint_path, read_ledger
 from fedrec.errors import InputError, VerificationError
@@ -44,17 +45,17 @@ def sealed(path: Path) -> checkpoint.Checkpoint:
 
 def test_what_is_appended_is_read_again(path: Path) -> None:
     found = opened(path)
-    assert [entry["payload"] for entry in found.entries] == [payload(round_index) for round_index in range(4)]
-    assert [entry["index"] for entry in found.entries] == [0, 1, 2, 3]
-    assert found.entries[0]["previous"] == BEGINNING
+    assert [entry.payload for entry in found.entries] == [payload(round_index) for round_index in range(4)]
+    assert [entry.index for entry in found.entries] == [0, 1, 2, 3]
+    assert found.entries[0].previous == BEGINNING
     assert read_ledger(path) == (found.entries, found.head)
 
 
 def test_what_a_record_is_about(path: Path) -> None:
     found = opened(path)
     found.append({"type": "end"}, ("model.safetensors", "0" * 64))
-    assert found.entries[-1]["about"] == {"name": "model.safetensors", "sha256": "0" * 64}
-    assert found.entries[0]["about"] == {"name": "ledger", "sha256": BEGINNING}
+    assert found.entries[-1].about == Subject("model.safetensors", "0" * 64)
+    assert found.entries[0].about == Subject("ledger", BEGINNING)
     record = envelope.parsed(path.read_bytes().splitlines()[-1])
     assert record.statement["predicateType"] == "urn:fedrec:ledger:end:v1"
     assert record.subject[0] == f"{found.run}/model.safetensors"
@@ -67,14 +68,14 @@ def test_heads_form_a_chain(tmp_path: Path) -> None:
     for round_index in range(3):
         heads.append(made.append(payload(round_index)))
         assert made.head == heads[-1]
-    assert [entry["previous"] for entry in made.entries] == heads[:-1]
+    assert [entry.previous for entry in made.entries] == heads[:-1]
     assert len(set(heads)) == 4
 
 
 def test_a_reopened_ledger_goes_on(path: Path) -> None:
     run = opened(path).run
     opened(path).append(payload(4))
-    assert [entry["payload"]["round"] for entry in opened(path).entries] == [0, 1, 2, 3, 4]
+    assert [entry.payload["round"] for entry in opened(path).entries] == [0, 1, 2, 3, 4]
     assert opened(path).run == run
 
 
@@ -99,7 +100,7 @@ def test_a_crash_at_any_byte_of_the_last_record_loses_only_that_record(
 ) -> None:
     """The checkpoint is still that of the records before, since it is written after the record is on disk."""
     monkeypatch.setattr(os, "fsync", lambda handle: None)  # some hundred crashes
-    whole, heads = path.read_bytes(), [entry["previous"] for entry in opened(path).entries]
+    whole, heads = path.read_bytes(), [entry.previous for entry in opened(path).entries]
     before = whole[: whole[:-1].rfind(b"\n") + 1]
     path.write_bytes(before)
     old = checkpoint.Checkpoint(opened_run(path), 3, bytes.fromhex(heads[3])).signed(KEY).note
@@ -173,7 +174,7 @@ def test_a_killed_writer_leaves_every_entry_that_it_told_of(tmp_path: Path) -> N
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = Ledger(path)
-    heads = [*(entry["previous"] for entry in found.entries[1:]), found.head]
+    heads = [*(entry.previous for entry in found.entries[1:]), found.head]
     complete = [head for head in told if len(head) == 64]
     assert heads[: len(complete)] == complete
     assert len(heads) <= len(complete) + 1
@@ -240,7 +241,7 @@ def test_another_key_is_refused_and_can_take_over(path: Path) -> None:
         opened(path)
     again = Ledger(path, new)
     again.append(payload(4))
-    assert again.entries[4]["payload"] == {"type": "key", "old": KEY.public.text, "new": new.public.text}
+    assert again.entries[4].payload == {"type": "key", "old": KEY.public.text, "new": new.public.text}
     assert len(Ledger(path, new).entries) == 6
 
 

@@ -26,7 +26,7 @@ def run(tmp_path: Path, rounds=ROUNDS, seed: int | None = None, begin=(), **sett
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.append(begun(plan, ledger.key.public, **({"catalogue": TAKEN} | dict(begin))))
     for round_index in range(len(rounds)):
-        ledger.append(plan.charge(round_index))
+        ledger.append(plan.charge(round_index).payload())
     return plan, ledger
 
 
@@ -163,7 +163,7 @@ def test_a_run_that_was_broken_off_states_what_was_spent(tmp_path: Path) -> None
     plan = PrivacyPlan.build(PrivacyConfig(epsilon=2.0), ROUNDS, 1000, None)
     ledger = Ledger(tmp_path / "ledger.jsonl")
     ledger.append(begun(plan, ledger.key.public))
-    ledger.append(plan.charge(0))
+    ledger.append(plan.charge(0).payload())
     assert 0 < float(stated(plan, ledger)[0]["epsilon"]) < 1.5
 
 

@@ -35,7 +35,7 @@ class Genuine:
             payloads.insert(2, {"type": "stopped", "round": 0, "why": "no better", "unrun": [1, 2]})
         read = ledgers.Read(ledgers.lines_of(payloads))
         self.payloads = payloads
-        self.heads = [*(entry["previous"] for entry in read.entries), read.head]
+        self.heads = [*(entry.previous for entry in read.entries), read.head]
         self.files = ledgers.stated(ledgers.lines_of(payloads))
         self.statement = json.loads(self.files[STATEMENT])
 

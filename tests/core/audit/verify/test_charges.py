@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
+from fedrec.audit.entries.account import account
 from fedrec.audit.verify import charges as spending
+from fedrec.errors import VerificationError
 from tests.core.audit.ledgers import long_payloads, payloads_of, plan_of
 
 PAYLOADS = payloads_of(plan_of(epsilon=2.0))
@@ -16,7 +18,10 @@ Change = Callable[[list[dict[str, Any]]], Any]
 
 
 def faults(payloads: list[dict[str, Any]]) -> list[str]:
-    return [fault for group in spending.check(payloads).faults for fault in group]
+    try:
+        return [fault for group in spending.check(account(payloads)).faults for fault in group]
+    except VerificationError as error:  # a record that is none
+        return [str(error)]
 
 
 def changed(payloads: list[dict[str, Any]], change: Change) -> list[dict[str, Any]]:
@@ -101,7 +106,12 @@ LIES: dict[str, tuple[Change, str]] = {
     "more sampling": (lambda p: p[1].update(sampling="0.5"), "sampling 0.5, record 0 says 1.0"),
     "no beginning": (lambda p: p.pop(0), "does not say what the run promises"),
     "two beginnings": (lambda p: p.insert(2, copy.deepcopy(p[0])), "second beginning"),
-    "no noise": (lambda p: p[1]["queries"][0].update(noise_multiplier="inf", noise_std="inf"), "no bound or no noise"),
+    "no noise": (lambda p: p[1]["queries"][0].update(noise_multiplier="0.0", noise_std="0.0"), "no bound or no noise"),
+    "infinite noise": (
+        lambda p: p[1]["queries"][0].update(noise_multiplier="inf", noise_std="inf"),
+        "record 1 is no charge record: 'queries.0.noise_multiplier'",
+    ),
+    "no epsilon": (lambda p: p[1]["epsilon"].update(pld=None), "has no epsilon, and the run promises one"),
     "falling epsilon": (lambda p: p[3]["epsilon"].update(rdp="0.100000"), "falls"),
 }
 
@@ -115,8 +125,8 @@ def test_a_lie_that_is_signed_is_still_a_lie(lie: str) -> None:
 
 def test_a_round_that_was_charged_twice_is_told_and_counts() -> None:
     plan = plan_of(epsilon=2.0)
-    first = [plan.charge(0), plan.charge(1), plan.charge(1)]
-    found = spending.check([PAYLOADS[0], *first])
+    first = [plan.charge(number).payload() for number in (0, 1, 1)]
+    found = spending.check(account([PAYLOADS[0], *first]))
     assert not any(found.faults)
     assert any("charged again" in note for note in found.notes)
 
@@ -135,9 +145,9 @@ def test_a_long_run_is_checked_between_the_places_too(sampling: float) -> None:
 
 
 def test_seeded_noise_and_no_guarantee_are_told() -> None:
-    assert any("seed" in note for note in spending.check(payloads_of(plan_of(epsilon=2.0, seed=3))).notes)
+    assert any("seed" in note for note in spending.check(account(payloads_of(plan_of(epsilon=2.0, seed=3)))).notes)
     none = payloads_of(plan_of(epsilon="none"))
-    found = spending.check(none)
+    found = spending.check(account(none))
     assert not any(found.faults)
     assert any("promises nothing" in note for note in found.notes)
     claimed = changed(none, lambda p: p[1].update(epsilon={"pld": "1.000000", "rdp": "1.000000"}))

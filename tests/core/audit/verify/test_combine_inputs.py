@@ -78,7 +78,7 @@ def test_a_record_that_is_none_is_refused_in_a_line(change: dict[str, Any], tmp_
     from fedrec.audit.log.ledger import Ledger
 
     begin = audited_run(tmp_path / "a", epsilon=1.0)
-    genuine = [entry["payload"] for entry in Ledger(begin / "privacy/ledger.jsonl").entries]
+    genuine = [entry.payload for entry in Ledger(begin / "privacy/ledger.jsonl").entries]
     ledger = Ledger(tmp_path / "b" / "privacy" / "ledger.jsonl")
     for payload in [genuine[0] | change, *genuine[1:]]:
         ledger.append(payload)

@@ -80,9 +80,9 @@ def test_what_a_run_reserved_covers_what_it_charged(law: str, sampling: float, t
         assert reservation.head == drawing.budget.history_hash
         ledger.append(ledgers.begun(plan, budget=reservation))
         for round_index in range(len(plan.rounds)):
-            ledger.append(plan.charge(round_index))
+            ledger.append(plan.charge(round_index).payload())
         ledger.append(ledgers.ended(len(plan.rounds), run_records.curve(plan)))
-    payloads = [entry["payload"] for entry in ledger.entries]
+    payloads = [entry.payload for entry in ledger.entries]
     assert end_checks.check(account(payloads)) == []
     for change, message in (
         ({"reserved": "0.010000"}, "of the shared budget, and 0.010000 was reserved"),

@@ -63,7 +63,7 @@ class Run:
         (self.folder / "private" / "receipts.jsonl").write_text("\n".join(lines) + "\n")
 
     def check(self, change: Callable | None = None, devices: tuple[DeviceRecord, ...] = ()) -> ReceiptFindings:
-        payloads = [json.loads(json.dumps(entry["payload"])) for entry in self.ledger.entries]
+        payloads = [json.loads(json.dumps(entry.payload)) for entry in self.ledger.entries]
         payloads = payloads if change is None else change(payloads) or payloads
         return check(payloads, self.ledger.chain.roots, "run1", self.folder / "private", devices)
 
