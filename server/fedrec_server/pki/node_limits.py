@@ -18,7 +18,6 @@ from fedrec.durable import replace
 from fedrec.errors import InputError
 from fedrec.settings import Settings, parse
 from fedrec.transport.node_key import NodePublicKey
-from fedrec.wire import WireError
 from fedrec_server.pki.admission import Listed
 from fedrec_server.pki.keyring import Keyring
 
@@ -150,6 +149,8 @@ def _published(file: Path) -> dict[int, NodeLimit]:
 
 def check_claim(limits: Mapping[int, NodeLimit], node: int, users: int, place: int) -> None:
     """Raises: WireError when the node says more than its key is good for, or claims a shard that another key has."""
+    from fedrec.wire import WireError  # it needs PyTorch, which commands that only read limits do without
+
     limit = limits.get(node)
     if limit is None:
         raise WireError("claim", "a node whose key is not in the folder of keys")
