@@ -91,7 +91,7 @@ def test_a_node_that_is_let_in_is_refused_nothing(flower, keyring, link) -> None
 
 NODES = {
     "without TLS": ("it speaks TLS alone", ["--insecure", "--max-retries=1"], ""),
-    "with an unknown key": ("it does not know its key", ["ca", "unknown"], ""),
+    "with an unknown key": ("it does not have its key", ["ca", "unknown"], ""),
     "without a key": ("this node has none", ["ca"], ""),
     "with another authority": ("not signed by --ca", ["other ca", "known"], ""),
     "with a slow clock": ("clock", ["ca", "known"], WRONG_CLOCK.format(-600)),
@@ -193,7 +193,7 @@ def test_a_node_follows_a_link_that_was_started_again_as_long_as_it_is_let_in(fl
     link.stop()
     link = started({"known"})
     assert node.ended() == 0
-    assert "does not know its key" in why(flower.node(port, *key))
+    assert "does not have its key" in why(flower.node(port, *key))
     link.stop()
     with (
         pytest.raises(InputError, match="is `fedrec server` running"),
@@ -216,7 +216,7 @@ def test_a_node_is_let_in_and_sent_away_while_the_link_runs(flower, keyring) -> 
         assert admission.keep(known) == []
         assert {node.name: node.gone for node in admission.nodes()} == {"known": False, "later": True}
         assert node.ended() == 0
-        assert "does not know its key" in why(flower.node(port, *with_key(keyring, "later")))
+        assert "does not have its key" in why(flower.node(port, *with_key(keyring, "later")))
         assert "start the server again" in admission.keep(both)[0]
     link.stop()
 

@@ -101,10 +101,11 @@ def test_what_nodes_may_claim_follows_the_folder_of_keys(
     assert node_limits.published() is None
     monkeypatch.setenv(node_limits.VARIABLE, str(tmp_path / "limits.json"))
     limits = node_limits.published()
-    assert limits()[70].model_dump() == {"name": "a", "users": 1, "shard": None}
+    key = keyring.public_keys()["a"].line
+    assert limits()[70].model_dump() == {"name": "a", "key": key, "users": 1, "shard": None}
     node_limits.put(keyring, "a", users=500, shard="0/2")
     assert door.news() == ["1 nodes"]
-    assert limits()[70].model_dump() == {"name": "a", "users": 500, "shard": "0/2"}
+    assert limits()[70].model_dump() == {"name": "a", "key": key, "users": 500, "shard": "0/2"}
     assert (tmp_path / "limits.json").stat().st_mode & 0o777 == 0o600
     key_making.remove_node(keyring, "a")
     door.news()
