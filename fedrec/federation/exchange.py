@@ -36,7 +36,7 @@ REFUSALS = {
     "fingerprint": "the description of the run and its fingerprint do not fit",
     "catalogue": "it holds another catalogue; give server and nodes the same file of items",
     "privacy": "it takes part in private runs alone, since its data are not a public dataset; set privacy.epsilon",
-    "terms": "it takes part on no such terms: a clip, noise, size or population beyond what it accepts",
+    "terms": "its policy does not accept the run's terms (clip, noise, cohort, epsilon, rounds); its log says which",
     "data": "it cannot use its data; its own log says why",
     "dataset": "it does not serve the dataset that the run names; start it with --dataset NAME",
     "plugin": "it runs no such algorithm or tower, which is not built in; its operator allows an installed one with "

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fedrec_client.commands import _hosted_users
-from fedrec_client.consent.policy import LARGEST_CLIP
+from fedrec_client.consent.policy import LARGEST_CLIP, DataPolicy
 from fedrec_client.node import ConfigError, UserNode
 from fedrec_client.sources import VIRTUAL, finder
 
@@ -17,7 +17,7 @@ from fedrec.data.holdouts import HoldOutConfig
 from fedrec.data.public import PUBLIC
 from fedrec.errors import InputError
 from fedrec.federation import exchange
-from fedrec.federation.exchange import DataRequest
+from fedrec.federation.exchange import DataRequest, parse_data
 from fedrec.federation.spec import RunSpec
 from fedrec.transport.environment import safe_environment
 
@@ -184,3 +184,35 @@ def test_options_of_the_command_go_together() -> None:
     with pytest.raises(InputError, match="host other data with"):
         _hosted_users("0/2", ["our-patients"], None, None, None, None)
     assert _hosted_users("0/2", ["ml-1m"], None, None, None, None)["datasets"] == "ml-1m"
+
+
+DAY = 86400
+
+
+def test_only_events_of_an_allowed_age_are_used_and_nobody_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose events are all too old, or too young, is there as a user without events: no answer shows it."""
+    now = 1000 * DAY + 5000
+    monkeypatch.setattr("fedrec_client.sources.time.time", lambda: now)
+    ages = {0: 1, 1: 15, 2: 15, 3: 400}
+    events = [(user, item, 5, now - days * DAY - item) for user, days in ages.items() for item in range(3)]
+    config = {"data": str(log(tmp_path, events))}
+    for policy, used in (
+        (DataPolicy(), [3, 3, 3, 3]),
+        (DataPolicy(oldest_days=30), [3, 3, 3, 0]),
+        (DataPolicy(newest_days=10), [0, 3, 3, 3]),
+        (DataPolicy(oldest_days=30, newest_days=10), [0, 3, 3, 0]),
+    ):
+        request = DataRequest(data=DataConfig(name="nodes"), seed=1).text()
+        assert list(finder(config, policy)(request).source.lengths) == used
+        told = dict(UserNode(finder(config, policy)).answer(exchange.ask_hello(parse_data(request))).facts)
+        assert told["users"] == 4
+
+
+def test_events_without_a_time_have_no_age_that_is_allowed(tmp_path: Path) -> None:
+    file = log(tmp_path, []) / "events.csv"
+    file.write_text("user_id,item_id\n" + "".join(f"{user},{item}\n" for user in range(4) for item in range(3)))
+    request = DataRequest(data=DataConfig(name="nodes", ordered=False), seed=1).text()
+    assert list(finder({"data": str(tmp_path)})(request).source.lengths) == [3] * 4
+    assert list(finder({"data": str(tmp_path)}, DataPolicy(oldest_days=30))(request).source.lengths) == [0] * 4

@@ -14,7 +14,7 @@ from tests.docs.fences import blocks
 from tests.server.faults import until
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
-SMALL = "quickstart --set federation.patience=60 --set seed=1 --set algorithm.weight_rounds=3"
+SMALL = "quickstart --set federation.patience=60 --set algorithm.weight_rounds=3"
 HERE = {
     "fed.example.org": "localhost",
     "192.0.2.10": "127.0.0.1",

@@ -90,7 +90,7 @@ def _privacy(policy: Policy, terms: RunTerms, users: int) -> Iterator[str]:
     if terms.trust == "central" and users < run.smallest_sum:
         yield f"{users} users are here: run.smallest_sum asks for {run.smallest_sum} in a sum that a server sees"
     if terms.seeded:
-        yield "the noise follows from a seed and protects nobody"
+        yield "the noise follows from a seed and protects nobody; the run must leave its seed out"
     if terms.mechanism != GAUSSIAN and any(query.skellam is None for queries in terms.rounds for query in queries):
         yield f"mechanism '{terms.mechanism}': this node has no price for it; install the newest fedrec"
     if not terms.carded and terms.sampling < 1:

@@ -54,7 +54,7 @@ class RunPolicy:
     plugins: tuple[str, ...] = _setting((), "Installed algorithms and towers of other packages that runs may use.")
     epsilon: float = _setting(10.0, "The most that one run may cost a user.", 1e-6, LARGEST_EPSILON)
     delta: float = _setting(1e-5, "The delta of all epsilons here, and the largest of a run.", 1e-30, 0.1)
-    minimum_cohort: int = _setting(100, "Fewest users whose contributions are opened together.", 1)
+    minimum_cohort: int = _setting(50, "Fewest users whose contributions are opened together.", 1)
     smallest_sum: int = _setting(
         10, "central: fewest users of this node in a sum. 1 lets the server see single users.", 1
     )

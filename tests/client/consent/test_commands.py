@@ -36,7 +36,7 @@ def test_a_policy_is_made_checked_and_shown(tmp_path: Path, capsys: pytest.Captu
     assert fedrec(["client", "policy", "show", str(file)]) == 0
     shown = capsys.readouterr().out
     assert "epsilon = 3.0" in shown
-    assert "minimum_cohort = 100" in shown
+    assert "minimum_cohort = 50" in shown
     file.write_text("[run]\nepsilonn = 3.0\n")
     assert fedrec(["client", "policy", "check", str(file)]) == 2
     error = capsys.readouterr().err
