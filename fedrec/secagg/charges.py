@@ -13,17 +13,14 @@ from fedrec.errors import FedrecError
 from fedrec.secagg.outcome import Refused
 from fedrec.secagg.round import Round
 
-Belongs = Callable[[Round, dict[str, Any]], bool]
-"""Whether a record's payload is the charge of a round."""
-
-
-def same_number(this_round: Round, payload: dict[str, Any]) -> bool:
-    """Return whether the payload is a charge with the round's number."""
-    return payload.get("type") == "charge" and payload.get("round") == this_round.number
+Terms = Callable[[Round, dict[str, Any]], bool]
+"""Whether the terms in a charge's payload are those of a round."""
 
 
 class LedgerCharges:
-    """The charges of one run.
+    """The charges of one run. The number of a round is the position of its charge in the ledger.
+
+    So a round that is tried again, which is charged again, has a new number by itself.
 
     Args:
         card: SHA-256 of its run card; rounds under another card have no charge here.
@@ -31,7 +28,7 @@ class LedgerCharges:
         key: of its ledger.
         witnesses: keys whose cosignatures count.
         least: cosignatures that a checkpoint must have.
-        belongs: which record is the charge of a round.
+        terms: a further check of the charge against the round.
     """
 
     def __init__(
@@ -41,10 +38,10 @@ class LedgerCharges:
         key: PublicKey,
         witnesses: Sequence[PublicKey],
         least: int = 1,
-        belongs: Belongs = same_number,
+        terms: Terms | None = None,
     ) -> None:
         self.card, self.run, self.key = card, run, key
-        self.witnesses, self.least, self.belongs = tuple(witnesses), least, belongs
+        self.witnesses, self.least, self.terms = tuple(witnesses), least, terms
 
     def __call__(self, this_round: Round, charge: bytes) -> None:
         """Return where the charge is in the cosigned ledger. Raises: Refused."""
@@ -58,8 +55,10 @@ class LedgerCharges:
         record, sealed = proven.record, proven.checkpoint
         if record is None or sealed.run != self.run:
             raise Refused(f"{where}: the proof is not of a record of the run {self.run}")
-        if not self.belongs(this_round, record.payload):
+        if record.index != this_round.number or record.payload.get("type") != "charge":
             raise Refused(f"{where}: record {record.index} of the ledger is not its charge")
+        if self.terms is not None and not self.terms(this_round, record.payload):
+            raise Refused(f"{where}: its charge is on other terms")
         seen = sum(sealed.cosigned_at(key) is not None for key in self.witnesses)
         if seen < self.least:
             raise Refused(f"{where}: {seen} known witnesses cosigned the ledger; at least {self.least} are needed")

@@ -110,7 +110,7 @@ class HelperServer:
     def request(self, charge: bytes) -> OpenRequest | Void:
         """Close the stage of masked vectors, and ask for the sum of the masks."""
         if len(self._seeds) < self.round.min_cohort:
-            return self._end(f"{len(self._seeds)} members sent a vector; the minimum is {self.round.min_cohort}")
+            return self._end(f"{len(self._seeds)} members sent a vector; the minimum cohort is {self.round.min_cohort}")
         if self._request is None:
             self._request = OpenRequest(
                 self.round, tuple(self._seeds[member] for member in sorted(self._seeds)), charge

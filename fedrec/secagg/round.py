@@ -22,7 +22,8 @@ class Round:
     Attributes:
         card: SHA-256 of the run card.
         model: SHA-256 of the model and question that the members answer.
-        number: of the aggregation under this card; never used again, also after a void round.
+        number: of the aggregation under this card; never used again, also after a void round. The position of its
+            charge in the ledger is one.
         roster: root of the roster.
         cohort: places of the members that are asked, ascending.
         bits: the modulus is 2**bits.

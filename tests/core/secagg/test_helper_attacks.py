@@ -42,7 +42,7 @@ def round_with(**changes: object) -> Round:
 def charge(
     folder: Path, rounds: int, about: int, key: SigningKey = LEDGER, run: str = RUN, witness: SigningKey = WITNESS
 ) -> bytes:
-    """The proof of a round's charge in a ledger of so many charges, with a witness's cosignature."""
+    """The proof of record `about` in a ledger of a first record and so many charges, with a cosignature."""
     path = folder / f"{run}-{rounds}-{key.public.id}" / "ledger.jsonl"
     path.parent.mkdir(exist_ok=True)
     ledger = Ledger(path, key, run=run)
@@ -52,7 +52,7 @@ def charge(
             ledger.append({"type": "charge", "round": number})
     ledger.seal()
     sealed = checkpoint.parsed(checkpoint_path(path).read_text()).cosigned("helper/1", witness, 1_700_000_000)
-    return proofs.of_record(chains.read(path.read_bytes()), sealed, about + 1).encode()
+    return proofs.of_record(chains.read(path.read_bytes()), sealed, about).encode()
 
 
 def helper_at(folder: Path, roster: Roster = FEW.roster, min_cohort: int = 2) -> Helper:
@@ -182,8 +182,8 @@ def test_another_helpers_round_is_refused(tmp_path):
 
 
 def forged_charge(folder: Path) -> bytes:
-    """The proof of the charge of round 6, with the record's text changed to round 7."""
-    return charge(folder, 8, 6).replace(b'"round":6', b'"round":7')
+    """The proof of the charge of round 6, whose record says that it is number 7."""
+    return charge(folder, 8, 6).replace(b'"index":6', b'"index":7').replace(b"\nindex 6\n", b"\nindex 7\n")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def forged_charge(folder: Path) -> bytes:
         (lambda folder: b"\xff", "no proof of its charge"),
         (lambda folder: charge(folder, 8, 6), "is not its charge"),
         (forged_charge, "no proof of its charge"),
-        (lambda folder: charge(folder, 8, -1), "is not its charge"),
+        (lambda folder: charge(folder, 6, 0), "is not its charge"),
         (lambda folder: charge(folder, 8, 7, run="run-2"), "not of a record of the run run-1"),
         (lambda folder: charge(folder, 8, 7, key=OTHER), "is not signed by the key"),
         (lambda folder: charge(folder, 8, 7, witness=OTHER), "0 known witnesses cosigned"),
@@ -205,6 +205,19 @@ def test_a_charge_that_is_not_in_the_log(proof, says, tmp_path):
     with pytest.raises(Refused, match=says):
         helper_at(tmp_path).open(whole)
     assert not (tmp_path / "journal").exists(), "nothing was opened"
+
+
+def test_a_record_that_charges_nothing_is_no_charge(tmp_path):
+    first = request_of(collected(round_with(number=0)), charge(tmp_path, 8, 0))
+    with pytest.raises(Refused, match="record 0 of the ledger is not its charge"):
+        helper_at(tmp_path).open(first)
+
+
+def test_a_charge_on_other_terms_is_refused(tmp_path):
+    whole = request_of(collected(round_with()), charge(tmp_path, 8, 7))
+    checks = LedgerCharges(CARD, RUN, LEDGER.public, [WITNESS.public], terms=lambda asked, paid: paid["round"] == 3)
+    with pytest.raises(Refused, match="on other terms"):
+        Helper(FEW.helper, FEW.roster, checks, MemoryJournal()).open(whole)
 
 
 def test_a_round_of_another_card_has_no_charge_here(tmp_path):

@@ -286,6 +286,19 @@ def test_confirmations_that_prove_nothing(signer):
     assert not state.clients[0]._shares, "what it would have given is gone"
 
 
+def test_signatures_of_strangers_and_of_dropped_members_do_not_count():
+    this_round = round_of(FEW, cohort=tuple(range(7)))
+    state = play(FEW, this_round, late=(6,))
+    survivors = state.survivors()
+    state.clients[0].confirm(survivors)
+    assert this_round.parameters.threshold == 4
+    text = confirmed(this_round, survivors)
+    signers = (1, 2, 3, 6, 7, 8)  # three survivors, one that dropped, and two of the roster outside the cohort
+    signed = Confirmations(tuple(Confirmation(member, FEW.keys[member].sign(text)) for member in signers))
+    with pytest.raises(Refused, match="3 neighbours that signed the same survivors; at least 4"):
+        state.clients[0].unmask(signed)
+
+
 def test_shares_that_the_server_changes_or_moves():
     for change in ("flip", "swap", "other round", "stranger", "twice", "few"):
         state = play(FEW, round_of(FEW), until="share")

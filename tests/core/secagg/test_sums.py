@@ -163,3 +163,20 @@ def test_a_client_alone_needs_a_round_of_peers():
     few = Members.generate(4)
     with pytest.raises(Exception, match="with a helper"):
         PeerClient(round_of(few, helper=bytes(32)), few.roster, 0, few.keys[0].sign, MemoryJournal())
+
+
+@pytest.mark.parametrize("aggregator", ["peers", "helper"])
+def test_a_member_with_many_users_counts_once_for_the_cohort(aggregator):
+    """Its vector is a sum already; the minimum is of members, since a member falls to a colluder whole."""
+    of_many_users = uniform(round_of(MANY, cohort=(0, 1, 2, 3)))
+    found = aggregate_in_memory(
+        of_many_users,
+        18,
+        aggregator=aggregator,
+        dropouts={0: Stage.MASK},
+        assumed=Assumption(0.0, 0.3),
+        members=fresh(MANY),
+        min_cohort=4,
+    )
+    assert isinstance(found, Void)
+    assert "3 members sent a vector; the minimum" in found.reason

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from scipy.stats import chisquare
 
 from fedrec.secagg import Assumption, Members, MemoryJournal, helper_input, masks, shamir, vectors
@@ -135,3 +136,27 @@ def test_a_mask_depends_on_every_bit_of_the_seed_and_on_its_context():
         for parties in ((), (1,), (1, 2), (2, 1))
     }
     assert len(digests) == 16
+
+
+def test_a_key_that_one_round_revealed_opens_nothing_in_the_next(few):
+    """Masks of a set-up that is made once would follow from it in every round (arXiv 2410.09676)."""
+    first = play(few, round_of(few, bits=32, length=LENGTH), late=(0,))
+    survivors = first.survivors()
+    signed = first.server.confirmed([first.clients[n].confirm(survivors) for n in survivors.members])
+    answers = [first.clients[n].unmask(signed[n]) for n in survivors.members]
+    shares = {answer.sender + 1: dict(answer.keys)[0] for answer in answers}
+    threshold = first.round.parameters.threshold
+    found = shamir.combine(dict(list(shares.items())[:threshold])).to_bytes(32, "big")
+    key = X25519PrivateKey.from_private_bytes(found)
+    assert key.public_key().public_bytes_raw() == first.server._keys[0].mask, "the server has the dropped member's key"
+
+    second = play(few, round_of(few, bits=32, length=LENGTH, number=8))
+    seen = vectors.unpack(second.masked[0].vector, 32, LENGTH) - second.vectors[0]
+    for state in (first, second):
+        for other in range(1, 9):
+            pair = pair_seed(state.round, agreed(key, state.server._keys[other].mask), 0, other)
+            masks.apply(seen, [], [pair])
+            assert bytes_are_uniform(seen)
+    assert not {each.mask for each in first.server._keys.values()} & {
+        each.mask for each in second.server._keys.values()
+    }
