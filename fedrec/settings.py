@@ -2,9 +2,9 @@
 
 import tomllib
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from fedrec.errors import InputError
 from fedrec.setting_hints import did_you_mean, not_allowed
@@ -14,6 +14,26 @@ class Settings(BaseModel):
     """Base of every settings object: immutable, strict about unknown keys, finite numbers only."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True)
+
+    older_names: ClassVar[Mapping[str, str]] = {}
+    """Names that settings had in older versions -> their names now. Both are read, only the latter are written."""
+
+    @classmethod
+    def renamed(cls, values: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """The settings in `values` under their names of today.
+
+        where: names the source (a file, a section) in the error.
+        Raises: InputError where one setting is given under both of its names.
+        """
+        for older, name in cls.older_names.items():
+            if older in values and name in values:
+                raise InputError(f"{where}: '{older}' is the older name of '{name}'; leave one of them out")
+        return {cls.older_names.get(name, name): value for name, value in values.items()}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _names_of_today(cls, given: Any) -> Any:
+        return cls.renamed(given, cls.__name__) if isinstance(given, Mapping) else given
 
 
 S = TypeVar("S", bound=Settings)
@@ -27,8 +47,9 @@ def parse(kind: type[S], values: Mapping[str, Any], where: str, elsewhere: Itera
     Raises:
         InputError: naming the first offending key, its value and what is allowed.
     """
+    values = kind.renamed(values, where)
     try:
-        return kind.model_validate(dict(values))
+        return kind.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         if first["type"] == "extra_forbidden":
@@ -36,6 +57,8 @@ def parse(kind: type[S], values: Mapping[str, Any], where: str, elsewhere: Itera
             hint = did_you_mean(kind, place, elsewhere)
             raise InputError(f"{where}: unknown key '{'.'.join(place)}'.{hint}") from None
         name, fault = not_allowed(kind, error.errors())
+        if first["type"] == "value_error" and not first["loc"]:  # a rule over several settings
+            raise InputError(f"{where}: {fault}") from None
         given = "" if first["type"] == "missing" else f" = {first['input']!r}"
         raise InputError(f"{where}: '{name}'{given}: {fault}" if given else f"{where}: '{name}' {fault}") from None
 

@@ -101,10 +101,10 @@ def readers_of_a_clip(folder: Path, clip: float) -> tuple[dict[str, set[str]], f
         return found
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ALSConfig, "__getattribute__", watched(ALSConfig, "gram_clip", "setting"))
+        patch.setattr(ALSConfig, "__getattribute__", watched(ALSConfig, "gram_clip_norm", "setting"))
         patch.setattr(SumQuery, "__getattribute__", watched(SumQuery, "clip_norm", "query"))
         patch.setattr(PrivacyPlan, "noise_std", measured)
-        changes = [part for change in (*SMALL, f"algorithm.gram_clip={clip}") for part in ("--set", change)]
+        changes = [part for change in (*SMALL, f"algorithm.gram_clip_norm={clip}") for part in ("--set", change)]
         assert run([*RUN, *changes, "--out", str(folder)]) == 0
     assert len(set(noise)) == 1
     return files, noise[0]

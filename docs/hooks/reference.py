@@ -7,7 +7,7 @@ import re
 import types
 import typing
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import typer
@@ -15,6 +15,9 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
+
+if TYPE_CHECKING:
+    from fedrec.settings import Settings
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -130,6 +133,7 @@ def settings() -> str:
             f"## `[algorithm]` of `{name}`\n",
             f'`algorithm.name = "{name}"`\n',
             *_tables(kind.Config, "algorithm"),
+            *_older_names(kind.Config),
         ]
     return "\n".join(parts)
 
@@ -152,6 +156,12 @@ def _model(annotation: Any) -> type[BaseModel] | None:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
     return None
+
+
+def _older_names(kind: "type[Settings]") -> list[str]:
+    """A line on the names that the settings of `kind` had in older versions; nothing where there are none."""
+    names = ", ".join(f"`{older}` for `{today}`" for older, today in kind.older_names.items())
+    return [f"Older names, still read: {names}.\n"] if names else []
 
 
 def _settings_table(kind: type[BaseModel], path: str) -> str:

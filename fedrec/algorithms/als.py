@@ -124,6 +124,8 @@ class ALSModel(ReleasedModel):
 class ALSConfig(Settings):
     """Settings of `als`, chosen on the validation split of MovieLens-1M (each user's newest training event)."""
 
+    older_names: ClassVar[Mapping[str, str]] = {"gram_clip": "gram_clip_norm", "items_clip": "items_clip_norm"}
+
     dim: int | None = Field(None, ge=1, le=1024)
     """Length of a user's and an item's vector; by default 64 without privacy, 16 with it."""
     rounds: int | None = Field(None, ge=1)
@@ -136,9 +138,9 @@ class ALSConfig(Settings):
     """How the ridge grows with frequency."""
     init_std: float = Field(0.1, gt=0)
     """Initial item entries are normal with standard deviation init_std / sqrt(dim)."""
-    gram_clip: float = Field(1.0, gt=0)
+    gram_clip_norm: float = Field(1.0, gt=0)
     """L2 clip on a user's part of the Gram matrix."""
-    items_clip: float = Field(3.5, gt=0)
+    items_clip_norm: float = Field(3.5, gt=0)
     """L2 clip on a user's part of all items' statistics together."""
     max_item_norm: float = Field(3.0, gt=0)
     """Under privacy, item vectors longer than this are scaled down to it, so that noise cannot build up over rounds."""
@@ -179,8 +181,8 @@ class ALS(Algorithm):
         config, packed = self.config, self.packing.size
         shape = (len(self.facts.catalogue), packed + self.dim + 1)
         return (
-            SumQuery("gram", (packed,), config.gram_clip, config.gram_share / self.rounds, self.dim),
-            SumQuery("items", shape, config.items_clip, (1 - config.gram_share) / self.rounds, self.dim),
+            SumQuery("gram", (packed,), config.gram_clip_norm, config.gram_share / self.rounds, self.dim),
+            SumQuery("items", shape, config.items_clip_norm, (1 - config.gram_share) / self.rounds, self.dim),
         )
 
     def contribute(self, shared: Shared, users: UserBatch, round_index: int) -> dict[str, Contribution]:

@@ -4,7 +4,7 @@ The objective is that of `als`: sum over events (1 - s)^2 + alpha0 * sum over al
 device solves its own vector x_u exactly and sends the gradient of its part with respect to all items' vectors; the
 server takes a step down the mean gradient.
 
-Sources: Ammad-ud-din et al. 2019 (FCF: Adam on the server); Chai et al. 2020 (FedMF: `optimiser = "sgd"`). Different
+Sources: Ammad-ud-din et al. 2019 (FCF: Adam on the server); Chai et al. 2020 (FedMF: `optimizer = "sgd"`). Different
 here: the confidence of an event is added to that of a pair without one, as in Rendle et al. 2022, which only scales the
 target; the private vector is solved afresh each round, so a device keeps no state (FedMF takes gradient steps on one
 that it keeps); pairs without an event count in FedMF too (on events without ratings alone, 1 for everything would be
@@ -35,8 +35,8 @@ from torch import Tensor
 from fedrec import draws
 from fedrec.algorithms.als import ALSModel
 from fedrec.algorithms.base import Shared
-from fedrec.algorithms.popularity_start import PopularityStart
-from fedrec.algorithms.server_optimiser import ServerOptimiser, start_moments
+from fedrec.algorithms.popularity_start import TRAINING_NAMES, PopularityStart
+from fedrec.algorithms.server_optimizer import ServerOptimizer, start_moments
 from fedrec.algorithms.stage import Stage
 from fedrec.data.users import UserBatch
 from fedrec.precision import full_precision
@@ -50,6 +50,8 @@ _SCORES_AT_ONCE = 1 << 20
 class FCFConfig(Settings):
     """Settings of `fcf`. Weights and ridge are those of `als`; the clip was chosen on the same validation split."""
 
+    older_names = TRAINING_NAMES
+
     dim: int | None = Field(None, ge=1, le=1024)
     """Length of a user's and an item's vector; by default 32, under privacy 8 or, with many users, 16."""
     rounds: int | None = Field(None, ge=1)
@@ -60,12 +62,12 @@ class FCFConfig(Settings):
     """Weight of a pair without an event (an event adds 1)."""
     reg: float = Field(0.003, gt=0)
     """Ridge, times (events + alpha0 x items) for a user, and alpha0 x users for an item."""
-    optimiser: Literal["adam", "sgd"] = "adam"
+    optimizer: Literal["adam", "sgd"] = "adam"
     """What the server does with the mean gradient."""
-    rate: float | None = Field(None, gt=0)
+    learning_rate: float | None = Field(None, gt=0)
     """Step size of the server, by default 0.05, under privacy 0.1; `sgd`, whose steps follow the size of the
     gradient, wants about 20."""
-    clip: float = Field(4.0, gt=0)
+    clip_norm: float = Field(4.0, gt=0)
     """L2 clip on a user's whole gradient."""
     init_std: float = Field(0.3, gt=0)
     """Initial item entries are normal with standard deviation init_std / sqrt(dim)."""
@@ -138,7 +140,7 @@ class FCF(PopularityStart):
     Config: ClassVar[type[Settings]] = FCFConfig
     config: FCFConfig
     open_rounds = (40, 8)
-    open_rate = (0.05, 0.1)
+    open_learning_rate = (0.05, 0.1)
 
     def initial(self) -> Shared:
         index = torch.arange(len(self.facts.catalogue), device=self.facts.device)
@@ -152,7 +154,7 @@ class FCF(PopularityStart):
         return shared | {"items": items}
 
     def training(self, share: float) -> Stage:
-        query = SumQuery("gradient", (len(self.facts.catalogue), self.dim), self.config.clip, share)
+        query = SumQuery("gradient", (len(self.facts.catalogue), self.dim), self.config.clip_norm, share)
         return Stage(self.training_rounds, (query,), self._gradient, self._descend)
 
     def _gradient(self, shared: Shared, users: UserBatch, step: int) -> dict[str, Contribution]:
@@ -165,7 +167,8 @@ class FCF(PopularityStart):
         ridge = 2 * self.config.reg * self.config.alpha0  # a user's share of the items' ridge
         gradient = total.value / self.facts.expected_cohort + ridge * items
         blocks = (len(items),) if total.noise_std > 0 else ()
-        items, moments = ServerOptimiser(self.config.optimiser, self.rate).step(items, gradient, shared, step, blocks)
+        optimizer = ServerOptimizer(self.config.optimizer, self.learning_rate)
+        items, moments = optimizer.step(items, gradient, shared, step, blocks)
         return shared | {"items": items, **moments}
 
     def release(self, shared: Shared) -> ALSModel:

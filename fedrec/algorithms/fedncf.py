@@ -64,11 +64,11 @@ class FedNCFModel(LocalModel):
 class FedNCFConfig(LocalConfig):
     """Settings of `fedncf`."""
 
-    clip: float = Field(0.1, gt=0)
+    clip_norm: float = Field(0.1, gt=0)
     """L2 clip on a user's whole change of item vectors and network."""
     private_steps: int = Field(5, ge=1)
     """Gradient steps that rebuild what is private."""
-    private_rate: float = Field(2.0, gt=0)
+    private_learning_rate: float = Field(2.0, gt=0)
     """Their step size: larger ones swing out of bounds as the network grows, under noise most of all."""
     hidden: int = Field(16, ge=1, le=256)
     """Units of the network."""
@@ -82,7 +82,7 @@ class FedNCF(LocalTraining):
     config: FedNCFConfig
     open_dim = 16
     open_rounds = (30, 3)
-    open_rate = (0.03, 0.03)
+    open_learning_rate = (0.03, 0.03)
     open_popularity_share = 0.5
 
     @property

@@ -32,12 +32,13 @@ from fedrec.algorithms.kernel_rank_features import KernelFeatures
 from fedrec.algorithms.kernel_rank_settings import (
     NETWORK_STRENGTH,
     PAIRS_STRENGTH,
+    SHARE_NAMES,
     TUNED_USERS,
     UNITS,
     USERS_PER_WEIGHT,
     KernelRankConfig,
+    chosen_shares,
     default_head,
-    default_shares,
     linear_rate,
 )
 from fedrec.algorithms.kernel_rank_weights import GRADIENT_CLIP, RankingWeights, parameter_count
@@ -63,24 +64,25 @@ class KernelRank(Staged):
         self.features = KernelFeatures(config, facts)
         content = bool(self.features.public.maps)
         strength = facts.strength / TUNED_USERS
-        self.shares = config.shares or default_shares(strength)
-        self.head = min(self.items, config.head or default_head(facts.users, facts.mu))
+        self.shares = chosen_shares(config, strength)
+        self.head_items = min(self.items, config.head_items or default_head(facts.users, facts.mu))
         wanted = strength >= PAIRS_STRENGTH if config.cooccurrence is None else config.cooccurrence
-        self.cooccurrence = wanted and self.head > 1
+        self.cooccurrence = wanted and self.head_items > 1
         count = self.features.count(cooccurrence=self.cooccurrence)
         network = strength >= NETWORK_STRENGTH and facts.users >= USERS_PER_WEIGHT * UNITS * count
         network = network and not (facts.private and not content)  # there, each weight must show evidence
         self.hidden = config.hidden if config.hidden is not None else UNITS if network else 0
         rounds = 80 if self.hidden else 40 if content or self.cooccurrence else 0
-        self.weight_rounds = rounds if config.weight_rounds is None else config.weight_rounds
+        self.weight_rounds = rounds if config.rounds is None else config.rounds
         self.learning_rate = config.learning_rate or (4.0 if self.hidden else linear_rate(strength))
         descent = Descent(self.weight_rounds, self.learning_rate, config.momentum)
         self.weights = RankingWeights(config, facts, self.features, self.hidden, descent)
 
     @property
     def chosen(self) -> dict[str, Any]:
-        names = ("head", "shares", "hidden", "weight_rounds", "learning_rate", "cooccurrence")
-        return {name: getattr(self, name) for name in names}
+        names = ("head_items", "hidden", "learning_rate", "cooccurrence")
+        shares = dict(zip(SHARE_NAMES, self.shares, strict=True))
+        return {name: getattr(self, name) for name in names} | shares | {"rounds": self.weight_rounds}
 
     @property
     def server_only(self) -> frozenset[str]:
@@ -96,7 +98,7 @@ class KernelRank(Staged):
             popularity, weights = popularity + weights, 0.0
         stages = [popularity_stage(self.facts, popularity, self._begin, public=self.features.public)]
         if self.cooccurrence:
-            stages.append(Stage(1, (cooccurrence_query(self.head, cooccurrence),), self._pairs, self._lift))
+            stages.append(Stage(1, (cooccurrence_query(self.head_items, cooccurrence),), self._pairs, self._lift))
         return (*stages, Stage(self.weight_rounds, self._gradient_sum(weights), self._gradient, self._descend))
 
     def _gradient_sum(self, share: float) -> tuple[SumQuery, ...]:
@@ -110,15 +112,15 @@ class KernelRank(Staged):
         return self.weights.start({"popularity": torch.ones(self.items, device=self.facts.device)})
 
     def _begin(self, _shared: Shared, popularity: Tensor, release: PrivateSum) -> Shared:
-        """The first `head` items by popularity, and the mean root of a user's number of events."""
-        top = popularity.argsort(descending=True, stable=True)[: self.head]
+        """The first `head_items` items by popularity, and the mean root of a user's number of events."""
+        top = popularity.argsort(descending=True, stable=True)[: self.head_items]
         root = release.value.sum() / self.facts.expected_cohort
         return self.weights.start({"popularity": popularity, "head": top, "root events": root.clamp(min=0.0)})
 
     def _pairs(self, shared: Shared, users: UserBatch, _step: int) -> dict[str, Contribution]:
         location = torch.full((self.items,), -1, device=users.device)
-        location[shared["head"]] = torch.arange(self.head, device=users.device)
-        return {"cooccurrence": LaggedPairs(users, location, self.head, skip=self.config.targets)}
+        location[shared["head"]] = torch.arange(self.head_items, device=users.device)
+        return {"cooccurrence": LaggedPairs(users, location, self.head_items, skip=self.config.targets)}
 
     def _lift(self, shared: Shared, sums: Mapping[str, PrivateSum], _step: int) -> Shared:
         return self.weights.start(shared | self.features.lift(shared, sums["cooccurrence"]))

@@ -1,8 +1,10 @@
 """Settings of `kernel-rank`, and the rules by which open ones follow from users and budget, which are public."""
 
 import math
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from fedrec.kernels.model import Decays
 from fedrec.settings import Settings
@@ -23,20 +25,26 @@ SHARES = {  # strength: parts of mu^2 for popularity, weights, co-occurrence
 }
 
 
+SHARE_NAMES = ("popularity_share", "weights_share", "cooccurrence_share")
+"""Settings for the parts of the budget, in the order of `SHARES`."""
+
+
 class KernelRankConfig(Settings):
     """Settings of `kernel-rank`."""
+
+    older_names: ClassVar[Mapping[str, str]] = {"weight_rounds": "rounds", "head": "head_items"}
 
     decays: Decays = (1.0, 0.95, 0.8, 0.5, 0.02)
     """Recency weights per step back in a history; every kernel is averaged under each."""
     kernel_rank: int = Field(default=128, ge=1, le=1024)
     """Features kept of a kernel that has no short exact feature map."""
-    head: int | None = Field(default=None, ge=2)
+    head_items: int | None = Field(default=None, ge=2)
     """Items of the co-occurrence release; by default grows with the root of the users and with epsilon."""
     targets: int = Field(default=4, ge=1)
     """Newest training items of each user that the ranking weights are fitted to."""
     negatives: int = Field(default=30, ge=1)
     """Local negatives for each target."""
-    weight_rounds: int | None = Field(default=None, ge=1)
+    rounds: int | None = Field(default=None, ge=1)
     """Rounds of private gradient descent on the ranking weights; by default 40, with hidden units 80, and none where
     there is neither public content nor co-occurrence to weigh."""
     learning_rate: float | None = Field(default=None, gt=0)
@@ -49,8 +57,39 @@ class KernelRankConfig(Settings):
     cooccurrence: bool | None = None
     """False leaves the co-occurrence release out; its budget goes to the others. By default it is left out where the
     budget and the users are too few for it."""
-    shares: tuple[float, float, float] | None = None
-    """Parts of the budget for popularity, weights, co-occurrence; by default chosen from epsilon and the users."""
+    popularity_share: float | None = Field(default=None, gt=0, lt=1)
+    """Part of the privacy budget for popularity; by default chosen from epsilon and the users, like the next two."""
+    weights_share: float | None = Field(default=None, gt=0, lt=1)
+    """Part of the budget for the ranking weights, all rounds together."""
+    cooccurrence_share: float | None = Field(default=None, gt=0, lt=1)
+    """Part of the budget for the co-occurrence. Shares that are left open divide the rest in proportion to their
+    defaults."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_older_shares(cls, given: Any) -> Any:
+        """Older versions had one setting `shares`, the parts for popularity, weights, co-occurrence."""
+        if not isinstance(given, Mapping) or given.get("shares") is None:
+            return given
+        shares = given["shares"]
+        if not isinstance(shares, list | tuple) or len(shares) != len(SHARE_NAMES):
+            raise ValueError(
+                f"shares = {shares!r}: must be a list of three numbers; set {', '.join(SHARE_NAMES)} instead"
+            )
+        if both := [name for name in SHARE_NAMES if name in given]:
+            raise ValueError(f"shares: the older form of {both[0]}; leave one of them out")
+        return {name: value for name, value in given.items() if name != "shares"} | dict(
+            zip(SHARE_NAMES, shares, strict=True)
+        )
+
+    @model_validator(mode="after")
+    def _shares_fit(self) -> "KernelRankConfig":
+        given = [getattr(self, name) for name in SHARE_NAMES]
+        if math.fsum(share or 0.0 for share in given) > 1 + 1e-9:
+            raise ValueError(f"{', '.join(SHARE_NAMES)}: must sum to 1 at most")
+        if math.fsum(share or 0.0 for share in given) >= 1 and None in given:
+            raise ValueError(f"{', '.join(SHARE_NAMES)}: leave a part of the budget for the open ones")
+        return self
 
 
 def default_shares(strength: float) -> tuple[float, float, float]:
@@ -64,6 +103,17 @@ def default_shares(strength: float) -> tuple[float, float, float]:
     below = points[points.index(above) - 1]
     part = math.log(strength / below) / math.log(above / below)
     a, b, c = ((1 - part) * low + part * high for low, high in zip(SHARES[below], SHARES[above], strict=True))
+    return a, b, c
+
+
+def chosen_shares(config: KernelRankConfig, strength: float) -> tuple[float, float, float]:
+    """Parts of the budget for (popularity, weights, co-occurrence): those of the settings, the rest by default."""
+    given, default = [getattr(config, name) for name in SHARE_NAMES], default_shares(strength)
+    if given == [None] * len(given):
+        return default
+    rest = 1 - math.fsum(share for share in given if share is not None)
+    weight = math.fsum(part for share, part in zip(given, default, strict=True) if share is None)
+    a, b, c = (rest * part / weight if share is None else share for share, part in zip(given, default, strict=True))
     return a, b, c
 
 

@@ -24,8 +24,8 @@ from torch import Tensor
 from fedrec import draws
 from fedrec.algorithms.base import Shared
 from fedrec.algorithms.local_examples import Examples, groups
-from fedrec.algorithms.popularity_start import PopularityStart, standard_log
-from fedrec.algorithms.server_optimiser import ServerOptimiser, start_moments
+from fedrec.algorithms.popularity_start import TRAINING_NAMES, PopularityStart, standard_log
+from fedrec.algorithms.server_optimizer import ServerOptimizer, start_moments
 from fedrec.algorithms.stage import Stage
 from fedrec.data.users import UserBatch
 from fedrec.model import ReleasedModel, or_popular
@@ -41,6 +41,8 @@ _USERS_AT_ONCE = 64  # their rows stay in a processor's cache over the steps
 class LocalConfig(Settings):
     """Settings that algorithms with local training share. Chosen on validation splits of MovieLens-100K and -1M."""
 
+    older_names = TRAINING_NAMES | {"private_rate": "private_learning_rate", "local_rate": "local_learning_rate"}
+
     dim: int | None = Field(None, ge=1, le=1024)
     """Length of an item's vector; by default 32 (`fedncf`: 16), under privacy 8 or, with many users, 16."""
     rounds: int | None = Field(None, ge=1)
@@ -53,17 +55,17 @@ class LocalConfig(Settings):
     """Local negatives for each event."""
     private_steps: int = Field(10, ge=1)
     """Gradient steps that rebuild what is private."""
-    private_rate: float = Field(5.0, gt=0)
+    private_learning_rate: float = Field(5.0, gt=0)
     """Their step size on the mean loss of the user's examples."""
     local_steps: int = Field(2, ge=1)
     """Gradient steps on the device's copy of the shared parameters."""
-    local_rate: float = Field(1.0, gt=0)
+    local_learning_rate: float = Field(1.0, gt=0)
     """Their step size."""
-    optimiser: Literal["adam", "sgd"] = "adam"
-    """What the server does with the mean change; `sgd` with a rate of 1 is federated averaging."""
-    rate: float | None = Field(None, gt=0)
+    optimizer: Literal["adam", "sgd"] = "adam"
+    """What the server does with the mean change; `sgd` with a learning rate of 1 is federated averaging."""
+    learning_rate: float | None = Field(None, gt=0)
     """Step size of the server; left open, it follows from privacy (`chosen` in summary.json tells)."""
-    clip: float = Field(0.05, gt=0)
+    clip_norm: float = Field(0.05, gt=0)
     """L2 clip on a user's whole change of the shared parameters."""
     init_std: float = Field(0.3, gt=0)
     """Initial item entries are normal with standard deviation init_std / sqrt(dim)."""
@@ -241,7 +243,7 @@ class LocalTraining(PopularityStart):
     halves: ClassVar[bool] = False
     """True: what is private is rebuilt on one half of the examples and the shared parameters learn from the other."""
     open_rounds = (60, 10)
-    open_rate = (0.03, 0.1)
+    open_learning_rate = (0.03, 0.1)
     config: LocalConfig
 
     @abstractmethod
@@ -277,7 +279,7 @@ class LocalTraining(PopularityStart):
 
     def training(self, share: float) -> Stage:
         size = len(self.facts.catalogue) * self.width + len(self.network())
-        query = SumQuery("change", (size,), self.config.clip, share)
+        query = SumQuery("change", (size,), self.config.clip_norm, share)
         return Stage(self.training_rounds, (query,), self._change, self._descend)
 
     def _change(self, shared: Shared, users: UserBatch, step: int) -> dict[str, Contribution]:
@@ -289,7 +291,7 @@ class LocalTraining(PopularityStart):
         def work(group: tuple[Tensor, int]) -> Change:
             some, mine = group[0], query.take(*group)
             private = model.rebuild(support.take(*group))
-            rows, tuned = model.tune(private, mine, config.local_steps, config.local_rate)
+            rows, tuned = model.tune(private, mine, config.local_steps, config.local_learning_rate)
             network[some] = tuned - model.network
             return Change(some, mine.items, rows.sub_(mine.rows(model.table)))
 
@@ -297,11 +299,11 @@ class LocalTraining(PopularityStart):
         return {"change": LocalChange(changes, network, (len(model.table), self.width))}
 
     def _descend(self, shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
-        total, optimiser = sums["change"], ServerOptimiser(self.config.optimiser, self.rate)
+        total, optimizer = sums["change"], ServerOptimizer(self.config.optimizer, self.learning_rate)
         gradient = -total.value / self.facts.expected_cohort
         rows = len(self.facts.catalogue) * self.width
         blocks = (rows, len(gradient) - rows) if total.noise_std > 0 else ()
-        parameters, moments = optimiser.step(shared["parameters"], gradient, shared, step, blocks)
+        parameters, moments = optimizer.step(shared["parameters"], gradient, shared, step, blocks)
         return shared | {"parameters": parameters, **moments}
 
     def release(self, shared: Shared) -> LocalModel:
@@ -315,8 +317,8 @@ class LocalTraining(PopularityStart):
             "events": config.events,
             "negatives": config.negatives,
             "steps": config.private_steps,
-            "rate": config.private_rate,
+            "rate": config.private_learning_rate,
             "own_steps": self.own_steps(),
-            "own_rate": config.local_rate,
+            "own_rate": config.local_learning_rate,
         }
         return self.model()(table.clone(), shared["parameters"][rows:].clone(), popularity, manifest)

@@ -19,9 +19,11 @@ from fedrec.settings import Settings
 class PopularityConfig(Settings):
     """Settings of `popularity`."""
 
+    older_names: ClassVar[Mapping[str, str]] = {"clip": "clip_norm"}
+
     counts: bool = False
-    """True: a user adds 1 for each item, cut to the norm `clip`, as published floors count; else 1 / sqrt(items)."""
-    clip: float = Field(default=8.0, gt=0)
+    """True: a user adds 1 for each item, cut to `clip_norm`, as published floors count; else 1 / sqrt(items)."""
+    clip_norm: float = Field(default=8.0, gt=0)
     """Norm that a user's counts are cut to under privacy: the root of the items that count in full."""
 
 
@@ -73,7 +75,7 @@ class Popularity(Algorithm):
     def queries(self, round_index: int) -> tuple[SumQuery, ...]:
         items = len(self.facts.catalogue)
         if self.config.counts:
-            return (SumQuery("popularity", (items,), self.config.clip, 1.0),)
+            return (SumQuery("popularity", (items,), self.config.clip_norm, 1.0),)
         return (popularity_query(items, 1.0),)
 
     def contribute(self, shared: Shared, users: UserBatch, round_index: int) -> dict[str, Contribution]:

@@ -14,12 +14,15 @@ import torch
 from torch import Tensor
 
 from fedrec.algorithms.base import PublicFacts, Shared
-from fedrec.algorithms.server_optimiser import MOMENTS
+from fedrec.algorithms.server_optimizer import MOMENTS
 from fedrec.algorithms.stage import Stage, Staged, popularity_stage
 from fedrec.privacy.queries import PrivateSum
 
 UNUSED_SHARE = 0.02
 """Part of a private budget for popularity where training does not begin with it."""
+
+TRAINING_NAMES = {"optimiser": "optimizer", "rate": "learning_rate", "clip": "clip_norm"}
+"""Older names of settings -> those that all algorithms share."""
 
 MANY = 5000.0  # mu x users from which on a longer item vector gains more than its noise costs
 
@@ -29,7 +32,7 @@ class OpenSettings(Protocol):
 
     dim: int | None
     rounds: int | None
-    rate: float | None
+    learning_rate: float | None
     popularity_share: float | None
 
 
@@ -45,7 +48,7 @@ class PopularityStart(Staged):
     """Length of an item's vector without privacy."""
     open_rounds: ClassVar[tuple[int, int]]
     """Rounds of training without privacy, and with it."""
-    open_rate: ClassVar[tuple[float, float]]
+    open_learning_rate: ClassVar[tuple[float, float]]
     """The server's step size without privacy, and with it."""
     open_popularity_share: ClassVar[float] = 0.2
     """Part of a private budget for popularity."""
@@ -56,13 +59,13 @@ class PopularityStart(Staged):
         few = private and facts.strength < MANY
         self.dim = config.dim or (8 if few else 16 if private else self.open_dim)
         self.training_rounds = config.rounds or self.open_rounds[private]
-        self.rate = config.rate or self.open_rate[private]
+        self.learning_rate = config.learning_rate or self.open_learning_rate[private]
         share = self.open_popularity_share if private else 0.0
         self.popularity_share = share if config.popularity_share is None else config.popularity_share
 
     @property
     def chosen(self) -> dict[str, Any]:
-        names = ("dim", "rate", "popularity_share")
+        names = ("dim", "learning_rate", "popularity_share")
         return {name: getattr(self, name) for name in names} | {"rounds": self.training_rounds}
 
     @abstractmethod

@@ -84,13 +84,15 @@ class SpectralModel(ReleasedModel):
 class SpectralConfig(Settings):
     """Settings of `spectral`. Defaults were chosen on the validation split of MovieLens-1M."""
 
+    older_names: ClassVar[Mapping[str, str]] = {"iterations": "rounds"}
+
     method: Literal["auto", "gram", "subspace"] = "auto"
     """`gram` releases items x items once, `subspace` items x rank in each round; `auto` goes by the catalogue."""
     rank: int = Field(default=256, ge=1, le=4096)
     """Most eigenvectors kept by `gram`."""
     subspace_rank: int = Field(default=32, ge=1, le=1024)
     """Eigenvectors that `subspace` iterates on."""
-    iterations: int = Field(default=2, ge=1)
+    rounds: int = Field(default=2, ge=1)
     """Rounds of `subspace`; more find a better subspace and leave each round less of the budget."""
     content_rank: int = Field(default=32, ge=0, le=1024)
     """Dimensions of the public content that `gram` shrinks on their own; 0 for none."""
@@ -131,8 +133,8 @@ class Spectral(Staged):
             packed = (self.items * (self.items + 1) // 2,)
             gram = SumQuery("gram", packed, 1.0, 1 - share, self.items)
             return (popularity, Stage(1, (gram,), self._gram, self._decompose))
-        projection = SumQuery("projection", (self.items, self.rank), 1.0, (1 - share) / config.iterations)
-        return (popularity, Stage(config.iterations, (projection,), self._project, self._iterate))
+        projection = SumQuery("projection", (self.items, self.rank), 1.0, (1 - share) / config.rounds)
+        return (popularity, Stage(config.rounds, (projection,), self._project, self._iterate))
 
     def initial(self) -> Shared:
         return self._start(torch.ones(self.items, device=self.facts.device))

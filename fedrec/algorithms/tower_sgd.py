@@ -31,7 +31,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from fedrec.algorithms.base import PublicFacts, Shared
-from fedrec.algorithms.server_optimiser import adam
+from fedrec.algorithms.server_optimizer import adam
 from fedrec.algorithms.stage import Stage, Staged, popularity_stage
 from fedrec.algorithms.tower_model import RatingTowerModel, SolverConfig, TowerModel
 from fedrec.data.users import UserBatch
@@ -50,6 +50,12 @@ TUNED_STRENGTH = 1.666 * 6040  # epsilon 8 on MovieLens-1M, where the step under
 
 class TowerSGDConfig(Settings):
     """Settings of `tower-sgd`."""
+
+    older_names: ClassVar[Mapping[str, str]] = {
+        "optimiser": "optimizer",
+        "clip": "clip_norm",
+        "local_rate": "local_learning_rate",
+    }
 
     tower: dict[str, Any] = Field(default_factory=lambda: {"name": "id"}, validate_default=True)
     """Which item tower: `name` (id, content, hybrid), and that tower's own settings."""
@@ -83,11 +89,11 @@ class TowerSGDConfig(Settings):
     """Part of the privacy budget for the popularity; the tower gets the rest."""
     local_steps: int = Field(1, ge=1)
     """Gradient steps of each user on a copy of the tower; 1 needs no copy."""
-    local_rate: float = Field(0.1, gt=0)
+    local_learning_rate: float = Field(0.1, gt=0)
     """Step size of several local steps."""
-    clip: float = Field(1.0, gt=0)
+    clip_norm: float = Field(1.0, gt=0)
     """L2 clip on a user's whole contribution to the tower in a round."""
-    optimiser: Literal["sgd", "adam"] = "adam"
+    optimizer: Literal["sgd", "adam"] = "adam"
     """What the server does with the mean gradient."""
     learning_rate: float | None = Field(None, gt=0)
     """The server's step size; by default 0.02, and smaller where the noise is large beside what the users tell."""
@@ -164,7 +170,7 @@ class TowerSGD(Staged):
         config = self.config
         released = not config.ratings and config.popularity_weight > 0
         share = config.popularity_share if released else 0.0
-        query = SumQuery("tower", (self.size,), config.clip, (1 - share) / self.steps.rounds)
+        query = SumQuery("tower", (self.size,), config.clip_norm, (1 - share) / self.steps.rounds)
         training = Stage(self.steps.rounds, (query,), self._gradient, self._descend)
         return (popularity_stage(self.facts, share, self._begin), training) if released else (training,)
 
@@ -187,18 +193,18 @@ class TowerSGD(Staged):
         history, targets = hold_out(users, self.steps.targets, self.steps.negatives, config.hold_out, draw)
         tower, model = self._current(shared)
         objective = Objective(model.vectors(history), targets, model.bias, model.solver.scale, config.loss)
-        return {"tower": LocalContribution(tower, objective, config.local_steps, config.local_rate)}
+        return {"tower": LocalContribution(tower, objective, config.local_steps, config.local_learning_rate)}
 
     def _descend(self, shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
         config, steps = self.config, step + 1
         gradient = sums["tower"].value / self.facts.expected_cohort
         state = dict(shared)
-        if config.optimiser == "adam":
+        if config.optimizer == "adam":
             made = adam(gradient, shared["moment"], shared["variance"], step, (config.momentum, SECOND_DECAY))
             state["moment"], state["variance"], change = made.first, made.second, made.mean / made.spread
         else:
             state["moment"] = change = config.momentum * shared["moment"] + gradient
-        # `ServerOptimiser` multiplies by the step size before it divides: other last bits, and no momentum in `sgd`.
+        # `ServerOptimizer` multiplies by the step size before it divides: other last bits, and no momentum in `sgd`.
         parameters = self._flat(shared) - self.steps.learning_rate * change
         kept = max(1, steps - self.steps.rounds + math.ceil(config.averaged * self.steps.rounds))
         state["average"] = shared["average"] + (parameters - shared["average"]) / kept

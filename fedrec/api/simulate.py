@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fedrec.api.data import Data, generated
 from fedrec.api.run import Run
 from fedrec.errors import BudgetExhausted, InputError
-from fedrec.settings import Settings, put
+from fedrec.settings import Settings
 
 if TYPE_CHECKING:
     from fedrec.algorithms.base import Algorithm
@@ -129,6 +129,7 @@ def resume(
 
 def _scenario(algorithm: Any, data: Data | None, changes: Mapping[str, Any]) -> "Scenario":
     from fedrec.run.scenario import Scenario, checked
+    from fedrec.run.scenario_changes import change_values
 
     if isinstance(algorithm, Scenario):
         values, own_code = algorithm.resolved(), algorithm._own_code
@@ -137,9 +138,9 @@ def _scenario(algorithm: Any, data: Data | None, changes: Mapping[str, Any]) -> 
         values = {"name": table["name"], "data": {}, "algorithm": table}
     if data is not None:
         values["data"] = data.config.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-    for name, value in changes.items():
-        put(values, name, value, f"settings: {name}")
-    return checked(values, str(values["name"]), own_code=own_code)
+    name = str(values["name"])
+    change_values(values, [(key, value, f"settings: {key}") for key, value in changes.items()], name)
+    return checked(values, name, own_code=own_code)
 
 
 def _table_of(algorithm: Any) -> dict[str, Any]:

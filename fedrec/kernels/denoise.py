@@ -72,7 +72,7 @@ def fit_lift(
     own = torch.zeros(head, rank, device=release.device, requires_grad=True)
     signs = torch.ones(rank, device=release.device)
     signs[rank * 3 // 4 :] = -1
-    optimiser = torch.optim.Adam([own, content], lr=rate)
+    optimizer = torch.optim.Adam([own, content], lr=rate)
     rest = release - expected * (1 + predicted)
     weight = expected / variance
     with step("fitting the lift of pairs", steps) as advance:
@@ -83,8 +83,8 @@ def fit_lift(
                 gradient = -(error @ (factors * signs))
                 own.grad = gradient + ridge * own
                 content.grad = features.T @ gradient + content_ridge * head**0.5 * content
-            optimiser.step()
-            for group in optimiser.param_groups:
+            optimizer.step()
+            for group in optimizer.param_groups:
                 group["lr"] = rate * (1 - done / steps) + 0.002
             advance()
     with torch.no_grad():

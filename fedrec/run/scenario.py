@@ -23,8 +23,9 @@ from fedrec.plugins import PluginRefused, is_reference
 from fedrec.precision import Precision
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.run.federation import FederationConfig
+from fedrec.run.scenario_changes import change_values, installed_algorithm
 from fedrec.setting_hints import dotted_names
-from fedrec.settings import Settings, parse, parse_change, put
+from fedrec.settings import Settings, parse, parse_change
 
 _PATHS = ("data.path", "data.catalogue", "data.balance.popularity")
 """Settings that are paths: relative to the scenario file, or to the working directory for `--set`."""
@@ -214,11 +215,8 @@ def load_scenario(
     Raises: InputError for an unknown name, text that is no TOML, or a key or value that cannot be.
     """
     values = read_values(name)
-    for change in changes:
-        key, value = parse_change(change)
-        put(values, key, value, f"--set {change}")
-    for key, value in (overrides or {}).items():
-        put(values, key, value, key)
+    given = [(*parse_change(change), f"--set {change}") for change in changes]
+    change_values(values, [*given, *((key, value, key) for key, value in (overrides or {}).items())], name)
     return checked(values, name, own_code=own_code)
 
 
@@ -312,11 +310,7 @@ def setting_names() -> list[str]:
 
 def _of_algorithm(values: Mapping[str, Any]) -> list[str]:
     """Return the dotted settings of the algorithm in `values`; none for an unknown algorithm."""
-    table = values.get("algorithm")
-    try:
-        kind = algorithm(str(table.get("name"))) if isinstance(table, Mapping) else None
-    except InputError:
-        return []
+    kind = installed_algorithm(values)
     return [] if kind is None else [f"algorithm.{name}" for name in dotted_names(kind.Config)]
 
 

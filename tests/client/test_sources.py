@@ -148,8 +148,8 @@ def test_data_of_its_own_never_answer_a_run_without_privacy(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("settings", "more"),
     [
-        ({"counts": True, "clip": 1e30}, {}),
-        ({"counts": True, "clip": 2 * LARGEST_CLIP}, {}),
+        ({"counts": True, "clip_norm": 1e30}, {}),
+        ({"counts": True, "clip_norm": 2 * LARGEST_CLIP}, {}),
         ({}, {"mu": 1e-9}),
         ({}, {"mu": -1.0}),
         ({}, {"mu": 1e9}),

@@ -107,7 +107,7 @@ def test_what_does_not_run_is_listed_and_counted() -> None:
     assert found == {why: count for why, (_, count) in NOT_RUN.items()}
 
 
-SMALL = "--set evaluation.every=0 --set evaluation.order_free=false --set algorithm.weight_rounds=8"
+SMALL = "--set evaluation.every=0 --set evaluation.order_free=false --set algorithm.rounds=8"
 """Added to every simulation below."""
 GENERATED = " --set data.users=150 --set data.items=60"
 

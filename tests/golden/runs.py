@@ -35,8 +35,8 @@ SIMULATED: dict[str, list[str]] = {
     "fedncf": ["algorithm.name=fedncf", *STEPS],
     "fedrecon": ["algorithm.name=fedrecon", *STEPS],
     "kernel-rank": [
-        "algorithm.name=kernel-rank", "algorithm.kernel_rank=16", "algorithm.weight_rounds=2",
-        "algorithm.cooccurrence=true", "algorithm.head=20",
+        "algorithm.name=kernel-rank", "algorithm.kernel_rank=16", "algorithm.rounds=2",
+        "algorithm.cooccurrence=true", "algorithm.head_items=20",
     ],
     "kernel-rank-open": ["algorithm.name=kernel-rank", "algorithm.kernel_rank=16"],
     "pfedrec": ["algorithm.name=pfedrec", *STEPS],

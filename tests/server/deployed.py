@@ -29,7 +29,7 @@ DATA = DataConfig(name="quickstart", users=150, items=60, interactions_per_user=
 REQUEST = DataRequest(data=DATA, seed=5)
 SETTINGS = {
     "als": {"dim": 8, "rounds": 2},
-    "kernel-rank": {"weight_rounds": 3, "head": 20, "cooccurrence": True},
+    "kernel-rank": {"rounds": 3, "head_items": 20, "cooccurrence": True},
     "tower-sgd": {"rounds": 2, "targets": 2, "negatives": 8},
     "popularity": {},
 }

@@ -14,7 +14,7 @@ from tests.docs.fences import blocks
 from tests.server.faults import until
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
-SMALL = "quickstart --set federation.patience=60 --set algorithm.weight_rounds=3"
+SMALL = "quickstart --set federation.patience=60 --set algorithm.rounds=3"
 HERE = {
     "fed.example.org": "localhost",
     "192.0.2.10": "127.0.0.1",
@@ -78,7 +78,7 @@ def test_on_one_machine(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     for line in commands("On one machine in two minutes"):
         if line == "fedrec server local":
-            line += " --nodes 2 --set algorithm.weight_rounds=3"
+            line += " --nodes 2 --set algorithm.rounds=3"
         told = machine(line.replace("ml-100k-dp --nodes 8", f"{SMALL} --nodes 2").removesuffix(" --open"))
     assert str(Path("runs") / "local") in told
     assert {path.name.rpartition("-")[0] or path.name for path in (tmp_path / "runs").iterdir()} >= {"local"}

@@ -15,7 +15,7 @@ MEASURED = ["full:coverage@10", "full:hr@10", "full:ndcg@10", "full:ndcg@50", "m
     [
         ("epsilon=3", "unknown key 'epsilon'. Did you mean 'privacy.epsilon'?"),
         ("algorithm.epsilon=3", "unknown key 'epsilon'. Did you mean 'privacy.epsilon'?"),
-        ("weight_rounds=3", "unknown key 'weight_rounds'. Did you mean 'algorithm.weight_rounds'?"),
+        ("rounds=3", "unknown key 'rounds'. Did you mean 'algorithm.rounds'?"),
         ("sampling=0.1", "Did you mean 'privacy.sampling'?"),
         ("privacy.seed=1", "unknown key 'privacy.seed'. Did you mean 'seed'?"),
         ("every=3", "Did you mean 'evaluation.every' or 'stopping.every'?"),

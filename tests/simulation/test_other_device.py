@@ -31,7 +31,7 @@ def simulated(folder: Path, device: str, *settings: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     "settings",
     [
-        ["algorithm.weight_rounds=3", "stopping.every=1", "privacy.evaluation_share=0.1", "evaluation.extended=true"],
+        ["algorithm.rounds=3", "stopping.every=1", "privacy.evaluation_share=0.1", "evaluation.extended=true"],
         ["algorithm.name=tower-sgd", 'algorithm.tower={name="hybrid",dim=8}', "algorithm.local_steps=2"],
         ["algorithm.name=fcf", "privacy.sampling=0.5", "engine.batch_users=7", "engine.nodes=3"],
     ],

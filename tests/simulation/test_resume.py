@@ -18,6 +18,7 @@ from fedrec.cli import run
 from fedrec.run import records as recording
 from fedrec.run import scenario_run
 from fedrec.run.checkpoint import load_checkpoint
+from fedrec.run.scenario import Scenario
 from tests.simulation.test_simulate import ALS, POPULARITY, Simulate, model, simulate, summary, write
 
 __all__ = ["simulate"]
@@ -52,6 +53,33 @@ def test_a_seeded_run_that_was_killed_resumes_to_the_same_bits(
     ]
     assert charges[0] == charges[1]
     assert len(ledgers[0]) == len(ledgers[1])
+    assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
+
+
+def test_a_run_of_an_older_version_resumes_under_the_older_names_of_its_settings(
+    simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert simulate(*ALS, "--out", "whole", "--seed", 2, "--quiet") == 0
+    honest = Scenario.toml
+
+    def older(self: Scenario, *rest: Any) -> str:
+        return (
+            honest(self, *rest)
+            .replace("gram_clip_norm = ", "gram_clip = ")
+            .replace("items_clip_norm =", "items_clip =")
+        )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Scenario, "toml", older)
+        die_at(patch, 1)
+        assert simulate(*ALS, "--out", "r", "--seed", 2, "--quiet") == 130
+    text = (tmp_path / "r/release/scenario.toml").read_text()
+    assert "gram_clip = " in text
+    assert simulate(*ALS, "--set", "algorithm.gram_clip=0.5", "--out", "r", "--seed", 2, "--resume", "--quiet") == 2
+    assert simulate("--resume", "--out", "r", "--quiet") == 0
+    assert (tmp_path / "r/release/scenario.toml").read_text() == text, "the ledger fixes its digest"
+    whole, resumed = model(tmp_path / "whole"), model(tmp_path / "r")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
 
 

@@ -92,7 +92,10 @@ def test_a_run_directory_holds_everything(simulate: Simulate, tmp_path: Path) ->
 
 
 def test_what_was_chosen_from_the_budget_is_told(simulate: Simulate, tmp_path: Path) -> None:
-    few = ["--set", "algorithm.kernel_rank=4", "--set", "algorithm.head=20", "--set", "evaluation.baselines=false"]
+    few = [
+        *("--set", "algorithm.kernel_rank=4", "--set", "algorithm.head_items=20"),
+        *("--set", "evaluation.baselines=false"),
+    ]
     chosen = {}
     for epsilon in ("1", "none"):
         folder = tmp_path / epsilon
@@ -100,9 +103,9 @@ def test_what_was_chosen_from_the_budget_is_told(simulate: Simulate, tmp_path: P
         assert simulate(*SMALL, *few, *changes, "--out", folder, "--seed", 1, "--quiet") == 0
         chosen[epsilon] = settings = summary(folder)["settings"]
         # Too few users for hidden units, with privacy or without.
-        assert (settings["hidden"], settings["weight_rounds"], settings["head"]) == (0, 40, 20)
-        assert sum(settings["shares"]) <= 1 + 1e-9
-    assert chosen["1"]["shares"] != chosen["none"]["shares"]
+        assert (settings["hidden"], settings["rounds"], settings["head_items"]) == (0, 40, 20)
+        assert sum(value for name, value in settings.items() if name.endswith("_share")) == pytest.approx(1.0)
+    assert chosen["1"]["popularity_share"] > chosen["none"]["popularity_share"]
     assert chosen["1"]["learning_rate"] < chosen["none"]["learning_rate"]
 
 
@@ -215,8 +218,8 @@ def test_cuda_where_there_is_none_is_refused(simulate: Simulate, capsys: Any) ->
 
 
 def test_a_clip_of_zero_is_refused(simulate: Simulate, capsys: Any) -> None:
-    assert simulate(*ALS, "--set", "algorithm.gram_clip=0") == 2
-    assert "gram_clip" in capsys.readouterr().err.splitlines()[-1]
+    assert simulate(*ALS, "--set", "algorithm.gram_clip_norm=0") == 2
+    assert "gram_clip_norm" in capsys.readouterr().err.splitlines()[-1]
 
 
 def write(path: Path, text: str) -> Path:

@@ -85,7 +85,7 @@ def test_a_stopped_run_that_was_killed_resumes_to_the_same_bits(
 
 
 def test_kernel_rank_looks_when_its_weights_are_trained(simulate: Any, tmp_path: Path) -> None:
-    small = ["--set", "algorithm.kernel_rank=4", "--set", "algorithm.head=20", "--set", "algorithm.weight_rounds=4"]
+    small = ["--set", "algorithm.kernel_rank=4", "--set", "algorithm.head_items=20", "--set", "algorithm.rounds=4"]
     quick = ["--set", "evaluation.baselines=false", "--set", "evaluation.every=0", "--set", "stopping.patience=9"]
     assert simulate(*SMALL, *small, *quick, *LOOKS, "--out", "r", "--seed", 1, "--quiet") == 0
     told = summary(tmp_path / "r")

@@ -15,11 +15,11 @@ from fedrec_sim.experiment.sweep import mean_and_deviation, spread
 Summary = Mapping[str, Any]
 
 AS_PUBLISHED = {  # of PFedRec's code: full participation, averaging; see docs/leak.md for what differs
-    "optimiser": "sgd",
-    "rate": 1.0,
+    "optimizer": "sgd",
+    "learning_rate": 1.0,
     "dim": 32,
     "init_std": 5.66,
-    "private_rate": 1.0,
+    "private_learning_rate": 1.0,
     "own_items": True,
     "events": 200,
     "rounds": 60,
@@ -58,7 +58,7 @@ class Row:
 
 
 def _rows(dataset: str, items: int, published: Mapping[str, tuple[float, float]]) -> tuple[Row, ...]:
-    pfedrec = AS_PUBLISHED | {"local_rate": 0.1 * 80 * items}  # the code's rate x lr_eta x items
+    pfedrec = AS_PUBLISHED | {"local_learning_rate": 0.1 * 80 * items}  # the code's rate x lr_eta x items
     return (
         Row("PFedRec, settings of its code", dataset, "pfedrec", pfedrec, published["pfedrec"], "as-published"),
         Row("PFedRec (`pfedrec`)", dataset, "pfedrec", {}, published["pfedrec"]),

@@ -12,7 +12,7 @@ from fedrec.screen import plain_console, say, write
 from fedrec_sim.benchmarks.options import cores, read_names, read_settings, read_sizes
 
 ALGORITHMS = ("als", "kernel-rank", "tower-sgd")
-DEFAULTS: dict[str, dict[str, Any]] = {"kernel-rank": {"head": 2000}}
+DEFAULTS: dict[str, dict[str, Any]] = {"kernel-rank": {"head_items": 2000}}
 """The head grows with the users by default, and what the server does with it would hide what users cost."""
 CHUNKS = {"cpu": (16_384, 1_000_000), "cuda": (65_536, 8_000_000)}
 """Users and events of a chunk: a CPU's cache is small, and a GPU idles on little."""

@@ -26,7 +26,8 @@ from rich.table import Table
 from fedrec.errors import FedrecError, InputError
 from fedrec.run.directory import write_json
 from fedrec.run.scenario import Scenario, algorithm_named, checked, read_values
-from fedrec.settings import parse_change, put, toml_or_text
+from fedrec.run.scenario_changes import change_values
+from fedrec.settings import parse_change, toml_or_text
 from fedrec_sim.experiment.child_run import child_scenario
 from fedrec_sim.report import plots
 from fedrec_sim.report.table import COLUMNS, flat_metrics, head, stamp
@@ -104,7 +105,8 @@ def grid(
             settings = {key: value for key, value in settings.items() if _concerns(key, settings["algorithm.name"])}
         scenarios = {}
         for seed in seeds:
-            scenarios[seed] = checked(_values(values, fixed, settings | {"seed": seed}), name, own_code=True)
+            changed = _values(values, fixed, settings | {"seed": seed}, name)
+            scenarios[seed] = checked(changed, name, own_code=True)
         first = json.dumps(scenarios[seeds[0]].resolved(), sort_keys=True)
         cells.setdefault(first, Cell(settings, scenarios))
     return list(cells.values())
@@ -249,21 +251,25 @@ def _label(key: str, value: Any) -> str:
     return value if isinstance(value, str) else f"{key.rpartition('.')[2]} {_text(value)}"
 
 
-def _values(base: Mapping[str, Any], fixed: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+def _values(
+    base: Mapping[str, Any], fixed: Mapping[str, Any], settings: Mapping[str, Any], scenario: str
+) -> dict[str, Any]:
     values = copy.deepcopy(dict(base))
     if (name := settings.get("algorithm.name")) is not None:
         if name != values.get("algorithm", {}).get("name"):
             values["algorithm"] = {}
         fixed = {key: value for key, value in fixed.items() if _concerns(key, name)}
-    for key, value in {**fixed, **settings}.items():
-        put(values, key, value, key)
+    change_values(values, [(key, value, key) for key, value in {**fixed, **settings}.items()], scenario)
     return values
 
 
 def _concerns(key: str, name: str) -> bool:
     """Whether a run of the algorithm `name` has the setting `key`."""
     section, _, own = key.partition(".")
-    return section != "algorithm" or own == "name" or own.split(".")[0] in algorithm_named(name).Config.model_fields
+    if section != "algorithm" or own == "name":
+        return True
+    kind = algorithm_named(name).Config
+    return own.split(".")[0] in {**kind.model_fields, **kind.older_names}
 
 
 def _check_known(keys: set[str], names: Sequence[Any]) -> None:

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from fedrec.errors import FedrecError, InputError
 from fedrec.run.directory import make_folder
 from fedrec.run.scenario import Scenario, checked, difference, read_values
-from fedrec.settings import parse_change, put
+from fedrec.run.scenario_changes import change_values
+from fedrec.settings import parse_change
 from fedrec_sim.experiment.child_run import child_scenario
 from fedrec_sim.experiment.sweep import parse_axis
 from fedrec_sim.report.table import flat_metrics, nearest_metric
@@ -104,8 +105,7 @@ class Search:
         changed = [*map(parse_change, changes), *overrides.items()]
         if ("evaluation.on", "test") in changed:
             raise InputError("evaluation.on = 'test': tuning uses validation data only; leave it out")
-        for key, value in changed:
-            put(values, key, value, key)
+        change_values(values, [(key, value, key) for key, value in changed], name)
         found = cls(name, values, tuple(space), metric, tuple(seeds))
         for dimension in space:
             for value in dimension.choices or (dimension.low, dimension.high):
@@ -129,8 +129,7 @@ class Search:
 
     def _with(self, settings: Mapping[str, Any]) -> Scenario:
         values = json.loads(json.dumps(self.values))
-        for key, value in settings.items():
-            put(values, key, value, key)
+        change_values(values, [(key, value, key) for key, value in settings.items()], self.name)
         return checked(values, self.name, own_code=True)
 
     def question(self) -> dict[str, Any]:
@@ -172,8 +171,10 @@ def run(search: Search, trials: int, out: Path, data_dir: Path | None, say: Call
     name, storage = "fedrec", f"sqlite:///{out / 'study.db'}"
     study = optuna.create_study(study_name=name, storage=storage, direction="maximize", load_if_exists=True)
     began = study.user_attrs.get("question")
-    if began is not None and (other := difference(began, search.question())):
-        raise InputError(f"--out {out}: holds a study of something else ({other}); choose a new folder")
+    if began is not None:
+        change_values(began["scenario"], [], search.name)  # the study may be of an older version
+        if other := difference(began, search.question()):
+            raise InputError(f"--out {out}: holds a study of something else ({other}); choose a new folder")
     study.set_user_attr("question", search.question())
     for trial in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
         study.enqueue_trial(trial.params)  # was interrupted: its runs are resumed in their folders

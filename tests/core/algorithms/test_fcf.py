@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from fedrec.algorithms.fcf import FCF, FCFConfig, ItemGradient
-from fedrec.algorithms.server_optimiser import FIRST, SECOND, ServerOptimiser, start_moments
+from fedrec.algorithms.server_optimizer import FIRST, SECOND, ServerOptimizer, start_moments
 from fedrec.testing.algorithm import AlgorithmContract
 from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows
 
@@ -16,7 +16,7 @@ class TestFCF(AlgorithmContract):
 
 class TestFedMF(AlgorithmContract):
     def make(self, facts):
-        return FCF(FCFConfig(dim=8, rounds=25, optimiser="sgd", rate=1.0), facts)
+        return FCF(FCFConfig(dim=8, rounds=25, optimizer="sgd", learning_rate=1.0), facts)
 
 
 @pytest.mark.parametrize("alpha0", [0.1, 0.7])
@@ -37,13 +37,13 @@ def test_the_item_gradient_is_that_of_the_objective(alpha0):
 def test_adam_on_the_server_is_that_of_pytorch():
     value = torch.linspace(-1, 1, 7)
     reference = value.clone().requires_grad_()
-    optimiser = torch.optim.Adam([reference], lr=0.1, betas=(FIRST, SECOND))
+    optimizer = torch.optim.Adam([reference], lr=0.1, betas=(FIRST, SECOND))
     state = start_moments(value)
     for round_index in range(5):
         gradient = torch.sin(value * (round_index + 1))
         reference.grad = torch.sin(reference.detach() * (round_index + 1))
-        value, state = ServerOptimiser("adam", 0.1).step(value, gradient, state, round_index)
-        optimiser.step()
+        value, state = ServerOptimizer("adam", 0.1).step(value, gradient, state, round_index)
+        optimizer.step()
     assert torch.allclose(value, reference.detach(), atol=1e-6)
 
 
@@ -51,7 +51,7 @@ def test_a_block_under_noise_shares_one_spread():
     """The first step of a block is the gradient over its root mean square; another block's size plays no part."""
     gradient = torch.tensor([3.0, -4.0, 0.0, 100.0, 300.0])
     value = torch.zeros(5)
-    adam, state = ServerOptimiser("adam", 0.1), start_moments(value)
+    adam, state = ServerOptimizer("adam", 0.1), start_moments(value)
     after, _ = adam.step(value, gradient, state, 0, (3, 2))
     for part in (slice(0, 3), slice(3, 5)):
         root_mean_square = gradient[part].square().mean().sqrt()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fedrec.algorithms.base import Algorithm, PublicFacts
 from fedrec.algorithms.kernel_rank import KernelRank
-from fedrec.algorithms.kernel_rank_settings import SHARES, KernelRankConfig, default_shares
+from fedrec.algorithms.kernel_rank_settings import SHARES, KernelRankConfig, chosen_shares, default_shares
 from fedrec.algorithms.kernel_rank_weights import GRADIENT_CLIP, parameter_count
 from fedrec.data.catalogue import Catalogue, Texts
 from fedrec.testing.algorithm import AlgorithmContract
@@ -19,7 +19,7 @@ from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows, planted_catalog
 
 def small(**changes: object) -> KernelRankConfig:
     """Few features and few rounds: what a test needs of the defaults."""
-    base = {"decays": (1.0, 0.5), "kernel_rank": 8, "head": 24, "targets": 2, "negatives": 8, "weight_rounds": 4}
+    base = {"decays": (1.0, 0.5), "kernel_rank": 8, "head_items": 24, "targets": 2, "negatives": 8, "rounds": 4}
     base |= {"cooccurrence": True}
     return KernelRankConfig.model_validate(base | changes)
 
@@ -43,7 +43,7 @@ class TestWithoutMetadata(AlgorithmContract):
     """Co-occurrence and popularity are all that is left."""
 
     def make(self, facts: PublicFacts) -> Algorithm:
-        return KernelRank(small(head=ITEMS), facts)
+        return KernelRank(small(head_items=ITEMS), facts)
 
     def facts(self, **changes: object) -> PublicFacts:
         return super().facts(**{"catalogue": Catalogue(tuple(f"item-{i}" for i in range(ITEMS)))} | changes)
@@ -54,7 +54,7 @@ CONFIGS = {
     "linear": small(hidden=0),
     "network": small(hidden=4),
     "no co-occurrence": small(cooccurrence=False),
-    "own shares": small(shares=(0.3, 0.3, 0.4)),
+    "own shares": small(popularity_share=0.3, weights_share=0.3, cooccurrence_share=0.4),
 }
 
 
@@ -128,6 +128,18 @@ def test_shares_change_without_a_jump() -> None:
     for mu, shares in SHARES.items():
         assert default_shares(mu) == pytest.approx(shares)
     assert default_shares(math.inf) == default_shares(max(SHARES))
+
+
+@given(st.floats(1e-3, 1e3), st.floats(0.01, 0.95))
+def test_open_shares_divide_what_the_given_ones_leave_as_by_default(strength: float, popularity: float) -> None:
+    default = default_shares(strength)
+    assert chosen_shares(KernelRankConfig(), strength) == default
+    own, weights, cooccurrence = chosen_shares(KernelRankConfig(popularity_share=popularity), strength)
+    assert own == popularity
+    assert own + weights + cooccurrence == pytest.approx(1.0)
+    assert weights / cooccurrence == pytest.approx(default[1] / default[2])
+    whole = {"popularity_share": 0.3, "weights_share": 0.3, "cooccurrence_share": 0.4}
+    assert chosen_shares(KernelRankConfig(**whole), strength) == (0.3, 0.3, 0.4)
 
 
 # ---- the ranking weights

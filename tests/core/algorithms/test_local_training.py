@@ -43,7 +43,7 @@ class TestPFedRec(AlgorithmContract):
             assert torch.allclose(change.dense(row).view(ITEMS, 8), own - table, atol=1e-6), row
 
     def test_the_server_without_adam_averages(self):
-        algo = PFedRec(PFedRecConfig(**SMALL | {"optimiser": "sgd", "rate": 1.0}), self.facts())
+        algo = PFedRec(PFedRecConfig(**SMALL | {"optimizer": "sgd", "learning_rate": 1.0}), self.facts())
         shared, users = algo.initial(), batch_of(edge_rows())
         change = algo.contribute(shared, users, 0)["change"]
         after = self.step(algo, shared, users, 0)
@@ -63,7 +63,7 @@ class TestFedRecon(AlgorithmContract):
 
 class TestFedNCF(AlgorithmContract):
     def make(self, facts):
-        return FedNCF(FedNCFConfig(**SMALL | {"private_rate": 1.0}, hidden=4), facts)
+        return FedNCF(FedNCFConfig(**SMALL | {"private_learning_rate": 1.0}, hidden=4), facts)
 
     def test_scores_are_those_of_a_product_and_a_network(self):
         algo = self.make(self.facts())

@@ -36,7 +36,7 @@ class TestCounts(AlgorithmContract):
     learns_taste = False
 
     def make(self, facts: PublicFacts) -> Algorithm:
-        return Popularity(PopularityConfig(counts=True, clip=2.0), facts)
+        return Popularity(PopularityConfig(counts=True, clip_norm=2.0), facts)
 
     def test_without_noise_it_ranks_by_counts(self) -> None:
         algo = self.make(self.facts())

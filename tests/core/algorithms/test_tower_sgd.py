@@ -43,7 +43,7 @@ class TestContent(TowerContract):
 
 class TestHybrid(TowerContract):
     tower = {"name": "hybrid", "dim": 6, "features": 8, "hidden": 5, "id_scale": 0.5}
-    settings = {"decay": 0.9, "hold_out": "next", "optimiser": "sgd", "solve_steps": 20, "averaged": 0.5}
+    settings = {"decay": 0.9, "hold_out": "next", "optimizer": "sgd", "solve_steps": 20, "averaged": 0.5}
 
 
 class TestHybridLocalSteps(TowerContract):
@@ -134,16 +134,16 @@ def test_what_the_user_holds_out_is_not_in_the_vector() -> None:
 def test_momentum_adam_and_averaging_are_those_of_the_textbook() -> None:
     facts = PublicFacts(planted_catalogue(), USERS, 4.0)
     gradients = [torch.randn(ITEMS * 3, generator=torch.Generator().manual_seed(i)) for i in range(4)]
-    for name, optimiser in (
+    for name, optimizer in (
         ("adam", lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.8, 0.999))),
         ("sgd", lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.8)),
     ):
-        settings: dict[str, Any] = {"optimiser": name, "learning_rate": 0.1, "momentum": 0.8, "averaged": 0.5}
+        settings: dict[str, Any] = {"optimizer": name, "learning_rate": 0.1, "momentum": 0.8, "averaged": 0.5}
         config = TowerSGDConfig(tower={"name": "id", "dim": 3}, rounds=4, **settings)
         algo = TowerSGD(config, facts)
         shared = algo.initial()
         parameter = shared["tower.table.weight"].flatten().clone().requires_grad_()
-        oracle, path = optimiser([parameter]), []
+        oracle, path = optimizer([parameter]), []
         for step, gradient in enumerate(gradients):
             shared = algo.update(shared, {"tower": PrivateSum(4 * gradient, 0.0)}, step + 1)
             parameter.grad = gradient

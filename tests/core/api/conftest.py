@@ -40,5 +40,5 @@ def data(log: pl.DataFrame, catalogue: pl.DataFrame) -> fedrec.Data:
 @pytest.fixture(scope="session")
 def run(data: fedrec.Data) -> fedrec.Run:
     """kernel-rank, one training round."""
-    settings = {"algorithm.weight_rounds": 1, "evaluation.baselines": False}
+    settings = {"algorithm.rounds": 1, "evaluation.baselines": False}
     return fedrec.simulate("kernel-rank", data, epsilon=8, delta=1e-3, seed=1, settings=settings, progress=False)

@@ -25,7 +25,7 @@ def saved(log: pl.DataFrame, catalogue: pl.DataFrame, tmp_path_factory: pytest.T
     log.write_csv(folder / "log.csv")
     catalogue.with_columns(pl.col("genres").list.join("|")).write_csv(folder / "items.csv")
     data = fedrec.read_log(folder / "log.csv", catalogue=folder / "items.csv")
-    settings = {"algorithm.weight_rounds": 1, "evaluation.baselines": False}
+    settings = {"algorithm.rounds": 1, "evaluation.baselines": False}
     made = fedrec.simulate("kernel-rank", data, epsilon=8, delta=1e-3, seed=1, settings=settings, progress=False)
     return made.save(folder / "run")
 

@@ -18,7 +18,7 @@ from fedrec.audit.log.ledger import read_ledger
 from fedrec.cli import run as command
 from fedrec.errors import FedrecError
 
-SMALL = {"data.users": 120, "data.items": 50, "algorithm.weight_rounds": 2, "evaluation.baselines": False}
+SMALL = {"data.users": 120, "data.items": 50, "algorithm.rounds": 2, "evaluation.baselines": False}
 
 
 def model_of(folder: Path) -> str:
@@ -50,7 +50,7 @@ def test_a_table_in_memory_gives_the_bits_of_its_file(
     log.write_parquet(tmp_path / "log.parquet")
     catalogue.write_parquet(tmp_path / "items.parquet")
     data = fedrec.read_log(tmp_path / "log.parquet", catalogue=tmp_path / "items.parquet")
-    settings = {"algorithm.weight_rounds": 1, "evaluation.baselines": False}
+    settings = {"algorithm.rounds": 1, "evaluation.baselines": False}
     made = fedrec.simulate("kernel-rank", data, epsilon=8, delta=1e-3, seed=1, settings=settings, progress=False)
     assert model_of(made.folder) == model_of(run.folder)
     assert fedrec.load_run(made.save(tmp_path / "r")).data.users == data.users  # found again by its full path
@@ -58,7 +58,7 @@ def test_a_table_in_memory_gives_the_bits_of_its_file(
 
 def test_the_settings_of_an_algorithm_are_its_name_and_them(run: fedrec.Run, data: fedrec.Data) -> None:
     settings = {"evaluation.baselines": False}
-    config = KernelRankConfig(weight_rounds=1)
+    config = KernelRankConfig(rounds=1)
     made = fedrec.simulate(config, data, epsilon=8, delta=1e-3, seed=1, settings=settings, progress=False)
     assert model_of(made.folder) == model_of(run.folder)
 

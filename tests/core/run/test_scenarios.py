@@ -82,7 +82,7 @@ def test_set_changes_one_thing_and_later_ones_win() -> None:
         ("runs/none.toml", [], "no such scenario file"),
         ("quickstart", ["privcy.epsilon=1"], "unknown key 'privcy'. Did you mean 'privacy'?"),
         ("quickstart", ["privacy.epsilno=1"], "unknown key 'privacy.epsilno'. Did you mean 'privacy.epsilon'?"),
-        ("quickstart", ["algorithm.weight_round=1"], "unknown key 'weight_round'. Did you mean 'weight_rounds'?"),
+        ("quickstart", ["algorithm.head_item=1"], "unknown key 'head_item'. Did you mean 'head_items'?"),
         ("quickstart", ["algorithm.name=kernelrank"], "unknown algorithm 'kernelrank'. Did you mean 'kernel-rank'?"),
         ("quickstart", ["algorithm.decays=[2.0]"], "decays"),
         ("quickstart", ["privacy.epsilon=0"], "privacy.epsilon"),

@@ -60,7 +60,7 @@ def sums(precision, rounds: int = 3, batch_users: int = 7) -> list[torch.Tensor]
     rows, _ = planted_rows(40)
     offsets = np.cumsum([0, *map(len, rows)]).astype(np.int64)
     source = Histories(offsets, np.concatenate(rows).astype(np.int32), ITEMS)
-    algo = KernelRank(KernelRankConfig(weight_rounds=3), PublicFacts(planted_catalogue(), 40, 40.0, mu=1.0))
+    algo = KernelRank(KernelRankConfig(rounds=3), PublicFacts(planted_catalogue(), 40, 40.0, mu=1.0))
     plan = PrivacyPlan.build(
         PrivacyConfig(epsilon=2.0, delta=1e-3), [algo.queries(r) for r in range(algo.rounds)], 40, 5
     )

@@ -13,7 +13,7 @@ SMALL = [f"--set=data.{name}={value}" for name, value in (("users", 120), ("item
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "run"
-    assert run(["simulate", "--quiet", "--out", str(out), "--set=algorithm.weight_rounds=2", *SMALL]) == 0
+    assert run(["simulate", "--quiet", "--out", str(out), "--set=algorithm.rounds=2", *SMALL]) == 0
     return out
 
 

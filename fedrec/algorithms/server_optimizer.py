@@ -13,11 +13,11 @@ from torch import Tensor
 FIRST, SECOND, FLOOR = 0.9, 0.99, 1e-8
 
 MOMENTS = frozenset({"first moment", "second moment"})
-"""Names of the optimiser's part of the shared state, which no device needs."""
+"""Names of the optimizer's part of the shared state, which no device needs."""
 
 
 def start_moments(value: Tensor) -> dict[str, Tensor]:
-    """The optimiser's part of the shared state for parameters like `value`."""
+    """The optimizer's part of the shared state for parameters like `value`."""
     return {"first moment": torch.zeros_like(value), "second moment": torch.zeros_like(value)}
 
 
@@ -47,11 +47,11 @@ def adam(gradient: Tensor, first: Tensor, second: Tensor, step: int, decays: tup
 
 
 @dataclass(frozen=True)
-class ServerOptimiser:
-    """kind: `sgd` is plain gradient descent. rate: step size."""
+class ServerOptimizer:
+    """kind: `sgd` is plain gradient descent. learning_rate: step size."""
 
     kind: Literal["adam", "sgd"]
-    rate: float
+    learning_rate: float
 
     def step(
         self, value: Tensor, gradient: Tensor, moments: Mapping[str, Tensor], step: int, blocks: Sequence[int] = ()
@@ -68,10 +68,10 @@ class ServerOptimiser:
                 every entry equally far, those of few users like the others.
         """
         if self.kind == "sgd":
-            return value - self.rate * gradient, {}
+            return value - self.learning_rate * gradient, {}
         before = moments["first moment"], moments["second moment"]
         first, second, mean, spread = adam(gradient, *before, step, (FIRST, SECOND))
         if blocks:
             parts = spread.split(list(blocks))
             spread = torch.cat([part.square().mean().sqrt().expand_as(part) for part in parts])
-        return value - self.rate * mean / spread, {"first moment": first, "second moment": second}
+        return value - self.learning_rate * mean / spread, {"first moment": first, "second moment": second}
