@@ -1,4 +1,4 @@
-"""Where to compute: which of PyTorch's devices this machine has."""
+"""The PyTorch devices of this machine."""
 
 import os
 from typing import TYPE_CHECKING

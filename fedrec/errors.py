@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from fedrec.plain_text import plain
 
 DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EIO)
-"""What an OSError's `errno` is where people mend a disk or a folder."""
+"""Values of `errno` in an OSError that the user can fix: a full disk, a folder, permissions."""
 
 
 class FedrecError(Exception):
@@ -45,7 +45,7 @@ class VerificationError(FedrecError):
 
 
 def first_line(error: Exception) -> str:
-    """What another library's error says first; its kind where it says nothing."""
+    """Return the first line of another library's error, or the name of its type if it has no text."""
     return plain((str(error).strip().splitlines() or [type(error).__name__])[0])
 
 

@@ -13,19 +13,19 @@ from fedrec.data.users import UserBatch
 
 
 class ReleasedModel(ABC):
-    """What a device receives, with the local solver: fit a private state, fold in an event, rank. Never sends."""
+    """The model on a device, with the local solver: fit a private state, fold in an event, rank. It sends nothing."""
 
     kind: ClassVar[str]
     made_by: str = ""
-    """The algorithm that released it, where several release models of this kind."""
+    """The algorithm that released the model, if several release models of this kind."""
 
     @property
     def called(self) -> str:
-        """What messages call it: the name of its algorithm."""
+        """The name of the model in messages: that of its algorithm."""
         return self.made_by or self.kind
 
     def by(self, algorithm: str) -> Self:
-        """This model, noted as released by `algorithm`."""
+        """Return this model, marked as released by `algorithm`."""
         self.made_by = algorithm
         return self
 
@@ -59,22 +59,23 @@ class ReleasedModel(ABC):
         return None
 
     def explain(self, state: dict[str, Tensor], candidates: Tensor) -> dict[str, Tensor]:
-        """How much each group of features adds to the scores of candidates (B, C), beyond an average item; (B, C) each.
+        """Compute what each group of features adds to the scores of candidates (B, C), relative to an average item.
 
-        Empty where scores are not made of features.
+        Returns:
+            (B, C) by group; empty for a model without features.
         """
         return {}
 
     def to(self, device: torch.device | str) -> "ReleasedModel":
-        """The same model with its tensors on `device`."""
+        """Return the same model with its tensors on `device`."""
         return self.restore({name: tensor.to(device) for name, tensor in self.tensors().items()}, self.manifest())
 
     def recommend(self, users: UserBatch, k: int, *, seen: bool = False) -> tuple[Tensor, Tensor]:
-        """Each user's k best items and their scores, (B, k) each; items of the history are left out unless `seen`,
-        and dislikes always.
+        """Return each user's k best items and their scores, (B, k) each.
 
-        Where fewer than k are left, the places after them hold item -1 and score -inf. Equal scores come in a hashed
-        order of the items, the same for everybody and on every device, and never in that of the catalogue.
+        Items of the history are left out unless `seen`, and dislikes always. If fewer than k items remain, the other
+        places have item -1 and score -inf. Equal scores are in a hashed order of the items, the same for all users and
+        devices, and never in that of the catalogue.
         """
         scores = self.score(self.fit(users))
         if not seen:

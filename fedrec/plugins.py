@@ -38,7 +38,7 @@ OWN = "fedrec"
 
 T = TypeVar("T")
 Check = Callable[[Any, str], str | None]
-"""Of a loaded object and its name: what is wrong with it, None for nothing."""
+"""Function of a loaded object and its name: returns the fault, None for a usable object."""
 
 _only: ContextVar[frozenset[str] | None] = ContextVar("plug-ins that may run", default=None)
 
@@ -201,16 +201,16 @@ def check_plugins(names: Iterable[str]) -> frozenset[str]:
 
 
 def is_reference(name: str) -> bool:
-    """Whether `name` names code by its place: `package.module:Class` or `file.py:Class`."""
+    """Return whether `name` refers to code by its place: `package.module:Class` or `file.py:Class`."""
     return ":" in name
 
 
 def referenced(reference: str, check: Check) -> Any:
-    """The object at `package.module:Class` or `file.py:Class`, for a simulation of one's own.
+    """Load the object at `package.module:Class` or `file.py:Class`, for simulations alone.
 
     Raises:
-        PluginRefused: with in `only`.
-        InputError: for what cannot be imported or used.
+        PluginRefused: inside a block of `only`.
+        InputError: when it cannot be imported or used.
     """
     if _only.get() is not None:
         raise PluginRefused(f"'{reference}' names code by its place, which runs in simulations alone")
@@ -246,10 +246,12 @@ def _file(path: Path) -> Any:
 
 @dataclass(frozen=True)
 class Origin:
-    """Where code of others comes from.
+    """The origin of code from other packages.
 
-    package: distribution and version; "no package" for a file of one's own.
-    file: the source file, from its top-level package on. sha256: of that file alone, hex; "unknown" without a source.
+    Attributes:
+        package: distribution and version; "no package" for a single file.
+        file: the source file, from its top-level package on.
+        sha256: SHA-256 (hex) of that file alone; "unknown" without a source.
     """
 
     package: str
@@ -263,12 +265,12 @@ class Origin:
 
 
 def is_own(code: Any) -> bool:
-    """Whether a class or function is fedrec's own."""
+    """Return whether a class or function is fedrec's own."""
     return code.__module__.partition(".")[0] in ("fedrec", "fedrec_client", "fedrec_server", "fedrec_sim")
 
 
 def origin(code: Any) -> Origin | None:
-    """Where a class or function comes from; None for fedrec's own."""
+    """Return the origin of a class or function; None for fedrec's own."""
     if is_own(code):
         return None
     module = code.__module__

@@ -1,7 +1,7 @@
-"""How exactly users' own computation multiplies matrices: an engine's choice, on which no guarantee may rest.
+"""Precision of matrix products in users' own computation. It is a choice of the engine; no guarantee depends on it.
 
-Half precision covers what a device computes and nothing else: norms, clips, sums and noise stay outside and are as
-exact as ever, so the clip bounds the very values that are summed, however coarsely they were made.
+Half precision covers only the computation of a device. Norms, clips, sums and noise keep their precision, so the clip
+bounds exactly the values that are summed, at any precision of the device.
 """
 
 from collections.abc import Iterator

@@ -26,10 +26,13 @@ EVERY = 5.0
 
 @dataclass(frozen=True)
 class Step:
-    """How far a step is.
+    """The progress of a step.
 
-    name: what it does, a constant of the code. total: its parts. done: those that are finished. ended: the step is
-    over; one that stops early, or fails, ends below its total.
+    Attributes:
+        name: name of the step, a constant of the code.
+        total: number of its parts.
+        done: number of finished parts.
+        ended: True if the step is over; a step that stops early, or fails, ends below its total.
     """
 
     name: str

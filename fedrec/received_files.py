@@ -1,9 +1,9 @@
-"""Files in a folder that somebody else may have made: read and written without following links.
+"""Files in a folder of unknown origin, read and written without following links.
 
-A link in a received folder points where its maker chose: read through it, a private file of the reader is shown or
-packed; written through it, a file of the reader is replaced. A named pipe never ends. So each step below the folder is
-opened relative to the one before (`openat`) and must be a folder, and the file must be a regular one. The folder itself
-is named by the reader, who may use links for it.
+The maker of a received folder chooses the targets of its links. A read through a link could show or pack a private file
+of the reader, and a write could replace one. A named pipe never ends. So each step below the folder is opened relative
+to the one before (`openat`) and must be a folder, and the file must be a regular one. The reader names the folder
+itself, and may use links for it.
 """
 
 import errno
@@ -31,7 +31,7 @@ DAMAGED_ZIP = (
     ValueError,  # a name that is no text
     IndexError,
 )
-"""What `zipfile` raises for a damaged archive, beside OSError."""
+"""Exceptions of `zipfile` for a damaged archive, in addition to OSError."""
 _LINK = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 
 
@@ -41,8 +41,8 @@ def read_below(folder: Path, name: str, most: int, *, alone: bool = False) -> by
     Args:
         folder: named by the user.
         name: the file's path in it, with slashes.
-        most: bytes that are read.
-        alone: also refuse a file that has another name (a hard link), which may be anybody's.
+        most: most bytes of the file.
+        alone: True to refuse a file with a second name (a hard link), which may belong to another user.
 
     Raises:
         VerificationError: for a link, a pipe or a device, and for a file above `most` bytes.

@@ -1,9 +1,9 @@
 """Arithmetic in which a user's numbers do not depend on who else is in the batch.
 
-A library picks its kernel by the shape of a product, and the last rows of a matrix or the end of a vector go through
-other instructions than the rest. So a user's result can differ in its last bits with the size of the batch: when one
-user leaves, the others' contributions move, and with them a sum that was to move by one user's part. While `rowwise`
-lasts, every operation gives a row the same bits in every batch:
+A library chooses its kernel by the shape of a product, and processes the last rows of a matrix or the end of a vector
+with other instructions than the rest. So a user's result can differ in its last bits with the size of the batch. When
+one user leaves, the contributions of the others change too, and the sum moves by more than one contribution. Inside
+`rowwise`, every operation gives a row the same bits in every batch:
 
 | operation | on a CPU |
 |---|---|
@@ -11,9 +11,10 @@ lasts, every operation gives a row the same bits in every batch:
 | products of many matrices | so are theirs, and a batch of one is two: each matrix is aligned, and multiplied alone |
 | sigmoid, softplus, powers | composed of operations that have one form for all elements |
 
-The rest (element by element, sums along a row, sorting, solves of one matrix each) is so already. It holds below
-autograd: backward passes are covered. Source of the idea: He et al. 2025, "Defeating Nondeterminism in LLM Inference"
-(batch-invariant kernels). Different here: the library's own kernels, in shapes that leave it no choice.
+Other operations (element by element, sums along a row, sorting, solves of one matrix each) have this property already.
+Backward passes are covered, because the module works below autograd. Source of the idea: He et al. 2025, "Defeating
+Nondeterminism in LLM Inference" (batch-invariant kernels). Differs in using the library's own kernels, in shapes that
+leave it no choice.
 
 On CUDA the library's choice is not known, and nothing is changed: see docs/simulate.md.
 """
@@ -164,13 +165,13 @@ class _Rowwise(TorchDispatchMode):
 
 
 def active() -> bool:
-    """Whether `rowwise` lasts on this thread."""
+    """Return whether this thread is inside `rowwise`."""
     return getattr(_active, "mode", False)
 
 
 @contextmanager
 def rowwise(device: torch.device) -> Iterator[None]:
-    """While it lasts, operations on `device` give each row the same bits in every batch; see the module."""
+    """Make operations on `device` give each row the same bits in every batch, inside this block; see the module."""
     if device.type != "cpu" or active():
         yield
         return

@@ -1,4 +1,4 @@
-"""What a wrong setting is answered with: the setting that was meant, and what is allowed, in words of our own."""
+"""Messages for wrong settings: the nearest setting, and the allowed values, in fedrec's own words."""
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from fedrec.errors import nearest
 
 
 def dotted_names(kind: Any, path: str = "") -> Iterator[str]:
-    """Every setting of the model `kind`, nested ones with dots: `privacy.epsilon`."""
+    """Yield every setting of the model `kind`, nested ones with dots: `privacy.epsilon`."""
     for name, inner in _fields(kind).items():
         table = _table(inner.annotation)
         if table is None:

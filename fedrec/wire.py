@@ -113,18 +113,24 @@ class Packet:
 
 
 def fingerprint(text: str) -> str:
-    """What identifies a run on the wire: SHA-256 (hex) of the protocol version and of the run's description."""
+    """Return the id of a run on the wire: SHA-256 (hex) of the protocol version and of the run's description."""
     return hashlib.sha256(f"fedrec wire {VERSION}\n{text}".encode()).hexdigest()
 
 
 def digest(tensor: Tensor) -> str:
-    """SHA-256 (hex, 32 digits) of a tensor's type, shape and bits."""
+    """Return the SHA-256 (hex, 32 digits) of a tensor's type, shape and bits."""
     head = f"{_name(tensor.dtype)} {tuple(tensor.shape)}\n".encode()
     return hashlib.sha256(head + _bytes(tensor)).hexdigest()[:32]
 
 
 def to_record(packet: Packet, precision: Precision = "float32", keep: Collection[str] = ()) -> Any:
-    """Flower's RecordDict of the packet. precision: of its float32 tensors, but for those named in `keep`."""
+    """Convert the packet to Flower's RecordDict.
+
+    Args:
+        packet: the packet.
+        precision: precision of its float32 tensors.
+        keep: names of tensors that keep their precision.
+    """
     from flwr.app import Array, ArrayRecord, ConfigRecord, RecordDict
 
     facts: dict[str, Any] = {key: getattr(packet, key) for key in _KEYS}
@@ -167,7 +173,7 @@ def size(record: Any) -> int:
 
 
 def coarse(tensor: Tensor, precision: Precision) -> Tensor:
-    """What the other side will hold of `tensor`."""
+    """Return `tensor` as the other side receives it."""
     return _unpack(*_pack(tensor, precision))
 
 

@@ -1,4 +1,4 @@
-"""Shared by all tests: where real data lie, and a key to sign ledgers with that is nobody's own."""
+"""Fixtures of all tests: the folder of real data, and a key for ledgers that belongs to no user."""
 
 import os
 import sys

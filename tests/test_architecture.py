@@ -362,7 +362,7 @@ MIRRORED = {
     "server": "server/fedrec_server",
     "simulation": "simulations/fedrec_sim",
 }
-"""Folder of `tests` -> the package whose rooms it mirrors. What no room holds alone lies at the top of each."""
+"""Folder of `tests` -> the package whose rooms it mirrors. Tests of several rooms are at the top of each folder."""
 
 
 def misplaced(test: str) -> str | None:

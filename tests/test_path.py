@@ -69,7 +69,7 @@ def test_few_files_lie_between_a_command_and_an_algorithm(tmp_path: Path) -> Non
 
 
 def readers_of_a_clip(folder: Path, clip: float) -> tuple[dict[str, set[str]], float]:
-    """Who reads the clip norm of the query "gram" in a run, and the noise that the plan puts on that query.
+    """Return the files that read the clip norm of the query "gram" in a run, and the noise of that query.
 
     Returns: files by what they read, "setting" for the scenario's value, "query" for what has it on the way to the
     noise (pricing, `noise_std` and `privatise`); and the noise's standard deviation.

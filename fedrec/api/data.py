@@ -52,7 +52,7 @@ class Data:
 
     @property
     def name(self) -> str:
-        """What the dataset is called."""
+        """The name of the dataset."""
         return self.dataset.name
 
     @property
@@ -85,7 +85,7 @@ class Data:
         return pl.DataFrame({"item": [catalogue.ids[item] for item in items], **titles})
 
     def position(self, user: str | int) -> int:
-        """Where a user is among the histories.
+        """Return the position of a user among the histories.
 
         Raises:
             InputError: when the log has no such user.
@@ -208,7 +208,7 @@ def split(data: Data, kind: str, **hold_out: Any) -> Data:
 
 
 def generated(data: Data) -> bool:
-    """Whether a run draws the events from its own seed."""
+    """Return whether a run draws the events from its own seed."""
     return data.log is None and data.config.path is None and data.config.name in GENERATED
 
 
@@ -216,7 +216,7 @@ def item_positions(data_ids: tuple[str, ...], wanted: list[str], what: str) -> l
     """The positions of the items `wanted` in a catalogue.
 
     Raises:
-        InputError: naming the first that is not there.
+        InputError: with the first item that is not in the catalogue.
     """
     places = {item: place for place, item in enumerate(data_ids)}
     for item in wanted:

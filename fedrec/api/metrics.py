@@ -53,7 +53,7 @@ class Metrics(Mapping[str, float]):
 
     @property
     def rule(self) -> str:
-        """How held-out items, negatives and ties are treated."""
+        """The rule of the evaluation: held-out items, negatives and ties."""
         return str(self.result.get("rule", ""))
 
     @property

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 
 def progress_of(wanted: bool | None, on_round: "OnRound") -> "RunProgress":
-    """What reports a run.
+    """Return the display of a run's progress.
 
     Args:
-        wanted: whether to show progress; None: in a terminal and in a notebook.
+        wanted: True to show progress; None shows it in a terminal and in a notebook.
         on_round: also called after each round.
     """
     from fedrec_sim.report.progress import RunProgress

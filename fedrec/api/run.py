@@ -97,7 +97,7 @@ class Run:
 
     @property
     def statement(self) -> Statement:
-        """What the run promises, against whom, and what it leaves out."""
+        """The promise of the run, its adversaries, and its limits."""
         return statement_of(self.folder)
 
     @property

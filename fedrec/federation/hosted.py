@@ -1,10 +1,9 @@
 """The computation of the users of one place in a round: batches within memory bounds, contribute, clip, sum.
 
-The place may be a whole simulation, a hospital, or a phone with a single user: the code is this, and no other. Memory
-is bounded whatever the number of users: a chunk holds at most `batch_users` users and about `batch_events` events.
-Sums are exact integers (`fedrec.privacy.fixed_point`) of contributions that follow from their users alone
-(`fedrec.rowwise`), so neither order, chunks, threads nor places change a bit of them. No noise is added here, so what
-comes out is for the sum's trusted party only.
+The place may be a whole simulation, a hospital, or a phone with a single user; all run this code. Memory is bounded for
+any number of users: a chunk has at most `batch_users` users and about `batch_events` events. Sums are exact integers
+(`fedrec.privacy.fixed_point`) of contributions that depend on their users alone (`fedrec.rowwise`). So order, chunks,
+threads and places do not change a bit of them. No noise is added here, so only the trusted party may receive the sums.
 """
 
 import time

@@ -12,7 +12,7 @@ from fedrec.privacy.queries import PrivateSum
 
 
 def everything(make: Callable[[], Algorithm], users: UserBatch) -> dict[str, Tensor]:
-    """What it makes of `users` in one noisy round of each kind and with the released model, by name."""
+    """Return all results of an algorithm for `users`: one noisy round of each kind, and the released model, by name."""
     device = users.device
     algo, found = make(), {}
     kinds: dict[tuple[str, ...], int] = {}

@@ -73,7 +73,10 @@ class Deployment(ScenarioRun):
         data_dir: folder of the datasets, for the items of a named one.
         resume: continue the run in `folder`.
         on_round: called with the report of each finished round.
-    Raises: TooFewNodes; InputError for settings, nodes or a folder that do not fit.
+
+    Raises:
+        TooFewNodes: when too few nodes are connected.
+        InputError: for settings, nodes or a folder that do not fit.
     """
 
     def __init__(
@@ -94,7 +97,7 @@ class Deployment(ScenarioRun):
             log.warning("%s", SEEDED)
         self.under = DEPLOYED if scenario.data.name == NODES else SHARDS
         catalogue, taken_from = datasets.public_catalogue(scenario.data, data_dir, self.public_seed)
-        # A node has a catalogue file of its own: the path of the server's does not travel.
+        # A node has a catalogue file of its own: the path of the server's file is not sent.
         public_data = scenario.data.model_copy(update={"catalogue": None} if scenario.data.name == NODES else {})
         request = DataRequest(data=public_data, on=scenario.evaluation.on, seed=self.public_seed)
         before = None

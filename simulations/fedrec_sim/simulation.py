@@ -91,7 +91,9 @@ class Simulation(ScenarioRun):
         track: name of the tracker that receives every round, None for none.
         log: a log in memory; None reads the log of the scenario.
         movable: write the scenario's paths in full, since the folder may be moved.
-    Raises: InputError for settings, data or a folder that do not fit; BudgetExhausted for a shared budget.
+    Raises:
+        InputError: for settings, data or a folder that do not fit.
+        BudgetExhausted: when the plan does not fit into a shared budget.
     """
 
     def __init__(

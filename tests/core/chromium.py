@@ -1,4 +1,4 @@
-"""Headless Chromium over its DevTools pipe: open a page in some setting, and learn what it did. No driver is needed.
+"""Headless Chromium over its DevTools pipe: open a page, evaluate scripts in it, take screenshots. No driver is needed.
 
 Protocol: JSON messages ended by a zero byte, read by the browser from descriptor 3 and written to 4.
 """
@@ -29,7 +29,7 @@ SECONDS = 60.0
 
 
 def executable() -> str | None:
-    """Where the browser is, None where there is none."""
+    """Return the path of the browser, None if there is none."""
     return next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
@@ -41,13 +41,18 @@ def missing() -> str | None:
 
 
 class Chromium:
-    """One browser with one tab. messages: what the console said, exceptions too. requests: every URL asked for."""
+    """One browser with one tab.
+
+    Attributes:
+        messages: lines of the console, with exceptions.
+        requests: every requested URL.
+    """
 
     def __init__(self, profile: Path) -> None:
         to_browser, ours = os.pipe()
         self._from, from_browser = os.pipe()
         os.set_inheritable(to_browser, True)
-        program = 'exec 3<&0 4>&1 0</dev/null 1>/dev/null; exec "$@"'  # the pipe comes as its input and output
+        program = 'exec 3<&0 4>&1 0</dev/null 1>/dev/null; exec "$@"'  # the pipe is its input and output
         self._process = subprocess.Popen(
             ["sh", "-c", program, "sh", str(executable()), *FLAGS, f"--user-data-dir={profile}", "about:blank"],
             stdin=to_browser,
@@ -81,23 +86,23 @@ class Chromium:
             self.evaluate("new Promise(done => requestAnimationFrame(() => setTimeout(done, 0)))")
 
     def evaluate(self, expression: str) -> Any:
-        """The value of a JavaScript expression in the page, JSON-able."""
+        """Return the value of a JavaScript expression in the page, JSON-able."""
         found = self.send("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
     def screenshot(self, path: Path, *, whole: bool = True) -> None:
-        """A PNG of the page, the whole of it or what is in view."""
+        """Write a PNG of the whole page, or of the visible part."""
         shot = self.send("Page.captureScreenshot", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(shot["data"]))
 
     def pdf(self, path: Path) -> None:
-        """The page as printed."""
+        """Write the page as printed."""
         printed = self.send("Page.printToPDF", printBackground=True, preferCSSPageSize=True)
         path.write_bytes(base64.b64decode(printed["data"]))
 
     def send(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """One DevTools command for the tab, and its result."""
+        """Send one DevTools command to the tab, and return its result."""
         return self._call(method, session=self._session, **parameters)
 
     def close(self) -> None:

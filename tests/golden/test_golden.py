@@ -1,8 +1,8 @@
 """Golden runs: no number, no record and no sentence that a run writes may change unless that is meant.
 
-On the machine that made a file every bit is compared. Elsewhere the last bits of a matrix product may differ, and a sum
-may then land on the next step of the grid that releases are rounded to (2^-10 of the noise), so tensors are compared
-within that step, metrics within a few users, all other numbers within 1e-5, and everything discrete exactly.
+On the machine that made a file every bit is compared. Elsewhere the last bits of a matrix product may differ. A sum may
+then land on the next step of the grid of releases (2^-10 of the noise). So tensors are compared within that step,
+metrics within a few users, all other numbers within 1e-5, and everything discrete exactly.
 """
 
 import copy

@@ -1,4 +1,4 @@
-"""Runs of real algorithms over nodes in memory, beside the same run in one process."""
+"""Runs of real algorithms over nodes in memory, compared with the same run in one process."""
 
 from dataclasses import dataclass
 from functools import lru_cache

@@ -110,7 +110,7 @@ class Federation:
         self.start("run", "server", "run", "quickstart", *changes, *options)
 
     def kill(self, victim: str, rng: random.Random) -> bool:
-        """SIGKILL to it; False where there is none at the moment."""
+        """Send it SIGKILL; False if it does not exist at the moment."""
         place, word, forked = VICTIMS[victim]
         name = rng.choice(list(Keyring(self.root / "keys").nodes)) if place == "node" else place
         if self.ended(name):

@@ -1,6 +1,6 @@
 """A Grid without processes: every message goes through Flower's own serialisation to a real node and back.
 
-What leaves the nodes is recorded byte for byte. Nodes can be told to misbehave, to be away, or to come back.
+All messages of the nodes are recorded byte for byte. Tests can make nodes misbehave, leave, or return.
 """
 
 import uuid

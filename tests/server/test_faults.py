@@ -1,4 +1,4 @@
-"""A run in which something is killed ends as if nothing had been; the script beside this does it many times over."""
+"""A run whose processes are killed ends with the same bits; the script `faults.py` repeats it many times."""
 
 import random
 from pathlib import Path

@@ -73,7 +73,7 @@ def histories(users: int = 37, seed: int = 0) -> Histories:
 
 
 class Crash(Exception):
-    """What stands for a killed process."""
+    """The exception that represents a killed process."""
 
 
 class CrashingFederation(InProcessFederation):

@@ -1,4 +1,4 @@
-"""How far `kernel-rank` lies below DP popularity at the same epsilon, on generated logs and on real ones.
+"""Comparison of `kernel-rank` with DP popularity at the same epsilon, on generated logs and on real ones.
 
 The comparison is paired over users: the difference of their metrics, and its standard error. Seeds, which draw
 generated logs anew, add users. The whole grid takes hours, so it is a program, and the tests run a part of it:
@@ -28,7 +28,7 @@ from fedrec.privacy.plan import PrivacyConfig
 from fedrec.run.scenario import EngineConfig
 
 ERRORS = 3.0
-"""Standard errors that kernel-rank may lie below popularity: one of 700 comparisons of equals does."""
+"""Standard errors that kernel-rank may be below popularity: for equal models, one of 700 comparisons exceeds it."""
 BASELINE = 1000  # added to a seed for the noise of the popularity that it is compared with
 EPSILONS = ("none", 8.0, 3.0, 1.0, 0.5)
 DATASETS: dict[str, dict[str, Any]] = {
@@ -63,7 +63,7 @@ def compared(data: dict[str, Any], epsilon: float | str, seed: int, folder: Path
 
 
 def behind(pairs: list[Pair]) -> dict[str, float]:
-    """By how many standard errors kernel-rank lies below popularity, by metric; negative where it lies above."""
+    """Return the standard errors by which kernel-rank is below popularity, by metric; negative if it is above."""
     found = {}
     for protocol in pairs[0].own.protocols:
         for metric in ("hr@10", "ndcg@10"):
@@ -75,7 +75,7 @@ def behind(pairs: list[Pair]) -> dict[str, float]:
 
 
 def below(found: dict[str, float]) -> dict[str, float]:
-    """The metrics in which kernel-rank lies below popularity by more than noise."""
+    """Return the metrics in which kernel-rank is below popularity by more than noise."""
     return {metric: round(by, 1) for metric, by in found.items() if by > ERRORS}
 
 

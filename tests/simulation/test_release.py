@@ -1,4 +1,4 @@
-"""What leaves a run: `release/` alone, in which no bit can be changed and nothing stands that no epsilon covers."""
+"""The released part of a run is `release/` alone: every changed bit is noticed, and epsilon covers all of it."""
 
 import base64
 import csv
@@ -49,7 +49,7 @@ def copied(made: Path, tmp_path: Path) -> Path:
 
 
 def noticed(folder: Path) -> list[str]:
-    """The faults that an auditor sees who has the right key; what cannot even be read is one, too."""
+    """Return the faults that an auditor with the right key sees; an unreadable run is a fault, too."""
     try:
         return verify(received(folder), default_key().public).faults
     except FedrecError as error:

@@ -124,7 +124,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_finished_run_that_is_resumed_changes_nothing(simulate: Simulate, tmp_path: Path) -> None:
-    """Its baselines have noise that was not kept: made again, they would be other figures beside the same ledger."""
+    """The noise of its baselines was not kept: a second computation would give other figures for the same ledger."""
     assert simulate(*ALS, "--out", "r", "--quiet") == 0
     before = files(tmp_path / "r")
     assert simulate("--resume", "--out", "r", "--quiet") == 0

@@ -172,6 +172,6 @@ def test_a_device_ranks_by_its_own_copy_where_it_is_told_to():
         others = torch.ones(ITEMS, dtype=torch.bool).scatter(0, mine, False)
         assert torch.allclose(scores[row][others], before[row][others], atol=1e-6)
         history = sorted(set(edge_rows()[row]) & set(mine.tolist()))
-        if len(set(edge_rows()[row])) < ITEMS:  # who has everything has it as negatives too
+        if len(set(edge_rows()[row])) < ITEMS:  # a user who has every item has them as negatives too
             assert (scores[row][history] > before[row][history]).all(), "events rise"
         assert torch.equal(scores[row][mine], state["own_scores"][row][state["own_items"][row] >= 0])

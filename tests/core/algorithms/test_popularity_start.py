@@ -1,4 +1,4 @@
-"""Baselines under privacy: popularity is released first and stands in the item vectors."""
+"""Baselines under privacy: popularity is released first and is part of the item vectors."""
 
 import pytest
 import torch

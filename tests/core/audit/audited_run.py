@@ -83,6 +83,6 @@ def audited_run(
 
 
 def edit(folder: Path, **changes: Any) -> None:
-    """Change the statement of a run, as somebody who lies would."""
+    """Change the statement of a run, as a forger would."""
     file = folder / "privacy" / "statement.json"
     file.write_text(text_of(json.loads(file.read_text(encoding="utf-8")) | changes), encoding="utf-8")

@@ -117,7 +117,7 @@ class Damage:
         return content
 
     def run(self) -> dict[str, bytes]:
-        """The files of a run: damaged, forged by a thief, or signed by an owner who lies."""
+        """Return the files of a run: damaged, forged by a thief, or signed by a dishonest owner."""
         payloads = self.rng.choice(self.runs)
         how = self.rng.randrange(4)
         key = THIEF if how == 1 else ledgers.KEY
@@ -128,7 +128,7 @@ class Damage:
         return self.files(self.rng.choice(self.runs), key, damage=True)
 
     def lies(self, payloads: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Records of somebody who has the key: changed, dropped, repeated, moved."""
+        """Return records of a dishonest owner of the key: changed, dropped, repeated, moved."""
         payloads = copy.deepcopy(payloads)
         place = self.rng.randrange(len(payloads))
         kind = self.rng.randrange(8)

@@ -95,7 +95,7 @@ def long_payloads(rounds: int, sampling: float = 1.0) -> list[Payload]:
 
 
 def lines_of(payloads: Sequence[Mapping[str, Any]], key: SigningKey = KEY) -> list[bytes]:
-    """The signed lines, without newlines. A `key` record hands over to the key object that stands in "_key"."""
+    """Return the signed lines, without newlines. A `key` record hands over to the key object in its "_key"."""
     tree, lines = Frontier(), []
     for index, payload in enumerate(payloads):
         shown = {name: value for name, value in payload.items() if name != "_key"}

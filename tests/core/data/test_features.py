@@ -1,4 +1,4 @@
-"""Columns of a catalogue file become features by their type, or one line tells which cannot."""
+"""Columns of a catalogue file become features by their type; one line names a column that cannot."""
 
 from datetime import timedelta
 from pathlib import Path

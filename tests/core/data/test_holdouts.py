@@ -1,4 +1,4 @@
-"""Splits that hold out several items a user: who is ranked on what, and that nothing of the future is known."""
+"""Splits that hold out several items a user: the ranked users and items, and no leak of the future."""
 
 from dataclasses import replace
 from datetime import datetime

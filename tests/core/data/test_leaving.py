@@ -1,4 +1,4 @@
-"""A user who leaves the log changes nothing of the others: what add-or-remove-one privacy takes for granted."""
+"""A user who leaves the log does not change the data of others: an assumption of add-or-remove-one privacy."""
 
 from pathlib import Path
 

@@ -39,7 +39,7 @@ def text(pattern: str, zone: str = "", hours: int = 0) -> Callable[[int], object
 
 SPLITS = ("leave-one-out", "leave-two-out", "ratio", "k-fold", "temporal")
 ISO = "%Y-%m-%dT%H:%M:%S.%f"
-# name -> (microseconds that it can tell apart, a cell from microseconds)
+# name -> (its resolution in microseconds, a cell from microseconds)
 TIMES: dict[str, tuple[int, Callable[[int], object]]] = {
     "seconds": (10**6, lambda value: value // 10**6),
     "float seconds": (1, lambda value: value / 10**6),

@@ -120,7 +120,7 @@ def test_devices_that_forget_the_order_get_the_same_question() -> None:
     assert rows_of(without.train) != rows_of(with_order.train)
     assert [sorted(row) for row in rows_of(without.train)] == [sorted(row) for row in rows_of(with_order.train)]
     assert "forget the order" in without.rule
-    # Where an item stands in a row tells neither when it was seen nor which item it is.
+    # The position of an item in a row reveals neither its time nor the item.
     for told in (with_order.train.positions_from_end(), with_order.train.items):
         shuffled = without.train.permuted(np.argsort(without.train.owners, kind="stable"))
         plain = dict(zip(zip(with_order.train.owners, with_order.train.items, strict=True), told.tolist(), strict=True))

@@ -1,4 +1,4 @@
-"""Archives that are damaged or made in bad faith: unpacked inside, or told in one line and deleted."""
+"""Damaged and malicious archives: unpacked inside the folder, or reported in one line and deleted."""
 
 import io
 import tempfile

@@ -1,7 +1,7 @@
-"""The protocol is clean: knowing how often an item was drawn as a training negative tells nothing of what is held out.
+"""The protocol is clean: the counts of training negatives reveal nothing about the held-out item.
 
 Published federated recommenders drew negatives from outside train AND test, so that the held-out item was never a
-negative: a "memoriser" with no model at all then finds it every time. It must fail here, and be caught there.
+negative. A "memoriser" without any model then finds it every time. It must fail here, and the test must detect it.
 """
 
 import math

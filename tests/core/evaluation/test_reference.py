@@ -20,7 +20,7 @@ RECBOLE, LENSKIT = ASKED["recbole"]["figures"], ASKED["lenskit"]["figures"]
 
 
 class Each(Table):
-    """One row of scores and of predicted ratings for each user, told by the order of the users."""
+    """One row of scores and of predicted ratings for each user, in the order of the users."""
 
     def fit(self, users):
         return {"row": torch.arange(len(users))}

@@ -99,7 +99,7 @@ def long(**stopping: object) -> PrivateEvaluation:
 
 
 def run(algorithm: PrivateEvaluation, values: list[float], std: float = 0.06, until: int | None = None) -> list[dict]:
-    """The states after each round; the looks tell `values` (of both metrics)."""
+    """Return the states after each round; the looks report `values` (of both metrics)."""
     states, values, shared = [], list(values), algorithm.initial()
     for round_index in range(algorithm.rounds if until is None else until):
         (query,) = algorithm.queries(round_index)

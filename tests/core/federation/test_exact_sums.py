@@ -1,4 +1,4 @@
-"""Sums are exact: who leaves moves the computed sum by at most the clip, whatever the population and its batches."""
+"""Sums are exact: one user who leaves moves the computed sum by at most the clip, for any population and batches."""
 
 import math
 
@@ -109,7 +109,7 @@ values = st.lists(st.floats(-1e3, 1e3, width=32), min_size=3, max_size=3)
 @settings(max_examples=200, deadline=None)
 @given(rows=st.lists(values, min_size=1, max_size=4), clip=st.sampled_from([0.1, 1.0, 3.5]), nudge=st.integers(-3, 3))
 def test_rounding_towards_zero_never_lengthens(rows: list[list[float]], clip: float, nudge: int) -> None:
-    """Values that lie next to a step, too: rounding to the nearest one would pass the clip."""
+    """Include values next to a step: rounding to the nearest step would exceed the clip."""
     lattice = Lattice.of(clip, 100)
     table = torch.tensor(rows, dtype=torch.float64)
     table = (table / lattice.step).round() * lattice.step + nudge * torch.finfo(torch.float64).eps

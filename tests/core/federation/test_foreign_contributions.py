@@ -1,4 +1,4 @@
-"""A stranger's algorithm that lies about its norms moves no sum by more than the clip."""
+"""An algorithm of another package that reports wrong norms moves no sum by more than the clip."""
 
 import numpy as np
 import pytest

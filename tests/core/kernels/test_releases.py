@@ -124,7 +124,7 @@ def test_popularity_has_unit_norm_whatever_the_history(rows: list[list[int]]) ->
 
 
 def groups(items: int = 400) -> tuple[Catalogue, Tensor]:
-    """A catalogue whose labels tell an item's popularity up to a factor of about 1.3; and that popularity."""
+    """Return a catalogue whose labels reveal popularity up to a factor of about 1.3, and that popularity."""
     generator = np.random.default_rng(0)
     group = generator.integers(8, size=items)
     member = np.eye(8, dtype=bool)[group]

@@ -1,4 +1,4 @@
-"""The federation over nodes: what bad nodes send is not used and breaks nothing; who is away, late or back."""
+"""The federation over nodes: bad answers are not used and break nothing; nodes that are absent, late or back."""
 
 import random
 from dataclasses import replace

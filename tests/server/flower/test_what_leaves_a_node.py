@@ -36,7 +36,7 @@ def varints(items: np.ndarray) -> bytes:
 
 
 def windows(values: np.ndarray) -> list[bytes]:
-    """The first numbers in a row that tell something: not zero, and not all the same."""
+    """Return the first numbers in a row with information: not zero, and not all equal."""
     rows = (values[start : start + SHORTEST] for start in range(min(40, len(values) - SHORTEST + 1)))
     return [row.tobytes() for row in rows if row.all() and len(set(row.tolist())) > 1]
 

@@ -224,7 +224,7 @@ def test_one_authority_follows_another(keyring: Keyring) -> None:
 def test_a_crash_while_an_authority_is_followed_is_mended(
     keyring: Keyring, writes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every file of either step is replaced as a whole; after a crash between two, the next renewal mends it."""
+    """Every file of either step is replaced as a whole; after a crash between two, the next renewal repairs it."""
     count = 0
     real = os.replace
 

@@ -22,7 +22,7 @@ def keyring(tmp_path: Path) -> Keyring:
 
 @pytest.fixture
 def kept(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The names that the link was told to keep, a list each time; it answers nothing after "down"."""
+    """The names that each request asked the link to keep; it does not answer after "down"."""
     told: list[list[str]] = []
 
     class Link:

@@ -1,4 +1,4 @@
-"""Attacks through the real system: what they see without privacy, what is left of it with, and how it is told."""
+"""Attacks through the real system: their success without and with privacy, and their reports."""
 
 import html
 import json

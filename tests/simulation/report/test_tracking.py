@@ -1,4 +1,4 @@
-"""`--track`: what a tracker is told, read back with the tracker's own library."""
+"""`--track`: the values in a tracker, read back with the tracker's own library."""
 
 import csv
 import json

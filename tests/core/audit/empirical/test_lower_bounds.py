@@ -45,7 +45,7 @@ def gaussian_scores(mu: float, rng: np.random.Generator) -> tuple[np.ndarray, np
 
 
 def too_high(bound: Callable[[np.ndarray, np.ndarray], float], scores, truth: float, factor: float = 1.0) -> int:
-    """In how many trials `factor` times the bound lies above the true epsilon."""
+    """Count the trials in which `factor` times the bound is above the true epsilon."""
     rng = np.random.default_rng(7)
     return sum(factor * bound(*scores(rng)) > truth for _ in range(TRIALS))
 

@@ -15,7 +15,7 @@ from fedrec.cli import run as fedrec
 from tests.core.audit.audited_run import audited_run
 
 KEY = SigningKey.generate()
-"""Without marks: a dishonest owner's, who has deleted them."""
+"""A key without marks: that of a dishonest owner, who has deleted them."""
 
 
 def audit(*arguments: Any) -> int:

@@ -1,4 +1,4 @@
-"""The tree against RFC 6962 written down as it stands there, and proofs that convince only of what is true."""
+"""The tree against a literal transcription of RFC 6962, and proofs that hold only for true claims."""
 
 import hashlib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Proofs for somebody who has no ledger, and witnesses who sign only what goes on."""
+"""Proofs for readers without a ledger, and witnesses that sign only extensions of earlier states."""
 
 import random
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`fedrec audit combine` takes what it adds up from signed records: files beside the ledger change nothing."""
+"""`fedrec audit combine` takes its numbers from signed records: files next to the ledger change nothing."""
 
 import hashlib
 import json

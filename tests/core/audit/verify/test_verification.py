@@ -193,7 +193,7 @@ def test_a_witness_that_is_demanded_must_have_cosigned() -> None:
     assert "fixes other records" in faults(with_file(WHOLE, name, split.note.encode()))
 
 
-# Files beside the ledger
+# Files next to the ledger
 
 FILES: dict[str, tuple[str, bytes, str]] = {
     "model": (MODEL, b"other weights", "is not the file that the ledger names"),
