@@ -12,12 +12,19 @@ from typing import Any, Final
 import polars as pl
 
 from fedrec import plugins
-from fedrec.data import gowalla, lastfm, movielens, quickstart, shapes, synthetic
+from fedrec.data import gowalla, lastfm, movielens, quickstart, shapes
 from fedrec.data.log import Log
 from fedrec.data.sources import SOURCES
 from fedrec.errors import FedrecError, InputError, first_line
 
 Reader = Callable[[Path], Log]
+
+
+def _synthetic(seed: int, users: int, items: int, interactions_per_user: int) -> Log:
+    from fedrec.data.synthetic import generate  # it needs PyTorch, which names of datasets do without
+
+    return generate(seed, users, items, interactions_per_user)
+
 
 FOLDERS: dict[str, Reader] = {
     "ml-1m": movielens.read_ml_1m,
@@ -36,7 +43,7 @@ FOLDERS: dict[str, Reader] = {
 
 GENERATED: dict[str, tuple[Callable[[int, int, int, int], Log], tuple[int, int, int]]] = {
     "quickstart": (quickstart.generate, quickstart.SIZES),
-    "synthetic": (synthetic.generate, synthetic.SIZES),
+    "synthetic": (_synthetic, (10_000, 5_000, 50)),
     **{name: shapes.generator(name) for name in shapes.SHAPES},
 }
 """Datasets that need no files: the function of (seed, users, items, events a user) and its usual sizes."""

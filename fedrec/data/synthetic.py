@@ -17,9 +17,6 @@ from fedrec.data.log import Log
 from fedrec.data.users import UserBatch
 from fedrec.errors import InputError
 
-SIZES = (10_000, 5_000, 50)
-"""Users, items, and events a user, unless the scenario says otherwise."""
-
 _TASTES = 32
 _FLATNESS = 0.2  # rank = (1 + u (n^.2 - 1))^5: popularity falls with rank^-.8
 _BLOCK = 8192  # users at a time: temporary tensors of a batch stay in the processor's cache
