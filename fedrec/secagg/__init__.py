@@ -17,8 +17,9 @@ The order of calls is that of `fedrec.secagg.in_memory`. For a transport:
 
 1. Build the same `Round` at the server and, from the run card, at each member. A `number` is used once, ever; a void
    round needs a new one and a new charge.
-2. A member that raises `Refused`, or sends what `decode` refuses, has dropped. Its refusal says nothing of its vector.
-3. A stage of the server that returns `Void` ends the round.
+2. Put all sums of a round into one vector: a member answers a number once.
+3. A member that raises `Refused`, or sends what `decode` refuses, has dropped. Its refusal says nothing of its vector.
+4. A stage of the server that returns `Void` ends the round.
 
 A member keeps a `Journal` on disk, and so does the helper: after a restart a member has dropped from the round, and a
 helper gives the same answer again or none.

@@ -56,6 +56,9 @@ def aggregate_in_memory(
 ) -> Total | Void:
     """Sum vectors as a server and real members would.
 
+    Every message passes through its bytes. A round of 1,000 members takes some seconds with `helper`, and more than a
+    minute among `peers`, which all compute here.
+
     Args:
         vectors: place of each member of the cohort to its vector, shape (length,), uint32 up to 32 bits, else uint64.
         bits: the sum is modulo 2**bits.

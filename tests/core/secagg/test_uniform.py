@@ -5,7 +5,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from scipy.stats import chisquare
 
-from fedrec.secagg import Assumption, Members, MemoryJournal, helper_input, masks, shamir, vectors
+from fedrec.secagg import Assumption, Members, MemoryJournal, Void, helper_input, masks, shamir, vectors
 from fedrec.secagg.peer_keys import agreed, own_seed, pair_seed
 from tests.core.secagg.parties import play, round_of
 
@@ -160,3 +160,27 @@ def test_a_key_that_one_round_revealed_opens_nothing_in_the_next(few):
     assert not {each.mask for each in first.server._keys.values()} & {
         each.mask for each in second.server._keys.values()
     }
+
+
+def test_a_void_round_reveals_nothing_to_a_server_that_keeps_every_answer(few):
+    """Three of nine are silent in the last stage: their seeds can be had, those of the other six cannot."""
+    state = play(few, round_of(few, bits=32, length=LENGTH))
+    survivors = state.survivors()
+    signed = state.server.confirmed([client.confirm(survivors) for client in state.clients.values()])
+    secrets = {member: client._secret for member, client in state.clients.items()}
+    answers = [state.clients[member].unmask(signed[member]) for member in range(6)]
+    left = sum((vectors.unpack(each.vector, 32, LENGTH) for each in state.masked.values()), np.zeros(LENGTH, np.uint32))
+    left -= sum(state.vectors.values(), np.zeros(LENGTH, np.uint32))
+    threshold, had = state.round.parameters.threshold, set()
+    for member in range(9):
+        shares = {each.sender + 1: dict(each.seeds)[member] for each in answers if each.sender != member}
+        if len(shares) >= threshold:
+            found = shamir.combine(dict(list(shares.items())[:threshold])).to_bytes(32, "big")
+            assert found == secrets[member]
+            masks.apply(left, [], [own_seed(state.round, found, member)])
+            had.add(member)
+    assert had == {6, 7, 8}
+    assert isinstance(state.server.unmasked(answers), Void)
+    assert bytes_are_uniform(left)
+    masks.apply(left, [], [own_seed(state.round, secrets[member], member) for member in range(6)])
+    assert not left.any(), "with the six seeds nothing would be left"
