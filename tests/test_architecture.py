@@ -37,7 +37,7 @@ BASE = {
     "fedrec.__version__",
 }
 SUMS = {"fedrec.privacy.queries", "fedrec.privacy.fixed_point"}
-"""What is asked of users, and how their parts become the integers that are added."""
+"""Modules of the queries, and of the conversion of contributions to integers."""
 ALLOWED: dict[str, set[str]] = {
     "fedrec": set(),
     "fedrec.errors": {"fedrec.plain_text"},
@@ -138,7 +138,7 @@ ONLY_IN: dict[str, set[str]] = {
     "torch.load": set(),
     "torch.save": set(),
 }
-"""What comes from outside, where it comes with a price -> the rooms that may use it. Pickled data can run code."""
+"""Libraries with a cost or a risk -> the rooms that may use them. Pickled data can run code."""
 
 PRINTS = {
     "fedrec.screen",
@@ -148,7 +148,7 @@ PRINTS = {
     "fedrec_sim.benchmarks.jobs",
     "fedrec_sim.benchmarks.flower_ray",
 }
-"""Who may print by itself: `screen`, which escapes; the rest print to a pipe or file what is no text of others."""
+"""Modules that may print directly: `screen`, which escapes; the others print text of their own to a pipe or file."""
 
 LONGEST = {"package": 350, "tests": 400}
 """Lines a file."""
@@ -177,7 +177,7 @@ def imports(tree: ast.AST) -> Iterator[str]:
 
 
 def violations(module: str, source: str) -> list[str]:
-    """What the file `module` imports and its room may not."""
+    """Return the imports of the file `module` that its room does not allow."""
     room = room_of(module)
     if room not in ALLOWED:
         return [f"{module}: room '{room}' is not in the table"]
@@ -205,7 +205,7 @@ PACKAGED = files(*SOURCES.values())
 
 
 def audit_violations(module: str, source: str) -> list[str]:
-    """What the file `module` of `fedrec.audit` imports and its room may not, also under TYPE_CHECKING."""
+    """Return the forbidden imports of the file `module` of `fedrec.audit`, also those under TYPE_CHECKING."""
     place = module.removeprefix("fedrec.audit").strip(".")
     room = place.split(".")[0]
     if not place:

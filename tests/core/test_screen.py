@@ -1,4 +1,4 @@
-"""What comes from somebody else never acts on a terminal, whichever command prints it."""
+"""Text from other sources never controls the terminal, for every command that prints it."""
 
 import io
 import json

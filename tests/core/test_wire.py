@@ -27,7 +27,7 @@ def bits(tensor: torch.Tensor) -> bytes:
 
 
 def sent(record: RecordDict) -> RecordDict:
-    """What arrives: through Flower's own serialisation."""
+    """Send a packet through Flower's own serialisation, and return the received one."""
     message = recorddict_to_proto(record)
     return recorddict_from_proto(type(message).FromString(message.SerializeToString()))
 

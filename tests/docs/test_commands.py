@@ -34,7 +34,7 @@ NOT_RUN = {
     "needs a run that was interrupted; tests/simulation/test_resume.py has one": (r"--resume --out runs/FOLDER", 1),
     "needs the runs of a sweep; tests/simulation/experiment/test_sweep.py makes them": (r"fedrec compare runs/grid", 1),
 }
-"""Why commands are parsed only -> which (page: command) these are, and how many. All others run below."""
+"""The reason why commands are only parsed -> the pattern of these (page: command) and their number. All others run."""
 
 
 def reason(page: Path, line: str) -> str | None:

@@ -66,7 +66,7 @@ VERSION = re.compile(r"\b\d+\.\d+\.\d+(\+\w+)?\b")
 
 
 def machine() -> dict[str, str]:
-    """What must be equal for a run to repeat bit for bit."""
+    """Return the facts of a machine that must be equal for a run to repeat bit for bit."""
     about = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     facts = dict(line.split(":", 1) for line in about.split("\n\n")[0].splitlines() if ":" in line)
     cpu = {name.strip(): value.strip() for name, value in facts.items()}
@@ -95,7 +95,7 @@ def make(name: str, folder: Path) -> dict[str, Any]:
 
 
 def facts(run: Path) -> dict[str, Any]:
-    """What a run folder holds, without what varies."""
+    """Return the content of a run folder without its variable parts."""
     release, private = run / "release", run / "private"
     with (private / "history.csv").open(encoding="utf-8", newline="") as file:
         history = list(csv.DictReader(file))
@@ -133,7 +133,7 @@ def _steady(value: Any, name: str) -> Any:
 
 
 def differences(found: Any, expected: Any, same: Callable[[float, float], bool], path: str = "") -> list[str]:
-    """Where two values differ, in words; numbers are compared by `same`, everything else must be equal."""
+    """Yield the differences of two values, in words; `same` compares numbers, everything else must be equal."""
     if isinstance(found, Mapping) and isinstance(expected, Mapping):
         keys = list({**expected, **found})
         missing = object()

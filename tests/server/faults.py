@@ -208,7 +208,7 @@ def finish(world: Federation, out: Path) -> int:
 
 
 def found(out: Path) -> dict[str, Any]:
-    """What a run came to."""
+    """Return the result of a run."""
     summary = json.loads((out / "private" / "summary.json").read_text())
     key = str(out / "release" / "privacy" / "ledger.pub")
     verdict = subprocess.run([*FEDREC, "audit", "verify", str(out), "--key", key], capture_output=True, text=True)

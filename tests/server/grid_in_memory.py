@@ -16,7 +16,7 @@ from fedrec.federation import exchange
 from fedrec.wire import Packet, WireError
 
 Twist = Callable[[Message, RecordDict], "RecordDict | Error | None"]
-"""What a bad node sends in place of its reply; None for nothing."""
+"""Returns the message that a bad node sends in place of its reply; None for no message."""
 
 
 def through_flower(record: RecordDict) -> tuple[RecordDict, bytes]:

@@ -120,7 +120,7 @@ class Hostile:
 
 
 def read(answer: Packet, user: int, catalogue: Catalogue) -> bool:
-    """Whether an answer gives the user's whole history away."""
+    """Return whether an answer reveals the user's whole history."""
     if answer.kind != exchange.SUMS:
         return False
     counts = answer.tensors["popularity"]

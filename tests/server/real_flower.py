@@ -32,7 +32,7 @@ FORKS.set_forkserver_preload([LINK.partition(":")[0], "flwr.supernode.cli.flower
 
 
 def until(holds: Callable[[], bool], seconds: float = 40) -> bool:
-    """Whether `holds` came true in that time: a bound for what hangs, not a measure of speed."""
+    """Return whether `holds` became true in that time: a limit for hanging processes, not a measure of speed."""
     end = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > end:
@@ -42,7 +42,7 @@ def until(holds: Callable[[], bool], seconds: float = 40) -> bool:
 
 
 def become(command: list[str], home: Path, log: Path, first: str) -> None:
-    """What a forked process does: it is `command` from here on, its output in `log`."""
+    """Replace a forked process by `command`, with its output in `log`."""
     signal.alarm(LIFE)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
@@ -145,7 +145,7 @@ class RealFlower:
 
 
 def plaintext(port: int) -> bytes:
-    """What a server at `port` answers to a request without TLS."""
+    """Return the answer of a server at `port` to a request without TLS."""
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(b"POST /v1/plaintext HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n")
         with contextlib.suppress(ConnectionError):

@@ -92,7 +92,7 @@ class CrashingFederation(InProcessFederation):
 def private_sums(
     federation: Federation, algorithm: Algorithm, shared: Shared, round_index: int, cohort: np.ndarray | None = None
 ) -> dict[str, PrivateSum]:
-    """What the coordinator makes of one charged round; cohort: the plan's own if left out."""
+    """Return the coordinator's sums of one charged round; `cohort` defaults to the plan's own."""
     plan = federation.plan
     totals = federation.clipped_sums(
         algorithm, shared, round_index, plan.sample(round_index) if cohort is None else cohort
@@ -129,5 +129,5 @@ def assemble(
 
 
 def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    """Whether two states have the same names and bits."""
+    """Return whether two states have the same names and bits."""
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)

@@ -1,4 +1,4 @@
-"""What tests of many runs share."""
+"""Fixtures of tests with many runs."""
 
 import subprocess
 from types import SimpleNamespace

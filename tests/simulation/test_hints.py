@@ -1,4 +1,4 @@
-"""What a wrong setting, option or metric is answered with: the one that was meant, and what is allowed."""
+"""Messages for a wrong setting, option or metric: the nearest one, and the allowed values."""
 
 import pytest
 from fedrec_sim.report.table import nearest_metric

@@ -165,7 +165,7 @@ PUBLIC = re.compile("round|users|bytes|epsilon|private")
 
 
 def secrets_of(folder: Path) -> set[str]:
-    """What no epsilon covers, as text: figures with enough digits that no accident repeats them."""
+    """Return figures that no epsilon covers, as text, with so many digits that no accident repeats them."""
     private = folder / "private"
     summary, attacks = (json.loads((private / name).read_text()) for name in ("summary.json", "attacks.json"))
     true = [summary[name] for name in ("metrics", "baselines", "order_free", "cost")]

@@ -63,7 +63,7 @@ def test_popularity_is_charged_also_where_training_does_not_begin_with_it(kind):
 
 @pytest.mark.parametrize("kind", FIELD)
 def test_before_training_everybody_is_shown_what_is_popular(kind):
-    """With item vectors that hold nothing but popularity, ranks are those of popularity."""
+    """If the item vectors contain popularity alone, ranks are those of popularity."""
     generator = torch.Generator().manual_seed(0)
     weights = 1.0 / torch.arange(1, ITEMS + 1)
     rows = [torch.multinomial(weights, 6, generator=generator).tolist() for _ in range(USERS)]

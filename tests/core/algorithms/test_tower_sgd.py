@@ -118,7 +118,7 @@ def test_settings_that_cannot_be_are_refused_in_one_line(settings: dict[str, Any
 
 
 def test_what_the_user_holds_out_is_not_in_the_vector() -> None:
-    """With every item's vector its own axis, a score of a target from the user's own history would be high."""
+    """Each item's vector is an axis of its own, so a target in the fitted history would have a high score."""
     tower = {"name": "id", "dim": ITEMS, "init_std": 1e-9}
     algo = TowerSGD(TowerSGDConfig(tower=tower, targets=4), PublicFacts(planted_catalogue(), USERS, float(USERS)))
     shared = algo.initial() | {"tower.table.weight": torch.eye(ITEMS)}

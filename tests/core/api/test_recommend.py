@@ -69,7 +69,7 @@ def test_reasons_are_what_happens_without_an_item(als: fedrec.Model) -> None:
 
 
 def test_feature_groups_are_what_happens_with_average_features(run: fedrec.Run) -> None:
-    """Of a head without hidden units the groups add up to the score above that of the average item."""
+    """For a head without hidden units the groups sum to the score minus that of the average item."""
     model = run.model.released
     batch = run.model._person("person-zqxjkv01", None)
     state, items = model.fit(batch), torch.arange(24)[None]

@@ -122,7 +122,7 @@ def write(kind: str, folder: Path) -> Path:
 
 
 def texts(folder: Path) -> dict[str, str]:
-    """What readers of the run in `folder` get, by name: statement, screens, digest of the page.
+    """Return the texts for readers of the run in `folder`, by name: statement, screens, digest of the page.
 
     The folder's name is part of the screens, so that it must be `run` in the working folder.
     """

@@ -112,7 +112,7 @@ def sealed(lines: Sequence[bytes], key: SigningKey = KEY) -> Checkpoint:
 
 
 def evidence(lines: Sequence[bytes], checkpoint: Checkpoint | None = None, **files: bytes) -> Evidence:
-    """What an auditor receives; the checkpoint and the statement are those of the lines where none are given."""
+    """Return the evidence of an auditor; checkpoint and statement are those of the lines unless given."""
     note = (checkpoint or sealed(lines)).note.encode()
     content = b"".join(line + b"\n" for line in lines)
     own = {LEDGER: content, CHECKPOINT: note, PUBLIC_KEY: KEY.public.pem()}

@@ -145,7 +145,7 @@ def same(one: Dataset, other: Dataset) -> bool:
 
 
 def canonical(folder: Path, resolution: int) -> Dataset:
-    """What the log says, from parquet with exact types."""
+    """Return the content of the log, from parquet with exact types."""
     return read(written(folder, "parquet", log(resolution, int, dtype=pl.Datetime("us")))[0])
 
 

@@ -1,4 +1,4 @@
-"""What lists show, against loops over lists and pairs; results by group; and memory that does not grow with users."""
+"""Exposure in lists, against loops over lists and pairs; results by group; memory that does not grow with users."""
 
 import math
 from dataclasses import replace

@@ -44,7 +44,7 @@ class Fixed(ReleasedModel):
 
 
 class Counts(Algorithm):
-    """How often each item occurs, twice over."""
+    """The number of events of each item, in two equal rounds."""
 
     name = "toy-counts"
     Config = Settings

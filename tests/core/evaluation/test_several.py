@@ -148,7 +148,7 @@ USERS = st.lists(st.lists(st.integers(0, 60), min_size=1, max_size=14, unique=Tr
 
 
 def slow_metrics(rows: list[list[int]], others: list[int], k: int) -> dict[str, float]:
-    """By the words of the definitions, from 0/1 lists."""
+    """Compute the metrics literally from their definitions, from 0/1 lists."""
     each: dict[str, list[float]] = {}
     weights = []
     for row, more in zip(rows, others, strict=True):

@@ -1,4 +1,4 @@
-"""What chance explains of the way of fitted weights: its size in simulated descents, and what a group keeps."""
+"""The part of fitted weights that chance explains: its size in simulated descents, and the part that a group keeps."""
 
 import pytest
 import torch

@@ -25,7 +25,7 @@ def test_they_lie_outside_the_history_and_follow_the_user_alone(rows: list[list[
 
 
 def empirical(rows: list[list[int]], draws: int = 40_000) -> tuple[Tensor, Tensor]:
-    """How often each item was drawn, and how often the density says, (users, N) each."""
+    """Return the observed and the expected number of draws of each item, (users, N) each."""
     users = batch_of(rows, items=N)
     found = mixed_negatives(users, POPULARITY, draws, stream=1)
     counts = torch.stack([torch.bincount(row, minlength=N) for row in found.items]) / draws

@@ -95,7 +95,7 @@ def test_an_event_n_times_equals_count_n_and_costs_only_grow(events, name, times
 @given(EVENTS, st.sampled_from(["gdp", "renyi"]))
 @settings(deadline=None)
 def test_parts_never_cost_less_than_the_whole(events, name):
-    """What runs reserve one by one covers their union: rounding is up."""
+    """The separate reservations of runs cover their union, because rounding is up."""
     rule = Filter.make(name, 5.0, 1e-5)
     assert sum(rule.cost([event]) for event in events) >= rule.cost(events)
     exact = sum(Fraction(event.count) / Fraction(event.noise_multiplier) ** 2 for event in events)

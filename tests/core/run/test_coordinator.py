@@ -27,7 +27,7 @@ def charged(folder: Path) -> list[int]:
 
 
 def records(folder: Path) -> list[tuple[Json, Subject]]:
-    """What the ledger says, and about what."""
+    """Return the payloads of the ledger with their subjects."""
     return [(entry.payload, entry.about) for entry in read_ledger(folder / "ledger.jsonl")[0]]
 
 

@@ -1,4 +1,4 @@
-"""What becomes of tasks in the processes of a `WarmExecutor` (`warm_tasks.py` drives it), and its errors' texts."""
+"""Tasks in the processes of a `WarmExecutor` (`warm_tasks.py` drives it), and the texts of its errors."""
 
 import json
 import subprocess
@@ -42,7 +42,7 @@ def test_the_death_of_a_run_is_reported(found: dict[str, Any]) -> None:
 
 
 def test_it_ends_with_the_process_that_answers_for_the_node(found: dict[str, Any]) -> None:
-    """Also where that ended since its reply could not be given to the node; what was in the error is not written."""
+    """It also ends if that process could not give its reply to the node; the log has no text of the error."""
     assert found["code"] == NODE_DIED
     assert "somebody" not in found["stderr"]
 

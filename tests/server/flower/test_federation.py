@@ -72,7 +72,7 @@ TWISTS = {
 
 
 def without(n: int, made) -> dict[str, torch.Tensor]:
-    """What comes out when that node is away from the start."""
+    """Return the result without that node from the start."""
     made.grid.away = {1000 + 7 * n}
     return made.round()
 

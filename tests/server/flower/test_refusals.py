@@ -76,7 +76,7 @@ def why(node: Process) -> str:
 
 
 def test_a_node_that_is_let_in_is_refused_nothing(flower, keyring, link) -> None:
-    """What the refusals below are beside; and a second process under the same key is turned away meanwhile."""
+    """The positive case of the refusals below; meanwhile a second process with the same key is refused."""
     port, log = link
     preflight(f"127.0.0.1:{port}", keyring.ca_certificate, keyring.nodes["known"][0])
     node = flower.node(port, *with_key(keyring, "known"))
@@ -117,7 +117,7 @@ def turned_away(flower, keyring, link, other) -> dict[str, Process]:
 
 @pytest.mark.parametrize("name", NODES)
 def test_a_node_is_turned_away_in_one_line(name, turned_away, link) -> None:
-    """With a wrong clock Flower's node says nothing at all and ends with exit code 0."""
+    """Flower's node with a wrong clock prints nothing and ends with exit code 0."""
     assert NODES[name][0] in why(turned_away[name])
     assert turned_away[name].ended() == (0 if "clock" in name else 1)
 

@@ -31,7 +31,7 @@ def forms(items: np.ndarray) -> list[bytes]:
 
 
 def varints(items: np.ndarray) -> bytes:
-    """As protobuf packs small integers."""
+    """Pack small integers as protobuf does."""
     return bytes(b for i in items.tolist() for b in ([i] if i < 128 else [i & 127 | 128, i >> 7]))
 
 

@@ -1,4 +1,4 @@
-"""What the command that started a run over nodes shows of a long step on the server."""
+"""The progress of a long step on the server, in the command that started the run over nodes."""
 
 import io
 from pathlib import Path

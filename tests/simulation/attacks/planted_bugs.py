@@ -96,4 +96,4 @@ BUGS: dict[str, tuple[Plant, str]] = {
     "noise on touched rows only": (noise_on_touched_rows_only, "support of releases"),
     "an update of touched rows only": (update_of_touched_rows_only, "support of updates"),
 }
-"""What is broken -> how, and the test that must see it."""
+"""The broken part -> the bug, and the test that must detect it."""

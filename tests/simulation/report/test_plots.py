@@ -63,7 +63,7 @@ def test_a_picture_parses_says_what_it_shows_and_repeats(name: str, tmp_path: Pa
 
 
 def width_of_axes(picture: Path) -> float:
-    """How much of a picture's width its axis spans."""
+    """Return the share of a picture's width that its axis spans."""
     root = ElementTree.parse(picture).getroot()
     ticks = [element for element in root.iter() if element.get("id", "").startswith("xtick_")]
     places = [float(use.get("x", "0")) for tick in ticks for use in tick.iter("{http://www.w3.org/2000/svg}use")]

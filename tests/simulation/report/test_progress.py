@@ -1,4 +1,4 @@
-"""What a person sees of a long step, in a terminal and elsewhere."""
+"""The display of a long step, in a terminal and elsewhere."""
 
 import io
 

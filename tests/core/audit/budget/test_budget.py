@@ -41,7 +41,7 @@ def begin(file: Path, folder: Path, planned=HALF, about=ABOUT) -> tuple[Reservat
 
 
 def charge(drawing: Reservation, ledger: Ledger, *events: Event) -> None:
-    """What a coordinator does with the plan's charge."""
+    """Charge a round as a coordinator does."""
     drawing.allow([*events_of(charges(entry.payload for entry in ledger.entries)), *events])
     charged = [{"mechanism": "Gaussian", **event} for event in to_json(events)]
     terms = {"round": 0, "queries": [], "sampling": "1.0", "delta": "1e-05"}

@@ -63,7 +63,7 @@ def gaussian(scores, coins):
 
 
 def plug_in(scores, coins):
-    """What is NOT a lower bound: the rates as they were seen, without their uncertainty."""
+    """Return a value that is NOT a lower bound: the observed rates, without their uncertainty."""
     false, out, true, inside = errors_at(scores, coins, 0.0)
     return math.log((true / inside) / (false / out))
 

@@ -76,7 +76,7 @@ def test_a_rewritten_past_has_no_proof_of_growth() -> None:
 
 
 def test_a_proof_of_one_round_in_ten_thousand_is_small() -> None:
-    """As `fedrec bench ledger` measures it; here the path is filled up to the 14 hashes of ten thousand records."""
+    """The size that `fedrec bench ledger` measures; the path is filled up to the 14 hashes of ten thousand records."""
     text = proofs.of_record(CHAIN, SEALED, 6)
     path = text.split("\n\n")[0].split("\n")[5:]
     assert len(text.encode()) + (14 - len(path)) * 45 + 4 < 2048
