@@ -21,6 +21,7 @@ NOT_RUN = {
         r"deploy\.md: fedrec |fedrec server local",
         27,
     ),
+    "needs a run over nodes: tests/server/test_run_card.py has one": (r"run-card\.md: fedrec", 1),
     "installs packages": (r"pip install", 2),
     "the whole quickstart or a whole check; .ci/run runs these targets": (r": make ", 4),
     "needs data of a publisher, or asks one": (r"ml-1m|ml-100k|data get", 13),
