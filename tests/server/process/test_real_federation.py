@@ -69,6 +69,17 @@ def test_it_ends_with_the_bits_of_a_simulation_and_verifies(done: Path, tmp_path
     assert fedrec(["audit", "verify", str(done), "--key", str(done / "release" / "privacy" / "ledger.pub")]) == 0
 
 
+def test_each_node_signed_what_it_was_asked(done: Path, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    own = sorted((root / "all").glob("*/runs/*.receipts"))
+    assert len(own) == NODES
+    options = [part for file in own for part in ("--receipts", str(file))]
+    key = str(done / "release" / "privacy" / "ledger.pub")
+    assert fedrec(["audit", "verify", str(done), "--key", key, *options]) == 0
+    assert capsys.readouterr().out.count("2 receipts of this device, each in the ledger") == NODES
+    assert fedrec(["audit", "card", str(done), "--key", key]) == 0
+    assert "receipts: True" in capsys.readouterr().out
+
+
 def test_status_tells_nodes_and_runs(state: State, done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = server_status(state)
     assert [node["status"] for node in found["nodes"]] == ["online"] * NODES
