@@ -1,8 +1,8 @@
-"""The Algorithm interface: four functions that know nothing of noise, transport or accounting.
+"""The Algorithm interface: four functions without noise, transport or accounting.
 
-An algorithm is written once, for a batch of users. `queries` says which sums a round needs, `contribute` what each
-user of a batch would add, `update` what the server does with the (already private) sums, `release` what a device
-gets. The clip, the noise and the ledger stand outside, in `fedrec.privacy`.
+An algorithm is written once, for a batch of users. `queries` names the sums of a round and `contribute` computes each
+user's part of them. `update` uses the sums, which are private by then, and `release` makes the model for devices. The
+clip, the noise and the ledger are in `fedrec.privacy`.
 """
 
 import math
@@ -26,11 +26,16 @@ Shared = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class PublicFacts:
-    """What is publicly known before a run starts.
+    """Public facts of a run, known before it starts.
 
-    users: size of the population (given, never counted from logs). expected_cohort: users x sampling probability,
-    the fixed denominator of every average. mu: total signal-to-noise of all releases (Gaussian DP; infinite
-    without privacy); post-processing may depend on it, since it follows from the public budget alone.
+    Attributes:
+        catalogue: the public items.
+        users: size of the population, given, never counted from logs.
+        expected_cohort: users x sampling probability, the fixed denominator of every average.
+        mu: total signal-to-noise of all releases (Gaussian DP), infinite without privacy. Post-processing may depend
+            on it, since it follows from the public budget alone.
+        seed: public randomness: initial values, local negatives.
+        device: where tensors are computed.
     """
 
     catalogue: Catalogue
@@ -47,9 +52,9 @@ class PublicFacts:
 
     @property
     def strength(self) -> float:
-        """mu x users: what a sum tells grows with the users and its noise does not, so a budget goes further with more.
+        """mu x users, infinite without privacy: the signal of a sum grows with the users, and its noise does not.
 
-        Public, for settings that are left open; infinite without privacy.
+        Rules for settings that are left open depend on it.
         """
         return self.mu * self.users
 
@@ -66,17 +71,17 @@ class Algorithm(ABC):
 
     @property
     def chosen(self) -> dict[str, Any]:
-        """Settings that `config` leaves open and what was chosen for them, from public facts alone (JSON-able)."""
+        """Values of the settings that `config` leaves open, chosen from public facts alone (JSON-able)."""
         return {}
 
     @property
     @abstractmethod
     def rounds(self) -> int:
-        """How many rounds the algorithm asks for (0: nothing is learned from users)."""
+        """Number of rounds; 0 where nothing is learned from users."""
 
     @property
     def preparation(self) -> int:
-        """Rounds at the start that release what the later ones build on; before they end there is no model to judge."""
+        """Number of first rounds whose releases the later ones need; before they end there is no model to evaluate."""
         return 0
 
     @abstractmethod
@@ -85,33 +90,46 @@ class Algorithm(ABC):
 
     @abstractmethod
     def queries(self, round_index: int) -> tuple[SumQuery, ...]:
-        """The sums of round 0 <= round_index < rounds. They follow from public facts alone: all are priced ahead."""
+        """Return the sums of a round, 0 <= round_index < rounds. Public facts alone decide, so all are priced first."""
 
     @abstractmethod
     def contribute(self, shared: Shared, users: UserBatch, round_index: int) -> dict[str, Contribution]:
-        """What each user of the batch would add to each query of the round. Users never mix."""
+        """Return each user's part of each query of the round, by the query's name. A row depends on its user alone.
+
+        Args:
+            shared: the state that the server sent, as `for_devices` made it.
+            users: a batch of B users; contributions have B rows.
+            round_index: position of the round, from 0.
+        """
 
     @property
     def server_only(self) -> frozenset[str]:
-        """Names in the shared state that `contribute` never reads: they need not travel."""
+        """Names in the shared state that `contribute` never reads. They are not sent to devices."""
         return frozenset()
 
     def for_devices(self, shared: Shared, round_index: int) -> Shared:
-        """What of the shared state a device needs for `contribute` in that round."""
+        """Return the part of the shared state that `contribute` reads in that round."""
         return {name: tensor for name, tensor in shared.items() if name not in self.server_only}
 
     @abstractmethod
     def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round_index: int) -> Shared:
-        """The next shared state. `sums` are private already; divide by `facts.expected_cohort`, never by a count."""
+        """Return the next shared state.
+
+        Args:
+            shared: the state before the round.
+            sums: the private sums of the round's queries, by name. An average divides by `facts.expected_cohort`,
+                never by a count.
+            round_index: position of the round, from 0.
+        """
 
     @abstractmethod
     def release(self, shared: Shared) -> ReleasedModel:
-        """What devices get."""
+        """Return the model for devices."""
 
     def stop(self, shared: Shared) -> str | None:
-        """Why to end the run before its next round, None to go on. Asked after each round but the last.
+        """Return why the run ends before its next round; None to continue. Called after each round but the last.
 
-        Depends on the shared state and public settings alone, so that stopping is post-processing of private sums.
-        The rounds that are left are charged all the same: see `fedrec.evaluation.stopping`.
+        It depends on the shared state and public settings alone: stopping is post-processing of private sums. The
+        remaining rounds are charged all the same (`fedrec.evaluation.stopping`).
         """
         return None

@@ -63,7 +63,7 @@ class FCFConfig(Settings):
     reg: float = Field(0.003, gt=0)
     """Ridge, times (events + alpha0 x items) for a user, and alpha0 x users for an item."""
     optimizer: Literal["adam", "sgd"] = "adam"
-    """What the server does with the mean gradient."""
+    """The server's step down the mean gradient."""
     learning_rate: float | None = Field(None, gt=0)
     """Step size of the server, by default 0.05, under privacy 0.1; `sgd`, whose steps follow the size of the
     gradient, wants about 20."""

@@ -2,8 +2,8 @@
 
 Sources: He et al. 2017 (NeuMF: a weighted product of a user's and an item's vector, and a network on both of another
 pair of vectors, added); Perifanis and Efraimidis 2022 (FedNCF: devices train locally, the server averages item vectors
-and network). Different here: a device keeps no user vector, but rebuilds it in every round. What else is different,
-`fedrec.algorithms.local_training` says.
+and network). Different here: a device keeps no user vector, but rebuilds it in every round.
+`fedrec.algorithms.local_training` names the other differences.
 
 Two groups of users, one for even items and one for odd ones; the model keeps to the group of a history:
 

@@ -1,10 +1,10 @@
 """`fedrecon`: matrix factorisation by federated reconstruction, with a stateless private user vector.
 
 Source: Singhal et al. 2021: a device rebuilds its vector on one half of its examples (support) with the item vectors
-fixed, then takes steps on the item vectors with the other half (query). What is different,
-`fedrec.algorithms.local_training` says; the paper's matrix factorisation predicts ratings, here events with negatives.
-A user has a bias beside the vector, and an item none: it would carry its noise into every score, where a vector's is
-scaled down by those who have no use for it.
+fixed, then takes steps on the item vectors with the other half (query). `fedrec.algorithms.local_training` names the
+differences. The paper's matrix factorisation predicts ratings, here events with negatives. A user has a vector and a
+bias, an item has a vector only: the noise of an item's bias would enter every score in full, while a device scales the
+noise of an item's vector by its own.
 
 Two groups of users, one for even items and one for odd ones; the model keeps to the group of a history:
 

@@ -3,11 +3,11 @@
 Three ideas make it strong under user-level privacy. Public kernels between items (genres, years, words, encoder
 vectors), averaged over the user's own history with recency weights ON the device, cost no budget. The weights that turn
 those averages into a score are few, so learning them under privacy costs almost nothing. One release of time-local
-co-occurrence among head items, denoised against the public content, adds what collaboration knows.
+co-occurrence among head items, denoised against the public content, adds the collaborative signal.
 
 Stages: popularity; co-occurrence; then the ranking weights by private gradient descent on a softmax loss over each
 user's newest training items against negatives from everything outside the user's training items. Scores start as the
-logarithm of popularity, so that weights move them only as far as gradients say.
+logarithm of popularity, and gradients alone move them from there.
 
 Two groups of users, one for even items and one for odd ones; the model keeps to the group of a history:
 

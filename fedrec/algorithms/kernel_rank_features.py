@@ -17,7 +17,7 @@ RELEASED_KERNELS = 3
 
 
 class KernelFeatures:
-    """The feature space of a state: what is public of the items, and what of the state is known of them."""
+    """The feature spaces of a run: the public kernels of its items, with those of a state."""
 
     def __init__(self, config: KernelRankConfig, facts: PublicFacts) -> None:
         self.facts, self.decays = facts, config.decays

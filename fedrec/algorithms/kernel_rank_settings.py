@@ -15,7 +15,7 @@ USERS_PER_WEIGHT = 5  # with fewer, hidden units learn users by heart, with priv
 UNITS = 16  # hidden units where they pay
 FAINT_STRENGTH = 0.07  # noise and signal of a gradient weigh the same (MovieLens-100K and generated `few-items`)
 FAST_STRENGTH = 0.3  # below, larger steps of a linear head gain nothing on ML-1M and lose on ML-100K
-PAIRS_STRENGTH = 0.07  # below, what the co-occurrence tells drowns in its noise (ML-100K validation split)
+PAIRS_STRENGTH = 0.07  # below, the noise of the co-occurrence exceeds its signal (ML-100K validation split)
 SHARES = {  # strength: parts of mu^2 for popularity, weights, co-occurrence
     0.0200: (0.80, 0.10, 0.10),
     0.1422: (0.60, 0.10, 0.30),
@@ -118,12 +118,12 @@ def chosen_shares(config: KernelRankConfig, strength: float) -> tuple[float, flo
 
 
 def linear_rate(strength: float) -> float:
-    """Step of a linear head. Noise moves it as far as the step is long, whatever users say, so it shrinks with the
-    share of noise in a gradient, as Wiener's filter does."""
+    """Step of a linear head. Noise moves the weights in proportion to the step, so the step shrinks with the share
+    of noise in a gradient, as Wiener's filter does."""
     return (1.0 if strength >= FAST_STRENGTH else 0.3) / (1 + (FAINT_STRENGTH / strength) ** 2)
 
 
 def default_head(users: int, mu: float) -> int:
-    """How many head items the co-occurrence covers: the signal a pair gets grows with users and mu."""
+    """Number of head items of the co-occurrence: the signal of a pair grows with users and mu."""
     factor = 10.3 if mu <= 0.27 else 19.3 if mu < 10 else 32.0
     return max(50, round(factor * users**0.5))

@@ -24,7 +24,7 @@ from fedrec.kernels.synthetic import feature_scales, synthetic_users
 GRADIENT_CLIP = 1.0
 COLD = 0.5  # with a smaller part of users who have a target, chance moves weights further than taste does
 SYNTHETIC = 1000  # users without a taste, whose gradients show the size of chance
-LEAST_PART = 0.02  # of the users have a training target, whatever the released sum says
+LEAST_PART = 0.02  # least part of the users with a training target, where the released sum is too small
 FEWEST = 1  # events that a history must have before an item counts as a training target
 
 
@@ -123,8 +123,8 @@ class RankingWeights:
         """The weights less what chance explains of their way from the start, (K,); see `fedrec.kernels.evidence`.
 
         Public content is known to be worth something, so its weights keep all of their way. Two logs are different.
-        Where most users are cold, too few speak, of too short histories. Without content all kernels are made of noisy
-        sums, and each weight must show that it is no noise.
+        Where most users are cold, few histories are long enough to teach the weights. Without content all kernels are
+        made of noisy sums, and each weight must exceed its noise.
         """
         average, start = shared["average"], shared["start"]
         cold = self._part_with_target(shared) < COLD
@@ -166,7 +166,7 @@ class RankingWeights:
         return {"features": torch.stack(rows, 1), "offsets": torch.stack(offsets, 1), "valid": torch.stack(valid, 1)}
 
     def _chance(self, shared: Shared) -> Chance:
-        """What moves the weights where users have no taste."""
+        """The movement of the weights where users have no taste."""
         gradients, part = self._tasteless(shared), self._part_with_target(shared)
         return Chance.of(gradients, self.clipped(gradients, shared), part * self.facts.users, part)
 

@@ -17,7 +17,7 @@ _EVENT, _NEGATIVE = 0x80, 0x81
 
 @dataclass(frozen=True)
 class Examples:
-    """items: (B, m) int64, each once a user, -1 for none; events, examples: (B, m), how often an item stands there as
+    """items: (B, m) int64, each once a user, -1 for none; events, examples: (B, m), how often an item is there as
     an event, and in all. Binary cross-entropy needs no more: an item has one score, however often it was drawn."""
 
     items: Tensor
@@ -65,7 +65,7 @@ class Examples:
 
     @cached_property
     def lengths(self) -> Tensor:
-        """How many items each user has, (B,) int64; they stand before the places without one."""
+        """Number of each user's items, (B,) int64; they come before the places without one."""
         return (self.items >= 0).sum(1)
 
     def take(self, users: Tensor, width: int) -> "Examples":

@@ -1,15 +1,17 @@
-"""What FedNCF, FedRecon and PFedRec have in common: a device takes a few steps on its own copy of what is shared.
+"""Local training of FedNCF, FedRecon and PFedRec: a device takes a few steps on its own copy of the shared parameters.
 
-Shared: a table with a row for each item, and perhaps a small network. Private: a vector of the user, which is nobody
-else's business. In each round a device (1) rebuilds the private vector from its history by gradient steps with the
+Shared: a table with a row for each item, and perhaps a small network. Private: a vector of the user, which stays on
+the device. In each round a device (1) rebuilds the private vector from its history by gradient steps with the
 shared parameters fixed, (2) takes gradient steps on copies of the rows that its examples touch and of the network, (3)
 adds end minus start to the sum. The server takes the mean as a gradient (FedAvg's step, or Adam: Reddi et al. 2021).
 
-Different from the papers, for all alike: devices keep no state between rounds, so what is private is rebuilt; the mean
-is over users, not over examples (a user's weight would tell the length of the history); a device uses at most `events`
-of its events a round; training negatives come from everything outside the user's own history; the clip is on the
-user's whole contribution, rows and network together; and under privacy the table begins with popularity
-(`fedrec.algorithms.popularity_start`).
+Different from the papers, for all alike:
+
+- Devices keep no state between rounds, so the private vector is rebuilt.
+- The mean is over users, not over examples: a user's weight would reveal the length of the history.
+- A device uses at most `events` of its events a round. Negatives come from everything outside the user's own history.
+- The clip is on the user's whole contribution, rows and network together.
+- Under privacy the table begins with popularity (`fedrec.algorithms.popularity_start`).
 """
 
 from abc import abstractmethod
@@ -62,9 +64,9 @@ class LocalConfig(Settings):
     local_learning_rate: float = Field(1.0, gt=0)
     """Their step size."""
     optimizer: Literal["adam", "sgd"] = "adam"
-    """What the server does with the mean change; `sgd` with a learning rate of 1 is federated averaging."""
+    """The server's step along the mean change; `sgd` with a learning rate of 1 is federated averaging."""
     learning_rate: float | None = Field(None, gt=0)
-    """Step size of the server; left open, it follows from privacy (`chosen` in summary.json tells)."""
+    """Step size of the server; left open, it follows from privacy (`settings` in summary.json contains the value)."""
     clip_norm: float = Field(0.05, gt=0)
     """L2 clip on a user's whole change of the shared parameters."""
     init_std: float = Field(0.3, gt=0)
@@ -82,10 +84,10 @@ class LocalModel(ReleasedModel):
 
     @abstractmethod
     def scores(self, private: Tensor, network: Tensor, view: Tensor) -> Tensor:
-        """Scores (B, n) of private vectors (B, p) under networks (B, K) with the items' views (B or 1, n, v)."""
+        """Return scores (B, n) of private vectors (B, p) under networks (B, K) with the items' views (B or 1, n, v)."""
 
     def view(self, network: Tensor, rows: Tensor) -> Tensor:
-        """What `scores` needs of item rows (B, n, w) under networks (B, K): all that no private vector changes."""
+        """Return the part of `scores` that depends on item rows (B, n, w) and networks (B, K) alone."""
         return rows
 
     def pair_scores(self, private: Tensor, network: Tensor, rows: Tensor) -> Tensor:
@@ -98,7 +100,7 @@ class LocalModel(ReleasedModel):
         """Length p of a private vector."""
 
     def rebuild(self, examples: Examples) -> Tensor:
-        """The private vectors (B, p) after gradient steps from zero."""
+        """Return the private vectors (B, p) after gradient steps from zero."""
         view = self.view(self.network[None], examples.rows(self.table))
         private = view.new_zeros(len(view), self.private_size)
         network = self.network.expand(len(view), -1)
@@ -238,7 +240,7 @@ class LocalChange(Contribution):
 
 
 class LocalTraining(PopularityStart):
-    """One round as in the module; a subclass gives the model, and the network where it has one."""
+    """The rounds of the module. A subclass provides the model, and the network where it has one."""
 
     halves: ClassVar[bool] = False
     """True: what is private is rebuilt on one half of the examples and the shared parameters learn from the other."""
@@ -248,7 +250,7 @@ class LocalTraining(PopularityStart):
 
     @abstractmethod
     def model(self) -> type[LocalModel]:
-        """What is released."""
+        """Return the class of the released model."""
 
     @property
     def width(self) -> int:

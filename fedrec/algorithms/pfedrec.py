@@ -3,8 +3,8 @@
 Source: Zhang et al. 2023 (PFedRec, "dual personalization"): no user vector; the score function, one linear layer on
 the item vector, is the user's own; it takes its steps first, then the item vectors do. Different here: the score
 function is rebuilt from the history in every round (fine-tuning steps from zero), since a device may lose its state at
-any time; and a device ranks by the shared item vectors, not by the copy that it has tuned on its own examples. What
-else is different, `fedrec.algorithms.local_training` says.
+any time. A device ranks by the shared item vectors, not by the copy that it has tuned on its own examples.
+`fedrec.algorithms.local_training` names the other differences.
 
 Two groups of users, one for even items and one for odd ones; the model keeps to the group of a history:
 

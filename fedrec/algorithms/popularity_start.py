@@ -1,10 +1,9 @@
-"""What baselines have in common under privacy: a round that releases popularity, and item vectors that begin there.
+"""The baselines' start under privacy: one round that releases popularity, and item vectors that begin there.
 
-Noise on a whole table of item vectors drowns the few rounds that a small budget allows, and popularity is what those
-rounds would spend themselves on. One number an item costs little, so it is released first (`fedrec.kernels.popularity`)
-and put into one column of the table; training then only has to add what is personal. The papers know no such round;
-without privacy there is none here either: the first round of training then asks for the popularity as well, which is
-what users without a history get.
+Noise on a whole table of item vectors exceeds what a few rounds can learn, and those rounds would learn popularity
+first. One number an item costs little, so popularity is released first (`fedrec.kernels.popularity`) and put into one
+column of the table. Training then adds what is personal. The papers have no such round. Without privacy there is none
+here either: the first round of training releases the popularity too, for users without a history.
 """
 
 from abc import abstractmethod
@@ -70,11 +69,11 @@ class PopularityStart(Staged):
 
     @abstractmethod
     def training(self, share: float) -> Stage:
-        """The stage that trains; `share` is the part of the budget of each of its rounds."""
+        """Return the stage that trains; `share` is the part of the budget of each of its rounds."""
 
     @abstractmethod
     def begin_from(self, shared: Shared, popularity: Tensor) -> Shared:
-        """The shared state with `popularity` (items,), all above 0, in the item vectors."""
+        """Return the shared state with `popularity` (items,), all above 0, in the item vectors."""
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -88,7 +87,7 @@ class PopularityStart(Staged):
         return (popularity, self.training((1 - share) / self.training_rounds))
 
     def unknown_popularity(self) -> Tensor:
-        """(items,) ones: what the shared state holds before the popularity is released."""
+        """Return (items,) ones: the popularity in the shared state before its release."""
         return torch.ones(len(self.facts.catalogue), device=self.facts.device)
 
     @property
@@ -97,7 +96,9 @@ class PopularityStart(Staged):
 
 
 def standard_log(popularity: Tensor) -> Tensor:
-    """The logarithm (items,) at mean 0 and variance 1: a device fits a weight of its own to it, by steps that are made
-    for entries of that size (on a spread of 2 they would swing out of bounds)."""
+    """Return the logarithm (items,) at mean 0 and variance 1.
+
+    A device fits a weight of its own to it. Its steps are made for entries of that size; on a spread of 2 they diverge.
+    """
     logarithm = torch.log(popularity)
     return (logarithm - logarithm.mean()) / logarithm.std(correction=0).clamp(min=1e-6)

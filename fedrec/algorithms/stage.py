@@ -1,4 +1,4 @@
-"""Stages: an algorithm as the parts that its paper describes, each some rounds that ask for the same sums.
+"""Stages: an algorithm as the parts that its paper describes, each of some rounds with the same sums.
 
 A stage counts its own steps from 0 and has no view of the rounds of the run. `Staged` places the stages one after the
 other and passes each round to those that are active in it.
@@ -19,11 +19,14 @@ from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 
 @dataclass(frozen=True)
 class Stage:
-    """Some rounds that ask for the same sums.
+    """Some rounds with the same sums. Its functions count its own steps, from 0.
 
-    rounds: how many. queries: the sums of each of them. contribute: (shared state, users, step) to each user's part of
-    each query, by its name. update: (shared state, private sums by name, step) to the next shared state. Steps count
-    from 0. alongside: the next stage starts in the same round, not after this stage; no query of the two shares a name.
+    Attributes:
+        rounds: number of rounds.
+        queries: the sums of each round.
+        contribute: (shared state, users, step) to each user's part of each query, by the query's name.
+        update: (shared state, private sums by name, step) to the next shared state.
+        alongside: the next stage starts in the same round, not after this one. No query of the two shares a name.
     """
 
     rounds: int
@@ -72,7 +75,7 @@ class Staged(Algorithm):
     @property
     @abstractmethod
     def stages(self) -> tuple[Stage, ...]:
-        """The stages in order. A function of configuration and public facts alone."""
+        """The stages in order, decided by configuration and public facts alone."""
 
     @property
     def rounds(self) -> int:
@@ -98,14 +101,14 @@ class Staged(Algorithm):
         return shared
 
     def _placed(self) -> Iterator[tuple[int, Stage]]:
-        """Each stage with the round in which it starts."""
+        """Yield (first round, stage) of each stage."""
         start = 0
         for stage in self.stages:
             yield start, stage
             start += 0 if stage.alongside else stage.rounds
 
     def _active(self, round_index: int) -> list[tuple[Stage, int]]:
-        """The stages of a round, each with its own step."""
+        """Return (stage, its own step) of each stage that is active in a round."""
         return [
             (stage, round_index - start) for start, stage in self._placed() if 0 <= round_index - start < stage.rounds
         ]
@@ -119,14 +122,14 @@ def popularity_stage(
     public: PublicKernels | None = None,
     alongside: bool = False,
 ) -> Stage:
-    """One round that releases the popularity of items, from unit-norm histories (`fedrec.kernels.popularity`).
+    """Return a stage of one round: the popularity of items from unit-norm histories (`fedrec.kernels.popularity`).
 
     Args:
-        facts: what is publicly known of the run.
+        facts: the public facts of the run.
         share: part of the privacy budget.
         begin: (shared state, popularity (items,), all above 0, the private sum that it is estimated from) to the state
             that the next stage starts from.
-        public: kernels of the catalogue, on the device of the facts; made when the sum arrives where None.
+        public: kernels of the catalogue, on the device of the facts; None to make them when the sum arrives.
         alongside: whether the next stage starts in the same round.
     """
 

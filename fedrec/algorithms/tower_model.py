@@ -23,7 +23,7 @@ from fedrec.settings import Settings
 
 
 class SolverConfig(Settings):
-    """How a user's vector is solved and used; see the module of `TowerModel`."""
+    """Settings of the solve of a user's vector, and of its scores; see the module of `TowerModel`."""
 
     alpha0: float
     reg: float

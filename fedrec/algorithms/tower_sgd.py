@@ -6,7 +6,7 @@ parameters: the vector moves with every event, so a clip per event would bound n
 
 Source: partly local federated learning (Singhal et al. 2021, FedRecon) with user-level DP-SGD (McMahan et al. 2018).
 Different: the vector is solved in closed form, targets are held out of what it is solved from, and item popularity,
-one private release before the first step, stands in the scores from the start.
+one private release before the first step, is part of the scores from the start.
 
 Two groups of users, one for even items and one for odd ones; the model keeps to the group of a history:
 
@@ -62,7 +62,7 @@ class TowerSGDConfig(Settings):
     rounds: int | None = Field(None, ge=1)
     """Gradient steps of the server; by default 60 without privacy and 6 with it, so that each may cost more."""
     loss: Literal["softmax", "bpr", "bce", "squared"] = "softmax"
-    """What a target and its negatives should score."""
+    """Loss of the scores of a target and its negatives."""
     ratings: bool = False
     """Predict ratings instead of events: loss `squared`, no negatives, no popularity; needs a log with ratings."""
     rating_centre: float = 3.5
@@ -82,7 +82,7 @@ class TowerSGDConfig(Settings):
     solve_steps: int = Field(0, ge=0)
     """0 solves a user's vector exactly; else that many gradient steps from zero."""
     scale: float = Field(6.0, gt=0)
-    """Factor on <vector, item> in a score, beside the popularity; 1 with `ratings`."""
+    """Factor on <vector, item> in a score, to which the popularity is added; 1 with `ratings`."""
     popularity_weight: float = Field(1.0, ge=0)
     """Factor on the logarithm of the released popularity in a score; 0 leaves it out, and its release too."""
     popularity_share: float = Field(0.1, gt=0, lt=1)
@@ -94,9 +94,9 @@ class TowerSGDConfig(Settings):
     clip_norm: float = Field(1.0, gt=0)
     """L2 clip on a user's whole contribution to the tower in a round."""
     optimizer: Literal["sgd", "adam"] = "adam"
-    """What the server does with the mean gradient."""
+    """The server's step down the mean gradient."""
     learning_rate: float | None = Field(None, gt=0)
-    """The server's step size; by default 0.02, and smaller where the noise is large beside what the users tell."""
+    """The server's step size; by default 0.02, and smaller where the noise is large compared with the signal."""
     momentum: float = Field(0.9, ge=0, lt=1)
     """Momentum of `sgd`, and the first decay rate of `adam`; 0 for none."""
     averaged: float = Field(0.0, ge=0, lt=1)
@@ -131,7 +131,7 @@ class Steps(NamedTuple):
 
     @classmethod
     def of(cls, config: TowerSGDConfig, facts: PublicFacts) -> "Steps":
-        """What `config` says, and what it leaves open."""
+        """Return the settings of `config`, with the open ones chosen."""
         private, strength = facts.private, facts.strength / TUNED_STRENGTH
         return cls(
             rounds=config.rounds or (6 if private else 60),

@@ -3,7 +3,7 @@
 Model of the release: G_ij = E_ij (1 + b . K_ij + f_i' D f_j) + noise, with E the popularity product, K the public
 kernels, D a signature (taste attracts, taste repels) and f = e + X W: item factors that the content X predicts, so that
 items of the tail, which the release does not hold, get factors too. What is left over per pair is kept as far as
-its variance in comparable pairs says that it is not noise.
+its variance in comparable pairs exceeds that of noise.
 
 A pair's release varies for two reasons: the noise that was added, and which users happened to be there. The second part
 is that of a sum of small independent numbers: in proportion to what is expected of the pair. Its scale is known, since

@@ -1,7 +1,7 @@
 """Gradient descent on noisy sums, with the noise of its result.
 
 Momentum, and the average of the last iterates (Polyak and Juditsky 1992). Noise moves a parameter even where users have
-nothing to say, and its size is public: the state holds it, for `fedrec.kernels.evidence`.
+no preference, and its size is public: the state contains it, for `fedrec.kernels.evidence`.
 """
 
 import math

@@ -1,11 +1,11 @@
 """How far weights that were fitted to few users move by chance, and what is left of them beyond that.
 
-The weights start as a public model: items are taken by popularity. If users have nothing else to say, weights still
+The weights start as a public model: items are taken by popularity. Where users have no other preference, weights still
 move, for two reasons. The first is the noise of the sums, whose size is public. The second is which users took part:
-few of them fit any feature a little. Synthetic users, drawn from the released popularity, say how large the second is:
-they have no taste by construction, and their gradients go through the algorithm's own code.
+few of them fit any feature a little. Synthetic users, drawn from the released popularity, measure the second:
+they have no taste by construction, and their gradients come from the algorithm's own code.
 
-With clipped gradient `psi` and score `g` of a user, the covariance of what the users' mean says is E[psi psi'] / users,
+With clipped gradient `psi` and score `g` of a user, the covariance of the users' mean gradient is E[psi psi'] / users,
 and its slope along the weights is E[psi g'] (the generalised information equality, Newey and McFadden 1994, section 5).
 Both run through the steps of the descent. A group of weights then keeps the part of its way that exceeds what chance
 explains, by the positive-part rule of James and Stein 1961. All of it is post-processing, free of budget.
@@ -25,7 +25,7 @@ RIDGE = 1e-4  # of the mean variance, for directions that no synthetic user take
 
 @dataclass(frozen=True)
 class Chance:
-    """What moves weights when users have no taste.
+    """The movement of weights by chance, where users have no taste.
 
     Attributes:
         users: expected number of users with a gradient.
@@ -62,7 +62,7 @@ class Chance:
 
 
 def evident(moved: Tensor, covariance: Tensor, groups: list[slice]) -> Tensor:
-    """What remains of the way of each group of weights beyond chance.
+    """Return the part of each group's movement that exceeds chance.
 
     Args:
         moved: weights less their start, (K,).

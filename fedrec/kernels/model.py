@@ -1,8 +1,8 @@
-"""KernelModel: what kernel methods release, and the device side of it.
+"""KernelModel: the released model of kernel methods, and its computation on a device.
 
 A device sums the feature rows of its own history under several recency decays (its private state), and scores a
 candidate by a few dozen features: kernel values between its profiles and the candidate, popularity, and how both
-compare with the user's habits. A small head (linear, or with one hidden layer beside it) turns features into a score.
+compare with the user's habits. A weighted sum of them is the score, with a small network added where there is one.
 """
 
 import math
@@ -24,8 +24,8 @@ Decays = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_le
 
 NEGLIGIBLE = 1e-6  # an event whose recency weight is below this is skipped
 SHAPED = 3.0
-"""Popularity, in standard deviations, up to which a score may bend: what is fitted to the many items below would turn
-the order of the few above round, and uniform negatives hold none of those to say so."""
+"""Popularity, in standard deviations, up to which a score may bend. A curve fitted to the many items below would
+reverse the order of the few above, and uniform negatives contain too few of those to prevent it."""
 AVERAGED = 256
 """Items, evenly spaced in the catalogue, whose mean features are those of the average item."""
 MOST_AT_ONCE = 1 << 23  # numbers per user chunk while scoring
@@ -81,13 +81,13 @@ class KernelSpace:
 
     @property
     def own(self) -> int:
-        """How many features come before the kernels."""
+        """Number of features before those of the kernels."""
         return len(POPULARITY_FEATURES) + 2 * self.numbers.shape[1]
 
     def fit(self, users: UserBatch) -> dict[str, Tensor]:
         """Private states: recency-weighted sums over each history. Every tensor has leading dimension B.
 
-        Without order all decays are 1 and their sums the same: one, R = 1, then stands for all of them. In an ordered
+        Without order all decays are 1 and their sums the same: one, R = 1, then represents all of them. In an ordered
         batch the users whose order is unknown have R equal sums.
         """
         rates = self.decays if users.ordered else (1.0,)
@@ -173,7 +173,7 @@ class KernelSpace:
 
 
 class KernelModel(ReleasedModel):
-    """A KernelSpace with a head. weights: (K,) on raw features. The optional network of H hidden units adds
+    """A KernelSpace with weights. weights: (K,) on raw features. The optional network of H hidden units adds
     `relu((features / scales) @ hidden + bias) @ output`: hidden (K, H), bias and output (H,), scales (K,). A user
     without a history gets the items in the order of `popularity` (items,); by default that of the space."""
 
@@ -223,7 +223,7 @@ class KernelModel(ReleasedModel):
         for name, map_ in self.space.maps.items():
             profiles = self.space.profiles(state, name)
             mix = self.columns[start : start + decays].T  # (1 + H, decays)
-            if profiles.shape[1] < decays:  # one profile stands for all decays
+            if profiles.shape[1] < decays:  # one profile serves all decays
                 mix = mix.sum(1, keepdim=True)
             if len(mix) < profiles.shape[1]:
                 mixed.append(map_.against(mix @ profiles, candidates))
@@ -240,7 +240,7 @@ class KernelModel(ReleasedModel):
         return total[:, 0] + self.network["output"] @ hidden
 
     def item_rows(self, items: Tensor) -> Tensor:
-        """The rows of all kernels side by side, each kernel as heavy as the linear head makes it."""
+        """The rows of all kernels side by side, each kernel scaled by the weights of its features."""
         heavy = self.weights[self.space.own :].view(-1, len(self.space.decays)).sum(1).abs()
         heavy = heavy if bool(heavy.any()) else torch.ones_like(heavy)
         maps = self.space.maps.values()
@@ -305,8 +305,8 @@ def centred_space(
 ) -> KernelSpace:
     """A space whose kernels are centred on the average history; popularity (items,) > 0 weighs the average.
 
-    Kernels on head items only are not centred. They compare few items, and what everybody likes is a part of what they
-    tell; taken off, it would have to be learned again from noisy weights.
+    Kernels on head items only are not centred. They compare few items, and general popularity is part of their signal;
+    without it, noisy weights would have to learn it again.
     """
     weight = popularity / popularity.sum()
     means = {}

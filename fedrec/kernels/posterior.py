@@ -47,7 +47,7 @@ class LogPosterior:
             Two tensors (n,).
         """
         noisy, sigma = self.noisy[part], self.sigma
-        clear = noisy > CLEAR * sigma  # the prior has no say here, and a grid would only make ties
+        clear = noisy > CLEAR * sigma  # the prior has no effect here, and a grid would only make ties
         level = noisy.clamp(min=sigma)
         expected, spread = level.log(), (sigma / level) ** 2
         rest = torch.nonzero(~clear)[:, 0]

@@ -22,14 +22,17 @@ from fedrec.progress import step
 RANK = 128
 CHUNK = 65536
 MAX_LABELS = 256  # a block with more labels is held sparse
-MAX_WORDS = 12  # an item's rarest words; the rest says little
+MAX_WORDS = 12  # an item's rarest words; the others carry little information
 COMMON = 0.05  # a word in more than this part of the items is dropped
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel told one column at a time. column(p): the column of item p, (items,). known (items,) bool: where the
-    diagonal is 1; elsewhere it is 0, because nothing is known of the item."""
+    """A kernel that is computed one column at a time.
+
+    column: (p) to the column of item p, (items,). known: (items,) bool, where the diagonal is 1; an item of which
+    nothing is known has 0 there.
+    """
 
     column: Callable[[int], Tensor]
     known: Tensor
@@ -140,7 +143,7 @@ def vectors_map(block: Vectors, rank: int) -> DenseMap:
 class PublicKernels:
     """maps: every public kernel by name. base: the maps of single blocks (no products), which serve as regressors.
     smooth: the few of them that generalise best to items without data, each with its scale (tuned on the ML-1M
-    validation split: kernels for near-identical items only teach a regression the head by heart)."""
+    validation split: with kernels for near-identical items alone, a regression memorises popular items)."""
 
     maps: dict[str, FeatureMap]
     base: tuple[str, ...]
@@ -192,7 +195,7 @@ def public_kernels(catalogue: Catalogue, rank: int = RANK, seed: int = 0, *, pro
         names = list(kernels)
         for a, left in enumerate(names):
             for right in names[a + 1 :]:
-                if kernels[left][0] is not kernels[right][0]:  # products of unlike blocks: taste x time, say
+                if kernels[left][0] is not kernels[right][0]:  # products of unlike blocks, e.g. taste x time
                     maps[f"{left} x {right}{level}"] = cholesky_map(
                         kernels[left][1] * kernels[right][1], 2 * rank, seed
                     )

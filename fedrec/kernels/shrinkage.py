@@ -48,7 +48,7 @@ def shrunk_singular_values(values: Tensor, noise_std: float, rows: int) -> Tenso
 def shrunk_gram(gram: Tensor, noise_std: float, content: Tensor, rank: int) -> tuple[Tensor, Tensor]:
     """(values (rank,), vectors (items, rank)) of a noisy Gram matrix (items, items), largest last.
 
-    content: (items, c) orthonormal columns; what lies between them is shrunk apart from the rest, since its noise is
+    content: (items, c) orthonormal columns; the part between them is shrunk apart from the rest, since its noise is
     that of a c x c matrix.
     """
     with step("eigenvectors of the Gram matrix", 3) as advance:
