@@ -3,6 +3,7 @@
 Everything heavy is imported inside the functions, so that `--help` answers at once.
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -107,14 +108,16 @@ def start(
     config |= {"device": device} if device else {}
     place = State(state or default_folder())
     place.make()
-    config |= {"state": str(place.path), "key": str(key.absolute())} | prepared(place.path, policy)
+    config |= {"state": str(place.path), "key": str(key.absolute())} | prepared(
+        place.path, policy, partial(say, err=True)
+    )
     host(
         Server(server, ca.absolute(), key.absolute()),
         Users(config, app, stock),
         place,
         port=port,
         patience=patience,
-        say=lambda line: say(line, err=True),
+        say=partial(say, err=True),
     )
 
 

@@ -57,6 +57,9 @@ class Hosted:
     public: bool = False
 
 
+MOST_HELD = 64 << 20
+"""Bytes of the last answer that are kept for the same question: a reply can be lost. A larger one is charged again."""
+
 Find = Callable[[str], Hosted]
 """Return the users of a request (the text of a `DataRequest`). Raises: InputError."""
 
@@ -107,6 +110,7 @@ class UserNode:
         self._plugins = None if plugins is None else frozenset(plugins)
         self.held: dict[str, tuple[str, Tensor]] = {}
         self._run: tuple[str, PreparedRun] | None = None
+        self._given: tuple[str, dict[str, Tensor]] | None = None
 
     def answer(self, packet: Packet) -> Packet:
         """Answer one message. It never raises, and never sends an error's text."""
@@ -154,8 +158,11 @@ class UserNode:
         terms, question = run.terms, _question(packet, cohort)
         if self._gate is not None and admitted is not None:
             terms, question = self._gate.terms(admitted, public=run.public), admitted.whole
-        asked = Asked(packet.round, question, run.identities, cohort, run.public)
+        held = self._given if self._given is not None and self._given[0] == question else None
+        asked = Asked(packet.round, question, run.identities, cohort, run.public, held is not None)
         verdict = self._consent.decide(terms, asked)
+        if held is not None and verdict.answer is Answer.REPEAT:
+            return held[1]
         if verdict.answer is Answer.REFUSE:
             raise WireError("terms", verdict.text)
         if verdict.reasons:
@@ -168,6 +175,8 @@ class UserNode:
         sums = run.users.clipped_sums(run.algorithm, shared, packet.round, computed, clip, watch)
         if nobody:
             sums = {name: torch.zeros_like(total) for name, total in sums.items()}
+        small = sum(total.nbytes for total in sums.values()) <= MOST_HELD
+        self._given = (question, sums) if small else None
         self._consent.released(terms, asked, verdict)
         return sums
 

@@ -1,6 +1,6 @@
 """Accounts: what each user spent, by run and in the sliding period, rebuilt from the entries of a device ledger."""
 
-from collections import deque
+from collections import Counter, deque
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -14,13 +14,25 @@ DAY = 86400.0
 
 @dataclass
 class RunAccount:
-    """One run. Attributes: since: when it was accepted; questions: round -> question -> who gave, as recorded."""
+    """One run.
+
+    Attributes:
+        accepted: its terms.
+        since: when it was accepted, Unix seconds.
+        totals: what each user spent in it.
+        rounds: (rows,) int64: rounds that each user paid for.
+        questions: round -> question -> who gave, as recorded, and the number of rows then.
+        times: round -> how often it was charged.
+        closed: whether it counts as spent in full.
+        recent: charges that can be dropped again, see `drop_before`.
+    """
 
     accepted: Accepted
     since: int
     totals: Totals = field(default_factory=Totals)
     rounds: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     questions: dict[int, dict[str, tuple[str, int]]] = field(default_factory=dict)
+    times: Counter[int] = field(default_factory=Counter)
     closed: bool = False
     recent: deque[tuple[int, Cost, np.ndarray]] = field(default_factory=deque)
 
@@ -61,6 +73,7 @@ class Accounts:
         account.totals.widen(self.rows)
         account.rounds = padded(account.rounds, self.rows)
         account.rounds[who] += 1
+        account.times[entry.round] += 1
         account.questions.setdefault(entry.round, {})[entry.question] = (entry.gave, entry.rows)
         if cost != Cost() and who.any():
             account.totals.add(cost, who)

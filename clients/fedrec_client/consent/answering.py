@@ -4,7 +4,8 @@
 |---|---|---|---|
 | off the policy, off the card, another round, a run that has expired | public terms | refusal | no |
 | asked too often | public questions | refusal | no |
-| the same question of a carded run again | public questions | the same answer | no |
+| the same question of a carded run again | public questions | the answer that was given, if it is still held | no |
+| the same question otherwise | public questions | a new answer | yes |
 | too few users of this node in a central sum | the server's own cohort | zero | yes |
 | a user's budget of the run or the period is exhausted | past participation | zero | no: it is spent already |
 | the ledger was restored from a backup, or lost | private state | zero | no: the period is spent in full |
@@ -66,6 +67,27 @@ RULES: dict[Reason | None, Rule] = {
     None: Rule(True, Answer.GIVE, True),
 }
 """Reason -> its rule; None: nothing stands against the contribution."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question for sums.
+
+    Attributes:
+        round_index: from 0.
+        question: digest of everything that decides the answer, hex.
+        identities: (users,) int64: the hosted users, by numbers that stay theirs.
+        cohort: (C,) int64, ascending: positions of the users in the question.
+        public: whether their data are a public dataset.
+        held: whether the node still has the answer that it gave to this very question.
+    """
+
+    round_index: int
+    question: str
+    identities: np.ndarray
+    cohort: np.ndarray
+    public: bool
+    held: bool = False
 
 
 @dataclass(frozen=True)

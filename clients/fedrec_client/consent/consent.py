@@ -1,34 +1,14 @@
 """Consent: the one place where a node decides on a question: policy, then ledger, then the rule of answers."""
 
 import time
-from dataclasses import dataclass
 
 import numpy as np
 
-from fedrec_client.consent.answering import Answer, Reason, Verdict
+from fedrec_client.consent.answering import Answer, Asked, Reason, Verdict
 from fedrec_client.consent.device_ledger import DeviceLedger
 from fedrec_client.consent.objections import objections
 from fedrec_client.consent.policy import BOUNDS, Policy
 from fedrec_client.consent.terms import RunTerms
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One question for sums.
-
-    Attributes:
-        round_index: from 0.
-        question: digest of everything that decides the answer, hex.
-        identities: (users,) int64: the hosted users, by numbers that stay theirs.
-        cohort: (C,) int64, ascending: positions of the users in the question.
-        public: whether their data are a public dataset.
-    """
-
-    round_index: int
-    question: str
-    identities: np.ndarray
-    cohort: np.ndarray
-    public: bool
 
 
 class Consent:
@@ -52,9 +32,7 @@ class Consent:
             return Verdict(Answer.REFUSE, nobody, {Reason.TERMS: len(asked.cohort)}, fault)
         if self.ledger is None:
             return Verdict(Answer.GIVE, np.ones(len(asked.cohort), dtype=bool), {})
-        return self.ledger.charge(
-            terms, asked.round_index, asked.question, asked.identities, asked.cohort, public=asked.public
-        )
+        return self.ledger.charge(terms, asked)
 
     def released(self, terms: RunTerms, asked: Asked, verdict: Verdict) -> None:
         """Write down that the answer leaves."""

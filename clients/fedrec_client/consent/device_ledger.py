@@ -15,7 +15,7 @@ import numpy as np
 
 from fedrec.errors import PrivacyError, VerificationError
 from fedrec_client.consent.accounts import Accounts, padded
-from fedrec_client.consent.answering import RULES, Answer, Reason, Verdict
+from fedrec_client.consent.answering import RULES, Answer, Asked, Reason, Verdict
 from fedrec_client.consent.chain import Chain, Fields, Line
 from fedrec_client.consent.entries import (
     Accepted,
@@ -106,50 +106,42 @@ class DeviceLedger:
         """Return Unix seconds as the ledger counts them, never falling."""
         return self._chain.now()
 
+    @property
+    def blocked_until(self) -> float | None:
+        """Unix seconds before which only zeros are contributed, since lines are missing; None where none are."""
+        until = self.accounts.blocked_until
+        return until if until > self.now() else None
+
     def missing(self) -> str | None:
         """Return how it shows that lines are missing; None for a ledger that fits its counter."""
         if self._chain.lost is None:
             return None
         return "the counter is missing" if self._chain.lost.n < 0 else "the ledger does not fit its counter"
 
-    def charge(
-        self,
-        terms: RunTerms,
-        round_index: int,
-        question: str,
-        identities: np.ndarray,
-        cohort: np.ndarray,
-        *,
-        public: bool = False,
-    ) -> Verdict:
+    def charge(self, terms: RunTerms, asked: Asked) -> Verdict:
         """Pay for a question, or say why not. When this returns, the charge is on disk.
 
         Args:
             terms: of the run; `objections` has let it in.
-            round_index: from 0.
-            question: digest of everything that decides the answer, hex.
-            identities: (users,) int64: the hosted users, by numbers that stay theirs.
-            cohort: (C,) int64, ascending: positions of the users in the question.
-            public: whether their data are a public dataset: it is written down, and no limit holds.
+            asked: the question. For public data the charge is written down, and no limit holds.
         """
         with self._open():
-            if refusal := self._refusal(terms, round_index, question, public):
-                return self._refuse(terms.run, *refusal, len(cohort))
-            new = [] if terms.run in self.accounts.runs else [Accepted.of(terms, public)]
-            rows, users = self._rows_of(identities)
+            if refusal := self._refusal(terms, asked):
+                return self._refuse(terms.run, *refusal, len(asked.cohort))
+            new = [] if terms.run in self.accounts.runs else [Accepted.of(terms, asked.public)]
+            all_rows, users = self._rows_of(asked.identities)
             self._append([*users, *new], acknowledged=False)
-            asked = np.zeros(self.accounts.rows, dtype=bool)
-            asked[rows[cohort]] = True
-            if repeated := self._repeated(terms, round_index, question):
-                gave = padded(unpacked(*repeated), len(asked))
-                return Verdict(Answer.REPEAT, gave[rows[cohort]], {})
-            cost = Cost() if public else terms.cost(round_index)
-            covered = asked if public else asked & self.accounts.covered(terms.run, cost, self._chain.now())
-            withheld = None if public else self._withheld(terms, cohort)
+            rows = all_rows[asked.cohort]
+            if repeated := self._repeated(terms, asked):
+                return Verdict(Answer.REPEAT, padded(unpacked(*repeated), self.accounts.rows)[rows], {})
+            there = np.zeros(self.accounts.rows, dtype=bool)
+            there[rows] = True
+            cost = Cost() if asked.public else terms.cost(asked.round_index)
+            covered = there if asked.public else there & self.accounts.covered(terms.run, cost, self.now())
+            withheld = None if asked.public else self._withheld(terms, asked)
             gave = covered if withheld is None else np.zeros_like(covered)
-            entry = self._entry(terms.run, round_index, question, cost, covered, gave, public)
-            self._append([entry])
-            return Verdict(Answer.GIVE, gave[rows[cohort]], self._reasons(asked, covered, withheld))
+            self._append([self._entry(terms.run, asked, cost, covered, gave)])
+            return Verdict(Answer.GIVE, gave[rows], self._reasons(there, covered, withheld))
 
     def outcome(self, run: str, round_index: int, question: str, what: str) -> None:
         """Write down what became of a charge: released, zero or void. It gives nothing back."""
@@ -163,20 +155,22 @@ class DeviceLedger:
         with self._open():
             self._note(run, why)
 
-    def _refusal(self, terms: RunTerms, number: int, question: str, public: bool) -> tuple[Reason, str] | None:
+    def _refusal(self, terms: RunTerms, asked: Asked) -> tuple[Reason, str] | None:
+        number = asked.round_index
         if not 0 <= number < len(terms.rounds):
             return Reason.TERMS, f"round {number} of a run of {len(terms.rounds)} rounds"
-        if terms.expires is not None and self._chain.now() >= terms.expires:
+        if terms.expires is not None and self.now() >= terms.expires:
             return Reason.EXPIRED, "the run has expired"
+        if asked.public:
+            return None
         account = self.accounts.runs.get(terms.run)
-        known = {} if account is None else account.questions.get(number, {})
-        if terms.carded and not public and question not in known and len(known) > self.policy.run.repeats:
-            return Reason.ASKED_TOO_OFTEN, f"round {number}: asked {len(known)} times; run.repeats allows no more"
-        if not public:
-            try:
-                terms.cost(number)
-            except PrivacyError as error:
-                return Reason.TERMS, str(error)
+        times = 0 if account is None else account.times.get(number, 0)
+        if terms.carded and times > self.policy.run.repeats and not self._repeated(terms, asked):
+            return Reason.ASKED_TOO_OFTEN, f"round {number}: asked {times} times; run.repeats allows no more"
+        try:
+            terms.cost(number)
+        except PrivacyError as error:
+            return Reason.TERMS, str(error)
         return None
 
     def _refuse(self, run: str, reason: Reason, why: str, users: int) -> Verdict:
@@ -188,15 +182,23 @@ class DeviceLedger:
             self._refusals.add((run, why))
             self._append([Refused(run[:128], why[:512])], acknowledged=False)
 
-    def _repeated(self, terms: RunTerms, number: int, question: str) -> tuple[str, int] | None:
-        """What the same question of a carded run was answered with: such a round is released once."""
-        return self.accounts.runs[terms.run].questions.get(number, {}).get(question) if terms.carded else None
+    def _repeated(self, terms: RunTerms, asked: Asked) -> tuple[str, int] | None:
+        """Return who gave when the same question was answered, if that answer is still held.
 
-    def _withheld(self, terms: RunTerms, cohort: np.ndarray) -> Reason | None:
+        A run without a card has no identity but its description, which recurs: nothing shows that it releases once.
+        """
+        account = self.accounts.runs.get(terms.run)
+        if not (terms.carded and asked.held) or account is None:
+            return None
+        return account.questions.get(asked.round_index, {}).get(asked.question)
+
+    def _withheld(self, terms: RunTerms, asked: Asked) -> Reason | None:
         """Return why all contribute zero, whether they pay or not."""
         if self.policy.data.opted_out:
             return Reason.OPTED_OUT
-        return Reason.SMALL_SUM if terms.trust == "central" and len(cohort) < self.policy.run.smallest_sum else None
+        return (
+            Reason.SMALL_SUM if terms.trust == "central" and len(asked.cohort) < self.policy.run.smallest_sum else None
+        )
 
     def _reasons(self, asked: np.ndarray, covered: np.ndarray, withheld: Reason | None) -> dict[Reason, int]:
         blocked = self._chain.now() < self.accounts.blocked_until
@@ -206,25 +208,25 @@ class DeviceLedger:
             found[withheld] = int(covered.sum())
         return {reason: users for reason, users in found.items() if users}
 
-    def _entry(
-        self,
-        run: str,
-        number: int,
-        question: str,
-        cost: Cost,
-        paid: np.ndarray,
-        gave: np.ndarray,
-        public: bool,
-    ) -> Charge:
+    def _entry(self, run: str, asked: Asked, cost: Cost, paid: np.ndarray, gave: np.ndarray) -> Charge:
         spent = None
-        if not public and paid.any():
+        if not asked.public and paid.any():
             totals = self.accounts.runs[run].totals
             place = int(np.argmax(np.where(paid, self.policy.run_limit.share(totals), -1.0)))
             before = () if totals.renyi is None else tuple(map(int, totals.renyi[:, place]))
             whole = Cost(int(totals.gaussian[place]), before) + cost
             spent = round(epsilon(whole, self.policy.run.delta) + 5e-7, 6)
-        paid_text, gave_text = packed(paid), packed(gave)
-        return Charge(run, number, question, cost.gaussian, cost.renyi, paid_text, gave_text, len(paid), spent)
+        return Charge(
+            run=run,
+            round=asked.round_index,
+            question=asked.question,
+            gaussian=cost.gaussian,
+            renyi=cost.renyi,
+            paid=packed(paid),
+            gave=packed(gave),
+            rows=len(paid),
+            epsilon=spent,
+        )
 
     def _rows_of(self, identities: np.ndarray) -> tuple[np.ndarray, list[Users]]:
         """Return (users,) rows of the hosted users, and the entry of those who have none yet."""

@@ -3,6 +3,8 @@
 import json
 import os
 import time
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from fedrec.durable import replace, sync
@@ -18,18 +20,23 @@ def default_folder() -> Path:
     return Path.home() / ".fedrec" / "client"
 
 
-def prepared(folder: Path, file: Path | None) -> dict[str, str]:
+def prepared(folder: Path, file: Path | None, say: Callable[[str], None]) -> dict[str, str]:
     """Return the configuration of a node's policy; policy and ledger are read once, so that a fault shows now.
 
     Args:
         folder: the node's own, where the ledger is; the counter is next to it.
         file: the policy; None for `policy.toml` in the folder, which is made with the defaults where it is missing.
+        say: called with a line where lines of the ledger are missing.
     Raises: InputError for a policy that cannot be used; VerificationError for a damaged ledger.
     """
     place = folder / POLICY if file is None else file.absolute()
     if file is None and not place.exists():
         write_policy(place, Policy())
-    DeviceLedger(folder / FILE, load(place)).open()
+    ledger = DeviceLedger(folder / FILE, load(place))
+    ledger.open()
+    if ledger.blocked_until is not None:
+        until = datetime.fromtimestamp(ledger.blocked_until, UTC).strftime("%Y-%m-%d")
+        say(f"{ledger.path}: lines are missing, so this node contributes only zeros until {until}")
     return {"policy": str(place)}
 
 

@@ -33,7 +33,7 @@ def objections(
 def _proofs(policy: Policy, terms: RunTerms) -> Iterator[str]:
     server = policy.server
     if policy.needs_card and not terms.carded:
-        yield "the run shows no signed card, which server.cards, ledger_keys or witnesses ask for"
+        yield "the run shows no signed card, which server.ledger_keys or server.witnesses ask for"
         return
     if server.ledger_keys and terms.ledger_key not in server.ledger_keys:
         yield f"ledger key {terms.ledger_key or 'none'}: not among server.ledger_keys"

@@ -38,7 +38,6 @@ class ServerPolicy:
 
     ledger_keys: tuple[str, ...] = _setting((), "Public keys of ledgers whose runs are accepted; empty: any server's.")
     witnesses: tuple[str, ...] = _setting((), "Witnesses, by name or key; one of them must have cosigned the ledger.")
-    cards: bool = _setting(False, "Whether a run must show a signed run card. Pinned keys or witnesses imply it.")
 
 
 @dataclass(frozen=True)
@@ -95,8 +94,8 @@ class Policy:
 
     @property
     def needs_card(self) -> bool:
-        """Whether a run without a verified card is refused."""
-        return self.server.cards or bool(self.server.ledger_keys or self.server.witnesses)
+        """Whether a run without a verified card is refused: only a card shows a key and cosignatures."""
+        return bool(self.server.ledger_keys or self.server.witnesses)
 
     @property
     def run_limit(self) -> Limit:

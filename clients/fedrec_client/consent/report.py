@@ -112,7 +112,7 @@ def spending(path: Path, policy: Path | None = None) -> Spending:
     """
     rules = Policy() if policy is None else load(policy)
     with DeviceLedger(path, rules).reading() as ledger:
-        accounts, delta, now = ledger.accounts, rules.run.delta, ledger.now()
+        accounts, delta = ledger.accounts, rules.run.delta
         runs = []
         for name, account in accounts.runs.items():
             totals = account.totals
@@ -130,7 +130,7 @@ def spending(path: Path, policy: Path | None = None) -> Spending:
                     exhausted=int((shares >= 1).sum()),
                 )
             )
-        blocked = accounts.blocked_until if accounts.blocked_until > now else 0.0
+        blocked = ledger.blocked_until or 0.0
         return Spending(
             users=accounts.rows,
             epsilon=_up(accounts.period.epsilons(delta).max(initial=0.0)),

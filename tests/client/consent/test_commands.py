@@ -5,10 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedrec_client.consent.answering import Asked
 from fedrec_client.consent.device_ledger import FILE, DeviceLedger
+from fedrec_client.consent.files import prepared
 from fedrec_client.consent.policy import Policy, load
 
 from fedrec.cli import run as fedrec
+from fedrec.errors import InputError
 from tests.client.consent.runs import query, run
 
 
@@ -17,9 +20,9 @@ def folder(tmp_path: Path) -> Path:
     ledger = DeviceLedger(tmp_path / "client" / FILE, Policy())
     people, everybody = np.arange(3), np.arange(3)
     for number in range(2):
-        ledger.charge(run("run-a"), number, f"a{number}", people, everybody)
-    ledger.charge(run("run-b", noise=2.0), 0, "b", people, np.array([1]))
-    ledger.charge(run("run-c", trust="none", rounds=((query(noise=0.0),),)), 0, "c", people, everybody, public=True)
+        ledger.charge(run("run-a"), Asked(number, f"a{number}", people, everybody, False))
+    ledger.charge(run("run-b", noise=2.0), Asked(0, "b", people, np.array([1]), False))
+    ledger.charge(run("run-c", trust="none", rounds=((query(noise=0.0),),)), Asked(0, "c", people, everybody, True))
     return tmp_path / "client"
 
 
@@ -93,7 +96,7 @@ def test_a_damaged_ledger_is_begun_anew_with_the_period_spent(counter: bytes | N
     assert fedrec(["client", "ledger", "renew", str(folder)]) == 0
     assert "Only zeros are contributed" in capsys.readouterr().out
     assert len(list(folder.glob("*.damaged"))) == 1
-    verdict = DeviceLedger(file, Policy()).charge(run("run-d"), 0, "d", np.arange(3), np.arange(3))
+    verdict = DeviceLedger(file, Policy()).charge(run("run-d"), Asked(0, "d", np.arange(3), np.arange(3), False))
     assert not verdict.give.any()
 
 
@@ -102,3 +105,20 @@ def test_a_ledger_that_is_not_there_is_one_line(tmp_path: Path, capsys: pytest.C
         assert fedrec(["client", *command, str(tmp_path / "none.jsonl")]) == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_the_start_of_a_node_makes_a_policy_and_reports_missing_lines(tmp_path: Path) -> None:
+    said: list[str] = []
+    place = tmp_path / "client"
+    place.mkdir()
+    assert prepared(place, None, said.append) == {"policy": str(place / "policy.toml")}
+    assert load(place / "policy.toml") == Policy()
+    assert said == []
+    DeviceLedger(place / FILE, Policy()).charge(run(), Asked(0, "q", np.arange(2), np.arange(2), False))
+    (place / FILE).unlink()
+    prepared(place, None, said.append)
+    assert len(said) == 1
+    assert "contributes only zeros until 20" in said[0]
+    (place / "policy.toml").write_text("[run]\nepsilonn = 1")
+    with pytest.raises(InputError, match=r"run\.epsilon"):
+        prepared(place, None, said.append)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedrec_client.consent.answering import RULES, Answer, Reason
+from fedrec_client.consent.answering import RULES, Answer, Asked, Reason
 from fedrec_client.consent.device_ledger import DeviceLedger
 from fedrec_client.consent.entries import packed, unpacked
 from fedrec_client.consent.policy import DataPolicy, PeriodPolicy, Policy, RunPolicy
@@ -28,7 +28,7 @@ def ledger(folder: Path, policy: Policy = Policy()) -> DeviceLedger:
 def ask(made: DeviceLedger, terms: RunTerms, number: int, question: str = "q", **options):
     identities = options.pop("identities", ONE)
     cohort = options.pop("cohort", np.arange(len(identities)))
-    return made.charge(terms, number, f"{question}{number}", identities, cohort, **options)
+    return made.charge(terms, Asked(number, f"{question}{number}", identities, cohort, **{"public": False, **options}))
 
 
 def lines(made: DeviceLedger, kind: str) -> list[dict]:
@@ -105,6 +105,7 @@ def test_users_keep_their_spending_when_the_log_of_a_hub_changes(tmp_path: Path)
     verdict = ask(made, terms, 90, identities=np.array([1, 3, 5, 9]))
     assert verdict.give.tolist() == [True, False, True, False]
     assert verdict.reasons == {Reason.EXHAUSTED: 2}
+    assert not ask(made, terms, 91, identities=np.array([3])).give.any(), "a user who left and came back"
     assert "9" not in {line["keys"] for line in lines(made, "users")}
     assert len(lines(made, "users")) == 2
 
@@ -177,10 +178,19 @@ def test_the_same_question_of_a_carded_run_is_answered_as_before_without_a_charg
     policy = Policy(data=DataPolicy(opted_out=True))
     terms = run(carded=True)
     first = ask(ledger(tmp_path, policy), terms, 0)
-    again = ask(ledger(tmp_path), terms, 0)  # the operator opted in between, and the answer stays what it was
+    again = ask(ledger(tmp_path), terms, 0, held=True)  # the operator opted in between: the answer stays what it was
     assert (first.answer, again.answer) == (Answer.GIVE, Answer.REPEAT)
     assert again.give.tolist() == first.give.tolist() == [False]
     assert len(lines(ledger(tmp_path), "charge")) == 1
+
+
+def test_an_answer_that_is_held_no_more_is_a_new_release(tmp_path: Path) -> None:
+    """Data may have changed since: what is computed again is paid for again, and the round's end holds."""
+    made, terms = ledger(tmp_path), run(carded=True)
+    answers = [ask(made, terms, 0).answer for _ in range(4)]
+    assert answers == [Answer.GIVE] * 3 + [Answer.REFUSE]
+    assert len(lines(made, "charge")) == 3
+    assert ask(made, terms, 0, held=True).answer is Answer.REPEAT
 
 
 def test_another_question_for_the_same_round_is_charged_and_ends(tmp_path: Path) -> None:

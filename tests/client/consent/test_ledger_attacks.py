@@ -228,11 +228,12 @@ def killed(folder: Path, times: int) -> None:
             finally:
                 os._exit(1)
         os.close(theirs)
-        time.sleep(chance.random() * 0.06)
-        os.kill(process, signal.SIGKILL)
-        assert os.waitpid(process, 0)[1] == signal.SIGKILL
         with os.fdopen(ours) as pipe:
-            released |= set(map(int, pipe.read().split()))
+            first = pipe.readline() if chance.random() < 0.7 else ""  # else it is killed at any point of its start
+            time.sleep(chance.random() * 0.03)
+            os.kill(process, signal.SIGKILL)
+            assert os.waitpid(process, 0)[1] == signal.SIGKILL
+            released |= set(map(int, (first + pipe.read()).split()))
     made = ledger(folder)
     made.open()
     charged = {line["round"] for line in lines(made, "charge")}

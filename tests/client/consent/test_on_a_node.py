@@ -1,6 +1,7 @@
 """A node with private users behind its policy and ledger: honest runs pass bit for bit, and attacks get nothing."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from fedrec_client.node import UserNode
 from fedrec_client.sources import finder
 from fedrec_server.deployment import Deployment
 from fedrec_server.flower.messenger import Messenger, TooFewNodes
+from flwr.app import Message, RecordDict
 from safetensors.torch import load_file
 
 from fedrec import wire
@@ -26,6 +28,8 @@ from fedrec.run.scenario import load_scenario
 from tests.server.carded import FIRST, Carded
 from tests.server.deployed import hosted, spec_of
 from tests.server.grid_in_memory import MemoryGrid
+
+Twist = Callable[[Message, RecordDict | None], RecordDict | None]
 
 PRIVATE = PrivacyConfig(epsilon=2.0, delta=1e-5)
 FEW = Policy(run=RunPolicy(minimum_cohort=10), period=PeriodPolicy(epsilon=10.0))
@@ -156,6 +160,7 @@ class Own(Carded):
 
     policy: Policy = FEW
     users_here = 60
+    lost = False
 
     def node(self, n: int, **options: object) -> UserNode:
         file = self.folder / f"{n}.csv"
@@ -166,7 +171,7 @@ class Own(Carded):
         find = finder({"data": str(file), "catalogue": str(self.folder / "items.csv")})
         return UserNode(find, gate=self.gate(n, **options), consent=Consent(self.policy, ledger))
 
-    def deploy(self, out: Path, *changes: str) -> dict[str, torch.Tensor]:
+    def deploy(self, out: Path, *changes: str, twist: Twist | None = None) -> dict[str, torch.Tensor]:
         file = self.folder / "own.toml"
         file.write_text(
             f'[data]\nname = "nodes"\ncatalogue = "{self.folder / "items.csv"}"\n[algorithm]\nname = "popularity"\n'
@@ -174,9 +179,17 @@ class Own(Carded):
             "[federation]\ndeadline = 0.1\npatience = 0.1\n"
         )
         grid = MemoryGrid({FIRST + n: self.node(n) for n in range(self.nodes)})
+        if twist is not None:
+            grid.twists[FIRST] = twist
         scenario = load_scenario(str(file), list(changes))
         Deployment(scenario, RunDirectory(out), Messenger(grid, poll=0.001)).run()
         return load_file(out / "release" / "model" / "model.safetensors")
+
+    def forget(self, message: Message, record: RecordDict | None) -> RecordDict | None:
+        """Lose the first answer to a question of a round."""
+        lost = not self.lost and message.metadata.message_type == "train"
+        self.lost = self.lost or lost
+        return None if lost else record
 
     def charges(self, n: int = 0) -> list[dict]:
         lines = map(json.loads, (self.folder / f"node{n}" / FILE).read_text().splitlines())
@@ -194,7 +207,7 @@ def test_an_honest_run_passes_and_costs_what_its_plan_says(own: Own, tmp_path: P
     own.deploy(tmp_path / "run")
     charge = own.charges()[-1]
     assert (charge["paid"], charge["gave"], charge["rows"]) == ("all", "all", 60)
-    records = [entry["payload"] for entry in read_ledger(tmp_path / "run" / "release" / "privacy" / "ledger.jsonl")[0]]
+    records = [entry.payload for entry in read_ledger(tmp_path / "run" / "release" / "privacy" / "ledger.jsonl")[0]]
     planned = [float(record["epsilon"]["pld"]) for record in records if record["type"] == "charge"][-1]
     assert planned * (1 - 2e-3) <= charge["epsilon"] <= 4.0 * (1 + 1e-3), "PLD rounds up by a thousandth"
 
@@ -220,3 +233,17 @@ def test_a_run_on_other_terms_gets_no_answer(own: Own, tmp_path: Path) -> None:
     with pytest.raises(TooFewNodes):
         own.deploy(tmp_path / "run", "privacy.epsilon=20")
     assert not own.charges()
+
+
+def test_a_lost_answer_is_sent_again_for_one_charge(own: Own, tmp_path: Path) -> None:
+    own.deploy(tmp_path / "run", "federation.deadline=30", twist=own.forget)
+    assert own.lost
+    assert len(own.charges()) == 1
+
+
+def test_a_node_that_lost_its_answer_too_pays_again(own: Own, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fedrec_client.node.MOST_HELD", 0)
+    own.deploy(tmp_path / "run", "federation.deadline=30", twist=own.forget)
+    first, second = own.charges()
+    assert first["question"] == second["question"]
+    assert second["epsilon"] > first["epsilon"]

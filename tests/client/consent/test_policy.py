@@ -119,7 +119,7 @@ CARD = {"carded": True, "expires": NOW + 3600, "ledger_key": "key-a", "witnesses
     ("policy", "changed", "line"),
     [
         (PINNED, {}, "no signed card"),
-        (Policy(server=ServerPolicy(cards=True)), {}, "no signed card"),
+        (Policy(server=ServerPolicy(witnesses=("w1",))), {}, "no signed card"),
         (PINNED, CARD, ""),
         (PINNED, CARD | {"ledger_key": "key-b"}, "ledger key key-b"),
         (PINNED, CARD | {"witnesses": ("w3",)}, "no cosignature"),
