@@ -1,19 +1,17 @@
 """A deployment shows its nodes a run card, each round's charge and a ledger that only grows; nodes sign receipts."""
 
 import json
-from pathlib import Path
 
 import pytest
 from fedrec_client.run_gate import Pins
 from fedrec_server.flower.messenger import Messenger, TooFewNodes
 
+from fedrec import private_files
 from fedrec.audit.card.receipt import parse_receipt
 from fedrec.audit.log import keys as ledger_keys
-from fedrec.audit.log.checkpoint import parsed
+from fedrec.audit.log.checkpoint import Checkpoint
 from fedrec.audit.log.keys import SigningKey
 from fedrec.audit.log.ledger import read_ledger
-from fedrec.audit.log.merkle import EMPTY
-from fedrec.audit.log.witness import Witness
 from fedrec.cli import run as fedrec
 from fedrec.errors import InputError
 from tests.server.carded import CHANGES, FIRST, Carded
@@ -55,6 +53,11 @@ def test_every_question_proves_its_charge_and_every_answer_is_receipted(carded, 
     assert fedrec(["audit", "verify", run, "--trust-run-key", "--receipts", str(own)]) == 0
     assert "2 receipts of this device" in capsys.readouterr().out
     check_shown(tmp_path, carded, capsys)
+    shown = Checkpoint(found[0].run, 4, b"x" * 32).signed(ledger_keys.default_key())
+    forks = own.with_suffix(".forks")
+    forks.write_text(json.dumps({"older": shown.note, "newer": shown.note}) + "\n")
+    assert fedrec(["audit", "verify", run, "--trust-run-key", "--receipts", str(forks)]) == 4
+    assert "fixes other records than the first 4 of this ledger" in capsys.readouterr().out
     carded.run(tmp_path / "second")
     assert fedrec(["audit", "verify", str(tmp_path / "second"), "--trust-run-key", "--receipts", str(own)]) == 4
     assert "holds no receipt of run" in capsys.readouterr().out
@@ -157,12 +160,13 @@ def test_a_node_that_asks_for_a_witness_gets_a_cosigned_card(tmp_path, monkeypat
     with pytest.raises(InputError, match="ended before its first round"):
         carded.run(tmp_path / "late", wait, resume=True)
     carded.answered[0].clear()
-    monkeypatch.setattr(Messenger, "wait", lambda _: cosign(tmp_path / "run", seer, tmp_path / "memory"))
+    seer_key, memory = tmp_path / "witness.pem", tmp_path / "memory"
+    private_files.create(seer_key, seer.pem(None))
+
+    def cosign(_: Messenger) -> None:
+        command = ["audit", "witness", str(tmp_path / "run"), "--key", ledger_keys.default_key().public.text]
+        assert fedrec([*command, "--witness-key", str(seer_key), "--memory", str(memory)]) == 0
+
+    monkeypatch.setattr(Messenger, "wait", cosign)
     carded.run(tmp_path / "run", wait)
     assert carded.codes() == []
-
-
-def cosign(run: Path, seer: SigningKey, memory: Path) -> None:
-    folder = run / "release" / "privacy"
-    note = Witness(seer, "witness/1", memory).cosign(parsed((folder / "checkpoint").read_text()), (0, EMPTY), 5)
-    (folder / "witness-1.note").write_text(note.note)

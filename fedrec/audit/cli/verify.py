@@ -36,7 +36,7 @@ def verify(
     ] = None,
     receipts: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="What a node signed: ID.receipts of its folder. Repeatable."),
+        typer.Option(metavar="FILE", help="What a node kept: ID.receipts or ID.forks. Repeatable."),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON and nothing else.")] = False,
 ) -> None:

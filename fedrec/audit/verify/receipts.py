@@ -6,6 +6,7 @@
 | heads | nodes that were shown another ledger than this one: a fork, or a past that was rewritten |
 | receipts | a receipt in `private/receipts.jsonl` that the ledger does not name, or that its node did not sign |
 | a node's own record | a question that the ledger does not have, or a ledger that was longer when the node saw it |
+| a node's contradictions | two states that the ledger's key signed, one of which is no beginning of this ledger |
 
 What the ledger names and nobody signed stands for a node that did not answer: this cannot be told from a receipt that
 was left out. A device's own record shows it, unless its answer was lost on the way.
@@ -19,6 +20,8 @@ from typing import Any
 
 from fedrec.audit.card.receipt import Receipt, parse_receipt
 from fedrec.audit.entries.records import ReceiptsRecord
+from fedrec.audit.log import checkpoint
+from fedrec.audit.log.checkpoint import Older
 from fedrec.errors import InputError, VerificationError
 from fedrec.received_files import read_below
 
@@ -29,10 +32,17 @@ MOST_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class DeviceRecord:
-    """What a device kept of its answers. place: where it came from, for messages."""
+    """What a device kept of its answers, and of the server's contradictions.
+
+    Attributes:
+        place: where it came from, for messages.
+        receipts: what the device signed.
+        heads: checkpoints that the device saw and kept since they contradict each other.
+    """
 
     place: str
-    receipts: tuple[Receipt, ...]
+    receipts: tuple[Receipt, ...] = ()
+    heads: tuple[Older, ...] = ()
 
 
 @dataclass
@@ -44,7 +54,7 @@ class ReceiptFindings:
 
 
 def device_record(path: Path) -> DeviceRecord:
-    """Read a device's own record: `ID.receipts` of a node, or receipts one after another.
+    """Read a device's own record: `ID.receipts` or `ID.forks` of a node (`fedrec_client.run_memory`).
 
     Raises: InputError when it cannot be read; VerificationError when it is no such record.
     """
@@ -55,15 +65,22 @@ def device_record(path: Path) -> DeviceRecord:
         raise InputError(f"--receipts {path}: cannot be read ({error.strerror})") from None
     if len(content) > MOST_BYTES:
         raise InputError(f"--receipts {path}: is larger than {MOST_BYTES:,} bytes; is it the right file?")
-    found = []
-    for number, line in enumerate(content.splitlines()):
+    receipts, heads = [], []
+    lines = content.splitlines()
+    for number, line in enumerate(lines):
         try:
-            found.append(parse_receipt(json.loads(line)["receipt"]))
+            values = json.loads(line)
+            if "receipt" in values:
+                receipts.append(parse_receipt(values["receipt"]))
+            else:
+                for which in ("older", "newer"):
+                    note = checkpoint.parsed(values[which])
+                    heads.append(Older(f"{path}, line {number + 1}", note.size, note.root, note))
         except (ValueError, KeyError, TypeError, RecursionError, AttributeError, VerificationError):
-            if number + 1 == len(content.splitlines()) and not content.endswith(b"\n"):
+            if number + 1 == len(lines) and not content.endswith(b"\n"):
                 break  # cut short by a crash: nothing left the device on it
             raise VerificationError(f"--receipts {path}: line {number + 1} is no receipt of a node") from None
-    return DeviceRecord(str(path), tuple(found))
+    return DeviceRecord(str(path), tuple(receipts), tuple(heads))
 
 
 def check(
@@ -191,7 +208,7 @@ def _device(
     mine, named = [receipt for receipt in device.receipts if receipt.run == run], _by_digest(records)
     questions = {(record.charge, record.question) for record in records.values()}
     missing = 0
-    if not mine:
+    if not mine and not device.heads:
         yield f"{device.place}: holds no receipt of run {run}"
     for receipt in mine:
         where = f"{device.place}, round {receipt.round_index}"

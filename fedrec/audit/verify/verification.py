@@ -106,7 +106,7 @@ def verify(
     in_force = _signatures(chain, key, verdict)
     signed = verdict.holds
     sealed = _checkpoint(evidence, chain, in_force, verdict)
-    _copies(chain, in_force, copies, verdict)
+    _copies(chain, in_force, [*copies, *(head for device in devices for head in device.heads)], verdict)
     _own_mark(chain, in_force, verdict)
     _witnessed(evidence, chain, in_force, sealed, witnesses, verdict)
     if not signed:

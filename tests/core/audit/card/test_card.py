@@ -6,6 +6,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fedrec.audit.card.card import CardRefused
 from fedrec.audit.card.checks import MOST_BYTES, check_card
@@ -152,6 +154,24 @@ def test_fields_of_another_type_or_out_of_bounds_are_refused(changes: dict, tmp_
 )
 def test_what_is_no_proof_is_refused(proof: str) -> None:
     assert refused(proof) == "card"
+
+
+@given(place=st.integers(0, 10**6), char=st.characters(codec="utf-8"), cut=st.integers(0, 3))
+def test_a_card_with_any_other_character_is_refused(place: int, char: str, cut: int, whole: str) -> None:
+    """Only what is signed holds: a changed text is refused, or is the text of the same card."""
+    place %= len(whole)
+    changed = whole[:place] + char + whole[place + cut :]
+    try:
+        found = check_card(changed, [KEY.public], NOW)
+    except CardRefused:
+        return
+    assert found == check_card(whole, [KEY.public], NOW)
+    assert changed == whole
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return text(tmp_path_factory.mktemp("whole"))
 
 
 def test_a_card_needs_neither_torch_nor_pydantic() -> None:

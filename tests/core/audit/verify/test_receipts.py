@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from fedrec.audit.card.receipt import Receipt
+from fedrec.audit.log.checkpoint import Checkpoint
 from fedrec.audit.log.keys import SigningKey
 from fedrec.audit.log.ledger import Ledger
 from fedrec.audit.verify.receipts import DeviceRecord, ReceiptFindings, check, device_record
@@ -187,5 +188,9 @@ def test_a_device_record_is_read_from_its_file(run: Run, tmp_path: Path) -> None
     file.write_text("\n".join(["{}", *lines]) + "\n")
     with pytest.raises(VerificationError, match="line 1 is no receipt"):
         device_record(file)
+    forks = tmp_path / "run1.forks"
+    note = Checkpoint("run1", 4, b"x" * 32).signed(KEY)
+    forks.write_text(json.dumps({"older": note.note, "newer": note.note}) + "\n")
+    assert [(head.size, head.root) for head in device_record(forks).heads] == [(4, b"x" * 32)] * 2
     with pytest.raises(InputError, match="cannot be read"):
         device_record(tmp_path / "absent")
