@@ -191,7 +191,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(
 
 
 def test_a_table_of_pandas_gives_the_same_data(log: pl.DataFrame, data: fedrec.Data) -> None:
-    pandas = pytest.importorskip("pandas")
+    pandas = pytest.importorskip("pandas", reason="needs the extra fedrec[test]")
     frame = pandas.DataFrame(log.to_dict(as_series=False))
     assert fedrec.read_log(frame).users == data.users
 
