@@ -11,10 +11,10 @@ _LARGEST = 1 << 20  # bytes of a key's file, far above any
 
 
 def create(path: Path, content: bytes) -> None:
-    """Put `content` into the new file `path`, mode 0600 whatever the umask, on disk when this returns.
+    """Write `content` to the new file `path`, mode 0600 under any umask, on disk when this returns.
 
     Raises:
-        InputError: when something lies there already, or it cannot be written.
+        InputError: when the file exists, or cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

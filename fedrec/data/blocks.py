@@ -31,7 +31,7 @@ def catalogue(ids: pl.Series, table: pl.DataFrame | None = None, source: str = "
         return Catalogue(names)
     if table["item"].is_duplicated().any():
         twice = table["item"].filter(table["item"].is_duplicated())[0]
-        raise InputError(f"{source}: item {twice} stands there twice; keep one row an item")
+        raise InputError(f"{source}: item {twice} occurs twice; keep one row an item")
     features = [_feature(column, source) for column in table.drop("item")]
     table = pl.DataFrame([table["item"], *features])
     rows = pl.DataFrame({"item": ids}).join(table, on="item", how="left", maintain_order="left")

@@ -1,7 +1,7 @@
 """Keys that authenticate nodes to the server: ECDSA on P-384, as Flower's node authentication reads them.
 
 Source: `cryptography`. The private key is an OpenSSH file (`BEGIN OPENSSH PRIVATE KEY`) of mode 0600 and stays on the
-node; the public key is one line (`ecdsa-sha2-nistp384 BASE64`), and the server lets in the nodes whose line it has.
+node; the public key is one line (`ecdsa-sha2-nistp384 BASE64`), and the server admits nodes with a registered line.
 """
 
 import base64

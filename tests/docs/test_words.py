@@ -89,6 +89,8 @@ def test_every_excepted_sentence_is_in_its_file() -> None:
         "The note lies\nbeside the ledger.",
         "Whoever knows the seed",
         "It goes on with it",
+        "nothing stands there twice",
+        "the ledger tells an epsilon",
     ],
 )
 def test_the_list_notices(text: str) -> None:

@@ -1,4 +1,4 @@
-"""The commands of docs/deploy.md that start something, as they stand there, with both machines being this one."""
+"""The commands of docs/deploy.md that start something, word for word, with this machine as both machines."""
 
 import os
 import shlex

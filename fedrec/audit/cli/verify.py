@@ -81,7 +81,7 @@ def verify(
         devices=[device_record(path) for path in receipts or []],
     )
     if trust_run_key:
-        verdict.notes.insert(0, "the key lay beside the ledger: this shows that nothing is damaged, not who wrote it")
+        verdict.notes.insert(0, "the key came with the ledger: this shows that nothing is damaged, not who wrote it")
     if as_json:
         document = {"holds": verdict.holds, "faults": verdict.faults, "notes": verdict.notes, **verdict.facts}
         write(json.dumps(document, indent=2, allow_nan=False) + "\n")

@@ -78,7 +78,7 @@ def check(known: Account) -> Spending:
         found.notes.append("the run promises nothing: there is no epsilon to recompute")
         told = [(charge.epsilon.pld, charge.epsilon.rdp) for charge in charges if charge.queries]
         if any(value is not None for pair in told for value in pair):
-            found.faults.append(["a run without a guarantee tells an epsilon"])
+            found.faults.append(["a run without a guarantee states an epsilon"])
     elif charges and not any(found.faults):
         _epsilon(begin, charges, found)
     return found

@@ -244,6 +244,6 @@ def _witnessed(
     for witness in witnesses:
         sizes = [note.size for note in seen if note.cosigned_at(witness) is not None]
         if not sizes:
-            verdict.faults.append(f"the witness {witness.id} has cosigned no checkpoint that lies here")
+            verdict.faults.append(f"the witness {witness.id} has cosigned no checkpoint of this run")
         else:
             verdict.notes.append(f"the witness {witness.id} has cosigned the first {max(sizes)} records")

@@ -202,7 +202,7 @@ def _result(found: Found, view: View, included: np.ndarray, own: int, confidence
         },
         seed=seed,
         accused=proven is not None and lower > proven,
-        says=f"in-or-out is told with an AUC of {off:.2f} without privacy{against}; a coin has 0.50",
+        says=f"in-or-out is recognised with an AUC of {off:.2f} without privacy{against}; a coin has 0.50",
         confidence=confidence,
         proven=proven,
         delta=delta,

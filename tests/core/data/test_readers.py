@@ -204,7 +204,7 @@ def test_a_wrong_catalogue_is_refused(tmp_path: Path) -> None:
     log = written(tmp_path, LOG)
     for text, message in [
         ("item_id,title\nx,X\ny,Y\n", r"lacks item z of the log \(1 items in all\)"),
-        ("item_id\nx\ny\nz\nx\n", "item x stands there twice"),
+        ("item_id\nx\ny\nz\nx\n", "item x occurs twice"),
         ("item,title\nx,X\n", "needs a column 'item_id'"),
     ]:
         with pytest.raises(InputError, match=message):

@@ -205,7 +205,7 @@ def test_a_crash_at_any_record_of_the_stop_changes_nothing(
     twice = [STOPS - 1] if repeated else []
     paid = list(range(STOPS)) + twice + list(range(STOPS, ROUNDS))
     assert charged(tmp_path) == list(coordinator.plan.charged)
-    assert charged(tmp_path) == (paid[:-1] if repeated else paid), "what the run would have paid had it gone on"
+    assert charged(tmp_path) == (paid[:-1] if repeated else paid), "the cost of the run without the stop"
     assert [payload["type"] for payload in payloads(tmp_path)].count("stopped") == 1
     assert coordinator.plan.epsilon()["pld"] <= 2.0
 

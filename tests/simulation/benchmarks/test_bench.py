@@ -181,7 +181,7 @@ def test_the_same_document_draws_the_same_picture(tmp_path: Path) -> None:
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells the memory of a process tree")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux reports the memory of a process tree")
 def test_memory_of_the_tree_includes_children() -> None:
     import subprocess
     import time

@@ -151,4 +151,4 @@ def test_seeded_noise_and_no_guarantee_are_told() -> None:
     assert not any(found.faults)
     assert any("promises nothing" in note for note in found.notes)
     claimed = changed(none, lambda p: p[1].update(epsilon={"pld": "1.000000", "rdp": "1.000000"}))
-    assert "tells an epsilon" in faults(claimed)[0]
+    assert "states an epsilon" in faults(claimed)[0]
