@@ -120,8 +120,10 @@ def test_a_node_reads_no_data_with_code_of_others(module, tmp_path):
 def test_the_configuration_of_a_node_says_which(module, capsys, monkeypatch):
     assert allowed_plugins({}) == frozenset()
     assert allowed_plugins({"plugins": f"{NAME},foreign-tower"}) == {NAME, "foreign-tower"}
-    with pytest.raises(ConfigError, match="plug-in 'absent': no installed package"):
-        allowed_plugins({"plugins": "absent"})
+    assert allowed_plugins({"plugins": "foreign-tower"}, [NAME]) == {NAME, "foreign-tower"}, "the policy's besides"
+    for wrong in ({"plugins": "absent"}, []), ({}, ["absent"]):
+        with pytest.raises(ConfigError, match="plug-in 'absent': no installed package"):
+            allowed_plugins(*wrong)
     with pytest.raises(InputError, match="plug-in 'os:system'"):
         check_plugins(["os:system"])
     shard = '{"num-partitions": 1, "partition-id": 0'

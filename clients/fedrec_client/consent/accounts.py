@@ -12,6 +12,20 @@ from fedrec_client.consent.spending import Cost, Totals
 DAY = 86400.0
 
 
+@dataclass(frozen=True)
+class Dated:
+    """A charge that leaves its totals again, with who paid as the ledger has it, which is a bit a user."""
+
+    when: int
+    cost: Cost
+    paid: str
+    rows: int
+
+    def take_back(self, totals: Totals) -> None:
+        """Take the charge out of the totals."""
+        totals.add(self.cost, padded(unpacked(self.paid, self.rows), len(totals.gaussian)), -1)
+
+
 @dataclass
 class RunAccount:
     """One run.
@@ -21,7 +35,7 @@ class RunAccount:
         since: when it was accepted, Unix seconds.
         totals: what each user spent in it.
         rounds: (rows,) int64: rounds that each user paid for.
-        questions: round -> question -> who gave, as recorded, and the number of rows then.
+        last: the last question that was charged.
         times: round -> how often it was charged.
         closed: whether it counts as spent in full.
         recent: charges that can be dropped again, see `drop_before`.
@@ -31,18 +45,15 @@ class RunAccount:
     since: int
     totals: Totals = field(default_factory=Totals)
     rounds: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    questions: dict[int, dict[str, tuple[str, int]]] = field(default_factory=dict)
+    last: Charge | None = None
     times: Counter[int] = field(default_factory=Counter)
     closed: bool = False
-    recent: deque[tuple[int, Cost, np.ndarray]] = field(default_factory=deque)
+    recent: "deque[Dated]" = field(default_factory=deque)
 
     def drop_before(self, when: float) -> None:
         """Forget charges of before `when`: a run without a card is known by its description alone, which recurs."""
-        if self.accepted.carded:
-            return
-        while self.recent and self.recent[0][0] < when:
-            _, cost, who = self.recent.popleft()
-            self.totals.add(cost, padded(who, len(self.totals.gaussian)), -1)
+        while self.recent and self.recent[0].when < when:
+            self.recent.popleft().take_back(self.totals)
 
 
 class Accounts:
@@ -55,7 +66,8 @@ class Accounts:
         self.period = Totals()
         self.blocked_until = 0.0
         """Unix seconds before which the period counts as spent in full."""
-        self._recent: deque[tuple[int, Cost, np.ndarray]] = deque()
+        self._recent: deque[Dated] = deque()
+        self._costs: dict[Cost, Cost] = {}
 
     def widen(self, rows: int) -> None:
         """Make room for more users."""
@@ -68,18 +80,20 @@ class Accounts:
 
     def charge(self, entry: Charge, when: int) -> None:
         """Count a charge."""
-        account, cost = self.runs[entry.run], entry.cost
+        account, cost = self.runs[entry.run], self._costs.setdefault(entry.cost, entry.cost)
         who = padded(unpacked(entry.paid, entry.rows), self.rows)
         account.totals.widen(self.rows)
         account.rounds = padded(account.rounds, self.rows)
         account.rounds[who] += 1
         account.times[entry.round] += 1
-        account.questions.setdefault(entry.round, {})[entry.question] = (entry.gave, entry.rows)
+        account.last = entry
         if cost != Cost() and who.any():
+            dated = Dated(when, cost, entry.paid, entry.rows)
             account.totals.add(cost, who)
-            account.recent.append((when, cost, who))
             self.period.add(cost, who)
-            self._recent.append((when, cost, who))
+            self._recent.append(dated)
+            if not account.accepted.carded:
+                account.recent.append(dated)
 
     def gap(self, entry: Gap) -> None:
         """Count the period, and every run so far, as spent in full."""
@@ -90,9 +104,8 @@ class Accounts:
     def advance(self, now: float) -> None:
         """Leave the charges behind that are older than the period."""
         oldest = now - self.policy.period.days * DAY
-        while self._recent and self._recent[0][0] < oldest:
-            _, cost, who = self._recent.popleft()
-            self.period.add(cost, padded(who, self.rows), -1)
+        while self._recent and self._recent[0].when < oldest:
+            self._recent.popleft().take_back(self.period)
 
     def covered(self, run: str, cost: Cost, now: float) -> np.ndarray:
         """Return (rows,) bool: whose limits cover one more release of the run."""

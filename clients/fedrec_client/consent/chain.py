@@ -22,6 +22,8 @@ import json
 import os
 import threading
 import time
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,23 +67,37 @@ class Chain:
 
     def __init__(self, path: Path, counter: Path) -> None:
         self.path, self.counter_path = path, counter
-        self.lines: list[Line] = []
         self.lost: Counter | None = None
         """What the counter states where the ledger does not fit it; its `n` is -1 where the counter is missing."""
-        self._hashes: dict[int, str] = {}
+        self._forget()
         self.restarts = 0
         """How often the file was read from its start."""
         self._end, self._file, self._mutex = 0, -1, threading.RLock()
 
+    def _forget(self) -> None:
+        self._new: list[Line] = []
+        self._numbers, self._digests, self._time = array("q"), bytearray(), 0
+
     @property
     def n(self) -> int:
         """Number of the last line; -1 for none."""
-        return self.lines[-1].n if self.lines else -1
+        return self._numbers[-1] if self._numbers else -1
 
     @property
     def head(self) -> str:
         """Hash of the last line, hex; "" for none."""
-        return self._hashes.get(self.n, "")
+        return self._digests[-32:].hex()
+
+    def taken(self) -> list[Line]:
+        """Return the lines that were read or appended since the last call, and let go of them."""
+        new, self._new = self._new, []
+        return new
+
+    def _hash(self, n: int) -> str | None:
+        """Return the hash of line `n`, hex; None where there is none."""
+        place = bisect_left(self._numbers, n)
+        found = place < len(self._numbers) and self._numbers[place] == n
+        return self._digests[32 * place : 32 * place + 32].hex() if found else None
 
     @contextlib.contextmanager
     def locked(self, *, write: bool = True) -> Iterator[None]:
@@ -101,7 +117,7 @@ class Chain:
                 self._count()
             yield
 
-    def append(self, entries: Sequence[Fields], *, acknowledged: bool = True) -> list[Line]:
+    def append(self, entries: Sequence[Fields], *, acknowledged: bool = True) -> None:
         """Write lines in one go, inside `locked`.
 
         Args:
@@ -109,7 +125,7 @@ class Chain:
             acknowledged: whether they, and all before, are synced and counted when this returns.
         """
         when, counter = self.now(), self._counter()
-        made, text = [], b""
+        text = b""
         for fields in entries:
             n = self.n + 1
             if fields["kind"] == GAP and counter is not None:
@@ -117,7 +133,7 @@ class Chain:
             line = {"n": n, "prev": self.head, "time": when, **fields}
             content = json.dumps(line, separators=(",", ":"), allow_nan=False).encode()
             text += content + b"\n"
-            made.append(self._take(line, content))
+            self._take(line, content)
         try:
             self._write(text, acknowledged)
             self._end += len(text)
@@ -126,7 +142,6 @@ class Chain:
         except OSError as error:
             self._file = -1  # memory may be ahead of the file: read it all again
             raise InputError(f"{self.path}: the device ledger cannot be written ({error.strerror})") from None
-        return made
 
     def _write(self, text: bytes, acknowledged: bool) -> None:
         handle = os.open(self.path, os.O_WRONLY | os.O_APPEND)
@@ -141,10 +156,10 @@ class Chain:
     def now(self) -> int:
         """Return Unix seconds, never below a time in the ledger or its counter: a clock set back changes nothing."""
         counter = self._counter()
-        return max(int(time.time()), self.lines[-1].time if self.lines else 0, counter.time if counter else 0)
+        return max(int(time.time()), self._time, counter.time if counter else 0)
 
     def _count(self) -> None:
-        stated = {"n": self.n, "head": self.head, "time": self.lines[-1].time}
+        stated = {"n": self.n, "head": self.head, "time": self._time}
         self.counter_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         replace(self.counter_path, json.dumps(stated).encode(), mode=0o600)
         sync(self.counter_path.parent)
@@ -178,7 +193,8 @@ class Chain:
         """Read from the start where the file is another one, or shorter, than it was."""
         status = os.fstat(file.fileno())
         if status.st_ino != self._file or status.st_size < self._end:
-            self.lines, self._hashes, self._end, self._file = [], {}, 0, status.st_ino
+            self._forget()
+            self._end, self._file = 0, status.st_ino
             self.restarts += 1
 
     def _read(self, file: IO[bytes], write: bool) -> None:
@@ -193,7 +209,7 @@ class Chain:
                 counter = self._counter()
                 if not last or (counter is not None and counter.n > self.n and stop >= 0):
                     raise VerificationError(
-                        f"{self.path}: line {len(self.lines) + 1}: {fault}; it was edited or damaged"
+                        f"{self.path}: line {len(self._numbers) + 1}: {fault}; it was edited or damaged"
                     )
                 if write:
                     file.truncate(self._end)
@@ -208,29 +224,30 @@ class Chain:
             line = json.loads(content)
         except (ValueError, RecursionError):
             return "no JSON"
-        if not isinstance(line, dict) or not all(isinstance(line.get(key), int) for key in ("n", "time")):
+        if not isinstance(line, dict) or not all(type(line.get(key)) is int for key in ("n", "time")):
             return "no line of a device ledger"
         gap = line.get("kind") == GAP
-        if not (line["n"] == self.n + 1 or (gap and line["n"] > self.n)):
+        if not (line["n"] == self.n + 1 or (gap and self.n < line["n"] < 2**62)):
             return f"number {line['n']} after {self.n}"
         if line.get("prev") != self.head:
             return "its hash of the line before does not fit"
-        if self.lines and line["time"] < self.lines[-1].time:
+        if line["time"] < self._time:
             return "its time is before that of the line before"
         self._take(line, content)
         return None
 
-    def _take(self, line: dict[str, Any], content: bytes) -> Line:
+    def _take(self, line: dict[str, Any], content: bytes) -> None:
         own = {key: value for key, value in line.items() if key not in _OWN}
-        self.lines.append(Line(line["n"], line["time"], own))
-        self._hashes[line["n"]] = hashlib.sha256(content).hexdigest()
-        return self.lines[-1]
+        self._new.append(Line(line["n"], line["time"], own))
+        self._numbers.append(line["n"])
+        self._digests += hashlib.sha256(content).digest()
+        self._time = line["time"]
 
     def _compare(self) -> None:
         counter = self._counter()
         if counter is None:
             self.lost = Counter(-1, "", self.now()) if self.n > 0 else None
-        elif counter.n < 0 or self._hashes.get(counter.n) == counter.head:
+        elif counter.n < 0 or self._hash(counter.n) == counter.head:
             self.lost = None
         else:
             self.lost = counter

@@ -7,6 +7,7 @@ Source of the design: one filter a device over all runs (Big Bird, arXiv 2506.05
 
 import hashlib
 import secrets
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ import numpy as np
 from fedrec.errors import PrivacyError, VerificationError
 from fedrec_client.consent.accounts import Accounts, padded
 from fedrec_client.consent.answering import RULES, Answer, Asked, Reason, Verdict
-from fedrec_client.consent.chain import Chain, Fields, Line
+from fedrec_client.consent.chain import Chain, Fields
 from fedrec_client.consent.entries import (
     Accepted,
     Begin,
@@ -67,7 +68,8 @@ class DeviceLedger:
         self.name = ""
         self.gaps: list[tuple[int, Gap]] = []
         self._rows: dict[int, int] = {}
-        self._done, self._restarts = 0, self._chain.restarts
+        self.kinds: Counter[str] = Counter()
+        self._restarts = self._chain.restarts
         self._cached: tuple[bytes, np.ndarray] | None = None
 
     def open(self) -> None:
@@ -96,11 +98,6 @@ class DeviceLedger:
             self._catch_up()
             self.accounts.advance(self._chain.now())
             yield self
-
-    @property
-    def lines(self) -> list[Line]:
-        """The lines that were read."""
-        return self._chain.lines
 
     def now(self) -> int:
         """Return Unix seconds as the ledger counts them, never falling."""
@@ -188,9 +185,11 @@ class DeviceLedger:
         A run without a card has no identity but its description, which recurs: nothing shows that it releases once.
         """
         account = self.accounts.runs.get(terms.run)
-        if not (terms.carded and asked.held) or account is None:
+        last = None if account is None else account.last
+        if last is None or not (terms.carded and asked.held):
             return None
-        return account.questions.get(asked.round_index, {}).get(asked.question)
+        same = (last.round, last.question) == (asked.round_index, asked.question)
+        return (last.gave, last.rows) if same else None
 
     def _withheld(self, terms: RunTerms, asked: Asked) -> Reason | None:
         """Return why all contribute zero, whether they pay or not."""
@@ -256,9 +255,9 @@ class DeviceLedger:
         """Count the lines that are new to the accounts."""
         if self._restarts != self._chain.restarts:
             self._start()
-        for line in self._chain.lines[self._done :]:
+        for line in self._chain.taken():
             self._count(entry_of(line), line.n, line.time)
-            self._done += 1
+            self.kinds[line.kind] += 1
 
     def _count(self, entry: Entry, n: int, when: int) -> None:
         if isinstance(entry, Begin):

@@ -1,7 +1,6 @@
 """What a device ledger shows its owner: spending by run and period, what is left, and whether the file is whole."""
 
 import math
-from collections import Counter
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -153,10 +152,9 @@ def verified(path: Path, policy: Path | None = None) -> list[str]:
     with DeviceLedger(path, Policy() if policy is None else load(policy)).reading() as ledger:
         if (fault := ledger.missing()) is not None:
             raise VerificationError(f"{path}: {fault}; the next start notes a gap, and only zeros are contributed")
-        kinds = Counter(line.kind for line in ledger.lines)
-        counted = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
+        counted = ", ".join(f"{number} {kind}" for kind, number in sorted(ledger.kinds.items()))
         found = [
-            f"{path}: {len(ledger.lines)} lines ({counted}), each with the hash of the one before.",
+            f"{path}: {ledger.kinds.total()} lines ({counted}), each with the hash of the one before.",
             "The counter fits.",
         ]
         for number, gap in ledger.gaps:

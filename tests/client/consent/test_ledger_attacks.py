@@ -6,6 +6,7 @@ import random
 import shutil
 import signal
 import time
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -245,6 +246,42 @@ def killed(folder: Path, times: int) -> None:
 
 def test_fifty_kills_lose_no_charge(tmp_path: Path) -> None:
     killed(tmp_path, 50)
+
+
+def test_two_processes_charge_one_ledger(tmp_path: Path) -> None:
+    ledger(tmp_path, SMALL).open()
+    processes = []
+    for first in range(2):
+        processes.append(os.fork())
+        if not processes[-1]:
+            code = 1
+            try:
+                made = ledger(tmp_path, SMALL)
+                for number in range(first, 30, 2):
+                    ask(made, run(count=30, noise=6.0, carded=True), number)
+                code = 0
+            finally:
+                os._exit(code)
+    assert [os.waitpid(process, 0)[1] for process in processes] == [0, 0]
+    made = ledger(tmp_path, SMALL)
+    made.open()
+    assert {line["round"] for line in lines(made, "charge")} == set(range(30))
+    given = sum(line["gave"] == "all" for line in lines(made, "charge"))
+    alone = ledger(tmp_path / "alone", SMALL)
+    assert given == sum(ask(alone, run(count=30, noise=6.0, carded=True), number).give[0] for number in range(30))
+
+
+def test_what_is_kept_in_memory_is_no_larger_than_the_file(tmp_path: Path) -> None:
+    """A hub keeps a bit a user of each charge, not an array, and no line that was counted."""
+    made, hub = ledger(tmp_path), np.arange(20_000)
+    terms = run(count=100, noise=60.0, sampling=0.5, carded=True)
+    ask(made, terms, 0, identities=hub)
+    tracemalloc.start()
+    for number in range(1, 60):
+        ask(made, terms, number, identities=hub, cohort=hub[number % 2 :: 2])
+    grown, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert grown < 1.5 * made.path.stat().st_size + 1e6
 
 
 def test_replaying_a_question_for_fresh_noise_pays_each_time(tmp_path: Path) -> None:
