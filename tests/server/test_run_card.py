@@ -1,6 +1,7 @@
 """A deployment shows its nodes a run card, each round's charge and a ledger that only grows; nodes sign receipts."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from fedrec_client.run_gate import Pins
@@ -14,7 +15,10 @@ from fedrec.audit.log.keys import SigningKey
 from fedrec.audit.log.ledger import read_ledger
 from fedrec.cli import run as fedrec
 from fedrec.errors import InputError
+from fedrec.federation import exchange
+from fedrec.wire import Packet
 from tests.server.carded import CHANGES, FIRST, Carded
+from tests.server.grid_in_memory import with_packet
 
 SMALL = [part for change in CHANGES if not change.startswith("federation") for part in ("--set", change)]
 
@@ -78,6 +82,10 @@ def check_shown(tmp_path, carded, capsys) -> None:
     file.write_text(file.read_text().replace('"users":60', '"users":61'))
     assert fedrec(["audit", "card", str(file), "--key", key]) == 4
     assert fedrec(["audit", "card", str(tmp_path / "run"), "--witness", key]) == 4
+    packed = str(tmp_path / "run.zip")
+    assert fedrec(["audit", "export", str(tmp_path / "run"), "-o", packed]) == 0
+    for command in (["verify", packed, "--key", key], ["card", packed, "--key", key], ["show", packed]):
+        assert fedrec(["audit", *command]) == 0
     assert fedrec(["simulate", "quickstart", "--quiet", "--out", str(tmp_path / "alone"), *SMALL]) == 0
     assert fedrec(["audit", "card", str(tmp_path / "alone")]) == 2
     assert "simulations and older runs do not" in capsys.readouterr().err
@@ -123,6 +131,34 @@ def test_a_resumed_run_shows_that_its_ledger_grew(carded, tmp_path) -> None:
     carded.run(tmp_path / "run", resume=True)
     assert carded.codes() == ["head"], "the server learns how far the node saw the ledger, and shows growth from there"
     assert fedrec(["audit", "verify", str(tmp_path / "run"), "--trust-run-key"]) == 0
+
+
+@pytest.mark.parametrize("what", ["none", "another nonce", "another answer", "another node's key", "of round 0"])
+def test_an_answer_without_its_receipt_is_not_used(carded, tmp_path, caplog, what) -> None:
+    over, kept = carded.grid(), {}
+
+    def change(packet: Packet) -> Packet:
+        if packet.kind != exchange.SUMS:
+            return packet
+        facts, tensors = dict(packet.facts), dict(packet.tensors)
+        kept.setdefault("first", facts)
+        if what == "none":
+            facts = {}
+        elif what == "another nonce":
+            facts[exchange.NONCE] = "00" * 32
+        elif what == "another answer":
+            tensors = {name: tensor + 1 for name, tensor in tensors.items()}
+        elif what == "another node's key":
+            other = replace(parse_receipt(str(facts[exchange.RECEIPT])), node=carded.keys[1].public)
+            facts[exchange.RECEIPT] = other.signed(carded.keys[1].sign).text
+        else:
+            facts = kept["first"]
+        return replace(packet, facts=facts, tensors=tensors)
+
+    over.twists[FIRST] = with_packet(change)
+    with pytest.raises(TooFewNodes, match="round 1" if what == "of round 0" else "round 0"):
+        carded.run(tmp_path / "run", (), over)
+    assert "receipt from node 50, not used" in caplog.text
 
 
 def test_a_key_that_is_not_pinned_gets_nothing(tmp_path, monkeypatch) -> None:
