@@ -10,7 +10,7 @@ from fedrec.algorithms.pfedrec import PFedRec, PFedRecConfig
 from fedrec.testing.algorithm import AlgorithmContract
 from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows
 
-SMALL = {"dim": 8, "rounds": 8, "events": 10, "rate": 0.2, "private_steps": 5}
+SMALL = {"dim": 8, "rounds": 8, "events": 10, "learning_rate": 0.2, "private_steps": 5}
 
 
 class TestPFedRec(AlgorithmContract):
