@@ -18,4 +18,5 @@ def ceiling(value: float, digits: int) -> float:
     >>> ceiling(0.1234561, 6)
     0.123457
     """
-    return math.ceil(value * 10**digits) / 10**digits
+    scale: int = 10**digits
+    return math.ceil(value * scale) / scale

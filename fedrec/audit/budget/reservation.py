@@ -23,9 +23,25 @@ from fedrec.charge import Charge
 from fedrec.durable import replace, sync
 from fedrec.errors import BudgetExhausted, InputError, PrivacyError, VerificationError
 from fedrec.privacy.accounting import Event
+from fedrec.record_parts import Record
 
-_TIE = ("run", "budget", "name", "who", "epsilon", "delta", "theorem", "seen")
 _LARGEST = 1 << 16  # bytes of a tie
+
+
+class Tie(Record):
+    """The reservation of a run, as the run's folder names it. Every field is text."""
+
+    run: str
+    """What the budget's file calls the run"""
+    budget: str
+    """The budget's id"""
+    name: str
+    who: str
+    epsilon: str
+    delta: str
+    theorem: str
+    seen: str
+    """SHA-256 (hex) that fixes the budget's file as the run saw it last"""
 
 
 @dataclass(frozen=True)
@@ -80,8 +96,8 @@ class Reservation:
             PrivacyError: as entering.
         """
         tie = read_tie(self.ledger)
-        self.budget.check_open(tie["run"] if tie else None)
-        if tie is None or tie["run"] not in self.budget.entries:
+        self.budget.check_open(tie.run if tie else None)
+        if tie is None or tie.run not in self.budget.entries:
             self.budget.check_fits(self.planned, self.about)
 
     def __enter__(self) -> "Reservation":
@@ -112,23 +128,26 @@ class Reservation:
         tie = read_tie(self.ledger)
         if tie is None:
             budget, rule = self.budget, self.budget.filter
-            tie = {"run": secrets.token_hex(8), "budget": budget.identity, "name": budget.name, "who": budget.who}
-            tie |= {
-                "epsilon": repr(rule.epsilon),
-                "delta": repr(rule.delta),
-                "theorem": rule.theorem,
-                "seen": budget.history_hash,
-            }
-            _write(_tie(self.ledger), tie)
+            tie = Tie(
+                run=secrets.token_hex(8),
+                budget=budget.identity,
+                name=budget.name,
+                who=budget.who,
+                epsilon=repr(rule.epsilon),
+                delta=repr(rule.delta),
+                theorem=rule.theorem,
+                seen=budget.history_hash,
+            )
+            _write(self.ledger, tie)
         _check_seen(self.budget, tie)
-        if tie["run"] not in self.budget.entries and _charged(self.ledger):
+        if tie.run not in self.budget.entries and _charged(self.ledger):
             raise VerificationError(
                 f"{self.path}: knows nothing of this run, whose ledger holds charges; restore the newest budget file"
             )
-        entry = budget_file.reserve(self.path, tie["run"], self.planned, self.about)
+        entry = budget_file.reserve(self.path, tie.run, self.planned, self.about)
         self.budget = read(self.path)
         self._run, self._cap = entry.run, entry.cost
-        _write(_tie(self.ledger), tie | {"seen": self.budget.history_hash})
+        self._see(tie)
 
     def allow(self, events: Sequence[Event]) -> None:
         """Check the next release of the run, for `PrivacyPlan.draw_from`.
@@ -151,7 +170,13 @@ class Reservation:
         assert self._run is not None
         entry = budget_file.settle(self.path, self._run, events_of(_charged(self.ledger)))
         self.budget, self._cap = read(self.path), entry.cost
-        _write(_tie(self.ledger), json.loads(_tie(self.ledger).read_text()) | {"seen": self.budget.history_hash})
+        tie = read_tie(self.ledger)
+        assert tie is not None
+        self._see(tie)
+
+    def _see(self, tie: Tie) -> None:
+        """Write the tie, with the present state of the budget's file."""
+        _write(self.ledger, tie.model_copy(update={"seen": self.budget.history_hash}))
 
     def reservation(self) -> PopulationBudget:
         """Return the ledger's record of the budget, once the run has reserved its part."""
@@ -206,38 +231,39 @@ def settle_left(path: Path, ledger: Path) -> Entry:
         raise InputError(f"{ledger.parent}: no run that draws from a budget; name a run's folder")
     with _alive(ledger):
         _check_seen(read(path), tie)
-        return budget_file.settle(path.resolve(), tie["run"], events_of(_charged(ledger)))
+        return budget_file.settle(path.resolve(), tie.run, events_of(_charged(ledger)))
 
 
 def _charged(ledger: Path) -> list[Charge]:
     return charges(entry.payload for entry in read_ledger(ledger)[0])
 
 
-def read_tie(ledger: Path) -> dict[str, Any] | None:
-    """Read the reservation of a run, as texts; None for a run that draws from no budget.
+def read_tie(ledger: Path) -> Tie | None:
+    """Read the reservation of a run; None for a run that draws from no budget.
 
-    "run", "budget" (the budget's identity), its "name", "who", "epsilon", "delta", "theorem", and "seen", its head.
+    Args:
+        ledger: of the run, whose folder keeps the tie.
+
+    Raises:
+        VerificationError: for a damaged file.
     """
     try:
         with _tie(ledger).open("rb") as file:
-            tie = json.loads(file.read(_LARGEST))
-        if not all(isinstance(tie[key], str) for key in _TIE):
-            raise TypeError
+            return Tie.model_validate(json.loads(file.read(_LARGEST)))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, RecursionError):
         raise VerificationError(f"{_tie(ledger)}: was damaged; restore it from a copy of the run") from None
-    return dict(tie)
 
 
 def _tie(ledger: Path) -> Path:
     return ledger.with_name("budget.json")
 
 
-def _check_seen(budget: Budget, tie: Mapping[str, Any]) -> None:
-    if tie["seen"] not in budget.history_hashes:
+def _check_seen(budget: Budget, tie: Tie) -> None:
+    if tie.seen not in budget.history_hashes:
         raise VerificationError(
-            f"{budget.path}: does not follow from what this run saw of its budget (head {tie['seen'][:16]}); it is an "
+            f"{budget.path}: does not follow from what this run saw of its budget (head {tie.seen[:16]}); it is an "
             f"older copy or another file, restore the newest"
         )
 
@@ -258,6 +284,6 @@ def _alive(ledger: Path) -> Iterator[None]:
         os.close(handle)
 
 
-def _write(path: Path, value: Mapping[str, Any]) -> None:
-    replace(path, (json.dumps(value, indent=2) + "\n").encode())
-    sync(path.parent)
+def _write(ledger: Path, tie: Tie) -> None:
+    replace(_tie(ledger), (json.dumps(tie.payload(), indent=2) + "\n").encode())
+    sync(ledger.parent)

@@ -1,6 +1,7 @@
 """`fedrec audit show`, `report` and `diff`: a run's promise for readers."""
 
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -112,7 +113,7 @@ def diff(
     if json:
         faults = {"a": runs[0].faults, "b": runs[1].faults}
         told = {"a": str(a), "b": str(b), "faults": faults, "verdict": found.verdict}
-        _print_json(told | {"differs": found.differs, "same": found.same})
+        _print_json(told | {"differs": list(map(asdict, found.differs)), "same": list(map(asdict, found.same))})
         for run in runs:
             run.require_agreement()
         return
@@ -126,7 +127,7 @@ def diff(
         for heading in ("", str(a), str(b)):
             table.add_column(Text(plain(heading)), overflow="fold")
         for row in rows:
-            table.add_row(*(Text("-" if row[key] is None else plain(row[key])) for key in ("what", "a", "b")))
+            table.add_row(*(Text("-" if text is None else plain(text)) for text in (row.what, row.a, row.b)))
         console.print(table)
     every_fact = len(found.differs) + len(found.same)
     verdict = f"{len(found.differs)} of {every_fact} facts differ; {plain(found.verdict)}."

@@ -9,17 +9,26 @@ from fedrec.errors import VerificationError
 
 
 @dataclass(frozen=True)
+class Fact:
+    """One fact of two runs. a, b: its text in each; None in a run without it."""
+
+    what: str
+    a: str | None
+    b: str | None
+
+
+@dataclass(frozen=True)
 class Difference:
     """The facts of two runs.
 
     Attributes:
-        differs: rows of "what", "a", "b" for different facts.
-        same: rows for equal facts.
+        differs: different facts.
+        same: equal facts.
         verdict: the run that promises less, in words.
     """
 
-    differs: list[dict[str, Any]]
-    same: list[dict[str, Any]]
+    differs: list[Fact]
+    same: list[Fact]
     verdict: str
 
 
@@ -36,10 +45,8 @@ def difference(a: Received, b: Received) -> Difference:
             f"back, and one of the two ledgers hides what the other records"
         )
     left, right = facts(a), facts(b)
-    rows = [{"what": what, "a": left.get(what), "b": right.get(what)} for what in {**left, **right}]
-    return Difference(
-        [row for row in rows if row["a"] != row["b"]], [row for row in rows if row["a"] == row["b"]], _verdict(a, b)
-    )
+    rows = [Fact(what, left.get(what), right.get(what)) for what in {**left, **right}]
+    return Difference([row for row in rows if row.a != row.b], [row for row in rows if row.a == row.b], _verdict(a, b))
 
 
 def facts(received: Received) -> dict[str, str]:

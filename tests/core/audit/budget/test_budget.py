@@ -94,7 +94,7 @@ def test_no_sequence_passes_the_cap_or_hides_a_release(steps, plans, name):
                 for which, path in ledgers.items()
                 if path.exists()
             }
-            counted = {tie["run"]: which for which, path in ledgers.items() if (tie := read_tie(path)) is not None}
+            counted = {tie.run: which for which, path in ledgers.items() if (tie := read_tie(path)) is not None}
             assert sum(rule.cost(events) for events in released.values()) <= now.spent <= now.limit
             for entry in now.entries.values():
                 assert rule.cost(released[counted[entry.run]]) <= entry.cost <= entry.reserved_cost
