@@ -16,12 +16,13 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from fedrec.audit.card.receipt import Receipt, parse_receipt
-from fedrec.audit.entries.records import ReceiptsRecord
+from fedrec.audit.entries.account import Account
+from fedrec.audit.entries.records import ReceiptsRecord, StoppedRecord
 from fedrec.audit.log import checkpoint
 from fedrec.audit.log.checkpoint import Older
+from fedrec.charge import Charge
 from fedrec.errors import InputError, VerificationError
 from fedrec.received_files import read_below
 
@@ -84,7 +85,7 @@ def device_record(path: Path) -> DeviceRecord:
 
 
 def check(
-    payloads: Sequence[Mapping[str, Any]],
+    known: Account,
     roots: Sequence[bytes],
     run: str,
     private: Path | None = None,
@@ -93,19 +94,19 @@ def check(
     """Compare a ledger with receipts.
 
     Args:
-        payloads: of the ledger's records, whose types were checked (`fedrec.audit.entries.account`).
+        known: the ledger's records.
         roots: the root over the first n records, for each n from 0.
         run: id of the run.
         private: the run's private folder, with the nodes' receipts; None where it was not handed over.
         devices: records of devices.
     """
     found = ReceiptFindings()
-    records = dict(_records(payloads))
-    found.faults.append(list(_named(payloads, roots, records)))
-    card = payloads[0].get("card") or {}
-    if card.get("receipts"):
-        found.faults.append(list(_asked(payloads, records, found.notes)))
-        found.faults.append(list(_counts(records, int(card["nodes"]))))
+    records = {place: record for place, record in enumerate(known.records) if isinstance(record, ReceiptsRecord)}
+    found.faults.append(list(_named(known, roots, records)))
+    card = known.begin.card
+    if card is not None and card.receipts:
+        found.faults.append(list(_asked(known, records, found.notes)))
+        found.faults.append(list(_counts(records, card.nodes)))
     if private is not None and records:
         found.faults.append(list(_stored(private, run, records, found.notes)))
     for device in devices:
@@ -113,18 +114,10 @@ def check(
     return found
 
 
-def _records(payloads: Sequence[Mapping[str, Any]]) -> Iterator[tuple[int, ReceiptsRecord]]:
-    for place, payload in enumerate(payloads):
-        if payload.get("type") == "receipts":
-            yield place, ReceiptsRecord.model_validate(payload)
-
-
-def _named(
-    payloads: Sequence[Mapping[str, Any]], roots: Sequence[bytes], records: Mapping[int, ReceiptsRecord]
-) -> Iterator[str]:
+def _named(known: Account, roots: Sequence[bytes], records: Mapping[int, ReceiptsRecord]) -> Iterator[str]:
     for place, record in records.items():
-        charge = payloads[record.charge] if record.charge < place else {}
-        if charge.get("type") != "charge" or charge.get("round") != record.round:
+        charge = known.records[record.charge] if record.charge < place else None
+        if not isinstance(charge, Charge) or charge.round != record.round:
             yield f"record {place} names receipts for round {record.round}, not charged by record {record.charge}"
         elif not record.charge < record.head.records <= place:
             yield f"record {place}: its questions showed {record.head.records} records, without the charge or too many"
@@ -132,21 +125,20 @@ def _named(
             yield f"record {place}: its questions showed another ledger than this one: a fork, or a rewritten past"
 
 
-def _asked(
-    payloads: Sequence[Mapping[str, Any]], records: Mapping[int, ReceiptsRecord], notes: list[str]
-) -> Iterator[str]:
+def _asked(known: Account, records: Mapping[int, ReceiptsRecord], notes: list[str]) -> Iterator[str]:
     """Find charges for which nobody was asked. Those of rounds that a stopped run left out are not among them."""
     asked = {record.charge for record in records.values()}
-    stop = next((place for place, payload in enumerate(payloads) if payload.get("type") == "stopped"), len(payloads))
-    charges = [(place, each) for place, each in enumerate(payloads) if each.get("type") == "charge" and each["queries"]]
+    placed = list(enumerate(known.records))
+    stop = next((place for place, each in placed if isinstance(each, StoppedRecord)), len(placed))
+    charges = [(place, each) for place, each in placed if isinstance(each, Charge) and each.queries]
     for number, (place, charge) in enumerate(charges):
         if place in asked or place > stop:
             continue
         later = [other for _, other in charges[number + 1 :]]
-        if not later or later[0]["round"] == charge["round"]:
-            notes.append(f"record {place} charges round {charge['round']} and no node was asked: it was interrupted")
+        if not later or later[0].round == charge.round:
+            notes.append(f"record {place} charges round {charge.round} and no node was asked: it was interrupted")
         else:
-            yield f"record {place} charges round {charge['round']}, and no receipt shows that any node was asked"
+            yield f"record {place} charges round {charge.round}, and no receipt shows that any node was asked"
 
 
 def _counts(records: Mapping[int, ReceiptsRecord], nodes: int) -> Iterator[str]:

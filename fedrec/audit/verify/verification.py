@@ -111,9 +111,8 @@ def verify(
     _witnessed(evidence, chain, in_force, sealed, witnesses, verdict)
     if not signed:
         return verdict  # unsigned or unchained records have no meaning
-    payloads = [record.payload for record in chain.records]
     try:
-        known = account(payloads)
+        known = account([record.payload for record in chain.records])
     except VerificationError as error:
         verdict.faults.append(str(error))
         return verdict
@@ -129,7 +128,7 @@ def verify(
     verdict.faults += found.faults
     verdict.notes += found.notes
     verdict.blame(end_checks.check(known))
-    signed_for = receipts.check(payloads, chain.roots, chain.records[0].run, evidence.private, devices)
+    signed_for = receipts.check(known, chain.roots, chain.records[0].run, evidence.private, devices)
     for group in signed_for.faults:
         verdict.blame(group)
     verdict.notes += signed_for.notes
