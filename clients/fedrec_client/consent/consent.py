@@ -1,6 +1,7 @@
 """Consent: the one place where a node decides on a question: policy, then ledger, then the rule of answers."""
 
 import time
+from collections.abc import Collection
 
 import numpy as np
 
@@ -17,10 +18,17 @@ class Consent:
     Args:
         policy: the node's; `BOUNDS` where run and data are one person's.
         ledger: where charges go; None where run and data are one person's, or all data are public.
+        computes: trust models whose messages the node makes. A card of another one promises what the node does not do:
+            under `distributed`, say, that sums are masked before they leave.
     """
 
-    def __init__(self, policy: Policy = BOUNDS, ledger: DeviceLedger | None = None) -> None:
-        self.policy, self.ledger = policy, ledger
+    def __init__(
+        self,
+        policy: Policy = BOUNDS,
+        ledger: DeviceLedger | None = None,
+        computes: Collection[str] = ("central",),
+    ) -> None:
+        self.policy, self.ledger, self.computes = policy, ledger, computes
         self._judged: dict[tuple[str, int, bool], str] = {}
 
     def decide(self, terms: RunTerms, asked: Asked) -> Verdict:
@@ -47,5 +55,9 @@ class Consent:
         if key not in self._judged:
             open_to_all = asked.public or self.ledger is None
             found = objections(self.policy, terms, users=users, public=open_to_all, now=time.time())
+            if terms.private and terms.trust not in self.computes:
+                found.append(
+                    f"trust model '{terms.trust}': this node makes messages of {', '.join(self.computes)} alone"
+                )
             self._judged = {key: "; ".join(found)}
         return self._judged[key]

@@ -1,6 +1,7 @@
 """A node with private users behind its policy and ledger: honest runs pass bit for bit, and attacks get nothing."""
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fedrec_client.consent.answering import Answer, Asked
 from fedrec_client.consent.consent import Consent
 from fedrec_client.consent.device_ledger import FILE, DeviceLedger
 from fedrec_client.consent.policy import DataPolicy, PeriodPolicy, Policy, RunPolicy
@@ -25,6 +27,7 @@ from fedrec.privacy.fixed_point import Lattice
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.run.directory import RunDirectory
 from fedrec.run.scenario import load_scenario
+from tests.client.consent.runs import run
 from tests.server.carded import FIRST, Carded
 from tests.server.deployed import hosted, spec_of
 from tests.server.grid_in_memory import MemoryGrid
@@ -153,6 +156,20 @@ def test_only_the_users_whose_budget_is_left_enter_a_sum(tmp_path: Path) -> None
     alone = UserNode(lambda _: replace(hosted(3)[0], public=False))
     assert torch.equal(mixed, sums(alone.answer(asked(list(range(20, 40)), shared=-1.0))))
     assert float(Lattice.of(1.0, 1000).values(mixed).norm()) > 0
+
+
+@pytest.mark.parametrize("trust", ["distributed", "local"])
+def test_a_card_that_promises_masks_or_noise_that_the_node_does_not_make_is_refused(trust: str, tmp_path: Path) -> None:
+    """A server that names a safer trust model would get a central sum, without the limits of one."""
+    consent = Consent(FEW, DeviceLedger(tmp_path / "node" / FILE, FEW))
+    everybody = np.arange(50)
+    terms = run(trust=trust, carded=True, expires=time.time() + 3600)
+    question = Asked(0, "q", everybody, everybody[:1], False)
+    verdict = consent.decide(terms, question)
+    assert verdict.answer is Answer.REFUSE
+    assert f"trust model '{trust}'" in verdict.text
+    able = Consent(FEW, consent.ledger, computes=("central", trust))
+    assert able.decide(terms, question).answer is Answer.GIVE
 
 
 class Own(Carded):
