@@ -9,6 +9,7 @@ from pydantic import Field
 
 from fedrec.record_parts import (
     Clip,
+    ClosedPart,
     Count,
     Decimal,
     Delta,
@@ -16,11 +17,30 @@ from fedrec.record_parts import (
     Multiplier,
     Noise,
     OpenPart,
+    Positive,
     Probability,
     Record,
     Rounds,
     Text,
 )
+
+
+class Discrete(ClosedPart):
+    """The integers of one sum to which users add Skellam noise."""
+
+    encoding: Literal["rotated", "plain"]
+    dimension: Annotated[int, Field(ge=1, lt=2**40)]
+    """Numbers that one user sends"""
+    bits: Annotated[int, Field(ge=1, le=62)]
+    """Of the modulus"""
+    length: Positive
+    """Steps of the clip"""
+    squared: Annotated[int, Field(ge=1, le=2**53)]
+    """Largest squared L2 norm of one user's integers"""
+    absolute: Annotated[int, Field(ge=1, lt=2**63)]
+    """Largest L1 norm of them"""
+    share_variance: Positive
+    """Variance of one user's noise"""
 
 
 class QueryTerms(OpenPart):
@@ -33,6 +53,8 @@ class QueryTerms(OpenPart):
     noise_multiplier: Noise
     noise_std: Decimal
     """Standard deviation of the noise on each number"""
+    discrete: Discrete | None = None
+    """Where users add the noise"""
 
 
 class ChargedEvent(OpenPart):
@@ -42,6 +64,12 @@ class ChargedEvent(OpenPart):
     sampling: Probability
     noise_multiplier: Multiplier
     count: Annotated[int, Field(ge=1, le=10_000_000)]
+    variance: Positive | None = None
+    """Of Skellam noise on each integer, as far as the counted shares go"""
+    squared: Annotated[int, Field(ge=1, le=2**53)] | None = None
+    """Largest squared L2 norm of one user's integers"""
+    absolute: Annotated[int, Field(ge=1, lt=2**63)] | None = None
+    """Largest L1 norm of them"""
 
 
 class Epsilons(OpenPart):

@@ -53,6 +53,8 @@ Noise = Annotated[Decimal, AfterValidator(_noise)]
 """The same for one query, which has at least the noise of its round; 0 without privacy."""
 Clip = Annotated[Decimal, _within(1e-150, 1e150)]
 
+Positive = Annotated[Decimal, _within(0, 1e300)]
+
 
 class ClosedPart(BaseModel):
     """A part that holds what is named, and nothing else."""

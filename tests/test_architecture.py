@@ -71,7 +71,8 @@ ALLOWED: dict[str, set[str]] = {
     "fedrec.secagg": {"fedrec.errors", "fedrec.audit.log"},
     "fedrec.federation": BASE
     | SUMS
-    | {"fedrec.data", "fedrec.privacy.clipping", "fedrec.algorithms", "fedrec.evaluation", "fedrec.wire"},
+    | {"fedrec.data", "fedrec.privacy.clipping", "fedrec.privacy.integers", "fedrec.algorithms", "fedrec.evaluation"}
+    | {"fedrec.wire"},
     "fedrec.run": BASE
     | {
         *("fedrec.data", "fedrec.model", "fedrec.privacy", "fedrec.towers", "fedrec.algorithms"),

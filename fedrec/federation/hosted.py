@@ -21,7 +21,8 @@ from fedrec.errors import PrivacyError
 from fedrec.plugins import is_own
 from fedrec.precision import Precision, users_precision
 from fedrec.privacy.clipping import measured
-from fedrec.privacy.fixed_point import USERS_AT_ONCE, Lattice, check_room
+from fedrec.privacy.fixed_point import USERS_AT_ONCE, check_room
+from fedrec.privacy.integers import ExactIntegers, Integers
 from fedrec.privacy.queries import Contribution, SumQuery
 from fedrec.progress import step
 from fedrec.rowwise import rowwise
@@ -111,13 +112,21 @@ class HostedUsers:
                 held += size
 
     def clipped_sums(
-        self, algorithm: Algorithm, shared: Shared, round_index: int, cohort: np.ndarray, clip: Clip, watch: Stopwatch
+        self,
+        algorithm: Algorithm,
+        shared: Shared,
+        round_index: int,
+        cohort: np.ndarray,
+        clip: Clip,
+        watch: Stopwatch,
+        integers: Integers | None = None,
     ) -> dict[str, Tensor]:
         """Each query of the round, summed over the cohort's clipped contributions, WITHOUT noise.
 
         Args:
             cohort: positions in `source`, ascending.
-        Returns: int64 totals by the query's name, in steps of the query's lattice.
+            integers: encodes the contributions; None for steps of the query's fine lattice.
+        Returns: int64 totals by the query's name.
         Raises: PrivacyError when the cohort is not ascending (a user who stands in it twice adds twice the clip), names
         a user who is not there, or has more users than the run's population; and when users add more than exact sums
         hold, which the clip rules out.
@@ -134,8 +143,8 @@ class HostedUsers:
                 f"round {round_index}: {len(cohort)} users in a population of {population}; declare them all"
             )
         queries, ours = algorithm.queries(round_index), is_own(type(getattr(algorithm, "inner", algorithm)))
-        lattices = {query.name: Lattice.of(query.clip_norm, population) for query in queries}
-        totals = {query.name: torch.zeros(query.shape, dtype=torch.int64, device=self.device) for query in queries}
+        made = ExactIntegers(population) if integers is None else integers
+        totals = {query.name: made.zeros(query, round_index, self.device) for query in queries}
         for number, users in enumerate(_counted(self.chunks(cohort), len(cohort))):
             watch.lap("load")
             with users_precision(self.precision, self.device), rowwise(self.device):
@@ -154,7 +163,7 @@ class HostedUsers:
                     weights = clip(query, contribution)
                 watch.lap("clip")
                 with rowwise(self.device):
-                    contribution.add_to(totals[query.name], weights, lattices[query.name])
+                    made.add(totals[query.name], query, round_index, contribution, weights, users.keys)
                 if number % _CHECKED == 0:
                     check_room(totals[query.name])
                 watch.lap("sum")

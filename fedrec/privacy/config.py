@@ -3,14 +3,20 @@
 import math
 from typing import Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
-from fedrec.errors import nearest
+from fedrec.errors import InputError, nearest
 from fedrec.privacy import accounting
+from fedrec.privacy.shares import Shares, largest_mu
 from fedrec.settings import Settings
 
 LARGEST_EPSILON = 100.0
 """At this epsilon an attacker's odds may grow by e^100; accountants lose their precision above."""
+
+
+TRUST_MODELS = ("central", "distributed", "local")
+DISTRIBUTED = {"dropout", "colluding", "bits", "aggregator"}
+"""Settings of trust model `distributed` alone."""
 
 
 class PrivacyConfig(Settings):
@@ -20,8 +26,17 @@ class PrivacyConfig(Settings):
     """Target of all releases of the run together; "none" clips nothing, adds no noise, and guarantees nothing."""
     delta: float = 1e-5
     """Above 0 and below 1 / users."""
-    trust: Literal["central"] = "central"
-    """Who adds the noise: central = the server, after the sum (it is trusted with the un-noised sums)."""
+    trust: Literal["central", "distributed", "local"] = "central"
+    """Who adds the noise: central = the server, after the sum (it is trusted with the un-noised sums); distributed =
+    each user a share, under secure aggregation (the server sees the noisy sum alone); local = each user all of it."""
+    dropout: float = Field(default=0.05, ge=0, lt=1)
+    """Trust distributed: part of a cohort that may be missing. Beyond it, a round is void and charged."""
+    colluding: float = Field(default=0.05, ge=0, lt=1)
+    """Trust distributed: part of a cohort that may show the server their noise shares; epsilon holds even so."""
+    bits: int | None = Field(default=None, ge=8, le=40)
+    """Trust distributed: bits of each number that a user sends; by default the fewest that cost 0.5 % more noise."""
+    aggregator: Literal["peers", "helper"] = "peers"
+    """Trust distributed: who keeps the masks: the users among themselves, or a second party that does not collude."""
     sampling: float = Field(default=1.0, gt=0, le=1)
     """Probability of each user to take part in a round (Poisson sampling); 1 = everybody, always."""
     evaluation_share: float = Field(default=0.0, ge=0, lt=1)
@@ -54,20 +69,76 @@ class PrivacyConfig(Settings):
     @field_validator("trust", mode="before")
     @classmethod
     def _offered(cls, value: Any) -> Any:
-        if value in ("distributed", "local"):
-            raise ValueError("this trust model is not offered yet; use 'central'")
-        if value != "central":
-            raise ValueError(f"unknown trust model.{nearest(str(value), ['central', 'distributed', 'local'])}")
+        if value not in TRUST_MODELS:
+            raise ValueError(f"unknown trust model.{nearest(str(value), TRUST_MODELS)}")
         return value
+
+    @model_validator(mode="after")
+    def _proven(self) -> "PrivacyConfig":
+        idle = sorted(DISTRIBUTED & self.model_fields_set)
+        if self.trust != "distributed" and idle:
+            raise ValueError(f"privacy.{idle[0]} is for privacy.trust = distributed; leave it out")
+        if self.trust != "central" and not self.private:
+            raise ValueError(f"trust '{self.trust}' needs an epsilon: without noise there is nothing to share out")
+        if self.trust != "central" and self.budget is not None:
+            raise ValueError(
+                f"a shared budget prices Gaussian noise alone, and trust '{self.trust}' adds Skellam noise; leave "
+                "privacy.budget out, or set privacy.trust = central"
+            )
+        return self
+
+    def resolved(self) -> dict[str, Any]:
+        """Return every setting that has a value and belongs to the trust model, JSON-able."""
+        left_out = None if self.trust == "distributed" else DISTRIBUTED
+        return self.model_dump(mode="json", exclude_none=True, exclude=left_out)
+
+    @property
+    def accountant(self) -> str:
+        """The accountant that the target holds by: "pld", or "rdp" where no other is proven."""
+        return "pld" if self.trust == "central" else "rdp"
 
     @property
     def private(self) -> bool:
         """Return whether there is any guarantee."""
         return self.epsilon != "none"
 
-    def mu(self) -> float:
+    def mu(self, users: int) -> float:
         """Compute the total signal-to-noise of all releases (Gaussian DP), which is known before any query is.
 
-        Infinite without privacy.
+        Infinite without privacy. By Renyi DP where users add the noise, and less by what they add beyond the counted
+        noise: in `local` every user adds all of it.
+
+        Args:
+            users: the public size of the population.
         """
-        return math.inf if self.epsilon == "none" else accounting.gaussian_mu(self.epsilon, self.delta)
+        if self.epsilon == "none":
+            return math.inf
+        if self.trust == "central":
+            return accounting.gaussian_mu(self.epsilon, self.delta)
+        shares = self.shares(users)
+        return largest_mu(self.epsilon, self.delta) * math.sqrt(shares.counted / shares.expected)
+
+    def shares(self, users: int) -> Shares:
+        """Return the numbers of noise shares of trust models `distributed` and `local`.
+
+        Args:
+            users: the public size of the population.
+
+        Raises: PrivacyError where the stated dropout and collusion leave no honest user.
+        """
+        return Shares.of(users, self.sampling, self.dropout, self.colluding, local=self.trust == "local")
+
+
+def require_central(config: PrivacyConfig, where: str) -> None:
+    """Refuse trust models whose messages do not travel between server and nodes yet.
+
+    Args:
+        config: the privacy settings.
+        where: what runs, for the message.
+
+    Raises: InputError for another trust model than `central`.
+    """
+    if config.trust != "central":
+        raise InputError(
+            f"{where}: nodes send sums of trust model central alone; set privacy.trust = central, or run in-process"
+        )

@@ -19,6 +19,7 @@ def describe(plan: PrivacyPlan) -> dict[str, Any]:
     """
     private, config, delta = plan.private, plan.config, plan.config.delta
     spent = {name: value if math.isfinite(value) else None for name, value in plan.epsilon().items()}
+    epsilon = spent[plan.accountant]
     mu = math.sqrt(math.fsum(1 / event.noise_multiplier**2 for event in plan.events(plan.charged)))
     known_cohort = None if spent["pld"] is None else accounting.gaussian_epsilon(mu, delta)
     asked = sum(bool(plan.rounds[round_index]) for round_index in plan.charged)
@@ -28,7 +29,7 @@ def describe(plan: PrivacyPlan) -> dict[str, Any]:
         "adjacency": "add or remove one user",
         "trust": config.trust,
         "target_epsilon": None if config.epsilon == "none" else config.epsilon,
-        "epsilon": spent["pld"] if private else None,
+        "epsilon": epsilon if private else None,
         "delta": delta if private else None,
         "accountants": spent if private else {"pld": None, "rdp": None},
         "noise_multipliers": _by_name(plan, plan.noise_multiplier),
@@ -46,14 +47,23 @@ def describe(plan: PrivacyPlan) -> dict[str, Any]:
         "users": plan.users,
         "rounds": len(plan.charged),
         "rounds_planned": len(plan.rounds),
-        "adversaries": {
-            "model_recipients": spent["pld"],
+        "adversaries": _discrete(plan)
+        or {
+            "model_recipients": epsilon,
             "knows_the_cohort": known_cohort,
             "server": None if asked else 0.0,
             "server_with_colluders": None if asked else 0.0,
         },
         "noise_source": _noise_source(plan),
     }
+
+
+def _discrete(plan: PrivacyPlan) -> dict[str, float | None]:
+    """Return epsilon against each adversary where users add the noise; nothing for trust model `central`."""
+    if plan.discrete is None:
+        return {}
+    against = plan.discrete.adversaries(plan.charged)
+    return {name: value if math.isfinite(value) else None for name, value in against.items()}
 
 
 def _noise_source(plan: PrivacyPlan) -> str:

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
 
 from fedrec.parallel import in_order
+from fedrec.privacy.discrete.stream import WordStream
 
 BLOCK = 1 << 16
 """Normals drawn at a time. A part of the stream's definition: changing it changes every seeded run."""
@@ -61,6 +62,16 @@ class NoiseSource:
         stream = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor()
         for count in counts:
             yield np.frombuffer(stream.update(bytes(8 * count)), dtype="<u8")
+
+    def skellam_words(self, round_index: int, name: str, time: int = 1) -> WordStream:
+        """Return the random words of one query's Skellam noise.
+
+        Args:
+            round_index: number of the round_index, from 0.
+            name: of the query.
+            time: as in `normal_blocks`.
+        """
+        return WordStream(self._key, f"fedrec\0skellam\0{round_index}\0{name}\0{time}")
 
     def normal_blocks(self, round_index: int, name: str, size: int, time: int = 1) -> Iterator[np.ndarray]:
         """Yield standard normals, float64, `size` in all, in blocks of `BLOCK` (the last one shorter).

@@ -22,23 +22,21 @@ from torch import Tensor
 
 from fedrec.charge import Charge, ChargedEvent, Epsilons, QueryTerms
 from fedrec.errors import BudgetExhausted, PrivacyError, nearest
-from fedrec.privacy import accounting
+from fedrec.privacy import accounting, gaussian_noise, recorded
 from fedrec.privacy.accounting import Event
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.config import PrivacyConfig
 from fedrec.privacy.filters import Allowance
-from fedrec.privacy.fixed_point import MOST_USERS, Lattice, check_room
+from fedrec.privacy.fixed_point import MOST_USERS, Lattice
+from fedrec.privacy.gaussian_noise import ROUNDING
+from fedrec.privacy.integers import EncodedIntegers, ExactIntegers, Integers
 from fedrec.privacy.noise import NoiseSource
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
+from fedrec.privacy.recorded import MECHANISM, SKELLAM
+from fedrec.privacy.skellam_noise import SkellamNoise
 from fedrec.rounding import rounded_up
 
-__all__ = ["PrivacyConfig", "PrivacyPlan"]
-
-ROUNDING = 2.0**-10
-"""Releases are rounded to a grid of a power of two at most this part of the noise's standard deviation."""
-
-MECHANISM = "Poisson-sampled Gaussian, add or remove one user"
-"""The mechanism that the accountants assume for each event."""
+__all__ = ["MECHANISM", "ROUNDING", "SKELLAM", "PrivacyConfig", "PrivacyPlan"]
 
 
 class PrivacyPlan:
@@ -52,6 +50,7 @@ class PrivacyPlan:
         factor: float,
         source: NoiseSource,
         seeded: bool,
+        discrete: SkellamNoise | None = None,
     ) -> None:
         self.config = config
         self.rounds = rounds
@@ -59,6 +58,8 @@ class PrivacyPlan:
         self.expected_cohort = users * config.sampling
         self._planned = {query for queries in rounds for query in queries.values()}
         self._factor = factor
+        self.discrete = discrete
+        self._present: dict[int, int] = {}
         self._source = source
         self._seeded = seeded
         self._charged: list[int] = []
@@ -68,7 +69,12 @@ class PrivacyPlan:
 
     @classmethod
     def build(
-        cls, config: PrivacyConfig, rounds: Sequence[tuple[SumQuery, ...]], users: int, seed: int | None
+        cls,
+        config: PrivacyConfig,
+        rounds: Sequence[tuple[SumQuery, ...]],
+        users: int,
+        seed: int | None,
+        label: str = "",
     ) -> "PrivacyPlan":
         """Check everything and calibrate the noise, before any data is touched.
 
@@ -77,6 +83,7 @@ class PrivacyPlan:
             rounds: the queries of every round, a private evaluation included; their shares sum to at most 1.
             users: the public size of the population.
             seed: of the noise; None takes it from the operating system's CSPRNG.
+            label: public text that the signs of rotations follow from.
 
         Raises: PrivacyError for a plan whose guarantee cannot be proven.
         """
@@ -97,9 +104,13 @@ class PrivacyPlan:
             shares = [math.fsum(query.budget_share for query in queries) for queries in rounds if queries]
             if math.fsum(shares) > 1 + 1e-9:
                 raise PrivacyError(f"the queries' budget shares sum to {math.fsum(shares):.6g}; at most 1 is allowed")
-            if shares:
+            if shares and config.trust == "central":
                 factor = accounting.calibrate(shares, config.sampling, config.epsilon, config.delta)
-        plan = cls(config, named, users, factor, NoiseSource.from_seed(seed), seed is not None)
+        source = NoiseSource.from_seed(seed)
+        if config.trust != "central" and config.private:
+            discrete = SkellamNoise(config, named, users, label)
+            return cls(config, named, users, discrete.factor, source, seed is not None, discrete)
+        plan = cls(config, named, users, factor, source, seed is not None)
         for number, planned in enumerate(named):
             for name, query in planned.items():
                 if not plan.lattice(query).noise_fits(plan.noise_std(number, name)):
@@ -138,9 +149,24 @@ class PrivacyPlan:
 
         Never show its size: divide by `expected_cohort`.
         """
-        if self.config.sampling == 1:
-            return np.arange(self.users)
-        return self._source.cohort(round_index, self.users, self.config.sampling, self._time(round_index))
+        cohort = np.arange(self.users)
+        if self.config.sampling < 1:
+            cohort = self._source.cohort(round_index, self.users, self.config.sampling, self._time(round_index))
+        self._present[round_index] = len(cohort)
+        return cohort
+
+    def void(self, round_index: int) -> bool:
+        """Return whether too few users take part for the noise that the plan counts: the round releases noise alone."""
+        return self.discrete is not None and self._shares(round_index) < self.discrete.shares.least
+
+    def integers(self, seed: int) -> Integers:
+        """Return how contributions become the integers that are added. seed: of the users' own rounding."""
+        if self.discrete is None:
+            return ExactIntegers(self.users)
+        return EncodedIntegers(self.discrete.encoding, self.users, seed)
+
+    def _shares(self, round_index: int) -> int:
+        return self._present.get(round_index, self.discrete.shares.expected if self.discrete else 0)
 
     def clip(self, query: SumQuery, contribution: Contribution) -> Tensor:
         """Compute weights (B,) float64 that bound each user's WHOLE contribution by the clip (`privacy.clipping`).
@@ -156,17 +182,16 @@ class PrivacyPlan:
     def charge(self, round_index: int) -> Charge:
         """Pay for a round. Append the result to the ledger BEFORE `privatise`, which refuses unpaid rounds.
 
-        Its epsilon is cumulative, this round included. A round paid for twice counts twice.
+        Its "epsilon" is cumulative, this round included. A round paid for twice counts twice.
         Raises: BudgetExhausted when the run's epsilon would pass the target, or the allowance ends; nothing is charged.
         """
         queries = self._round(round_index)
         after = [*self._charged, round_index]
         epsilon = self._epsilon(after)
-        if self.config.epsilon != "none" and epsilon["pld"] > self.config.epsilon:
-            raise BudgetExhausted(
-                f"round {round_index} would bring epsilon to {epsilon['pld']:.4f}, past the budget of "
-                f"{self.config.epsilon:g}; everything up to here is saved"
-            )
+        bound = epsilon[self.accountant]
+        if self.config.epsilon != "none" and bound > self.config.epsilon:
+            past = f"past the budget of {self.config.epsilon:g}; everything up to here is saved"
+            raise BudgetExhausted(f"round {round_index} would bring epsilon to {bound:.4f}, {past}")
         if self._allowance is not None:
             self._allowance.allow(self.events(after))
         self._charged = after
@@ -175,15 +200,7 @@ class PrivacyPlan:
             type="charge",
             round=round_index,
             queries=self.terms(round_index),
-            events=[
-                ChargedEvent(
-                    mechanism=MECHANISM,
-                    sampling=repr(event.sampling),
-                    noise_multiplier=repr(event.noise_multiplier),
-                    count=event.count,
-                )
-                for event in self.events([round_index])
-            ],
+            events=self._recorded(round_index),
             sampling=repr(self.config.sampling),
             delta=repr(self.config.delta) if self.private else None,
             epsilon=Epsilons(pld=_rounded_up(epsilon["pld"]), rdp=_rounded_up(epsilon["rdp"])),
@@ -204,57 +221,52 @@ class PrivacyPlan:
 
         Public, and fixed before the first release: clip_norm is None and the noise "0.0" without privacy.
         """
-        return [
-            QueryTerms(
-                name=name,
-                shape=list(query.shape),
-                clip_norm=repr(float(query.clip_norm)) if self.private else None,
-                noise_multiplier=repr(self.noise_multiplier(round_index, name)),
-                noise_std=repr(self.noise_std(round_index, name)),
+        found = []
+        for name, query in self._round(round_index).items():
+            discrete = None if self.discrete is None else self.discrete.query(round_index, name)
+            found.append(
+                recorded.terms(query, self.noise_multiplier(round_index, name), discrete, private=self.private)
             )
-            for name, query in self._round(round_index).items()
-        ]
+        return found
+
+    def _recorded(self, round_index: int) -> list[ChargedEvent]:
+        if self.discrete is not None:
+            return [recorded.skellam(event, self.config.sampling) for event in self.discrete.events([round_index])]
+        return [recorded.gaussian(event) for event in self.events([round_index])]
 
     def privatise(self, round_index: int, query: SumQuery, total: Tensor) -> PrivateSum:
-        """Add the noise to an exact sum of clipped contributions.
-
-        The noise is rounded to the sum's lattice and added as integers; what follows is post-processing of the result:
-        float32, rounded to a grid that `ROUNDING` describes.
+        """Add the noise to an exact sum of clipped contributions (`gaussian_noise`, `skellam_noise`).
 
         Args:
-            total: int64 of the query's shape, in steps of `lattice(query)`.
+            total: int64, as `integers` adds it: of the query's shape, in steps of `lattice(query)`, or encoded.
         Raises: PrivacyError when the round was not charged, or this query of it was released already, or the total is
         not one of exact integers.
         """
+        where = f"round {round_index}, query '{query.name}'"
         if (round_index, query.name) not in self._open:
-            raise PrivacyError(
-                f"round {round_index}, query '{query.name}': no unused charge; call charge({round_index}) first"
-            )
+            raise PrivacyError(f"{where}: no unused charge; call charge({round_index}) first")
         if query != self._query(round_index, query.name):
-            raise PrivacyError(
-                f"round {round_index}: query '{query.name}' differs from the planned one; plan it with `build`"
-            )
-        if tuple(total.shape) != query.shape:
-            raise PrivacyError(f"query '{query.name}': the sum has shape {tuple(total.shape)}, expected {query.shape}")
+            raise PrivacyError(f"{where}: it differs from the planned one; plan it with `build`")
+        shape = query.shape if self.discrete is None else self.discrete.total_shape(round_index, query.name)
+        if tuple(total.shape) != shape:
+            raise PrivacyError(f"query '{query.name}': the sum has shape {tuple(total.shape)}, expected {shape}")
         if total.dtype != torch.int64:
             raise PrivacyError(f"query '{query.name}': the sum is {total.dtype}; only exact sums (int64) are released")
         self._open.remove((round_index, query.name))
+        if self.discrete is not None:
+            words = self._source.skellam_words(round_index, query.name, self._time(round_index))
+            total = torch.zeros_like(total) if self.void(round_index) else total
+            present = max(self._shares(round_index), self.discrete.shares.least)
+            return self.discrete.noisy(round_index, query, total, present, words)
         lattice, std = self.lattice(query), self.noise_std(round_index, query.name)
         if std == 0:
             return PrivateSum(query.decode(total, lattice).float(), 0.0)
-        check_room(total)
-        grid = 2.0 ** math.floor(math.log2(std * ROUNDING))
-        flat = total.detach().cpu().reshape(-1).numpy()
-        units = query.units(torch.device("cpu"))
-        row = np.ones(1) if units is None else units.numpy()
-        released = np.empty(query.size, dtype=np.float32)
-        start = 0
-        for normals in self._source.normal_blocks(round_index, query.name, query.size, self._time(round_index)):
-            steps = lattice.step * row[np.arange(start, start + len(normals)) % len(row)]
-            noisy = flat[start : start + len(normals)] + np.rint(std * normals / steps).astype(np.int64)
-            released[start : start + len(normals)] = np.rint(noisy * steps / grid) * grid
-            start += len(normals)
-        return PrivateSum(torch.from_numpy(released).view(query.shape).to(total.device), std)
+        return gaussian_noise.noisy(query, total, lattice, std, self._source, round_index, self._time(round_index))
+
+    @property
+    def accountant(self) -> str:
+        """The accountant that the target holds by: "pld", or "rdp" where no other is proven."""
+        return self.config.accountant
 
     def lattice(self, query: SumQuery) -> Lattice:
         """Return the lattice of the query's sums, which follows from the clip and the public number of users."""
@@ -311,8 +323,8 @@ class PrivacyPlan:
         return queries[name]
 
     def events(self, rounds: Sequence[int]) -> list[Event]:
-        """Return the events of these rounds; empty without privacy."""
-        if not self.private:
+        """Return the Gaussian events of these rounds; empty without privacy, and where users add Skellam noise."""
+        if not self.private or self.discrete is not None:
             return []
         asked = [self.rounds[round_index].values() for round_index in rounds]
         shares = [math.fsum(query.budget_share for query in queries) for queries in asked]
@@ -321,6 +333,8 @@ class PrivacyPlan:
     def _epsilon(self, rounds: Sequence[int]) -> dict[str, float]:
         if not self.private and any(self.rounds[round_index] for round_index in rounds):
             return {"pld": math.inf, "rdp": math.inf}
+        if self.discrete is not None:
+            return {"pld": math.inf, "rdp": self.discrete.epsilon(rounds)}
         events = self.events(rounds)
         return {
             "pld": accounting.epsilon_pld(events, self.config.delta, self._interval),

@@ -24,6 +24,7 @@ from fedrec.charge import Charge
 from fedrec.errors import BudgetExhausted, PrivacyError, VerificationError
 from fedrec.federation.hosted import Stopwatch
 from fedrec.privacy.plan import PrivacyPlan
+from fedrec.privacy.queries import SumQuery
 from fedrec.run.checkpoint import TrainingCheckpoint, digest, load_checkpoint
 from fedrec.run.federation import Federation
 
@@ -70,7 +71,7 @@ class RoundReport:
         seconds: wall time of the whole round.
         users: expected size of the cohort, never the realised one.
         epsilon: epsilon spent so far, by accountant; None without privacy.
-        bytes_up: bytes that one participating user sends, 4 for each number.
+        bytes_up: bytes that one participating user sends: 4 a number, or the modulus' bits where users add the noise.
         bytes_down: bytes that a device with a cached model downloads for the next round.
         phases: seconds of each part of the round.
         metrics: the result of `observe`; empty in rounds without one.
@@ -213,11 +214,17 @@ class Coordinator:
             seconds=ended - began,
             users=self.plan.expected_cohort,
             epsilon={name: value if math.isfinite(value) else None for name, value in self.plan.epsilon().items()},
-            bytes_up=BYTES_PER_NUMBER * sum(query.size for query in self.algorithm.queries(round_index)),
+            bytes_up=sum(self._bytes_up(round_index, query) for query in self.algorithm.queries(round_index)),
             bytes_down=self._changed_bytes(before, shared, round_index),
             phases={**self.federation.timings, **watch.seconds},
             metrics=self.observe(round_index, shared) if self.observe is not None else {},
         )
+
+    def _bytes_up(self, round_index: int, query: SumQuery) -> int:
+        if self.plan.discrete is None:
+            return BYTES_PER_NUMBER * query.size
+        made = self.plan.discrete.encoding(round_index, query.name)
+        return -(-made.dimension * made.bits // 8)
 
     def _changed_bytes(self, before: Shared, after: Shared, round_index: int) -> int:
         if round_index + 1 == self.algorithm.rounds:

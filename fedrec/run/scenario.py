@@ -154,7 +154,7 @@ class Scenario(Settings):
 
     def resolved(self) -> dict[str, Any]:
         """Return every setting with its value, defaults included. None is left out, as TOML has none."""
-        whole = self.model_dump(mode="json", exclude_none=True)
+        whole = self.model_dump(mode="json", exclude_none=True) | {"privacy": self.privacy.resolved()}
         if not any(whole["provenance"].values()):
             del whole["provenance"]
         if not self.evaluation.metrics:  # a setting of today, which the text of older runs lacks

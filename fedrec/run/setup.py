@@ -61,11 +61,11 @@ def set_up_run(
         catalogue=catalogue.digest,
         users=users,
         expected_cohort=users * privacy.sampling,
-        mu=privacy.mu() if privacy.private else None,
+        mu=privacy.mu(users) if privacy.private else None,
         evaluation_share=privacy.evaluation_share,
         stopping=stopping or StoppingConfig(),
         seed=data.seed,
     )
     algorithm = spec.build(catalogue, torch.device(device), kind)
     rounds = [algorithm.queries(round_index) for round_index in range(algorithm.rounds)]
-    return RunSetup(spec, algorithm, PrivacyPlan.build(privacy, rounds, users, noise_seed))
+    return RunSetup(spec, algorithm, PrivacyPlan.build(privacy, rounds, users, noise_seed, f"{data.seed}"))

@@ -69,7 +69,7 @@ def _run(grid: Grid, config: Mapping[str, Any], events: RunEvents) -> RunDirecto
 
     def on_round(report: RoundReport) -> None:
         _say(report)
-        events.round(report.round, report.rounds, report.seconds, report.epsilon.get("pld"))
+        events.round(report.round, report.rounds, report.seconds, _spent(report))
 
     messenger = Messenger(grid, give_up=give_up_parts_after)
     made = Deployment(scenario, folder, messenger, data, resume=resume, on_round=on_round)
@@ -90,6 +90,12 @@ def _log_once() -> None:
 
 
 def _say(report: RoundReport) -> None:
-    spent = report.epsilon.get("pld")
+    spent = _spent(report)
     privacy = "no privacy" if spent is None else f"epsilon {spent:.3f}"
     log.info("round %d of %d: %.2f s, %s", report.round + 1, report.rounds, report.seconds, privacy)
+
+
+def _spent(report: RoundReport) -> float | None:
+    """Return the epsilon that the target holds by: of Renyi DP where there is none by PLD."""
+    tight = report.epsilon.get("pld")
+    return report.epsilon.get("rdp") if tight is None else tight

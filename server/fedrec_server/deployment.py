@@ -24,6 +24,7 @@ from fedrec.errors import InputError
 from fedrec.evaluation.private import private_figures, private_report
 from fedrec.federation.exchange import DataRequest
 from fedrec.model import ReleasedModel
+from fedrec.privacy.config import require_central
 from fedrec.run.checkpoint import load_checkpoint
 from fedrec.run.coordinator import Outcome, RoundReport
 from fedrec.run.directory import RunDirectory
@@ -90,6 +91,7 @@ class Deployment(ScenarioRun):
         on_round: Callable[[RoundReport], None] | None = None,
     ) -> None:
         check_device(scenario.engine.device, "engine.device")
+        require_central(scenario.privacy, "fedrec server")
         self.folder, self.messenger, self._on_round = folder, messenger, on_round
         self.scenario, self.public_seed, self.resume = open_run(scenario, folder, resume=resume)
         scenario = self.scenario

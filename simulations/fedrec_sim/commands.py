@@ -68,6 +68,10 @@ def simulate(
             "guarantee does not cover): in --out, or where MLFLOW_TRACKING_URI says.",
         ),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain-privacy", help="Show every parameter of the privacy plan and why, and leave."),
+    ] = False,
     list_: Annotated[bool, typer.Option("--list", help="Show the built-in scenarios and leave.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show neither progress nor table.")] = False,
 ) -> None:
@@ -106,6 +110,9 @@ def simulate(
         from fedrec_sim.report.tracking import check_tracker
 
         check_tracker(track)
+    if explain:
+        _explain(scenario, changes or [], data_dir, device)
+        return
     if axes or seeds is not None:
         if track is not None:
             raise InputError("--track: follows one run; leave it out of a sweep")
@@ -163,6 +170,25 @@ def _run(
         _show(summary, folder)
     if exhausted:
         raise BudgetExhausted(f"{exhausted} ({folder.path})")
+
+
+def _explain(name: str | None, changes: list[str], data_dir: Path | None, device: str | None) -> None:
+    from rich.table import Table
+
+    from fedrec.privacy.explanation import explain
+    from fedrec.run.directory import RunDirectory, new_path
+    from fedrec.run.scenario import load_scenario
+    from fedrec_sim.report.progress import RunProgress
+    from fedrec_sim.simulation import Simulation
+
+    options = {} if device is None else {"engine.device": device}
+    scenario = load_scenario(name or "quickstart", changes, options, own_code=True)
+    progress = RunProgress(plain_console(stderr=True), quiet=True)
+    made = Simulation(scenario, RunDirectory(new_path(scenario.name)), data_dir, progress, resume=False)
+    table = Table("parameter", "value", "why", box=None, pad_edge=False)
+    for row in explain(made.setup.plan):
+        table.add_row(row.name, row.value, row.why)
+    plain_console().print(table)
 
 
 def _list() -> None:

@@ -133,8 +133,9 @@ def _show(facts: dict[str, Any], notes: list[str], faults: list[str]) -> None:
     if "epsilon" in facts:
         told, again = facts["epsilon"]["recorded"], facts["epsilon"]["recomputed"]
         say(
-            f"epsilon {told['pld']} of at most {facts['target_epsilon']} at delta {facts['delta']}; recomputed "
-            f"{again['tight']} ({facts['epsilon']['method']}); by Renyi DP {told['rdp']}, recomputed {again['renyi']}"
+            f"epsilon {told['pld'] or told['rdp']} of at most {facts['target_epsilon']} at delta {facts['delta']}; "
+            f"recomputed {again['tight']} ({facts['epsilon']['method']}); by Renyi DP {told['rdp']}, recomputed "
+            f"{again['renyi']}"
         )
     for note in notes:
         say(f"note: {note}")

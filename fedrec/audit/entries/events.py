@@ -10,6 +10,9 @@ from fedrec.errors import VerificationError
 from fedrec.json_types import Json
 from fedrec.privacy.accounting import Event
 
+MECHANISM = "Poisson-sampled Gaussian, add or remove one user"
+"""The mechanism that a sum of events is known for."""
+
 
 def charges(payloads: Iterable[Json]) -> list[Charge]:
     """Return the charges among a ledger's payloads, oldest first.
@@ -21,7 +24,14 @@ def charges(payloads: Iterable[Json]) -> list[Charge]:
 
 
 def events_of(charged: Iterable[Charge]) -> list[Event]:
-    """Return every event of some charges."""
+    """Return every event of some charges.
+
+    Raises:
+        VerificationError: for an event that is not Gaussian.
+    """
+    charged = list(charged)
+    if any(event.mechanism != MECHANISM for charge in charged for event in charge.events):
+        raise VerificationError("the ledger: an event is not Gaussian, and only Gaussian ones are added up here")
     return [
         Event(float(event.sampling), float(event.noise_multiplier), event.count)
         for charge in charged
@@ -49,6 +59,8 @@ def from_json(values: Any, where: str) -> list[Event]:
     try:
         if not isinstance(values, Sequence):
             raise TypeError
+        if any(v.get("mechanism", MECHANISM) != MECHANISM for v in values):
+            raise VerificationError(f"{where}: an event is not Gaussian, and only Gaussian ones are added up here")
         return [Event(float(v["sampling"]), float(v["noise_multiplier"]), int(v["count"])) for v in values]
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise VerificationError(f"{where}: an event lacks its sampling, noise multiplier or count") from None

@@ -121,6 +121,8 @@ class Mechanism(OpenPart):
     rounding: Text | None = None
     bits: Count | None = None
     modulus: Decimal | None = None
+    wrap_probability: Decimal | None = None
+    """That any sum modulo 2^bits is read wrongly, at most; where users add the noise"""
 
 
 class Party(OpenPart):
@@ -155,6 +157,25 @@ class CardTerms(OpenPart):
     """Whether each node must sign a receipt for every answer"""
 
 
+class Shares(ClosedPart):
+    """The noise shares of one sum, where users add the noise."""
+
+    expected: Annotated[int, Field(ge=1, le=2**30)]
+    """Users of a cohort"""
+    least: Annotated[int, Field(ge=1, le=2**30)]
+    """Users without whom a round is void"""
+    colluding: Annotated[int, Field(ge=0, le=2**30)]
+    """Users who may show the server their shares"""
+    aggregator: Literal["peers", "helper", "none"]
+    """Who keeps the masks"""
+
+    @model_validator(mode="after")
+    def _whole(self) -> "Shares":
+        if not self.colluding < self.least <= self.expected:
+            raise ValueError("an honest user must be left")
+        return self
+
+
 class BeginRecord(ClosedRecord):
     """The first record: the promise, and all facts of the run that a statement repeats."""
 
@@ -167,7 +188,7 @@ class BeginRecord(ClosedRecord):
     unit: Text
     adjacency: Text
     guarantee: Text
-    trust: Literal["central"]
+    trust: Literal["central", "distributed", "local"]
     trust_assumption: Text
     target_epsilon: Epsilon | None
     delta: Delta | None
@@ -195,6 +216,8 @@ class BeginRecord(ClosedRecord):
     """What else must be said of the run before anything else"""
     fixes_files: bool = False
     """Whether a record at the end of a finished run fixes every file of it"""
+    shares: Shares | None = None
+    """Of trust models in which users add the noise"""
     card: CardTerms | None = None
     """The run card; null: a simulation, or before runs had one"""
 
@@ -204,6 +227,8 @@ class BeginRecord(ClosedRecord):
             raise ValueError("a guarantee has a delta and a target, and no guarantee has neither")
         if self.private and self.seeded != (self.noise_source == NoiseSource.SEEDED):
             raise ValueError("'seeded' and 'noise_source' contradict each other")
+        if (self.trust == "central") != (self.shares is None) or (self.shares is not None and not self.private):
+            raise ValueError("noise shares belong to a private run whose users add the noise, and to no other")
         later = (self.simulation, self.algorithm, self.catalogue, self.software, self.device, self.code.wording)
         if self.format == 1 and (any(value is not None for value in (*later, self.budget)) or self.notes):
             raise ValueError("format 1 has no such field")

@@ -66,7 +66,8 @@ class EpsilonChart:
     Attributes:
         x_ticks: numbers of charges.
         y_ticks: epsilons.
-        lines: an SVG path for each accountant.
+        main: the accountant that the budget is kept by.
+        lines: an SVG path for each accountant that has a bound.
         ends: height of each line's last point.
         cap: height of the cap; None without.
         rows: the same as a table.
@@ -74,6 +75,7 @@ class EpsilonChart:
 
     x_ticks: list[Tick]
     y_ticks: list[Tick]
+    main: str
     lines: dict[str, str]
     ends: dict[str, float]
     cap: float | None
@@ -82,7 +84,8 @@ class EpsilonChart:
 
 def over_rounds(spent: Sequence[Spent], cap: float | None) -> EpsilonChart | None:
     """Draw epsilon after each charge as two step lines against the cap; None without a bound."""
-    points = [row for row in spent if row.pld is not None]
+    main = "pld" if any(row.pld is not None for row in spent) else "rdp"
+    points = [row for row in spent if (row.pld if main == "pld" else row.rdp) is not None]
     if not points:
         return None
     values = {
@@ -98,7 +101,8 @@ def over_rounds(spent: Sequence[Spent], cap: float | None) -> EpsilonChart | Non
     return EpsilonChart(
         x_ticks=[tick for tick in x.ticks() if "." not in tick.text],
         y_ticks=y.ticks(),
-        lines={name: _steps(line, x, y) for name, line in values.items()},
+        main=main,
+        lines={name: _steps(line, x, y) for name, line in values.items() if line},
         ends={"rdp": y.at(float(points[-1].rdp or 0)), "pld": y.at(float(points[-1].pld or 0))},
         cap=None if cap is None else y.at(cap),
         rows=rows,

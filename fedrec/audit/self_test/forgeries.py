@@ -227,7 +227,8 @@ _LIES: dict[str, Callable[[list[Payload]], Any]] = {
     "a smaller delta": _beginning(delta="1e-09"),
     "a second beginning": lambda payloads: payloads.insert(1, payloads[0]),
     "no beginning": lambda payloads: payloads.pop(0),
-    "a trust model that does not exist": _beginning(trust="distributed"),
+    "a trust model that does not exist": _beginning(trust="nobody"),
+    "a trust model that the noise does not belong to": _beginning(trust="distributed"),
     "another key named in record 0": _beginning(parties=[{"role": "x", "key": SigningKey.generate().public.text}]),
     "a budget whose reservation is too small": _beginning(
         budget={

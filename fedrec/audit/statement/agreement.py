@@ -84,7 +84,8 @@ def require_plan(stated: PrivacyStatement, described: Mapping[str, Any]) -> None
     Raises:
         VerificationError: with the first difference: plan and ledger are of different runs, or one is wrong.
     """
-    pld = described["accountants"]["pld"]
+    by = "pld" if described["trust"] == "central" else "rdp"
+    spent = described["accountants"][by]
     private = described["guarantee"] != "none"
     against = {row.adversary: row.epsilon for row in stated.adversaries}
     whole = stated.model_dump(mode="json", by_alias=True)
@@ -103,8 +104,8 @@ def require_plan(stated: PrivacyStatement, described: Mapping[str, Any]) -> None
         "epsilon against the server": (against["server"] is None, described["adversaries"]["server"] is None),
     }
     if private:
-        last = stated.spent[-1].pld if stated.spent else rounded_up(0.0, 6)
-        pairs["epsilon"] = (last, rounded_up(pld, 6))
+        last = getattr(stated.spent[-1], by) if stated.spent else rounded_up(0.0, 6)
+        pairs["epsilon"] = (last, rounded_up(spent, 6))
     for name, (ledger, plan) in pairs.items():
         if ledger != plan:
             raise VerificationError(

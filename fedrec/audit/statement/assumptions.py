@@ -9,6 +9,11 @@ _SAMPLER_LIMITS = (
     "computation takes. On a GPU, a library may round one user's numbers by who else is in the batch"
 )
 
+_SHARE_LIMITS = (
+    "each message takes a time to compute that no proof covers, and that a user answers at all is seen. On a GPU, a "
+    "library may round one user's numbers by who else is in the batch, before the bound is enforced on that user's own"
+)
+
 
 def seeded(noise_source: str) -> bool:
     """Return whether the noise follows from a seed."""
@@ -19,12 +24,7 @@ def assumptions(begin: BeginRecord) -> list[Assumption]:
     """List what must be kept, by whom, and whether anything enforces it."""
     simulation, repeats = simulated(begin), seeded(begin.noise_source)
     found = [
-        _row(
-            "the server",
-            "adds the noise as stated, shows nobody the sums before it, and forgets them: it is trusted",
-            "no",
-            "its own code does it and nobody else can see whether it did; the ledger records what it claims",
-        ),
+        *_noise(begin),
         _row(
             "the simulation" if simulation else "every client",
             "clips its user's whole contribution as the plan says",
@@ -55,7 +55,7 @@ def assumptions(begin: BeginRecord) -> list[Assumption]:
             "accounts are not linked; with k accounts the bounds of all k add up",
         ),
     ]
-    if float(begin.sampling.probability) < 1:
+    if float(begin.sampling.probability) < 1 and begin.shares is None:
         found.append(
             _row(
                 "the server",
@@ -88,6 +88,46 @@ def assumptions(begin: BeginRecord) -> list[Assumption]:
     return found
 
 
+def _noise(begin: BeginRecord) -> list[Assumption]:
+    """List what those who add the noise must keep, by trust model."""
+    shares = begin.shares
+    if shares is None:
+        return [
+            _row(
+                "the server",
+                "adds the noise as stated, shows nobody the sums before it, and forgets them: it is trusted",
+                "no",
+                "its own code does it and nobody else can see whether it did; the ledger records what it claims",
+            )
+        ]
+    simulation = simulated(begin)
+    drawn = (
+        "a simulation draws the noise of all users at once, which has the distribution of their sum"
+        if simulation
+        else "the client's code draws it from the system's generator before anything leaves"
+    )
+    if begin.trust == "local":
+        return [_row("every client", "adds the whole noise to its own numbers", "yes" if simulation else "no", drawn)]
+    found = [
+        _row(
+            "the other clients",
+            f"add their shares of the noise: at least {shares.least - shares.colluding} of {shares.expected} in every "
+            "round, whom nobody makes show theirs",
+            "yes" if simulation else "partly",
+            f"{drawn}; a round with fewer than {shares.least} users is void, and {shares.colluding} may collude",
+        ),
+        _row(
+            "secure aggregation",
+            "shows the server the sum of all messages alone",
+            "no" if simulation else "yes",
+            "a simulation adds without masks, which cancel in the sum" if simulation else "each message is masked",
+        ),
+    ]
+    if shares.aggregator == "helper":
+        found.append(_row("the helper", "does not collude with the server", "no", "nothing can prevent it"))
+    return found
+
+
 def not_protected(begin: BeginRecord) -> list[str]:
     """List what can be learned in spite of the promise, one sentence each."""
     simulation, catalogue = simulated(begin), begin.catalogue
@@ -117,8 +157,9 @@ def not_protected(begin: BeginRecord) -> list[str]:
                 "the noise of this run follows from its seed: anyone who knows the seed can take the noise off"
             )
         else:
-            found.append("the operating system's random generator and the memory of the server are trusted")
-        found.append(_SAMPLER_LIMITS)
+            where = "the server" if begin.shares is None else "each device"
+            found.append(f"the operating system's random generator and the memory of {where} are trusted")
+        found.append(_SAMPLER_LIMITS if begin.shares is None else _SHARE_LIMITS)
     if begin.tuned_on:
         found.append(
             f"these settings were tuned on the private data of {begin.tuned_on}: epsilon does not cover what the "

@@ -140,6 +140,11 @@ def _output(stated: PrivacyStatement) -> tuple[Status, str]:
 def _accounting(stated: PrivacyStatement) -> tuple[Status, str]:
     if not _private(stated):
         return ("no", "None.") if stated.releases else ("yes", "None is needed.")
+    if stated.trust != "central":
+        return "yes", (
+            f"Epsilon by Renyi DP of Skellam noise: {stated.epsilon}, an upper bound. The audit recomputes it by code "
+            "that training does not use."
+        )
     by = ", ".join(f"{name.upper()} {value}" for name, value in stated.accountants)
     software = stated.software
     named = ", ".join(f"{name} {software[name]}" for name in ("dp-accounting", "opacus") if name in software)
@@ -209,6 +214,11 @@ def _algorithms(stated: PrivacyStatement) -> tuple[Status, str]:
         return "yes", "No algorithm reads what users did."
     if not _private(stated):
         return "no", "Neither clip nor noise."
+    if stated.trust != "central":
+        return "yes", (
+            "Sums of integers with the whole contribution of a user clipped, to which users add Skellam noise: bound, "
+            "noise and sum are of whole numbers, and no floating-point error is left to read."
+        )
     return "partly", (
         "Sums with the whole contribution of a user clipped and Gaussian noise added; two accountants by others. "
         "Sums are exact integers; the sampler of the noise is not exact."

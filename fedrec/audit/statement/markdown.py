@@ -77,6 +77,8 @@ def _adversaries(stated: PrivacyStatement) -> list[str]:
     lines = ["## How much can be learned about one person", "", "| by whom | epsilon |", "|---|---|"]
     lines += [f"| {row.who} | {row.epsilon or 'no bound'} |" for row in stated.adversaries]
     lines += ["", f"A smaller epsilon is a stronger promise; 0 means nothing. Delta: {stated.delta or 'none'}.", ""]
+    if stated.trust != "central":
+        return [*lines, "Epsilon is by Renyi DP of Skellam noise, at whole orders: an upper bound.", ""]
     values = ", ".join(f"{name.upper()} {value or 'no bound'}" for name, value in stated.accountants)
     return [*lines, f"Two independent accountants priced the same releases: {values}. Both are upper bounds.", ""]
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from fedrec import __version__
 from fedrec.audit.entries.records import (
@@ -19,31 +20,26 @@ from fedrec.audit.entries.records import (
     Catalogue,
     Code,
     EndRecord,
-    Mechanism,
     Named,
     Pair,
     Party,
     Population,
     PopulationBudget,
-    Sampling,
     Terms,
 )
 from fedrec.audit.log.keys import PublicKey
+from fedrec.audit.statement import trust
 from fedrec.audit.statement.statement import SOFTWARE
 from fedrec.audit.statement.wording import wording
 from fedrec.privacy import accounting
 from fedrec.privacy.description import describe
-from fedrec.privacy.plan import MECHANISM, ROUNDING, PrivacyPlan
+from fedrec.privacy.plan import PrivacyPlan
 from fedrec.rounding import rounded_up
 
 PRECISION = (
     "epsilons are rounded up to 6 decimals; every other number in quotes is the shortest decimal that gives the same "
     "64-bit float again"
 )
-TRUST = {
-    "central": "the server sees the un-noised sums and adds the noise: it is trusted. No secure aggregation, so "
-    "nothing holds against a server that colludes with anybody; users that drop out of a round leave its noise whole"
-}
 
 
 def begin(
@@ -88,7 +84,8 @@ def begin(
     Raises:
         ValueError: for a text that no record can hold.
     """
-    about = describe(plan)
+    about, shares = describe(plan), trust.shares(plan)
+    by_users: dict[str, Any] = {} if shares is None else {"shares": shares}
     return BeginRecord(
         type="begin",
         format=FORMAT,
@@ -104,23 +101,17 @@ def begin(
         adjacency=about["adjacency"],
         guarantee=about["guarantee"],
         trust=about["trust"],
-        trust_assumption=TRUST[about["trust"]],
+        trust_assumption=trust.TRUST[about["trust"]],
         target_epsilon=None if about["target_epsilon"] is None else repr(float(about["target_epsilon"])),
         delta=None if about["delta"] is None else repr(about["delta"]),
-        sampling=_sampling(about["sampling"]),
-        mechanism=Mechanism(
-            name=MECHANISM,
-            noise_per_user="0.0: the server adds it once to the sum",
-            rounding=f"to a grid of a power of two, at most {ROUNDING!r} of the noise's standard deviation",
-            bits=None,
-            modulus=None,
-        ),
+        sampling=trust.sampling(plan),
+        mechanism=trust.mechanism(plan),
         noise_source=about["noise_source"],
         seeded=plan.seeded,
         rounds=about["rounds_planned"],
         plan=_terms(plan),
         parties=[Party(role=role, key=key.text)],
-        accountants={"pld": f"dp-accounting {version('dp-accounting')}", "rdp": f"opacus {version('opacus')}"},
+        accountants=trust.accountants(plan),
         code=Code(fedrec=__version__, commit=_commit(), wording=wording()),
         software={"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
         | dict(foreign or {}),
@@ -130,6 +121,7 @@ def begin(
         tuned_on=tuned_on,
         precision=PRECISION,
         fixes_files=fixes_files,
+        **by_users,
     )
 
 
@@ -182,16 +174,6 @@ def end(
         released_besides=dict(besides),
         unprotected=list(unprotected),
         curve=list(curve) or None,
-    )
-
-
-def _sampling(probability: float) -> Sampling:
-    if probability == 1:
-        return Sampling(probability="1.0", claimed="every user, every round", enforced="nothing is left to chance")
-    return Sampling(
-        probability=repr(probability),
-        claimed="Poisson: each user on its own, afresh every round, and nobody is told who",
-        enforced="by the server, which draws the cohort from the noise source and is trusted to keep it secret",
     )
 
 

@@ -6,25 +6,22 @@ a reader can make it anew and compare. Numbers that matter are strings, epsilons
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, Protocol
 
-import numpy as np
 from pydantic import ValidationError
 
-from fedrec.audit.accountant.recompute import gaussian_epsilon
 from fedrec.audit.accountant.tradeoff import Tradeoff
 from fedrec.audit.entries.account import Account, account
 from fedrec.audit.entries.records import StoppedRecord
 from fedrec.audit.log.envelope import Entry
 from fedrec.audit.statement import checklists
+from fedrec.audit.statement.adversaries import adversaries, total_mu
 from fedrec.audit.statement.assumptions import assumptions, not_protected, simulated
 from fedrec.audit.statement.promise import precisely, promise, rounded_up, rounded_up_text
 from fedrec.audit.statement.releases import budget, releases, spent
 from fedrec.audit.statement.schema import (
     Accountants,
-    Adversary,
     Bound,
     Checklists,
     Curve,
@@ -36,19 +33,11 @@ from fedrec.audit.statement.schema import (
     Stop,
     Verification,
 )
-from fedrec.charge import Charge
 from fedrec.errors import VerificationError
 
 SCHEMA: Final = "urn:fedrec:privacy-statement:3"
 VERSION: Final = 3
 SOFTWARE = ("fedrec", "torch", "numpy", "opacus", "dp-accounting")
-ADVERSARIES = {
-    "model_recipients": "anyone who gets the released model, or every one of them, or another user",
-    "knows_the_cohort": "someone who also sees who takes part in which round (the sampling is then no help)",
-    "server": "the server itself",
-    "server_with_colluders": "the server together with other users",
-    "secure_aggregation_fails": "anyone who reads what a device sends, where secure aggregation fails or is not used",
-}
 VERIFY = "fedrec audit verify RUN --key PUBLIC_KEY"
 """How to check a record; never taken from a file."""
 GAUSSIAN = "Poisson-sampled Gaussian, add or remove one user"
@@ -95,7 +84,8 @@ def statement(known: Account, heads: Sequence[str]) -> PrivacyStatement:
     given = catalogue is not None and catalogue.known == "given"
     nothing = "nothing of any user was released" + ("" if given else ", but for the list of items")
     pld, rdp = (charges[-1].epsilon.pld, charges[-1].epsilon.rdp) if charges else ("0", "0")
-    curve = _curve(known)
+    epsilon = pld if begin.shares is None else rdp
+    curve = _curve(known, epsilon)
     best = Tradeoff() if curve is None else curve.tradeoff()
     asked = sum(bool(charge.queries) for charge in charges)
     try:
@@ -111,11 +101,11 @@ def statement(known: Account, heads: Sequence[str]) -> PrivacyStatement:
             simulation=simulated(begin),
             delta=begin.delta,
             target_epsilon=begin.target_epsilon,
-            epsilon=rounded_up_text(pld),
+            epsilon=rounded_up_text(epsilon),
             accountants=Accountants(pld=rounded_up_text(pld), rdp=rounded_up_text(rdp)),
             best_guess=rounded_up(best.best_guess()) or "",
             curve=curve,
-            adversaries=_adversaries(known, pld),
+            adversaries=adversaries(known, epsilon),
             assumptions=assumptions(begin) if begin.private and released else [],
             not_protected=not_protected(begin),
             unprotected=_unprotected(known),
@@ -182,7 +172,13 @@ def not_recorded(known: Account) -> list[str]:
             "whether the run draws from a budget that it shares with other runs",
             "most versions of software",
         ]
-    if _sampling(known) < 1 and known.charges and known.begin.private and (known.end is None or not known.end.curve):
+    if (
+        _sampling(known) < 1
+        and known.charges
+        and known.begin.private
+        and known.begin.shares is None
+        and (known.end is None or not known.end.curve)
+    ):
         found.append("the curve of the best attacker (what epsilon and delta alone allow is shown)")
     return found
 
@@ -201,12 +197,6 @@ def participation(asked: int, sampling: float) -> Participation:
     )
 
 
-def total_mu(charges: Sequence[Charge]) -> float:
-    """Total signal-to-noise of all releases where everybody takes part, or who does is known."""
-    events = [event for charge in charges for event in charge.events]
-    return math.sqrt(math.fsum(event.count / float(event.noise_multiplier) ** 2 for event in events))
-
-
 def _sampling(known: Account) -> float:
     return float(known.begin.sampling.probability)
 
@@ -222,10 +212,9 @@ def _unprotected(known: Account) -> list[str]:
     return list(dict.fromkeys(listed))
 
 
-def _curve(known: Account) -> Curve | None:
+def _curve(known: Account, epsilon: str | None) -> Curve | None:
     """What the best attacker can do: exact where everybody takes part, else as the last record bounds it."""
     charges, delta = known.charges, known.begin.delta
-    epsilon = charges[-1].epsilon.pld if charges else "0"
     if epsilon is None:
         return None
     events = [event for charge in charges for event in charge.events]
@@ -235,38 +224,3 @@ def _curve(known: Account) -> Curve | None:
         return Curve(mu=None, bounds=[Bound(epsilon=pair.epsilon, delta=pair.delta) for pair in known.end.curve])
     bounds = [] if delta is None else [Bound(epsilon=rounded_up_text(epsilon) or "0", delta=delta)]
     return Curve(mu=None, bounds=bounds)
-
-
-def _adversaries(known: Account, epsilon: str | None) -> list[Adversary]:
-    """Epsilon against each, by the trust model of record 0: where the server is trusted, none holds against it."""
-    begin, asked = known.begin, any(charge.queries for charge in known.charges)
-    cohort = None
-    if epsilon is not None:
-        mu = total_mu(known.charges)
-        delta = begin.delta
-        cohort = rounded_up(0.0 if delta is None else float(gaussian_epsilon(np.array(mu), float(delta))))
-    server = None if asked else "0.0000"
-    against = {
-        "model_recipients": rounded_up_text(epsilon),
-        "knows_the_cohort": cohort,
-        "server": server,
-        "server_with_colluders": server,
-        "secure_aggregation_fails": server,
-    }
-    sampled = _sampling(known) < 1
-    why = {
-        "model_recipients": "clip and noise",
-        "knows_the_cohort": "clip and noise alone, without the sampling" if sampled else "everybody always takes part",
-        "server": "it sees the sums before it adds the noise",
-        "server_with_colluders": "as the server",
-        "secure_aggregation_fails": "there is none in this run, and a device's message carries no noise of its own",
-    }
-    found = []
-    for name, who in ADVERSARIES.items():
-        bound = against[name]
-        if bound is not None and float(bound) == 0:
-            reason = "nothing depends on users"
-        else:
-            reason = why[name] if begin.private else "there is neither clip nor noise"
-        found.append(Adversary(adversary=name, who=who, epsilon=bound, why=reason))
-    return found

@@ -8,7 +8,7 @@ import hashlib
 from functools import lru_cache
 from importlib.resources import files
 
-SOURCES = ("assumptions", "checklists", "promise", "statement", "markdown")
+SOURCES = ("adversaries", "assumptions", "checklists", "promise", "statement", "markdown")
 
 
 @lru_cache(maxsize=1)

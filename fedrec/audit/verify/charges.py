@@ -28,6 +28,7 @@ from fedrec.audit.accountant import recompute
 from fedrec.audit.accountant.recompute import Curve, Event, TooCostly
 from fedrec.audit.entries.account import Account
 from fedrec.audit.entries.records import BeginRecord, EndRecord, StoppedRecord
+from fedrec.audit.verify import skellam
 from fedrec.charge import Charge
 from fedrec.rounding import ceiling
 
@@ -59,7 +60,8 @@ def check(known: Account) -> Spending:
         known: the ledger's records.
     """
     begin, charges = known.begin, known.charges
-    found = Spending([list(_order(known)), list(_terms(begin, charges)), list(_noise(charges)), list(_stopped(known))])
+    noise = _noise(charges) if begin.shares is None else skellam.noise(begin, begin.shares, charges)
+    found = Spending([list(_order(known)), list(_terms(begin, charges)), list(noise), list(_stopped(known))])
     repeated = len(charges) - len({charge.round for charge in charges})
     if repeated:
         found.notes.append(f"{repeated} round(s) were charged again after an interruption; each charge counts")
@@ -80,7 +82,10 @@ def check(known: Account) -> Spending:
         if any(value is not None for pair in told for value in pair):
             found.faults.append(["a run without a guarantee states an epsilon"])
     elif charges and not any(found.faults):
-        _epsilon(begin, charges, found)
+        if begin.shares is None:
+            _epsilon(begin, charges, found)
+        else:
+            skellam.epsilon(begin, charges, found.faults, found.facts)
     return found
 
 

@@ -76,6 +76,11 @@ class Run:
         begin, asked = known.begin, [charge for charge in known.charges if charge.queries]
         if any(charge.delta != begin.delta for charge in asked):
             raise VerificationError(f"{ledger}: a charge has another delta than record 0")
+        if begin.trust != "central":
+            raise VerificationError(
+                f"{ledger}: its users added Skellam noise (trust '{begin.trust}'); only runs whose server added "
+                "Gaussian noise are combined"
+            )
         events = tuple(events_of(known.charges))
         check_cost(path, events, float(begin.delta or NOTHING_ASKED))
         stated = begin.delta if asked else begin.delta or repr(NOTHING_ASKED)

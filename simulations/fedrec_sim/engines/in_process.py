@@ -40,6 +40,7 @@ class InProcessFederation:
     ) -> dict[str, Tensor]:
         """Return each query of the round over the cohort, without noise: contribute, clip, sum; see `Federation`."""
         watch = Stopwatch(self.hosted.device)
-        totals = self.hosted.clipped_sums(algorithm, shared, round_index, cohort, self.plan.clip, watch)
+        integers = self.plan.integers(self.hosted.seed)
+        totals = self.hosted.clipped_sums(algorithm, shared, round_index, cohort, self.plan.clip, watch, integers)
         self.timings = watch.seconds
         return totals

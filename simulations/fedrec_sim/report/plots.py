@@ -78,6 +78,8 @@ def epsilon_by_round(
     rounds = [row["round"] + 1 for row in rows]
     for name, colour, style in (("pld", BLUE, "-"), ("rdp", ORANGE, "--")):
         values = [row[f"epsilon_{name}"] for row in rows] + ([paid[name]] if paid else [])
+        if any(value is None for value in values):  # no bound by this accountant
+            continue
         label = f"{name.upper()} accountant" + (", stopped early and paid in full" if paid else "")
         places = [*rounds, rounds[-1] + 1] if paid else rounds
         axes.plot(places, values, style, color=colour, label=label, drawstyle="steps-post")

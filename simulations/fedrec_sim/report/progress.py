@@ -130,7 +130,8 @@ class RunProgress:
         """Report a finished round that is on disk. Raises: KeyboardInterrupt on a stop request."""
         note = f"{report.seconds:.2f} s/round, {report.users / max(report.seconds, 1e-9):,.0f} users/s"
         if self.epsilon is not None:
-            note = f"epsilon {report.epsilon['pld']:.3f} of {self.epsilon:g}, {note}"
+            spent = report.epsilon["rdp"] if report.epsilon["pld"] is None else report.epsilon["pld"]
+            note = f"epsilon {spent:.3f} of {self.epsilon:g}, {note}"
         if report.metrics:
             self.say(f"round {report.round + 1}: {_measured(report.metrics)}")
         if self._bar is not None and self._task is not None:

@@ -107,7 +107,8 @@ def privacy_line(summary: Mapping[str, Any]) -> str:
     privacy = summary["privacy"]
     if privacy["epsilon"] is None:
         return "Privacy: none. This run releases sums without noise."
-    accountants = ", ".join(f"{name.upper()} {value:.4g}" for name, value in privacy["accountants"].items())
+    known = {name: value for name, value in privacy["accountants"].items() if value is not None}
+    accountants = ", ".join(f"{name.upper()} {value:.4g}" for name, value in known.items())
     return (
         f"Privacy: {privacy['guarantee']}, epsilon {privacy['epsilon']:.4g} ({accountants}) at delta "
         f"{privacy['delta']:g}, unit {privacy['unit']}, trust model {privacy['trust']}."

@@ -69,15 +69,15 @@ def test_a_ledger_entry_is_enough_to_compute_epsilon_again() -> None:
 
 def test_full_participation_is_the_exact_gaussian() -> None:
     ours = plan()
-    mu = PrivacyConfig(epsilon=1.0).mu()
-    queries = [(round_index, query.name) for round_index, asked in enumerate(ROUNDS) for query in asked]
+    mu = PrivacyConfig(epsilon=1.0).mu(100)
+    queries = [(place, query.name) for place, asked in enumerate(ROUNDS) for query in asked]
     spent = math.sqrt(math.fsum(ours.noise_multiplier(*each) ** -2 for each in queries))
     assert spent == pytest.approx(mu, rel=1e-4)
     assert spent <= mu
     assert ours.noise_multiplier(0, "popularity") == pytest.approx(1 / (mu * math.sqrt(0.2)), rel=1e-4)
     assert ours.noise_std(0, "co-occurrence") == pytest.approx(2 / (mu * math.sqrt(0.7)), rel=1e-4)
     assert ours.noise_multiplier(5, "weights") == pytest.approx(math.sqrt(10) / (mu * math.sqrt(0.1)), rel=1e-4)
-    assert PrivacyConfig(epsilon="none").mu() == math.inf
+    assert PrivacyConfig(epsilon="none").mu(100) == math.inf
 
 
 def test_a_share_says_how_much_of_the_signal_to_noise_a_query_has() -> None:
@@ -341,8 +341,10 @@ def test_the_description() -> None:
         ({"epsilon": 1.0, "sampling": 0.0}, "must be above 0"),
         ({"epsilon": 1.0, "sampling": 1.1}, "must be at most 1"),
         ({"epsilon": 1.0, "evaluation_share": 1.0}, "must be below 1"),
-        ({"epsilon": 1.0, "trust": "local"}, "this trust model is not offered yet; use 'central'"),
-        ({"epsilon": 1.0, "trust": "distributed"}, "this trust model is not offered yet; use 'central'"),
+        ({"epsilon": "none", "trust": "local"}, "trust 'local' needs an epsilon"),
+        ({"epsilon": 1.0, "trust": "distributed", "budget": "b.jsonl"}, "prices Gaussian noise alone"),
+        ({"epsilon": 1.0, "trust": "local", "dropout": 0.1}, "privacy.dropout is for privacy.trust = distributed"),
+        ({"epsilon": 1.0, "bits": 18}, "privacy.bits is for privacy.trust = distributed"),
         ({"epsilon": 1.0, "trust": "centrl"}, "unknown trust model. Did you mean 'central'?"),
         ({"epsilon": 1.0, "epsilonn": 2}, "unknown key 'epsilonn'. Did you mean 'epsilon'?"),
     ],

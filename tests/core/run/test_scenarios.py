@@ -92,7 +92,7 @@ def test_set_changes_one_thing_and_later_ones_win() -> None:
         ("quickstart", ["privacy.delta=1"], "privacy.delta"),
         ("quickstart", ["privacy.sampling=0"], "privacy.sampling"),
         ("quickstart", ["privacy.sampling=1.5"], "privacy.sampling"),
-        ("quickstart", ["privacy.trust=distributed"], "not offered yet"),
+        ("quickstart", ["privacy.trust=distributed", "privacy.epsilon=none"], "needs an epsilon"),
         ("quickstart", ["evaluation.on=train"], "evaluation.on"),
         ("quickstart", ["engine.batch_users=0"], "engine.batch_users"),
         ("quickstart", ["seed=-1"], "seed"),

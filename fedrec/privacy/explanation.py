@@ -1,0 +1,151 @@
+"""Every parameter of a privacy plan, with the reason for its value, before anything is computed."""
+
+import math
+from dataclasses import dataclass
+
+from fedrec.privacy.discrete import encoding
+from fedrec.privacy.discrete.renyi import gaussian_epsilon
+from fedrec.privacy.plan import PrivacyPlan
+from fedrec.privacy.skellam_noise import SkellamNoise
+
+WHO = {
+    "central": "the server, once, on the exact sum: it is trusted with sums without noise",
+    "distributed": "each user a share, before its message leaves; masks show the server the sum alone",
+    "local": "each user all of it, before its message leaves: nobody else is trusted",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One parameter.
+
+    Attributes:
+        name: its name; for a query, with the query's name.
+        value: its value, as text.
+        why: the reason for it, one sentence.
+    """
+
+    name: str
+    value: str
+    why: str
+
+
+def explain(plan: PrivacyPlan) -> list[Row]:
+    """Return a row a parameter: the guarantee, who adds the noise, each query's clip, noise and integers.
+
+    Args:
+        plan: a priced plan.
+    """
+    config = plan.config
+    if config.epsilon == "none":
+        return [Row("epsilon", "none", "the scenario asks for no privacy: nothing is clipped and no noise is added")]
+    rows = [
+        Row(
+            "epsilon, delta", f"{config.epsilon:g}, {config.delta:g}", "the target of all releases of the run together"
+        ),
+        Row("population", f"{plan.users:,} users", "public; removing a user means that the user adds zeros"),
+        Row("trust", config.trust, f"noise is added by {WHO[config.trust]}"),
+        Row("accountant", *_accountant(plan)),
+        Row("sampling", f"{config.sampling:g}", _sampling(plan)),
+        *([] if plan.discrete is None else _shares(plan.discrete)),
+    ]
+    seen = set()
+    for place, queries in enumerate(plan.rounds):
+        for name, query in queries.items():
+            if (query, key := plan.noise_multiplier(place, name)) in seen:
+                continue
+            seen.add((query, key))
+            times = sum(query in asked.values() for asked in plan.rounds)
+            rows.append(
+                Row(
+                    f"{name}: noise",
+                    f"{key:.4g} clips of {query.clip_norm:g}",
+                    f"{query.budget_share:.3g} of the budget a round, in {times} round(s), for {query.size:,} numbers",
+                )
+            )
+            if plan.discrete is not None:
+                rows += _integers(plan.discrete, place, name)
+    if plan.discrete is not None:
+        rows += _outcome(plan, plan.discrete)
+    return rows
+
+
+def _accountant(plan: PrivacyPlan) -> tuple[str, str]:
+    if plan.discrete is None:
+        return "PLD", "the tightest that is proven for the sampled Gaussian"
+    return "Renyi DP", "at whole orders, the only bound that is proven for Skellam noise"
+
+
+def _sampling(plan: PrivacyPlan) -> str:
+    if plan.config.sampling == 1:
+        return "every user in every round"
+    if plan.discrete is not None:
+        return "every round is priced as if its cohort were known: the server of a secure sum knows it"
+    return "each user on its own, which lowers epsilon against everybody who does not know the cohort"
+
+
+def _shares(noise: SkellamNoise) -> list[Row]:
+    shares, config = noise.shares, noise.config
+    if shares.local:
+        return [Row("noise shares", "1", "each user hides alone, whatever the others do")]
+    return [
+        Row("dropout", f"{config.dropout:g}", f"a round with fewer than {shares.least:,} users is void, and charged"),
+        Row("colluding", f"{config.colluding:g}", f"{shares.colluding:,} users may show the server their shares"),
+        Row(
+            "noise shares",
+            f"{shares.counted:,} of {shares.expected:,}",
+            f"epsilon rests on these; all have {math.sqrt(shares.expected / shares.counted):.4f} times their noise",
+        ),
+        Row("aggregator", config.aggregator, "who keeps the masks"),
+    ]
+
+
+def _integers(noise: SkellamNoise, place: int, name: str) -> list[Row]:
+    known = noise.query(place, name)
+    made, most = known.encoding, noise.shares.most
+    if made.kind == "rotated":
+        why = f"up to {encoding.LARGEST_ROTATED:,} numbers are rotated, so that every entry of a sum is small"
+    elif noise.shares.local:
+        why = "no modulus must be kept small, so nothing is rotated"
+    else:
+        why = f"more than {encoding.LARGEST_ROTATED:,} numbers: a rotated vector would be dense on every device"
+    bits = "as set" if noise.config.bits is not None and made.kind == "rotated" else "the fewest that fit"
+    wrap = math.exp(made.log_wrap(most, known.share * most))
+    return [
+        Row(f"{name}: encoding", f"{made.kind}, {made.dimension:,} numbers", why),
+        Row(
+            f"{name}: modulus",
+            f"2^{made.bits}",
+            f"{bits}: a sum of {most:,} users wraps around with at most {wrap:.1g}",
+        ),
+        Row(
+            f"{name}: steps of the clip",
+            f"{made.length:.6g}",
+            f"as many as the modulus has room for; rounding costs {made.rounding_cost:.2%} more noise",
+        ),
+        Row(
+            f"{name}: integers",
+            f"D2^2 = {made.squared}, D1 = {made.absolute}",
+            "enforced on the rounded integers" if made.kind == "rotated" else "rounding towards zero keeps the clip",
+        ),
+        Row(f"{name}: share", f"variance {known.share:.6g}", "Skellam noise of one user on each integer"),
+    ]
+
+
+def _outcome(plan: PrivacyPlan, noise: SkellamNoise) -> list[Row]:
+    everything = range(len(plan.rounds))
+    squares = math.fsum(
+        1 / plan.noise_multiplier(place, name) ** 2 for place in everything for name in plan.rounds[place]
+    )
+    gauss = gaussian_epsilon(squares, plan.config.delta)
+    rows = [
+        Row(
+            "wrap-around",
+            f"{noise.wrap_probability:.2g}",
+            "at most, over all releases; it costs quality, never privacy",
+        ),
+        Row("epsilon of a Gaussian", f"{gauss:.4f}", "by Renyi DP, with the same noise: integers cost the rest"),
+    ]
+    for name, value in noise.adversaries(everything).items():
+        rows.append(Row(f"epsilon against {name}", f"{value:.4f}", "of the whole run"))
+    return rows

@@ -1,0 +1,47 @@
+"""Gaussian noise on an exact sum: the release of trust model `central`.
+
+The noise is rounded to the sum's lattice and added as integers. What follows is post-processing of the result: float32,
+rounded to a grid that `ROUNDING` describes.
+"""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fedrec.privacy.fixed_point import Lattice, check_room
+from fedrec.privacy.noise import NoiseSource
+from fedrec.privacy.queries import PrivateSum, SumQuery
+
+ROUNDING = 2.0**-10
+"""Releases are rounded to a grid of a power of two at most this part of the noise's standard deviation."""
+
+
+def noisy(
+    query: SumQuery, total: Tensor, lattice: Lattice, std: float, source: NoiseSource, round_index: int, time: int
+) -> PrivateSum:
+    """Add Gaussian noise to an exact sum of clipped contributions.
+
+    Args:
+        query: the query.
+        total: int64 of the query's shape, in steps of `lattice`.
+        lattice: of the sum.
+        std: standard deviation of the noise, in the sum's units.
+        source: the secret randomness.
+        round_index: number of the round, from 0.
+        time: which release of the round this is, from 1.
+    """
+    check_room(total)
+    grid = 2.0 ** math.floor(math.log2(std * ROUNDING))
+    flat = total.detach().cpu().reshape(-1).numpy()
+    units = query.units(torch.device("cpu"))
+    row = np.ones(1) if units is None else units.numpy()
+    released = np.empty(query.size, dtype=np.float32)
+    start = 0
+    for normals in source.normal_blocks(round_index, query.name, query.size, time):
+        steps = lattice.step * row[np.arange(start, start + len(normals)) % len(row)]
+        noisy = flat[start : start + len(normals)] + np.rint(std * normals / steps).astype(np.int64)
+        released[start : start + len(normals)] = np.rint(noisy * steps / grid) * grid
+        start += len(normals)
+    return PrivateSum(torch.from_numpy(released).view(query.shape).to(total.device), std)

@@ -1,0 +1,104 @@
+"""Whose noise shares an adversary knows, and what is left to hide a user.
+
+| adversary | shares that it does not know (`distributed`) | (`local`) |
+|---|---|---|
+| anyone who gets the model, or one other user | the least number of users, less one | 1 |
+| the server | the least number of users | 1 |
+| the server with the stated colluders | the same, less the colluders: the plan's epsilon | 1 |
+| a helper of the secure sum | the least number of users | none is used |
+| server and helper together; a secure sum that fails | 1: a user's own share alone | 1 |
+
+"One user less" means a user who adds zeros: the number of users is public, and a device without events answers too.
+Sampling lowers none of these: the server of a secure sum knows the cohort. Below the least number of users a round is
+void: it was charged and releases nothing.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+from fedrec.errors import PrivacyError
+from fedrec.privacy.discrete import renyi
+
+ADVERSARIES = (
+    "model_recipients",
+    "knows_the_cohort",
+    "server",
+    "server_with_colluders",
+    "helper",
+    "server_and_helper",
+    "secure_aggregation_fails",
+)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """Numbers of noise shares in one sum.
+
+    Attributes:
+        expected: users of a cohort, expected.
+        most: users that the modulus has room for.
+        least: users without whom a round is void.
+        colluding: users who may show the server their shares.
+        counted: shares that the plan's epsilon rests on.
+        local: whether each user's share is the whole noise.
+    """
+
+    expected: int
+    most: int
+    least: int
+    colluding: int
+    counted: int
+    local: bool = False
+
+    @classmethod
+    def of(cls, users: int, sampling: float, dropout: float, colluding: float, *, local: bool) -> "Shares":
+        """Return the numbers for a population.
+
+        Args:
+            users: the public size of the population.
+            sampling: probability of each user to take part in a round.
+            dropout: part of a cohort that may be missing.
+            colluding: part of a cohort that may show the server their shares.
+            local: whether each user adds the whole noise.
+
+        Raises: PrivacyError where the stated dropout and collusion leave no honest user.
+        """
+        expected = max(1, math.floor(users * sampling))
+        most = users if sampling == 1 else min(users, expected + math.ceil(8 * math.sqrt(expected)) + 8)
+        if local:
+            return cls(expected, most, 1, 0, 1, local=True)
+        least = max(1, math.ceil(expected * (1 - dropout)))
+        traitors = math.ceil(expected * colluding)
+        if least - traitors < 1:
+            raise PrivacyError(
+                f"privacy.dropout = {dropout:g} and privacy.colluding = {colluding:g} leave no honest user of "
+                f"{expected}; lower them"
+            )
+        return cls(expected, most, least, traitors, least - traitors)
+
+    def unknown(self) -> dict[str, int]:
+        """Return how many shares each adversary does not know."""
+        if self.local:
+            return dict.fromkeys(ADVERSARIES, 1)
+        return dict(
+            zip(
+                ADVERSARIES,
+                (self.least - 1, self.least - 1, self.least, self.counted, self.least, 1, 1),
+                strict=True,
+            )
+        )
+
+
+@lru_cache(maxsize=64)
+def largest_mu(epsilon: float, delta: float) -> float:
+    """Find the largest total signal-to-noise of Gaussian releases whose Renyi epsilon is at most `epsilon`."""
+    low, high = 0.0, 1.0
+    while renyi.gaussian_epsilon(high**2, delta) <= epsilon:
+        low, high = high, high * 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if renyi.gaussian_epsilon(middle**2, delta) <= epsilon else (low, middle)
+    if low == 0:
+        raise PrivacyError(f"no noise reaches epsilon {epsilon:g} at delta {delta:g}; raise privacy.epsilon")
+    return low
