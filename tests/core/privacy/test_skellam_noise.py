@@ -97,7 +97,7 @@ def test_sampling_lowers_nothing() -> None:
 
 def test_charges_are_refused_past_the_target_and_name_every_parameter() -> None:
     ours = plan()
-    charges = json.loads(json.dumps([ours.charge(0), ours.charge(1)], allow_nan=False))
+    charges = json.loads(json.dumps([ours.charge(0).payload(), ours.charge(1).payload()], allow_nan=False))
     assert [charge["epsilon"]["pld"] for charge in charges] == [None, None]
     assert float(charges[1]["epsilon"]["rdp"]) <= 2.0
     assert {event["mechanism"] for charge in charges for event in charge["events"]} == {

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from fedrec.audit.entries.account import account
-from fedrec.audit.entries.events import events_of
+from fedrec.audit.entries.events import charges, events_of
 from fedrec.audit.statement.statement import statement
 from fedrec.audit.verify import charges as spending
 from fedrec.errors import VerificationError
@@ -25,7 +25,7 @@ def charged(payloads: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("trust", TRUSTS)
 def test_what_a_plan_charges_is_sound(trust: str) -> None:
-    found = spending.check(LEDGERS[trust])
+    found = spending.check(account(LEDGERS[trust]))
     assert not any(found.faults)
     assert found.facts["epsilon"]["recorded"]["pld"] is None
     assert faults(SAMPLED) == []
@@ -139,4 +139,4 @@ def test_the_statement_gives_epsilon_against_each_adversary() -> None:
 
 def test_skellam_events_are_not_added_up_as_gaussian_ones() -> None:
     with pytest.raises(VerificationError, match="not Gaussian"):
-        events_of(charged(LEDGERS["distributed"]))
+        events_of(charges(LEDGERS["distributed"]))
