@@ -220,3 +220,24 @@ def test_wrap_around_is_rare_over_the_whole_run() -> None:
     assert isinstance(plan().integers(0), EncodedIntegers)
     with pytest.raises(PrivacyError, match=r"raise privacy\.epsilon or privacy\.bits"):
         plan(bits=8, users=6040)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("trust", "count"), [("distributed", 50_000), ("local", 1_000_000)])
+def test_one_of_many_users_moves_the_computed_sum_by_at_most_the_bound(trust: str, count: int) -> None:
+    """All sums are made anew without the user, so that every later chunk begins at another user."""
+    query = SumQuery("counts", (16,), 1.0, 1.0)
+    ours = PrivacyPlan.build(PrivacyConfig(epsilon=1.0, delta=1e-7, trust=trust), [(query,)], count, 1)
+    values = np.random.default_rng(0).normal(0, 0.3, (count, 16)).astype(np.float32)
+
+    def added(users: np.ndarray) -> np.ndarray:
+        made = ours.integers(seed=0)
+        found = made.zeros(query, 0, torch.device("cpu"))
+        for some in np.array_split(users, np.arange(4096, len(users), 4096)):
+            contribution = dense(values[some])
+            made.add(found, query, 0, contribution, ours.clip(query, contribution), torch.tensor(some))
+        return ours.discrete.encoding(0, "counts").read(found.numpy())
+
+    everybody = np.arange(count)
+    moved = (added(everybody) - added(np.delete(everybody, count // 8))).astype(object)
+    assert 0 < int((moved**2).sum()) <= ours.discrete.encoding(0, "counts").squared
