@@ -3,8 +3,10 @@
 import math
 from collections.abc import Sequence
 
+from fedrec.audit.card.card import QueryTerms as CardQuery
 from fedrec.audit.card.card import RunCard
 from fedrec.audit.log.keys import PublicKey
+from fedrec.privacy.discrete.renyi import SkellamEvent
 from fedrec_client.consent.policy import MOST_ROUNDS
 from fedrec_client.consent.terms import QueryTerms, RunTerms
 
@@ -21,7 +23,9 @@ def card_terms(card: RunCard, witnesses: Sequence[PublicKey] = (), *, public: bo
     rounds: list[tuple[QueryTerms, ...]] = []
     for start, end, row in zip(card.starts, ends, card.groups, strict=True):
         terms = tuple(
-            QueryTerms(query.name, query.shape, query.clip_norm, query.noise_multiplier, query.noise_std)
+            QueryTerms(
+                query.name, query.shape, query.clip_norm, query.noise_multiplier, query.noise_std, _skellam(card, query)
+            )
             for query in row
         )
         rounds += [terms] * min(end - start, MOST_ROUNDS + 1 - len(rounds))
@@ -46,3 +50,11 @@ def card_terms(card: RunCard, witnesses: Sequence[PublicKey] = (), *, public: bo
         witnesses=tuple(key.text for key in witnesses if card.checkpoint.cosigned_at(key) is not None),
         dataset=card.dataset if public else "",
     )
+
+
+def _skellam(card: RunCard, query: CardQuery) -> SkellamEvent | None:
+    """Return the release as those see it who know every share of the noise but the honest users'."""
+    sent = query.integers
+    if sent is None or card.shares is None:
+        return None
+    return SkellamEvent(sent.share_variance * card.shares, sent.squared, sent.absolute)

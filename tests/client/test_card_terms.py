@@ -2,12 +2,17 @@
 
 from pathlib import Path
 
+import pytest
 from fedrec_client.card_terms import card_terms
 from fedrec_client.consent.objections import objections
 from fedrec_client.consent.policy import Policy
+from fedrec_client.consent.spending import epsilon
 
+from fedrec.audit.card.card import CardRefused
 from fedrec.audit.card.checks import check_card
 from fedrec.audit.log.keys import SigningKey
+from fedrec.privacy.discrete import renyi
+from fedrec.privacy.discrete.renyi import SkellamEvent
 from tests.core.audit.carded import FINGERPRINT, NOW, begin, card, ledger, published, query
 
 KEY, WITNESS, OTHER = (SigningKey.generate() for _ in range(3))
@@ -47,3 +52,51 @@ def test_a_card_with_an_unlimited_clip_meets_the_policy(tmp_path: Path) -> None:
     terms = card_terms(check_card(published(ledger(tmp_path, KEY, huge)).card_text(), [KEY.public], NOW))
     found = objections(Policy(), terms, users=20, now=NOW.timestamp())
     assert any("clip 1e+30" in line for line in found)
+
+
+SHARE = 3.0**2 * 10_000 / 40
+INTEGERS = {
+    "encoding": "rotated", "dimension": 16, "bits": 20, "length": "99.5", "squared": 10_000, "absolute": 400,
+    "share_variance": repr(SHARE),
+}  # fmt: skip
+SHARES = {"expected": 60, "least": 50, "colluding": 10, "aggregator": "peers"}
+
+
+def shared(**changes: object) -> dict:
+    """The first record of a run whose users add the noise, with changes to the integers of its queries."""
+    plan = [{"rounds": [0, 5], "queries": [query() | {"discrete": INTEGERS | changes}]}]
+    return begin(KEY, trust="distributed", mechanism={"name": "Skellam, known cohort"}, shares=SHARES, plan=plan)
+
+
+def test_a_card_whose_users_add_the_noise_is_priced_by_the_honest_users_shares(tmp_path: Path) -> None:
+    found = check_card(published(ledger(tmp_path, KEY, shared())).card_text(), [KEY.public], NOW)
+    terms = card_terms(found)
+    event = terms.rounds[0][0].skellam
+    assert event == SkellamEvent(SHARE * 40, 10_000, 400)
+    assert event.noise_multiplier == pytest.approx(3.0)
+    spent, theirs = epsilon(terms.whole_cost(), 1e-5), renyi.epsilon([event] * 6, 1e-5)
+    assert theirs <= spent <= theirs * (1 + 1e-3)
+    assert not any("mechanism" in line for line in objections(Policy(), terms, users=20, now=NOW.timestamp()))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        shared(share_variance=repr(SHARE * 2)),
+        shared(squared=9_000, share_variance=repr(SHARE * 0.9)),
+        shared(absolute=300),
+        shared(absolute=20_000),
+        shared(dimension=9),
+        shared(share_variance="0"),
+        shared() | {"shares": SHARES | {"colluding": 50}},
+        shared() | {"shares": SHARES | {"least": 500}},
+        shared() | {"shares": None},
+        shared() | {"trust": "local"},
+        shared() | {"trust": "central"},
+        shared() | {"plan": begin(KEY)["plan"]},
+    ],
+)
+def test_a_card_that_counts_more_noise_than_its_users_add_is_refused(changed: dict, tmp_path: Path) -> None:
+    with pytest.raises(CardRefused) as caught:
+        check_card(published(ledger(tmp_path, KEY, changed)).card_text(), [KEY.public], NOW)
+    assert caught.value.code == "card"

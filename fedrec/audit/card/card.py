@@ -39,6 +39,23 @@ class CardRefused(VerificationError):
 
 
 @dataclass(frozen=True)
+class Integers:
+    """The integers that a user sends for a sum, where users add the noise.
+
+    Attributes:
+        dimension: number of them.
+        squared: largest squared L2 norm of one user's integers.
+        absolute: largest L1 norm of them.
+        share_variance: variance of one user's share of the noise on each of them.
+    """
+
+    dimension: int
+    squared: int
+    absolute: int
+    share_variance: float
+
+
+@dataclass(frozen=True)
 class QueryTerms:
     """The terms of one sum.
 
@@ -48,6 +65,7 @@ class QueryTerms:
         clip_norm: L2 bound of one user's whole contribution; None without privacy.
         noise_multiplier: standard deviation of the noise over the clip norm; 0 without privacy.
         noise_std: standard deviation of the noise on each number of the sum.
+        integers: what a user sends, where users add the noise; else None.
     """
 
     name: str
@@ -55,6 +73,7 @@ class QueryTerms:
     clip_norm: float | None
     noise_multiplier: float
     noise_std: float
+    integers: Integers | None = None
 
     @property
     def size(self) -> int:
@@ -88,6 +107,7 @@ class RunCard:
         starts: first round of each group of rounds with the same terms.
         groups: the terms of each group, by query in the order of the round.
         mechanism: what adds the noise, as the first record names it.
+        shares: noise shares of honest users in the smallest sum that is opened; None where the server adds the noise.
         digest: SHA-256 (hex) of the signed record: the card's identity.
         checkpoint: the signed checkpoint that the card was proven under.
     """
@@ -113,6 +133,7 @@ class RunCard:
     starts: tuple[int, ...]
     groups: tuple[tuple[QueryTerms, ...], ...]
     mechanism: str
+    shares: int | None
     digest: str
     checkpoint: Checkpoint
 

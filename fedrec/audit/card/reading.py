@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fedrec.audit.card import fields
-from fedrec.audit.card.card import TIME, CardRefused, QueryTerms, RunCard
+from fedrec.audit.card.card import TIME, CardRefused, Integers, QueryTerms, RunCard
 from fedrec.audit.card.fields import FieldError
 from fedrec.audit.log.checkpoint import Checkpoint
 from fedrec.audit.log.envelope import SignedRecord
@@ -21,6 +21,8 @@ MOST_QUERIES = 64
 MOST_SIDES = 8
 LARGEST = 1e150
 """Clip norm, noise multiplier."""
+MOST_SQUARED = 2**62
+"""Squared L2 norm of a user's integers."""
 TRUST = ("central", "distributed", "local")
 CLOSE = 1e-9
 """Relative error between a noise and the product of its multiplier and clip."""
@@ -63,6 +65,8 @@ def _read(begin: Mapping[str, Any], record: SignedRecord, checkpoint: Checkpoint
     rounds = fields.count(begin, "rounds", MOST_ROUNDS)
     starts, groups = _plan(begin, rounds, private)
     users = fields.count(fields.table(begin, "population"), "users")
+    shares = _shares(begin, trust, users) if private and trust != "central" else None
+    _check_noise(groups, shares)
     minimum = fields.count(own, "minimum_cohort")
     if minimum > users:
         raise FieldError("'minimum_cohort' exceeds the number of users")
@@ -88,6 +92,7 @@ def _read(begin: Mapping[str, Any], record: SignedRecord, checkpoint: Checkpoint
         starts=starts,
         groups=groups,
         mechanism=fields.text(fields.table(begin, "mechanism"), "name"),
+        shares=shares,
         digest=hashlib.sha256(record.text).hexdigest(),
         checkpoint=checkpoint,
     )
@@ -133,7 +138,44 @@ def _query(values: Any, private: bool) -> QueryTerms:
         raise FieldError("'clip_norm' or 'noise_multiplier' is 0, or out of bounds")
     if not math.isclose(std, multiplier * (clip or 0.0), rel_tol=CLOSE):
         raise FieldError("'noise_std' is not the multiplier times the clip norm")
-    return QueryTerms(fields.text(values, "name"), tuple(shape), clip, multiplier, std)
+    integers = _integers(values, math.prod(shape)) if private and values.get("discrete") is not None else None
+    return QueryTerms(fields.text(values, "name"), tuple(shape), clip, multiplier, std, integers)
+
+
+def _integers(values: Mapping[str, Any], size: int) -> Integers:
+    given = fields.table(values, "discrete")
+    made = Integers(
+        dimension=fields.count(given, "dimension"),
+        squared=fields.count(given, "squared", MOST_SQUARED),
+        absolute=fields.count(given, "absolute", MOST_SQUARED),
+        share_variance=fields.decimal(given, "share_variance"),
+    )
+    if made.dimension < size or not 0 < made.share_variance <= LARGEST:
+        raise FieldError("'discrete' has too few integers, or no noise")
+    if not min(made.squared, math.isqrt(made.squared * made.dimension)) <= made.absolute <= made.squared:
+        raise FieldError("'absolute' is no bound that follows from 'squared'")
+    if made.squared < math.floor(fields.decimal(given, "length") ** 2 * (1 - CLOSE)):
+        raise FieldError("'squared' is less than the clip in steps of the integers")
+    return made
+
+
+def _shares(begin: Mapping[str, Any], trust: str, users: int) -> int:
+    """Return how many shares hide a user: those of the honest among the fewest users of a sum; its own, where local."""
+    given = fields.table(begin, "shares")
+    least, colluding = fields.count(given, "least", users), fields.count(given, "colluding", users)
+    if colluding >= least or (trust == "local" and (least, colluding) != (1, 0)):
+        raise FieldError("'shares' leaves no honest user, or counts other users' noise in trust model local")
+    return least - colluding
+
+
+def _check_noise(groups: tuple[tuple[QueryTerms, ...], ...], shares: int | None) -> None:
+    for query in (query for row in groups for query in row):
+        if (query.integers is None) != (shares is None):
+            raise FieldError("'discrete' is there where the server adds the noise, or missing where users do")
+        if query.integers is not None and shares is not None:
+            variance = query.integers.share_variance * shares
+            if not math.isclose(query.noise_multiplier**2 * query.integers.squared, variance, rel_tol=1e-6):
+                raise FieldError("'noise_multiplier' is not what the honest users' shares make")
 
 
 def _time(values: Mapping[str, Any], name: str) -> datetime:
