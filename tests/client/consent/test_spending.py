@@ -27,6 +27,8 @@ from fedrec.privacy import accounting
 from fedrec.privacy.accounting import Event
 from fedrec.privacy.discrete import renyi
 from fedrec.privacy.discrete.renyi import SkellamEvent
+from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
+from fedrec.privacy.queries import SumQuery
 
 
 def test_the_device_s_half_needs_no_heavy_package() -> None:
@@ -134,3 +136,18 @@ def test_users_of_a_hub_are_counted_apart() -> None:
     assert none == 0 < half < one <= 1
     spent.add(Cost(limit.gaussian // 2), np.array([True, False, False, False]), -1)
     assert spent.epsilons(1e-5)[0] == half
+
+
+@pytest.mark.parametrize("trust", ["distributed", "local"])
+def test_a_device_counts_what_the_plan_of_shared_noise_counts(trust: str) -> None:
+    rounds = [
+        (SumQuery("counts", (40,), 1.0, 0.7), SumQuery("pairs", (12,), 2.0, 0.1)),
+        (SumQuery("w", (9,), 1.0, 0.2),),
+    ]
+    plan = PrivacyPlan.build(PrivacyConfig(epsilon=4.0, delta=1e-5, trust=trust), rounds, 300, seed=None)
+    noise = plan.discrete
+    assert noise is not None
+    events = [noise.query(n, query.name).event(noise.shares.counted) for n, row in enumerate(rounds) for query in row]
+    ours = epsilon(sum((Cost.of_skellam(event) for event in events), Cost()), 1e-5)
+    theirs = plan.epsilon(2)["rdp"]
+    assert theirs <= ours <= theirs * (1 + 1e-3)
