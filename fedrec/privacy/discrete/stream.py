@@ -4,6 +4,7 @@ Source: ChaCha20 (RFC 8439), from `cryptography`. NumPy's own generators are not
 output can compute the rest, and take the noise off.
 """
 
+import hashlib
 import hmac
 import os
 
@@ -32,6 +33,11 @@ class WordStream:
     def fresh(cls) -> "WordStream":
         """Return a stream with a key from the operating system's CSPRNG that nobody keeps."""
         return cls(os.urandom(32), "fedrec fresh words")
+
+    @classmethod
+    def seeded(cls, text: str) -> "WordStream":
+        """Return a stream that anyone who knows `text` can repeat: for simulation only."""
+        return cls(hashlib.sha256(text.encode()).digest(), "fedrec seeded words")
 
     def __repr__(self) -> str:
         return "WordStream(key hidden)"

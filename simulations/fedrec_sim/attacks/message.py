@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from fedrec.privacy.clipping import clip_weights
+from fedrec.privacy.discrete.stream import WordStream
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.privacy.queries import SumQuery
 from fedrec_sim.attacks.target import Target
@@ -22,7 +23,8 @@ class Message:
     Attributes:
         position: position of the user.
         raw: the part as computed.
-        sent: the clipped part, which the server sees under trust `central`.
+        sent: the part as it leaves: clipped under trust `central`, else with the user's own noise share, which masks
+            hide from the server under `distributed` and nothing hides under `local`.
         released: the noisy sum of this user alone, as seen by an attacker who subtracts all other users.
     """
 
@@ -53,7 +55,16 @@ def messages(target: Target, setup: SimulationSetup, query: SumQuery, positions:
             sent = raw.double() * float(weights[row])
             alone = PrivacyPlan.build(plan.config, rounds, plan.users, (target.seed << 20) + position)
             alone.charge(0)
-            released = alone.privatise(0, query, query.encode(sent, alone.lattice(query))).value
+            if alone.discrete is None:
+                total = query.encode(sent, alone.lattice(query))
+            else:
+                own, integers = torch.zeros_like(weights), alone.integers(target.seed)
+                own[row] = weights[row]
+                total = integers.zeros(query, 0, sent.device)
+                integers.add(total, query, 0, contribution, own, batch.keys)
+                words = WordStream.seeded(f"own share\0{target.seed}\0{position}")
+                sent = alone.discrete.noisy(0, query, total, 1, words).value
+            released = alone.privatise(0, query, total).value
             yield Message(position, *(_flat(part) for part in (raw, sent, released)))
 
 

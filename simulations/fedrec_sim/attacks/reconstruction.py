@@ -2,7 +2,8 @@
 
 The attack is simple on purpose, and the same for every algorithm whose first query has a row for each item: rows far
 from the middle row are the history. It has three views. The first is the server's without privacy. The second is the
-server's with it: under trust `central` the clipped message WITHOUT noise, so that no epsilon holds against the server.
+server's with it: under trust `central` the clipped message WITHOUT noise, so that no epsilon holds against the server;
+under `distributed` what is left where secure aggregation fails; under `local` the message itself.
 The third is that of a model recipient with all other users' data, who still faces the noise.
 """
 
@@ -16,6 +17,24 @@ from fedrec_sim.attacks.success import area
 from fedrec_sim.attacks.target import Progress, Target, silent
 
 TARGETS = 100
+VIEWS = {
+    "central": (
+        "server",
+        "sees each device's message before the sum, as the server does under trust model central",
+        "the server sees messages before the noise, and no epsilon is claimed against it",
+    ),
+    "distributed": (
+        "secure_aggregation_fails",
+        "sees each device's message without its mask, as anyone does where secure aggregation fails",
+        "each message carries one user's share of the noise, and masks hide it from the server",
+    ),
+    "local": (
+        "server",
+        "sees each device's message before the sum, as the server does under trust model local",
+        "each message carries the whole noise",
+    ),
+}
+"""Trust model -> the adversary that reads single messages, its view, and the reason for its success or failure."""
 
 
 def attack(
@@ -65,10 +84,11 @@ def _figures(values: list[tuple[float, float]]) -> dict[str, str]:
 
 def _server(found: dict[str, list[tuple[float, float]]], target: Target) -> Result:
     raw, sent = (_figures(found[view]) for view in ("raw", "sent"))
+    adversary, threat_model, reason = VIEWS[target.scenario.privacy.trust]
     return Result(
         kind="reconstruction by the server",
-        adversary="server",
-        threat_model="sees each device's message before the sum, as the server does under trust model central",
+        adversary=adversary,
+        threat_model=threat_model,
         observed="one device's message of the first round",
         figures={
             "users": len(found["raw"]),
@@ -80,8 +100,7 @@ def _server(found: dict[str, list[tuple[float, float]]], target: Target) -> Resu
         accused=False,
         says=(
             f"{float(sent['history_found']):.0%} of a history is read off one message with privacy on "
-            f"({float(raw['history_found']):.0%} off): the server sees messages before the noise, and no epsilon is "
-            "claimed against it"
+            f"({float(raw['history_found']):.0%} off): {reason}"
         ),
     )
 

@@ -141,6 +141,26 @@ def test_reconstruction_says_what_the_server_sees():
     assert "no noise" in clear.says
 
 
+@pytest.mark.parametrize(("trust", "adversary"), [("local", "server"), ("distributed", "secure_aggregation_fails")])
+def test_a_message_with_its_own_noise_is_what_is_read_where_users_add_it(trust, adversary):
+    target = small_target(1).with_privacy(trust=trust)
+    server, recipient = reconstruction.attack(target, targets=40)
+    assert server.adversary == adversary
+    assert float(server.figures["without_privacy"]["whole_history_found"]) == 1
+    guess = float(server.figures["guess_by_popularity"]["history_found"])
+    if trust == "local":
+        assert float(server.figures["with_privacy"]["history_found"]) < guess
+    assert float(recipient.figures["with_privacy"]["history_found"]) < guess
+
+
+@pytest.mark.parametrize("trust", ["local", "distributed"])
+def test_membership_is_bounded_where_users_add_the_noise(trust):
+    target = load_target("quickstart", [*SMALL, "algorithm.dim=4", "algorithm.rounds=2"], None, 1)
+    sums, _ = membership.attack(target.with_privacy(trust=trust), targets=100)
+    assert float(sums.figures["with_privacy"]["own_users"]["auc"]) < 0.9
+    assert not sums.accused
+
+
 def test_equal_scores_count_against_the_attack():
     mine = np.array([True, False, True, False])
     assert reconstruction._success(np.zeros(4), mine) == (0.5, 0.0)
