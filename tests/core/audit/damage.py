@@ -24,6 +24,7 @@ from typing import Any
 from unittest import mock
 
 from fedrec.audit.budget import budget, budget_file
+from fedrec.audit.card.receipt import Receipt
 from fedrec.audit.cli import commands
 from fedrec.audit.evidence.received_run import CHECKPOINT, LEDGER, PUBLIC_KEY, export
 from fedrec.audit.log import keys, proofs
@@ -32,7 +33,8 @@ from fedrec.audit.log.keys import KEY_VARIABLE, MARKS_VARIABLE, SigningKey
 from fedrec.cli import run as fedrec
 from fedrec.errors import VerificationError
 from fedrec.privacy.accounting import Event
-from tests.core.audit import ledgers
+from fedrec.transport.node_key import load_node_key, new_node_key
+from tests.core.audit import carded, ledgers
 from tests.core.audit.audited_run import BUDGET
 
 MEMORY = 1 << 30
@@ -54,7 +56,7 @@ def plans(sampled: bool) -> list[list[dict[str, Any]]]:
     attacked = [*made[0], {"type": "attack", "name": "canary", "epsilon_lower": "0.5", "confidence": "0.95"}]
     nothing = ledgers.payloads_of(ledgers.plan_of(epsilon="none"))
     stopped = [*made[0][:3], {"type": "stopped", "round": 1, "why": "no better", "unrun": [2]}, *made[0][3:]]
-    return [*made, shared, attacked, nothing, stopped]
+    return [*made, shared, attacked, nothing, stopped, [carded.begin(ledgers.KEY), carded.charge(0)]]
 
 
 def deep(levels: int) -> Any:
@@ -185,6 +187,11 @@ class Trial:
         self.proofs = [proofs.of_record(read(lines), sealed, number).encode() for number in range(2)]
         before = proofs.Older("x", 2, read(lines).roots[2], None)
         self.proofs.append(proofs.of_growth(read(lines), sealed, before).encode())
+        new_node_key(place / "node.key")
+        node = load_node_key(place / "node.key")
+        made = Receipt("run", 0, 1, "00" * 32, "00" * 32, 1, b"r" * 32, node.public).signed(node.sign)
+        forks = {which: (self.good / CHECKPOINT).read_text() for which in ("older", "newer")}
+        self.kept = [json.dumps(line).encode() + b"\n" for line in ({"receipt": made.text}, forks)]
 
     def write(self, folder: Path, files: Mapping[str, bytes]) -> Path:
         shutil.rmtree(folder, ignore_errors=True)
@@ -210,6 +217,16 @@ class Trial:
             content = made.getvalue()
         packed.write_bytes(self.damage.bytes(content) if self.rng.random() < 0.6 else content)
         return packed
+
+    def card(self) -> Path:
+        """A card's file: damaged, or signed by a thief or a dishonest owner."""
+        first, charge = self.damage.runs[-1]
+        changed, key = self.damage.edited(first), self.rng.choice([ledgers.KEY, THIEF])
+        with contextlib.suppress(ValueError, TypeError, RecursionError):
+            lines = ledgers.lines_of([changed if isinstance(changed, dict) else first, charge], key)
+            chain = read(b"".join(line + b"\n" for line in lines))
+            return self.file(proofs.of_record(chain, ledgers.sealed(lines, key), 0).encode())
+        return self.file(b"")
 
     def file(self, content: bytes) -> Path:
         path = self.place / "file"
@@ -265,6 +282,9 @@ class Trial:
             lambda: ["keys", "show", self.file((self.place / choose(["own.pem", f"good/{PUBLIC_KEY}"])).read_bytes())],
             lambda: ["keys", "rotate", run, "--new", self.place / "new.pem", "--key", self.place / "key.pem"],
             lambda: ["verify", self.good, *key, "--older", choose([run, self.file(ledger.read_bytes())])],
+            lambda: ["card", run, *choose([[], key, ["--json"]])],
+            *[lambda: ["card", self.card(), *choose([[], key, ["--json"]])]] * 2,
+            lambda: ["verify", self.good, *key, "--receipts", self.file(choose(self.kept))],
             lambda: ["verify", self.good, "--key", self.file((self.good / PUBLIC_KEY).read_bytes())],
         ]  # fmt: skip
         (self.place / "out.zip").unlink(missing_ok=True)
