@@ -17,7 +17,8 @@ The order of calls is that of `fedrec.secagg.in_memory`. For a transport:
 
 1. Build the same `Round` at the server and, from the run card, at each member. A `number` is used once, ever; a void
    round needs a new one and a new charge.
-2. Put all sums of a round into one vector: a member answers a number once.
+2. Put all sums of a round into one vector: a member answers a number once. Take the largest of their moduli; the
+   smaller ones divide it, so a part of the total can be reduced afterwards.
 3. A member that raises `Refused`, or sends what `decode` refuses, has dropped. Its refusal says nothing of its vector.
 4. A stage of the server that returns `Void` ends the round.
 
