@@ -164,7 +164,7 @@ def test_an_answer_without_its_receipt_is_not_used(carded, tmp_path, caplog, wha
 def test_a_key_that_is_not_pinned_gets_nothing(tmp_path, monkeypatch) -> None:
     carded = Carded(tmp_path, pins=Pins((SigningKey.generate().public.text,)))
     monkeypatch.setenv(*carded.environment())
-    with pytest.raises(TooFewNodes):
+    with pytest.raises(TooFewNodes, match=r"a node refused: it has not pinned the key of the run's ledger"):
         carded.run(tmp_path / "run")
     assert set(carded.codes()) == {"key"}
     assert not any(packet.kind == "sums" for packet in carded.answered[0])

@@ -44,7 +44,9 @@ class LedgerProofs:
         try:
             return read_card(chain.records[0], self._card_checkpoint(), self._ledger.key.public)
         except CardRefused as error:
-            raise InputError(f"{self._ledger.path}: {error}") from None
+            raise InputError(
+                f"{self._ledger.path}: {error}; nodes answer no run without one, start a new run"
+            ) from None
 
     def card_text(self) -> str:
         """Return the card with its proof. Raises: InputError for a card that is larger than a node accepts."""

@@ -65,6 +65,7 @@ class FlowerFederation:
         self.timings: Mapping[str, float] = {}
         self.absences = 0
         self.ledger: LedgerQuestions | None = None
+        self._refused = ""
         self._text, self._fingerprint, self._request = spec.text(), spec.fingerprint, parse_data(spec.data)
         self._holds: dict[int, dict[str, str]] = {}
 
@@ -130,6 +131,7 @@ class FlowerFederation:
             for n, part in parts.items()
         }
         answers: dict[int, dict[str, Tensor]] = {}
+        self._refused = ""
         tries: dict[int, int] = dict.fromkeys(parts, 0)
         start = self.messenger.clock()
         while True:
@@ -146,9 +148,10 @@ class FlowerFederation:
             if len(answers) == len(parts) or (enough and (late or hopeless or (needed < everyone and not due))):
                 break
             if self.messenger.clock() >= start + config.deadline + config.patience or (hopeless and not enough):
+                why = f" (a node refused: {self._refused})" if self._refused else ""
                 raise TooFewNodes(
                     f"round {round_index}: {len(answers)} of {len(parts)} nodes answered, at least {needed} of "
-                    f"{everyone} are needed; finished rounds are saved: check the nodes and continue with --resume"
+                    f"{everyone} are needed{why}; finished rounds are saved: check the nodes and continue with --resume"
                 )
             self.messenger.wait()
         absent = len(parts) - len(answers)
@@ -196,6 +199,8 @@ class FlowerFederation:
                 answers[n] = sums
                 self._holds[node] = digests
             except WireError as error:
+                if packet.kind == exchange.REFUSAL:
+                    self._refused = str(error)
                 self._holds.pop(node, None)  # it may have lost its tensors; the next message contains all
                 if self.ledger is not None:
                     self.ledger.refused(node, packet)
