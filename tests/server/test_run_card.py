@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 
 import pytest
+import torch
 from fedrec_client.run_gate import Pins
 from fedrec_server.flower.messenger import Messenger, TooFewNodes
 
@@ -131,6 +132,47 @@ def test_a_resumed_run_shows_that_its_ledger_grew(carded, tmp_path) -> None:
     carded.run(tmp_path / "run", resume=True)
     assert carded.codes() == ["head"], "the server learns how far the node saw the ledger, and shows growth from there"
     assert fedrec(["audit", "verify", str(tmp_path / "run"), "--trust-run-key"]) == 0
+
+
+@pytest.mark.parametrize(("seed", "signed"), [((), 2), (("seed=5",), 3)])
+def test_a_run_that_is_interrupted_in_a_question_continues(carded, tmp_path, seed, signed, capsys) -> None:
+    """With a seed the same question is asked again under the same charge. Without one, the budget has no new charge."""
+    over, asked = carded.grid(), []
+
+    def interrupt(message, record):
+        asked.append(message.metadata.message_type)
+        if asked.count("train") == 2:
+            raise KeyboardInterrupt
+        return record
+
+    over.twists[FIRST] = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        carded.run(tmp_path / "run", seed, over)
+    carded.run(tmp_path / "run", seed, resume=True)
+    charged = [record["round"] for record in payloads(tmp_path / "run") if record["type"] == "charge"]
+    assert charged == [0, 1]
+    assert fedrec(["audit", "verify", str(tmp_path / "run"), "--trust-run-key"]) == 0
+    capsys.readouterr()
+    own = next((tmp_path / "node0" / "runs").glob("*.receipts"))
+    assert fedrec(["audit", "verify", str(tmp_path / "run"), "--trust-run-key", "--receipts", str(own)]) == 0
+    assert f"does not name 1 of {signed} receipts" in capsys.readouterr().out, (
+        "the answer that was lost in the interruption"
+    )
+
+
+def test_a_sampled_run_shows_no_cohort_in_ledger_or_receipts(carded, tmp_path) -> None:
+    carded.run(tmp_path / "run", ("privacy.sampling=0.5",))
+    assert carded.codes(0) == carded.codes(1) == []
+    first, second = carded.questions(0)[0], carded.questions(1)[0]
+    assert not torch.equal(first.tensors["cohort"], second.tensors["cohort"])
+    signed = [
+        parse_receipt(str(packet.facts[exchange.RECEIPT]))
+        for n in range(2)
+        for packet in carded.answered[n]
+        if packet.kind == exchange.SUMS and packet.round == 0
+    ]
+    assert signed[0].question == signed[1].question, "the question that is signed leaves the cohort out"
+    assert signed[0].answer != signed[1].answer
 
 
 @pytest.mark.parametrize("what", ["none", "another nonce", "another answer", "another node's key", "of round 0"])
