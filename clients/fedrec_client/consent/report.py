@@ -77,20 +77,20 @@ class Spending:
         ]
         if self.blocked_until:
             found.append(f"Lines are missing: only zeros are contributed until {_time(self.blocked_until)}.")
-        return found if self.runs else [*found, "No run so far."]
+        return [*found, f"A run may cost {self.run_limit:g}:" if self.runs else "No run so far."]
 
     def table(self) -> "Table":
         """Return the runs as a table."""
         from rich.table import Table
 
         made = Table(box=None, pad_edge=False)
-        for name in ("run", "algorithm", "trust", "since", "rounds", "epsilon", f"left of {self.run_limit:g}"):
+        for name in ("run", "algorithm", "trust", "since", "rounds", "epsilon", "left"):
             made.add_column(name)
         for run in self.runs:
             spent = "public data" if run.epsilon is None else f"{run.epsilon:.4f}"
             left = "" if run.epsilon is None else _left(run.used)
             made.add_row(
-                plain(run.run[:16]),
+                plain(run.run[:12]),
                 plain(run.algorithm),
                 plain(run.trust),
                 _time(run.since),
