@@ -86,6 +86,10 @@ class Hostile:
             }
             for query in made.queries(0)
         ]
+        if changes.get("trust", "central") != "central":
+            changes |= {"shares": {"least": 1, "colluding": 0}}
+            for query in self.queries:
+                query["discrete"] = integers(query["shape"][0] * query["shape"][-1], multiplier)
         first = begin(
             key,
             sampling={"probability": repr(sampling)},
@@ -117,6 +121,12 @@ class Hostile:
 
     def ask(self, node: UserNode, cohort: list[int], proof: LedgerProof | None) -> Packet:
         return node.answer(self.question(cohort, proof))
+
+
+def integers(size: int, multiplier: float, squared: int = 1_000_000) -> dict[str, Any]:
+    """What a card of users who add the noise states of a query: bounds in integers, and one share of the noise."""
+    variance = repr(multiplier**2 * squared)
+    return {"dimension": size, "squared": squared, "absolute": squared, "length": "1000.0", "share_variance": variance}
 
 
 def read(answer: Packet, user: int, catalogue: Catalogue) -> bool:

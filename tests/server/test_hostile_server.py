@@ -96,9 +96,9 @@ def test_a_plain_sum_under_a_card_of_another_trust_model_reads_none(find, catalo
     """The card promises masks or local noise, and the question asks for a sum without either."""
     server, node = Hostile(tmp_path, PINNED, catalogue, trust=trust, **LOUD), Victim(find, tmp_path)
     server.charge()
-    assert none_read([server.ask(node, [user], server.proof()) for user in range(USERS)], catalogue) <= {
-        *("terms", "charge")
-    }
+    answers = [server.ask(node, [user], server.proof()) for user in range(USERS)]
+    assert answers[0].facts["code"] == "terms"
+    assert none_read(answers, catalogue) <= {"terms", "charge"}
 
 
 def test_terms_off_the_card_read_none(find, catalogue, tmp_path) -> None:
