@@ -6,6 +6,7 @@
 | dates, in any spelling that times of events may have | years with their fraction: 1995-07-02 is 1995.5 |
 | some with `\\|` in them | lists of labels |
 | at least `MOST` of them numbers (or dates), the others none | refused, with line and value |
+| some that occur `REPEATED` times on average | one label an item |
 | anything else | text |
 
 `data.catalogue_columns.missing` adds marks, `data.catalogue_columns.text` names columns that stay text. `title` always
@@ -25,6 +26,9 @@ from fedrec.errors import InputError
 
 MOST = 0.8
 """Share of numbers (or dates) among the known cells from which a column counts as numbers (or dates)."""
+
+REPEATED = 5
+"""Text that is written this often on average is a label: words that many items share say nothing as text."""
 
 _DATE = r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}"
 _NUMERIC = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$"
@@ -49,6 +53,8 @@ def feature(column: pl.Series, file: Path, columns: CatalogueColumns | None = No
         return column
     if column.dtype == pl.Date or column.dtype == pl.Datetime:
         return _years(column, file)
+    if column.dtype in (pl.Categorical, pl.Enum):
+        column = column.cast(pl.String)
     if column.dtype != pl.String:
         return column
     known = without(column, MARKS, columns.missing)
@@ -61,9 +67,12 @@ def feature(column: pl.Series, file: Path, columns: CatalogueColumns | None = No
             if _all_but_few(dated, known, file, "date"):
                 return _years(known, file)
     plain = without(column, PLAIN, columns.missing)
-    if not column.str.contains("|", literal=True).any():
-        return column.set(plain.is_null(), None)
-    return plain.str.split("|")
+    if column.str.contains("|", literal=True).any():
+        return plain.str.split("|")
+    values = plain.drop_nulls()
+    if len(values) and len(values) >= REPEATED * values.n_unique():
+        return pl.select(pl.when(plain.is_not_null()).then(pl.concat_list(plain))).to_series().alias(column.name)
+    return column.set(plain.is_null(), None)
 
 
 def numbers(column: pl.Series, file: Path) -> pl.Series:

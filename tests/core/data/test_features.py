@@ -104,3 +104,39 @@ def test_what_is_no_feature_is_refused_in_one_line(tmp_path: Path, items: pl.Dat
     with pytest.raises(InputError, match=rf"items\.(csv|parquet){message}") as caught:
         catalogue_of(tmp_path, items)
     assert "\n" not in str(caught.value)
+
+
+def one_label(count: int) -> str:
+    """A catalogue in which each of three genres is written on `count` items, in some spellings of space."""
+    rows = [f"i{number},{('Drama', ' War ', 'Sci Fi')[number % 3]}\n" for number in range(3 * count)]
+    return "item_id,genre\n" + "".join([*rows, "a,\n", "b,N/A\n", "c,Drama\n"])
+
+
+def test_a_text_that_many_items_share_is_a_label(tmp_path: Path) -> None:
+    (block,) = catalogue_of(tmp_path, one_label(5)).blocks
+    assert isinstance(block, Categories)
+    assert block.membership.shape[1] == 3
+    assert (block.membership.sum(1) == 1).sum() == 16, "unknown cells have no label"
+    kernels = public_kernels(catalogue_of(tmp_path, one_label(5)))
+    assert kernels.maps, "what many items share is not dropped as a common word"
+
+
+def test_text_that_hardly_repeats_stays_text(tmp_path: Path) -> None:
+    (block,) = catalogue_of(tmp_path, one_label(4).replace("c,Drama", "c,Comedy")).blocks
+    assert isinstance(block, Texts)
+
+
+def test_a_column_that_is_named_as_text_stays_text(tmp_path: Path) -> None:
+    log, file = tmp_path / "log.csv", tmp_path / "items.csv"
+    log.write_text(LOG)
+    file.write_text(one_label(5))
+    config = DataConfig.model_validate({"path": log, "catalogue": file, "catalogue_columns": {"text": ["genre"]}})
+    assert isinstance(load(config, None, seed=0).catalogue.blocks[0], Texts)
+
+
+def test_categories_of_parquet_are_labels(tmp_path: Path) -> None:
+    items = [*"abc", *(f"i{number}" for number in range(12))]
+    table = pl.DataFrame({"item_id": items, "brand": pl.Series(["x", "y", None] * 5, dtype=pl.Categorical)})
+    (block,) = catalogue_of(tmp_path, table).blocks
+    assert isinstance(block, Categories)
+    assert block.membership.sum() == 10
