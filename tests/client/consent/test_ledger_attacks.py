@@ -212,8 +212,9 @@ def test_a_torn_line_at_any_byte_was_no_charge(tmp_path: Path) -> None:
 def charging(folder: Path, first: int, pipe: int) -> None:
     """What a process does until it is killed: charge, and only then report the release."""
     terms = run(count=100_000, noise=50.0, carded=True)
+    policy = Policy(run=RunPolicy(repeats=1000))  # a round that is killed before its report is asked again
     for number in range(first, 100_000):
-        assert ask(ledger(folder), terms, number, identities=np.arange(3)).give.all()
+        assert ask(ledger(folder, policy), terms, number, identities=np.arange(3)).give.all()
         os.write(pipe, f"{number}\n".encode())
 
 
