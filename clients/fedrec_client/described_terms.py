@@ -40,7 +40,7 @@ def described_terms(spec: RunSpec, algorithm: Algorithm, delta: float, public: b
         fingerprint=spec.fingerprint,
         rounds=rounds,
         sampling=spec.expected_cohort / spec.users,
-        trust="none" if mu is None else "central",
+        trust=spec.trust,
         minimum_cohort=spec.expected_cohort,
         epsilon=math.inf if mu is None else gaussian_epsilon(mu * mu, delta),
         delta=0.0 if mu is None else delta,

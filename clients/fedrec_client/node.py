@@ -2,7 +2,8 @@
 
 Each user's whole contribution to a query is clipped HERE, by the code that a simulation runs, and one sum over the
 cohort leaves. What does not leave: histories, user vectors, un-noised metrics, and the texts of errors, which may quote
-data; the server gets one word of `REFUSALS`. The server is trusted with the sums (trust model `central`).
+data; the server gets one word of `REFUSALS`. In trust model `central` the server is trusted with the sums. In `local`
+the node adds each user's whole noise before they leave, in `distributed` each user's share of it (`users_noise`).
 
 Each question takes one way: the run card and its charge are checked (`run_gate`), the run's public terms meet the
 policy, the device ledger is charged and synced (`consent`), the sums are computed, and the answer leaves. A user whose
@@ -30,12 +31,14 @@ from fedrec.federation.hosted import Clip, HostedUsers, Stopwatch, UserSource
 from fedrec.federation.spec import RunSpec, parse_spec
 from fedrec.plugins import PluginRefused, only
 from fedrec.privacy.clipping import clip_weights
+from fedrec.privacy.discrete.stream import WordStream
 from fedrec.wire import Packet, WireError
 from fedrec_client.consent.answering import Answer
 from fedrec_client.consent.consent import Asked, Consent
 from fedrec_client.consent.terms import RunTerms
 from fedrec_client.described_terms import described_terms
 from fedrec_client.run_gate import Admitted, HeadUnknown, RunGate
+from fedrec_client.users_noise import UsersNoise, Words
 
 log = logging.getLogger("fedrec.node")
 
@@ -75,6 +78,7 @@ class PreparedRun:
         terms: what the description states, for a node without a gate.
         identities: (users,) int64: the hosted users, by numbers that stay theirs in other runs.
         public: whether their data are a public dataset.
+        noise: the users' integers and noise; None in trust model `central`.
     """
 
     algorithm: Algorithm
@@ -83,6 +87,7 @@ class PreparedRun:
     terms: RunTerms
     identities: np.ndarray
     public: bool
+    noise: UsersNoise | None = None
 
 
 class UserNode:
@@ -91,6 +96,8 @@ class UserNode:
     plugins: names of installed plug-ins that runs may name here. By default none is: the node runs built-in code alone.
     None for all that are installed, which is for a simulation's virtual nodes.
     gate: checks each question's run card and charge, and signs receipts. None where all sides are one person's.
+    words: makes the secret words of the users' noise, which a node with a gate adds. Without a gate the one person who
+    runs all sides adds it once, on the total.
     consent: decides on every question by the policy, and charges it. Where left out, bounds on the computation alone.
     held: the shared tensors that it keeps by name, with their digests, so that only what changed must be sent. The
     owner of the process may take them along to the next one, and may lose them.
@@ -103,9 +110,10 @@ class UserNode:
         plugins: Iterable[str] | None = (),
         gate: RunGate | None = None,
         consent: Consent | None = None,
+        words: Words = WordStream.fresh,
         **bounds: Any,
     ) -> None:
-        self._find, self._gate, self._bounds = find, gate, bounds
+        self._find, self._gate, self._bounds, self._words = find, gate, bounds, words
         self._consent = Consent() if consent is None else consent
         self._plugins = None if plugins is None else frozenset(plugins)
         self.held: dict[str, tuple[str, Tensor]] = {}
@@ -143,13 +151,16 @@ class UserNode:
             raise WireError("request", f"round {packet.round} of a run of {run.algorithm.rounds} rounds")
         if self._gate is not None and admitted is not None:
             self._gate.check_terms(admitted, run.spec, run.algorithm.queries(packet.round))
+            if run.noise is not None and (fault := run.noise.fault(admitted.card, packet.round)):
+                raise WireError("terms", f"round {packet.round}, {fault}")
         shared = self._shared(packet, run.users.device)
         cohort = exchange.cohort_of(packet, run.users.users)
         if self._gate is not None and admitted is not None:
             self._gate.check_cohort(admitted, cohort, run.users.users)
         sums = self._consented_sums(packet, run, admitted, shared, cohort)
         signed = {} if self._gate is None or admitted is None else self._gate.receipt(admitted, sums)
-        return Packet(exchange.SUMS, packet.fingerprint, packet.round, signed, sums)
+        facts: dict[str, wire.Fact] = {} if run.noise is None else {exchange.NOISED: self._gate is not None}
+        return Packet(exchange.SUMS, packet.fingerprint, packet.round, facts | signed, sums)
 
     def _consented_sums(
         self, packet: Packet, run: PreparedRun, admitted: Admitted | None, shared: Shared, cohort: np.ndarray
@@ -172,9 +183,12 @@ class UserNode:
         nobody = len(given) == 0 < len(cohort)
         computed, clip = cohort if nobody else given, clip_of(run.spec.private)
         # Where nobody's data enter, the sums are computed all the same: the time shows nothing of the reason.
-        sums = run.users.clipped_sums(run.algorithm, shared, packet.round, computed, clip, watch)
+        integers = None if run.noise is None else run.noise.integers
+        sums = run.users.clipped_sums(run.algorithm, shared, packet.round, computed, clip, watch, integers)
         if nobody:
             sums = {name: torch.zeros_like(total) for name, total in sums.items()}
+        if run.noise is not None and self._gate is not None:
+            sums = run.noise.added(sums, packet.round, len(cohort))
         small = sum(total.nbytes for total in sums.values()) <= MOST_HELD
         self._given = (question, sums) if small else None
         self._consent.released(terms, asked, verdict)
@@ -208,12 +222,13 @@ class UserNode:
             users = HostedUsers(hosted.source, seed=spec.seed, **self._bounds)
             try:
                 algorithm = spec.build(hosted.catalogue, users.device)
+                noise = None if spec.noise is None else UsersNoise(spec, algorithm, self._words)
             except PluginRefused as error:
                 raise WireError("plugin", str(error)) from None
             except InputError as error:
                 raise WireError("request", str(error)) from None
             terms = described_terms(spec, algorithm, self._consent.policy.run.delta, hosted.public)
-            prepared = PreparedRun(algorithm, users, spec, terms, _identities(hosted.source), hosted.public)
+            prepared = PreparedRun(algorithm, users, spec, terms, _identities(hosted.source), hosted.public, noise)
             self._run = packet.fingerprint, prepared
         return self._run[1]
 

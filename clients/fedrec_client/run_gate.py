@@ -42,9 +42,6 @@ from fedrec_client.card_terms import card_terms
 from fedrec_client.consent.terms import RunTerms
 from fedrec_client.run_memory import LastQuestion, RunMemory
 
-ANSWERED = ("central",)
-"""Trust models of runs whose questions for plain sums are answered; a card of another one promises more."""
-
 
 @dataclass(frozen=True)
 class Pins:
@@ -136,8 +133,8 @@ class RunGate:
         Raises: WireError `terms`.
         """
         card = admitted.card
-        if card.trust not in ANSWERED:
-            raise WireError("terms", f"a plain sum in a run whose card promises the trust model '{card.trust}'")
+        if card.private and card.trust != spec.trust:
+            raise WireError("terms", f"a question of trust model {spec.trust}, and the card promises {card.trust}")
         row = [(query.name, query.shape, query.clip_norm) for query in card.terms(admitted.paid.round_index)]
         own = [(query.name, tuple(query.shape), query.clip_norm if card.private else None) for query in queries]
         if row != own:

@@ -57,6 +57,9 @@ REFUSALS = {
 RECEIPT, NONCE = "receipt", "nonce"
 """Facts of an answer: the node's receipt, and the nonce of its commitment (`fedrec.audit.card.receipt`)."""
 
+NOISED = "noised"
+"""Fact of an answer in which users add the noise: whether it is in the sums. No where one person runs all sides."""
+
 SEEN = "seen"
 """Fact of a refusal `head`: how many records of the ledger the node saw."""
 

@@ -7,7 +7,7 @@ nobody is protected, does the noise come from the same number.
 
 import json
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -20,6 +20,19 @@ from fedrec.evaluation.private import PrivateEvaluation, PrivateEvaluationConfig
 from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.settings import Settings, parse
 from fedrec.wire import fingerprint
+
+
+class UsersNoise(Settings):
+    """The settings from which server and node derive the same integers and noise shares, where users add the noise."""
+
+    trust: Literal["distributed", "local"]
+    epsilon: float
+    delta: float
+    sampling: float
+    """Probability of each user to take part in a round."""
+    dropout: float | None = None
+    colluding: float | None = None
+    bits: int | None = None
 
 
 class RunSpec(Settings):
@@ -45,6 +58,8 @@ class RunSpec(Settings):
     """When they are taken, and what follows from them."""
     seed: int
     """Public randomness: initial values, local negatives."""
+    noise: UsersNoise | None = None
+    """Of trust models `distributed` and `local`; None where the server adds the noise."""
 
     @property
     def private(self) -> bool:
@@ -53,7 +68,17 @@ class RunSpec(Settings):
 
     def text(self) -> str:
         """The description as one JSON text, the same for the same run; `parse_spec` reads it."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True, allow_nan=False)
+        values = self.model_dump(mode="json")
+        if self.noise is None:  # so that the fingerprint of a run of trust model central is that of older versions
+            del values["noise"]
+        return json.dumps(values, sort_keys=True, allow_nan=False)
+
+    @property
+    def trust(self) -> str:
+        """The trust model: "none" without privacy."""
+        if not self.private:
+            return "none"
+        return "central" if self.noise is None else self.noise.trust
 
     @property
     def fingerprint(self) -> str:

@@ -129,16 +129,16 @@ class PrivacyConfig(Settings):
         return Shares.of(users, self.sampling, self.dropout, self.colluding, local=self.trust == "local")
 
 
-def require_central(config: PrivacyConfig, where: str) -> None:
-    """Refuse trust models whose messages do not travel between server and nodes yet.
+def check_over_nodes(config: PrivacyConfig, where: str) -> None:
+    """Refuse settings that are not offered between server and nodes.
 
     Args:
         config: the privacy settings.
         where: what runs, for the message.
 
-    Raises: InputError for another trust model than `central`.
+    Raises: InputError.
     """
-    if config.trust != "central":
+    if config.trust == "distributed":
         raise InputError(
-            f"{where}: nodes send sums of trust model central alone; set privacy.trust = central, or run in-process"
+            f"{where}: nodes offer trust models central and local; set privacy.trust to one of them, or run in-process"
         )

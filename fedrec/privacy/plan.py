@@ -59,7 +59,6 @@ class PrivacyPlan:
         self._planned = {query for queries in rounds for query in queries.values()}
         self._factor = factor
         self.discrete = discrete
-        self._present: dict[int, int] = {}
         self._source = source
         self._seeded = seeded
         self._charged: list[int] = []
@@ -152,21 +151,19 @@ class PrivacyPlan:
         cohort = np.arange(self.users)
         if self.config.sampling < 1:
             cohort = self._source.cohort(round_index, self.users, self.config.sampling, self._time(round_index))
-        self._present[round_index] = len(cohort)
+        if self.discrete is not None:
+            self.discrete.drawn(round_index, len(cohort))
         return cohort
 
     def void(self, round_index: int) -> bool:
         """Return whether too few users take part for the noise that the plan counts: the round releases noise alone."""
-        return self.discrete is not None and self._shares(round_index) < self.discrete.shares.least
+        return self.discrete is not None and self.discrete.void(round_index)
 
     def integers(self, seed: int) -> Integers:
         """Return how contributions become the integers that are added. seed: of the users' own rounding."""
         if self.discrete is None:
             return ExactIntegers(self.users)
         return EncodedIntegers(self.discrete.encoding, self.users, seed)
-
-    def _shares(self, round_index: int) -> int:
-        return self._present.get(round_index, self.discrete.shares.expected if self.discrete else 0)
 
     def clip(self, query: SumQuery, contribution: Contribution) -> Tensor:
         """Compute weights (B,) float64 that bound each user's WHOLE contribution by the clip (`privacy.clipping`).
@@ -255,9 +252,7 @@ class PrivacyPlan:
         self._open.remove((round_index, query.name))
         if self.discrete is not None:
             words = self._source.skellam_words(round_index, query.name, self._time(round_index))
-            total = torch.zeros_like(total) if self.void(round_index) else total
-            present = max(self._shares(round_index), self.discrete.shares.least)
-            return self.discrete.noisy(round_index, query, total, present, words)
+            return self.discrete.released(round_index, query, total, words)
         lattice, std = self.lattice(query), self.noise_std(round_index, query.name)
         if std == 0:
             return PrivateSum(query.decode(total, lattice).float(), 0.0)

@@ -83,6 +83,8 @@ class SkellamNoise:
         self.config, self.rounds, self.users, self.label = config, rounds, users, label
         self.shares = config.shares(users)
         self._kinds: dict[tuple[Any, ...], Encoding] = {}
+        self._cohorts: dict[int, int] = {}
+        self._arrived: dict[int, int] = {}
         total = math.fsum(query.budget_share for queries in rounds for query in queries.values())
         self.factor = 0.0
         if total:
@@ -142,6 +144,44 @@ class SkellamNoise:
                 found.append(math.exp(query.encoding.log_wrap(self.shares.most, query.share * self.shares.most)))
         return min(1.0, math.fsum(found))
 
+    def drawn(self, round_index: int, users: int) -> None:
+        """State how many users a round's cohort has, all of whom add a share unless `noise_arrived` says otherwise."""
+        self._cohorts[round_index] = users
+        self._arrived.pop(round_index, None)
+
+    def noise_arrived(self, round_index: int, users: int) -> None:
+        """State that the totals of a round have their noise already: users added it, and `released` adds none.
+
+        Args:
+            round_index: position of the round, from 0.
+            users: whose shares are in the totals.
+
+        Raises: PrivacyError for fewer of them than the plan counts.
+        """
+        if not self.shares.local and users < self.shares.least:
+            raise PrivacyError(f"round {round_index}: noise of {users} users; the plan counts {self.shares.least}")
+        self._arrived[round_index] = users
+
+    def void(self, round_index: int) -> bool:
+        """Return whether too few users take part for the noise that is counted."""
+        return self._cohorts.get(round_index, self.shares.expected) < self.shares.least
+
+    def released(self, round_index: int, query: SumQuery, total: Tensor, words: WordStream) -> PrivateSum:
+        """Read a total with the noise of its users; of a void round, noise alone.
+
+        Args:
+            round_index: position of the round, from 0.
+            query: the query.
+            total: int64 modulo 2^bits, the encoded users' sum; with their noise where it has arrived.
+            words: secret words for the noise.
+        """
+        if round_index in self._arrived:
+            return self.read(round_index, query, total, max(1, self._arrived[round_index]))
+        present = max(self._cohorts.get(round_index, self.shares.expected), self.shares.least)
+        return self.noisy(
+            round_index, query, torch.zeros_like(total) if self.void(round_index) else total, present, words
+        )
+
     def noisy(self, round_index: int, query: SumQuery, total: Tensor, present: int, words: WordStream) -> PrivateSum:
         """Add the noise of all shares at once to a total, which is the sum of the shares in distribution, and read it.
 
@@ -152,10 +192,37 @@ class SkellamNoise:
             present: how many users added a share.
             words: secret words for the noise.
         """
+        return self.read(round_index, query, self.with_shares(round_index, query.name, total, present, words), present)
+
+    def with_shares(self, round_index: int, name: str, total: Tensor, users: int, words: WordStream) -> Tensor:
+        """Add the noise shares of some users to their sum, in one draw of the same distribution.
+
+        Args:
+            round_index: position of the round, from 0.
+            name: of the query.
+            total: int64 modulo 2^bits, the encoded users' sum.
+            users: how many add a share, those with nothing to contribute too.
+            words: secret words for the noise.
+
+        Returns: int64 modulo 2^bits, of the same shape: what a device or node may send.
+        """
+        known = self.query(round_index, name)
+        noise = skellam(known.share * users, known.encoding.dimension, words)
+        sent = known.encoding.sent(total.cpu().numpy().reshape(-1), noise)
+        return torch.from_numpy(sent).view(total.shape).to(total.device)
+
+    def read(self, round_index: int, query: SumQuery, total: Tensor, present: int) -> PrivateSum:
+        """Read a total that has the noise of all shares.
+
+        Args:
+            round_index: position of the round, from 0.
+            query: the query.
+            total: int64 modulo 2^bits.
+            present: how many users added a share.
+        """
         known = self.query(round_index, query.name)
         made, variance = known.encoding, known.share * present
-        noise = skellam(variance, made.dimension, words)
-        read = made.read(made.sent(total.cpu().numpy().reshape(-1), noise))
+        read = made.read(total.cpu().numpy().reshape(-1))
         value = torch.from_numpy(made.decoded(read) * query.clip_norm).view(query.shape)
         std = math.sqrt(variance) / made.length * query.clip_norm
         units = query.units(value.device)

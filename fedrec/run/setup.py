@@ -8,9 +8,11 @@ from fedrec.algorithms.base import Algorithm
 from fedrec.data.catalogue import Catalogue
 from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.federation.exchange import DataRequest
-from fedrec.federation.spec import RunSpec
+from fedrec.federation.spec import RunSpec, UsersNoise
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.settings import Settings
+
+_DISTRIBUTED = ("dropout", "colluding", "bits")
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,21 @@ def set_up_run(
         evaluation_share=privacy.evaluation_share,
         stopping=stopping or StoppingConfig(),
         seed=data.seed,
+        noise=_users_noise(privacy),
     )
     algorithm = spec.build(catalogue, torch.device(device), kind)
     rounds = [algorithm.queries(round_index) for round_index in range(algorithm.rounds)]
     return RunSetup(spec, algorithm, PrivacyPlan.build(privacy, rounds, users, noise_seed, f"{data.seed}"))
+
+
+def _users_noise(privacy: PrivacyConfig) -> UsersNoise | None:
+    """Return the settings of the users' noise; None where the server adds it, or nobody does."""
+    if privacy.trust == "central" or privacy.epsilon == "none":
+        return None
+    return UsersNoise(
+        trust=privacy.trust,
+        epsilon=privacy.epsilon,
+        delta=privacy.delta,
+        sampling=privacy.sampling,
+        **({name: getattr(privacy, name) for name in _DISTRIBUTED} if privacy.trust == "distributed" else {}),
+    )

@@ -24,7 +24,7 @@ from fedrec.errors import InputError
 from fedrec.evaluation.private import private_figures, private_report
 from fedrec.federation.exchange import DataRequest
 from fedrec.model import ReleasedModel
-from fedrec.privacy.config import require_central
+from fedrec.privacy.config import check_over_nodes
 from fedrec.run.checkpoint import load_checkpoint
 from fedrec.run.coordinator import Outcome, RoundReport
 from fedrec.run.directory import RunDirectory
@@ -57,6 +57,18 @@ SHARDS = replace(
     DEPLOYED,
     population="counted by each node in its shard of a built-in, public dataset, after the run's filters",
 )
+
+
+def circumstances(scenario: Scenario) -> Circumstances:
+    """Return what a statement says of a deployment of this scenario."""
+    under = DEPLOYED if scenario.data.name == NODES else SHARDS
+    if scenario.privacy.trust == "central" or not scenario.privacy.private:
+        return under
+    _, *answers = DEPLOYED.unprotected
+    role = "whoever runs the server, who receives sums that have their noise already"
+    return replace(under, role=role, unprotected=tuple(answers))
+
+
 CARD_DAYS = 30.0
 """Days until a run card expires, unless `federation.card_days` sets another number."""
 SEEDED = "the noise follows from the scenario's seed, and the seed removes it; leave the seed out to protect users"
@@ -91,13 +103,13 @@ class Deployment(ScenarioRun):
         on_round: Callable[[RoundReport], None] | None = None,
     ) -> None:
         check_device(scenario.engine.device, "engine.device")
-        require_central(scenario.privacy, "fedrec server")
+        check_over_nodes(scenario.privacy, "fedrec server")
         self.folder, self.messenger, self._on_round = folder, messenger, on_round
         self.scenario, self.public_seed, self.resume = open_run(scenario, folder, resume=resume)
         scenario = self.scenario
         if scenario.privacy.private and scenario.seed is not None:
             log.warning("%s", SEEDED)
-        self.under = DEPLOYED if scenario.data.name == NODES else SHARDS
+        self.under = circumstances(scenario)
         catalogue, taken_from = datasets.public_catalogue(scenario.data, data_dir, self.public_seed)
         # A node has a catalogue file of its own: the path of the server's file is not sent.
         public_data = scenario.data.model_copy(update={"catalogue": None} if scenario.data.name == NODES else {})

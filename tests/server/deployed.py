@@ -74,7 +74,8 @@ def spec_of(name: str, privacy: PrivacyConfig, users: int, settings: dict | None
 
 
 def plan_of(made: Algorithm, privacy: PrivacyConfig, users: int) -> PrivacyPlan:
-    return PrivacyPlan.build(privacy, [made.queries(round_index) for round_index in range(made.rounds)], users, seed=9)
+    rounds = [made.queries(round_index) for round_index in range(made.rounds)]
+    return PrivacyPlan.build(privacy, rounds, users, seed=9, label=f"{REQUEST.seed}")
 
 
 def deployed(

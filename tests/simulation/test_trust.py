@@ -7,7 +7,6 @@ import pytest
 
 import fedrec
 from fedrec.cli import run
-from fedrec.errors import InputError
 from fedrec.privacy.explanation import explain
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.privacy.queries import SumQuery
@@ -45,14 +44,6 @@ def test_chunks_change_no_bit_of_the_model(tmp_path: Path) -> None:
         simulated(tmp_path / str(number), "distributed", RANK, **{"engine.batch_users": users})
         digests.append((tmp_path / str(number) / "release/model/model.safetensors").read_bytes())
     assert digests[0] == digests[1]
-
-
-def test_nodes_are_refused_until_their_messages_are_masked() -> None:
-    from fedrec_sim.engines.flower import check_flower
-
-    scenario = fedrec.load_scenario("quickstart", {"privacy.trust": "distributed", "engine.name": "flower"})
-    with pytest.raises(InputError, match="trust model central alone"):
-        check_flower(scenario)
 
 
 @pytest.mark.parametrize("trust", ["central", "distributed", "local"])

@@ -26,7 +26,7 @@ class Consent:
         self,
         policy: Policy = BOUNDS,
         ledger: DeviceLedger | None = None,
-        computes: Collection[str] = ("central",),
+        computes: Collection[str] = ("central", "distributed", "local"),
     ) -> None:
         self.policy, self.ledger, self.computes = policy, ledger, computes
         self._judged: dict[tuple[str, int, bool], str] = {}

@@ -12,6 +12,7 @@ under `card` what a device needs beside the promise that every run's first recor
 | `minimum_cohort` | users expected in a round in which only the fewest nodes answer |
 | `nodes` | nodes of the run |
 | `receipts` | whether each node must sign a receipt for every answer |
+| `roster` | root over the nodes' keys for masks, in their order; not there in a run without masks |
 
 `fedrec.audit.card.checks` opens a card that a server sent. All files here need `cryptography` and the standard library
 alone, so that small devices can run them.
@@ -43,12 +44,18 @@ class Integers:
     """The integers that a user sends for a sum, where users add the noise.
 
     Attributes:
+        encoding: rotated or plain (`fedrec.privacy.discrete.encoding`).
+        bits: of the modulus.
+        length: steps of the clip.
         dimension: number of them.
         squared: largest squared L2 norm of one user's integers.
         absolute: largest L1 norm of them.
         share_variance: variance of one user's share of the noise on each of them.
     """
 
+    encoding: str
+    bits: int
+    length: float
     dimension: int
     squared: int
     absolute: int
@@ -110,6 +117,7 @@ class RunCard:
         shares: noise shares of honest users in the smallest sum that is opened; None where the server adds the noise.
         digest: SHA-256 (hex) of the signed record: the card's identity.
         checkpoint: the signed checkpoint that the card was proven under.
+        roster: root (hex) over the nodes' keys for masks, in their order; "" in a run without masks.
     """
 
     run: str
@@ -136,6 +144,7 @@ class RunCard:
     shares: int | None
     digest: str
     checkpoint: Checkpoint
+    roster: str = ""
 
     @property
     def expected_cohort(self) -> float:

@@ -24,6 +24,8 @@ LARGEST = 1e150
 MOST_SQUARED = 2**62
 """Squared L2 norm of a user's integers."""
 TRUST = ("central", "distributed", "local")
+MOST_BITS = 62
+"""Of a modulus."""
 CLOSE = 1e-9
 """Relative error between a noise and the product of its multiplier and clip."""
 
@@ -95,6 +97,7 @@ def _read(begin: Mapping[str, Any], record: SignedRecord, checkpoint: Checkpoint
         shares=shares,
         digest=hashlib.sha256(record.text).hexdigest(),
         checkpoint=checkpoint,
+        roster="" if own.get("roster") is None else fields.digest(own, "roster"),
     )
 
 
@@ -145,6 +148,9 @@ def _query(values: Any, private: bool) -> QueryTerms:
 def _integers(values: Mapping[str, Any], size: int) -> Integers:
     given = fields.table(values, "discrete")
     made = Integers(
+        encoding=fields.text(given, "encoding"),
+        bits=fields.count(given, "bits", MOST_BITS),
+        length=fields.decimal(given, "length"),
         dimension=fields.count(given, "dimension"),
         squared=fields.count(given, "squared", MOST_SQUARED),
         absolute=fields.count(given, "absolute", MOST_SQUARED),
@@ -154,7 +160,7 @@ def _integers(values: Mapping[str, Any], size: int) -> Integers:
         raise FieldError("'discrete' has too few integers, or no noise")
     if not min(made.squared, math.isqrt(made.squared * made.dimension)) <= made.absolute <= made.squared:
         raise FieldError("'absolute' is no bound that follows from 'squared'")
-    if made.squared < math.floor(fields.decimal(given, "length") ** 2 * (1 - CLOSE)):
+    if made.squared < math.floor(made.length**2 * (1 - CLOSE)):
         raise FieldError("'squared' is less than the clip in steps of the integers")
     return made
 

@@ -155,6 +155,8 @@ class CardTerms(OpenPart):
     nodes: Count
     receipts: bool
     """Whether each node must sign a receipt for every answer"""
+    roster: Hash | None = None
+    """Root over the nodes' keys for masks, in their order; null in a run without masks"""
 
 
 class Shares(ClosedPart):

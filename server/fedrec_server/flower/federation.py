@@ -24,6 +24,7 @@ from fedrec.federation.exchange import parse_data
 from fedrec.federation.hosted import add_up
 from fedrec.federation.spec import RunSpec
 from fedrec.privacy.plan import PrivacyPlan
+from fedrec.privacy.queries import SumQuery
 from fedrec.run.federation import FederationConfig
 from fedrec.wire import WireError
 from fedrec_server.flower.ledger_questions import LedgerQuestions
@@ -87,13 +88,22 @@ class FlowerFederation:
         began = time.perf_counter()
         queries = algorithm.queries(round_index)
         needed = algorithm.for_devices(shared, round_index)
-        answers = self._receipted(algorithm, needed, round_index, self.directory.split(cohort)) if queries else {}
-        totals = {
-            query.name: add_up([answers[n].pop(query.name) for n in sorted(answers)], query.shape, self.device)
-            for query in queries
-        }
+        parts = self.directory.split(cohort)
+        answers = self._receipted(algorithm, needed, round_index, parts) if queries else {}
+        totals = {query.name: self._total(round_index, query, answers) for query in queries}
+        if self.plan.discrete is not None and self.ledger is not None and queries:
+            self.plan.discrete.noise_arrived(round_index, sum(len(parts[n]) for n in answers))
         self.timings = {"nodes": time.perf_counter() - began}
         return totals
+
+    def _total(self, round_index: int, query: SumQuery, answers: dict[int, dict[str, Tensor]]) -> Tensor:
+        """Add up one query's sums, and take them out of the answers: modulo 2^bits where users add the noise."""
+        given = [answers[n].pop(query.name) for n in sorted(answers)]
+        discrete = self.plan.discrete
+        if discrete is None:
+            return add_up(given, query.shape, self.device)
+        total = add_up(given, discrete.total_shape(round_index, query.name), self.device)
+        return total & ((1 << discrete.encoding(round_index, query.name).bits) - 1)
 
     def _receipted(
         self, algorithm: Algorithm, shared: Shared, round_index: int, parts: dict[int, np.ndarray]
@@ -119,14 +129,18 @@ class FlowerFederation:
         """Return the sums of the nodes that answered, by the node's index. Failed nodes are queried again."""
         everyone, config = len(self.directory.nodes), self.config
         needed = min(config.min_nodes or everyone, everyone)
+        queries, discrete = algorithm.queries(round_index), self.plan.discrete
+        encodings = discrete and {query.name: discrete.encoding(round_index, query.name) for query in queries}
         expected = {
             n: Expected(
                 self._fingerprint,
                 round_index,
-                algorithm.queries(round_index),
+                queries,
                 len(part),
                 self.spec.private,
                 self.spec.users,
+                encodings,
+                self.ledger is not None,
             )
             for n, part in parts.items()
         }

@@ -4,7 +4,7 @@ The server cannot check whether honest contributions make up a sum of the right 
 move a sum by n times the clip and no further. Without privacy there is no clip, and only the form is checked.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,9 @@ from torch import Tensor
 
 from fedrec import wire
 from fedrec.federation import exchange
+from fedrec.privacy.discrete.encoding import Encoding
 from fedrec.privacy.fixed_point import ROOM, Lattice
+from fedrec.privacy.integers import total_shape
 from fedrec.privacy.queries import SumQuery
 from fedrec.wire import Packet, WireError
 from fedrec_server.flower.nodes import refused_by_node
@@ -32,6 +34,8 @@ class Expected:
         users: number of the node's users who take part.
         private: whether their contributions are clipped.
         population: users of the whole run, from which the lattice of the sums follows.
+        encodings: of each query's integers, where users add the noise; None in trust model `central`.
+        noised: whether the node must have added its users' noise.
     """
 
     fingerprint: str
@@ -40,6 +44,8 @@ class Expected:
     users: int
     private: bool
     population: int
+    encodings: Mapping[str, Encoding] | None = None
+    noised: bool = False
 
 
 Check = Callable[[Tensor, SumQuery, Expected], bool]
@@ -57,7 +63,22 @@ CHECKS: dict[str, Check] = {
         not expected.private or _length(value, query, expected) <= expected.users * query.clip_norm * (1 + ROUNDING)
     ),
 }
-"""Checks of each sum, in this order, which every honest node passes."""
+"""Checks of each sum of trust model `central`, in this order, which every honest node passes."""
+
+
+def _integers(expected: Expected, query: SumQuery) -> Encoding:
+    assert expected.encodings is not None
+    return expected.encodings[query.name]
+
+
+INTEGER_CHECKS: dict[str, Check] = {
+    "dtype": CHECKS["dtype"],
+    "shape": lambda value, query, expected: tuple(value.shape) == total_shape(query, _integers(expected, query)),
+    "overflow": lambda value, query, expected: (
+        not value.numel() or 0 <= int(value.min()) <= int(value.max()) < 1 << _integers(expected, query).bits
+    ),
+}
+"""Checks of each sum to which users add the noise. The modulus hides its size, so no check bounds what a node adds."""
 
 
 def checked_sums(packet: Packet, expected: Expected) -> dict[str, Tensor]:
@@ -65,12 +86,15 @@ def checked_sums(packet: Packet, expected: Expected) -> dict[str, Tensor]:
     if packet.kind == exchange.REFUSAL and packet.version == wire.VERSION:
         raise refused_by_node(packet)
     packet.expect(exchange.SUMS, expected.fingerprint, expected.round)
-    if packet.facts.keys() - {exchange.RECEIPT, exchange.NONCE} or packet.tensors.keys() != {
-        query.name for query in expected.queries
-    }:
+    known, checks = {exchange.RECEIPT, exchange.NONCE}, CHECKS
+    if expected.encodings is not None:
+        known, checks = known | {exchange.NOISED}, INTEGER_CHECKS
+        if packet.facts.get(exchange.NOISED) is not expected.noised:
+            raise WireError("noise", "an answer whose noise is missing, or added where one draw is for all")
+    if packet.facts.keys() - known or packet.tensors.keys() != {query.name for query in expected.queries}:
         raise WireError("names", "an answer to other queries")
     for query in expected.queries:
-        for code, holds in CHECKS.items():
+        for code, holds in checks.items():
             if not holds(packet.tensors[query.name], query, expected):
                 raise WireError(code, f"query '{query.name}': a sum that no honest node can send")
     return dict(packet.tensors)

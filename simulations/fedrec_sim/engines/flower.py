@@ -21,7 +21,6 @@ from fedrec.data.folder import VARIABLE
 from fedrec.errors import FedrecError, InputError
 from fedrec.federation.exchange import parse_data
 from fedrec.federation.spec import RunSpec
-from fedrec.privacy.config import require_central
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.run.scenario import Scenario
 
@@ -33,7 +32,6 @@ def check_flower(scenario: Scenario) -> None:
     """Check that virtual nodes can run the scenario. Raises: InputError; also on a machine without Flower and Ray."""
     if scenario.evaluation.leaky_negatives:
         raise InputError("--engine flower: a node never has a held-out item; leave evaluation.leaky_negatives off")
-    require_central(scenario.privacy, "--engine flower")
     try:
         import flwr  # noqa: F401
         import ray  # noqa: F401

@@ -204,12 +204,12 @@ def test_a_release_is_the_sum_plus_noise() -> None:
 def test_a_round_with_too_few_users_is_void_and_releases_noise_alone() -> None:
     ours = plan(sampling=0.5, dropout=0.02, colluding=0.0)
     query = ROUNDS[0][0]
-    ours._present[0] = ours.discrete.shares.least - 1
+    ours.discrete.drawn(0, ours.discrete.shares.least - 1)
     assert ours.void(0)
     ours.charge(0)
     secret = torch.full((ours.discrete.encoding(0, query.name).dimension,), 12345, dtype=torch.int64)
     again = plan(sampling=0.5, dropout=0.02, colluding=0.0)
-    again._present[0] = ours.discrete.shares.least - 1
+    again.discrete.drawn(0, ours.discrete.shares.least - 1)
     again.charge(0)
     released = ours.privatise(0, query, secret)
     assert torch.equal(released.value, again.privatise(0, query, torch.zeros_like(secret)).value)

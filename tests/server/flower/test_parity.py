@@ -10,6 +10,8 @@ SEEN = {
     "no privacy": PrivacyConfig(epsilon="none"),
     "noise": PrivacyConfig(epsilon=4.0, delta=1e-4),
     "Poisson": PrivacyConfig(epsilon=4.0, delta=1e-4, sampling=0.5),
+    "distributed": PrivacyConfig(epsilon=4.0, delta=1e-4, trust="distributed"),
+    "local": PrivacyConfig(epsilon=4.0, delta=1e-4, trust="local"),
     "private metrics": PrivacyConfig(epsilon=4.0, delta=1e-4, evaluation_share=0.1),
 }
 

@@ -1,0 +1,97 @@
+"""The users' integers and noise on a node, derived from the run's description: trust models `distributed`, `local`.
+
+The node makes the plan that the server has made, so that it knows each sum's integers and each user's share itself. A
+run card that promises other ones is refused. Every user who is asked adds a share, those with nothing to contribute
+too. A node draws the shares of its users at once: a sum of Skellam shares is Skellam with the summed variance.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+
+import numpy as np
+from torch import Tensor
+
+from fedrec.algorithms.base import Algorithm
+from fedrec.audit.card.card import RunCard
+from fedrec.errors import InputError, PrivacyError
+from fedrec.federation.spec import RunSpec
+from fedrec.privacy.config import PrivacyConfig
+from fedrec.privacy.discrete.stream import WordStream
+from fedrec.privacy.integers import Integers
+from fedrec.privacy.plan import PrivacyPlan
+from fedrec.privacy.queries import SumQuery
+from fedrec.privacy.skellam_noise import SkellamNoise
+from fedrec.settings import parse
+
+Words = Callable[[], WordStream]
+"""Return fresh secret words. Only a test gives others than `WordStream.fresh`."""
+
+
+class UsersNoise:
+    """The integers and noise of one run.
+
+    Args:
+        spec: the run's description, with `noise`.
+        algorithm: built from it.
+        words: makes the secret words of each draw.
+
+    Raises: InputError for settings without a plan.
+    """
+
+    def __init__(self, spec: RunSpec, algorithm: Algorithm, words: Words = WordStream.fresh) -> None:
+        assert spec.noise is not None
+        rounds = tuple(algorithm.queries(number) for number in range(algorithm.rounds))
+        self._plan = _plan(spec.noise.model_dump_json(exclude_none=True), rounds, spec.users, f"{spec.seed}")
+        self.integers: Integers = self._plan.integers(spec.seed)
+        self._words = words
+
+    @property
+    def discrete(self) -> SkellamNoise:
+        """The encodings and shares."""
+        assert self._plan.discrete is not None
+        return self._plan.discrete
+
+    def added(self, sums: Mapping[str, Tensor], round_index: int, users: int) -> dict[str, Tensor]:
+        """Return the sums with the shares of all users who were asked.
+
+        Args:
+            sums: int64 modulo 2^bits by query, without noise.
+            round_index: position of the round, from 0.
+            users: how many were asked.
+        """
+        return {
+            name: self.discrete.with_shares(round_index, name, total, users, self._words())
+            for name, total in sums.items()
+        }
+
+    def fault(self, card: RunCard, round_index: int) -> str:
+        """Compare a round with its card. Returns: what differs; "" where nothing does."""
+        if card.shares != self.discrete.shares.counted:
+            return "other numbers of noise shares than the card's"
+        for query in card.terms(round_index):
+            made, promised = self.discrete.query(round_index, query.name), query.integers
+            terms = made.terms()
+            mine = (terms.encoding, terms.dimension, terms.bits, terms.squared, terms.absolute)
+            if promised is None or mine != (
+                promised.encoding,
+                promised.dimension,
+                promised.bits,
+                promised.squared,
+                promised.absolute,
+            ):
+                return f"query '{query.name}': other integers than the card's"
+            given = (promised.length, promised.share_variance, query.noise_multiplier)
+            if not np.allclose(given, (float(terms.length), made.share, made.multiplier), rtol=1e-9, atol=0):
+                return f"query '{query.name}': another noise than the card's"
+        return ""
+
+
+@lru_cache(maxsize=2)
+def _plan(settings: str, rounds: tuple[tuple[SumQuery, ...], ...], users: int, label: str) -> PrivacyPlan:
+    """Return the plan, which takes a second to calibrate and is the same for all nodes of a process."""
+    config = parse(PrivacyConfig, json.loads(settings), "the run's settings of noise")
+    try:
+        return PrivacyPlan.build(config, rounds, users, None, label)
+    except PrivacyError as error:
+        raise InputError(f"the run's settings of noise: {error}") from None
