@@ -72,7 +72,7 @@ ALLOWED: dict[str, set[str]] = {
     "fedrec.federation": BASE
     | SUMS
     | {"fedrec.data", "fedrec.privacy.clipping", "fedrec.privacy.integers", "fedrec.algorithms", "fedrec.evaluation"}
-    | {"fedrec.wire"},
+    | {"fedrec.wire", "fedrec.secagg"},
     "fedrec.run": BASE
     | {
         *("fedrec.data", "fedrec.model", "fedrec.privacy", "fedrec.towers", "fedrec.algorithms"),

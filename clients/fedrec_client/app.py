@@ -17,7 +17,7 @@ from flwr.clientapp import ClientApp
 
 from fedrec import wire
 from fedrec.errors import InputError
-from fedrec.federation import exchange
+from fedrec.federation import exchange, masked
 from fedrec.transport.node_key import load_node_key
 from fedrec.wire import Packet, WireError
 from fedrec_client.consent.policy import Policy, parse
@@ -60,7 +60,7 @@ def _answer(record: Any, context: Context) -> Packet:
             if node.held.get(name, ("",))[0] != kept[0]:
                 node.held[name] = kept
         answer = node.answer(packet)
-        if answer.kind == exchange.SUMS:
+        if answer.kind == exchange.SUMS or packet.kind == masked.MASKED:
             _keep(context.state, node)
         return answer
     except ConfigError as error:

@@ -26,7 +26,7 @@ from fedrec import wire
 from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.data.catalogue import Catalogue
 from fedrec.errors import InputError
-from fedrec.federation import exchange
+from fedrec.federation import exchange, masked
 from fedrec.federation.hosted import Clip, HostedUsers, Stopwatch, UserSource
 from fedrec.federation.spec import RunSpec, parse_spec
 from fedrec.plugins import PluginRefused, only
@@ -126,6 +126,8 @@ class UserNode:
             with nullcontext() if self._plugins is None else only(self._plugins):
                 if packet.kind == exchange.HELLO:
                     return self._presence(packet.expect(exchange.HELLO))
+                if packet.kind in masked.STAGES:
+                    return self._stage(packet.expect(packet.kind))
                 return self._sums(packet.expect(exchange.SUM))
         except WireError as error:
             log.warning("refused a message: %s", error)
@@ -142,9 +144,55 @@ class UserNode:
             "place": hosted.place,
             "catalogue": hosted.catalogue.digest,
         }
+        if self._gate is not None and packet.facts.get(exchange.MASKS_KEY) is True:
+            facts |= self._gate.masks_presence()
         return Packet(exchange.PRESENCE, facts=facts)
 
     def _sums(self, packet: Packet) -> Packet:
+        admitted, run = self._admitted(packet)
+        if admitted is not None and run.spec.trust == "distributed":
+            raise WireError("terms", "a plain sum in a run of trust model distributed, whose sums are masked")
+        sums = self._given_sums(packet, admitted, run)
+        signed = {} if self._gate is None or admitted is None else self._gate.receipt(admitted, sums)
+        facts: dict[str, wire.Fact] = {} if run.noise is None else {exchange.NOISED: self._gate is not None}
+        return Packet(exchange.SUMS, packet.fingerprint, packet.round, facts | signed, sums)
+
+    def _stage(self, packet: Packet) -> Packet:
+        """Answer a question of a secure sum (`fedrec.federation.masked`)."""
+        masks = None if self._gate is None else self._gate.masks
+        if self._gate is None or masks is None:
+            raise WireError("stage", "a node without a key takes part in no secure sum")
+        if packet.kind not in (masked.ADVERTISE, masked.MASKED):
+            return masked.answer(packet, masks.answer(packet))
+        admitted, run = self._admitted(packet)
+        if admitted is None or run.noise is None or run.spec.noise is None or run.spec.trust != "distributed":
+            raise WireError("terms", "a secure sum in a run of another trust model")
+        if packet.kind == masked.MASKED:
+            masks.check(admitted.paid.charge, admitted.question)
+            sums = self._given_sums(packet, admitted, run)
+            vector = masked.octets(masks.masked(sums, masked.content(packet)))
+            signed = self._gate.receipt(admitted, {masked.MESSAGE: vector})
+            return Packet(masked.MASKS, packet.fingerprint, packet.round, signed, {masked.MESSAGE: vector})
+        roster, counts = masked.roster_of(packet)
+        self._gate.check_roster(admitted, roster)
+        cohort = exchange.cohort_of(packet, run.users.users)
+        self._gate.check_cohort(admitted, cohort, run.users.users)
+        noise = run.spec.noise
+        asked = masked.Asked(
+            admitted.card.digest,
+            admitted.question,
+            admitted.paid.charge,
+            counts,
+            noise.dropout or 0.0,
+            noise.colluding or 0.0,
+        )
+        least = run.noise.discrete.shares.least
+        message = masks.advertise(asked, roster, run.noise.layout(packet.round), len(cohort), least)
+        held = json.dumps({name: digest for name, (digest, _) in self.held.items()})
+        return masked.answer(packet, message, {masked.HELD: held})
+
+    def _admitted(self, packet: Packet) -> tuple[Admitted | None, PreparedRun]:
+        """Return the question as the gate admits it, and its run; the run's terms are those of the card."""
         admitted = None if self._gate is None else self._gate.admit(packet)
         run = self._prepared(packet)
         if not 0 <= packet.round < run.algorithm.rounds:
@@ -153,14 +201,15 @@ class UserNode:
             self._gate.check_terms(admitted, run.spec, run.algorithm.queries(packet.round))
             if run.noise is not None and (fault := run.noise.fault(admitted.card, packet.round)):
                 raise WireError("terms", f"round {packet.round}, {fault}")
+        return admitted, run
+
+    def _given_sums(self, packet: Packet, admitted: Admitted | None, run: PreparedRun) -> dict[str, Tensor]:
+        """Return the sums that a question gets, charged before."""
         shared = self._shared(packet, run.users.device)
         cohort = exchange.cohort_of(packet, run.users.users)
         if self._gate is not None and admitted is not None:
             self._gate.check_cohort(admitted, cohort, run.users.users)
-        sums = self._consented_sums(packet, run, admitted, shared, cohort)
-        signed = {} if self._gate is None or admitted is None else self._gate.receipt(admitted, sums)
-        facts: dict[str, wire.Fact] = {} if run.noise is None else {exchange.NOISED: self._gate is not None}
-        return Packet(exchange.SUMS, packet.fingerprint, packet.round, facts | signed, sums)
+        return self._consented_sums(packet, run, admitted, shared, cohort)
 
     def _consented_sums(
         self, packet: Packet, run: PreparedRun, admitted: Admitted | None, shared: Shared, cohort: np.ndarray

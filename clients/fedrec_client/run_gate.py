@@ -36,10 +36,12 @@ from fedrec.federation import exchange
 from fedrec.federation.exchange import LedgerProof
 from fedrec.federation.spec import RunSpec
 from fedrec.privacy.queries import SumQuery
+from fedrec.secagg import Roster
 from fedrec.transport.node_key import NodeKey
 from fedrec.wire import Fact, Packet, WireError
 from fedrec_client.card_terms import card_terms
 from fedrec_client.consent.terms import RunTerms
+from fedrec_client.masking import Masks
 from fedrec_client.run_memory import LastQuestion, RunMemory
 
 
@@ -92,6 +94,9 @@ class RunGate:
         pins: called for every question, so that a changed policy counts at once.
         key: signs receipts; None for a node without a key, which a server with a folder of keys does not accept.
         now: the clock, with a zone.
+
+    Attributes:
+        masks: the node's part in secure sums; None for a node without a key.
     """
 
     def __init__(
@@ -102,6 +107,7 @@ class RunGate:
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._memory, self._pins, self._key, self._now = RunMemory(folder), pins, key, now
+        self.masks = None if key is None else Masks(key.masks_key(), folder / "masks")
 
     def admit(self, packet: Packet) -> Admitted:
         """Check a `sum` question before anything is computed, and remember it on disk.
@@ -146,6 +152,18 @@ class RunGate:
             raise WireError(
                 "terms", "the run's description and its card differ in users, sampling, algorithm or privacy"
             )
+
+    def check_roster(self, admitted: Admitted, roster: Roster) -> None:
+        """Compare the nodes' keys for masks with the card. Raises: WireError `roster`."""
+        if admitted.card.roster != roster.root.hex():
+            raise WireError("roster", "the roster is not the one of the run card")
+
+    def masks_presence(self) -> dict[str, Fact]:
+        """Return the key for masks and its signature, as facts of a presence; none for a node without a key."""
+        if self._key is None or self.masks is None:
+            return {}
+        signature = self._key.sign(exchange.masks_key_text(self.masks.public))
+        return {exchange.MASKS_KEY: self.masks.public.hex(), exchange.MASKS_SIGNATURE: signature.hex()}
 
     def check_cohort(self, admitted: Admitted, cohort: np.ndarray, users: int) -> None:
         """Compare who is asked with the card: where everybody takes part in every round, nobody may be left out.

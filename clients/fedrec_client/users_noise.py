@@ -15,6 +15,7 @@ from torch import Tensor
 from fedrec.algorithms.base import Algorithm
 from fedrec.audit.card.card import RunCard
 from fedrec.errors import InputError, PrivacyError
+from fedrec.federation.masked import Layout
 from fedrec.federation.spec import RunSpec
 from fedrec.privacy.config import PrivacyConfig
 from fedrec.privacy.discrete.stream import WordStream
@@ -64,6 +65,12 @@ class UsersNoise:
             name: self.discrete.with_shares(round_index, name, total, users, self._words())
             for name, total in sums.items()
         }
+
+    def layout(self, round_index: int) -> Layout:
+        """Return the vector of a round's sums."""
+        made = {name: self.discrete.encoding(round_index, name) for name in self._plan.rounds[round_index]}
+        shapes = {name: self.discrete.total_shape(round_index, name) for name in made}
+        return Layout(tuple((name, each.bits, shapes[name]) for name, each in made.items()))
 
     def fault(self, card: RunCard, round_index: int) -> str:
         """Compare a round with its card. Returns: what differs; "" where nothing does."""

@@ -4,7 +4,8 @@
 |---|---|---|
 | `hello`: which data the run is about | `presence` | how many users it declares, which shard, which catalogue |
 | `sum`: one round, over a cohort of its users | `sums` | one clipped sum a query over the cohort, exact integers |
-| either | `refusal` | one word from `REFUSALS`, never the text of an error |
+| five of a secure sum, see `fedrec.federation.masked` | `masks` | the node's message of that stage |
+| each | `refusal` | one word from `REFUSALS`, never the text of an error |
 
 A `sum` question of a deployment also carries proofs of the run's ledger (`LedgerProof`), and its answer a receipt.
 
@@ -29,6 +30,8 @@ from fedrec.settings import Settings, parse
 from fedrec.wire import Fact, Packet, WireError, digest
 
 HELLO, PRESENCE, SUM, SUMS, REFUSAL = "hello", "presence", "sum", "sums", "refusal"
+MASKS_KEY, MASKS_SIGNATURE = "masks", "masks_signature"
+"""Facts of a presence: the node's Ed25519 key for masks (hex), and the node key's signature on it (hex)."""
 
 REFUSALS = {
     "version": "it speaks another version of the protocol; install the same fedrec on server and nodes",
@@ -49,6 +52,8 @@ REFUSALS = {
     "charge": "the round's charge is not in the run's ledger, or pays for another question",
     "head": "the run's ledger does not extend the one that it saw before; restore the newest ledger",
     "cohort": "the cohort names users that it does not host, or leaves out users of a run that asks everybody",
+    "stage": "it is at another stage of the secure sum, or a message of it does not fit; it has dropped from the round",
+    "roster": "the list of the nodes' keys is not the one of the run card, or lacks this node",
     "missing": "it no longer holds what was not sent again",
     "error": "its computation failed; its own log says where",
 }
@@ -92,9 +97,15 @@ def parse_data(text: str) -> DataRequest:
         raise InputError("the data that the run is about: not readable") from None
 
 
-def ask_hello(request: DataRequest) -> Packet:
-    """The first message to a node."""
-    return Packet(HELLO, facts={"data": request.text()})
+def ask_hello(request: DataRequest, *, masks: bool = False) -> Packet:
+    """The first message to a node. masks: ask for its key for masks, too."""
+    facts: dict[str, Fact] = {"data": request.text()}
+    return Packet(HELLO, facts=facts | {MASKS_KEY: True} if masks else facts)
+
+
+def masks_key_text(key: bytes) -> bytes:
+    """Return what a node key signs to vouch for the key for masks."""
+    return b"fedrec masks key v1\n" + key
 
 
 @dataclass(frozen=True)

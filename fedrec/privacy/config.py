@@ -17,6 +17,8 @@ LARGEST_EPSILON = 100.0
 TRUST_MODELS = ("central", "distributed", "local")
 DISTRIBUTED = {"dropout", "colluding", "bits", "aggregator"}
 """Settings of trust model `distributed` alone."""
+FEWEST_NODES = 3
+"""Fewest nodes of a secure sum."""
 
 
 class PrivacyConfig(Settings):
@@ -129,16 +131,25 @@ class PrivacyConfig(Settings):
         return Shares.of(users, self.sampling, self.dropout, self.colluding, local=self.trust == "local")
 
 
-def check_over_nodes(config: PrivacyConfig, where: str) -> None:
+def check_over_nodes(config: PrivacyConfig, nodes: int, seed: int | None, where: str) -> None:
     """Refuse settings that are not offered between server and nodes.
 
     Args:
         config: the privacy settings.
+        nodes: nodes of the run.
+        seed: the run's, from which a simulation draws all noise; None for none.
         where: what runs, for the message.
 
     Raises: InputError.
     """
-    if config.trust == "distributed":
+    if config.trust == "central":
+        return
+    if seed is not None:
+        raise InputError(f"{where}: in trust model {config.trust} each node draws its own noise; leave the seed out")
+    if config.trust == "distributed" and config.aggregator != "peers":
+        raise InputError(f"{where}: nodes offer privacy.aggregator = peers alone; set it, or leave it out")
+    if config.trust == "distributed" and nodes < FEWEST_NODES:
         raise InputError(
-            f"{where}: nodes offer trust models central and local; set privacy.trust to one of them, or run in-process"
+            f"{where}: trust model distributed needs at least {FEWEST_NODES} nodes, since each of two learns the "
+            "other's sum; raise engine.nodes"
         )

@@ -6,6 +6,7 @@ in the ledger, so a crash can cost budget and can never hide spending.
 An algorithm may stop a run early, from the private sums alone. The run then pays for the rounds that it leaves out.
 """
 
+import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,9 +27,13 @@ from fedrec.federation.hosted import Stopwatch
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.privacy.queries import SumQuery
 from fedrec.run.checkpoint import TrainingCheckpoint, digest, load_checkpoint
-from fedrec.run.federation import Federation
+from fedrec.run.federation import Federation, RoundVoid
+
+log = logging.getLogger("fedrec.run")
 
 BYTES_PER_NUMBER = 4
+MOST_VOIDS = 3
+"""Times that a round may be void before the run stops."""
 OTHER_STOP = "the ledger records another stop than this run's; restore the ledger that belongs to it"
 
 
@@ -184,16 +189,29 @@ class Coordinator:
                 raise VerificationError(OTHER_STOP)
             began = time.perf_counter()
             try:
-                charge = self.plan.charge(round_index)
+                shared, report = self._charged(round_index, shared, began)
             except BudgetExhausted as error:
                 return Outcome(shared, round_index, history, exhausted=str(error))
-            self._record(charge, shared)
-            shared, report = self._round(round_index, shared, began)
             history.append(report.row())
             self._save(round_index + 1, shared, history)
             if self.on_round is not None:
                 self.on_round(report)
         return Outcome(shared, self.algorithm.rounds, history)
+
+    def _charged(self, round_index: int, shared: Shared, began: float) -> tuple[Shared, RoundReport]:
+        """Charge a round and run it. A void round has its charge, and is tried again for another one.
+
+        Raises: BudgetExhausted when the plan allows no further charge; RoundVoid after `MOST_VOIDS` void rounds.
+        """
+        for tried in range(1, MOST_VOIDS + 1):
+            self._record(self.plan.charge(round_index), shared)
+            try:
+                return self._round(round_index, shared, began)
+            except RoundVoid as error:
+                if tried == MOST_VOIDS:
+                    raise
+                log.warning("%s; it was charged, and is tried again for another charge", error)
+        raise AssertionError("the last try returned or raised")
 
     def _round(self, round_index: int, shared: Shared, began: float) -> tuple[Shared, RoundReport]:
         cohort = self.plan.sample(round_index)

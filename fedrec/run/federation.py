@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedrec.algorithms.base import Algorithm, Shared
+from fedrec.errors import FedrecError
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.settings import Settings
 from fedrec.wire import Precision
@@ -28,6 +29,12 @@ class FederationConfig(Settings):
     """Days until the run card expires and nodes answer no more; 30 if left out."""
     witnesses: tuple[str, ...] | None = None
     """Public keys of ledger witnesses (ed25519:BASE64): one must cosign the run card before the first round."""
+
+
+class RoundVoid(FedrecError):
+    """A round that was charged and of which nothing was revealed. It may be tried again for a new charge."""
+
+    exit_code = 5
 
 
 class Federation(Protocol):
@@ -59,6 +66,6 @@ class Federation(Protocol):
             round_index: position of the round, from 0.
             cohort: positions (cohort,) int64 of the participating users, ascending. They stay secret.
         Returns: int64 totals by the query's name, of the query's shape, in steps of the plan's lattice.
-        Raises: PrivacyError when the cohort is not ascending.
+        Raises: PrivacyError when the cohort is not ascending; RoundVoid where too few took part in a secure sum.
         """
         ...

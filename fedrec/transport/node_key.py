@@ -12,6 +12,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fedrec import private_files
 from fedrec.errors import InputError
@@ -62,6 +64,13 @@ class NodeKey:
 
     def __init__(self, key: ec.EllipticCurvePrivateKey) -> None:
         self._key, self.public = key, _public(key.public_key())
+
+    def masks_key(self) -> Ed25519PrivateKey:
+        """Return the key that signs in secure aggregation, derived from this one (HKDF-SHA256), always the same."""
+        size = (self._key.key_size + 7) // 8
+        secret = self._key.private_numbers().private_value.to_bytes(size, "big")
+        seed = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=b"fedrec/masks key/v1").derive(secret)
+        return Ed25519PrivateKey.from_private_bytes(seed)
 
     def sign(self, message: bytes) -> bytes:
         """Return a signature of ECDSA with SHA-384, another one each time."""

@@ -35,6 +35,7 @@ from fedrec.run.scenario import Scenario
 from fedrec.run.scenario_run import ScenarioRun
 from fedrec.run.setup import set_up_run
 from fedrec.run.shared_budget import reserve
+from fedrec.secagg import Roster
 from fedrec_server.flower.federation import FlowerFederation
 from fedrec_server.flower.ledger_questions import LedgerQuestions
 from fedrec_server.flower.messenger import Messenger, log
@@ -103,7 +104,7 @@ class Deployment(ScenarioRun):
         on_round: Callable[[RoundReport], None] | None = None,
     ) -> None:
         check_device(scenario.engine.device, "engine.device")
-        check_over_nodes(scenario.privacy, "fedrec server")
+        check_over_nodes(scenario.privacy, scenario.engine.nodes, scenario.seed, "fedrec server")
         self.folder, self.messenger, self._on_round = folder, messenger, on_round
         self.scenario, self.public_seed, self.resume = open_run(scenario, folder, resume=resume)
         scenario = self.scenario
@@ -125,6 +126,7 @@ class Deployment(ScenarioRun):
             scenario.federation.patience,
             before,
             node_limits.published(),
+            masks=self._masks,
         )
         self.setup = set_up_run(
             scenario.algorithm_class,
@@ -160,7 +162,17 @@ class Deployment(ScenarioRun):
             minimum_cohort=self.directory.minimum_cohort(config.min_nodes, self.setup.plan.config.sampling),
             nodes=len(self.directory.nodes),
             receipts=self.directory.keys is not None,
+            **({"roster": self._roster} if self._roster else {}),
         )
+
+    @property
+    def _masks(self) -> bool:
+        return self.scenario.privacy.private and self.scenario.privacy.trust == "distributed"
+
+    @property
+    def _roster(self) -> str:
+        """Root (hex) over the nodes' keys for masks; "" in a run without masks."""
+        return Roster(self.directory.masks).root.hex() if self._masks else ""
 
     def publish(self, ledger: Ledger, begin: BeginRecord) -> None:
         """Append the first record, and wait for a witness of it where the scenario names some.
@@ -169,7 +181,7 @@ class Deployment(ScenarioRun):
         """
         super().publish(ledger, begin)
         asking = LedgerQuestions(ledger, self.folder.receipts, len(self.directory.nodes), self.directory.keys)
-        asking.check(self.setup.spec.fingerprint)
+        asking.check(self.setup.spec.fingerprint, self._roster)
         config = self.scenario.federation
         witnesses = [public_key(each) for each in config.witnesses or ()]
         if not asking.cosigned(witnesses) and witnesses:

@@ -1,31 +1,286 @@
-"""Trust models `local` and `distributed` over nodes with gates, policies and device ledgers."""
+"""Trust models `local` and `distributed` over nodes with gates: exact sums, dropouts, and servers that cheat."""
 
 import json
+import random
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from fedrec_client.users_noise import UsersNoise
+from fedrec_server.deployment import Deployment
+from fedrec_server.flower.messenger import Messenger
+from fedrec_sim.engines.in_process import InProcessFederation
+from fedrec_sim.engines.setup import scenario_split
 
+from fedrec.audit.log.ledger import read_ledger
 from fedrec.cli import run as fedrec
-from fedrec.federation import exchange
-from tests.server.carded import Carded
+from fedrec.data import datasets
+from fedrec.errors import FedrecError, InputError
+from fedrec.federation import exchange, masked
+from fedrec.run.directory import RunDirectory
+from fedrec.run.federation import RoundVoid
+from fedrec.run.scenario import load_scenario
+from fedrec.secagg import Survivors
+from fedrec.wire import Packet
+from tests.server.carded import CHANGES, FIRST, Carded
+from tests.server.grid_in_memory import MemoryGrid
 
-POLICY = "[run]\nepsilon = 20.0\ndelta = 1e-3\nminimum_cohort = 1\nsmallest_sum = 1\nnoise_multiplier = 0.01\n"
+DISTRIBUTED = ("privacy.trust=distributed", "privacy.colluding=0.0")
 
 
-@pytest.fixture
-def carded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Carded:
-    made = Carded(tmp_path / "nodes", nodes=3, users=20)
+def nodes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int = 3) -> Carded:
+    made = Carded(tmp_path / "nodes", nodes=count, users=20)
     monkeypatch.setenv(*made.environment())
     return made
 
 
+@pytest.fixture
+def carded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Carded:
+    return nodes(tmp_path, monkeypatch)
+
+
+def answers(carded: Carded, kind: str) -> list[Packet]:
+    return [packet for each in carded.answered.values() for packet in each if packet.kind == kind]
+
+
+def verified(folder: Path) -> dict:
+    assert fedrec(["audit", "verify", str(folder), "--trust-run-key"]) == 0
+    return json.loads((folder / "release/privacy/statement.json").read_text())
+
+
 def test_a_node_of_a_local_run_adds_the_noise_itself(tmp_path: Path, carded: Carded) -> None:
     carded.run(tmp_path / "run", ("privacy.trust=local",))
-    assert fedrec(["audit", "verify", str(tmp_path / "run"), "--trust-run-key"]) == 0
-    answers = [packet for n in range(3) for packet in carded.answered[n] if packet.kind == exchange.SUMS]
-    assert len(answers) == 6
-    assert all(packet.facts[exchange.NOISED] is True for packet in answers)
-    statement = json.loads((tmp_path / "run/release/privacy/statement.json").read_text())
+    statement = verified(tmp_path / "run")
+    given = answers(carded, exchange.SUMS)
+    assert len(given) == 6
+    assert all(packet.facts[exchange.NOISED] is True for packet in given)
     server = next(row for row in statement["adversaries"] if row["adversary"] == "server")
     assert server["epsilon"] is not None
     assert not any("before the noise" in line for line in statement["unprotected"])
+
+
+def test_a_node_of_a_distributed_run_sends_masked_vectors_alone(tmp_path: Path, carded: Carded) -> None:
+    carded.run(tmp_path / "run", DISTRIBUTED)
+    verified(tmp_path / "run")
+    assert not answers(carded, exchange.SUMS)
+    assert not answers(carded, exchange.REFUSAL)
+    assert len(answers(carded, masked.MASKS)) == 2 * 3 * 5
+    assert read_ledger(tmp_path / "run/release/privacy/ledger.jsonl")[0][0].payload["card"]["roster"]
+
+
+@pytest.mark.parametrize("trust", ["local", "distributed"])
+@pytest.mark.parametrize("count", [3, 5])
+def test_sums_over_nodes_have_the_bits_of_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trust: str, count: int
+) -> None:
+    """With the noise that each node drew taken off, the total is that of all users in one process, modulo 2^b."""
+    carded, noise = nodes(tmp_path, monkeypatch, count), []
+    exact = UsersNoise.added
+
+    def noted(self: UsersNoise, sums: dict, round_index: int, users: int) -> dict:
+        found = exact(self, sums, round_index, users)
+        noise.append({name: found[name] - sums[name] for name in sums})
+        return found
+
+    monkeypatch.setattr(UsersNoise, "added", noted)
+    scenario = load_scenario("quickstart", [*CHANGES, f"engine.nodes={count}", f"privacy.trust={trust}"])
+    made = Deployment(scenario, RunDirectory(tmp_path / "run"), Messenger(carded.grid(), poll=0.001))
+    found = []
+    sums = made.nodes.clipped_sums
+
+    def kept(algorithm, shared, round_index, cohort):
+        noise.clear()
+        totals = sums(algorithm, shared, round_index, cohort)
+        bare = {name: total - sum(each[name] for each in noise) for name, total in totals.items()}
+        found.append((shared, round_index, cohort, bare))
+        return totals
+
+    made.nodes.clipped_sums = kept
+    made.run()
+    for shared, round_index, cohort, bare in found:
+        together = in_process(made, shared, round_index, cohort)
+        for name, total in bare.items():
+            bits = made.setup.plan.discrete.encoding(round_index, name).bits
+            assert torch.equal(total & ((1 << bits) - 1), together[name])
+
+
+def in_process(made: Deployment, shared: dict, round_index: int, cohort: np.ndarray) -> dict[str, torch.Tensor]:
+    dataset = datasets.load(made.scenario.data, None, made.public_seed)
+    split = scenario_split(dataset, made.scenario, "test", made.public_seed)
+    federation = InProcessFederation(split.train, made.setup.plan, seed=made.public_seed, batch_users=7)
+    return federation.clipped_sums(made.setup.algorithm, shared, round_index, cohort)
+
+
+@pytest.mark.parametrize("changes, why", [
+    ((*DISTRIBUTED, "seed=5"), "leave the seed out"),
+    (("privacy.trust=local", "seed=5"), "leave the seed out"),
+    ((*DISTRIBUTED, "privacy.aggregator=helper"), "aggregator = peers alone"),
+    ((*DISTRIBUTED, "engine.nodes=2"), "at least 3 nodes"),
+])  # fmt: skip
+def test_what_nodes_do_not_offer_is_refused_in_one_line(tmp_path: Path, carded: Carded, changes, why) -> None:
+    with pytest.raises(InputError, match=why):
+        carded.run(tmp_path / "run", changes)
+    assert not (tmp_path / "run").exists()
+
+
+STAGES = (*masked.STAGES, "nobody")
+
+
+def dropping(carded: Carded, grid: MemoryGrid, drops: dict[int, str]) -> None:
+    """Make nodes silent from a stage on, in each round that `drops` is changed for."""
+
+    def silent(n: int):
+        def twist(message, reply):
+            from fedrec import wire
+
+            stage = wire.from_record(message.content).kind
+            late = n in drops and stage in STAGES and STAGES.index(stage) >= STAGES.index(drops[n])
+            return None if late else reply
+
+        return twist
+
+    grid.twists = {FIRST + n: silent(n) for n in carded.asked}
+
+
+def test_every_round_is_right_or_void_whatever_nodes_drop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """16 nodes, of which each drops with 30 % at a random stage, over 20 rounds."""
+    carded, random_, drops, exact = nodes(tmp_path, monkeypatch, 16), random.Random(1), {}, UsersNoise.added
+    given: dict[int, dict[str, torch.Tensor]] = {}
+    grid = carded.grid()
+    dropping(carded, grid, drops)
+    changes = (
+        "engine.nodes=16", "data.users=80", "algorithm.rounds=22", "privacy.trust=distributed", "privacy.dropout=0.35",
+        "privacy.colluding=0.05", "federation.deadline=0.02", "federation.patience=0.02",
+    )  # fmt: skip
+    scenario = load_scenario("quickstart", [*CHANGES, *changes])
+    made = Deployment(scenario, RunDirectory(tmp_path / "run"), Messenger(grid, poll=0.001))
+    sums, seen = made.nodes.clipped_sums, {"right": 0, "void": 0}
+    place = {id(node): n for n, node in enumerate(grid.nodes.values())}
+
+    def noted(self: UsersNoise, totals: dict, round_index: int, users: int) -> dict:
+        found = exact(self, totals, round_index, users)
+        given[len(given)] = found
+        return found
+
+    def kept(algorithm, shared, round_index, cohort):
+        given.clear()
+        drops.clear()
+        drops.update({n: random_.choice(masked.STAGES) for n in range(16) if random_.random() < 0.3})
+        sent = [n for n in range(16) if n not in drops or STAGES.index(drops[n]) > STAGES.index(masked.MASKED)]
+        computed = [n for n in range(16) if n not in drops or STAGES.index(drops[n]) >= STAGES.index(masked.MASKED)]
+        try:
+            totals = sums(algorithm, shared, round_index, cohort)
+        except RoundVoid:
+            seen["void"] += 1
+            raise
+        for name, total in totals.items():
+            bits = made.setup.plan.discrete.encoding(round_index, name).bits
+            whole = sum(given[computed.index(n)][name] for n in sent) & ((1 << bits) - 1)
+            assert torch.equal(total, whole)
+        seen["right"] += 1
+        return totals
+
+    monkeypatch.setattr(UsersNoise, "added", noted)
+    made.nodes.clipped_sums = kept
+    made.run()
+    charges = [
+        e for e in read_ledger(tmp_path / "run/release/privacy/ledger.jsonl")[0] if e.payload["type"] == "charge"
+    ]
+    assert seen["right"] + seen["void"] == len(charges) >= 20
+    assert seen["right"] and seen["void"]
+    verified(tmp_path / "run")
+
+
+def plain(packet: Packet) -> Packet:
+    return replace(packet, kind=exchange.SUM)
+
+
+def counted(packet: Packet) -> Packet:
+    return replace(packet, facts={**packet.facts, masked.COUNTS: "[2000, 2000, 2000]"})
+
+
+def own_keys(packet: Packet) -> Packet:
+    keys = masked.content(packet, masked.ROSTER)
+    return replace(packet, tensors={**packet.tensors, masked.ROSTER: masked.octets(keys[:32] + bytes(range(64)))})
+
+
+def fewer(packet: Packet) -> Packet:
+    return replace(packet, tensors={masked.MESSAGE: masked.octets(Survivors((0, 1)).encode())})
+
+
+def other_charge(packet: Packet) -> Packet:
+    return replace(packet, facts={masked.CHARGE: packet.facts[masked.CHARGE] - 1})
+
+
+@pytest.mark.parametrize(
+    ("stage", "attack", "code"),
+    [
+        (masked.ADVERTISE, plain, "terms"),
+        (masked.MASKED, plain, "terms"),
+        (masked.ADVERTISE, counted, "roster"),
+        (masked.ADVERTISE, own_keys, "roster"),
+        (masked.CONFIRM, fewer, "stage"),
+        (masked.UNMASK, other_charge, "stage"),
+        (masked.SHARE, other_charge, "stage"),
+    ],
+)
+def test_a_server_that_cheats_gets_a_refusal(tmp_path: Path, carded: Carded, stage: str, attack, code: str) -> None:
+    grid, got = carded.grid(), []
+    node = grid.nodes[FIRST]
+    honest = node.answer
+
+    def attacked(packet: Packet) -> Packet:
+        if packet.kind == stage and not got:
+            got.append(honest(attack(packet)))
+        return honest(packet)
+
+    node.answer = attacked
+    try:
+        carded.run(tmp_path / "run", DISTRIBUTED, over=grid)
+    except FedrecError:
+        pass  # the node has dropped, or the run has ended
+    assert got[0].facts["code"] == code
+
+
+@pytest.mark.parametrize("stage", masked.STAGES)
+def test_no_stage_is_answered_twice(tmp_path: Path, carded: Carded, stage: str) -> None:
+    """A second answer could unmask a second set of survivors, or show two vectors under one mask."""
+    grid, again = carded.grid(), []
+    node = grid.nodes[FIRST]
+    honest = node.answer
+
+    def repeated(packet: Packet) -> Packet:
+        found = honest(packet)
+        if packet.kind == stage and not again:
+            again.append(honest(packet))
+        return found
+
+    node.answer = repeated
+    try:
+        carded.run(tmp_path / "run", DISTRIBUTED, over=grid)
+    except FedrecError:
+        pass
+    assert again[0].facts["code"] == "stage"
+
+
+def test_a_void_round_is_charged_and_tried_again(tmp_path: Path, carded: Carded) -> None:
+    grid, drops = carded.grid(), {1: masked.MASKED}
+    dropping(carded, grid, drops)
+    seen: list[str] = []
+
+    class Once(Messenger):
+        def dropped(self, why: str, group: str, node: int | None = None) -> None:
+            seen.append(why)
+            drops.clear()
+            super().dropped(why, group, node)
+
+    scenario = load_scenario("quickstart", [*CHANGES, "engine.nodes=3", *DISTRIBUTED])
+    _, exhausted = Deployment(scenario, RunDirectory(tmp_path / "run"), Once(grid, poll=0.001)).run()
+    entries = read_ledger(tmp_path / "run/release/privacy/ledger.jsonl")[0]
+    charged = [entry.payload["round"] for entry in entries if entry.payload["type"] == "charge"]
+    assert seen == ["no reply"]
+    assert charged == [0, 0, 1][: len(charged)]
+    assert len(charged) >= 2
+    assert exhausted is not None or charged == [0, 0, 1]
+    verified(tmp_path / "run")

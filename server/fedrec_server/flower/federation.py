@@ -28,6 +28,7 @@ from fedrec.privacy.queries import SumQuery
 from fedrec.run.federation import FederationConfig
 from fedrec.wire import WireError
 from fedrec_server.flower.ledger_questions import LedgerQuestions
+from fedrec_server.flower.masked_sums import MaskedSums
 from fedrec_server.flower.messenger import Messenger, TooFewNodes, log
 from fedrec_server.flower.nodes import NodeDirectory
 from fedrec_server.flower.reply_checks import Expected, checked_sums
@@ -69,6 +70,9 @@ class FlowerFederation:
         self._refused = ""
         self._text, self._fingerprint, self._request = spec.text(), spec.fingerprint, parse_data(spec.data)
         self._holds: dict[int, dict[str, str]] = {}
+        self._masked: MaskedSums | None = None
+        if plan.discrete is not None and directory.masks:
+            self._masked = MaskedSums(messenger, directory, spec, plan.discrete, self.config, self._request)
 
     @property
     def users(self) -> int:
@@ -89,12 +93,35 @@ class FlowerFederation:
         queries = algorithm.queries(round_index)
         needed = algorithm.for_devices(shared, round_index)
         parts = self.directory.split(cohort)
+        if self._masked is not None and self.ledger is not None and queries:
+            totals = self._masked_totals(self._masked, self.ledger, needed, round_index, parts)
+            self.timings = {"nodes": time.perf_counter() - began}
+            return totals
         answers = self._receipted(algorithm, needed, round_index, parts) if queries else {}
         totals = {query.name: self._total(round_index, query, answers) for query in queries}
         if self.plan.discrete is not None and self.ledger is not None and queries:
             self.plan.discrete.noise_arrived(round_index, sum(len(parts[n]) for n in answers))
         self.timings = {"nodes": time.perf_counter() - began}
         return totals
+
+    def _masked_totals(
+        self,
+        masked: MaskedSums,
+        ledger: LedgerQuestions,
+        shared: Shared,
+        round_index: int,
+        parts: dict[int, np.ndarray],
+    ) -> dict[str, Tensor]:
+        """Return the totals of a secure sum; the receipts are in the ledger then, also of a void round."""
+        digests = {name: wire.digest(tensor) for name, tensor in shared.items()}
+        before = masked.absences
+        ledger.begin(round_index, self._fingerprint, digests)
+        try:
+            found = masked.totals(ledger, shared, digests, round_index, parts)
+        finally:
+            ledger.end()
+        self.absences += masked.absences - before
+        return {name: total.to(self.device) for name, total in found.items()}
 
     def _total(self, round_index: int, query: SumQuery, answers: dict[int, dict[str, Tensor]]) -> Tensor:
         """Add up one query's sums, and take them out of the answers: modulo 2^bits where users add the noise."""
@@ -130,7 +157,9 @@ class FlowerFederation:
         everyone, config = len(self.directory.nodes), self.config
         needed = min(config.min_nodes or everyone, everyone)
         queries, discrete = algorithm.queries(round_index), self.plan.discrete
-        encodings = discrete and {query.name: discrete.encoding(round_index, query.name) for query in queries}
+        encodings = None
+        if discrete is not None:
+            encodings = {query.name: discrete.encoding(round_index, query.name) for query in queries}
         expected = {
             n: Expected(
                 self._fingerprint,

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fedrec import wire
+from fedrec.audit.card.card import RunCard
 from fedrec.audit.card.publish import LedgerProofs
 from fedrec.audit.card.receipt import NONCE, Receipt, answer_commitment, parse_receipt, question_digest
 from fedrec.audit.entries.records import LedgerHead, ReceiptsRecord
@@ -54,12 +55,18 @@ class LedgerQuestions:
         self._round, self._charge, self._proof, self._question = -1, -1, "", ""
         self._head = Checkpoint("", 0, b"")
 
-    def check(self, fingerprint: str) -> None:
+    def check(self, fingerprint: str, roster: str = "") -> None:
         """Raises: InputError where the ledger has no run card, one of another run, or one too large for nodes.
 
         Args:
             fingerprint: of the run's description.
+            roster: root (hex) over the nodes' keys for masks; "" in a run without masks.
         """
+        if self._proofs.card.roster != roster:
+            raise InputError(
+                f"{self._ledger.path}: the nodes' keys for masks are not those that the run began with; start the same "
+                "nodes, or a new run"
+            )
         if self._proofs.card.fingerprint != fingerprint:
             raise InputError(
                 f"{self._ledger.path}: the run card is of other settings, as of a run that ended before its first "
@@ -112,8 +119,22 @@ class LedgerQuestions:
         if given is not None or self._allowed is not None:
             receipt = self._checked(packet, key)
             self._made[node] = receipt
+        self.admitted(node)
+
+    def admitted(self, node: int) -> None:
+        """Take note that a node accepted the proofs of its question."""
         self._has_card.add(node)
         self._seen[node] = self._head.size
+
+    @property
+    def card(self) -> RunCard:
+        """The run card."""
+        return self._proofs.card
+
+    @property
+    def asked(self) -> tuple[str, int]:
+        """Digest of the round's question, and number of the record that charged it."""
+        return self._question, self._charge
 
     def refused(self, node: int, packet: Packet | None) -> None:
         """Take note of a question that a node did not answer as it should: the next one shows it more."""

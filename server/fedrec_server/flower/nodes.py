@@ -15,6 +15,7 @@ from fedrec import wire
 from fedrec.errors import InputError
 from fedrec.federation import exchange
 from fedrec.federation.exchange import DataRequest
+from fedrec.federation.masked import KEY
 from fedrec.transport.node_key import NodePublicKey
 from fedrec.wire import Packet, WireError
 from fedrec_server.flower.messenger import Messenger, TooFewNodes, log
@@ -52,11 +53,15 @@ class NodeDirectory:
         nodes: the nodes, in the order of their users' positions.
         ids: Flower's id of each node.
         limits: the claims that each key allows; None without a folder of keys.
+        masks: each node's key for masks, 32 bytes, in a run of secure sums; else empty.
     """
 
-    def __init__(self, nodes: Sequence[Node], ids: Sequence[int], limits: Limits | None = None) -> None:
+    def __init__(
+        self, nodes: Sequence[Node], ids: Sequence[int], limits: Limits | None = None, masks: Sequence[bytes] = ()
+    ) -> None:
         self.nodes = tuple(nodes)
         self.ids = list(ids)
+        self.masks = tuple(masks)
         self._limits = limits
         self._again: dict[int, float] = {}
 
@@ -70,6 +75,8 @@ class NodeDirectory:
         patience: float,
         before: Sequence[dict[str, int]] | None = None,
         limits: Limits | None = None,
+        *,
+        masks: bool = False,
     ) -> "NodeDirectory":
         """Wait until `wanted` nodes have answered a hello.
 
@@ -81,6 +88,7 @@ class NodeDirectory:
             patience: seconds to wait.
             before: nodes of the resumed run, from `described`; None for a new run.
             limits: the claims that each key allows.
+            masks: whether each node must show a key for masks.
         Raises:
             TooFewNodes: too few nodes answered in time.
             InputError: the nodes do not fit together, or differ from those of the resumed run.
@@ -90,7 +98,7 @@ class NodeDirectory:
         until = messenger.clock() + patience
         while len(found) < wanted and messenger.clock() < until:
             new = messenger.online() - found.keys() - refused.keys()
-            found |= _hello(messenger, request, new, until, catalogue, refused, limits)
+            found |= _hello(messenger, request, new, until, catalogue, refused, limits, masks)
             if len(found) < wanted:
                 messenger.wait()
         if len(found) < wanted:
@@ -99,14 +107,18 @@ class NodeDirectory:
                 f"{len(found)} of {wanted} nodes were there after {patience:.0f} s{why}; start the others, or lower "
                 "engine.nodes"
             )
-        ids = sorted(found, key=lambda node: (found[node].facts["place"], found[node].facts["users"], node))[:wanted]
+        order = ("place", "users", exchange.MASKS_KEY)
+        ids = sorted(found, key=lambda node: (*(found[node].facts.get(name, "") for name in order), node))[:wanted]
         places = [int(found[node].facts["place"]) for node in ids]
         shards = [place for place in places if place >= 0]
         if len(set(shards)) < len(shards):
             raise InputError("two nodes host the same shard; give each its own partition-id")
         users = [int(found[node].facts["users"]) for node in ids]
         firsts = np.concatenate([[0], np.cumsum(users)]).tolist()
-        made = cls([Node(*each) for each in zip(places, firsts, users, strict=False)], ids, limits)
+        keys = [bytes.fromhex(str(found[node].facts[exchange.MASKS_KEY])) for node in ids] if masks else []
+        if len(set(keys)) < len(keys):
+            raise InputError("two nodes have the same key for masks; give each node a key of its own")
+        made = cls([Node(*each) for each in zip(places, firsts, users, strict=False)], ids, limits, keys)
         if before is not None and list(before) != made.described():
             raise InputError("the nodes are not those that the run began with; start the same ones, or a new run")
         return made
@@ -145,9 +157,11 @@ class NodeDirectory:
             self._again |= dict.fromkeys(
                 new, messenger.clock() + 2 * HELLO_SECONDS
             )  # an unknown node is not queried at every poll
-            for node, packet in _hello(messenger, request, new, until, catalogue, {}, self._limits).items():
+            masks = bool(self.masks)
+            for node, packet in _hello(messenger, request, new, until, catalogue, {}, self._limits, masks).items():
                 n = shards.pop(int(packet.facts["place"]), None)
-                if n is not None and self.nodes[n].users == packet.facts["users"]:
+                same = n is not None and self.nodes[n].users == packet.facts["users"]
+                if n is not None and same and (not masks or packet.facts[exchange.MASKS_KEY] == self.masks[n].hex()):
                     self.ids[n] = node
         return {n for n, known in enumerate(self.ids) if known in online}
 
@@ -160,16 +174,19 @@ def _hello(
     catalogue: str,
     refused: dict[int, str],
     limits: Limits | None,
+    masks: bool = False,
 ) -> dict[int, Packet]:
     found = {}
     allowed = None if limits is None or not nodes else limits()
-    record = wire.to_record(exchange.ask_hello(request))
+    record = wire.to_record(exchange.ask_hello(request, masks=masks))
     until = min(until, messenger.clock() + HELLO_SECONDS)
     for node, packet in messenger.ask(dict.fromkeys(sorted(nodes), record), "query", "hello", until):
         try:
             presence = _checked(packet, catalogue)
             if allowed is not None:
                 check_claim(allowed, node, int(presence.facts["users"]), int(presence.facts["place"]))
+            if masks:
+                _check_masks_key(presence, None if limits is None else node_limits.keys(limits)().get(node))
             found[node] = presence
         except WireError as error:
             refused[node] = str(error)
@@ -187,6 +204,17 @@ def _checked(packet: Packet, catalogue: str) -> Packet:
     if packet.fact("catalogue", str) != catalogue:
         raise WireError("catalogue", exchange.REFUSALS["catalogue"])
     return packet
+
+
+def _check_masks_key(presence: Packet, key: NodePublicKey | None) -> None:
+    """Raises: WireError where a node shows no key for masks, or its registered key does not vouch for it."""
+    try:
+        shown = bytes.fromhex(presence.fact(exchange.MASKS_KEY, str))
+        signature = bytes.fromhex(presence.fact(exchange.MASKS_SIGNATURE, str))
+    except ValueError:
+        shown, signature = b"", b""
+    if len(shown) != KEY or (key is not None and not key.verifies(signature, exchange.masks_key_text(shown))):
+        raise WireError("key", "a node whose key does not vouch for its key for masks; start it with a key")
 
 
 def refused_by_node(packet: Packet) -> WireError:
