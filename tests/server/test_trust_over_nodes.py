@@ -1,7 +1,9 @@
 """Trust models `local` and `distributed` over nodes with gates: exact sums, dropouts, and servers that cheat."""
 
+import contextlib
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from fedrec_server.flower.messenger import Messenger
 from fedrec_sim.engines.in_process import InProcessFederation
 from fedrec_sim.engines.setup import scenario_split
 
+from fedrec import wire
 from fedrec.audit.log.ledger import read_ledger
 from fedrec.cli import run as fedrec
 from fedrec.data import datasets
@@ -112,7 +115,7 @@ def in_process(made: Deployment, shared: dict, round_index: int, cohort: np.ndar
     return federation.clipped_sums(made.setup.algorithm, shared, round_index, cohort)
 
 
-@pytest.mark.parametrize("changes, why", [
+@pytest.mark.parametrize(("changes", "why"), [
     ((*DISTRIBUTED, "seed=5"), "leave the seed out"),
     (("privacy.trust=local", "seed=5"), "leave the seed out"),
     ((*DISTRIBUTED, "privacy.aggregator=helper"), "aggregator = peers alone"),
@@ -132,8 +135,6 @@ def dropping(carded: Carded, grid: MemoryGrid, drops: dict[int, str]) -> None:
 
     def silent(n: int):
         def twist(message, reply):
-            from fedrec import wire
-
             stage = wire.from_record(message.content).kind
             late = n in drops and stage in STAGES and STAGES.index(stage) >= STAGES.index(drops[n])
             return None if late else reply
@@ -143,6 +144,7 @@ def dropping(carded: Carded, grid: MemoryGrid, drops: dict[int, str]) -> None:
     grid.twists = {FIRST + n: silent(n) for n in carded.asked}
 
 
+@pytest.mark.slow
 def test_every_round_is_right_or_void_whatever_nodes_drop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """16 nodes, of which each drops with 30 % at a random stage, over 20 rounds."""
     carded, random_, drops, exact = nodes(tmp_path, monkeypatch, 16), random.Random(1), {}, UsersNoise.added
@@ -156,7 +158,6 @@ def test_every_round_is_right_or_void_whatever_nodes_drop(tmp_path: Path, monkey
     scenario = load_scenario("quickstart", [*CHANGES, *changes])
     made = Deployment(scenario, RunDirectory(tmp_path / "run"), Messenger(grid, poll=0.001))
     sums, seen = made.nodes.clipped_sums, {"right": 0, "void": 0}
-    place = {id(node): n for n, node in enumerate(grid.nodes.values())}
 
     def noted(self: UsersNoise, totals: dict, round_index: int, users: int) -> dict:
         found = exact(self, totals, round_index, users)
@@ -184,11 +185,10 @@ def test_every_round_is_right_or_void_whatever_nodes_drop(tmp_path: Path, monkey
     monkeypatch.setattr(UsersNoise, "added", noted)
     made.nodes.clipped_sums = kept
     made.run()
-    charges = [
-        e for e in read_ledger(tmp_path / "run/release/privacy/ledger.jsonl")[0] if e.payload["type"] == "charge"
-    ]
-    assert seen["right"] + seen["void"] == len(charges) >= 20
-    assert seen["right"] and seen["void"]
+    entries = read_ledger(tmp_path / "run/release/privacy/ledger.jsonl")[0]
+    charged = sum(entry.payload["type"] == "charge" for entry in entries)
+    assert seen["right"] + seen["void"] == charged >= 20
+    assert min(seen.values()) > 0
     verified(tmp_path / "run")
 
 
@@ -236,10 +236,8 @@ def test_a_server_that_cheats_gets_a_refusal(tmp_path: Path, carded: Carded, sta
         return honest(packet)
 
     node.answer = attacked
-    try:
+    with contextlib.suppress(FedrecError):  # the node has dropped, or the run has ended
         carded.run(tmp_path / "run", DISTRIBUTED, over=grid)
-    except FedrecError:
-        pass  # the node has dropped, or the run has ended
     assert got[0].facts["code"] == code
 
 
@@ -257,10 +255,8 @@ def test_no_stage_is_answered_twice(tmp_path: Path, carded: Carded, stage: str) 
         return found
 
     node.answer = repeated
-    try:
+    with contextlib.suppress(FedrecError):
         carded.run(tmp_path / "run", DISTRIBUTED, over=grid)
-    except FedrecError:
-        pass
     assert again[0].facts["code"] == "stage"
 
 
