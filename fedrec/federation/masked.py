@@ -16,6 +16,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -62,7 +63,7 @@ class Layout:
         """Elements of the vector."""
         return sum(int(np.prod(shape)) for _, _, shape in self.queries)
 
-    def vector(self, sums: Mapping[str, Tensor]) -> NDArray:
+    def vector(self, sums: Mapping[str, Tensor]) -> NDArray[Any]:
         """Return the vector of sums, int64 modulo 2^b by query."""
         parts = [
             sums[name].cpu().numpy().reshape(-1).astype("<u8") << np.uint64(self.bits - b)
@@ -70,7 +71,7 @@ class Layout:
         ]
         return np.concatenate(parts).astype(word(self.bits))
 
-    def sums(self, vector: NDArray) -> dict[str, Tensor]:
+    def sums(self, vector: NDArray[Any]) -> dict[str, Tensor]:
         """Return the sums in a vector: the inverse of `vector`."""
         found, start = {}, 0
         for name, bits, shape in self.queries:

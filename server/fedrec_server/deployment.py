@@ -159,11 +159,18 @@ class Deployment(ScenarioRun):
             serial=time.time_ns() // 1000,
             expires=expires.strftime(TIME),
             fingerprint=self.setup.spec.fingerprint,
-            minimum_cohort=self.directory.minimum_cohort(config.min_nodes, self.setup.plan.config.sampling),
+            minimum_cohort=self._minimum_cohort(),
             nodes=len(self.directory.nodes),
             receipts=self.directory.keys is not None,
             **({"roster": self._roster} if self._roster else {}),
         )
+
+    def _minimum_cohort(self) -> int:
+        """Return how many users the smallest sum that is opened has: expected; at least, where the sum is secure."""
+        plan, config = self.setup.plan, self.scenario.federation
+        if self._masks and plan.discrete is not None:
+            return plan.discrete.shares.least
+        return self.directory.minimum_cohort(config.min_nodes, plan.config.sampling)
 
     @property
     def _masks(self) -> bool:
