@@ -15,7 +15,7 @@ from fedrec_client.consent.consent import Consent
 from fedrec_client.consent.device_ledger import FILE, DeviceLedger
 from fedrec_client.consent.files import default_folder
 from fedrec_client.consent.policy import BOUNDS, Policy, load
-from fedrec_client.node import ConfigError
+from fedrec_client.node import COMPUTED, ConfigError
 from fedrec_client.sources import VIRTUAL, Value
 
 
@@ -42,7 +42,7 @@ def consent_of(config: Mapping[str, Value], policy: Policy) -> Consent:
     Raises: VerificationError for a damaged ledger; InputError for one that cannot be used.
     """
     if os.environ.get(VIRTUAL) == "1":
-        return Consent(BOUNDS)
+        return Consent(BOUNDS, computes=COMPUTED)
     ledger = DeviceLedger(node_folder(config) / FILE, policy)
     ledger.open()
-    return Consent(policy, ledger)
+    return Consent(policy, ledger, COMPUTED)

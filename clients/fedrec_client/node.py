@@ -63,6 +63,9 @@ class Hosted:
 MOST_HELD = 64 << 20
 """Bytes of the last answer that are kept for the same question: a reply can be lost. A larger one is charged again."""
 
+COMPUTED = ("central", "distributed", "local")
+"""Trust models whose messages a node makes: those of the run's description, which its card must promise, too."""
+
 Find = Callable[[str], Hosted]
 """Return the users of a request (the text of a `DataRequest`). Raises: InputError."""
 
@@ -114,7 +117,7 @@ class UserNode:
         **bounds: Any,
     ) -> None:
         self._find, self._gate, self._bounds, self._words = find, gate, bounds, words
-        self._consent = Consent() if consent is None else consent
+        self._consent = Consent(computes=COMPUTED) if consent is None else consent
         self._plugins = None if plugins is None else frozenset(plugins)
         self.held: dict[str, tuple[str, Tensor]] = {}
         self._run: tuple[str, PreparedRun] | None = None

@@ -26,7 +26,7 @@ class Consent:
         self,
         policy: Policy = BOUNDS,
         ledger: DeviceLedger | None = None,
-        computes: Collection[str] = ("central", "distributed", "local"),
+        computes: Collection[str] = ("central",),
     ) -> None:
         self.policy, self.ledger, self.computes = policy, ledger, computes
         self._judged: dict[tuple[str, int, bool], str] = {}
