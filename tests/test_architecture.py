@@ -72,11 +72,11 @@ ALLOWED: dict[str, set[str]] = {
     "fedrec.federation": BASE
     | SUMS
     | {"fedrec.data", "fedrec.privacy.clipping", "fedrec.privacy.integers", "fedrec.algorithms", "fedrec.evaluation"}
-    | {"fedrec.wire", "fedrec.secagg"},
+    | {"fedrec.wire"},
     "fedrec.run": BASE
     | {
         *("fedrec.data", "fedrec.model", "fedrec.privacy", "fedrec.towers", "fedrec.algorithms"),
-        *("fedrec.evaluation", "fedrec.audit", "fedrec.federation", "fedrec.wire"),
+        *("fedrec.evaluation", "fedrec.audit", "fedrec.federation", "fedrec.wire", "fedrec.secagg"),
     },
     "fedrec.wire": BASE,
     "fedrec.testing": BASE

@@ -17,7 +17,8 @@ from flwr.clientapp import ClientApp
 
 from fedrec import wire
 from fedrec.errors import InputError
-from fedrec.federation import exchange, masked
+from fedrec.federation import exchange
+from fedrec.run import masked
 from fedrec.transport.node_key import load_node_key
 from fedrec.wire import Packet, WireError
 from fedrec_client.consent.policy import Policy, parse

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from fedrec.durable import sync
 from fedrec.errors import FedrecError
-from fedrec.federation import masked
-from fedrec.federation.masked import Asked, Layout
+from fedrec.run import masked
+from fedrec.run.masked import Asked, Layout
 from fedrec.secagg import Confirmations, KeyList, PeerClient, Refused, Roster, Shares, Survivors
 from fedrec.wire import Packet, WireError
 

@@ -26,12 +26,13 @@ from fedrec import wire
 from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.data.catalogue import Catalogue
 from fedrec.errors import InputError
-from fedrec.federation import exchange, masked
+from fedrec.federation import exchange
 from fedrec.federation.hosted import Clip, HostedUsers, Stopwatch, UserSource
 from fedrec.federation.spec import RunSpec, parse_spec
 from fedrec.plugins import PluginRefused, only
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.discrete.stream import WordStream
+from fedrec.run import masked
 from fedrec.wire import Packet, WireError
 from fedrec_client.consent.answering import Answer
 from fedrec_client.consent.consent import Asked, Consent
@@ -161,7 +162,7 @@ class UserNode:
         return Packet(exchange.SUMS, packet.fingerprint, packet.round, facts | signed, sums)
 
     def _stage(self, packet: Packet) -> Packet:
-        """Answer a question of a secure sum (`fedrec.federation.masked`)."""
+        """Answer a question of a secure sum (`fedrec.run.masked`)."""
         masks = None if self._gate is None else self._gate.masks
         if self._gate is None or masks is None:
             raise WireError("stage", "a node without a key takes part in no secure sum")

@@ -15,7 +15,6 @@ from torch import Tensor
 from fedrec.algorithms.base import Algorithm
 from fedrec.audit.card.card import RunCard
 from fedrec.errors import InputError, PrivacyError
-from fedrec.federation.masked import Layout
 from fedrec.federation.spec import RunSpec
 from fedrec.privacy.config import PrivacyConfig
 from fedrec.privacy.discrete.stream import WordStream
@@ -23,6 +22,7 @@ from fedrec.privacy.integers import Integers
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.privacy.queries import SumQuery
 from fedrec.privacy.skellam_noise import SkellamNoise
+from fedrec.run.masked import Layout
 from fedrec.settings import parse
 
 Words = Callable[[], WordStream]

@@ -4,7 +4,7 @@
 |---|---|---|
 | `hello`: which data the run is about | `presence` | how many users it declares, which shard, which catalogue |
 | `sum`: one round, over a cohort of its users | `sums` | one clipped sum a query over the cohort, exact integers |
-| five of a secure sum, see `fedrec.federation.masked` | `masks` | the node's message of that stage |
+| five of a secure sum, see `fedrec.run.masked` | `masks` | the node's message of that stage |
 | each | `refusal` | one word from `REFUSALS`, never the text of an error |
 
 A `sum` question of a deployment also carries proofs of the run's ledger (`LedgerProof`), and its answer a receipt.

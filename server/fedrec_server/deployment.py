@@ -66,7 +66,7 @@ def circumstances(scenario: Scenario) -> Circumstances:
     if scenario.privacy.trust == "central" or not scenario.privacy.private:
         return under
     _, *answers = DEPLOYED.unprotected
-    role = "whoever runs the server, who receives sums that have their noise already"
+    role = "the operator of the server, which receives sums that have their noise already"
     return replace(under, role=role, unprotected=tuple(answers))
 
 

@@ -126,7 +126,8 @@ class Hostile:
 def integers(size: int, multiplier: float, squared: int = 1_000_000) -> dict[str, Any]:
     """What a card of users who add the noise states of a query: bounds in integers, and one share of the noise."""
     variance = repr(multiplier**2 * squared)
-    return {"dimension": size, "squared": squared, "absolute": squared, "length": "1000.0", "share_variance": variance}
+    made = {"encoding": "plain", "bits": 40, "dimension": size, "squared": squared, "absolute": squared}
+    return made | {"length": "1000.0", "share_variance": variance}
 
 
 def read(answer: Packet, user: int, catalogue: Catalogue) -> bool:

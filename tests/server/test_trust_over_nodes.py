@@ -20,7 +20,8 @@ from fedrec.audit.log.ledger import read_ledger
 from fedrec.cli import run as fedrec
 from fedrec.data import datasets
 from fedrec.errors import FedrecError, InputError
-from fedrec.federation import exchange, masked
+from fedrec.federation import exchange
+from fedrec.run import masked
 from fedrec.run.directory import RunDirectory
 from fedrec.run.federation import RoundVoid
 from fedrec.run.scenario import load_scenario

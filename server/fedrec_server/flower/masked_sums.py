@@ -14,12 +14,13 @@ from torch import Tensor
 from fedrec import wire
 from fedrec.algorithms.base import Shared
 from fedrec.errors import FedrecError
-from fedrec.federation import exchange, masked
+from fedrec.federation import exchange
 from fedrec.federation.exchange import DataRequest
-from fedrec.federation.masked import Asked, Layout
 from fedrec.federation.spec import RunSpec
 from fedrec.privacy.skellam_noise import SkellamNoise
+from fedrec.run import masked
 from fedrec.run.federation import FederationConfig, RoundVoid
+from fedrec.run.masked import Asked, Layout
 from fedrec.secagg import Advertise, Confirmation, MaskedInput, PeerServer, Roster, Shares, Unmasking, Void
 from fedrec.wire import Packet, WireError
 from fedrec_server.flower.ledger_questions import LedgerQuestions

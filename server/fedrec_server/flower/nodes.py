@@ -15,7 +15,7 @@ from fedrec import wire
 from fedrec.errors import InputError
 from fedrec.federation import exchange
 from fedrec.federation.exchange import DataRequest
-from fedrec.federation.masked import KEY
+from fedrec.run.masked import KEY
 from fedrec.transport.node_key import NodePublicKey
 from fedrec.wire import Packet, WireError
 from fedrec_server.flower.messenger import Messenger, TooFewNodes, log
