@@ -15,7 +15,7 @@ from fedrec.audit.budget import budget_file
 from fedrec.audit.budget.budget import digest, noise_text, parse, read, render, seed_of
 from fedrec.audit.budget.budget_file import create, locked, reserve, settle
 from fedrec.audit.budget.reservation import Reservation, read_tie, settle_left
-from fedrec.audit.entries.events import charges, events_of, to_json
+from fedrec.audit.entries.events import MECHANISM, charges, events_of, to_json
 from fedrec.audit.log.ledger import Ledger, read_ledger
 from fedrec.cli import run as fedrec
 from fedrec.errors import BudgetExhausted, FedrecError, InputError, PrivacyError, VerificationError
@@ -43,7 +43,7 @@ def begin(file: Path, folder: Path, planned=HALF, about=ABOUT) -> tuple[Reservat
 def charge(drawing: Reservation, ledger: Ledger, *events: Event) -> None:
     """Charge a round as a coordinator does."""
     drawing.allow([*events_of(charges(entry.payload for entry in ledger.entries)), *events])
-    charged = [{"mechanism": "Gaussian", **event} for event in to_json(events)]
+    charged = [{"mechanism": MECHANISM, **event} for event in to_json(events)]
     terms = {"round": 0, "queries": [], "sampling": "1.0", "delta": "1e-05"}
     ledger.append({"type": "charge", **terms, "events": charged, "epsilon": {"pld": "1.0", "rdp": "1.0"}})
 
