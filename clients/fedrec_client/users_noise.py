@@ -76,6 +76,8 @@ class UsersNoise:
         """Compare a round with its card. Returns: what differs; "" where nothing does."""
         if card.shares != self.discrete.shares.counted:
             return "other numbers of noise shares than the card's"
+        if card.trust == "distributed" and card.minimum_cohort > self.discrete.shares.least:
+            return f"sums of {self.discrete.shares.least} users are opened, and the card promises more"
         for query in card.terms(round_index):
             made, promised = self.discrete.query(round_index, query.name), query.integers
             terms = made.terms()

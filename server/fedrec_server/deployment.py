@@ -35,7 +35,7 @@ from fedrec.run.scenario import Scenario
 from fedrec.run.scenario_run import ScenarioRun
 from fedrec.run.setup import set_up_run
 from fedrec.run.shared_budget import reserve
-from fedrec.secagg import Roster
+from fedrec.secagg import Assumption, Roster, parameters
 from fedrec_server.flower.federation import FlowerFederation
 from fedrec_server.flower.ledger_questions import LedgerQuestions
 from fedrec_server.flower.messenger import Messenger, log
@@ -105,6 +105,8 @@ class Deployment(ScenarioRun):
     ) -> None:
         check_device(scenario.engine.device, "engine.device")
         check_over_nodes(scenario.privacy, scenario.engine.nodes, scenario.seed, "fedrec server")
+        if scenario.privacy.trust == "distributed":
+            parameters(scenario.engine.nodes, Assumption(scenario.privacy.colluding, scenario.privacy.dropout))
         self.folder, self.messenger, self._on_round = folder, messenger, on_round
         self.scenario, self.public_seed, self.resume = open_run(scenario, folder, resume=resume)
         scenario = self.scenario

@@ -11,7 +11,7 @@ import pytest
 import torch
 from fedrec_client.users_noise import UsersNoise
 from fedrec_server.deployment import Deployment
-from fedrec_server.flower.messenger import Messenger
+from fedrec_server.flower.messenger import Messenger, TooFewNodes
 from fedrec_sim.engines.in_process import InProcessFederation
 from fedrec_sim.engines.setup import scenario_split
 
@@ -19,7 +19,7 @@ from fedrec import wire
 from fedrec.audit.log.ledger import read_ledger
 from fedrec.cli import run as fedrec
 from fedrec.data import datasets
-from fedrec.errors import FedrecError, InputError
+from fedrec.errors import FedrecError
 from fedrec.federation import exchange
 from fedrec.run import masked
 from fedrec.run.directory import RunDirectory
@@ -121,9 +121,10 @@ def in_process(made: Deployment, shared: dict, round_index: int, cohort: np.ndar
     (("privacy.trust=local", "seed=5"), "leave the seed out"),
     ((*DISTRIBUTED, "privacy.aggregator=helper"), "aggregator = peers alone"),
     ((*DISTRIBUTED, "engine.nodes=2"), "at least 3 nodes"),
+    ((*DISTRIBUTED, "privacy.dropout=0.5"), "no threshold protects a member"),
 ])  # fmt: skip
 def test_what_nodes_do_not_offer_is_refused_in_one_line(tmp_path: Path, carded: Carded, changes, why) -> None:
-    with pytest.raises(InputError, match=why):
+    with pytest.raises(FedrecError, match=why):
         carded.run(tmp_path / "run", changes)
     assert not (tmp_path / "run").exists()
 
@@ -281,3 +282,50 @@ def test_a_void_round_is_charged_and_tried_again(tmp_path: Path, carded: Carded)
     assert len(charged) >= 2
     assert exhausted is not None or charged == [0, 0, 1]
     verified(tmp_path / "run")
+
+
+def test_a_round_that_stays_void_ends_the_run_and_reveals_nothing(tmp_path: Path, carded: Carded) -> None:
+    grid = carded.grid()
+    dropping(carded, grid, {2: masked.CONFIRM})
+    changes = (*DISTRIBUTED, "algorithm.rounds=8")
+    with pytest.raises(RoundVoid, match="void"):
+        carded.run(tmp_path / "run", changes, over=grid)
+    entries = read_ledger(tmp_path / "run/release/privacy/ledger.jsonl")[0]
+    assert [entry.payload["round"] for entry in entries if entry.payload["type"] == "charge"] == [0, 0, 0]
+    assert not list((tmp_path / "run/release/model").glob("*.safetensors"))
+
+
+def test_a_node_that_restarts_in_a_round_has_dropped_from_it(tmp_path: Path, carded: Carded) -> None:
+    grid, got = carded.grid(), []
+    node = grid.nodes[FIRST]
+    honest = node.answer
+
+    def restarted(packet: Packet) -> Packet:
+        if packet.kind != masked.MASKED or got:
+            return honest(packet)
+        fresh = carded.node(0)
+        again = [packet for packet in carded.asked[0] if packet.kind == masked.ADVERTISE][-1]
+        got.extend(fresh.answer(each) for each in (packet, again))
+        return got[0]
+
+    node.answer = restarted
+    with contextlib.suppress(FedrecError):
+        carded.run(tmp_path / "run", DISTRIBUTED, over=grid)
+    assert [answer.facts.get("code") for answer in got] == ["stage", "stage"]
+
+
+def test_users_of_a_distributed_run_may_be_sampled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    carded = nodes(tmp_path, monkeypatch, 4)
+    carded.run(tmp_path / "run", (*DISTRIBUTED, "privacy.sampling=0.9", "privacy.dropout=0.25"))
+    verified(tmp_path / "run")
+    assert len(answers(carded, masked.MASKS)) == 2 * 4 * 5
+
+
+def test_a_card_that_promises_larger_sums_than_are_opened_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    carded = nodes(tmp_path, monkeypatch, 4)
+    monkeypatch.setattr(Deployment, "_minimum_cohort", lambda _: 60)
+    with pytest.raises(TooFewNodes, match=r"0 of 4 nodes began .* its policy does not accept"):
+        carded.run(tmp_path / "run", (*DISTRIBUTED, "privacy.dropout=0.25"))
+    assert set(carded.codes()) == {"terms"}

@@ -127,9 +127,18 @@ class _Round:
         self._round = asked.round(owner._roster, self._layout)
         self._server = PeerServer(self._round, owner._roster)
         self._held: dict[int, dict[str, str]] = {}
+        self._why = ""
 
     def run(self) -> dict[str, Tensor]:
-        keys = self._ended(self._server.advertised(self._advertised()))
+        began = self._advertised()
+        if len(began) < self._round.min_cohort:  # asking again would spend the budget on nodes that are not there
+            why = f" (a node refused: {self._why})" if self._why else ""
+            raise TooFewNodes(
+                f"round {self._number}: {len(began)} of {len(self._counts)} nodes began the secure sum, at least "
+                f"{self._round.min_cohort} are needed{why}; finished rounds are saved: check the nodes and continue "
+                "with --resume"
+            )
+        keys = self._ended(self._server.advertised(began))
         given = self._stage(masked.SHARE, {n: keys[n].encode() for n in keys}, Shares, lambda each: each.member)
         boxes = self._ended(self._server.shared(message for _, message in given))
         self._mask({n: box.encode() for n, box in boxes.items()})
@@ -244,7 +253,9 @@ class _Round:
             n = index[node]
             if packet.kind == exchange.REFUSAL and packet.version == wire.VERSION:
                 self._ledger.refused(node, packet)
-                self._dropped(n, refused_by_node(packet).code)
+                error = refused_by_node(packet)
+                self._why = str(error)
+                self._dropped(n, error.code)
                 refused.add(n)
                 continue
             yield n, packet
