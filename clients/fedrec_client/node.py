@@ -181,6 +181,10 @@ class UserNode:
         self._gate.check_roster(admitted, roster)
         cohort = exchange.cohort_of(packet, run.users.users)
         self._gate.check_cohort(admitted, cohort, run.users.users)
+        terms = self._gate.terms(admitted, public=run.public)
+        about = Asked(packet.round, admitted.whole, run.identities, cohort, run.public)
+        if fault := self._consent.refusal(terms, about):
+            raise WireError("terms", fault)
         noise = run.spec.noise
         asked = masked.Asked(
             admitted.card.digest,

@@ -31,11 +31,16 @@ class Consent:
         self.policy, self.ledger, self.computes = policy, ledger, computes
         self._judged: dict[tuple[str, int, bool], str] = {}
 
+    def refusal(self, terms: RunTerms, asked: Asked) -> str:
+        """Return why the policy refuses the run, and write it down; "" where it does not. Nothing is charged."""
+        fault = self._fault(terms, asked)
+        if fault and self.ledger is not None:
+            self.ledger.refused(terms.run, fault)
+        return fault
+
     def decide(self, terms: RunTerms, asked: Asked) -> Verdict:
         """Decide on a question. What is to be given is charged, on disk, when this returns."""
-        if fault := self._fault(terms, asked):
-            if self.ledger is not None:
-                self.ledger.refused(terms.run, fault)
+        if fault := self.refusal(terms, asked):
             nobody = np.zeros(len(asked.cohort), dtype=bool)
             return Verdict(Answer.REFUSE, nobody, {Reason.TERMS: len(asked.cohort)}, fault)
         if self.ledger is None:

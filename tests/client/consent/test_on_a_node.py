@@ -13,7 +13,7 @@ from fedrec_client.consent.answering import Answer, Asked
 from fedrec_client.consent.consent import Consent
 from fedrec_client.consent.device_ledger import FILE, DeviceLedger
 from fedrec_client.consent.policy import DataPolicy, PeriodPolicy, Policy, RunPolicy
-from fedrec_client.node import UserNode
+from fedrec_client.node import COMPUTED, UserNode
 from fedrec_client.sources import finder
 from fedrec_server.deployment import Deployment
 from fedrec_server.flower.messenger import Messenger, TooFewNodes
@@ -186,7 +186,7 @@ class Own(Carded):
         (self.folder / "items.csv").write_text("item_id,title\n" + "".join(f"{i},film {i}\n" for i in range(30)))
         ledger = DeviceLedger(self.folder / f"node{n}" / FILE, self.policy)
         find = finder({"data": str(file), "catalogue": str(self.folder / "items.csv")})
-        return UserNode(find, gate=self.gate(n, **options), consent=Consent(self.policy, ledger))
+        return UserNode(find, gate=self.gate(n, **options), consent=Consent(self.policy, ledger, COMPUTED))
 
     def deploy(self, out: Path, *changes: str, twist: Twist | None = None) -> dict[str, torch.Tensor]:
         file = self.folder / "own.toml"
