@@ -14,6 +14,7 @@ from torch import Tensor
 
 from fedrec.durable import sync
 from fedrec.errors import FedrecError
+from fedrec.privacy.shares import Shares as NoiseShares
 from fedrec.run import masked
 from fedrec.run.masked import Asked, Layout
 from fedrec.secagg import Confirmations, KeyList, PeerClient, Refused, Roster, Shares, Survivors
@@ -62,7 +63,7 @@ class Masks:
         self._layout = Layout(())
         self._least = 0
 
-    def advertise(self, asked: Asked, roster: Roster, layout: Layout, users: int, least: int) -> bytes:
+    def advertise(self, asked: Asked, roster: Roster, layout: Layout, users: int, shares: NoiseShares) -> bytes:
         """Begin a round, and forget the one before.
 
         Args:
@@ -70,19 +71,22 @@ class Masks:
             roster: whose root is the card's.
             layout: of the round's vector.
             users: how many of this node's users are asked.
-            least: users without whom the sum is not opened.
+            shares: of the run. With fewer than `least` users the sum is not opened. More than `most` users in all would
+                let one node claim the noise of users that the population does not have.
 
-        Raises: WireError `roster` where this node, or its number of users, is not in the question; `stage` for a round
-            that was answered before.
+        Raises: WireError `roster` where this node, or its number of users, is not in the question, or all nodes
+            together have too many; `stage` for a round that was answered before.
         """
         if self._peer is not None:
             self._peer.forget()
-        self._peer, self._asked, self._layout, self._least = None, asked, layout, least
+        self._peer, self._asked, self._layout, self._least = None, asked, layout, shares.least
         if self.public not in roster.keys:
             raise WireError("roster", "the roster lacks this node's key")
         place = roster.keys.index(self.public)
         if asked.counts[place] != users:
             raise WireError("roster", f"{asked.counts[place]} users are stated for this node, and {users} are asked")
+        if sum(asked.counts) > shares.most:
+            raise WireError("roster", f"{sum(asked.counts)} users are stated in all, and the run has {shares.most}")
 
         def begin() -> bytes:
             this_round = asked.round(roster, layout)

@@ -194,8 +194,8 @@ class UserNode:
             noise.dropout or 0.0,
             noise.colluding or 0.0,
         )
-        least = run.noise.discrete.shares.least
-        message = masks.advertise(asked, roster, run.noise.layout(packet.round), len(cohort), least)
+        shares = run.noise.discrete.shares
+        message = masks.advertise(asked, roster, run.noise.layout(packet.round), len(cohort), shares)
         held = json.dumps({name: digest for name, (digest, _) in self.held.items()})
         return masked.answer(packet, message, {masked.HELD: held})
 

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 
-from fedrec.errors import InputError
+from fedrec.errors import InputError, PrivacyError
 from fedrec.secagg.fields import Reader, number, places
 from fedrec.secagg.outcome import Refused
 from fedrec.secagg.parameters import Assumption, Parameters, parameters
@@ -84,7 +84,10 @@ class Round:
         reader = Reader(data, _KIND)
         card, model, roster, beacon = (reader.take(32) for _ in range(4))
         count, bits, length, least, corrupt, dropout, split = (reader.number(8) for _ in range(7))
-        assumed = Assumption(corrupt / _MILLION, dropout / _MILLION, bool(split))
+        try:
+            assumed = Assumption(corrupt / _MILLION, dropout / _MILLION, bool(split))
+        except PrivacyError as error:
+            raise InputError(f"a round whose {error}") from None
         cohort = reader.places()
         helper = reader.take(reader.number(1))
         reader.end()

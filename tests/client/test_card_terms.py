@@ -88,6 +88,7 @@ def test_a_card_whose_users_add_the_noise_is_priced_by_the_honest_users_shares(t
         shared(absolute=20_000),
         shared(dimension=9),
         shared(share_variance="0"),
+        shared(length="1e200"),
         shared() | {"shares": SHARES | {"colluding": 50}},
         shared() | {"shares": SHARES | {"least": 500}},
         shared() | {"shares": None},

@@ -202,6 +202,12 @@ def counted(packet: Packet) -> Packet:
     return replace(packet, facts={**packet.facts, masked.COUNTS: "[2000, 2000, 2000]"})
 
 
+def others_counted(packet: Packet) -> Packet:
+    """The asked node's own number is right; another one claims the noise of more users than the run has."""
+    own, *others = json.loads(packet.facts[masked.COUNTS])
+    return replace(packet, facts={**packet.facts, masked.COUNTS: json.dumps([own, *others[1:], 2000])})
+
+
 def own_keys(packet: Packet) -> Packet:
     keys = masked.content(packet, masked.ROSTER)
     return replace(packet, tensors={**packet.tensors, masked.ROSTER: masked.octets(keys[:32] + bytes(range(64)))})
@@ -221,6 +227,7 @@ def other_charge(packet: Packet) -> Packet:
         (masked.ADVERTISE, plain, "terms"),
         (masked.MASKED, plain, "terms"),
         (masked.ADVERTISE, counted, "roster"),
+        (masked.ADVERTISE, others_counted, "roster"),
         (masked.ADVERTISE, own_keys, "roster"),
         (masked.CONFIRM, fewer, "stage"),
         (masked.UNMASK, other_charge, "stage"),
@@ -241,6 +248,17 @@ def test_a_server_that_cheats_gets_a_refusal(tmp_path: Path, carded: Carded, sta
     with contextlib.suppress(FedrecError):  # the node has dropped, or the run has ended
         carded.run(tmp_path / "run", DISTRIBUTED, over=grid)
     assert got[0].facts["code"] == code
+
+
+def test_a_card_that_promises_larger_sums_than_are_opened_is_refused(
+    tmp_path: Path, carded: Carded, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A policy asks for a minimum cohort, and the sums of the plan are opened with fewer users."""
+    monkeypatch.setattr(Deployment, "_minimum_cohort", lambda self: 60)
+    with contextlib.suppress(FedrecError):
+        carded.run(tmp_path / "run", DISTRIBUTED)
+    assert answers(carded, exchange.REFUSAL)[-1].facts["code"] == "terms"
+    assert not answers(carded, masked.MASKS)
 
 
 @pytest.mark.parametrize("stage", masked.STAGES)

@@ -217,7 +217,7 @@ class Limit:
             return after <= self.gaussian
         place = ORDERS.index(self.order)
         rest = np.zeros_like(after) if spent.renyi is None else spent.renyi[place]
-        rest = rest + (cost.renyi[place] if cost.renyi else 0)
+        rest = rest + (min(cost.renyi[place], CEILING) if cost.renyi else 0)
         others = any(cost.renyi) | (spent.renyi is not None and spent.renyi.any(axis=0))
         by_order = -(-self.order * np.minimum(after, CEILING // self.order) // 2) + rest <= self.renyi
         return np.where(others, by_order, (after <= self.gaussian) | by_order)

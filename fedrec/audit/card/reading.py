@@ -158,6 +158,8 @@ def _integers(values: Mapping[str, Any], size: int) -> Integers:
     )
     if made.dimension < size or not 0 < made.share_variance <= LARGEST:
         raise FieldError("'discrete' has too few integers, or no noise")
+    if made.length > LARGEST:
+        raise FieldError("'length' is out of bounds")
     if not min(made.squared, math.isqrt(made.squared * made.dimension)) <= made.absolute <= made.squared:
         raise FieldError("'absolute' is no bound that follows from 'squared'")
     if made.squared < math.floor(made.length**2 * (1 - CLOSE)):

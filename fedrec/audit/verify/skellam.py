@@ -2,7 +2,7 @@
 
 | check | a lie that it catches |
 |---|---|
-| events | an event that is not its query's; more shares counted than the least honest users have |
+| events | an event that is not its query's; more shares counted than honest users have, or than are asked |
 | bounds | integers shorter than the clip; an L1 bound below what the L2 bound allows |
 | epsilon | a recorded epsilon below the recomputed one, or far above it; one past the target |
 """
@@ -31,6 +31,9 @@ def noise(begin: BeginRecord, shares: Shares, charges: Sequence[Charge]) -> Iter
     counted = shares.least - shares.colluding
     if begin.trust == "local" and (shares.least, shares.colluding) != (1, 0):
         yield "record 0 counts the noise of several users, and in trust model local each hides alone"
+    expected = max(1, math.floor(begin.population.users * float(begin.sampling.probability)))
+    if shares.expected > expected:
+        yield f"record 0 counts the noise of {shares.expected} users in a round, and {expected} are expected"
     for charge in charges:
         where = f"the charge of round {charge.round}"
         if charge.epsilon.pld is not None:

@@ -42,7 +42,7 @@ class SkellamEvent:
     def __post_init__(self) -> None:
         if not 0 < self.variance < math.inf:
             raise ValueError(f"event: the variance must be a positive number, got {self.variance}")
-        if not 0 < self.squared <= self.absolute**2 or not self.absolute <= self.squared:
+        if not 0 < self.squared < (self.absolute + 1) ** 2 or not self.absolute <= self.squared:  # bounds, rounded down
             raise ValueError(f"event: no integer vector has D2^2 = {self.squared} and D1 = {self.absolute}")
         if self.count < 1:
             raise ValueError(f"event: count must be at least 1, got {self.count}")

@@ -151,3 +151,9 @@ def test_a_device_counts_what_the_plan_of_shared_noise_counts(trust: str) -> Non
     ours = epsilon(sum((Cost.of_skellam(event) for event in events), Cost()), 1e-5)
     theirs = plan.epsilon(2)["rdp"]
     assert theirs <= ours <= theirs * (1 + 1e-3)
+
+
+def test_a_run_beyond_all_numbers_is_not_covered() -> None:
+    """The whole price of a hostile card is a sum that an int64 does not hold."""
+    huge = Cost(10**25, (10**25,) * len(ORDERS))
+    assert not Limit(10.0, 1e-5).allows(Totals(2), huge).any()

@@ -241,3 +241,12 @@ def test_one_of_many_users_moves_the_computed_sum_by_at_most_the_bound(trust: st
     everybody = np.arange(count)
     moved = (added(everybody) - added(np.delete(everybody, count // 8))).astype(object)
     assert 0 < int((moved**2).sum()) <= ours.discrete.encoding(0, "counts").squared
+
+
+@pytest.mark.parametrize("trust", ["distributed", "local"])
+@pytest.mark.parametrize("clip", [1.0, 0.7])
+def test_a_single_number_has_a_plan(trust: str, clip: float) -> None:
+    """In one dimension the bounds D1 and D2 are rounded down from one number, and D1^2 may be below D2^2."""
+    config = PrivacyConfig(epsilon=4.0, trust=trust)
+    plan = PrivacyPlan.build(config, [(SumQuery("count", (1,), clip, 1.0),)], 500, seed=1)
+    assert 3.9 < plan.discrete.epsilon([0]) <= 4.0

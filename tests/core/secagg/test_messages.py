@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedrec.errors import FedrecError
+from fedrec.errors import FedrecError, InputError
 from fedrec.secagg import (
     Advertise,
     Confirmation,
@@ -107,6 +107,14 @@ def test_any_bytes_are_a_message_or_refused(message, content):
 def test_what_no_member_sends_is_malformed(message):
     with pytest.raises(Malformed):
         type(message).decode(message.encode())
+
+
+def test_a_round_with_impossible_fractions_is_refused_as_every_other_one():
+    data = bytearray(ROUND.encoded)
+    at = 3 + 4 * 32 + 4 * 8  # the corrupt fraction, in millionths
+    data[at : at + 8] = (10**15).to_bytes(8, "big")
+    with pytest.raises(InputError, match="together below 1"):
+        Round.decode(bytes(data))
 
 
 def test_a_count_beyond_the_message_costs_nothing():
