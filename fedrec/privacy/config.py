@@ -34,7 +34,8 @@ class PrivacyConfig(Settings):
     dropout: float = Field(default=0.05, ge=0, lt=1)
     """Trust distributed: part of a cohort that may be missing. Beyond it, a round is void and charged."""
     colluding: float = Field(default=0.05, ge=0, lt=1)
-    """Trust distributed: part of a cohort that may show the server their noise shares; epsilon holds even so."""
+    """Trust distributed: part of a cohort that may show the server their noise shares, at least one user; epsilon
+    holds even so."""
     bits: int | None = Field(default=None, ge=8, le=40)
     """Trust distributed: bits of each number that a user sends; by default the fewest that cost 0.5 % more noise."""
     aggregator: Literal["peers", "helper"] = "peers"

@@ -10,7 +10,8 @@
 
 "One user less" means a user who adds zeros: the number of users is public, and a device without events answers too.
 Sampling lowers none of these: the server of a secure sum knows the cohort. Below the least number of users a round is
-void: it was charged and releases nothing.
+void: it was charged and releases nothing. At least one user counts as colluding: anyone who gets the model may be a
+user, who knows its own share, and the plan's epsilon holds against everybody who gets the model.
 """
 
 import math
@@ -39,7 +40,7 @@ class Shares:
         expected: users of a cohort, expected.
         most: users that the modulus has room for.
         least: users without whom a round is void.
-        colluding: users who may show the server their shares.
+        colluding: users who may show the server their shares; at least one in `distributed`.
         counted: shares that the plan's epsilon rests on.
         local: whether each user's share is the whole noise.
     """
@@ -69,11 +70,11 @@ class Shares:
         if local:
             return cls(expected, most, 1, 0, 1, local=True)
         least = max(1, math.ceil(expected * (1 - dropout)))
-        traitors = math.ceil(expected * colluding)
+        traitors = max(1, math.ceil(expected * colluding))
         if least - traitors < 1:
             raise PrivacyError(
                 f"privacy.dropout = {dropout:g} and privacy.colluding = {colluding:g} leave no honest user of "
-                f"{expected}; lower them"
+                f"{expected}, where one at least counts as colluding; lower them, or ask more users"
             )
         return cls(expected, most, least, traitors, least - traitors)
 

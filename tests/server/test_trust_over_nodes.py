@@ -250,17 +250,6 @@ def test_a_server_that_cheats_gets_a_refusal(tmp_path: Path, carded: Carded, sta
     assert got[0].facts["code"] == code
 
 
-def test_a_card_that_promises_larger_sums_than_are_opened_is_refused(
-    tmp_path: Path, carded: Carded, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A policy asks for a minimum cohort, and the sums of the plan are opened with fewer users."""
-    monkeypatch.setattr(Deployment, "_minimum_cohort", lambda self: 60)
-    with contextlib.suppress(FedrecError):
-        carded.run(tmp_path / "run", DISTRIBUTED)
-    assert answers(carded, exchange.REFUSAL)[-1].facts["code"] == "terms"
-    assert not answers(carded, masked.MASKS)
-
-
 @pytest.mark.parametrize("stage", masked.STAGES)
 def test_no_stage_is_answered_twice(tmp_path: Path, carded: Carded, stage: str) -> None:
     """A second answer could unmask a second set of survivors, or show two vectors under one mask."""

@@ -31,6 +31,8 @@ def noise(begin: BeginRecord, shares: Shares, charges: Sequence[Charge]) -> Iter
     counted = shares.least - shares.colluding
     if begin.trust == "local" and (shares.least, shares.colluding) != (1, 0):
         yield "record 0 counts the noise of several users, and in trust model local each hides alone"
+    if begin.trust == "distributed" and shares.colluding < 1:
+        yield "record 0 counts every user's noise, and anyone who gets the model may be a user who knows its own"
     expected = max(1, math.floor(begin.population.users * float(begin.sampling.probability)))
     if shares.expected > expected:
         yield f"record 0 counts the noise of {shares.expected} users in a round, and {expected} are expected"

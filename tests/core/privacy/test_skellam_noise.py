@@ -250,3 +250,14 @@ def test_a_single_number_has_a_plan(trust: str, clip: float) -> None:
     config = PrivacyConfig(epsilon=4.0, trust=trust)
     plan = PrivacyPlan.build(config, [(SumQuery("count", (1,), clip, 1.0),)], 500, seed=1)
     assert 3.9 < plan.discrete.epsilon([0]) <= 4.0
+
+
+@pytest.mark.parametrize("colluding", [0.0, 0.05])
+def test_the_target_holds_against_another_user_who_gets_the_model(colluding: float) -> None:
+    """It knows its own share of the noise, also where nobody colludes with the server."""
+    config = PrivacyConfig(epsilon=2.0, trust="distributed", dropout=0.0, colluding=colluding)
+    plan = PrivacyPlan.build(config, [(SumQuery("count", (4,), 1.0, 1.0),)], 10, seed=1)
+    found = plan.discrete.adversaries([0])
+    assert max(found["model_recipients"], found["knows_the_cohort"], found["server"]) <= 2.0
+    with pytest.raises(PrivacyError, match="no honest user"):
+        PrivacyPlan.build(config, [(SumQuery("count", (4,), 1.0, 1.0),)], 1, seed=1)

@@ -78,6 +78,7 @@ LIES: dict[str, tuple[Change, str]] = {
     "a small L1 bound": (lambda p: everywhere(p, no_length), "below what their L2 norm allows"),
     "more honest users": (lambda p: p[0]["shares"].update(colluding=0), "another variance than"),
     "more users than are asked": (lambda p: p[0]["shares"].update(expected=10**6), "are expected"),
+    "no user who gets the model": (lambda p: p[0]["shares"].update(colluding=0), "may be a user who knows its own"),
     "a lower cap": (lambda p: p[0].update(target_epsilon="1.9"), "past the cap"),
     "a lower epsilon": (lambda p: p[2]["epsilon"].update(rdp="0.100000"), "is below the recomputed"),
     "an epsilon by PLD": (lambda p: p[1]["epsilon"].update(pld="1.000000"), "none is known"),
