@@ -73,6 +73,14 @@ def test_a_node_of_a_distributed_run_sends_masked_vectors_alone(tmp_path: Path, 
     assert read_ledger(tmp_path / "run/release/privacy/ledger.jsonl")[0][0].payload["card"]["roster"]
 
 
+def test_the_statement_says_up_to_how_many_users_an_operator_is_covered(tmp_path: Path, carded: Carded) -> None:
+    """Each of 3 nodes hosts 20 users, and knows their noise: more than the one who counts as colluding."""
+    carded.run(tmp_path / "run", DISTRIBUTED)
+    lines = [line for line in verified(tmp_path / "run")["not_protected"] if "the operator of a node" in line]
+    assert len(lines) == 1
+    assert lines[0].endswith("at most 1 users of a round")
+
+
 @pytest.mark.parametrize("trust", ["local", "distributed"])
 @pytest.mark.parametrize("count", [3, 5])
 def test_sums_over_nodes_have_the_bits_of_one_process(

@@ -70,8 +70,8 @@ def _read(begin: Mapping[str, Any], record: SignedRecord, checkpoint: Checkpoint
     shares = _shares(begin, trust, users) if private and trust != "central" else None
     _check_noise(groups, shares)
     minimum = fields.count(own, "minimum_cohort")
-    if minimum > users:
-        raise FieldError("'minimum_cohort' exceeds the number of users")
+    if minimum > max(1.0, users * sampling):
+        raise FieldError("'minimum_cohort' exceeds the number of users who are expected in a round")
     return RunCard(
         run=record.run,
         key=key,

@@ -151,6 +151,11 @@ def not_protected(begin: BeginRecord) -> list[str]:
     if catalogue is None or catalogue.known != "given":
         how = "may have been taken from the log" if catalogue is None else f"is {catalogue.known}"
         found.append(f"the catalogue {how}: that an item occurs in it reveals that somebody used the item")
+    if begin.shares is not None and begin.trust == "distributed" and not simulation:
+        found.append(
+            "the operator of a node who gets the model knows the noise of the node's own users: epsilon holds against "
+            f"operators of at most {begin.shares.colluding} users of a round"
+        )
     if begin.private:
         if seeded(begin.noise_source):
             found.append(

@@ -112,7 +112,7 @@ def test_a_witness_is_demanded_where_the_node_asks_for_one(tmp_path: Path) -> No
         {"card": card(expires="2026-12-30")},
         {"card": card(expires="2026-12-30T00:00:00+01:00")},
         {"card": card(fingerprint="ab")},
-        {"card": card(minimum_cohort=101)},
+        {"card": card(minimum_cohort=51)},
         {"card": card(minimum_cohort=True)},
         {"card": card(receipts=1)},
         {"type": "charge"},
