@@ -279,6 +279,9 @@ class UserNode:
             users = HostedUsers(hosted.source, seed=spec.seed, **self._bounds)
             try:
                 algorithm = spec.build(hosted.catalogue, users.device)
+                most = self._consent.policy.run.rounds
+                if spec.noise is not None and algorithm.rounds > most:  # before each round's noise is planned
+                    raise WireError("terms", f"{algorithm.rounds} rounds: run.rounds allows 1 to {most}")
                 noise = None if spec.noise is None else UsersNoise(spec, algorithm, self._words)
             except PluginRefused as error:
                 raise WireError("plugin", str(error)) from None

@@ -5,6 +5,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import fedrec_client.node
 import numpy as np
 import pytest
 import torch
@@ -22,6 +23,7 @@ from fedrec.data.datasets import DataConfig
 from fedrec.errors import InputError
 from fedrec.federation import exchange
 from fedrec.federation.exchange import DataRequest
+from fedrec.federation.spec import UsersNoise
 from fedrec.privacy.fixed_point import Lattice
 from fedrec.privacy.plan import PrivacyConfig
 from tests.server.deployed import DATA, REQUEST, data, hosted, spec_of
@@ -98,6 +100,18 @@ def test_what_cannot_be_answered_is_refused_in_one_word(packet, word) -> None:
     made = UserNode(finder({"partition-id": 0, "num-partitions": 3}))
     assert code(made.answer(packet)) == word
     assert made.answer(question()).kind == exchange.SUMS
+
+
+def test_rounds_beyond_the_policy_cost_no_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan of users' noise has the queries of every round, and a server may name any number of rounds."""
+    spec = spec_of("als", PRIVATE, 100)
+    noise = UsersNoise(trust="local", epsilon=2.0, delta=1e-4, sampling=1.0)
+    spec = spec.model_copy(update={"settings": spec.settings | {"rounds": 10**7}, "noise": noise})
+    planned = []
+    monkeypatch.setattr(fedrec_client.node, "UsersNoise", lambda *given: planned.append(given))
+    packet = exchange.ask_sum(spec.text(), spec.fingerprint, 0, {}, {}, None, 50)
+    assert code(node().answer(packet)) == "terms"
+    assert not planned
 
 
 def test_another_catalogue_is_refused() -> None:
