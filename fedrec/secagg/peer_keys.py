@@ -19,6 +19,15 @@ def agreed(own: X25519PrivateKey, other: bytes) -> bytes:
         raise Refused("a neighbour's key that agrees on nothing") from None
 
 
+def agrees(public: bytes) -> bool:
+    """Return whether a key agrees on a secret: no for one of small order."""
+    try:
+        agreed(X25519PrivateKey.generate(), public)
+    except Refused:
+        return False
+    return True
+
+
 def pair_seed(this_round: Round, secret: bytes, one: int, other: int) -> bytes:
     """Return the seed of the mask of two neighbours: the lower one adds it, the higher one subtracts it."""
     return masks.hkdf(secret, masks.info("pair", this_round.digest, min(one, other), max(one, other)))

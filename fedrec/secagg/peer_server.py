@@ -15,6 +15,7 @@ from fedrec.secagg.outcome import Refused, Total, Void
 from fedrec.secagg.peer_keys import (
     advertised,
     agreed,
+    agrees,
     commitment,
     confirmed,
     own_seed,
@@ -52,9 +53,13 @@ class PeerServer:
         self._void: Void | None = None
 
     def advertised(self, messages: Iterable[Advertise]) -> dict[int, KeyList] | Void:
-        """Return the keys of the neighbours for each member whose own are signed."""
+        """Return the keys of the neighbours for each member whose own are signed.
+
+        Keys that agree on nothing count as none: each neighbour would refuse them, so one member could void a round.
+        """
         for member, each in _first(messages, set(self.round.cohort)).items():
-            if self._roster.verifies(member, each.signature, advertised(self.round, each)):
+            signed = self._roster.verifies(member, each.signature, advertised(self.round, each))
+            if signed and agrees(each.channel) and agrees(each.mask):
                 self._keys[member] = each
         return self._unless_few(self._keys.keys(), "advertised keys") or {
             member: KeyList(tuple(self._keys[other] for other in self._neighbours[member] if other in self._keys))

@@ -350,3 +350,18 @@ def test_a_key_that_agrees_on_nothing_is_refused():
     weak = replace(unsigned, signature=FEW.keys[4].sign(advertised(this_round, unsigned)))
     with pytest.raises(Refused, match="agrees on nothing"):
         state.clients[0].share(replaced(state.keys[0], weak))
+
+
+@pytest.mark.parametrize("weak", ["channel", "mask"])
+def test_one_member_with_a_key_that_agrees_on_nothing_voids_no_round(weak):
+    """Its neighbours would refuse the key; the server leaves the member out before they see it."""
+    this_round = round_of(FEW)
+    server = PeerServer(this_round, FEW.roster)
+    clients = {member: client_of(FEW, this_round, member) for member in this_round.cohort}
+    sent = {member: client.advertise() for member, client in clients.items()}
+    unsigned = replace(sent[4], **{weak: bytes(32)})
+    sent[4] = replace(unsigned, signature=FEW.keys[4].sign(advertised(this_round, unsigned)))
+    keys = server.advertised(sent.values())
+    assert sorted(keys) == [member for member in this_round.cohort if member != 4]
+    boxes = server.shared([clients[member].share(keys[member]) for member in keys])
+    assert len(boxes) == 8
