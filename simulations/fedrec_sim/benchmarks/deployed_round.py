@@ -32,7 +32,7 @@ CHANGES = ["algorithm.name=als", "algorithm.dim=16", "seed=0", "federation.patie
 """Every round of `als` sends the same arrays, so its rounds can be compared with each other and with the peer's."""
 
 ROLES = {
-    "link": r"fedrec_server\.superlink",
+    "link": r"fedrec_server\.process\.gate",
     "ServerApp and its executor": r"transport\.warm \S*(:server_app|fedrec_server\.app:app)",
     "SuperNode": r"fedrec\.transport\.supernode",
     "users and their executor": r"transport\.warm \S*(:client_app|fedrec_client\.app:app)",

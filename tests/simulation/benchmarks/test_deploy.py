@@ -1,7 +1,9 @@
 """`fedrec bench deploy`; what it starts is held by tests/server/process/test_real_federation.py."""
 
+import importlib.util
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,9 @@ def test_the_bare_app_runs_over_a_real_node(tmp_path: Path) -> None:
         "link": 1, "ServerApp and its executor": 2, "SuperNode": 1, "users and their executor": 2,
         "commands that started them": 2,
     }  # fmt: skip
+
+
+def test_the_roles_name_modules_that_exist() -> None:
+    named = re.findall(r"fedrec[\w.]*", " ".join(deployed_round.ROLES.values()).replace("\\.", "."))
+    assert len(named) >= 4
+    assert all(importlib.util.find_spec(name.strip(".")) for name in named)
