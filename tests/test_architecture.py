@@ -68,7 +68,7 @@ ALLOWED: dict[str, set[str]] = {
     "fedrec.algorithms": BASE | SUMS | {"fedrec.data", "fedrec.model", "fedrec.kernels", "fedrec.towers"},
     "fedrec.evaluation": BASE | {"fedrec.data", "fedrec.model", "fedrec.privacy.queries", "fedrec.algorithms.base"},
     "fedrec.audit": BASE | {"fedrec.privacy", "fedrec.commands", "fedrec.transport.node_key"},
-    "fedrec.secagg": {"fedrec.errors", "fedrec.audit.log"},
+    "fedrec.secagg": {"fedrec.errors", "fedrec.durable", "fedrec.audit.log"},
     "fedrec.federation": BASE
     | SUMS
     | {"fedrec.data", "fedrec.privacy.clipping", "fedrec.privacy.integers", "fedrec.algorithms", "fedrec.evaluation"}

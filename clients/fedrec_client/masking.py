@@ -4,47 +4,19 @@ A node that restarts in a round has dropped from it: its journal holds the round
 masked for one charge.
 """
 
-import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from torch import Tensor
 
-from fedrec.durable import sync
 from fedrec.errors import FedrecError
 from fedrec.privacy.shares import Shares as NoiseShares
 from fedrec.run import masked
 from fedrec.run.masked import Asked, Layout
 from fedrec.secagg import Confirmations, KeyList, PeerClient, Refused, Roster, Shares, Survivors
+from fedrec.secagg.file_journal import FileJournal
 from fedrec.wire import Packet, WireError
-
-
-class FileJournal:
-    """A journal of one small file a round, in the node's own folder.
-
-    Args:
-        folder: made on first use.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    def claim(self, name: bytes, value: bytes) -> bytes | None:
-        """Keep a value under a new name, on disk, and return None; or return the one that is there."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = self._folder / hashlib.sha256(name).hexdigest()
-        try:
-            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        except FileExistsError:
-            return path.read_bytes()
-        with os.fdopen(handle, "wb") as file:
-            file.write(value)
-            file.flush()
-            os.fsync(file.fileno())
-        sync(self._folder)
-        return None
 
 
 class Masks:

@@ -1,7 +1,8 @@
 """Secure aggregation: a server learns the sum of many vectors modulo 2**bits and nothing else of them.
 
 Pure functions and small state machines for every party, without input and output: a transport carries the messages,
-which all have `encode` and `decode`. Importing this package loads NumPy and `cryptography`, not PyTorch.
+which all have `encode` and `decode`. Only `fedrec.secagg.file_journal` writes files. Importing this package loads NumPy
+and `cryptography`, not PyTorch.
 
 Two aggregators have one interface (`aggregate_in_memory`), and all of it follows from one `Round`, whose digest is in
 every key and signature:

@@ -32,6 +32,7 @@ from fedrec_server.flower.masked_sums import MaskedSums
 from fedrec_server.flower.messenger import Messenger, TooFewNodes, log
 from fedrec_server.flower.nodes import NodeDirectory
 from fedrec_server.flower.reply_checks import Expected, checked_sums
+from fedrec_server.flower.secure_questions import SecureRun
 
 TRIES = 3
 """Most queries to a failing node in one round."""
@@ -72,7 +73,7 @@ class FlowerFederation:
         self._holds: dict[int, dict[str, str]] = {}
         self._masked: MaskedSums | None = None
         if plan.discrete is not None and directory.masks:
-            self._masked = MaskedSums(messenger, directory, spec, plan.discrete, self.config, self._request)
+            self._masked = MaskedSums(SecureRun(messenger, directory, spec, plan.discrete, self.config, self._request))
 
     @property
     def users(self) -> int:
