@@ -49,6 +49,7 @@ def card_terms(card: RunCard, witnesses: Sequence[PublicKey] = (), *, public: bo
         ledger_size=card.checkpoint.size,
         witnesses=tuple(key.text for key in witnesses if card.checkpoint.cosigned_at(key) is not None),
         dataset=card.dataset if public else "",
+        shares=card.shares,
     )
 
 

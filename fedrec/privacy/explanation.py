@@ -71,6 +71,18 @@ def explain(plan: PrivacyPlan) -> list[Row]:
     return rows
 
 
+def show(plan: PrivacyPlan) -> None:
+    """Print every parameter of a priced plan as a table."""
+    from rich.table import Table
+
+    from fedrec.screen import plain_console
+
+    table = Table("parameter", "value", "why", box=None, pad_edge=False)
+    for row in explain(plan):
+        table.add_row(row.name, row.value, row.why)
+    plain_console().print(table)
+
+
 def _accountant(plan: PrivacyPlan) -> tuple[str, str]:
     if plan.discrete is None:
         return "PLD", "the tightest that is proven for the sampled Gaussian"

@@ -53,6 +53,13 @@ Plugins = Annotated[
         "By default a server runs built-in code alone.",
     ),
 ]
+Explain = Annotated[
+    bool, typer.Option("--explain-privacy", help="Show every parameter of the privacy plan and why, and leave.")
+]
+Users = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="With --explain-privacy: users of all nodes, where data are their own."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
@@ -108,6 +115,8 @@ def run(
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
     data_dir: DataDir = None,
     state: StateFolder = DEFAULT_STATE,
+    explain: Explain = False,
+    users: Users = None,
     quiet: Quiet = False,
 ) -> None:
     """Run a scenario over the nodes of a running server, and follow it to its end.
@@ -122,6 +131,9 @@ def run(
 
     if resume and out is None:
         raise InputError("--resume: say which run with --out DIR")
+    if explain:
+        _explain(scenario, changes or [], data_dir, users, (State(state).running() or {}).get("plugins", ()))
+        return
     _follow(State(state), scenario, changes or [], out, data_dir, resume=resume, quiet=quiet)
 
 
@@ -172,6 +184,7 @@ def local(
     ] = None,
     stock: Stock = False,
     plugin: Plugins = None,
+    explain: Explain = False,
     quiet: Quiet = False,
 ) -> None:
     """Run a scenario over a whole federation on this machine: a server and nodes as processes of their own.
@@ -193,6 +206,9 @@ def local(
     say = (lambda _: None) if quiet else _say
     changes = [*(changes or []), f"engine.nodes={nodes}"]
     allowed = check_plugins(plugin or [])
+    if explain:
+        _explain(scenario, changes, data_dir, None, allowed)
+        return
     dataset = _loaded(scenario, changes, out, allowed, resume=resume)[1].data.name
     check_public([dataset])
     with federation(nodes, state, data_dir, stock=stock, say=say, dataset=dataset, plugins=sorted(allowed)) as running:
@@ -239,6 +255,15 @@ def _follow(
         for line in handed_on(RunDirectory(folder)):
             say(line)
         say(f"What it promises: fedrec audit report {folder}")
+
+
+def _explain(
+    scenario: str | None, changes: list[str], data_dir: Path | None, users: int | None, plugins: "Iterable[str]"
+) -> None:
+    from fedrec.privacy.explanation import show
+    from fedrec_server.planned import planned
+
+    show(planned(_loaded(scenario, changes, None, plugins, resume=False)[1], data_dir, users))
 
 
 def _loaded(

@@ -173,9 +173,7 @@ def _run(
 
 
 def _explain(name: str | None, changes: list[str], data_dir: Path | None, device: str | None) -> None:
-    from rich.table import Table
-
-    from fedrec.privacy.explanation import explain
+    from fedrec.privacy.explanation import show
     from fedrec.run.directory import RunDirectory, new_path
     from fedrec.run.scenario import load_scenario
     from fedrec_sim.report.progress import RunProgress
@@ -184,11 +182,7 @@ def _explain(name: str | None, changes: list[str], data_dir: Path | None, device
     options = {} if device is None else {"engine.device": device}
     scenario = load_scenario(name or "quickstart", changes, options, own_code=True)
     progress = RunProgress(plain_console(stderr=True), quiet=True)
-    made = Simulation(scenario, RunDirectory(new_path(scenario.name)), data_dir, progress, resume=False)
-    table = Table("parameter", "value", "why", box=None, pad_edge=False)
-    for row in explain(made.setup.plan):
-        table.add_row(row.name, row.value, row.why)
-    plain_console().print(table)
+    show(Simulation(scenario, RunDirectory(new_path(scenario.name)), data_dir, progress, resume=False).setup.plan)
 
 
 def _list() -> None:

@@ -64,3 +64,22 @@ def test_the_command_explains_and_leaves(capsys: pytest.CaptureFixture[str], tmp
     shown = capsys.readouterr().out
     for word in ("wrap-around", "dropout", "modulus", "server_with_colluders"):
         assert word in shown
+
+
+@pytest.mark.parametrize("command", [["local"], ["run", "--set", "data.name=nodes", "--users", "120"]])
+def test_a_server_explains_what_a_simulation_does(
+    command: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """The plan of a deployment is that of the simulation of the same population; no node is needed to read it."""
+    changes = [*SMALL, "privacy.trust=distributed"]
+    if command[0] == "run":
+        (tmp_path / "items.csv").write_text("item_id,title\n" + "".join(f"{n},film {n}\n" for n in range(60)))
+        changes = ["privacy.trust=distributed", "engine.nodes=4", f"data.catalogue={tmp_path / 'items.csv'}"]
+    asked = [part for change in changes for part in ("--set", change)]
+    assert run(["server", *command, *asked, "--explain-privacy"]) == 0
+    shown = capsys.readouterr().out
+    assert "120 users" in shown
+    assert "popularity: share" in shown
+    if command[0] == "local":
+        assert run(["simulate", *asked, "--explain-privacy"]) == 0
+        assert capsys.readouterr().out == shown

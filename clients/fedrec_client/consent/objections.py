@@ -87,6 +87,12 @@ def _privacy(policy: Policy, terms: RunTerms, users: int) -> Iterator[str]:
         yield f"a sampling probability of {terms.sampling:g}"
     if not terms.minimum_cohort >= run.minimum_cohort:
         yield f"cohorts of {terms.minimum_cohort:g} users: run.minimum_cohort asks for {run.minimum_cohort}"
+    if terms.trust == "distributed":
+        counted, least = terms.minimum_cohort if terms.shares is None else terms.shares, terms.minimum_cohort
+        if not least - counted >= run.colluding * least:
+            yield f"epsilon holds against {least - counted:g} colluding of {least:g} users: run.colluding = " + (
+                f"{run.colluding:g} asks for more"
+            )
     if terms.trust == "central" and users < run.smallest_sum:
         yield f"{users} users are here: run.smallest_sum asks for {run.smallest_sum} in a sum that a server sees"
     if terms.seeded:

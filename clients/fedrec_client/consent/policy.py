@@ -54,6 +54,9 @@ class RunPolicy:
     epsilon: float = _setting(10.0, "The most that one run may cost a user.", 1e-6, LARGEST_EPSILON)
     delta: float = _setting(1e-5, "The delta of all epsilons here, and the largest of a run.", 1e-30, 0.1)
     minimum_cohort: int = _setting(50, "Fewest users whose contributions are opened together.", 1)
+    colluding: float = _setting(
+        0.05, "distributed: the least part of a cohort that may collude, for which epsilon must hold.", 0, 0.99
+    )
     smallest_sum: int = _setting(
         10, "central: fewest users of this node in a sum. 1 lets the server see single users.", 1
     )

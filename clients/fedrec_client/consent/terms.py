@@ -68,6 +68,7 @@ class RunTerms:
         ledger_size: records of the ledger under that head.
         witnesses: names or keys of the witnesses whose cosignature was verified.
         dataset: the dataset that the run names; "" for data of the node's own.
+        shares: noise shares of honest users that the price rests on; None where the server adds the noise.
     """
 
     run: str
@@ -89,6 +90,7 @@ class RunTerms:
     ledger_size: int = 0
     witnesses: tuple[str, ...] = ()
     dataset: str = ""
+    shares: int | None = None
 
     @property
     def private(self) -> bool:

@@ -19,5 +19,6 @@ def run(name: str = "run-1", count: int = 3, noise: float = 4.0, **changed: obje
         "epsilon": 4.0,
         "delta": 1e-6,
         "users": 1000,
+        "shares": 450,
     }
     return RunTerms(**(terms | changed))

@@ -105,6 +105,8 @@ def test_an_honest_run_is_let_in() -> None:
         ({"carded": True}, "or never"),
         ({"carded": True, "expires": NOW + 1e9}, "ends later"),
         ({"carded": True, "expires": math.inf}, "ends later"),
+        ({"shares": 476}, "24 colluding of 500 users"),
+        ({"shares": None}, "0 colluding of 500 users"),
     ],
 )
 def test_terms_off_the_default_policy_are_refused(changed: dict, line: str) -> None:
@@ -131,6 +133,10 @@ CARD = {"carded": True, "expires": NOW + 3600, "ledger_key": "key-a", "witnesses
         (Policy(run=RunPolicy(algorithms=(f"popularity@{'cd' * 8}",))), {}, "algorithm"),
         (Policy(data=DataPolicy(datasets=("ml-1m",))), {"dataset": "gowalla"}, "dataset 'gowalla'"),
         (Policy(run=RunPolicy(smallest_sum=60)), {"trust": "central"}, "smallest_sum"),
+        (Policy(run=RunPolicy(colluding=0.2)), {}, "run.colluding = 0.2 asks for more"),
+        (Policy(run=RunPolicy(colluding=0.2)), {"shares": 400}, ""),
+        (Policy(run=RunPolicy(colluding=0.2)), {"trust": "local", "shares": 1}, ""),
+        (Policy(run=RunPolicy(colluding=0.0)), {"shares": 500}, ""),
     ],
 )
 def test_what_an_operator_asks_for_is_held(policy: Policy, changed: dict, line: str) -> None:
