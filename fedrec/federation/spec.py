@@ -30,6 +30,8 @@ class UsersNoise(Settings):
     delta: float
     sampling: float
     """Probability of each user to take part in a round."""
+    participation: Literal["hidden"] | None = None
+    """Whether each device's secret coin decides if its user contributes; None where the server asks a cohort."""
     dropout: float | None = None
     colluding: float | None = None
     bits: int | None = None
@@ -71,6 +73,8 @@ class RunSpec(Settings):
         values = self.model_dump(mode="json")
         if self.noise is None:  # so that the fingerprint of a run of trust model central is that of older versions
             del values["noise"]
+        elif self.noise.participation is None:  # the same for runs whose cohort is known
+            del values["noise"]["participation"]
         return json.dumps(values, sort_keys=True, allow_nan=False)
 
     @property

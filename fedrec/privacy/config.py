@@ -42,6 +42,9 @@ class PrivacyConfig(Settings):
     """Trust distributed: who keeps the masks: the users among themselves, or a second party that does not collude."""
     sampling: float = Field(default=1.0, gt=0, le=1)
     """Probability of each user to take part in a round (Poisson sampling); 1 = everybody, always."""
+    participation: Literal["known", "hidden"] = "known"
+    """Trust distributed, local, with sampling: known = the server asks a cohort; hidden = it asks everybody, and each
+    device's secret coin decides between its contribution and zeros. Sampling then lowers epsilon against it, too."""
     evaluation_share: float = Field(default=0.0, ge=0, lt=1)
     """Part of the budget for private metrics: one look at the end, or several with `stopping.every`; 0 = none."""
     budget: str | None = None
@@ -83,6 +86,13 @@ class PrivacyConfig(Settings):
             raise ValueError(f"privacy.{idle[0]} is for privacy.trust = distributed; leave it out")
         if self.trust != "central" and not self.private:
             raise ValueError(f"trust '{self.trust}' needs an epsilon: without noise there is nothing to share out")
+        if self.hidden and self.trust == "central":
+            raise ValueError(
+                "privacy.participation = hidden needs noise that the users add: the server of trust model central sees "
+                "which sums are zero; set privacy.trust = distributed or local"
+            )
+        if self.hidden and self.sampling == 1:
+            raise ValueError("privacy.participation = hidden is for sampled users; set privacy.sampling below 1")
         if self.trust != "central" and self.budget is not None:
             raise ValueError(
                 f"a shared budget prices Gaussian noise alone, and trust '{self.trust}' adds Skellam noise; leave "
@@ -92,13 +102,24 @@ class PrivacyConfig(Settings):
 
     def resolved(self) -> dict[str, Any]:
         """Return every setting that has a value and belongs to the trust model, JSON-able."""
-        left_out = None if self.trust == "distributed" else DISTRIBUTED
+        left_out = set() if self.trust == "distributed" else set(DISTRIBUTED)
+        left_out |= set() if self.hidden else {"participation"}
         return self.model_dump(mode="json", exclude_none=True, exclude=left_out)
 
     @property
     def accountant(self) -> str:
         """The accountant that the target holds by: "pld", or "rdp" where no other is proven."""
         return "pld" if self.trust == "central" else "rdp"
+
+    @property
+    def hidden(self) -> bool:
+        """Whether each user's own secret coin decides if it contributes."""
+        return self.participation == "hidden"
+
+    @property
+    def asked(self) -> float:
+        """Part of the users who are asked in a round, and add noise where users do."""
+        return 1.0 if self.hidden else self.sampling
 
     @property
     def private(self) -> bool:
@@ -109,7 +130,7 @@ class PrivacyConfig(Settings):
         """Compute the total signal-to-noise of all releases (Gaussian DP), which is known before any query is.
 
         Infinite without privacy. By Renyi DP where users add the noise, and less by what they add beyond the counted
-        noise: in `local` every user adds all of it.
+        noise: in `local` every user adds all of it. As if everybody contributed, also where users are sampled.
 
         Args:
             users: the public size of the population.
@@ -129,7 +150,9 @@ class PrivacyConfig(Settings):
 
         Raises: PrivacyError where the stated dropout and collusion leave no honest user.
         """
-        return Shares.of(users, self.sampling, self.dropout, self.colluding, local=self.trust == "local")
+        return Shares.of(
+            users, self.sampling, self.dropout, self.colluding, local=self.trust == "local", hidden=self.hidden
+        )
 
 
 def check_over_nodes(config: PrivacyConfig, nodes: int, seed: int | None, where: str) -> None:
@@ -147,6 +170,8 @@ def check_over_nodes(config: PrivacyConfig, nodes: int, seed: int | None, where:
         return
     if seed is not None:
         raise InputError(f"{where}: in trust model {config.trust} each node draws its own noise; leave the seed out")
+    if config.hidden:
+        raise InputError(f"{where}: privacy.participation = hidden is offered on one machine alone; leave it out")
     if config.trust == "distributed" and config.aggregator != "peers":
         raise InputError(f"{where}: nodes offer privacy.aggregator = peers alone; set it, or leave it out")
     if config.trust == "distributed" and nodes < FEWEST_NODES:

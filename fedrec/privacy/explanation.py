@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass
 
+from fedrec.privacy.accounting import Event, epsilon_pld, interval_for
 from fedrec.privacy.accounting import gaussian_epsilon as exact_epsilon
-from fedrec.privacy.discrete import encoding
+from fedrec.privacy.discrete import encoding, hidden
 from fedrec.privacy.discrete.renyi import gaussian_epsilon
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.privacy.skellam_noise import SkellamNoise
@@ -92,6 +93,8 @@ def _accountant(plan: PrivacyPlan) -> tuple[str, str]:
 def _sampling(plan: PrivacyPlan) -> str:
     if plan.config.sampling == 1:
         return "every user in every round"
+    if plan.config.hidden:
+        return "each user's own secret coin, new in every round: it lowers epsilon against the server, too"
     if plan.discrete is not None:
         return "every round is priced as if its cohort were known: the server of a secure sum knows it"
     return "each user on its own, which lowers epsilon against everybody who does not know the cohort"
@@ -99,9 +102,14 @@ def _sampling(plan: PrivacyPlan) -> str:
 
 def _shares(noise: SkellamNoise) -> list[Row]:
     shares, config = noise.shares, noise.config
+    coins = []
+    if config.hidden:
+        why = f"everybody answers in every round: {1 / config.sampling:.4g} messages for one contribution"
+        coins = [Row("participation", config.participation, why)]
     if shares.local:
-        return [Row("noise shares", "1", "each user hides alone, whatever the others do")]
+        return [*coins, Row("noise shares", "1", "each user hides alone, whatever the others do")]
     return [
+        *coins,
         Row("dropout", f"{config.dropout:g}", f"a round with fewer than {shares.least:,} users is void, and charged"),
         Row("colluding", f"{config.colluding:g}", f"{shares.colluding:,} users may show the server their shares"),
         Row(
@@ -115,7 +123,7 @@ def _shares(noise: SkellamNoise) -> list[Row]:
 
 def _integers(noise: SkellamNoise, place: int, name: str) -> list[Row]:
     known = noise.query(place, name)
-    made, most = known.encoding, noise.shares.most
+    made, most = known.encoding, noise.shares.contributing
     if made.kind == "rotated":
         why = f"up to {encoding.LARGEST_ROTATED:,} numbers are rotated, so that every entry of a sum is small"
     elif noise.shares.local:
@@ -123,7 +131,7 @@ def _integers(noise: SkellamNoise, place: int, name: str) -> list[Row]:
     else:
         why = f"more than {encoding.LARGEST_ROTATED:,} numbers: a rotated vector would be dense on every device"
     bits = "as set" if noise.config.bits is not None and made.kind == "rotated" else "the fewest that fit"
-    wrap = math.exp(made.log_wrap(most, known.share * most))
+    wrap = math.exp(made.log_wrap(most, known.share * noise.shares.most))
     return [
         Row(f"{name}: encoding", f"{made.kind}, {made.dimension:,} numbers", why),
         Row(
@@ -147,9 +155,7 @@ def _integers(noise: SkellamNoise, place: int, name: str) -> list[Row]:
 
 def _outcome(plan: PrivacyPlan, noise: SkellamNoise) -> list[Row]:
     everything = range(len(plan.rounds))
-    known = [noise.query(place, name) for place in everything for name in plan.rounds[place]]
-    squares = math.fsum((each.encoding.length / each.multiplier) ** 2 / each.encoding.squared for each in known)
-    gauss, exact = gaussian_epsilon(squares, plan.config.delta), exact_epsilon(math.sqrt(squares), plan.config.delta)
+    gauss, exact = _gaussians(plan, noise)
     rows = [
         Row(
             "wrap-around",
@@ -162,3 +168,19 @@ def _outcome(plan: PrivacyPlan, noise: SkellamNoise) -> list[Row]:
     for name, value in noise.adversaries(everything).items():
         rows.append(Row(f"epsilon against {name}", f"{value:.4f}", "of the whole run"))
     return rows
+
+
+def _gaussians(plan: PrivacyPlan, noise: SkellamNoise) -> tuple[float, float]:
+    """Return epsilon of Gaussian noise of the same strength: by Renyi DP at the same orders, and exactly."""
+    delta, sampling = plan.config.delta, plan.config.sampling
+    known = [[noise.query(place, name) for name in asked] for place, asked in enumerate(plan.rounds)]
+    squares = [
+        math.fsum((each.encoding.length / each.multiplier) ** 2 / each.encoding.squared for each in asked)
+        for asked in known
+    ]
+    if plan.config.hidden:
+        events = [Event(sampling, 1 / math.sqrt(square)) for square in squares if square]
+        exact = epsilon_pld(events, delta, interval_for(events))
+        return hidden.gaussian_epsilon(squares, sampling, delta), exact
+    total = math.fsum(squares)
+    return gaussian_epsilon(total, delta), exact_epsilon(math.sqrt(total), delta)

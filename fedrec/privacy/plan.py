@@ -32,11 +32,11 @@ from fedrec.privacy.gaussian_noise import ROUNDING
 from fedrec.privacy.integers import EncodedIntegers, ExactIntegers, Integers
 from fedrec.privacy.noise import NoiseSource
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
-from fedrec.privacy.recorded import MECHANISM, SKELLAM
+from fedrec.privacy.recorded import HIDDEN, MECHANISM, SKELLAM
 from fedrec.privacy.skellam_noise import SkellamNoise
 from fedrec.rounding import rounded_up
 
-__all__ = ["MECHANISM", "ROUNDING", "SKELLAM", "PrivacyConfig", "PrivacyPlan"]
+__all__ = ["HIDDEN", "MECHANISM", "ROUNDING", "SKELLAM", "PrivacyConfig", "PrivacyPlan"]
 
 
 class PrivacyPlan:
@@ -144,15 +144,16 @@ class PrivacyPlan:
         return self.noise_multiplier(round_index, query_name) * self._query(round_index, query_name).clip_norm
 
     def sample(self, round_index: int) -> np.ndarray:
-        """Positions of the round's cohort, int64, ascending: everybody, or a Poisson sample that stays secret.
+        """Positions of the users who contribute, int64, ascending: everybody, or a Poisson sample that stays secret.
 
-        Never show its size: divide by `expected_cohort`.
+        Never show its size: divide by `expected_cohort`. With hidden participation these are the coins of a
+        simulation's devices; real devices draw their own.
         """
         cohort = np.arange(self.users)
         if self.config.sampling < 1:
             cohort = self._source.cohort(round_index, self.users, self.config.sampling, self._time(round_index))
         if self.discrete is not None:
-            self.discrete.drawn(round_index, len(cohort))
+            self.discrete.drawn(round_index, self.users if self.config.hidden else len(cohort))
         return cohort
 
     def void(self, round_index: int) -> bool:
@@ -228,7 +229,7 @@ class PrivacyPlan:
 
     def _recorded(self, round_index: int) -> list[ChargedEvent]:
         if self.discrete is not None:
-            return [recorded.skellam(event, self.config.sampling) for event in self.discrete.events([round_index])]
+            return [recorded.skellam(event, self.config) for event in self.discrete.events([round_index])]
         return [recorded.gaussian(event) for event in self.events([round_index])]
 
     def privatise(self, round_index: int, query: SumQuery, total: Tensor) -> PrivateSum:

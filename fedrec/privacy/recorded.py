@@ -2,6 +2,7 @@
 
 from fedrec.charge import ChargedEvent, QueryTerms
 from fedrec.privacy.accounting import Event
+from fedrec.privacy.config import PrivacyConfig
 from fedrec.privacy.discrete.renyi import SkellamEvent
 from fedrec.privacy.queries import SumQuery
 from fedrec.privacy.skellam_noise import DiscreteQuery
@@ -11,6 +12,16 @@ MECHANISM = "Poisson-sampled Gaussian, add or remove one user"
 
 SKELLAM = "Skellam, known cohort, add or remove one user"
 """The mechanism of trust models `distributed` and `local`: one event a query, and no amplification by sampling."""
+
+HIDDEN = "Skellam, one secret coin a user and round, add or remove one user"
+"""The same with hidden participation: the events of a charge share one coin (`fedrec.privacy.discrete.hidden`)."""
+
+
+def mechanism(config: PrivacyConfig) -> str:
+    """Return the mechanism that the accountants assume for each event of a plan."""
+    if config.trust == "central":
+        return MECHANISM
+    return HIDDEN if config.hidden else SKELLAM
 
 
 def terms(query: SumQuery, multiplier: float, discrete: DiscreteQuery | None, *, private: bool) -> QueryTerms:
@@ -42,16 +53,16 @@ def gaussian(event: Event) -> ChargedEvent:
     )
 
 
-def skellam(event: SkellamEvent, sampling: float) -> ChargedEvent:
+def skellam(event: SkellamEvent, config: PrivacyConfig) -> ChargedEvent:
     """Return a Skellam event.
 
     Args:
-        event: the release as the plan's epsilon counts it.
-        sampling: probability of each user to take part, which lowers nothing.
+        event: the release as if every user who is asked contributed.
+        config: the privacy settings. Sampling lowers nothing unless it is hidden.
     """
     return ChargedEvent(
-        mechanism=SKELLAM,
-        sampling=repr(sampling),
+        mechanism=mechanism(config),
+        sampling=repr(config.sampling),
         noise_multiplier=repr(event.noise_multiplier),
         variance=repr(event.variance),
         squared=event.squared,

@@ -12,6 +12,10 @@
 Sampling lowers none of these: the server of a secure sum knows the cohort. Below the least number of users a round is
 void: it was charged and releases nothing. At least one user counts as colluding: anyone who gets the model may be a
 user, who knows its own share, and the plan's epsilon holds against everybody who gets the model.
+
+With hidden participation every user of the population answers and adds a share, so shares are counted over all of them,
+and not over a cohort. Which answers hold zeros is known to their devices alone: sampling then lowers epsilon against
+every row (`fedrec.privacy.discrete.hidden`), except against one who sees a device's coin (`knows_the_cohort`).
 """
 
 import math
@@ -37,11 +41,12 @@ class Shares:
     """Numbers of noise shares in one sum.
 
     Attributes:
-        expected: users of a cohort, expected.
-        most: users that the modulus has room for.
+        expected: users who are expected to add noise to a sum: a cohort, or everybody with hidden participation.
+        most: users whose noise the modulus has room for.
         least: users without whom a round is void.
         colluding: users who may show the server their shares; at least one in `distributed`.
         counted: shares that the plan's epsilon rests on.
+        contributing: users whose contributions the modulus has room for.
         local: whether each user's share is the whole noise.
     """
 
@@ -50,10 +55,13 @@ class Shares:
     least: int
     colluding: int
     counted: int
+    contributing: int
     local: bool = False
 
     @classmethod
-    def of(cls, users: int, sampling: float, dropout: float, colluding: float, *, local: bool) -> "Shares":
+    def of(
+        cls, users: int, sampling: float, dropout: float, colluding: float, *, local: bool, hidden: bool = False
+    ) -> "Shares":
         """Return the numbers for a population.
 
         Args:
@@ -62,13 +70,15 @@ class Shares:
             dropout: part of a cohort that may be missing.
             colluding: part of a cohort that may show the server their shares.
             local: whether each user adds the whole noise.
+            hidden: whether everybody adds noise, and a secret coin decides who contributes.
 
         Raises: PrivacyError where the stated dropout and collusion leave no honest user.
         """
         expected = max(1, math.floor(users * sampling))
-        most = users if sampling == 1 else min(users, expected + math.ceil(8 * math.sqrt(expected)) + 8)
+        contributing = users if sampling == 1 else min(users, expected + math.ceil(8 * math.sqrt(expected)) + 8)
+        expected, most = (users, users) if hidden else (expected, contributing)
         if local:
-            return cls(expected, most, 1, 0, 1, local=True)
+            return cls(expected, most, 1, 0, 1, contributing, local=True)
         least = max(1, math.ceil(expected * (1 - dropout)))
         traitors = max(1, math.ceil(expected * colluding))
         if least - traitors < 1:
@@ -76,7 +86,7 @@ class Shares:
                 f"privacy.dropout = {dropout:g} and privacy.colluding = {colluding:g} leave no honest user of "
                 f"{expected}, where one at least counts as colluding; lower them, or ask more users"
             )
-        return cls(expected, most, least, traitors, least - traitors)
+        return cls(expected, most, least, traitors, least - traitors, contributing)
 
     def unknown(self) -> dict[str, int]:
         """Return how many shares each adversary does not know."""

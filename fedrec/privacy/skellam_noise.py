@@ -18,7 +18,7 @@ from torch import Tensor
 from fedrec.charge import Discrete
 from fedrec.errors import PrivacyError
 from fedrec.privacy.config import PrivacyConfig
-from fedrec.privacy.discrete import encoding, renyi
+from fedrec.privacy.discrete import encoding, hidden, renyi
 from fedrec.privacy.discrete.encoding import LARGEST_ROTATED, Encoding
 from fedrec.privacy.discrete.renyi import SkellamEvent
 from fedrec.privacy.discrete.skellam import skellam
@@ -28,6 +28,7 @@ from fedrec.privacy.integers import total_shape
 from fedrec.privacy.queries import PrivateSum, SumQuery
 from fedrec.privacy.shares import largest_mu
 
+KNOWS_THE_COHORT = "knows_the_cohort"
 ROOM_FOR_ROUNDING = 1.01
 """Noise that encodings leave room for, as a multiple of the Gaussian noise of the same Renyi epsilon."""
 
@@ -88,7 +89,7 @@ class SkellamNoise:
         total = math.fsum(query.budget_share for queries in rounds for query in queries.values())
         self.factor = 0.0
         if total:
-            rough = math.sqrt(total) / largest_mu(config.epsilon, config.delta)
+            rough = self._rough(total, config.epsilon)
             for queries in rounds:
                 for query in queries.values():
                     self._encode(query, rough * ROOM_FOR_ROUNDING)
@@ -120,18 +121,32 @@ class SkellamNoise:
         return [self.query(number, name).event(unknown) for number in rounds for name in self.rounds[number]]
 
     def epsilon(self, rounds: Sequence[int], shares: int | None = None) -> float:
-        """Bound epsilon of some rounds by Renyi DP; infinite where the adversary knows all shares."""
+        """Bound epsilon of some rounds by Renyi DP; infinite where the adversary knows all shares.
+
+        With hidden participation: against an adversary who does not see the users' coins.
+        """
         if shares == 0:
             return math.inf if any(self.rounds[number] for number in rounds) else 0.0
+        if self.config.hidden:
+            each = (self.events([number], shares) for number in rounds)
+            return hidden.epsilon(each, self.config.sampling, self.config.delta)
+        return self.epsilon_with_coins(rounds, shares)
+
+    def epsilon_with_coins(self, rounds: Sequence[int], shares: int | None = None) -> float:
+        """Bound epsilon of some rounds against an adversary who sees who contributes in each; shares: at least 1."""
         return renyi.epsilon(self.events(rounds, shares), self.config.delta)
 
     def adversaries(self, rounds: Sequence[int]) -> dict[str, float]:
         """Bound epsilon of some rounds against each adversary."""
-        known = {count: self.epsilon(rounds, count) for count in set(self.shares.unknown().values())}
-        return {name: known[count] for name, count in self.shares.unknown().items()}
+        unknown = self.shares.unknown()
+        known = {count: self.epsilon(rounds, count) for count in set(unknown.values())}
+        found = {name: known[count] for name, count in unknown.items()}
+        if self.config.hidden and unknown[KNOWS_THE_COHORT]:
+            found[KNOWS_THE_COHORT] = self.epsilon_with_coins(rounds, unknown[KNOWS_THE_COHORT])
+        return found
 
     def epsilon_of_user(self, rounds: Sequence[int]) -> float:
-        """Bound epsilon of one user who took part in these rounds alone, by its own participation."""
+        """Bound epsilon of one user who was asked in these rounds alone; with hidden participation coins count."""
         return self.epsilon(rounds)
 
     @cached_property
@@ -141,11 +156,13 @@ class SkellamNoise:
         for number, queries in enumerate(self.rounds):
             for name in queries:
                 query = self.query(number, name)
-                found.append(math.exp(query.encoding.log_wrap(self.shares.most, query.share * self.shares.most)))
+                found.append(
+                    math.exp(query.encoding.log_wrap(self.shares.contributing, query.share * self.shares.most))
+                )
         return min(1.0, math.fsum(found))
 
     def drawn(self, round_index: int, users: int) -> None:
-        """State how many users a round's cohort has, all of whom add a share unless `noise_arrived` says otherwise."""
+        """State how many users are asked in a round, all of whom add a share unless `noise_arrived` says otherwise."""
         self._cohorts[round_index] = users
         self._arrived.pop(round_index, None)
 
@@ -236,13 +253,28 @@ class SkellamNoise:
         spread = factor / math.sqrt(query.budget_share) * math.sqrt(self.shares.most / self.shares.counted)
         try:
             if self.config.trust == "distributed" and query.size <= LARGEST_ROTATED:
-                made = encoding.rotated(query.size, self.shares.most, spread, self.config.bits)
+                made = encoding.rotated(query.size, self.shares.contributing, spread, self.config.bits)
             else:
                 step = Lattice.with_bits(query.clip_norm, encoding.plain_steps(spread)).step
-                made = encoding.plain(query.size, self.shares.most, spread, step, query.clip_norm)
+                made = encoding.plain(query.size, self.shares.contributing, spread, step, query.clip_norm)
         except ValueError as error:
             raise PrivacyError(f"query '{query.name}': {error}; raise privacy.epsilon or privacy.bits") from None
         self._kinds[_kind(query)] = made
+
+    def _rough(self, total: float, target: float) -> float:
+        """Return the factor of Gaussian noise at the target by Renyi DP, which Skellam noise exceeds a little.
+
+        Args:
+            total: budget shares of all queries.
+            target: epsilon.
+        """
+        if not self.config.hidden:
+            return math.sqrt(total) / largest_mu(target, self.config.delta)
+        shares = [math.fsum(query.budget_share for query in queries.values()) for queries in self.rounds]
+        try:
+            return hidden.least_factor(shares, self.config.sampling, target, self.config.delta)
+        except ValueError as error:
+            raise PrivacyError(f"hidden participation: {error} of epsilon {target:g}; raise privacy.epsilon") from None
 
     def _calibrated(self, rough: float, target: float) -> float:
         """Find the least factor whose epsilon is at most the target, to a relative 1e-6."""

@@ -76,7 +76,7 @@ class RoundReport:
         seconds: wall time of the whole round.
         users: expected size of the cohort, never the realised one.
         epsilon: epsilon spent so far, by accountant; None without privacy.
-        bytes_up: bytes that one participating user sends: 4 a number, or the modulus' bits where users add the noise.
+        bytes_up: bytes that one user who is asked sends: 4 a number, or the modulus' bits where users add the noise.
         bytes_down: bytes that a device with a cached model downloads for the next round.
         phases: seconds of each part of the round.
         metrics: the result of `observe`; empty in rounds without one.

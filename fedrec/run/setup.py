@@ -83,5 +83,6 @@ def _users_noise(privacy: PrivacyConfig) -> UsersNoise | None:
         epsilon=privacy.epsilon,
         delta=privacy.delta,
         sampling=privacy.sampling,
+        participation="hidden" if privacy.hidden else None,
         **({name: getattr(privacy, name) for name in _DISTRIBUTED} if privacy.trust == "distributed" else {}),
     )

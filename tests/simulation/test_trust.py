@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fedrec
@@ -83,3 +84,26 @@ def test_a_server_explains_what_a_simulation_does(
     if command[0] == "local":
         assert run(["simulate", *asked, "--explain-privacy"]) == 0
         assert capsys.readouterr().out == shown
+
+
+@pytest.mark.parametrize("trust", ["distributed", "local"])
+def test_a_run_with_secret_coins_is_released_charged_and_verified(tmp_path: Path, trust: str) -> None:
+    hidden = {"privacy.sampling": 0.4, "privacy.participation": "hidden"}
+    made = simulated(tmp_path / "run", trust, ALS, **hidden)
+    assert fedrec.verify(made, trust_run_key=True).holds
+    statement = json.loads((tmp_path / "run/release/privacy/statement.json").read_text())
+    against = {row["adversary"]: row for row in statement["adversaries"]}
+    assert float(against["server"]["epsilon"]) <= 4.0 < float(against["knows_the_cohort"]["epsilon"])
+    assert "amplified by sampling" in against["server"]["why"]
+    assert statement["participation"]["expected_rounds"] == pytest.approx(0.4 * statement["rounds"])
+    simulated(tmp_path / "known", trust, ALS, **{"privacy.sampling": 0.4})
+    sums = [json.loads((tmp_path / each / "private/summary.json").read_text())["privacy"] for each in ("run", "known")]
+    noise = [each["noise_multipliers"] for each in sums]
+    assert all(min(np.ravel(noise[0][name])) < max(np.ravel(noise[1][name])) for name in noise[0])
+
+
+def test_secret_coins_are_refused_where_the_server_adds_the_noise(capsys: pytest.CaptureFixture[str]) -> None:
+    changes = [*SMALL, "privacy.sampling=0.5", "privacy.participation=hidden"]
+    assert run(["simulate", *[part for change in changes for part in ("--set", change)]]) == 2
+    shown = capsys.readouterr().err
+    assert "sees which sums are zero" in " ".join(shown.split())

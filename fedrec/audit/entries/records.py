@@ -33,6 +33,10 @@ It also fixes the fields of the statement that is drawn from a ledger: other fie
 """
 
 
+HIDDEN = "Skellam, one secret coin a user and round, add or remove one user"
+"""The mechanism of runs in which each user's own secret coin decides whether it contributes or sends zeros."""
+
+
 class NoiseSource(StrEnum):
     """Where the noise of a run comes from, as its first record names it."""
 
@@ -242,6 +246,11 @@ class BeginRecord(ClosedRecord):
     def private(self) -> bool:
         """Whether anything is guaranteed."""
         return self.guarantee != "none"
+
+    @property
+    def hidden(self) -> bool:
+        """Whether each user's own secret coin decides if it contributes: the events of a charge share one coin."""
+        return self.mechanism.name == HIDDEN
 
 
 class StoppedRecord(Record):

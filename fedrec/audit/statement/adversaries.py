@@ -2,6 +2,8 @@
 
 `central`: the server is trusted, and no bound holds against it. `distributed`: an adversary meets the noise of the
 shares that it does not know. `local`: each user's message has the whole noise, so one epsilon holds against everybody.
+
+With hidden participation, sampling lowers epsilon against all of them but one who sees a device's coin.
 """
 
 import math
@@ -84,11 +86,15 @@ def _central(known: Account, epsilon: str | None) -> list[Adversary]:
 
 
 def _discrete(known: Account, shares: Shares, charged: str | None) -> list[Adversary]:
-    local = known.begin.trust == "local"
+    local, coins = known.begin.trust == "local", known.begin.hidden
     honest = shares.least - shares.colluding
     rows = {
         "model_recipients": (RECIPIENTS, shares.least - 1, f"the noise of {shares.least - 1} users"),
-        "knows_the_cohort": (ADVERSARIES["knows_the_cohort"], shares.least - 1, "no sampling was counted"),
+        "knows_the_cohort": (
+            ADVERSARIES["knows_the_cohort"],
+            shares.least - 1,
+            "the noise alone, without the secret coin" if coins else "no sampling was counted",
+        ),
         "server": (ADVERSARIES["server"], shares.least, f"the noise of {shares.least} users, in a sum that it reads"),
         "server_with_colluders": (
             f"the server together with {shares.colluding} other users of a round",
@@ -110,23 +116,35 @@ def _discrete(known: Account, shares: Shares, charged: str | None) -> list[Adver
     )
     found = []
     for name, (who, unknown, why) in rows.items():
-        left = 1 if local else unknown
-        bound = rounded_up_text(charged) if left == honest else _epsilon(known, left)
+        left, secret = 1 if local else unknown, coins and name != "knows_the_cohort"
+        as_charged = left == honest and (secret or not coins)
+        bound = rounded_up_text(charged) if as_charged else _epsilon(known, left, secret=secret)
         reason = "nothing depends on users" if bound is not None and float(bound) == 0 else why
-        reason = "each message carries the whole noise" if local and reason == why else reason
+        reason = "each message carries the whole noise" if local and reason == why and secret == coins else reason
+        if secret and reason != "nothing depends on users":
+            reason += "; and amplified by sampling: which messages hold zeros is known to their devices alone"
         found.append(Adversary(adversary=name, who=who, epsilon=bound, why=reason))
     return found
 
 
-def _epsilon(known: Account, shares: int) -> str | None:
-    """Recompute epsilon against who does not know `shares` of the noise shares; None for no bound."""
-    releases = []
+def _epsilon(known: Account, shares: int, *, secret: bool) -> str | None:
+    """Recompute epsilon against who does not know `shares` of the noise shares; None for no bound.
+
+    Args:
+        known: the contents of the ledger's records.
+        shares: how many of them.
+        secret: whether the users' coins are unknown, too.
+    """
+    rounds: list[list[skellam.Release]] = []
     for charge in known.charges:
+        releases = []
         for query in charge.queries:
             if query.discrete is None or shares < 1:
                 return None
             variance = float(query.discrete.share_variance) * shares
             releases.append((variance, query.discrete.squared, query.discrete.absolute, 1))
-    if not releases or known.begin.delta is None:
+        rounds.append(releases)
+    if not any(rounds) or known.begin.delta is None:
         return "0.0000"
-    return rounded_up(float(skellam.epsilon(skellam.renyi(releases), float(known.begin.delta))))
+    coins = float(known.begin.sampling.probability) if secret else None
+    return rounded_up(float(skellam.curve(rounds, float(known.begin.delta), coins).epsilon[-1]))

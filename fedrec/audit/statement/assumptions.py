@@ -67,6 +67,20 @@ def assumptions(begin: BeginRecord) -> list[Assumption]:
                 "down; anyone who watches the machine or its network could see it",
             )
         )
+    if begin.hidden:
+        found.append(
+            _row(
+                "every client",
+                "draws a new coin for every charge, does the same work for zeros, and shows nobody the coin",
+                "no" if repeats else "yes" if simulation else "partly",
+                "the coins follow from the seed"
+                if repeats
+                else "the coins of a simulation are drawn in one place and not written down"
+                if simulation
+                else "the client's code draws it from the system's generator, and neither keeps nor sends it; no proof "
+                "covers the time of an answer",
+            )
+        )
     if repeats:
         found.append(
             _row(

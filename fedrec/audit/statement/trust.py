@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 from fedrec import __version__
 from fedrec.audit.entries.records import Mechanism, Sampling, Shares
-from fedrec.privacy.plan import MECHANISM, ROUNDING, SKELLAM, PrivacyPlan
+from fedrec.privacy.plan import HIDDEN, MECHANISM, ROUNDING, SKELLAM, PrivacyPlan
 
 TRUST = {
     "central": "the server sees the un-noised sums and adds the noise: it is trusted. No secure aggregation, so "
@@ -28,7 +28,7 @@ def mechanism(plan: PrivacyPlan) -> Mechanism:
         )
     bits = [plan.discrete.query(place, name).encoding.bits for place, asked in enumerate(plan.rounds) for name in asked]
     return Mechanism(
-        name=SKELLAM,
+        name=HIDDEN if plan.config.hidden else SKELLAM,
         noise_per_user="each user adds Skellam noise of the query's share_variance to each of its integers",
         rounding="rotated: at random, drawn anew until the squared L2 norm is at most `squared`, which is checked on "
         "the integers; plain: towards zero",
@@ -41,7 +41,8 @@ def mechanism(plan: PrivacyPlan) -> Mechanism:
 def accountants(plan: PrivacyPlan) -> dict[str, str]:
     """Return the program behind each accountant."""
     if plan.discrete is not None:
-        return {"rdp": f"fedrec {__version__}, Skellam at whole orders (arXiv 2110.04995)"}
+        coins = ", each user's coin by the binomial series" if plan.config.hidden else ""
+        return {"rdp": f"fedrec {__version__}, Skellam at whole orders (arXiv 2110.04995){coins}"}
     return {"pld": f"dp-accounting {version('dp-accounting')}", "rdp": f"opacus {version('opacus')}"}
 
 
@@ -50,6 +51,13 @@ def sampling(plan: PrivacyPlan) -> Sampling:
     probability = plan.config.sampling
     if probability == 1:
         return Sampling(probability="1.0", claimed="every user, every round", enforced="nothing is left to chance")
+    if plan.config.hidden:
+        return Sampling(
+            probability=repr(probability),
+            claimed="hidden: everybody answers every round, and each user's own coin decides between its contribution "
+            "and zeros",
+            enforced="by each device, which draws a new coin for every charge, keeps it nowhere and shows it nobody",
+        )
     if plan.discrete is not None:
         return Sampling(
             probability=repr(probability),

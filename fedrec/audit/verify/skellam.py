@@ -15,7 +15,7 @@ import numpy as np
 
 from fedrec.audit.accountant import skellam
 from fedrec.audit.accountant.skellam import Release
-from fedrec.audit.entries.records import BeginRecord, Shares
+from fedrec.audit.entries.records import HIDDEN, BeginRecord, Shares
 from fedrec.charge import Charge, ChargedEvent, QueryTerms
 from fedrec.rounding import ceiling
 
@@ -33,7 +33,12 @@ def noise(begin: BeginRecord, shares: Shares, charges: Sequence[Charge]) -> Iter
         yield "record 0 counts the noise of several users, and in trust model local each hides alone"
     if begin.trust == "distributed" and shares.colluding < 1:
         yield "record 0 counts every user's noise, and anyone who gets the model may be a user who knows its own"
-    expected = max(1, math.floor(begin.population.users * float(begin.sampling.probability)))
+    probability, mechanism = float(begin.sampling.probability), begin.mechanism.name
+    if mechanism not in (MECHANISM, HIDDEN):
+        yield f"record 0 names the mechanism {mechanism}, and only {MECHANISM} and {HIDDEN} can be checked"
+    if begin.hidden and probability == 1:
+        yield "record 0 hides who contributes, and everybody does in every round"
+    expected = max(1, math.floor(begin.population.users * (1.0 if begin.hidden else probability)))
     if shares.expected > expected:
         yield f"record 0 counts the noise of {shares.expected} users in a round, and {expected} are expected"
     for charge in charges:
@@ -47,10 +52,11 @@ def noise(begin: BeginRecord, shares: Shares, charges: Sequence[Charge]) -> Iter
             yield f"{where}: prices {len(events)} events for {len(charge.queries)} queries"
             continue
         for query, event in zip(charge.queries, events, strict=True):
-            yield from (f"{where}: query '{query.name}' {fault}" for fault in _query(query, event, charge, counted))
+            faults = _query(query, event, charge, counted, mechanism)
+            yield from (f"{where}: query '{query.name}' {fault}" for fault in faults)
 
 
-def _query(query: QueryTerms, event: ChargedEvent, charge: Charge, counted: int) -> Iterator[str]:
+def _query(query: QueryTerms, event: ChargedEvent, charge: Charge, counted: int, mechanism: str) -> Iterator[str]:
     made, clip = query.discrete, query.clip_norm
     if made is None or clip is None:
         yield "has no integers or no clip"
@@ -58,8 +64,8 @@ def _query(query: QueryTerms, event: ChargedEvent, charge: Charge, counted: int)
     squared, absolute, dimension = made.squared, made.absolute, made.dimension
     variance = float(made.share_variance) * counted
     z = float(query.noise_multiplier)
-    if event.mechanism != MECHANISM or event.count != 1:
-        yield f"is not priced as one {MECHANISM}"
+    if event.mechanism != mechanism or event.count != 1:
+        yield f"is not priced as one {mechanism}"
     if event.sampling != charge.sampling:
         yield f"is priced with sampling {event.sampling}, the charge says {charge.sampling}"
     if (event.squared, event.absolute) != (squared, absolute):
@@ -95,7 +101,8 @@ def epsilon(begin: BeginRecord, charges: Sequence[Charge], faults: list[list[str
         [(float(event.variance or 0), event.squared or 0, event.absolute or 0, event.count) for event in charge.events]
         for charge in charges
     ]
-    computed = skellam.curve(rounds, delta).epsilon
+    coins = float(begin.sampling.probability) if begin.hidden else None
+    computed = skellam.curve(rounds, delta, coins).epsilon
     recorded = np.array([float(charge.epsilon.rdp or "nan") for charge in charges])
     wrong = ~((recorded >= computed * (1 - RELATIVE)) & (recorded <= computed * (1 + ABOVE) + 1e-5))
     faults.append(
@@ -115,5 +122,5 @@ def epsilon(begin: BeginRecord, charges: Sequence[Charge], faults: list[list[str
     facts["epsilon"] = {
         "recorded": {"pld": None, "rdp": charges[-1].epsilon.rdp},
         "recomputed": {"tight": f"{computed[-1]:.6f}", "renyi": f"{computed[-1]:.6f}"},
-        "method": "Skellam, Renyi DP at whole orders",
+        "method": "Skellam, Renyi DP at whole orders" + ("" if coins is None else ", secret coins"),
     }

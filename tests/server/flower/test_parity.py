@@ -12,6 +12,7 @@ SEEN = {
     "Poisson": PrivacyConfig(epsilon=4.0, delta=1e-4, sampling=0.5),
     "distributed": PrivacyConfig(epsilon=4.0, delta=1e-4, trust="distributed"),
     "local": PrivacyConfig(epsilon=4.0, delta=1e-4, trust="local"),
+    "secret coins": PrivacyConfig(epsilon=4.0, delta=1e-4, trust="distributed", sampling=0.4, participation="hidden"),
     "private metrics": PrivacyConfig(epsilon=4.0, delta=1e-4, evaluation_share=0.1),
 }
 
