@@ -1,8 +1,11 @@
 """What travels between server and nodes, and the only place that knows how: record keys, versions, packing.
 
-A message is a `Packet`: a few plain facts and named tensors. In Flower's records it is one ConfigRecord and one
-ArrayRecord, each tensor as raw little-endian bytes with its type and shape spelled out. Nothing is pickled, nothing of
-a sender's is evaluated, and whatever arrives is either a well-formed packet or a `WireError`.
+A message is a `Packet`: a few plain facts and named tensors. In Flower's records it is one ConfigRecord and, where it
+has tensors, one ArrayRecord, each tensor as raw little-endian bytes with its type and shape spelled out. Nothing is
+pickled, nothing of a sender's is evaluated, and whatever arrives is either a well-formed packet or a `WireError`.
+
+Flower moves each record, tensor and chunk of a message in a request of its own, which costs the link some 5 ms of CPU.
+So short bytes travel as facts.
 
 Downloads may be coarser than what the server holds. Error of an entry x, at most:
 
@@ -28,11 +31,13 @@ from torch import Tensor
 
 from fedrec.errors import FedrecError
 
-VERSION = 2
+VERSION = 3
 """Of the protocol. Both sides refuse any other."""
+_DESCRIBED = 2
+"""Version in a run's fingerprint, which is on run cards: it stays while descriptions do, so that old runs resume."""
 
 Precision = Literal["float32", "float16", "int8"]
-Fact = str | int | float | bool
+Fact = str | int | float | bool | bytes
 
 FACTS, TENSORS = "fedrec", "tensors"
 """The two records of a message."""
@@ -113,8 +118,8 @@ class Packet:
 
 
 def fingerprint(text: str) -> str:
-    """Return the id of a run on the wire: SHA-256 (hex) of the protocol version and of the run's description."""
-    return hashlib.sha256(f"fedrec wire {VERSION}\n{text}".encode()).hexdigest()
+    """Return the id of a run on the wire: SHA-256 (hex) of a version and of the run's description."""
+    return hashlib.sha256(f"fedrec wire {_DESCRIBED}\n{text}".encode()).hexdigest()
 
 
 def digest(tensor: Tensor) -> str:
@@ -138,7 +143,8 @@ def to_record(packet: Packet, precision: Precision = "float32", keep: Collection
     arrays = {
         name: Array(*_pack(tensor, "float32" if name in keep else precision)) for name, tensor in packet.tensors.items()
     }
-    return RecordDict({FACTS: ConfigRecord(facts), TENSORS: ArrayRecord(arrays)})
+    records = {FACTS: ConfigRecord(facts)} | ({TENSORS: ArrayRecord(arrays)} if arrays else {})
+    return RecordDict(records)
 
 
 def from_record(record: Any) -> Packet:
@@ -149,8 +155,8 @@ def from_record(record: Any) -> Packet:
     """
     try:
         configs, arrays = record.config_records, record.array_records
-        if set(record) != {FACTS, TENSORS} or FACTS not in configs or TENSORS not in arrays:
-            raise WireError("records", "a message without the two records of the protocol")
+        if not {FACTS} <= set(record) <= {FACTS, TENSORS} or FACTS not in configs or TENSORS in configs:
+            raise WireError("records", "a message of other records than the protocol's")
         facts = dict(configs[FACTS])
         if any(type(facts.get(key)) is not kind for key, kind in _KEYS.items()):
             raise WireError("records", "a message without version, kind, fingerprint and round")
@@ -158,18 +164,19 @@ def from_record(record: Any) -> Packet:
             return Packet(facts["kind"], facts["fingerprint"], facts["round"], version=facts["version"])
         own = {name.removeprefix(_OWN): value for name, value in facts.items() if name not in _KEYS}
         if any(type(value) not in get_args(Fact) for value in own.values()):
-            raise WireError("records", "a message with a fact that is neither text nor number")
-        tensors = {
-            name: _unpack(array.dtype, array.shape, array.stype, array.data) for name, array in arrays[TENSORS].items()
-        }
+            raise WireError("records", "a message with a fact that is neither text, number nor bytes")
+        given = arrays[TENSORS].items() if TENSORS in arrays else ()
+        tensors = {name: _unpack(array.dtype, array.shape, array.stype, array.data) for name, array in given}
     except (AttributeError, TypeError, KeyError, ValueError, OverflowError, RuntimeError):
         raise WireError("records", "a message that is not one of the protocol") from None
     return Packet(facts["kind"], facts["fingerprint"], facts["round"], own, tensors)
 
 
 def size(record: Any) -> int:
-    """Bytes of the tensors' data in a RecordDict: nearly all that travels."""
-    return sum(len(array.data) for arrays in record.array_records.values() for array in arrays.values())
+    """Bytes of the tensors' data, and of facts that are bytes, in a RecordDict: nearly all that travels."""
+    facts = (fact for config in record.config_records.values() for fact in config.values())
+    arrays = sum(len(array.data) for arrays in record.array_records.values() for array in arrays.values())
+    return arrays + sum(len(fact) for fact in facts if isinstance(fact, bytes))
 
 
 def coarse(tensor: Tensor, precision: Precision) -> Tensor:

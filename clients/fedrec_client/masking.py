@@ -1,7 +1,7 @@
 """A node's part in a secure sum: one round at a time, whose secrets are in memory alone.
 
 A node that restarts in a round has dropped from it: its journal holds the round's number, so that no second vector is
-masked for one charge.
+masked for one charge. It has lost the keys that it made ahead, too.
 """
 
 from collections.abc import Callable
@@ -14,9 +14,9 @@ from fedrec.errors import FedrecError
 from fedrec.privacy.shares import Shares as NoiseShares
 from fedrec.run import masked
 from fedrec.run.masked import Asked, Layout
-from fedrec.secagg import Confirmations, KeyList, PeerClient, Refused, Roster, Shares, Survivors
+from fedrec.secagg import Ahead, Confirmations, Graph, KeyList, PeerClient, Refused, Roster, Shares, Survivors
 from fedrec.secagg.file_journal import FileJournal
-from fedrec.wire import Packet, WireError
+from fedrec.wire import Fact, Packet, WireError
 
 
 class Masks:
@@ -31,7 +31,9 @@ class Masks:
         self._key, self._journal = key, FileJournal(folder)
         self.public = key.public_key().public_bytes_raw()
         self._peer: PeerClient | None = None
+        self._next: PeerClient | None = None
         self._asked: Asked | None = None
+        self._roster: Roster | None = None
         self._layout = Layout(())
         self._least = 0
 
@@ -49,32 +51,43 @@ class Masks:
         Raises: WireError `roster` where this node, or its number of users, is not in the question, or all nodes
             together have too many; `stage` for a round that was answered before.
         """
-        if self._peer is not None:
-            self._peer.forget()
-        self._peer, self._asked, self._layout, self._least = None, asked, layout, shares.least
+        for each in (self._peer, self._next):
+            if each is not None:
+                each.forget()
+        self._peer = self._next = self._asked = None
+        self._roster, self._layout, self._least = roster, layout, shares.least
         if self.public not in roster.keys:
             raise WireError("roster", "the roster lacks this node's key")
-        place = roster.keys.index(self.public)
-        if asked.counts[place] != users:
-            raise WireError("roster", f"{asked.counts[place]} users are stated for this node, and {users} are asked")
-        if sum(asked.counts) > shares.most:
-            raise WireError("roster", f"{sum(asked.counts)} users are stated in all, and the run has {shares.most}")
+        self._check_users(asked, roster, users, shares)
 
         def begin() -> bytes:
-            this_round = asked.round(roster, layout)
-            self._peer = PeerClient(this_round, roster, place, self._key.sign, self._journal)
+            self._peer = self._client(asked.round(roster, layout), roster)
+            self._asked = asked
             return self._peer.advertise().encode()
 
         return _stage(begin)
 
-    def check(self, charge: int, question: str) -> None:
-        """Raises: WireError `stage` where no round of this charge and question is under way."""
-        if (
-            self._peer is None
-            or self._asked is None
-            or (self._asked.charge, self._asked.question) != (charge, question)
-        ):
+    def begin(self, asked: Asked, layout: Layout, users: int, shares: NoiseShares) -> None:
+        """Check that a round is under way, or begin one whose keys were made ahead; see `advertise`.
+
+        Raises: WireError `roster`; `stage` where no keys of this round are here.
+        """
+        if self._roster is None:
+            raise WireError("stage", "no secure sum is under way here")
+        roster = self._roster
+        self._check_users(asked, roster, users, shares)
+        if self._asked == asked and self._peer is not None:
+            return
+        if asked.ahead is None or self._next is None or self._next.keys.number != asked.ahead:
             raise WireError("stage", "no secure sum of this charge is under way here")
+        if self._peer is not None:
+            self._peer.forget()
+        peer, self._peer, self._next, self._asked = self._next, None, None, None
+        try:
+            peer.begin(asked.round(roster, layout))
+        except FedrecError as error:
+            raise WireError("stage", str(error)) from None
+        self._peer, self._asked, self._layout, self._least = peer, asked, layout, shares.least
 
     def masked(self, sums: dict[str, Tensor], inbox: bytes) -> bytes:
         """Mask the sums, which have their users' noise.
@@ -87,17 +100,59 @@ class Masks:
         """
         return _stage(lambda: self._current.mask(self._layout.vector(sums), Shares.decode(inbox)).encode())
 
-    def answer(self, packet: Packet) -> bytes:
+    def keys_ahead(self) -> dict[str, Fact]:
+        """Return new keys for the round after the current one; nothing where they were made before."""
+        now, roster = self._current.round, self._roster
+        if self._next is not None:
+            self._next.forget()
+        self._next = None
+        assert roster is not None
+        try:
+            peer = self._client(Ahead(now.card, now.number, now.roster, now.cohort, now.assumed), roster)
+            made = peer.advertise().encode()
+        except FedrecError:
+            return {}
+        self._next = peer
+        return {masked.NEXT: made}
+
+    def answer(self, packet: Packet) -> Packet:
         """Answer a question of the stages `share`, `confirm` and `unmask`. Raises: WireError `stage`."""
         message = masked.content(packet)
         if self._asked is None or packet.fact(masked.CHARGE, int) != self._asked.charge:
             raise WireError("stage", "no secure sum of this charge is under way here")
         peer = self._current
         if packet.kind == masked.SHARE:
-            return _stage(lambda: peer.share(KeyList.decode(message)).encode())
+            return masked.answer(packet, _stage(lambda: peer.share(KeyList.decode(message)).encode()))
         if packet.kind == masked.CONFIRM:
-            return _stage(lambda: self._confirmed(peer, Survivors.decode(message)))
-        return _stage(lambda: peer.unmask(Confirmations.decode(message)).encode())
+            signed = _stage(lambda: self._confirmed(peer, Survivors.decode(message)))
+            return masked.answer(packet, signed, self._shared_ahead(masked.following(packet)))
+        return masked.answer(packet, _stage(lambda: peer.unmask(Confirmations.decode(message)).encode()))
+
+    def _shared_ahead(self, keys: bytes | None) -> dict[str, Fact]:
+        """Return the shares for the next round; nothing where its keys do not fit. This round stays as it is."""
+        peer, self._next = self._next, None
+        if peer is None or keys is None:
+            return {}
+        try:
+            made = peer.share(KeyList.decode(keys)).encode()
+        except FedrecError:
+            peer.forget()
+            return {}
+        self._next = peer
+        return {masked.NEXT: made}
+
+    def _client(self, keys: Graph, roster: Roster) -> PeerClient:
+        return PeerClient(keys, roster, roster.keys.index(self.public), self._key.sign, self._journal)
+
+    def _check_users(self, asked: Asked, roster: Roster, users: int, shares: NoiseShares) -> None:
+        """Raises: WireError `roster`."""
+        if len(asked.counts) != len(roster.keys):
+            raise WireError("roster", f"a roster of {len(roster.keys)} nodes, and numbers of {len(asked.counts)}")
+        stated = asked.counts[roster.keys.index(self.public)]
+        if stated != users:
+            raise WireError("roster", f"{stated} users are stated for this node, and {users} are asked")
+        if sum(asked.counts) > shares.most:
+            raise WireError("roster", f"{sum(asked.counts)} users are stated in all, and the run has {shares.most}")
 
     @property
     def _current(self) -> PeerClient:

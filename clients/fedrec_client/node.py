@@ -167,35 +167,36 @@ class UserNode:
         if self._gate is None or masks is None:
             raise WireError("stage", "a node without a key takes part in no secure sum")
         if packet.kind not in (masked.ADVERTISE, masked.MASKED):
-            return masked.answer(packet, masks.answer(packet))
+            return masks.answer(packet)
         admitted, run = self._admitted(packet)
         if admitted is None or run.noise is None or run.spec.noise is None or run.spec.trust != "distributed":
             raise WireError("terms", "a secure sum in a run of another trust model")
+        noise, cohort = run.spec.noise, exchange.cohort_of(packet, run.users.users)
+        asked = masked.Asked(
+            admitted.card.digest,
+            admitted.question,
+            admitted.paid.charge,
+            masked.counts_of(packet),
+            noise.dropout or 0.0,
+            noise.colluding or 0.0,
+            masked.ahead_of(packet),
+        )
+        layout, shares = run.noise.layout(packet.round), run.noise.discrete.shares
         if packet.kind == masked.MASKED:
-            masks.check(admitted.paid.charge, admitted.question)
+            masks.begin(asked, layout, len(cohort), shares)
             sums = self._given_sums(packet, admitted, run)
             vector = masked.octets(masks.masked(sums, masked.content(packet)))
             signed = self._gate.receipt(admitted, {masked.MESSAGE: vector})
-            return Packet(masked.MASKS, packet.fingerprint, packet.round, signed, {masked.MESSAGE: vector})
-        roster, counts = masked.roster_of(packet)
+            facts = {**signed, **masks.keys_ahead()}
+            return Packet(masked.MASKS, packet.fingerprint, packet.round, facts, {masked.MESSAGE: vector})
+        roster, _ = masked.roster_of(packet)
         self._gate.check_roster(admitted, roster)
-        cohort = exchange.cohort_of(packet, run.users.users)
         self._gate.check_cohort(admitted, cohort, run.users.users)
         terms = self._gate.terms(admitted, public=run.public)
         about = Asked(packet.round, admitted.whole, run.identities, cohort, run.public)
         if fault := self._consent.refusal(terms, about):
             raise WireError("terms", fault)
-        noise = run.spec.noise
-        asked = masked.Asked(
-            admitted.card.digest,
-            admitted.question,
-            admitted.paid.charge,
-            counts,
-            noise.dropout or 0.0,
-            noise.colluding or 0.0,
-        )
-        shares = run.noise.discrete.shares
-        message = masks.advertise(asked, roster, run.noise.layout(packet.round), len(cohort), shares)
+        message = masks.advertise(asked, roster, layout, len(cohort), shares)
         held = json.dumps({name: digest for name, (digest, _) in self.held.items()})
         return masked.answer(packet, message, {masked.HELD: held})
 

@@ -4,12 +4,15 @@
 |---|---|---|
 | `advertise` | the `sum` question without tensors; the roster; how many users of each node are asked | `Advertise` |
 | `share` | `KeyList` | `Shares` |
-| `masked` | the whole `sum` question, and the `Shares` for this node | `MaskedInput`, and the receipt |
+| `masked` | the whole `sum` question, the numbers of users, and the `Shares` for this node | `MaskedInput`, a receipt |
 | `confirm` | `Survivors` | `Confirmation` |
 | `unmask` | `Confirmations` | `Unmasking` |
 
 The round is sent nowhere: server and nodes derive it from the run card, the charge, the question, the roster and the
-numbers of users. An honest node advertises only where its own number is right, and signs them all with its keys.
+numbers of users. An honest node masks only where its own number is right, and signs them all with the survivors.
+
+The keys of the next round travel ahead: `masked` is answered with an `Advertise` for it, `confirm` contains the
+`KeyList` and is answered with `Shares`. So a round after a whole one begins with `masked`, and has three stages.
 """
 
 import hashlib
@@ -34,9 +37,11 @@ MASKS = "masks"
 """Kind of an answer."""
 
 MESSAGE, ROSTER = "message", "roster"
-"""Tensors of bytes."""
+"""Facts of bytes: a message of the protocol; the nodes' keys. A masked vector is the tensor `MESSAGE`."""
 COUNTS, CHARGE, HELD = "counts", "charge", "held"
 """Facts: users of each node; number of the record that charged the round; digests of the tensors that a node holds."""
+NEXT, AHEAD = "next", "ahead"
+"""Facts: a message of the next round's keys; number of the charge during whose round this one's keys were made."""
 KEY = 32
 MOST_NODES = 100_000
 
@@ -92,6 +97,7 @@ class Asked:
         counts: users of each node who are asked, in the order of the roster.
         dropout: part of a cohort that may be missing.
         colluding: part of it that may work with the server.
+        ahead: number of the charge during whose round the keys were made; None for keys of this round.
     """
 
     card: str
@@ -100,6 +106,7 @@ class Asked:
     counts: tuple[int, ...]
     dropout: float
     colluding: float
+    ahead: int | None = None
 
     def round(self, roster: Roster, layout: Layout) -> Round:
         """Return the round. Raises: InputError where no round has these values."""
@@ -117,6 +124,7 @@ class Asked:
             length=layout.length,
             min_cohort=least_nodes(nodes, self.dropout),
             assumed=Assumption(self.colluding, self.dropout),
+            ahead=self.ahead,
         )
 
 
@@ -127,40 +135,58 @@ def least_nodes(nodes: int, dropout: float) -> int:
 
 def ask_advertise(question: Packet, roster: Roster, counts: Sequence[int]) -> Packet:
     """Make the first question of a round from its `sum` question without tensors."""
-    tensors = {**question.tensors, ROSTER: octets(b"".join(roster.keys))}
-    return replace(
-        question, kind=ADVERTISE, facts={**question.facts, COUNTS: json.dumps(list(counts))}, tensors=tensors
-    )
+    facts = {**question.facts, COUNTS: json.dumps(list(counts)), ROSTER: b"".join(roster.keys)}
+    return replace(question, kind=ADVERTISE, facts=facts)
 
 
 def roster_of(packet: Packet) -> tuple[Roster, tuple[int, ...]]:
     """Return the roster and the numbers of users in an `advertise` question. Raises: WireError."""
-    keys = content(packet, ROSTER)
+    keys = packet.fact(ROSTER, bytes)
+    try:
+        roster = Roster(tuple(keys[at : at + KEY] for at in range(0, len(keys), KEY)))
+    except InputError:
+        raise WireError("roster", "a question without a usable roster") from None
+    counts = counts_of(packet)
+    if len(counts) != len(roster.keys):
+        raise WireError("roster", "a question without the number of users of each node")
+    return roster, counts
+
+
+def counts_of(packet: Packet) -> tuple[int, ...]:
+    """Return the users of each node who are asked. Raises: WireError."""
     try:
         counts = json.loads(packet.fact(COUNTS, str))
-        roster = Roster(tuple(keys[at : at + KEY] for at in range(0, len(keys), KEY)))
-    except (ValueError, RecursionError, InputError):
-        raise WireError("roster", "a question without a usable roster") from None
-    if not isinstance(counts, list) or not 0 < len(counts) <= MOST_NODES or len(counts) != len(roster.keys):
+    except (ValueError, RecursionError):
+        counts = None
+    if not isinstance(counts, list) or not 0 < len(counts) <= MOST_NODES:
         raise WireError("roster", "a question without the number of users of each node")
     if any(type(count) is not int or not 0 <= count < 1 << 31 for count in counts):
         raise WireError("roster", "a question with impossible numbers of users")
-    return roster, tuple(counts)
+    return tuple(counts)
 
 
-def ask_masked(question: Packet, inbox: bytes) -> Packet:
+def ask_masked(question: Packet, counts: Sequence[int], inbox: bytes, ahead: int | None = None) -> Packet:
     """Make the question for a masked vector from the whole `sum` question."""
-    return replace(question, kind=MASKED, tensors={**question.tensors, MESSAGE: octets(inbox)})
+    facts = {**question.facts, COUNTS: json.dumps(list(counts)), MESSAGE: inbox}
+    return replace(question, kind=MASKED, facts=facts if ahead is None else {**facts, AHEAD: ahead})
 
 
-def ask_stage(kind: str, fingerprint: str, round_index: int, charge: int, message: bytes) -> Packet:
-    """Make the question of a stage `share`, `confirm` or `unmask`."""
-    return Packet(kind, fingerprint, round_index, {CHARGE: charge}, {MESSAGE: octets(message)})
+def ahead_of(packet: Packet) -> int | None:
+    """Return when the keys of a question's round were made; None for keys of this round. Raises: WireError."""
+    return packet.fact(AHEAD, int) if AHEAD in packet.facts else None
+
+
+def ask_stage(
+    kind: str, fingerprint: str, round_index: int, charge: int, message: bytes, following: bytes | None = None
+) -> Packet:
+    """Make the question of a stage `share`, `confirm` or `unmask`. following: keys of the next round."""
+    facts: dict[str, Fact] = {CHARGE: charge, MESSAGE: message}
+    return Packet(kind, fingerprint, round_index, facts if following is None else {**facts, NEXT: following})
 
 
 def answer(packet: Packet, message: bytes, facts: Mapping[str, Fact] | None = None) -> Packet:
     """Make a node's answer to a question of a secure sum."""
-    return Packet(MASKS, packet.fingerprint, packet.round, dict(facts or {}), {MESSAGE: octets(message)})
+    return Packet(MASKS, packet.fingerprint, packet.round, {**(facts or {}), MESSAGE: message})
 
 
 def octets(data: bytes) -> Tensor:
@@ -168,9 +194,21 @@ def octets(data: bytes) -> Tensor:
     return torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.zeros(0, dtype=torch.uint8)
 
 
-def content(packet: Packet, name: str = MESSAGE) -> bytes:
-    """Return the bytes of a message's tensor. Raises: WireError."""
-    found = packet.tensors.get(name)
+def content(packet: Packet) -> bytes:
+    """Return a message's bytes. Raises: WireError."""
+    found: bytes = packet.fact(MESSAGE, bytes)
+    return found
+
+
+def following(packet: Packet) -> bytes | None:
+    """Return a message's part about the keys of the next round; None without one."""
+    found = packet.facts.get(NEXT)
+    return found if isinstance(found, bytes) else None
+
+
+def masked_content(packet: Packet) -> bytes:
+    """Return the bytes of a masked vector, to which the receipt commits. Raises: WireError."""
+    found = packet.tensors.get(MESSAGE)
     if found is None or found.dtype != torch.uint8 or found.dim() != 1:
-        raise WireError("stage", f"a message of kind '{packet.kind}' without bytes '{name}'")
+        raise WireError("stage", f"a message of kind '{packet.kind}' without a masked vector")
     return found.numpy().tobytes()

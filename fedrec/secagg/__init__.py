@@ -27,6 +27,7 @@ A member keeps a `Journal` on disk, and so does the helper: after a restart a me
 helper gives the same answer again or none.
 """
 
+from fedrec.secagg.graph import Ahead, Graph
 from fedrec.secagg.helper_messages import HelperInput, Opening, OpenRequest
 from fedrec.secagg.helper_parties import Helper, HelperServer, VerifyCharge, helper_input
 from fedrec.secagg.in_memory import Members, aggregate_in_memory
@@ -50,9 +51,11 @@ from fedrec.secagg.round import Round
 
 __all__ = [
     "Advertise",
+    "Ahead",
     "Assumption",
     "Confirmation",
     "Confirmations",
+    "Graph",
     "Helper",
     "HelperInput",
     "HelperServer",

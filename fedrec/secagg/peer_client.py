@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from fedrec.secagg import masks, shamir, vectors
 from fedrec.secagg.fields import number
+from fedrec.secagg.graph import Graph
 from fedrec.secagg.journal import Journal
 from fedrec.secagg.outcome import Malformed, Refused
 from fedrec.secagg.peer_keys import (
@@ -59,8 +60,10 @@ class Stage(IntEnum):
 class PeerClient:
     """One member in one round.
 
+    Its keys are bound to the round, or made ahead of it: then `begin` binds them to a round before `mask`.
+
     Args:
-        this_round: as on the run card.
+        keys: the round, as on the run card; or `Ahead`.
         roster: of the run card.
         member: own place in it.
         sign: by the own long-term key.
@@ -71,18 +74,20 @@ class PeerClient:
     """
 
     def __init__(
-        self, this_round: Round, roster: Roster, member: int, sign: Sign, journal: Journal, min_cohort: int = 2
+        self, keys: Graph, roster: Roster, member: int, sign: Sign, journal: Journal, min_cohort: int = 2
     ) -> None:
-        this_round.check(roster, min_cohort)
-        if member not in this_round.cohort:
-            raise Refused(f"round {this_round.number}: member {member} is not in the cohort")
-        if this_round.helper:
-            raise Refused(f"round {this_round.number}: is one with a helper")
-        self.round, self.member, self._roster, self._sign = this_round, member, roster, sign
-        self.neighbours = this_round.neighbours(member)
-        self.threshold = this_round.parameters.threshold
-        if journal.claim(this_round.name, this_round.digest) is not None:
-            raise Refused(f"round {this_round.number}: was answered before; the server needs a new round")
+        keys.check_roster(roster)
+        if isinstance(keys, Round) and keys.ahead is not None:
+            raise Refused(f"round {keys.number}: its keys were made ahead, at round {keys.ahead}")
+        if member not in keys.cohort:
+            raise Refused(f"round {keys.number}: member {member} is not in the cohort")
+        self.keys, self.member, self._roster, self._sign = keys, member, roster, sign
+        self._journal, self._least = journal, min_cohort
+        self._round = self._checked(keys)
+        self.neighbours = keys.neighbours(member)
+        self.threshold = keys.parameters.threshold
+        if journal.claim(keys.name, keys.digest) is not None:
+            raise Refused(f"round {keys.number}: was answered before; the server needs a new round")
         self._stage = Stage.ADVERTISE
         self._channel_key, self._mask_key = X25519PrivateKey.generate(), X25519PrivateKey.generate()
         self._secret = secrets.token_bytes(masks.SEED)
@@ -90,6 +95,35 @@ class PeerClient:
         self._channels: dict[int, bytes] = {}
         self._shares: dict[int, tuple[int, int]] = {}
         self._survivors: Survivors | None = None
+
+    @property
+    def round(self) -> Round:
+        """The round. Raises: Refused where keys were made ahead, and no round has begun."""
+        if self._round is None:
+            raise Refused(f"keys ahead of round {self.keys.number}: belong to no round yet")
+        return self._round
+
+    @property
+    def _number(self) -> int:
+        return (self._round or self.keys).number
+
+    def begin(self, this_round: Round) -> None:
+        """Bind keys that were made ahead to their one round.
+
+        Raises: Refused where the round has other keys, was answered before, or is the second one.
+        """
+        stage = self._stage
+        with self._turn(Stage.MASK):
+            where = f"round {this_round.number}"
+            if self._round is not None:
+                raise Refused(f"{where}: the keys belong to round {self._round.number}")
+            if this_round.ahead is None or this_round.keys != self.keys:
+                raise Refused(f"{where}: the keys were not made for it")
+            found = self._checked(this_round)
+            if self._journal.claim(this_round.name, this_round.digest) is not None:
+                raise Refused(f"{where}: was answered before; the server needs a new round")
+            self._round = found
+        self._stage = stage
 
     def forget(self) -> None:
         """Drop all secrets of the round; nothing is answered from here on."""
@@ -104,7 +138,7 @@ class PeerClient:
         with self._turn(Stage.ADVERTISE):
             public = [key.public_key().public_bytes_raw() for key in (self._channel_key, self._mask_key)]
             unsigned = Advertise(self.member, public[0], public[1], b"")
-            return Advertise(self.member, public[0], public[1], self._sign(advertised(self.round, unsigned)))
+            return Advertise(self.member, public[0], public[1], self._sign(advertised(self.keys, unsigned)))
 
     def share(self, keys: KeyList) -> Shares:
         """Share the secrets of both masks among the neighbours that advertised keys.
@@ -113,13 +147,13 @@ class PeerClient:
             `threshold` of them.
         """
         with self._turn(Stage.SHARE):
-            where = f"round {self.round.number}"
+            where = f"round {self.keys.number}"
             for each in keys.keys:
                 if each.sender not in self.neighbours or each.sender in self._keys:
                     raise Refused(
                         f"{where}: member {each.sender} is not a neighbour by the public order, or is there twice"
                     )
-                if not self._roster.verifies(each.sender, each.signature, advertised(self.round, each)):
+                if not self._roster.verifies(each.sender, each.signature, advertised(self.keys, each)):
                     raise Refused(f"{where}: the keys of member {each.sender} are not signed by its key on the roster")
                 self._keys[each.sender] = each
             others = sorted(self._keys)
@@ -131,9 +165,9 @@ class PeerClient:
             sealed = []
             for other, key_share, seed_share in zip(others, of_key, of_seed, strict=True):
                 secret = agreed(self._channel_key, self._keys[other].channel)
-                self._channels[other] = channel(self.round, secret, other, self.member)
+                self._channels[other] = channel(self.keys, secret, other, self.member)
                 plain = number(key_share, shamir.SHARE) + number(seed_share, shamir.SHARE)
-                one = AESGCM(channel(self.round, secret, self.member, other))
+                one = AESGCM(channel(self.keys, secret, self.member, other))
                 sealed.append((other, one.encrypt(_NONCE, plain, None)))
             return Shares(self.member, tuple(sealed))
 
@@ -200,13 +234,22 @@ class PeerClient:
             keys = tuple((other, shares[0]) for other, shares in self._shares.items() if other not in alive)
             return Unmasking(self.member, seeds, keys)
 
+    def _checked(self, keys: Graph) -> Round | None:
+        """Return the round, checked; None for keys that are made ahead. Raises: Refused."""
+        if not isinstance(keys, Round):
+            return None
+        keys.check(self._roster, self._least)
+        if keys.helper:
+            raise Refused(f"round {keys.number}: is one with a helper")
+        return keys
+
     @contextmanager
     def _turn(self, stage: Stage) -> Iterator[None]:
         """Answer at this stage alone; after an error there is no later stage, and no secrets."""
         now, self._stage = self._stage, Stage.DONE
         if now is not stage:
             self.forget()
-            raise Refused(f"round {self.round.number}: asked to {stage.name.lower()} out of turn, or twice")
+            raise Refused(f"round {self._number}: asked to {stage.name.lower()} out of turn, or twice")
         try:
             yield
         except Exception:
@@ -217,7 +260,7 @@ class PeerClient:
             self.forget()
 
     def _open(self, inbox: Shares) -> None:
-        where = f"round {self.round.number}"
+        where = f"round {self._number}"
         if inbox.member != self.member:
             raise Refused(f"{where}: shares for member {inbox.member}")
         for other, sealed in sorted(inbox.sealed):
@@ -235,4 +278,4 @@ class PeerClient:
 
     def _enough(self, count: int, what: str) -> None:
         if count < self.threshold:
-            raise Refused(f"round {self.round.number}: {count} {what}; at least {self.threshold} are needed")
+            raise Refused(f"round {self._number}: {count} {what}; at least {self.threshold} are needed")

@@ -6,6 +6,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 
 from fedrec.secagg import masks
 from fedrec.secagg.fields import number, places
+from fedrec.secagg.graph import Graph
 from fedrec.secagg.outcome import Refused
 from fedrec.secagg.peer_messages import Advertise, Survivors
 from fedrec.secagg.round import Round
@@ -38,9 +39,9 @@ def own_seed(this_round: Round, secret: bytes, member: int) -> bytes:
     return masks.hkdf(secret, masks.info("own", this_round.digest, member))
 
 
-def channel(this_round: Round, secret: bytes, sender: int, receiver: int) -> bytes:
+def channel(keys: Graph, secret: bytes, sender: int, receiver: int) -> bytes:
     """Return the AES-GCM key of the one message of shares from sender to receiver."""
-    return masks.hkdf(secret, masks.info("channel", this_round.digest, sender, receiver))
+    return masks.hkdf(secret, masks.info("channel", keys.digest, sender, receiver))
 
 
 def commitment(this_round: Round, secret: bytes, member: int) -> bytes:
@@ -48,9 +49,9 @@ def commitment(this_round: Round, secret: bytes, member: int) -> bytes:
     return hashlib.sha256(masks.info("commitment", this_round.digest, member) + secret).digest()
 
 
-def advertised(this_round: Round, message: Advertise) -> bytes:
+def advertised(keys: Graph, message: Advertise) -> bytes:
     """Return the text that a member signs when it advertises keys."""
-    return masks.info("advertise", this_round.digest, message.sender) + message.channel + message.mask
+    return masks.info("advertise", keys.digest, message.sender) + message.channel + message.mask
 
 
 def confirmed(this_round: Round, survivors: Survivors) -> bytes:

@@ -9,8 +9,10 @@ from typing import TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from numpy.typing import NDArray
 
 from fedrec.secagg import masks, shamir, vectors
+from fedrec.secagg.graph import Graph
 from fedrec.secagg.outcome import Refused, Total, Void
 from fedrec.secagg.peer_keys import (
     advertised,
@@ -40,25 +42,47 @@ Sent = TypeVar("Sent", Advertise, Confirmation, Unmasking)
 
 
 class PeerServer:
-    """One round. Its methods are called once each, in the order below; `masked` once for each member that answers."""
+    """One round. Its methods are called once each, in the order below; `masked` once for each member that answers.
 
-    def __init__(self, this_round: Round, roster: Roster) -> None:
-        this_round.check(roster, this_round.min_cohort)
-        self.round, self._roster = this_round, roster
-        self._neighbours = {member: this_round.neighbours(member) for member in this_round.cohort}
+    Args:
+        keys: the round; or `Ahead`, and then `begin` gives the round before `masked`.
+        roster: of the run card.
+        least: members below which keys made ahead are not used.
+    """
+
+    def __init__(self, keys: Graph, roster: Roster, least: int = 2) -> None:
+        keys.check_roster(roster)
+        if isinstance(keys, Round) and keys.ahead is not None:
+            raise Refused(f"round {keys.number}: its keys were made ahead, at round {keys.ahead}")
+        self.keys, self._roster, self._least = keys, roster, least
+        self._neighbours = {member: keys.neighbours(member) for member in keys.cohort}
         self._keys: dict[int, Advertise] = {}
         self._sharing: set[int] = set()
         self._commitments: dict[int, bytes] = {}
-        self._sum = np.zeros(this_round.length, vectors.word(this_round.bits))
+        self._sum: NDArray = np.zeros(0, np.uint32)
         self._void: Void | None = None
+        if isinstance(keys, Round):
+            self._begin(keys)
+
+    def begin(self, this_round: Round) -> None:
+        """Take the round of keys that were made ahead. Raises: Refused where it has other keys, or is the second."""
+        if isinstance(self.keys, Round) or this_round.keys != self.keys:
+            raise Refused(f"round {this_round.number}: the keys were not made for it")
+        self._begin(this_round)
+        self.keys = this_round
+
+    def _begin(self, this_round: Round) -> None:
+        this_round.check(self._roster, this_round.min_cohort)
+        self.round, self._least = this_round, this_round.min_cohort
+        self._sum = np.zeros(this_round.length, vectors.word(this_round.bits))
 
     def advertised(self, messages: Iterable[Advertise]) -> dict[int, KeyList] | Void:
         """Return the keys of the neighbours for each member whose own are signed.
 
         Keys that agree on nothing count as none: each neighbour would refuse them, so one member could void a round.
         """
-        for member, each in _first(messages, set(self.round.cohort)).items():
-            signed = self._roster.verifies(member, each.signature, advertised(self.round, each))
+        for member, each in _first(messages, set(self.keys.cohort)).items():
+            signed = self._roster.verifies(member, each.signature, advertised(self.keys, each))
             if signed and agrees(each.channel) and agrees(each.mask):
                 self._keys[member] = each
         return self._unless_few(self._keys.keys(), "advertised keys") or {
@@ -158,13 +182,13 @@ class PeerServer:
 
     def _unless_few(self, members: Iterable[int], did: str) -> Void | None:
         count = len(set(members))
-        if self._void is None and count < self.round.min_cohort:
-            self._end(f"{count} members {did}; the minimum cohort is {self.round.min_cohort}")
+        if self._void is None and count < self._least:
+            self._end(f"{count} members {did}; the minimum cohort is {self._least}")
         return self._void
 
     def _end(self, reason: str) -> Void:
         self._sum = np.zeros(0, self._sum.dtype)
-        self._void = self._void or Void(f"round {self.round.number}: {reason}")
+        self._void = self._void or Void(f"round {self.keys.number}: {reason}")
         return self._void
 
 

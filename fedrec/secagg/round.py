@@ -6,17 +6,17 @@ from functools import cached_property
 
 from fedrec.errors import InputError, PrivacyError
 from fedrec.secagg.fields import Reader, number, places
+from fedrec.secagg.graph import MILLION, Ahead, Graph
 from fedrec.secagg.outcome import Refused
-from fedrec.secagg.parameters import Assumption, Parameters, parameters
+from fedrec.secagg.parameters import Assumption
 from fedrec.secagg.roster import Roster
 from fedrec.secagg.vectors import word
 
 _KIND = b"SR1"
-_MILLION = 1_000_000
 
 
 @dataclass(frozen=True)
-class Round:
+class Round(Graph):
     """One aggregation. Two that differ in any field share no key and no mask.
 
     Attributes:
@@ -33,6 +33,8 @@ class Round:
         beacon: 32 public random bytes, fixed after the roster; they put the members of `peers` on their ring. A server
             that may choose among 2**n beacons weakens the graph's bound of 2**-40 by n bits.
         helper: X25519 public key of the helper; empty for `peers`.
+        ahead: number of the earlier charge during whose round the members advertised the keys of this one; None where
+            they advertise them in this round.
     """
 
     card: bytes
@@ -46,6 +48,7 @@ class Round:
     assumed: Assumption = Assumption()
     beacon: bytes = bytes(32)
     helper: bytes = b""
+    ahead: int | None = None
 
     def __post_init__(self) -> None:
         word(self.bits)
@@ -59,12 +62,14 @@ class Round:
             raise InputError(f"a cohort of {len(self.cohort)}: must have the minimum of {self.min_cohort}, at least 2")
         if not (0 <= self.number < 1 << 63 and 0 <= self.length < 1 << 32):
             raise InputError(f"round {self.number} of length {self.length}: out of range")
+        if self.ahead is not None and not 0 <= self.ahead < self.number:
+            raise InputError(f"round {self.number}: keys that were made ahead are of an earlier charge")
 
     @cached_property
     def encoded(self) -> bytes:
         """The round's form on the wire."""
         assumed = self.assumed
-        shares = (round(_MILLION * assumed.corrupt), round(_MILLION * assumed.dropout), int(assumed.split_view))
+        shares = (round(MILLION * assumed.corrupt), round(MILLION * assumed.dropout), int(assumed.split_view))
         counts = (self.number, self.bits, self.length, self.min_cohort, *shares)
         fixed = self.card + self.model + self.roster + self.beacon
         return b"".join(
@@ -75,6 +80,7 @@ class Round:
                 places(self.cohort),
                 number(len(self.helper), 1),
                 self.helper,
+                number(0 if self.ahead is None else self.ahead + 1, 8),
             ]
         )
 
@@ -85,13 +91,15 @@ class Round:
         card, model, roster, beacon = (reader.take(32) for _ in range(4))
         count, bits, length, least, corrupt, dropout, split = (reader.number(8) for _ in range(7))
         try:
-            assumed = Assumption(corrupt / _MILLION, dropout / _MILLION, bool(split))
+            assumed = Assumption(corrupt / MILLION, dropout / MILLION, bool(split))
         except PrivacyError as error:
             raise InputError(f"a round whose {error}") from None
         cohort = reader.places()
         helper = reader.take(reader.number(1))
+        ahead = reader.number(8)
         reader.end()
-        found = cls(card, model, count, roster, cohort, bits, length, least, assumed, beacon, helper)
+        earlier = ahead - 1 if ahead else None
+        found = cls(card, model, count, roster, cohort, bits, length, least, assumed, beacon, helper, earlier)
         if found.encoded != data:
             raise InputError("a round in another spelling")
         return found
@@ -106,41 +114,19 @@ class Round:
         """Card and number: what a journal claims, so that no second question has the same number."""
         return self.card + number(self.number, 8)
 
-    @cached_property
-    def parameters(self) -> Parameters:
-        """The graph's numbers. Raises: PrivacyError where no graph meets the bounds."""
-        return parameters(len(self.cohort), self.assumed)
-
-    @cached_property
-    def _ring(self) -> tuple[list[int], dict[int, int]]:
-        start = hashlib.sha256(b"fedrec/secagg/v1/ring\x00" + self.digest)
-
-        def draw(member: int) -> bytes:
-            one = start.copy()
-            one.update(number(member))
-            return one.digest()
-
-        ring = sorted(self.cohort, key=draw)
-        return ring, {member: place for place, member in enumerate(ring)}
+    @property
+    def keys(self) -> Graph:
+        """What the keys of the members of `peers` are bound to: this round, or keys made ahead of it."""
+        if self.ahead is None:
+            return self
+        return Ahead(self.card, self.ahead, self.roster, self.cohort, self.assumed, self.beacon)
 
     def neighbours(self, member: int) -> tuple[int, ...]:
-        """Return the neighbours of a member of the cohort in the graph of `peers`, ascending.
-
-        The relation is symmetric. Source: Bell et al. 2020, section 3 (a Harary graph over a random order). Different
-        here: everybody computes the order from this round, so a list of neighbours is checked and never believed.
-        """
-        if self.parameters.complete:
-            return tuple(other for other in self.cohort if other != member)
-        ring, where = self._ring
-        here, half = where[member], self.parameters.neighbours // 2
-        steps = [*range(-half, 0), *range(1, half + 1)]
-        return tuple(sorted(ring[(here + step) % len(ring)] for step in steps))
+        """Return the neighbours of a member in the graph that the keys are bound to."""
+        return super().neighbours(member) if self.ahead is None else self.keys.neighbours(member)
 
     def check(self, roster: Roster, min_cohort: int) -> None:
         """Check the round against the roster of the card and an own minimum. Raises: Refused."""
-        if roster.root != self.roster:
-            raise Refused(f"round {self.number}: the roster is not the one of the run card")
-        if self.cohort[-1] >= len(roster.keys):
-            raise Refused(f"round {self.number}: member {self.cohort[-1]} is not on the roster")
+        self.check_roster(roster)
         if self.min_cohort < min_cohort:
             raise Refused(f"round {self.number}: a minimum cohort of {self.min_cohort}; here at least {min_cohort}")

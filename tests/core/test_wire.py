@@ -1,5 +1,6 @@
 """The wire: what is packed comes back, coarse downloads keep their bound, and nothing else gets in."""
 
+import hashlib
 import math
 
 import numpy as np
@@ -120,6 +121,20 @@ def with_array(*parts) -> RecordDict:
     return record
 
 
+def test_short_bytes_travel_as_facts_without_a_record_of_tensors() -> None:
+    """Each record, tensor and chunk is a request of its own: a message of bytes has the fewest."""
+    packet = Packet("masks", "mark", 3, {"message": bytes(range(256)), "empty": b""})
+    record = to_record(packet)
+    assert set(record) == {wire.FACTS}
+    assert from_record(sent(record)) == packet
+    assert wire.size(record) == 256
+
+
+def test_a_runs_fingerprint_stays_when_the_protocol_changes() -> None:
+    """It is on run cards, so a run that an older version began is still the same run."""
+    assert wire.fingerprint("a") == hashlib.sha256(b"fedrec wire 2\na").hexdigest()
+
+
 def test_the_version_comes_first_and_is_told_in_one_line() -> None:
     for record in (changed(version=wire.VERSION + 1), changed(version=0, **{"fact.odd": [1, 2]})):
         with pytest.raises(WireError, match="install the same fedrec on server and nodes") as caught:
@@ -157,7 +172,9 @@ BAD = {
     "a round of text": changed(round="3"),
     "a round of truth": changed(round=True),
     "a list": changed(**{"fact.list": [1, 2]}),
-    "bytes": changed(**{"fact.bytes": b"1"}),
+    "a list of bytes": changed(**{"fact.bytes": [b"1"]}),
+    "no facts": RecordDict({wire.TENSORS: ArrayRecord({})}),
+    "tensors that are facts": RecordDict({**to_record(Packet("x")), wire.TENSORS: ConfigRecord({})}),
     "pickled by numpy": with_array("object", (1,), "numpy.ndarray", b"\x80\x04K\x01."),
     "numpy's own": with_array("float32", (2, 3), "numpy.ndarray", bytes(24)),
     "an unknown type": with_array("complex64", (3,), wire.RAW, bytes(24)),

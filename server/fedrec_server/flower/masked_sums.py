@@ -1,11 +1,14 @@
-"""The server's side of a secure sum over nodes: five stages of questions, and one total or a void round.
+"""The server's side of a secure sum over nodes: stages of questions, and one total or a void round.
 
-A node that fails at a stage has dropped: it is asked nothing more in this round. The server never sees one node's sum,
-so no check of its size exists; a message that does not fit the protocol counts as none.
+The first round has five stages. The keys of the next round travel with it, so that the next one has three, where every
+node that is there has made them. A node that fails at a stage has dropped: it is asked nothing more in this round. The
+server never sees one node's sum, so no check of its size exists; a message that does not fit the protocol counts as
+none.
 """
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -15,14 +18,18 @@ from fedrec.algorithms.base import Shared
 from fedrec.errors import FedrecError
 from fedrec.run import masked
 from fedrec.run.federation import RoundVoid
-from fedrec.secagg import Advertise, Confirmation, MaskedInput, PeerServer, Shares, Unmasking, Void
+from fedrec.secagg import Advertise, Confirmation, MaskedInput, PeerServer, Shares, Survivors, Unmasking, Void
 from fedrec.wire import Packet, WireError
+from fedrec_server.flower.keys_ahead import KeysAhead, Ready
 from fedrec_server.flower.ledger_questions import LedgerQuestions
 from fedrec_server.flower.messenger import TooFewNodes, log
 from fedrec_server.flower.secure_questions import RoundQuestions, SecureRun, Sent
 
 TRIES = 2
 """Most first questions to a node in one round: the second has what the first one lacked, as a card or a proof."""
+
+LACKED = ("card", "head", "missing")
+"""Refusals of a masked vector that the second question may mend."""
 
 Ended = TypeVar("Ended")
 
@@ -35,11 +42,13 @@ class MaskedSums:
 
     Attributes:
         absences: nodes that were missing in a sum, over all rounds.
+        ready: keys for the next round; None where the nodes must advertise some first.
     """
 
     def __init__(self, run: SecureRun) -> None:
         self._run = run
         self.absences = 0
+        self.ready: Ready | None = None
 
     def totals(
         self,
@@ -84,14 +93,41 @@ class _Round:
         self._shared, self._digests, self._number, self._counts = shared, digests, round_index, counts
         self._questions = RoundQuestions(self._run, ledger, digests, round_index, parts)
         self._layout = self._run.layout(round_index)
-        asked = self._run.asked(ledger, counts)
-        self._charge = asked.charge
-        self._round = asked.round(self._run.roster, self._layout)
+        self._asked = self._run.asked(ledger, counts)
+        self._charge = self._asked.charge
+        self._round = self._asked.round(self._run.roster, self._layout)
         self._server = PeerServer(self._round, self._run.roster)
+        self._ahead = KeysAhead(self._round, self._run.roster)
         self._held: dict[int, dict[str, str]] = {}
 
     def run(self) -> dict[str, Tensor]:
-        began = self._advertised()
+        boxes = self._boxes_of(self._questions.there(self._round.min_cohort))
+        self._mask({n: box.encode() for n, box in boxes.items()})
+        survivors = self._ended(self._server.survivors())
+        users, least = sum(self._counts[n] for n in survivors.members), self._run.discrete.shares.least
+        if users < least:
+            raise RoundVoid(f"round {self._number}: noise of {users} users arrived; the run counts {least}")
+        confirmations = self._ended(self._server.confirmed(self._confirmed(survivors)))
+        asked = {n: each.encode() for n, each in confirmations.items()}
+        opened = self._stage(masked.UNMASK, asked, Unmasking, _sender)
+        total = self._ended(self._server.unmasked(message for _, _, message in opened))
+        absent = len(self._counts) - len(total.survivors)
+        self._owner.absences += absent
+        if absent:
+            log.warning("round %d: continues without %d of %d nodes", self._number, absent, len(self._counts))
+        self._run.discrete.noise_arrived(self._number, users)
+        return self._layout.sums(total.vector)
+
+    def _boxes_of(self, there: set[int]) -> Mapping[int, Shares]:
+        """Return the sealed shares for each node, of keys that were made ahead, or of new ones."""
+        ready, self._owner.ready = self._owner.ready, None
+        if ready is not None and ready.made_by(there, self._run.directory.ids):
+            self._asked = replace(self._asked, ahead=ready.server.keys.number)
+            self._round = self._asked.round(self._run.roster, self._layout)
+            self._server, self._held = ready.server, {n: dict(ready.held) for n in ready.boxes}
+            self._server.begin(self._round)
+            return {n: box for n, box in ready.boxes.items() if n in there}
+        began = self._advertised(there)
         if len(began) < self._round.min_cohort:  # asking again would spend the budget on nodes that are not there
             why = f" (a node refused: {self._questions.why})" if self._questions.why else ""
             raise TooFewNodes(
@@ -101,32 +137,26 @@ class _Round:
             )
         keys = self._ended(self._server.advertised(began))
         given = self._stage(masked.SHARE, {n: keys[n].encode() for n in keys}, Shares, lambda each: each.member)
-        boxes = self._ended(self._server.shared(message for _, message in given))
-        self._mask({n: box.encode() for n, box in boxes.items()})
-        survivors = self._ended(self._server.survivors())
-        users, least = sum(self._counts[n] for n in survivors.members), self._run.discrete.shares.least
-        if users < least:
-            raise RoundVoid(f"round {self._number}: noise of {users} users arrived; the run counts {least}")
-        text = survivors.encode()
-        signed = self._stage(masked.CONFIRM, dict.fromkeys(survivors.members, text), Confirmation, _sender)
-        confirmations = self._ended(self._server.confirmed(message for _, message in signed))
-        asked = {n: each.encode() for n, each in confirmations.items()}
-        opened = self._stage(masked.UNMASK, asked, Unmasking, _sender)
-        total = self._ended(self._server.unmasked(message for _, message in opened))
-        absent = len(self._counts) - len(total.survivors)
-        self._owner.absences += absent
-        if absent:
-            log.warning("round %d: continues without %d of %d nodes", self._number, absent, len(self._counts))
-        self._run.discrete.noise_arrived(self._number, users)
-        return self._layout.sums(total.vector)
+        return self._ended(self._server.shared(message for _, _, message in given))
+
+    def _confirmed(self, survivors: Survivors) -> list[Confirmation]:
+        """Return the nodes' signatures of the survivors; those that offered keys share them ahead."""
+        text, keys, found = survivors.encode(), self._ahead.lists(), []
+        for n, packet, message in self._stage(
+            masked.CONFIRM, dict.fromkeys(survivors.members, text), Confirmation, _sender, keys
+        ):
+            self._ahead.shared(n, packet)
+            found.append(message)
+        self._owner.ready = self._ahead.ready(self._run.directory.ids, self._digests)
+        return found
 
     def _ended(self, found: "Ended | Void") -> "Ended":
         if isinstance(found, Void):
             raise RoundVoid(f"round {self._number}: the secure sum is void ({found.reason})")
         return found
 
-    def _advertised(self) -> list[Advertise]:
-        due, found = self._questions.there(self._round.min_cohort), []
+    def _advertised(self, due: set[int]) -> list[Advertise]:
+        found = []
         for _ in range(TRIES):
             packets = {
                 n: masked.ask_advertise(self._questions.whole(n, {}), self._run.roster, self._counts)
@@ -142,35 +172,51 @@ class _Round:
         return found
 
     def _mask(self, boxes: Mapping[int, bytes]) -> None:
-        packets: dict[int, Packet] = {}
-        for n, box in boxes.items():
-            held = self._held.get(n, {})
-            sent = {name: each for name, each in self._shared.items() if held.get(name) != self._digests[name]}
-            packets[n] = masked.ask_masked(self._questions.whole(n, sent), box)
-        for n, packet in self._questions.answers(packets, masked.MASKED, set()):
-            message = self._questions.read(n, packet, MaskedInput, _sender)
-            if message is None:
-                continue
-            try:
-                self._ledger.answered(self._run.directory.ids[n], packet)
-                self._server.masked(message)
-            except WireError as error:
-                self._questions.dropped(n, error.code)
-            except FedrecError:
-                self._questions.dropped(n, "stage")
+        """Ask for masked vectors, and add them. Keys for the next round come with them."""
+        due = set(boxes)
+        for _ in range(TRIES):
+            packets: dict[int, Packet] = {}
+            for n in sorted(due):
+                held = self._held.get(n, {})
+                sent = {name: each for name, each in self._shared.items() if held.get(name) != self._digests[name]}
+                question = self._questions.whole(n, sent)
+                packets[n] = masked.ask_masked(question, self._counts, boxes[n], self._asked.ahead)
+            refused: set[int] = set()
+            for n, packet in self._questions.answers(packets, masked.MASKED, refused):
+                message = self._questions.read(n, packet, MaskedInput, _sender, masked.masked_content)
+                if message is None:
+                    continue
+                try:
+                    self._ledger.answered(self._run.directory.ids[n], packet)
+                    self._server.masked(message)
+                except WireError as error:
+                    self._questions.dropped(n, error.code)
+                    continue
+                except FedrecError:
+                    self._questions.dropped(n, "stage")
+                    continue
+                self._ahead.offered(n, packet)
+            due = {n for n in refused if self._questions.codes[n] in LACKED}
+            self._held = {n: held for n, held in self._held.items() if n not in due}
 
     def _stage(
-        self, kind: str, messages: Mapping[int, bytes], read: type[Sent], sender: Callable[[Any], int]
-    ) -> list[tuple[int, Sent]]:
+        self,
+        kind: str,
+        messages: Mapping[int, bytes],
+        read: type[Sent],
+        sender: Callable[[Any], int],
+        following: Mapping[int, bytes] | None = None,
+    ) -> list[tuple[int, Packet, Sent]]:
+        """Return the answers of a stage that fit, and their messages. following: keys of the next round, by node."""
+        more, found = following or {}, []
         packets = {
-            n: masked.ask_stage(kind, self._run.fingerprint, self._number, self._charge, message)
+            n: masked.ask_stage(kind, self._run.fingerprint, self._number, self._charge, message, more.get(n))
             for n, message in messages.items()
         }
-        found = []
         for n, packet in self._questions.answers(packets, kind, set()):
             message = self._questions.read(n, packet, read, sender)
             if message is not None:
-                found.append((n, message))
+                found.append((n, packet, message))
         return found
 
 

@@ -102,6 +102,7 @@ class RoundQuestions:
 
     Attributes:
         why: text of the last refusal; "" for none.
+        codes: word of the last refusal of each node.
     """
 
     def __init__(
@@ -114,6 +115,7 @@ class RoundQuestions:
     ) -> None:
         self.run, self.ledger, self.digests, self.number, self.parts = run, ledger, digests, number, parts
         self.why = ""
+        self.codes: dict[int, str] = {}
 
     def there(self, least: int) -> set[int]:
         """Return the nodes that are online, as soon as they are enough. Raises: TooFewNodes.
@@ -159,6 +161,8 @@ class RoundQuestions:
             refused: nodes that refused are added here.
         """
         run = self.run
+        if not packets:
+            return
         index = {run.directory.ids[n]: n for n in packets}
         records = {run.directory.ids[n]: wire.to_record(each, run.config.download) for n, each in packets.items()}
         until = run.messenger.clock() + run.config.deadline
@@ -168,12 +172,20 @@ class RoundQuestions:
                 self.ledger.refused(node, packet)
                 error = refused_by_node(packet)
                 self.why = str(error)
+                self.codes[n] = str(packet.facts.get("code"))
                 self.dropped(n, error.code)
                 refused.add(n)
                 continue
             yield n, packet
 
-    def read(self, n: int, packet: Packet, read: type[Sent], sender: Callable[[Any], int]) -> Sent | None:
+    def read(
+        self,
+        n: int,
+        packet: Packet,
+        read: type[Sent],
+        sender: Callable[[Any], int],
+        content: Callable[[Packet], bytes] = masked.content,
+    ) -> Sent | None:
         """Return a node's message; None for one that does not fit, or is another node's.
 
         Args:
@@ -181,10 +193,10 @@ class RoundQuestions:
             packet: its answer.
             read: kind of the message.
             sender: gets the place of the sender from it.
+            content: gets the bytes of the message from the answer.
         """
         try:
-            content = masked.content(packet.expect(masked.MASKS, self.run.fingerprint, self.number))
-            message = read.decode(content)
+            message = read.decode(content(packet.expect(masked.MASKS, self.run.fingerprint, self.number)))
             if sender(message) == n:
                 return message
             self.dropped(n, "sender")

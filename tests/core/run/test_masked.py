@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fedrec.errors import InputError
-from fedrec.run.masked import Asked, Layout, content, least_nodes, octets, roster_of
+from fedrec.run.masked import Asked, Layout, content, least_nodes, masked_content, roster_of
 from fedrec.secagg import Roster
 from fedrec.wire import Packet, WireError
 
@@ -53,8 +53,10 @@ def test_the_fewest_nodes_follow_from_the_dropout(nodes: int, dropout: float, le
 
 @pytest.mark.parametrize("counts", ["", "[1]", "[1, -1]", '["1", 1]', "[true, 1]", "[" * 5000])
 def test_numbers_of_users_that_cannot_be_are_refused(counts: str) -> None:
-    packet = Packet("advertise", facts={"counts": counts}, tensors={"roster": octets(bytes(range(64)))})
+    packet = Packet("advertise", facts={"counts": counts, "roster": bytes(range(64))})
     with pytest.raises(WireError):
         roster_of(packet)
     with pytest.raises(WireError):
         content(packet)
+    with pytest.raises(WireError):
+        masked_content(packet)

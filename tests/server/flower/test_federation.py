@@ -327,5 +327,5 @@ def test_nodes_that_cannot_take_part_are_told_in_one_line() -> None:
         gather(MemoryGrid.of(one), 3)
     grid = MemoryGrid.of(one)
     grid.twists[BAD] = raw("version", 9)
-    with pytest.raises(TooFewNodes, match=r"1 refused: the other side speaks protocol version 9, this one 2"):
+    with pytest.raises(TooFewNodes, match=r"1 refused: the other side speaks protocol version 9, this one 3"):
         gather(grid, 2)
