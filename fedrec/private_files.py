@@ -1,5 +1,6 @@
 """Files that only their owner can read, from their first byte on: private keys."""
 
+import errno
 import os
 import stat
 from pathlib import Path
@@ -34,17 +35,27 @@ def create(path: Path, content: bytes) -> None:
         raise InputError(f"{path}: the key cannot be written ({error.strerror}); choose another file") from None
 
 
-def read(path: Path) -> bytes:
+def read(path: Path, *, follow: bool = True) -> bytes:
     """The content of a file that nobody else can read.
+
+    Args:
+        path: of the file.
+        follow: False to refuse a link, and what is no regular file.
 
     Raises:
         InputError: when others can read it, since they may have done so, or when it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+        own = 0 if follow else os.O_NOFOLLOW | os.O_NONBLOCK
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | own)) as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if not follow and not stat.S_ISREG(mode):
+                raise InputError(f"{path}: is no regular file; name the key's own file")
+            mode = stat.S_IMODE(mode)
             content = file.read(_LARGEST)
     except OSError as error:
+        if not follow and error.errno == errno.ELOOP:
+            raise InputError(f"{path}: is a link; name the key's own file") from None
         raise InputError(f"{path}: the key cannot be read ({error.strerror})") from None
     if mode & 0o077:
         raise InputError(

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from fedrec.data.spellings import likely
 from fedrec.errors import nearest
 from fedrec.settings import Settings
 
@@ -14,18 +15,6 @@ Unit = Literal["s", "ms", "us", "ns"]
 
 Column = str | int
 """A column by its name in the first line, or by its position from 1."""
-
-SYNONYMS: dict[str, str] = {
-    "user_id": "user uid userid reviewerid customer customerid member memberid account accountid visitor visitorid "
-    "session sessionid person personid profile profileid client clientid reader readerid listener patient",
-    "item_id": "item iid itemid movie movieid asin parentasin product productid sku article articleid book bookid isbn "
-    "song songid track trackid artist artistid business businessid game gameid video videoid news newsid content "
-    "contentid doc docid document documentid place placeid location locationid venue venueid recipe recipeid id",
-    "rating": "stars score overall value weight preference ratingvalue grade",
-    "timestamp": "time ts date datetime createdat created unixtime unixreviewtime eventtime ratedat when moment",
-    "title": "name label movietitle itemname productname headline",
-}
-"""Names that other logs use for a column, in lower case without separators."""
 
 
 class TextFormat(Settings):
@@ -99,13 +88,6 @@ class CatalogueColumns(TextFormat):
 
 OPTIONS = {"user_id": "user", "item_id": "item", "rating": "rating", "timestamp": "time", "title": "title"}
 """The usual name of a column -> the setting that gives another name."""
-
-
-def likely(name: str, columns: Sequence[str]) -> str | None:
-    """Return the column whose name other logs use for `name`, or None."""
-    plain = {"".join(sign for sign in column.lower() if sign.isalnum()): column for column in reversed(columns)}
-    known = [name.replace("_", ""), *SYNONYMS.get(name, "").split()]
-    return next((plain[other] for other in known if other in plain), None)
 
 
 def hint(name: str, columns: Sequence[str], table: str = "data.columns") -> str:

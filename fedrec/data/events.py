@@ -6,11 +6,12 @@ from typing import NoReturn
 import polars as pl
 
 from fedrec.data import times
-from fedrec.data.columns import LogColumns, likely
+from fedrec.data.columns import LogColumns
 from fedrec.data.ids import how_read, ids, widened
 from fedrec.data.log import Log
-from fedrec.data.marks import MARKS, without
+from fedrec.data.marks import without
 from fedrec.data.places import place
+from fedrec.data.spellings import MARKS, likely
 from fedrec.data.tables import named, need_columns, read_table
 from fedrec.errors import InputError
 

@@ -20,8 +20,9 @@ import polars as pl
 
 from fedrec.data import times
 from fedrec.data.columns import CatalogueColumns
-from fedrec.data.marks import MARKS, PLAIN, without
+from fedrec.data.marks import without
 from fedrec.data.places import place
+from fedrec.data.spellings import MARKS, PLAIN
 from fedrec.errors import InputError
 
 MOST = 0.8

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from fedrec.data.marks import OF_IDS, without
+from fedrec.data.marks import without
 from fedrec.data.places import place
+from fedrec.data.spellings import OF_IDS
 from fedrec.errors import InputError
 
 _WHOLE = r"^-?(?:0|[1-9][0-9]*)(?:\.0*)?$"

@@ -1,13 +1,6 @@
-"""Marks of a missing value, as programs write them; all in lower case."""
+"""Cells whose text marks a missing value."""
 
 import polars as pl
-
-PLAIN = ("", "\\n", "nan", "null", "n/a", "<na>", "#n/a")
-"""Marks in text and labels, where no real value has this spelling."""
-OF_IDS = (*PLAIN, "na", "none")
-"""Among ids."""
-MARKS = (*OF_IDS, "n.a.", "nil", "-", "--", "?", ".", "unknown", "missing", "undefined", "not available")
-"""Among numbers and dates."""
 
 
 def without(column: pl.Series, marks: tuple[str, ...], further: tuple[str, ...] = ()) -> pl.Series:

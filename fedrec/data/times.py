@@ -18,7 +18,8 @@ import polars as pl
 
 from fedrec.data.columns import Unit
 from fedrec.data.ids import exact_bits, widened
-from fedrec.data.marks import MARKS, without
+from fedrec.data.marks import without
+from fedrec.data.spellings import MARKS
 
 _PER_SECOND: dict[Unit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 _BELOW: dict[Unit, float] = {"s": 1e11, "ms": 1e14, "us": 1e17, "ns": 9e18}
