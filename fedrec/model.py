@@ -3,6 +3,7 @@
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any, ClassVar, Self
 
 import torch
@@ -18,6 +19,8 @@ class ReleasedModel(ABC):
     kind: ClassVar[str]
     made_by: str = ""
     """The algorithm that released the model, if several release models of this kind."""
+    in_double: ClassVar[bool] = False
+    """True if the model computes in float64 once its tensors are float64; its lists are then ranked in float64."""
 
     @property
     def called(self) -> str:
@@ -66,6 +69,16 @@ class ReleasedModel(ABC):
         """
         return {}
 
+    @cached_property
+    def precise(self) -> "ReleasedModel":
+        """This model with its numbers in float64, where the model can compute in it; else this model."""
+        if not self.in_double:
+            return self
+        wide = {
+            name: tensor.double() if tensor.is_floating_point() else tensor for name, tensor in self.tensors().items()
+        }
+        return self.restore(wide, self.manifest())
+
     def to(self, device: torch.device | str) -> "ReleasedModel":
         """Return the same model with its tensors on `device`."""
         return self.restore({name: tensor.to(device) for name, tensor in self.tensors().items()}, self.manifest())
@@ -75,9 +88,10 @@ class ReleasedModel(ABC):
 
         Items of the history are left out unless `seen`, and dislikes always. If fewer than k items remain, the other
         places have item -1 and score -inf. Equal scores are in a hashed order of the items, the same for all users and
-        devices, and never in that of the catalogue.
+        devices, and never in that of the catalogue. Scores are computed in float64 where the model can (`in_double`)
+        and rounded to float32 before they are ranked, so that a list does not depend on how a library sums.
         """
-        scores = self.score(self.fit(users))
+        scores = self.precise.score(self.precise.fit(users)).float()
         if not seen:
             scores[users.owners, users.items] = -math.inf
         if users.disliked is not None:

@@ -79,9 +79,11 @@ ALLOWED: dict[str, set[str]] = {
         *("fedrec.evaluation", "fedrec.audit", "fedrec.federation", "fedrec.wire", "fedrec.secagg"),
     },
     "fedrec.wire": BASE,
+    "fedrec.ondevice": {"fedrec.errors", "fedrec.durable", "fedrec.received_files"},
     "fedrec.testing": BASE
     | SUMS
-    | {"fedrec.data", "fedrec.algorithms", "fedrec.evaluation", "fedrec.privacy.clipping", "fedrec.model"},
+    | {"fedrec.data", "fedrec.algorithms", "fedrec.evaluation", "fedrec.privacy.clipping", "fedrec.model"}
+    | {"fedrec.ondevice"},
     "fedrec.transport": BASE,
     "fedrec.cli": BASE | {"fedrec.commands"},
     "fedrec.lazy_names": {"fedrec.errors"},

@@ -53,6 +53,7 @@ class ALSModel(ReleasedModel):
     gets the popularity (I,)."""
 
     kind: ClassVar[str] = "als"
+    in_double = True
 
     def __init__(
         self, items: Tensor, gram: Tensor, popularity: Tensor, *, alpha0: float, reg: float, nu: float
@@ -117,7 +118,7 @@ class ALSModel(ReleasedModel):
         return bmm(row.mT, row), row.sum(1)
 
     def _vectors(self, outer: Tensor, total: Tensor, count: Tensor) -> Tensor:
-        ridge = self.reg * power(count + self.alpha0 * len(self.items), self.nu)
+        ridge = self.reg * power(count.to(self.items.dtype) + self.alpha0 * len(self.items), self.nu)
         return ridge_solve(outer, self.alpha0 * self.gram, ridge, total)
 
 

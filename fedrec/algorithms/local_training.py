@@ -77,6 +77,8 @@ class LocalModel(ReleasedModel):
     """table (items, w) and network (K,); a device rebuilds what is private from its history. Knows no other user.
     A user without a history gets the popularity (items,)."""
 
+    in_double = True
+
     def __init__(self, table: Tensor, network: Tensor, popularity: Tensor, manifest: Mapping[str, Any]) -> None:
         """manifest: events, negatives; steps and rate for what is private; own_steps and own_rate for the device's own
         copy of the item rows, which it ranks by (0 steps: by the shared ones)."""

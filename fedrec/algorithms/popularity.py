@@ -31,6 +31,7 @@ class PopularityModel(ReleasedModel):
     """The same scores (items,) for everybody."""
 
     kind = "popularity"
+    in_double = True
 
     def __init__(self, scores: Tensor) -> None:
         self.scores = scores

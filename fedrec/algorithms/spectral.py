@@ -50,6 +50,7 @@ class SpectralModel(ReleasedModel):
     other. An event counts as often as it occurs. A user whose profile is zero gets the popularity (items,)."""
 
     kind: ClassVar[str] = "spectral"
+    in_double = True
 
     def __init__(self, encode: Tensor, decode: Tensor, popularity: Tensor) -> None:
         self.encode, self.decode, self.popularity = encode, decode, popularity

@@ -37,6 +37,7 @@ class TowerModel(ReleasedModel):
     """items (I, d), bias (I,); score = scale * <vector, item> + bias."""
 
     kind: ClassVar[str] = "tower"
+    in_double = True
 
     def __init__(self, items: Tensor, bias: Tensor, solver: SolverConfig) -> None:
         self.items, self.bias, self.solver = items, bias, solver

@@ -103,7 +103,7 @@ class HeadMap(FeatureMap):
 
     def against(self, profile: Tensor, candidates: Tensor | None = None) -> Tensor:
         if candidates is None:
-            scores = torch.zeros(*profile.shape[:2], self.items, device=profile.device)
+            scores = profile.new_zeros(*profile.shape[:2], self.items)
             scores[..., self.head] = self.inner.against(profile)
             return scores
         place = self.place[candidates]
@@ -121,11 +121,11 @@ class SparseMap(FeatureMap):
         self.items = len(columns)
 
     def rows(self, items: Tensor) -> Tensor:
-        dense = torch.zeros(len(items), self.width, device=self.values.device)
+        dense = self.values.new_zeros(len(items), self.width)
         return dense.scatter_add_(1, self.columns[items], self.values[items])
 
     def profile(self, owners: Tensor, items: Tensor, weights: Tensor, users: int) -> Tensor:
-        profile = torch.zeros(users * self.width, device=self.values.device)
+        profile = self.values.new_zeros(users * self.width)
         position = owners[:, None] * self.width + self.columns[items]  # (E, m)
         values = weights[:, None] * self.values[items]
         used = values != 0

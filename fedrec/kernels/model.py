@@ -22,7 +22,7 @@ from fedrec.model import ReleasedModel, or_popular
 Decays = Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)]
 """Recency weights per step back in a history."""
 
-NEGLIGIBLE = 1e-6  # an event whose recency weight is below this is skipped
+NEGLIGIBLE = 1e-6  # an event whose recency weight is below this is skipped in float32
 SHAPED = 3.0
 """Popularity, in standard deviations, up to which a score may bend. A curve fitted to the many items below would
 reverse the order of the few above, and uniform negatives contain too few of those to prevent it."""
@@ -91,19 +91,21 @@ class KernelSpace:
         batch the users whose order is unknown have R equal sums.
         """
         rates = self.decays if users.ordered else (1.0,)
+        zeros, dtype = self.log_popularity.new_zeros, self.log_popularity.dtype
+        negligible = NEGLIGIBLE if dtype == torch.float32 else NEGLIGIBLE**3
         state = {
-            "rates": torch.stack([users.recency(rate) for rate in rates], 1),
-            "count": users.lengths.float(),
-            "mass": torch.zeros(len(users), len(rates), device=users.device),
-            "habit": torch.zeros(len(users), len(rates), device=users.device),
-            "beyond": torch.full((len(users), self.numbers.shape[1]), -math.inf, device=users.device),
+            "rates": torch.stack([users.recency(rate) for rate in rates], 1).to(dtype),
+            "count": users.lengths.to(dtype),
+            "mass": zeros(len(users), len(rates)),
+            "habit": zeros(len(users), len(rates)),
+            "beyond": self.numbers.new_full((len(users), self.numbers.shape[1]), -math.inf),
         }
         parts: dict[str, list[Tensor]] = {name: [] for name in self.maps}
         for column, rate in enumerate(rates):
-            reach = math.log(NEGLIGIBLE) / math.log(rate) if 0 < rate < 1 else (0 if rate == 0 else math.inf)
+            reach = math.log(negligible) / math.log(rate) if 0 < rate < 1 else (0 if rate == 0 else math.inf)
             near = users.lags <= reach if users.tied is None else (users.lags <= reach) | users.tied[users.owners]
             owners, items = users.owners[near], users.items[near]
-            weights = torch.pow(torch.tensor(rate, device=users.device), users.lags[near].float())
+            weights = torch.pow(torch.tensor(rate, device=users.device).to(dtype), users.lags[near].to(dtype))
             if users.tied is not None:
                 weights = weights.masked_fill(users.tied[owners], 1.0)
             state["mass"][:, column].index_add_(0, owners, weights)
@@ -125,7 +127,7 @@ class KernelSpace:
             "habit": state["habit"] * rates + self.log_popularity[items][:, None],
             "beyond": torch.maximum(state["beyond"], self.numbers[items]),
         }
-        one = torch.ones(len(items), device=items.device)
+        one = self.log_popularity.new_ones(len(items))
         users = torch.arange(len(items), device=items.device)
         for name, map_ in self.maps.items():
             row = map_.profile(users, items, one, len(items))
@@ -162,7 +164,7 @@ class KernelSpace:
         for n in range(self.numbers.shape[1]):
             value = numbers[..., n]
             top = self.numbers[:, n].double().quantile(0.9).float() if self.numbers.shape[0] < 2**24 else value.max()
-            features += [(value >= top).float(), (value > state["beyond"][:, n, None]).float()]
+            features += [(value >= top).to(value), (value > state["beyond"][:, n, None]).to(value)]
         return [f.expand(shape) for f in features]
 
     def features(self, state: dict[str, Tensor], candidates: Tensor | None = None) -> Tensor:
@@ -178,6 +180,7 @@ class KernelModel(ReleasedModel):
     without a history gets the items in the order of `popularity` (items,); by default that of the space."""
 
     kind = "kernel"
+    in_double = True
 
     def __init__(
         self,

@@ -20,12 +20,13 @@ from fedrec.privacy.fixed_point import Lattice
 from fedrec.privacy.queries import Contribution, PrivateSum
 from fedrec.testing.awkward import AwkwardContract
 from fedrec.testing.model import ModelContract
+from fedrec.testing.ondevice import DeviceFormContract
 from fedrec.testing.steps import Rounds
 from fedrec.testing.sums import SumsContract
 from fedrec.testing.toy_users import USERS, batch_of, close, edge_rows, planted_rows
 
 
-class AlgorithmContract(ModelContract, SumsContract, AwkwardContract):
+class AlgorithmContract(ModelContract, DeviceFormContract, SumsContract, AwkwardContract):
     """Inherit, and give `make`. Class attributes say where an algorithm may differ; the model has its own contract.
 
     installed: False for code of one's own that no entry point names.

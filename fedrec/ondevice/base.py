@@ -1,0 +1,191 @@
+"""DeviceModel: what a released model is on a device, with numpy alone; and the exact list of its best items.
+
+A score is computed in float64 from the released float32 numbers, and rounded to float32. A list is in the order of
+these rounded scores; equal ones follow a hash of the item's position, as in `ReleasedModel.recommend`. A fast scan
+gives each item an approximate score with a bound on its error. Every item whose upper bound reaches the k-th largest
+lower bound is then scored exactly, so no item is missed. Their number follows from the bounds.
+
+A private state is a sequence of updates, one for each event, oldest first. `fit` and `record` run the same updates, so
+a state after `record` equals, bit for bit, the one that `fit` makes of the longer history.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from fedrec.errors import InputError
+from fedrec.ondevice import draws
+from fedrec.ondevice.history import History, State
+
+ROUNDING = 2.0**-23
+"""Relative error, at most, of a rounding to float32, twice over."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Approximate scores of neighbouring items.
+
+    Attributes:
+        start: position of the first item.
+        scores: (n,) approximations.
+        errors: (n,) or a number: how far a score may be from the exact one, rounding to float32 included.
+    """
+
+    start: int
+    scores: np.ndarray
+    errors: np.ndarray | float
+
+
+class DeviceModel(ABC):
+    """A released model on a device: fit a private state, add an event to it, score, rank. It sends nothing."""
+
+    kind: ClassVar[str]
+    tables: ClassVar[Mapping[str, bool]] = {}
+    """Tensors (items, d) that a large catalogue needs an index of -> whether the sum of x x^T is needed, too."""
+    n_items: int
+    made_by: str = ""
+    """The algorithm that released the model."""
+
+    # ---- a private state
+
+    def fit(self, history: History) -> State:
+        """Make the private state of a history, event by event.
+
+        Raises:
+            InputError: for an item outside the catalogue, or a model of ratings and a history without.
+        """
+        if ((history.items < 0) | (history.items >= self.n_items)).any():
+            raise InputError(f"history: an item outside 0..{self.n_items - 1}; the model has no such item")
+        self.check(history)
+        sums = self.start(history)
+        ratings: Sequence[float | None] = [None] * len(history) if history.ratings is None else history.ratings.tolist()
+        for item, rating in zip(history.items.tolist(), ratings, strict=True):
+            self.add(sums, item, rating)
+        return State(history, sums | self.solve(sums, history))
+
+    def record(self, state: State, item: int, rating: float | None = None) -> State:
+        """Return the state after one more event; `state` stays as it is. Equals `fit` on the longer history, bit for
+        bit.
+
+        Raises:
+            InputError: as `fit`.
+        """
+        if not 0 <= item < self.n_items:
+            raise InputError(f"item {item}: outside 0..{self.n_items - 1}; the model has no such item")
+        history = state.history.plus(item, rating)
+        self.check(history)
+        sums = {name: state.sums[name].copy() for name in self.start(state.history)}
+        self.add(sums, item, rating)
+        return State(history, sums | self.solve(sums, history))
+
+    def check(self, history: History) -> None:
+        """Refuse a history that the model cannot use; this one can use every history. Raises: InputError."""
+        return
+
+    @abstractmethod
+    def start(self, history: History) -> dict[str, np.ndarray]:
+        """The sums of no events, for a history of this kind (ordered or not)."""
+
+    @abstractmethod
+    def add(self, sums: dict[str, np.ndarray], item: int, rating: float | None) -> None:
+        """Add one event to `sums`, in place."""
+
+    def solve(self, sums: Mapping[str, np.ndarray], history: History) -> dict[str, np.ndarray]:
+        """What follows from the sums, e.g. a user's vector."""
+        return {}
+
+    # ---- scores
+
+    @abstractmethod
+    def exact(self, state: State, items: np.ndarray) -> np.ndarray:
+        """Scores of `items` (n,), (n,) float64."""
+
+    @abstractmethod
+    def scan(self, state: State) -> Iterator[Block]:
+        """Approximate scores of all items, some at a time. A block's arrays are valid until the next block."""
+
+    def scores(self, state: State, items: np.ndarray | None = None) -> np.ndarray:
+        """Scores of `items` (n,), or of every item, as they are ranked: (n,) float32."""
+        chosen = np.arange(self.n_items) if items is None else np.asarray(items, np.int64)
+        return self.exact(state, chosen).astype(np.float32)
+
+    def top(
+        self, state: State, k: int, exclude: np.ndarray | None = None, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The k best items, best first.
+
+        Args:
+            state: of `fit` or `record`.
+            k: most items.
+            exclude: (n,) int64, items that are left out.
+            allowed: (items,) bool, False for items that are left out; None allows all.
+
+        Returns:
+            (m,) int64 positions and (m,) float32 scores, m <= k.
+        """
+        k = min(k, self.n_items)
+        if k <= 0:
+            return np.zeros(0, np.int64), np.zeros(0, np.float32)
+        banned = np.unique(exclude) if exclude is not None and len(exclude) else np.zeros(0, np.int64)
+        chosen = _candidates(self.scan(state), k, banned, allowed)
+        scores = self.scores(state, chosen)
+        order = np.lexsort((draws.tie_order(chosen), -scores))[:k]
+        return chosen[order], scores[order]
+
+    # ---- reasons
+
+    def explain(self, state: State, items: np.ndarray) -> dict[str, np.ndarray]:
+        """What each group of features adds to the scores of `items` (n,), relative to an average item; (n,) by group.
+
+        Empty for a model without features.
+        """
+        return {}
+
+    def item_rows(self, items: np.ndarray) -> np.ndarray | None:
+        """Rows (n, width) whose cosine is the likeness of two items; None where the model has none."""
+        return None
+
+    def by(self, algorithm: str) -> Self:
+        """Return this model, marked as released by `algorithm`."""
+        self.made_by = algorithm
+        return self
+
+    @property
+    def called(self) -> str:
+        """The name of the model in messages: that of its algorithm."""
+        return self.made_by or self.kind
+
+    @classmethod
+    @abstractmethod
+    def open(cls, source: "Any", settings: Mapping[str, Any]) -> "DeviceModel":
+        """Make the model of the released tensors (`fedrec.ondevice.source.Source`) and the manifest's settings."""
+
+
+def _candidates(blocks: Iterator[Block], k: int, banned: np.ndarray, allowed: np.ndarray | None) -> np.ndarray:
+    """The items that may be among the k best: whose upper bound reaches the k-th largest lower bound, (m,) int64."""
+    least = -np.inf
+    places = np.zeros(0, np.int64)
+    lower, upper = np.zeros(0), np.zeros(0)
+    for block in blocks:
+        count = len(block.scores)
+        above = block.scores + block.errors
+        first, stop = np.searchsorted(banned, (block.start, block.start + count))
+        if first < stop:
+            above[banned[first:stop] - block.start] = -np.inf
+        if allowed is not None:
+            above[~allowed[block.start : block.start + count]] = -np.inf
+        found = np.flatnonzero((above >= least) & (above > -np.inf))
+        if not len(found):
+            continue
+        errors = block.errors if isinstance(block.errors, float) else block.errors[found]
+        places = np.concatenate([places, found + block.start])
+        upper = np.concatenate([upper, above[found]])
+        lower = np.concatenate([lower, block.scores[found] - errors])
+        if len(places) > k:
+            least = max(least, float(np.partition(lower, len(lower) - k)[len(lower) - k]))
+            kept = upper >= least
+            places, lower, upper = places[kept], lower[kept], upper[kept]
+    return places

@@ -1,0 +1,140 @@
+"""The contract between a released model and its form on a device: the same lists, item for item."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save
+
+from fedrec.data.users import UserBatch
+from fedrec.model import ReleasedModel
+from fedrec.ondevice.base import DeviceModel
+from fedrec.ondevice.history import History
+from fedrec.ondevice.released import FORMS, WITHOUT_FORM, load
+from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows, planted_rows
+
+
+def save_released(model: ReleasedModel, folder: Path) -> Path:
+    """Write model.safetensors and manifest.json into `folder`, as a run does, and return it."""
+    content = save({name: tensor.detach().cpu().contiguous().clone() for name, tensor in model.tensors().items()})
+    manifest = {
+        "kind": model.kind,
+        "made_by": model.made_by,
+        "model": model.manifest(),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "model.safetensors").write_bytes(content)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def history_of(users: UserBatch, row: int) -> History:
+    """The history of one user of a batch, for a device."""
+    one = users.slice(row, row + 1)
+    disliked = np.zeros(0, np.int64) if one.disliked is None else one.disliked[0][one.disliked[0] >= 0].numpy()
+    return History(
+        items=one.items.numpy(),
+        ratings=None if one.ratings is None else one.ratings.numpy(),
+        ordered=one.ordered and not (one.tied is not None and bool(one.tied[0])),
+        key=int(one.keys[0]) % 2**64,
+        disliked=disliked,
+    )
+
+
+def differing(model: ReleasedModel, form: DeviceModel, users: UserBatch, k: int, seen: bool = False) -> list[int]:
+    """The users whose lists of k items differ between the torch form and the device's, in an item or a place."""
+    listed, _ = model.recommend(users, k, seen=seen)
+    found = []
+    for row, expected in enumerate(listed.tolist()):
+        history = history_of(users, row)
+        left_out = history.disliked if seen else np.concatenate([history.items, history.disliked])
+        items, _ = form.top(form.fit(history), k, exclude=left_out)
+        if items.tolist() != [item for item in expected if item >= 0]:
+            found.append(row)
+    return found
+
+
+class DeviceFormContract:
+    """Tests of the device form of the fixture `model`."""
+
+    not_on_device = ""
+    """Why devices do not use this kind of model; for a model of another package, whose kind has no form here."""
+
+    @pytest.fixture(scope="class")
+    def form(self, model: ReleasedModel, tmp_path_factory: pytest.TempPathFactory) -> DeviceModel:
+        if model.kind not in FORMS and (self.not_on_device or model.kind in WITHOUT_FORM):
+            pytest.skip(self.not_on_device or WITHOUT_FORM[model.kind])
+        return load(save_released(model, tmp_path_factory.mktemp("released")))
+
+    def test_a_model_has_a_device_form_or_a_reason(self, model: ReleasedModel) -> None:
+        assert model.kind in FORMS or model.kind in WITHOUT_FORM or self.not_on_device, (
+            f"kind '{model.kind}' has no device form: add one to fedrec.ondevice.released, or a reason"
+        )
+
+    @pytest.mark.parametrize("ordered", [True, False])
+    def test_a_device_lists_what_the_torch_form_lists(
+        self, model: ReleasedModel, form: DeviceModel, ordered: bool
+    ) -> None:
+        rows = edge_rows() + planted_rows(users=24, seed=3)[0] + [[2] * 50, [0], list(range(ITEMS)) * 2]
+        users = batch_of(rows) if ordered else batch_of(rows).unordered()
+        for k, seen in ((10, False), (ITEMS, False), (ITEMS, True)):
+            assert differing(model, form, users, k, seen) == []
+
+    def test_a_device_scores_as_the_torch_form(self, model: ReleasedModel, form: DeviceModel) -> None:
+        users = batch_of(edge_rows())
+        expected = model.precise.score(model.precise.fit(users)).double().numpy()
+        scale = max(float(np.abs(expected).max()), 1e-6)
+        for row in range(len(users)):
+            state = form.fit(history_of(users, row))
+            assert np.abs(form.exact(state, np.arange(ITEMS)) - expected[row]).max() <= 1e-9 * scale
+            assert form.scores(state).dtype == np.float32
+            some = np.array([3, 3, 0, ITEMS - 1])
+            assert np.array_equal(form.scores(state, some), form.scores(state)[some])
+
+    def test_a_recorded_event_gives_the_state_of_a_full_refit(self, form: DeviceModel) -> None:
+        for row in edge_rows():
+            state = form.fit(History(np.array(row[: len(row) // 2], np.int64)))
+            for item in row[len(row) // 2 :]:
+                before = {name: value.copy() for name, value in state.sums.items()}
+                after = form.record(state, item)
+                assert all(np.array_equal(state.sums[name], before[name]) for name in before)
+                state = after
+            again = form.fit(History(np.array(row, np.int64)))
+            assert state.sums.keys() == again.sums.keys()
+            assert all(np.array_equal(state.sums[name], again.sums[name]) for name in again.sums)
+            for found, expected in zip(form.top(state, 7), form.top(again, 7), strict=True):
+                assert np.array_equal(found, expected)
+
+    def test_no_item_is_missed(self, form: DeviceModel) -> None:
+        """The list equals that of all items, scored exactly and sorted; with items left out, too."""
+        from fedrec.ondevice import draws
+
+        allowed = np.arange(ITEMS) % 3 != 1
+        for row in edge_rows():
+            state = form.fit(History(np.array(row, np.int64)))
+            every = np.arange(ITEMS)
+            order = np.lexsort((draws.tie_order(every), -form.scores(state)))
+            kept = [item for item in order.tolist() if allowed[item] and item not in row]
+            for k in (1, 5, ITEMS):
+                assert form.top(state, k, np.array(row, np.int64), allowed)[0].tolist() == kept[:k]
+
+    def test_a_device_explains_as_the_torch_form(self, model: ReleasedModel, form: DeviceModel) -> None:
+        users = batch_of([[4, 9, 13], list(range(20))])
+        for row in range(len(users)):
+            one, items = users.slice(row, row + 1), torch.arange(6)[None]
+            expected = model.precise.explain(model.precise.fit(one), items)
+            found = form.explain(form.fit(history_of(users, row)), items[0].numpy())
+            assert list(found) == list(expected)
+            for name, value in expected.items():
+                assert np.allclose(found[name], value[0].double().numpy(), rtol=1e-6, atol=1e-7), name
+
+    def test_a_device_compares_items_as_the_torch_form(self, model: ReleasedModel, form: DeviceModel) -> None:
+        items = torch.tensor([3, 0, ITEMS - 1])
+        expected, found = model.item_rows(items), form.item_rows(items.numpy())
+        assert (expected is None) == (found is None)
+        if expected is not None and found is not None:
+            assert np.allclose(found, expected.numpy(), rtol=1e-5, atol=1e-6)
