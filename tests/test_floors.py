@@ -17,7 +17,7 @@ ROOMS = [
     *("fedrec.audit", "fedrec.secagg", "fedrec.run", "fedrec_client"),
     *("fedrec_server.allowed_plugins", "fedrec_server.pki", "fedrec_server.flower", "fedrec_server.deployment"),
     "fedrec_server.process",
-    *("fedrec_server.app", "fedrec_server.commands"),
+    *("fedrec_server.planned", "fedrec_server.app", "fedrec_server.commands"),
     *("fedrec_sim.engines", "fedrec_sim.report", "fedrec_sim.simulation", "fedrec_sim.experiment"),
     *("fedrec_sim.attacks", "fedrec_sim.benchmarks", "fedrec_sim.commands", "fedrec.api"),
     "fedrec.testing",
