@@ -43,6 +43,16 @@ class Discrete(ClosedPart):
     """Variance of one user's noise"""
 
 
+class ClipRange(ClosedPart):
+    """The range of an adaptive clip: clip and noise of a round are those stated, times its factor.
+
+    The factor is public, and follows from earlier private sums alone.
+    """
+
+    smallest: Clip
+    largest: Clip
+
+
 class QueryTerms(OpenPart):
     """The terms of one sum. Public, and fixed before the first release."""
 
@@ -55,6 +65,8 @@ class QueryTerms(OpenPart):
     """Standard deviation of the noise on each number"""
     discrete: Discrete | None = None
     """Where users add the noise"""
+    factors: ClipRange | None = None
+    """Where the clip adapts"""
 
 
 class ChargedEvent(OpenPart):

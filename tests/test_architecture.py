@@ -72,7 +72,7 @@ ALLOWED: dict[str, set[str]] = {
     "fedrec.federation": BASE
     | SUMS
     | {"fedrec.data", "fedrec.privacy.clipping", "fedrec.privacy.integers", "fedrec.algorithms", "fedrec.evaluation"}
-    | {"fedrec.wire"},
+    | {"fedrec.privacy.adaptive", "fedrec.wire"},
     "fedrec.run": BASE
     | {
         *("fedrec.data", "fedrec.model", "fedrec.privacy", "fedrec.towers", "fedrec.algorithms"),
@@ -83,7 +83,7 @@ ALLOWED: dict[str, set[str]] = {
     "fedrec.testing": BASE
     | SUMS
     | {"fedrec.data", "fedrec.algorithms", "fedrec.evaluation", "fedrec.privacy.clipping", "fedrec.model"}
-    | {"fedrec.ondevice"},
+    | {"fedrec.ondevice", "fedrec.privacy.adaptive", "fedrec.federation.adaptive_clipping"},
     "fedrec.transport": BASE,
     "fedrec.cli": BASE | {"fedrec.commands"},
     "fedrec.lazy_names": {"fedrec.errors"},

@@ -24,7 +24,13 @@ def card_terms(card: RunCard, witnesses: Sequence[PublicKey] = (), *, public: bo
     for start, end, row in zip(card.starts, ends, card.groups, strict=True):
         terms = tuple(
             QueryTerms(
-                query.name, query.shape, query.clip_norm, query.noise_multiplier, query.noise_std, _skellam(card, query)
+                query.name,
+                query.shape,
+                query.clip_norm,
+                query.noise_multiplier,
+                query.noise_std,
+                _skellam(card, query),
+                1.0 if query.factors is None else query.factors[1],
             )
             for query in row
         )

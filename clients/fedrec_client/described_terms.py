@@ -29,6 +29,7 @@ def described_terms(spec: RunSpec, algorithm: Algorithm, delta: float, public: b
                 query.clip_norm if mu is not None else None,
                 noise := 0.0 if not mu else 1 / (mu * math.sqrt(query.budget_share)),
                 noise * query.clip_norm,
+                largest_factor=1.0 if query.factors is None else query.factors[1],
             )
             for query in algorithm.queries(number)
         )

@@ -215,6 +215,8 @@ class UserNode:
     def _given_sums(self, packet: Packet, admitted: Admitted | None, run: PreparedRun) -> dict[str, Tensor]:
         """Return the sums that a question gets, charged before."""
         shared = self._shared(packet, run.users.device)
+        if fault := run.algorithm.fault(shared, packet.round):
+            raise WireError("terms", f"round {packet.round}: {fault}")
         cohort = exchange.cohort_of(packet, run.users.users)
         if self._gate is not None and admitted is not None:
             self._gate.check_cohort(admitted, cohort, run.users.users)

@@ -141,8 +141,18 @@ class RunGate:
         card = admitted.card
         if card.private and card.trust != spec.trust:
             raise WireError("terms", f"a question of trust model {spec.trust}, and the card promises {card.trust}")
-        row = [(query.name, query.shape, query.clip_norm) for query in card.terms(admitted.paid.round_index)]
-        own = [(query.name, tuple(query.shape), query.clip_norm if card.private else None) for query in queries]
+        row = [
+            (query.name, query.shape, query.clip_norm, query.factors) for query in card.terms(admitted.paid.round_index)
+        ]
+        own = [
+            (
+                query.name,
+                tuple(query.shape),
+                query.clip_norm if card.private else None,
+                query.factors if card.private else None,
+            )
+            for query in queries
+        ]
         if row != own:
             raise WireError(
                 "terms", f"round {admitted.paid.round_index}: other queries, shapes or clips than the card's"

@@ -64,10 +64,16 @@ class Algorithm(ABC):
 
     name: ClassVar[str]
     Config: ClassVar[type[Settings]]
+    fixed_clips: ClassVar[Mapping[str, str]] = {}
+    """Queries of several rounds whose clip must not adapt, by name: why, as the end of a sentence about the clip."""
 
     def __init__(self, config: Any, facts: PublicFacts) -> None:
         self.config = config
         self.facts = facts
+
+    def rebuilt(self, facts: PublicFacts) -> "Algorithm":
+        """Return the same algorithm for other public facts."""
+        return type(self)(self.config, facts)
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -111,6 +117,10 @@ class Algorithm(ABC):
         """Return the part of the shared state that `contribute` reads in that round."""
         return {name: tensor for name, tensor in shared.items() if name not in self.server_only}
 
+    def fault(self, shared: Shared, round_index: int) -> str:
+        """Return what a device refuses in the state that a server sent for a round; "" for nothing. It is public."""
+        return ""
+
     @abstractmethod
     def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round_index: int) -> Shared:
         """Return the next shared state.
@@ -133,3 +143,55 @@ class Algorithm(ABC):
         remaining rounds are charged all the same (`fedrec.evaluation.stopping`).
         """
         return None
+
+
+class Wrapper(Algorithm):
+    """An algorithm around another one, whose tensors it keeps, with its own under names of a prefix.
+
+    Args:
+        inner: the algorithm that it wraps, already rebuilt for what the wrapper leaves of the budget.
+        config: its own settings.
+        facts: those of the whole run.
+    """
+
+    own_names: ClassVar[str]
+    """Prefix of the names of its own tensors."""
+
+    def __init__(self, inner: Algorithm, config: Any, facts: PublicFacts) -> None:
+        super().__init__(config, facts)
+        self.inner = inner
+        self._split: tuple[Shared, Shared] | None = None
+
+    def rebuilt(self, facts: PublicFacts) -> Algorithm:
+        kind: Any = type(self)
+        made: Algorithm = kind(self.inner.rebuilt(facts), self.config)
+        return made
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        return self.inner.chosen
+
+    def release(self, shared: Shared) -> ReleasedModel:
+        return self.inner.release(self.inner_state(shared))
+
+    def stop(self, shared: Shared) -> str | None:
+        return self.inner.stop(self.inner_state(shared))
+
+    def own_state(self, shared: Shared) -> Shared:
+        """Return its own part of the state."""
+        return {name: tensor for name, tensor in shared.items() if name.startswith(self.own_names)}
+
+    def inner_state(self, shared: Shared) -> Shared:
+        """Return the inner algorithm's state; the same object for the same state, so that caches work."""
+        if self._split is None or self._split[0] is not shared:
+            inner = {name: tensor for name, tensor in shared.items() if not name.startswith(self.own_names)}
+            self._split = (shared, type(shared)(inner))
+        return self._split[1]
+
+
+def layers(algorithm: Algorithm) -> list[Algorithm]:
+    """Return the algorithm, and those that it wraps, the innermost last."""
+    found = [algorithm]
+    while isinstance(inner := getattr(found[-1], "inner", None), Algorithm):
+        found.append(inner)
+    return found

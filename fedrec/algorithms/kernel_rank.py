@@ -56,6 +56,7 @@ class KernelRank(Staged):
 
     name: ClassVar[str] = "kernel-rank"
     Config: ClassVar[type[Settings]] = KernelRankConfig
+    fixed_clips = {"weights": "its step size and its test for chance are made for gradients of norm 1"}
     config: KernelRankConfig
 
     def __init__(self, config: KernelRankConfig, facts: PublicFacts) -> None:

@@ -112,6 +112,7 @@ class Spectral(Staged):
 
     name: ClassVar[str] = "spectral"
     Config: ClassVar[type[Settings]] = SpectralConfig
+    fixed_clips = {"projection": "no user's part is longer than 1, and cutting it would bend the spectrum"}
     config: SpectralConfig
 
     def __init__(self, config: SpectralConfig, facts: PublicFacts) -> None:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 import torch
 from pydantic import Field
 
-from fedrec.algorithms.base import Algorithm, Shared
+from fedrec.algorithms.base import Algorithm, Shared, Wrapper
 from fedrec.data.users import UserBatch
 from fedrec.errors import InputError
 from fedrec.evaluation.metrics import gains
@@ -43,7 +43,7 @@ class PrivateEvaluationConfig(Settings):
     """Looks between training rounds, and the rule that stops the run."""
 
 
-class PrivateEvaluation(Algorithm):
+class PrivateEvaluation(Wrapper):
     """`inner` with looks between its rounds and after the last; its budget shares are scaled by 1 - share.
 
     The inner algorithm is rebuilt with its mu scaled by sqrt(1 - share), so that its settings fit the noise of its
@@ -56,25 +56,20 @@ class PrivateEvaluation(Algorithm):
 
     name: ClassVar[str] = "private-evaluation"
     Config = PrivateEvaluationConfig
+    own_names = OWN
     config: PrivateEvaluationConfig
 
     def __init__(self, inner: Algorithm, config: PrivateEvaluationConfig | None = None) -> None:
         config = config or PrivateEvaluationConfig()
-        super().__init__(config, inner.facts)
         left = replace(inner.facts, mu=inner.facts.mu * math.sqrt(1 - config.share))
-        self.inner = type(inner)(inner.config, left)
+        super().__init__(inner.rebuilt(left), config, inner.facts)
         self.trained = _look_after(self.inner, config.stopping.every)
         self._looks = tuple(done + place for place, done in enumerate(self.trained))
-        self._split: tuple[Shared, Shared] | None = None
         self._model: tuple[Shared, ReleasedModel] | None = None
 
     @property
     def rounds(self) -> int:
         return self.inner.rounds + len(self._looks)
-
-    @property
-    def chosen(self) -> dict[str, Any]:
-        return self.inner.chosen
 
     def initial(self) -> Shared:
         return self.inner.initial()
@@ -89,9 +84,9 @@ class PrivateEvaluation(Algorithm):
     def contribute(self, shared: Shared, users: UserBatch, round_index: int) -> dict[str, Contribution]:
         if round_index not in self._looks:
             rest = replace(users.without_newest(torch.ones_like(users.lengths)), memory=users.memory)
-            return self.inner.contribute(self._inner_state(shared), rest, self._inner_round(round_index))
+            return self.inner.contribute(self.inner_state(shared), rest, self._inner_round(round_index))
         if self._model is None or self._model[0] is not shared:  # made once for all batches of the look
-            self._model = (shared, self.inner.release(self._inner_state(shared)))
+            self._model = (shared, self.inner.release(self.inner_state(shared)))
         with full_precision(users.device):  # in half precision many scores would be equal, and ties count against us
             found = rank_newest(self._model[1], users)
         able = (found >= 0).double()
@@ -99,12 +94,15 @@ class PrivateEvaluation(Algorithm):
         return {QUERY: DenseContribution(values * able[:, None])}
 
     def for_devices(self, shared: Shared, round_index: int) -> Shared:
-        inner = self._inner_state(shared)
+        inner = self.inner_state(shared)
         return inner if round_index in self._looks else self.inner.for_devices(inner, self._inner_round(round_index))
 
+    def fault(self, shared: Shared, round_index: int) -> str:
+        training = round_index not in self._looks
+        return self.inner.fault(self.inner_state(shared), self._inner_round(round_index)) if training else ""
+
     def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round_index: int) -> Shared:
-        inner = self._inner_state(shared)
-        own = {name: tensor for name, tensor in shared.items() if name.startswith(OWN)}
+        inner, own = self.inner_state(shared), self.own_state(shared)
         if round_index not in self._looks:
             return self.inner.update(inner, sums, self._inner_round(round_index)) | own
         total = sums[QUERY]
@@ -120,7 +118,7 @@ class PrivateEvaluation(Algorithm):
     def release(self, shared: Shared) -> ReleasedModel:
         """Return the inner algorithm's present model; after the run, that of the look that the settings keep."""
         kept = {name.removeprefix(BEST): tensor for name, tensor in shared.items() if name.startswith(BEST)}
-        return self.inner.release(kept if kept and self._over(shared) else self._inner_state(shared))
+        return self.inner.release(kept if kept and self._over(shared) else self.inner_state(shared))
 
     def stop(self, shared: Shared) -> str | None:
         """Apply `fedrec.evaluation.stopping` to the looks' noisy sums, the public noise and the settings."""
@@ -175,12 +173,6 @@ class PrivateEvaluation(Algorithm):
 
     def _inner_round(self, round_index: int) -> int:
         return round_index - bisect_left(self._looks, round_index)
-
-    def _inner_state(self, shared: Shared) -> Shared:
-        """Return the inner algorithm's state; the same object for the same state, so that caches work."""
-        if self._split is None or self._split[0] is not shared:
-            self._split = (shared, {name: tensor for name, tensor in shared.items() if not name.startswith(OWN)})
-        return self._split[1]
 
 
 def _look_after(inner: Algorithm, every: int | None) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedrec.algorithms.base import Algorithm, Shared
+from fedrec.algorithms.base import Algorithm, Shared, layers
 from fedrec.data.users import UserBatch
 from fedrec.devices import wait_for
 from fedrec.errors import PrivacyError
@@ -142,7 +142,7 @@ class HostedUsers:
             raise PrivacyError(
                 f"round {round_index}: {len(cohort)} users in a population of {population}; declare them all"
             )
-        queries, ours = algorithm.queries(round_index), is_own(type(getattr(algorithm, "inner", algorithm)))
+        queries, ours = algorithm.queries(round_index), all(is_own(type(each)) for each in layers(algorithm))
         made = ExactIntegers(population) if integers is None else integers
         totals = {query.name: made.zeros(query, round_index, self.device) for query in queries}
         for number, users in enumerate(_counted(self.chunks(cohort), len(cohort))):

@@ -18,6 +18,8 @@ from fedrec.data.catalogue import Catalogue
 from fedrec.errors import InputError
 from fedrec.evaluation.private import PrivateEvaluation, PrivateEvaluationConfig
 from fedrec.evaluation.stopping import StoppingConfig
+from fedrec.federation.adaptive_clipping import AdaptiveClipping
+from fedrec.privacy.adaptive import ClippingConfig
 from fedrec.settings import Settings, parse
 from fedrec.wire import fingerprint
 
@@ -62,6 +64,8 @@ class RunSpec(Settings):
     """Public randomness: initial values, local negatives."""
     noise: UsersNoise | None = None
     """Of trust models `distributed` and `local`; None where the server adds the noise."""
+    clipping: ClippingConfig | None = None
+    """How clips adapt; None where they are fixed."""
 
     @property
     def private(self) -> bool:
@@ -71,9 +75,10 @@ class RunSpec(Settings):
     def text(self) -> str:
         """The description as one JSON text, the same for the same run; `parse_spec` reads it."""
         values = self.model_dump(mode="json")
-        if self.noise is None:  # so that the fingerprint of a run of trust model central is that of older versions
-            del values["noise"]
-        elif self.noise.participation is None:  # the same for runs whose cohort is known
+        for name in ("noise", "clipping"):  # so that the fingerprint of a run without them is that of older versions
+            if values[name] is None:
+                del values[name]
+        if self.noise is not None and self.noise.participation is None:  # the same for runs whose cohort is known
             del values["noise"]["participation"]
         return json.dumps(values, sort_keys=True, allow_nan=False)
 
@@ -115,6 +120,8 @@ class RunSpec(Settings):
             device=torch.device(device),
         )
         made = kind(parse(kind.Config, self.settings, f"the run's settings of '{self.algorithm}'"), facts)
+        if self.clipping is not None:
+            made = AdaptiveClipping(made, self.clipping)
         if self.evaluation_share > 0:
             return PrivateEvaluation(made, PrivateEvaluationConfig(share=self.evaluation_share, stopping=self.stopping))
         return made

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 
 from fedrec.errors import InputError, nearest
 from fedrec.privacy import accounting
+from fedrec.privacy.adaptive import ClippingConfig
 from fedrec.privacy.shares import Shares, largest_mu
 from fedrec.settings import Settings
 
@@ -47,6 +48,8 @@ class PrivacyConfig(Settings):
     device's secret coin decides between its contribution and zeros. Sampling then lowers epsilon against it, too."""
     evaluation_share: float = Field(default=0.0, ge=0, lt=1)
     """Part of the budget for private metrics: one look at the end, or several with `stopping.every`; 0 = none."""
+    clipping: ClippingConfig = Field(default_factory=ClippingConfig)
+    """Whether the clips of sums of several rounds adapt."""
     budget: str | None = None
     """File of a budget that this run shares with others on the same people; see `fedrec audit budget --help`."""
 
@@ -84,6 +87,8 @@ class PrivacyConfig(Settings):
         idle = sorted(DISTRIBUTED & self.model_fields_set)
         if self.trust != "distributed" and idle:
             raise ValueError(f"privacy.{idle[0]} is for privacy.trust = distributed; leave it out")
+        if self.clipping.adaptive and not self.private:
+            raise ValueError("privacy.clipping.adaptive needs an epsilon: without privacy nothing is clipped")
         if self.trust != "central" and not self.private:
             raise ValueError(f"trust '{self.trust}' needs an epsilon: without noise there is nothing to share out")
         if self.hidden and self.trust == "central":
@@ -104,6 +109,7 @@ class PrivacyConfig(Settings):
         """Return every setting that has a value and belongs to the trust model, JSON-able."""
         left_out = set() if self.trust == "distributed" else set(DISTRIBUTED)
         left_out |= set() if self.hidden else {"participation"}
+        left_out |= set() if self.clipping.adaptive else {"clipping"}  # the rest of the table has no effect then
         return self.model_dump(mode="json", exclude_none=True, exclude=left_out)
 
     @property

@@ -65,6 +65,10 @@ def explain(plan: PrivacyPlan) -> list[Row]:
                     f"{query.budget_share:.3g} of the budget a round, in {times} round(s), for {query.size:,} numbers",
                 )
             )
+            if query.factors is not None:
+                smallest, largest = (query.clip_norm * factor for factor in query.factors)
+                row = f"from {query.clip_norm:g}, within {smallest:g} to {largest:g}"
+                rows.append(Row(f"{name}: clip", row, "adapts: noise follows it, and in clips stays the same"))
             if plan.discrete is not None:
                 rows += _integers(plan.discrete, place, name)
     if plan.discrete is not None:

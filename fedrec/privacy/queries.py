@@ -26,6 +26,8 @@ class SumQuery:
         budget_share: fraction of the run's total squared signal-to-noise (mu^2 in the Gaussian-DP sense) that this
             one release may use. Over all rounds and queries of a run the shares sum to at most 1.
         packed: 0, or the side of a symmetric matrix whose upper triangle the last dimension begins with; see `units`.
+        factors: smallest and largest factor on the clip, where it adapts (`fedrec.privacy.adaptive`): `clip_norm`
+            bounds a contribution divided by the round's factor. None: the clip is fixed.
     """
 
     name: str
@@ -33,12 +35,15 @@ class SumQuery:
     clip_norm: float
     budget_share: float
     packed: int = 0
+    factors: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
         if not (self.clip_norm > 0 and math.isfinite(self.clip_norm)):
             raise PrivacyError(f"query '{self.name}': clip norm must be a positive number, got {self.clip_norm}")
         if not 0 < self.budget_share <= 1:
             raise PrivacyError(f"query '{self.name}': budget share must be in (0, 1], got {self.budget_share}")
+        if self.factors is not None and not 0 < self.factors[0] <= 1 <= self.factors[1] < math.inf:
+            raise PrivacyError(f"query '{self.name}': factors on the clip must lie around 1, got {self.factors}")
 
     @property
     def size(self) -> int:

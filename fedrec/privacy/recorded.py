@@ -1,6 +1,8 @@
 """The terms and events of a charge as a ledger records them: plain JSON, numbers that matter as exact strings."""
 
-from fedrec.charge import ChargedEvent, QueryTerms
+from typing import Any
+
+from fedrec.charge import ChargedEvent, ClipRange, QueryTerms
 from fedrec.privacy.accounting import Event
 from fedrec.privacy.config import PrivacyConfig
 from fedrec.privacy.discrete.renyi import SkellamEvent
@@ -40,7 +42,13 @@ def terms(query: SumQuery, multiplier: float, discrete: DiscreteQuery | None, *,
         noise_multiplier=repr(multiplier),
         noise_std=repr(multiplier * query.clip_norm),
     )
-    return made if discrete is None else made.model_copy(update={"discrete": discrete.terms()})
+    where_given: dict[str, Any] = {}
+    if discrete is not None:
+        where_given["discrete"] = discrete.terms()
+    if query.factors is not None and private:
+        smallest, largest = map(repr, map(float, query.factors))
+        where_given["factors"] = ClipRange(smallest=smallest, largest=largest)
+    return made.model_copy(update=where_given) if where_given else made
 
 
 def gaussian(event: Event) -> ChargedEvent:

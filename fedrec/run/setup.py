@@ -68,6 +68,7 @@ def set_up_run(
         stopping=stopping or StoppingConfig(),
         seed=data.seed,
         noise=_users_noise(privacy),
+        clipping=privacy.clipping if privacy.clipping.adaptive else None,
     )
     algorithm = spec.build(catalogue, torch.device(device), kind)
     rounds = [algorithm.queries(round_index) for round_index in range(algorithm.rounds)]

@@ -19,6 +19,7 @@ from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.fixed_point import Lattice
 from fedrec.privacy.queries import Contribution, PrivateSum
 from fedrec.testing.awkward import AwkwardContract
+from fedrec.testing.clipping import ClippingContract
 from fedrec.testing.model import ModelContract
 from fedrec.testing.ondevice import DeviceFormContract
 from fedrec.testing.steps import Rounds
@@ -26,7 +27,7 @@ from fedrec.testing.sums import SumsContract
 from fedrec.testing.toy_users import USERS, batch_of, close, edge_rows, planted_rows
 
 
-class AlgorithmContract(ModelContract, DeviceFormContract, SumsContract, AwkwardContract):
+class AlgorithmContract(ModelContract, DeviceFormContract, SumsContract, ClippingContract, AwkwardContract):
     """Inherit, and give `make`. Class attributes say where an algorithm may differ; the model has its own contract.
 
     installed: False for code of one's own that no entry point names.
@@ -246,7 +247,7 @@ class AlgorithmContract(ModelContract, DeviceFormContract, SumsContract, Awkward
         assert all(0 <= look["ndcg@10"] <= 1 for look in looks)
         kept = int(looks[looking.kept(shared)]["round"])
         released = looking.release(shared).tensors()
-        expected = looking.inner.release(looking._inner_state(states[kept])).tensors()
+        expected = looking.inner.release(looking.inner_state(states[kept])).tensors()
         assert all(torch.equal(released[name], expected[name]) for name in expected)
 
     # ---- the released model

@@ -106,10 +106,11 @@ def _privacy(policy: Policy, terms: RunTerms, users: int) -> Iterator[str]:
 
 
 def _query(policy: Policy, query: QueryTerms) -> str | None:
-    run, clip = policy.run, query.clip_norm
+    run, clip = policy.run, query.largest_clip
     if clip is None or not 0 < clip <= run.clip_norm:
         shown = "none" if clip is None else f"{clip:g}"
-        return f"query '{query.name}': clip {shown}; run.clip_norm allows {run.clip_norm:g}"
+        adapts = "" if query.largest_factor == 1 else f", to which {query.clip_norm:g} may grow"
+        return f"query '{query.name}': clip {shown}{adapts}; run.clip_norm allows {run.clip_norm:g}"
     if not run.noise_multiplier <= query.noise_multiplier <= MOST_MULTIPLIER:
         return (
             f"query '{query.name}': noise of {query.noise_multiplier:g} clips; at least {run.noise_multiplier:g} "

@@ -24,6 +24,7 @@ class QueryTerms:
         noise_multiplier: standard deviation of the noise in units of the clip; 0 for none.
         noise_std: the same in units of the sum.
         skellam: one release, where the noise is Skellam's; None for Gaussian noise.
+        largest_factor: the most that an adaptive clip may grow by in the run; 1 for a fixed clip.
     """
 
     name: str
@@ -32,6 +33,12 @@ class QueryTerms:
     noise_multiplier: float
     noise_std: float = 0.0
     skellam: SkellamEvent | None = None
+    largest_factor: float = 1.0
+
+    @property
+    def largest_clip(self) -> float | None:
+        """The largest clip of any round; None where nothing is clipped."""
+        return None if self.clip_norm is None else self.clip_norm * self.largest_factor
 
     @property
     def size(self) -> int:

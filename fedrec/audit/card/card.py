@@ -73,6 +73,7 @@ class QueryTerms:
         noise_multiplier: standard deviation of the noise over the clip norm; 0 without privacy.
         noise_std: standard deviation of the noise on each number of the sum.
         integers: what a user sends, where users add the noise; else None.
+        factors: smallest and largest factor on clip and noise, where the clip adapts; else None.
     """
 
     name: str
@@ -81,11 +82,17 @@ class QueryTerms:
     noise_multiplier: float
     noise_std: float
     integers: Integers | None = None
+    factors: tuple[float, float] | None = None
 
     @property
     def size(self) -> int:
         """Numbers of the sum."""
         return math.prod(self.shape)
+
+    @property
+    def largest_clip(self) -> float:
+        """The largest clip norm of any round; 0 without privacy."""
+        return (self.clip_norm or 0.0) * (1.0 if self.factors is None else self.factors[1])
 
 
 @dataclass(frozen=True)
@@ -162,7 +169,7 @@ class RunCard:
         """The largest clip norm of any query; None without privacy, and 0 for a run that asks nothing."""
         if not self.private:
             return None
-        return max((query.clip_norm or 0.0 for row in self.groups for query in row), default=0.0)
+        return max((query.largest_clip for row in self.groups for query in row), default=0.0)
 
     def terms(self, round_index: int) -> tuple[QueryTerms, ...]:
         """Return the terms of a round's queries. Raises: CardRefused for a round that the card does not have."""

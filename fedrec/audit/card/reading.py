@@ -142,7 +142,16 @@ def _query(values: Any, private: bool) -> QueryTerms:
     if not math.isclose(std, multiplier * (clip or 0.0), rel_tol=CLOSE):
         raise FieldError("'noise_std' is not the multiplier times the clip norm")
     integers = _integers(values, math.prod(shape)) if private and values.get("discrete") is not None else None
-    return QueryTerms(fields.text(values, "name"), tuple(shape), clip, multiplier, std, integers)
+    factors = _factors(values) if private and values.get("factors") is not None else None
+    return QueryTerms(fields.text(values, "name"), tuple(shape), clip, multiplier, std, integers, factors)
+
+
+def _factors(values: Mapping[str, Any]) -> tuple[float, float]:
+    given = fields.table(values, "factors")
+    smallest, largest = fields.decimal(given, "smallest"), fields.decimal(given, "largest")
+    if not 0 < smallest <= 1 <= largest <= LARGEST:
+        raise FieldError("'factors' does not lie around 1")
+    return smallest, largest
 
 
 def _integers(values: Mapping[str, Any], size: int) -> Integers:

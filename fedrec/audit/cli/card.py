@@ -60,6 +60,8 @@ def card(
         say(f"round {first}:" if first == last else f"rounds {first} to {last}:")
         for query in group["queries"]:
             clip = "no clip" if query["clip_norm"] is None else f"clip {query['clip_norm']:g}"
+            if query["factors"] is not None:
+                clip += " x {:g} to {:g} (adaptive)".format(*query["factors"])
             shape = " x ".join(map(str, query["shape"]))
             say(f"  {query['name']} ({shape}): {clip}, noise {query['noise_std']:g}")
     if found.expires <= datetime.now(UTC):
@@ -112,6 +114,7 @@ def _facts(card: Any) -> dict[str, Any]:
                     "clip_norm": query.clip_norm,
                     "noise_multiplier": query.noise_multiplier,
                     "noise_std": query.noise_std,
+                    "factors": query.factors,
                 }
                 for query in row
             ],

@@ -68,7 +68,7 @@ def facts(received: Received) -> dict[str, str]:
         for what, value in (
             ("shape", "x".join(map(str, row.shape))),
             ("rounds", row.rounds),
-            ("clip", row.clip_norm or "none"),
+            ("clip", row.clip),
             ("noise multiplier", row.noise_multiplier),
             ("sampling", row.sampling),
         ):

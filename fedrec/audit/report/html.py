@@ -24,6 +24,7 @@ from fedrec.audit.report import charts
 from fedrec.audit.report.findings import AttackRow, attack_rows, provenance, released_besides, shared_budget
 from fedrec.audit.statement.assumptions import seeded
 from fedrec.audit.statement.checklists import IN_WORDS, strength
+from fedrec.audit.statement.markdown import ADAPTIVE
 from fedrec.audit.statement.promise import percent
 from fedrec.audit.statement.received import Received
 from fedrec.audit.statement.schema import DpFyRow, PrivacyStatement, PyramidRow
@@ -85,6 +86,7 @@ def page(received: Received) -> str:
         provenance=provenance(received),
         besides=released_besides(received),
         shared=shared_budget(stated.population_budget),
+        adaptive=ADAPTIVE if any(row.factors is not None for row in stated.releases) else "",
         css=Markup(css),
         js=Markup(js),
         policy=f"default-src 'none'; style-src '{_hash(css)}'; script-src '{_hash(js)}'; "

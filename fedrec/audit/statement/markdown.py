@@ -12,6 +12,12 @@ from fedrec.audit.entries.records import PopulationBudget
 from fedrec.audit.statement.schema import DpFyRow, Participation, PrivacyStatement, PyramidRow
 from fedrec.plain_text import plain
 
+ADAPTIVE = (
+    "A clip with a range adapts: in each round clip and noise are multiplied by one factor of that range, which is "
+    "public and follows from earlier private sums alone. The noise in clips, and so every epsilon, is the same for "
+    "each factor."
+)
+
 
 def as_text(stated: PrivacyStatement) -> str:
     """The statement as `statement.md` has it. stated: a whole statement."""
@@ -105,8 +111,9 @@ def _releases(stated: PrivacyStatement) -> list[str]:
     lines = ["## What was released", ""]
     lines += ["| sum | numbers | rounds | clip | noise, in clips |", "|---|---|---|---|---|"]
     lines += [
-        f"| {row.name} | {math.prod(row.shape):,} | {row.rounds} | {row.clip_norm or 'none'} "
-        f"| {float(row.noise_multiplier):.4g} |"
+        f"| {row.name} | {math.prod(row.shape):,} | {row.rounds} | {row.clip} | {float(row.noise_multiplier):.4g} |"
         for row in stated.releases
     ]
+    if any(row.factors is not None for row in stated.releases):
+        lines += ["", ADAPTIVE]
     return [*lines, ""]

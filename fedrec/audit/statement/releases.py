@@ -10,14 +10,17 @@ from fedrec.charge import Charge, QueryTerms
 MOST_POINTS = 200
 """Most points of epsilon over the rounds in a statement; the ledger has all."""
 
+_Key = tuple[str, tuple[int, ...], str | None, str, tuple[str, str] | None]
+
 
 def releases(charges: Sequence[Charge]) -> list[Release]:
     """Return one row for each different query and noise, with the number of its charged rounds."""
-    first: dict[tuple[str, tuple[int, ...], str | None, str], tuple[QueryTerms, str]] = {}
-    rounds: Counter[tuple[str, tuple[int, ...], str | None, str]] = Counter()
+    first: dict[_Key, tuple[QueryTerms, str]] = {}
+    rounds: Counter[_Key] = Counter()
     for charge in charges:
         for query in charge.queries:
-            key = (query.name, tuple(query.shape), query.clip_norm, query.noise_multiplier)
+            factors = None if query.factors is None else (query.factors.smallest, query.factors.largest)
+            key = (query.name, tuple(query.shape), query.clip_norm, query.noise_multiplier, factors)
             first.setdefault(key, (query, charge.sampling))
             rounds[key] += 1
     return [
@@ -29,6 +32,7 @@ def releases(charges: Sequence[Charge]) -> list[Release]:
             noise_std=query.noise_std,
             sampling=sampling,
             rounds=rounds[key],
+            factors=None if query.factors is None else [query.factors.smallest, query.factors.largest],
         )
         for key, (query, sampling) in first.items()
     ]

@@ -6,7 +6,14 @@ That file is made from here: `python -m fedrec.audit.statement.schema > fedrec/a
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from fedrec.audit.accountant.tradeoff import Tradeoff
 from fedrec.audit.entries.records import PopulationBudget
@@ -56,6 +63,22 @@ class Release(_Part):
     sampling: Decimal
     """Probability of each user to take part"""
     rounds: Count
+    factors: Annotated[list[Decimal], Field(min_length=2, max_length=2)] | None = None
+    """Where the clip adapts: smallest and largest factor on clip and noise. A fixed clip has no such field"""
+
+    @property
+    def clip(self) -> str:
+        """The clip as text."""
+        adapts = "" if self.factors is None else f" x {' to '.join(f'{float(each):g}' for each in self.factors)}"
+        return f"{self.clip_norm or 'none'}{adapts}"
+
+    @model_serializer(mode="wrap")
+    def _without_absent(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not there, so that statements of fixed clips keep their text."""
+        values: dict[str, Any] = write(self)
+        if self.factors is None:
+            del values["factors"]
+        return values
 
 
 class Spending(_Part):

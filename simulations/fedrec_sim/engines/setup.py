@@ -11,6 +11,7 @@ from fedrec.data.splits import Split
 from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.federation.exchange import DataRequest
 from fedrec.model import ReleasedModel
+from fedrec.privacy.adaptive import ClippingConfig
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.run.coordinator import Coordinator
 from fedrec.run.scenario import EngineConfig, Scenario
@@ -93,7 +94,7 @@ def popularity(
     noise_seed: int | None,
 ) -> ReleasedModel:
     """Return the popularity baseline under `privacy`, computed as any run is."""
-    fair = privacy.model_copy(update={"evaluation_share": 0.0})
+    fair = privacy.model_copy(update={"evaluation_share": 0.0, "clipping": ClippingConfig()})
     parts = (Popularity, Popularity.Config(), fair, engine, dataset, split)
     built = SimulationSetup.build(*parts, request=request, noise_seed=noise_seed)
     return built.counterfactual()

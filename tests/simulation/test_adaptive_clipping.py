@@ -1,0 +1,73 @@
+"""Adaptive clips in a simulation: resumed to the same bits, left out of older texts, and refused in one line."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from fedrec_sim.engines.in_process import InProcessFederation
+
+from fedrec.cli import run
+from fedrec.federation.adaptive_clipping import PATH
+from fedrec.privacy.config import PrivacyConfig
+from fedrec.run.checkpoint import load_checkpoint
+from tests.simulation.test_simulate import ALS, POPULARITY, Simulate, model, simulate
+
+__all__ = ["simulate"]
+
+ADAPTIVE = ("--set", "privacy.clipping.adaptive=true", "--set", "evaluation.every=0", "--quiet")
+BARE = ("--set", "evaluation.baselines=false", "--set", "evaluation.order_free=false")
+
+
+def test_a_killed_run_resumes_with_the_clip_that_it_had(
+    simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert simulate(*ALS, *ADAPTIVE, *BARE, "--out", "whole", "--seed", 2) == 0
+    real = InProcessFederation.clipped_sums
+
+    def dying(self, algorithm, shared, round_index, cohort):
+        if round_index == 1:
+            raise KeyboardInterrupt
+        return real(self, algorithm, shared, round_index, cohort)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(InProcessFederation, "clipped_sums", dying)
+        assert simulate(*ALS, *ADAPTIVE, *BARE, "--out", "r", "--seed", 2) == 130
+    assert simulate("--resume", "--out", "r", "--quiet") == 0
+    whole, resumed = model(tmp_path / "whole"), model(tmp_path / "r")
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    paths = [
+        load_checkpoint(tmp_path / name / "private/checkpoint.safetensors").shared[PATH] for name in ("whole", "r")
+    ]
+    assert torch.equal(*paths)
+    assert len(paths[0]) == 4
+    assert len(paths[0].unique()) > 4
+    assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
+    assert "adaptive = true" in (tmp_path / "r/release/scenario.toml").read_text()
+
+
+def test_the_baselines_of_a_run_keep_fixed_clips(simulate: Simulate) -> None:
+    """They ask their sum once, so no clip of theirs could adapt."""
+    assert simulate(*ALS, *ADAPTIVE, "--set", "algorithm.rounds=2", "--out", "r", "--seed", 2) == 0
+
+
+def test_settings_of_fixed_clips_have_the_text_of_before() -> None:
+    assert "clipping" not in PrivacyConfig().resolved()
+    assert PrivacyConfig(clipping={"adaptive": True}).resolved()["clipping"]["quantile"] == 0.5
+
+
+def test_what_cannot_adapt_is_refused_in_one_line(simulate: Simulate, tmp_path: Path, capsys: Any) -> None:
+    assert simulate(*POPULARITY, *ADAPTIVE, "--out", "r") == 2
+    assert "no sum is asked in several rounds" in capsys.readouterr().err
+    assert simulate(*ALS, *ADAPTIVE, "--set", "privacy.epsilon=none", "--out", "r") == 2
+    assert "needs an epsilon" in capsys.readouterr().err
+    assert simulate(*ALS, "--set", "privacy.clipping.qantile=0.3", "--out", "r") == 2
+    assert "Did you mean 'privacy.clipping.quantile'?" in capsys.readouterr().err
+    assert not (tmp_path / "r").exists()
+
+
+def test_the_explanation_names_clips_that_adapt(simulate: Simulate, capsys: Any) -> None:
+    assert simulate(*ALS, *ADAPTIVE, "--explain-privacy") == 0
+    shown = capsys.readouterr().out
+    assert "clip quantile" in shown
+    assert "adapts" in shown
