@@ -53,6 +53,15 @@ class ClipRange(ClosedPart):
     largest: Clip
 
 
+class Banded(ClosedPart):
+    """The correlation of a stream's noise over its rounds (`fedrec.privacy.banded.factor`)."""
+
+    separation: Annotated[int, Field(ge=1, le=10_000)]
+    """Fewest rounds between two participations of a user"""
+    coefficients: Annotated[list[Decimal], Field(min_length=1, max_length=10_000)]
+    """1, and then what never rises: the sensitivity of a step to the user's last participation, by its age"""
+
+
 class QueryTerms(OpenPart):
     """The terms of one sum. Public, and fixed before the first release."""
 
@@ -62,11 +71,19 @@ class QueryTerms(OpenPart):
     """null without privacy"""
     noise_multiplier: Noise
     noise_std: Decimal
-    """Standard deviation of the noise on each number"""
+    """Standard deviation of the noise on each number; of correlated noise, in its first step"""
     discrete: Discrete | None = None
     """Where users add the noise"""
     factors: ClipRange | None = None
     """Where the clip adapts"""
+    banded: Banded | None = None
+    """Where the noise is correlated over rounds"""
+
+    def sensitivity(self, step: int | None) -> float:
+        """Return the sensitivity of a release, in clips. step: of a stream with correlated noise."""
+        if self.banded is None or step is None:
+            return 1.0
+        return float(self.banded.coefficients[step % len(self.banded.coefficients)])
 
 
 class ChargedEvent(OpenPart):
@@ -101,3 +118,5 @@ class Charge(Record):
     sampling: Probability
     delta: Delta | None
     epsilon: Epsilons
+    step: Rounds | None = None
+    """Of correlated noise: rounds since its stream began, by the last begin; null: a round alone"""

@@ -46,6 +46,11 @@ class PrivacyConfig(Settings):
     participation: Literal["known", "hidden"] = "known"
     """Trust distributed, local, with sampling: known = the server asks a cohort; hidden = it asks everybody, and each
     device's secret coin decides between its contribution and zeros. Sampling then lowers epsilon against it, too."""
+    noise: Literal["independent", "banded"] = "independent"
+    """Of different rounds: independent = each round's on its own; banded = correlated, so that it cancels in part where
+    releases add up. Then nobody is sampled: each user takes part in one of every `separation` rounds."""
+    separation: int | None = Field(default=None, ge=1, le=10_000)
+    """Noise banded: rounds from one participation of a user to the next. Devices enforce it."""
     evaluation_share: float = Field(default=0.0, ge=0, lt=1)
     """Part of the budget for private metrics: one look at the end, or several with `stopping.every`; 0 = none."""
     clipping: ClippingConfig = Field(default_factory=ClippingConfig)
@@ -89,6 +94,13 @@ class PrivacyConfig(Settings):
             raise ValueError(f"privacy.{idle[0]} is for privacy.trust = distributed; leave it out")
         if self.clipping.adaptive and not self.private:
             raise ValueError("privacy.clipping.adaptive needs an epsilon: without privacy nothing is clipped")
+        if (self.noise == "banded") != (self.separation is not None):
+            raise ValueError(
+                "privacy.noise = 'banded' and privacy.separation, rounds between two participations of a user, belong "
+                "together; set both or neither"
+            )
+        if self.noise == "banded":
+            self._correlated()
         if self.trust != "central" and not self.private:
             raise ValueError(f"trust '{self.trust}' needs an epsilon: without noise there is nothing to share out")
         if self.hidden and self.trust == "central":
@@ -105,11 +117,30 @@ class PrivacyConfig(Settings):
             )
         return self
 
+    def _correlated(self) -> None:
+        if self.trust != "central":
+            raise ValueError(
+                f"privacy.noise = 'banded' is proven for privacy.trust = central alone: in '{self.trust}' users add "
+                "the noise, and nobody can correlate theirs; set privacy.noise = 'independent'"
+            )
+        if not self.private:
+            raise ValueError("privacy.noise = 'banded' needs an epsilon: without one there is no noise")
+        if self.clipping.adaptive:
+            raise ValueError(
+                "privacy.noise = 'banded' is proven for clips that stay; leave privacy.clipping.adaptive out"
+            )
+        if self.sampling != 1:
+            raise ValueError(
+                "privacy.sampling draws users afresh each round, and privacy.noise = 'banded' needs them apart: "
+                "privacy.separation says how often each takes part; leave privacy.sampling out"
+            )
+
     def resolved(self) -> dict[str, Any]:
         """Return every setting that has a value and belongs to the trust model, JSON-able."""
         left_out = set() if self.trust == "distributed" else set(DISTRIBUTED)
         left_out |= set() if self.hidden else {"participation"}
         left_out |= set() if self.clipping.adaptive else {"clipping"}  # the rest of the table has no effect then
+        left_out |= set() if self.noise == "banded" else {"noise"}  # the text of older runs lacks it
         return self.model_dump(mode="json", exclude_none=True, exclude=left_out)
 
     @property
@@ -126,6 +157,11 @@ class PrivacyConfig(Settings):
     def asked(self) -> float:
         """Part of the users who are asked in a round, and add noise where users do."""
         return 1.0 if self.hidden else self.sampling
+
+    @property
+    def cohort_share(self) -> float:
+        """Part of the population that is expected to contribute in a round."""
+        return self.sampling / (self.separation or 1)
 
     @property
     def private(self) -> bool:
@@ -172,6 +208,8 @@ def check_over_nodes(config: PrivacyConfig, nodes: int, seed: int | None, where:
 
     Raises: InputError.
     """
+    if config.noise == "banded":
+        raise InputError(f"{where}: nodes offer privacy.noise = independent alone; set it, or leave it out")
     if config.trust == "central":
         return
     if seed is not None:

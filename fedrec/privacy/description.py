@@ -1,7 +1,7 @@
 """The description of a plan, for summaries and statements."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from fedrec.privacy import accounting
@@ -22,7 +22,7 @@ def describe(plan: PrivacyPlan) -> dict[str, Any]:
     epsilon = spent[plan.accountant]
     mu = math.sqrt(math.fsum(1 / event.noise_multiplier**2 for event in plan.events(plan.charged)))
     known_cohort = None if spent["pld"] is None else accounting.gaussian_epsilon(mu, delta)
-    asked = sum(bool(plan.rounds[round_index]) for round_index in plan.charged)
+    asked = [round_index for round_index in plan.charged if plan.rounds[round_index]]
     return {
         "unit": "user",
         "guarantee": "(epsilon, delta)-joint differential privacy" if private else "none",
@@ -37,13 +37,7 @@ def describe(plan: PrivacyPlan) -> dict[str, Any]:
             plan, lambda round_index, name: plan.rounds[round_index][name].clip_norm if private else None
         ),
         "sampling": config.sampling,
-        "participation": {
-            "expected_rounds": asked * config.sampling,
-            "most_rounds": asked,
-            "limit": "every user, every round"
-            if config.sampling == 1
-            else "none below the number of rounds: each draws anew",
-        },
+        "participation": _participation(plan, asked),
         "users": plan.users,
         "rounds": len(plan.charged),
         "rounds_planned": len(plan.rounds),
@@ -55,6 +49,19 @@ def describe(plan: PrivacyPlan) -> dict[str, Any]:
             "server_with_colluders": None if asked else 0.0,
         },
         "noise_source": _noise_source(plan),
+    }
+
+
+def _participation(plan: PrivacyPlan, asked: Sequence[int]) -> dict[str, Any]:
+    if plan.banded is not None:
+        expected, most = plan.banded.participation(asked)
+        limit = f"one of every {plan.banded.separation} rounds that ask the same"
+        return {"expected_rounds": expected, "most_rounds": most, "limit": limit}
+    sampling = plan.config.sampling
+    return {
+        "expected_rounds": len(asked) * sampling,
+        "most_rounds": len(asked),
+        "limit": "every user, every round" if sampling == 1 else "none below the number of rounds: each draws anew",
     }
 
 

@@ -5,22 +5,38 @@ rounded to a grid that `ROUNDING` describes.
 """
 
 import math
+from collections.abc import Iterable
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from fedrec.errors import PrivacyError
 from fedrec.privacy.fixed_point import Lattice, check_room
-from fedrec.privacy.noise import NoiseSource
 from fedrec.privacy.queries import PrivateSum, SumQuery
 
 ROUNDING = 2.0**-10
 """Releases are rounded to a grid of a power of two at most this part of the noise's standard deviation."""
 
 
-def noisy(
-    query: SumQuery, total: Tensor, lattice: Lattice, std: float, source: NoiseSource, round_index: int, time: int
-) -> PrivateSum:
+def check_fits(query: SumQuery, lattice: Lattice, std: float, where: str) -> None:
+    """Check that exact sums have room for the noise.
+
+    Args:
+        query: the query.
+        lattice: of its sums.
+        std: largest standard deviation of the noise, in the sum's units.
+        where: the round, for the message.
+    Raises: PrivacyError.
+    """
+    if not lattice.noise_fits(std):
+        raise PrivacyError(
+            f"{where}, query '{query.name}': noise of {std / query.clip_norm:.3g} clips is more than exact sums hold; "
+            "raise privacy.epsilon, or ask for fewer rounds"
+        )
+
+
+def noisy(query: SumQuery, total: Tensor, lattice: Lattice, std: float, drawn: Iterable[np.ndarray]) -> PrivateSum:
     """Add Gaussian noise to an exact sum of clipped contributions.
 
     Args:
@@ -28,9 +44,7 @@ def noisy(
         total: int64 of the query's shape, in steps of `lattice`.
         lattice: of the sum.
         std: standard deviation of the noise, in the sum's units.
-        source: the secret randomness.
-        round_index: number of the round, from 0.
-        time: which release of the round this is, from 1.
+        drawn: the noise in units of `std`, one number for each entry of the sum, in blocks.
     """
     check_room(total)
     grid = 2.0 ** math.floor(math.log2(std * ROUNDING))
@@ -39,7 +53,7 @@ def noisy(
     row = np.ones(1) if units is None else units.numpy()
     released = np.empty(query.size, dtype=np.float32)
     start = 0
-    for normals in source.normal_blocks(round_index, query.name, query.size, time):
+    for normals in drawn:
         steps = lattice.step * row[np.arange(start, start + len(normals)) % len(row)]
         noisy = flat[start : start + len(normals)] + np.rint(std * normals / steps).astype(np.int64)
         released[start : start + len(normals)] = np.rint(noisy * steps / grid) * grid

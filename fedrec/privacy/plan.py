@@ -20,10 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fedrec.charge import Charge, ChargedEvent, Epsilons, QueryTerms
+from fedrec.charge import Charge, ChargedEvent, QueryTerms
 from fedrec.errors import BudgetExhausted, PrivacyError, nearest
 from fedrec.privacy import accounting, gaussian_noise, recorded
 from fedrec.privacy.accounting import Event
+from fedrec.privacy.banded.streams import BandedNoise
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.config import PrivacyConfig
 from fedrec.privacy.filters import Allowance
@@ -32,11 +33,10 @@ from fedrec.privacy.gaussian_noise import ROUNDING
 from fedrec.privacy.integers import EncodedIntegers, ExactIntegers, Integers
 from fedrec.privacy.noise import NoiseSource
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
-from fedrec.privacy.recorded import HIDDEN, MECHANISM, SKELLAM
+from fedrec.privacy.recorded import BANDED, HIDDEN, MECHANISM, SKELLAM
 from fedrec.privacy.skellam_noise import SkellamNoise
-from fedrec.rounding import rounded_up
 
-__all__ = ["HIDDEN", "MECHANISM", "ROUNDING", "SKELLAM", "PrivacyConfig", "PrivacyPlan"]
+__all__ = ["BANDED", "HIDDEN", "MECHANISM", "ROUNDING", "SKELLAM", "PrivacyConfig", "PrivacyPlan"]
 
 
 class PrivacyPlan:
@@ -51,14 +51,15 @@ class PrivacyPlan:
         source: NoiseSource,
         seeded: bool,
         discrete: SkellamNoise | None = None,
+        banded: BandedNoise | None = None,
     ) -> None:
         self.config = config
         self.rounds = rounds
         self.users = users
-        self.expected_cohort = users * config.sampling
+        self.expected_cohort = users * config.cohort_share
         self._planned = {query for queries in rounds for query in queries.values()}
         self._factor = factor
-        self.discrete = discrete
+        self.discrete, self.banded = discrete, banded
         self._source = source
         self._seeded = seeded
         self._charged: list[int] = []
@@ -82,7 +83,7 @@ class PrivacyPlan:
             rounds: the queries of every round, a private evaluation included; their shares sum to at most 1.
             users: the public size of the population.
             seed: of the noise; None takes it from the operating system's CSPRNG.
-            label: public text that the signs of rotations follow from.
+            label: public text that the signs of rotations, and the blocks of separated users, follow from.
 
         Raises: PrivacyError for a plan whose guarantee cannot be proven.
         """
@@ -109,14 +110,12 @@ class PrivacyPlan:
         if config.trust != "central" and config.private:
             discrete = SkellamNoise(config, named, users, label)
             return cls(config, named, users, discrete.factor, source, seed is not None, discrete)
-        plan = cls(config, named, users, factor, source, seed is not None)
+        banded = BandedNoise(config, named, users, label, factor) if config.noise == "banded" else None
+        plan = cls(config, named, users, factor, source, seed is not None, banded=banded)
         for number, planned in enumerate(named):
             for name, query in planned.items():
-                if not plan.lattice(query).noise_fits(plan.noise_std(number, name)):
-                    raise PrivacyError(
-                        f"round {number}, query '{name}': noise of {plan.noise_multiplier(number, name):.3g} clips is "
-                        "more than exact sums hold; raise privacy.epsilon, or ask for fewer rounds"
-                    )
+                widest = plan.noise_std(number, name) * (1.0 if banded is None else banded.spread(number))
+                gaussian_noise.check_fits(query, plan.lattice(query), widest, f"round {number}")
         return plan
 
     @property
@@ -135,8 +134,10 @@ class PrivacyPlan:
         return tuple(self._charged)
 
     def noise_multiplier(self, round_index: int, query_name: str) -> float:
-        """Standard deviation of the noise over the clip norm; 0 without privacy."""
+        """Standard deviation of the noise over the clip norm, in a stream's first step; 0 without privacy."""
         query = self._query(round_index, query_name)
+        if self.banded is not None:
+            return self.banded.multiplier(round_index, query)
         return self._factor / math.sqrt(query.budget_share) if self.private else 0.0
 
     def noise_std(self, round_index: int, query_name: str) -> float:
@@ -144,12 +145,12 @@ class PrivacyPlan:
         return self.noise_multiplier(round_index, query_name) * self._query(round_index, query_name).clip_norm
 
     def sample(self, round_index: int) -> np.ndarray:
-        """Positions of the users who contribute, int64, ascending: everybody, or a Poisson sample that stays secret.
+        """Positions of the users who contribute, int64, ascending: everybody, a block, or a secret Poisson sample.
 
         Never show its size: divide by `expected_cohort`. With hidden participation these are the coins of a
         simulation's devices; real devices draw their own.
         """
-        cohort = np.arange(self.users)
+        cohort = np.arange(self.users) if self.banded is None else self.banded.cohort(round_index)
         if self.config.sampling < 1:
             cohort = self._source.cohort(round_index, self.users, self.config.sampling, self._time(round_index))
         if self.discrete is not None:
@@ -194,15 +195,8 @@ class PrivacyPlan:
             self._allowance.allow(self.events(after))
         self._charged = after
         self._open |= {(round_index, name) for name in queries}
-        return Charge(
-            type="charge",
-            round=round_index,
-            queries=self.terms(round_index),
-            events=self._recorded(round_index),
-            sampling=repr(self.config.sampling),
-            delta=repr(self.config.delta) if self.private else None,
-            epsilon=Epsilons(pld=_rounded_up(epsilon["pld"]), rdp=_rounded_up(epsilon["rdp"])),
-        )
+        step = None if self.banded is None else self.banded.steps(after)[-1]
+        return recorded.charge(self.config, round_index, self.terms(round_index), self._recorded(after), epsilon, step)
 
     def forfeit(self, round_index: int) -> Charge:
         """Pay for a round that will not be run: a charge like any other, on which nothing can be released.
@@ -222,15 +216,18 @@ class PrivacyPlan:
         found = []
         for name, query in self._round(round_index).items():
             discrete = None if self.discrete is None else self.discrete.query(round_index, name)
-            found.append(
-                recorded.terms(query, self.noise_multiplier(round_index, name), discrete, private=self.private)
-            )
+            banded = None if self.banded is None else self.banded.terms(round_index)
+            noise = self.noise_multiplier(round_index, name)
+            found.append(recorded.terms(query, noise, discrete, banded, private=self.private))
         return found
 
-    def _recorded(self, round_index: int) -> list[ChargedEvent]:
+    def _recorded(self, charged: Sequence[int]) -> list[ChargedEvent]:
+        """Return the events of the last of some charges."""
         if self.discrete is not None:
-            return [recorded.skellam(event, self.config) for event in self.discrete.events([round_index])]
-        return [recorded.gaussian(event) for event in self.events([round_index])]
+            return [recorded.skellam(event, self.config) for event in self.discrete.events(charged[-1:])]
+        if self.banded is not None:
+            return [recorded.gaussian(event) for event in self.banded.last(charged)]
+        return [recorded.gaussian(event) for event in self.events(charged[-1:])]
 
     def privatise(self, round_index: int, query: SumQuery, total: Tensor) -> PrivateSum:
         """Add the noise to an exact sum of clipped contributions (`gaussian_noise`, `skellam_noise`).
@@ -257,7 +254,12 @@ class PrivacyPlan:
         lattice, std = self.lattice(query), self.noise_std(round_index, query.name)
         if std == 0:
             return PrivateSum(query.decode(total, lattice).float(), 0.0)
-        return gaussian_noise.noisy(query, total, lattice, std, self._source, round_index, self._time(round_index))
+        if self.banded is not None:
+            drawn = self.banded.normals(self._source, round_index, query, self._charged)
+            noisy = gaussian_noise.noisy(query, total, lattice, std, drawn)
+            return self.banded.released(noisy, round_index, self._charged)
+        drawn = self._source.normal_blocks(round_index, query.name, query.size, self._time(round_index))
+        return gaussian_noise.noisy(query, total, lattice, std, drawn)
 
     @property
     def accountant(self) -> str:
@@ -285,19 +287,23 @@ class PrivacyPlan:
     @property
     def planned(self) -> list[Event]:
         """The events of all rounds, each once, for a budget to price ahead; empty without privacy."""
-        return self.events(range(len(self.rounds)))
+        everything = range(len(self.rounds))
+        return self.events(everything) if self.banded is None else self.banded.events(everything, ())
 
     def draw_from(self, allowance: Allowance) -> None:
         """Make `charge` also refuse releases that the allowance refuses, from now on."""
         self._allowance = allowance
 
-    def restore(self, charged: Sequence[int]) -> None:
+    def restore(self, charged: Sequence[int], steps: Sequence[int | None] = ()) -> None:
         """Take up the charges of an earlier process (the rounds in its ledger); each counts, repeated ones too.
 
         They pay for no release of this process: its noise is fresh, so a repeated round must be charged again.
+        steps: of correlated noise, as the charges have them. A stream begins anew unless the noise repeats.
         """
         for round_index in charged:
             self._round(round_index)
+        if self.banded is not None:
+            self.banded.restored(charged, steps, anew=not self._seeded)
         self._open.clear()
         self._charged = list(charged)
 
@@ -322,6 +328,8 @@ class PrivacyPlan:
         """Return the Gaussian events of these rounds; empty without privacy, and where users add Skellam noise."""
         if not self.private or self.discrete is not None:
             return []
+        if self.banded is not None:
+            return self.banded.events(rounds)
         asked = [self.rounds[round_index].values() for round_index in rounds]
         shares = [math.fsum(query.budget_share for query in queries) for queries in asked]
         return [Event(self.config.sampling, self._factor / math.sqrt(share)) for share in shares if share]
@@ -336,7 +344,3 @@ class PrivacyPlan:
             "pld": accounting.epsilon_pld(events, self.config.delta, self._interval),
             "rdp": accounting.epsilon_rdp(events, self.config.delta),
         }
-
-
-def _rounded_up(value: float) -> str | None:
-    return rounded_up(value, 6) if math.isfinite(value) else None

@@ -1,16 +1,23 @@
 """The terms and events of a charge as a ledger records them: plain JSON, numbers that matter as exact strings."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
-from fedrec.charge import ChargedEvent, ClipRange, QueryTerms
+from fedrec.charge import Banded, Charge, ChargedEvent, ClipRange, Epsilons, QueryTerms
 from fedrec.privacy.accounting import Event
 from fedrec.privacy.config import PrivacyConfig
 from fedrec.privacy.discrete.renyi import SkellamEvent
 from fedrec.privacy.queries import SumQuery
 from fedrec.privacy.skellam_noise import DiscreteQuery
+from fedrec.rounding import rounded_up
 
 MECHANISM = "Poisson-sampled Gaussian, add or remove one user"
 """The mechanism that the accountants assume for each event of trust model `central`."""
+
+BANDED = "Gaussian, banded correlation over rounds, separated participation, add or remove one user"
+"""What adds correlated noise. Its events are those of `MECHANISM` with sampling 1, step by step. A device that does not
+know the name refuses the run."""
 
 SKELLAM = "Skellam, known cohort, add or remove one user"
 """The mechanism of trust models `distributed` and `local`: one event a query, and no amplification by sampling."""
@@ -26,13 +33,21 @@ def mechanism(config: PrivacyConfig) -> str:
     return HIDDEN if config.hidden else SKELLAM
 
 
-def terms(query: SumQuery, multiplier: float, discrete: DiscreteQuery | None, *, private: bool) -> QueryTerms:
+def terms(
+    query: SumQuery,
+    multiplier: float,
+    discrete: DiscreteQuery | None,
+    correlation: Banded | None = None,
+    *,
+    private: bool,
+) -> QueryTerms:
     """Return the terms of one query.
 
     Args:
         query: the query.
         multiplier: standard deviation of the noise over the clip; 0 without privacy.
         discrete: its integers and noise, where users add the noise.
+        correlation: of its noise over rounds; None for independent noise.
         private: whether there is any guarantee.
     """
     made = QueryTerms(
@@ -45,6 +60,8 @@ def terms(query: SumQuery, multiplier: float, discrete: DiscreteQuery | None, *,
     where_given: dict[str, Any] = {}
     if discrete is not None:
         where_given["discrete"] = discrete.terms()
+    if correlation is not None:
+        where_given["banded"] = correlation
     if query.factors is not None and private:
         smallest, largest = map(repr, map(float, query.factors))
         where_given["factors"] = ClipRange(smallest=smallest, largest=largest)
@@ -77,3 +94,37 @@ def skellam(event: SkellamEvent, config: PrivacyConfig) -> ChargedEvent:
         absolute=event.absolute,
         count=event.count,
     )
+
+
+def charge(
+    config: PrivacyConfig,
+    round_index: int,
+    queries: list[QueryTerms],
+    events: list[ChargedEvent],
+    epsilon: Mapping[str, float],
+    step: int | None,
+) -> Charge:
+    """Return the charge of a round.
+
+    Args:
+        config: the privacy settings.
+        round_index: position of the round, from 0.
+        queries: its terms.
+        events: what it releases.
+        epsilon: cumulative, by accountant, this round included; infinite where nothing bounds it.
+        step: of a stream with correlated noise; None for a round alone.
+    """
+    return Charge(
+        type="charge",
+        round=round_index,
+        queries=queries,
+        events=events,
+        sampling=repr(config.sampling),
+        delta=repr(config.delta) if config.private else None,
+        epsilon=Epsilons(**{name: _rounded_up(value) for name, value in epsilon.items()}),
+        **({} if step is None else {"step": step}),
+    )
+
+
+def _rounded_up(value: float) -> str | None:
+    return rounded_up(value, 6) if math.isfinite(value) else None

@@ -309,7 +309,8 @@ class Coordinator:
                 f"{self.checkpoint}: the ledger is another run's; restore the one that belongs to it"
             )
         kept = start.ledger_entries if self.plan.seeded else len(entries)
-        self.plan.restore([charge.round for charge in charges(entry.payload for entry in entries[:kept])])
+        kept_charges = charges(entry.payload for entry in entries[:kept])
+        self.plan.restore([charge.round for charge in kept_charges], [charge.step for charge in kept_charges])
         return start
 
 

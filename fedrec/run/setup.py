@@ -62,7 +62,7 @@ def set_up_run(
         data=data.text(),
         catalogue=catalogue.digest,
         users=users,
-        expected_cohort=users * privacy.sampling,
+        expected_cohort=users * privacy.cohort_share,
         mu=privacy.mu(users) if privacy.private else None,
         evaluation_share=privacy.evaluation_share,
         stopping=stopping or StoppingConfig(),

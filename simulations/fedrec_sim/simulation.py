@@ -225,9 +225,10 @@ class Simulation(ScenarioRun):
             return {}
         privacy, engine = self.scenario.privacy, self.scenario.engine
         found: dict[str, Any] = {}
-        variants = {"popularity": privacy.model_copy(update={"epsilon": "none", "sampling": 1.0})}
+        alone = privacy.model_copy(update={"noise": "independent", "separation": None})  # it asks once
+        variants = {"popularity": alone.model_copy(update={"epsilon": "none", "sampling": 1.0})}
         if privacy.private:
-            variants["dp-popularity"] = privacy
+            variants["dp-popularity"] = alone
         for name, variant in variants.items():
             model = popularity(
                 variant,

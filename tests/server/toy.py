@@ -115,7 +115,9 @@ def assemble(
     """A coordinator over the toy; `options` go to the coordinator."""
     source = histories()
     privacy = PrivacyConfig(epsilon=epsilon, delta=1e-3, **(config or {}))
-    facts = PublicFacts(Catalogue(tuple(map(str, range(ITEMS)))), len(source), len(source) * privacy.sampling, seed=11)
+    facts = PublicFacts(
+        Catalogue(tuple(map(str, range(ITEMS)))), len(source), len(source) * privacy.cohort_share, seed=11
+    )
     algorithm = Toy(ToyConfig(rounds=rounds), facts)
     plan = PrivacyPlan.build(
         privacy, [algorithm.queries(round_index) for round_index in range(rounds)], len(source), seed

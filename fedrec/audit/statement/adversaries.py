@@ -14,6 +14,7 @@ import numpy as np
 from fedrec.audit.accountant import skellam
 from fedrec.audit.accountant.recompute import gaussian_epsilon
 from fedrec.audit.entries.account import Account
+from fedrec.audit.entries.participation import separation
 from fedrec.audit.entries.records import Shares
 from fedrec.audit.statement.promise import rounded_up, rounded_up_text
 from fedrec.audit.statement.schema import Adversary
@@ -67,9 +68,11 @@ def _central(known: Account, epsilon: str | None) -> list[Adversary]:
         "secure_aggregation_fails": server,
     }
     sampled = float(begin.sampling.probability) < 1
+    known_blocks = "who takes part in which round is public, and nothing was counted for it"
+    everybody = "everybody always takes part" if separation(begin) is None else known_blocks
     why = {
         "model_recipients": "clip and noise",
-        "knows_the_cohort": "clip and noise alone, without the sampling" if sampled else "everybody always takes part",
+        "knows_the_cohort": "clip and noise alone, without the sampling" if sampled else everybody,
         "server": "it sees the sums before it adds the noise",
         "server_with_colluders": "as the server",
         "secure_aggregation_fails": "there is none in this run, and a device's message carries no noise of its own",

@@ -1,5 +1,6 @@
 """The assumptions of a promise, with who must keep each and what enforces it; and what the promise does not cover."""
 
+from fedrec.audit.entries.participation import separation
 from fedrec.audit.entries.records import BeginRecord, NoiseSource
 from fedrec.audit.statement.schema import Assumption, Enforced
 
@@ -55,6 +56,25 @@ def assumptions(begin: BeginRecord) -> list[Assumption]:
             "accounts are not linked; with k accounts the bounds of all k add up",
         ),
     ]
+    if (apart := separation(begin)) is not None:
+        found.append(
+            _row(
+                "the simulation" if simulation else "every client",
+                f"takes part with its user in at most one of every {apart} rounds in a row that ask the same",
+                "yes" if simulation else "partly",
+                "one plan draws the blocks of users, in the same process"
+                if simulation
+                else "the server asks so, and each device contributes zero to a question that comes too early",
+            )
+        )
+        found.append(
+            _row(
+                "the server",
+                f"keeps the noise of the last {apart} rounds in its memory alone, since later noise depends on it",
+                "yes" if simulation else "no",
+                "it is written nowhere; a run that is resumed begins with noise of its own, and pays for it",
+            )
+        )
     if float(begin.sampling.probability) < 1 and begin.shares is None:
         found.append(
             _row(

@@ -160,6 +160,8 @@ def _sampling(stated: PrivacyStatement) -> tuple[Status, str]:
         if sampled
         else "Every user counts as taking part in every round, so no assumption on sampling is made"
     )
+    if stated.participation.limit.startswith("one of every"):
+        what = f"No sampling is assumed: each user takes part in {stated.participation.limit}"
     if seeded(stated.noise_source):
         return "no", f"{what}; the noise is assumed secret, and here it follows from a seed."
     return ("partly", f"{what}; who is drawn must stay secret.") if sampled else ("yes", f"{what}.")

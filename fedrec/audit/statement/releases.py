@@ -38,16 +38,22 @@ def releases(charges: Sequence[Charge]) -> list[Release]:
     ]
 
 
-def budget(released: Sequence[Release]) -> list[Spending]:
-    """Return a row a query: its share of all squared signal-to-noise, 1/z^2 summed over rounds, which composes."""
+def budget(charges: Sequence[Charge]) -> list[Spending]:
+    """Return a row a query: its share of all squared signal-to-noise, (sensitivity / noise)^2 summed over rounds."""
+    squared: dict[tuple[str, str], float] = {}
+    for charge in charges:
+        for query in charge.queries:
+            key = query.name, query.noise_multiplier
+            squared[key] = squared.get(key, 0.0) + query.sensitivity(charge.step) ** 2
     first: dict[str, Release] = {}
     rounds: Counter[str] = Counter()
     used: dict[str, float] = {}
-    for row in released:
+    for row in releases(charges):
         first.setdefault(row.name, row)
         rounds[row.name] += row.rounds
-        noise = float(row.noise_multiplier)
-        used[row.name] = used.get(row.name, 0.0) + (row.rounds / noise**2 if noise else math.inf)
+    for (name, multiplier), total_squared in squared.items():
+        noise = float(multiplier)
+        used[name] = used.get(name, 0.0) + (total_squared / noise**2 if noise else math.inf)
     total = math.fsum(used.values())
     return [
         Spending(

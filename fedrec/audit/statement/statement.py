@@ -13,6 +13,8 @@ from pydantic import ValidationError
 
 from fedrec.audit.accountant.tradeoff import Tradeoff
 from fedrec.audit.entries.account import Account, account
+from fedrec.audit.entries.participation import participation as rounds_of_one
+from fedrec.audit.entries.participation import separation
 from fedrec.audit.entries.records import StoppedRecord
 from fedrec.audit.log.envelope import Entry
 from fedrec.audit.statement import checklists
@@ -87,7 +89,6 @@ def statement(known: Account, heads: Sequence[str]) -> PrivacyStatement:
     epsilon = pld if begin.shares is None else rdp
     curve = _curve(known, epsilon)
     best = Tradeoff() if curve is None else curve.tradeoff()
-    asked = sum(bool(charge.queries) for charge in charges)
     try:
         facts = PrivacyStatement(
             schema=SCHEMA,
@@ -110,11 +111,11 @@ def statement(known: Account, heads: Sequence[str]) -> PrivacyStatement:
             not_protected=not_protected(begin),
             unprotected=_unprotected(known),
             releases=released,
-            budget=budget(released),
+            budget=budget(charges),
             spent=spent(charges),
             rounds=len(charges),
             rounds_planned=begin.rounds,
-            participation=participation(asked, _sampling(known)),
+            participation=participation(known),
             population_budget=begin.budget,
             stopped=_stop(known.stopped),
             noise_source=begin.noise_source,
@@ -183,18 +184,21 @@ def not_recorded(known: Account) -> list[str]:
     return found
 
 
-def participation(asked: int, sampling: float) -> Participation:
+def participation(known: Account) -> Participation:
     """In how many rounds one person takes part: expected, at most, and what limits it.
 
     Args:
-        asked: number of rounds that asked anything of users.
-        sampling: probability of each user to take part in one.
+        known: what the ledger's records say.
     """
-    return Participation(
-        expected_rounds=asked * sampling,
-        most_rounds=asked,
-        limit="every user, every round" if sampling == 1 else "none below the number of rounds: each draws anew",
-    )
+    sampling, apart = _sampling(known), separation(known.begin)
+    limit = "every user, every round" if sampling == 1 else "none below the number of rounds: each draws anew"
+    if apart is not None:
+        expected, most = rounds_of_one(known.begin, known.charges)
+        return Participation(
+            expected_rounds=expected, most_rounds=most, limit=f"one of every {apart} rounds that ask the same"
+        )
+    asked = sum(bool(charge.queries) for charge in known.charges)
+    return Participation(expected_rounds=asked * sampling, most_rounds=asked, limit=limit)
 
 
 def _sampling(known: Account) -> float:

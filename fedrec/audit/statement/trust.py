@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 from fedrec import __version__
 from fedrec.audit.entries.records import Mechanism, Sampling, Shares
-from fedrec.privacy.plan import HIDDEN, MECHANISM, ROUNDING, SKELLAM, PrivacyPlan
+from fedrec.privacy.plan import BANDED, HIDDEN, MECHANISM, ROUNDING, SKELLAM, PrivacyPlan
 
 TRUST = {
     "central": "the server sees the un-noised sums and adds the noise: it is trusted. No secure aggregation, so "
@@ -20,7 +20,7 @@ def mechanism(plan: PrivacyPlan) -> Mechanism:
     """Return how noise is added."""
     if plan.discrete is None:
         return Mechanism(
-            name=MECHANISM,
+            name=MECHANISM if plan.banded is None else BANDED,
             noise_per_user="0.0: the server adds it once to the sum",
             rounding=f"to a grid of a power of two, at most {ROUNDING!r} of the noise's standard deviation",
             bits=None,
@@ -49,6 +49,14 @@ def accountants(plan: PrivacyPlan) -> dict[str, str]:
 def sampling(plan: PrivacyPlan) -> Sampling:
     """Return who takes part in a round, and what that counts for."""
     probability = plan.config.sampling
+    if plan.banded is not None:
+        return Sampling(
+            probability="1.0",
+            claimed=f"each user in one of every {plan.banded.separation} rounds that ask the same, in a block that "
+            "anyone can compute; everybody in every other round",
+            enforced="by the plan, which draws the blocks, and by each device, which contributes zero to a question "
+            "that comes too early; no amplification is counted",
+        )
     if probability == 1:
         return Sampling(probability="1.0", claimed="every user, every round", enforced="nothing is left to chance")
     if plan.config.hidden:

@@ -7,6 +7,7 @@
 | order | a round left out, so that its charge is missing; charges before the beginning |
 | epsilon | a recorded epsilon below the one that the recorded events have, or far above it |
 | cap | a charge past the target |
+| correlation | noise over rounds whose price does not follow from its coefficients (`fedrec.audit.verify.banded`) |
 | stop | a run that stopped on its own outputs and paid only for the rounds that it ran |
 
 With full participation epsilon is recomputed exactly after every round. Renyi DP is recomputed after every round in any
@@ -28,7 +29,7 @@ from fedrec.audit.accountant import recompute
 from fedrec.audit.accountant.recompute import Curve, Event, TooCostly
 from fedrec.audit.entries.account import Account
 from fedrec.audit.entries.records import BeginRecord, EndRecord, StoppedRecord
-from fedrec.audit.verify import skellam
+from fedrec.audit.verify import banded, skellam
 from fedrec.charge import Charge
 from fedrec.rounding import ceiling
 
@@ -62,6 +63,7 @@ def check(known: Account) -> Spending:
     begin, charges = known.begin, known.charges
     noise = _noise(charges) if begin.shares is None else skellam.noise(begin, begin.shares, charges)
     found = Spending([list(_order(known)), list(_terms(begin, charges)), list(noise), list(_stopped(known))])
+    found.faults.append(list(banded.faults(charges)))
     repeated = len(charges) - len({charge.round for charge in charges})
     if repeated:
         found.notes.append(f"{repeated} round(s) were charged again after an interruption; each charge counts")
@@ -157,11 +159,11 @@ def _noise(charges: Sequence[Charge]) -> Iterator[str]:
                 continue
             if std != z * float(clip):
                 yield f"{where}: query '{query.name}' has noise {query.noise_std}, not multiplier times clip"
-            precision += z**-2
+            precision += (query.sensitivity(charge.step) / z) ** 2
         if private and charge.queries and None in (charge.epsilon.pld, charge.epsilon.rdp):
             yield f"{where}: has no epsilon, and the run promises one"
         events = charge.events
-        if not private or not charge.queries:
+        if not private or not precision:
             if events:
                 yield f"{where}: prices an event, and nothing private is released"
             continue

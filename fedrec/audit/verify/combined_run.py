@@ -1,7 +1,6 @@
 """One run of a combination: events, target, population and noise, from its checked ledger."""
 
 import hashlib
-import math
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from fedrec.audit.accountant import recompute
 from fedrec.audit.accountant.recompute import TooCostly
 from fedrec.audit.entries.account import account
 from fedrec.audit.entries.events import events_of
+from fedrec.audit.entries.participation import participation
 from fedrec.audit.entries.records import BeginRecord, PopulationBudget
 from fedrec.audit.evidence.received_run import Evidence, received
 from fedrec.audit.log.keys import PublicKey
@@ -90,6 +90,7 @@ class Run:
             target = accounting.epsilon_pld(events, delta) if events else 0.0
             if events and begin.target_epsilon is not None:
                 target = max(target, float(begin.target_epsilon))
+        expected, most = participation(begin, known.charges)
         return cls(
             path=path,
             population=begin.dataset if begin.budget is None else begin.budget.who,
@@ -98,8 +99,8 @@ class Run:
             delta=delta,
             seed=_seed(evidence, begin) if begin.private and begin.seeded else None,
             head=chain.head,
-            expected_rounds=math.fsum(float(charge.sampling) for charge in asked),
-            most_rounds=len(asked),
+            expected_rounds=expected,
+            most_rounds=most,
             budget=begin.budget,
             run=chain.records[0].run,
             roots=tuple(root.hex() for root in chain.roots),
