@@ -10,7 +10,7 @@ every key and signature:
 | | `peers` | `helper` |
 |---|---|---|
 | who must not work together | the server and more members than assumed | the server and the helper |
-| a member's messages | five, `PeerClient` | one, `helper_input` |
+| a member's messages | five, or three with keys made `Ahead`, `PeerClient` | one, `helper_input` |
 | the server's side | `PeerServer` | `HelperServer`, and `Helper` at the second party |
 | members that may drop | as assumed, any stage | all but the minimum cohort |
 
@@ -22,6 +22,8 @@ The order of calls is that of `fedrec.secagg.in_memory`. For a transport:
    smaller ones divide it, so a part of the total can be reduced afterwards.
 3. A member that raises `Refused`, or sends what `decode` refuses, has dropped. Its refusal says nothing of its vector.
 4. A stage of the server that returns `Void` ends the round.
+5. Two stages of `peers` may run during the round before: give `Ahead` in place of the `Round`, and `begin` the round
+   before its vectors are masked.
 
 A member keeps a `Journal` on disk, and so does the helper: after a restart a member has dropped from the round, and a
 helper gives the same answer again or none.
