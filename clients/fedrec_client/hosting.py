@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedrec.errors import InputError
+from fedrec.transport import doorbell
 from fedrec.transport.environment import safe_environment
 from fedrec.transport.executor import executor_command
 from fedrec.transport.preflight import Unreachable, preflight
@@ -110,7 +111,8 @@ def _start(server: Server, users: Users, state: State, own: str, made: Children)
     command += ["--isolation", "process", "--superexec-auth-secret-file", str(secret)]
     command += ["--node-config", " ".join(f"{name}={_toml(value)}" for name, value in users.config.items())]
     command += ["--host", own.rpartition(":")[0], "--port", own.rpartition(":")[2]]
-    environment = safe_environment(state.path)
+    bell = {} if users.stock else {doorbell.VARIABLE: str(state.path / "doorbell")}
+    environment = safe_environment(state.path, **bell)
     node = made.start("node", command, state.log("node"), environment)
     command = executor_command(users.app, own, None, secret, stock=users.stock)
     return node, made.start("users", command, state.log("users"), environment)

@@ -97,8 +97,12 @@ class NodeSleep:
             self._idle = min(1.5 * self._idle, IDLE_SLEEPS[1])
 
 
-def quick_node() -> Callable[[], None]:
-    """Return the main function of `flower-supernode`, with `NodeSleep` and `PULL_BACKOFF`."""
+def quick_node(ring: Callable[[], None] = lambda: None) -> Callable[[], None]:
+    """Return the main function of `flower-supernode`, with `NodeSleep` and `PULL_BACKOFF`.
+
+    Args:
+        ring: called when a message is there and its task can be taken.
+    """
     import time
 
     import flwr.supernode.start_client_internal as node
@@ -106,8 +110,19 @@ def quick_node() -> Callable[[], None]:
 
     quick_pulls()
     node.time = NodeSleep(time.sleep)
+    node._pull_and_store_message = _ringing(node._pull_and_store_message, ring)
     main: Callable[[], None] = flower_supernode
     return main
+
+
+def _ringing(pull: Callable[..., Any], ring: Callable[[], None]) -> Callable[..., Any]:
+    def pulled(*arguments: Any, **options: Any) -> Any:
+        found = pull(*arguments, **options)
+        if found is not None:
+            ring()
+        return found
+
+    return pulled
 
 
 class TaskSleep:
@@ -125,11 +140,24 @@ class TaskSleep:
         self._sleep(min(seconds, max(TASK_SLEEP, self._idle() / 40)))
 
 
-def executor_with(executor: Any) -> Callable[[], None]:
+class TaskBell:
+    """Replacement of the module `time` in Flower's loop of an executor that is rung for: it sleeps until then."""
+
+    def __init__(self, wait: Callable[[float], None]) -> None:
+        """wait: returns at a ring, or after its seconds."""
+        self._wait = wait
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep until the ring, for at most `seconds`, Flower's own choice: a lost ring costs no more."""
+        self._wait(seconds)
+
+
+def executor_with(executor: Any, wait: Callable[[float], None] | None = None) -> Callable[[], None]:
     """Return the main function of `flower-superexec`, which runs tasks with `executor`.
 
     Args:
         executor: an `Executor` of Flower that also has `idle`, the seconds since its last task.
+        wait: waits for a ring, for so many seconds at most; None where nobody rings.
     """
     import time
 
@@ -137,7 +165,7 @@ def executor_with(executor: Any) -> Callable[[], None]:
     from flwr.supercore.cli.flower_superexec import flower_superexec
 
     quick_pulls()
-    superexec.time = TaskSleep(time.sleep, executor.idle)
+    superexec.time = TaskSleep(time.sleep, executor.idle) if wait is None else TaskBell(wait)
     superexec.get_executor = lambda *_, **__: executor
     main: Callable[[], None] = flower_superexec
     return main

@@ -16,11 +16,13 @@ def main() -> None:
     Each of Flower's threads that is refused interrupts the process. Flower ends in order at the first interrupt, and
     the original handler then ignores the others.
     """
+    from fedrec.transport.doorbell import Doorbell
     from fedrec.transport.interfaces import quick_node
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        quick_node()()
+        bell = Doorbell.of_environment()
+        (quick_node() if bell is None else quick_node(bell.ring))()
         code = 1
     except SystemExit as error:
         code = error.code if isinstance(error.code, int) else int(bool(error.code))

@@ -23,6 +23,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from fedrec.transport import interfaces
+from fedrec.transport.doorbell import Doorbell
 
 log = logging.getLogger("fedrec.transport")
 
@@ -164,7 +165,8 @@ def main() -> None:
     app = getattr(importlib.import_module(module), attribute)
     importlib.import_module("torch")  # its threads start when a child first needs them
     logging.getLogger("flwr").propagate = False  # Flower prints its lines itself; a root handler would repeat them
-    interfaces.executor_with(WarmExecutor(app))()
+    bell = Doorbell.of_environment()
+    interfaces.executor_with(WarmExecutor(app), None if bell is None else bell.wait)()
 
 
 if __name__ == "__main__":
