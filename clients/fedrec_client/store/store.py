@@ -179,7 +179,7 @@ class Store:
             states = [] if everything else [state for state in self._states().values() if state.events is None]
             if everything:
                 self._vault.restart_numbers()
-            self._rewrite(kept, states)
+            self._vault.rewrite(_contents(kept, states))
         self._vault.scrub()
         return erased
 
@@ -219,23 +219,25 @@ class Store:
         """Make a new data key and seal all rows anew, atomically. What was derived is dropped."""
         self._vault.alone()
         with self._vault.transaction():
-            self._current()
-            self._rewrite(self._ordered, [state for state in self._states().values() if state.events is None])
+            self._vault.rewrite(self._lasting())
         self._vault.scrub()
 
     def rotate_master_key(self, to: KeySource | None = None) -> None:
-        """Make a new master key and a new data key, atomically: a kill leaves the store with the old or the new ones.
+        """Make a new master key and a new data key: a kill leaves the store with the old or the new ones.
+
+        What was derived is dropped.
 
         Args:
             to: the new source; None replaces a key file in its place, which other sources cannot do.
         """
         self._vault.alone()
-        self._vault.rotate_master(to)
+        self._vault.rotate_master(self._lasting, to)
         self._vault.scrub()
 
-    def _rewrite(self, events: Iterable[Recorded], states: Iterable[State]) -> None:
-        rows, others = map(events_of_bytes.packed, events), map(states_of_bytes.packed, states)
-        self._vault.rewrite({"rows": list(rows), "states": list(others)})
+    def _lasting(self) -> dict[str, list[bytes]]:
+        """Return the rows that a new key seals: all but what was derived."""
+        self._current()
+        return _contents(self._ordered, [state for state in self._states().values() if state.events is None])
 
     def _states(self) -> dict[int, State]:
         return {row: states_of_bytes.unpacked(content) for row, content in self._vault.load("states").items()}
@@ -252,3 +254,8 @@ class Store:
             known = {row: self._known.get(row) or events_of_bytes.unpacked(contents[row]) for row in contents}
             self._known, self._ordered = known, sorted(known.values(), key=lambda each: each.number)
             self._seen = tally
+
+
+def _contents(events: Iterable[Recorded], states: Iterable[State]) -> dict[str, list[bytes]]:
+    rows, others = map(events_of_bytes.packed, events), map(states_of_bytes.packed, states)
+    return {"rows": list(rows), "states": list(others)}

@@ -8,7 +8,7 @@ import os
 import secrets
 import sqlite3
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -170,7 +170,8 @@ class Vault:
         return row
 
     def remove(self, table: str, row: int) -> None:
-        """Delete a row that `load` returned, inside a transaction."""
+        """Delete a row, inside a transaction."""
+        self.load(table)  # an abandoned transaction may have taken the row from memory
         opened = self._tables[table]
         self._usable().execute(f"DELETE FROM {table} WHERE id = ?", (row,))
         self.head = self.head.changed(table, self.head.tallies[table].minus(opened.digests[row]))
@@ -196,13 +197,17 @@ class Vault:
             for content in rows:
                 self.add(table, content)
 
-    def rotate_master(self, to: KeySource | None) -> None:
-        """Replace the master key and the data key, atomically. Args: to: None replaces the key in its source."""
+    def rotate_master(self, contents: Callable[[], Mapping[str, Sequence[bytes]]], to: KeySource | None) -> None:
+        """Replace the master key and the data key, atomically; call `scrub` afterwards.
+
+        Args:
+            contents: returns table -> its rows, inside the transaction.
+            to: the new source; None replaces the key in its source.
+        """
         source = to or self._source
         with self.transaction():
             hint, master = source.renew(self._master) if to is None else source.new()
-            contents = {table: list(self.load(table).values()) for table in self._tables}
-            self.rewrite(contents, (source.kind, hint, master))
+            self.rewrite(contents(), (source.kind, hint, master))
         self._source, self._master = source, master
         with self.transaction():
             source.settle(master)
