@@ -128,6 +128,12 @@ class AdaptiveClipping(Wrapper):
     def chosen(self) -> dict[str, Any]:
         return self.inner.chosen | {"clipping_share": self.share}
 
+    def clips(self, shared: Shared) -> dict[str, float]:
+        """Return the clip norm that the next round uses, by query."""
+        queries = (query for number in range(self.rounds) for query in self.inner.queries(number))
+        norms = {query.name: query.clip_norm for query in queries}
+        return {name: norms[name] * self._factor(shared, name) for name in self.adapted}
+
     def _adapting(self, round_index: int) -> list[SumQuery]:
         """Return the inner algorithm's queries of a round whose clips adapt."""
         return [query for query in self.inner.queries(round_index) if query.name in self.adapted]
@@ -167,3 +173,12 @@ def _open_share(config: ClippingConfig, algorithm: Algorithm, adapted: frozenset
         bound = config.bound * math.sqrt(adapting)
         squares += (bound / (facts.mu * QUANTILE_STD * facts.expected_cohort)) ** 2
     return min(MOST_SHARE, max(LEAST_SHARE, squares))
+
+
+def clip_figures(algorithm: Algorithm, shared: Shared) -> dict[str, float]:
+    """Return columns of `history.csv`: each adaptive clip after a round, "clip NAME"; empty for fixed clips.
+
+    Clips are public: they follow from private sums.
+    """
+    adaptive = [each for each in layers(algorithm) if isinstance(each, AdaptiveClipping)]
+    return {f"clip {name}": norm for each in adaptive for name, norm in each.clips(shared).items()}

@@ -22,6 +22,7 @@ from fedrec.data.readers import NODES
 from fedrec.devices import check_device
 from fedrec.errors import InputError
 from fedrec.evaluation.private import private_figures, private_report
+from fedrec.federation.adaptive_clipping import clip_figures
 from fedrec.federation.exchange import DataRequest
 from fedrec.model import ReleasedModel
 from fedrec.privacy.config import check_over_nodes
@@ -214,7 +215,8 @@ class Deployment(ScenarioRun):
             self._on_round(report)
 
     def observe(self, round_index: int, shared: Shared) -> dict[str, float]:
-        return private_figures(self.setup.algorithm, round_index, shared)
+        algorithm = self.setup.algorithm
+        return private_figures(algorithm, round_index, shared) | clip_figures(algorithm, shared)
 
     def results(self, outcome: Outcome, model: ReleasedModel) -> dict[str, Any]:
         """Return private metrics, where they were paid for, and counts of the nodes' replies."""

@@ -1,5 +1,6 @@
 """Adaptive clips in a simulation: resumed to the same bits, left out of older texts, and refused in one line."""
 
+import csv
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +72,24 @@ def test_the_explanation_names_clips_that_adapt(simulate: Simulate, capsys: Any)
     shown = capsys.readouterr().out
     assert "clip quantile" in shown
     assert "adapts" in shown
+
+
+def test_history_has_each_clip_after_every_round(simulate: Simulate, tmp_path: Path) -> None:
+    assert simulate(*ALS, *ADAPTIVE, *BARE, "--set", "privacy.evaluation_share=0.1", "--out", "r", "--seed", 2) == 0
+    rows = list(csv.DictReader((tmp_path / "r/private/history.csv").read_text().splitlines()))
+    path = load_checkpoint(tmp_path / "r/private/checkpoint.safetensors").shared[PATH]
+    assert [float(row["clip gram"]) for row in rows] == pytest.approx([*path[1:, 0].tolist(), float(path[-1, 0])])
+    assert float(rows[-1]["clip items"]) == pytest.approx(3.5 * float(path[-1, 1]))
+
+
+@pytest.mark.slow
+def test_virtual_nodes_end_with_the_bits_of_one_process(simulate: Simulate, tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as in each of Ray's processes: a product's bits may follow the number of threads
+    try:
+        for engine in ("in-process", "flower"):
+            assert simulate(*ALS, *ADAPTIVE, *BARE, "--engine", engine, "--out", engine, "--seed", 2) == 0
+    finally:
+        torch.set_num_threads(threads)
+    found, expected = model(tmp_path / "flower"), model(tmp_path / "in-process")
+    assert all(torch.equal(found[name], tensor) for name, tensor in expected.items())

@@ -11,6 +11,7 @@ from fedrec.data.splits import Split
 from fedrec.draws import keys, uniform
 from fedrec.evaluation.private import private_figures
 from fedrec.evaluation.report import evaluate
+from fedrec.federation.adaptive_clipping import clip_figures
 from fedrec.run.scenario import EvaluationConfig
 
 _STREAM = 0xC0
@@ -21,7 +22,7 @@ class Curve:
 
     True metrics of a fixed sample of users have the prefixes "full" and "sampled-99". They are measured every few
     rounds and after the last, and decide nothing. Values of a private look, with the standard deviation of their
-    noise, have the prefix "private".
+    noise, have the prefix "private". Adaptive clips, which are public, have the prefix "clip".
     """
 
     def __init__(self, algorithm: Algorithm, split: Split, config: EvaluationConfig, device: str, seed: int) -> None:
@@ -30,7 +31,8 @@ class Curve:
         self.users = curve_users(split, config.curve_users, seed)
 
     def __call__(self, round_index: int, shared: Shared) -> dict[str, float]:
-        return self._true(round_index, shared) | private_figures(self.algorithm, round_index, shared)
+        private = private_figures(self.algorithm, round_index, shared)
+        return self._true(round_index, shared) | private | clip_figures(self.algorithm, shared)
 
     def _true(self, round_index: int, shared: Shared) -> dict[str, float]:
         if not self.every or ((round_index + 1) % self.every and round_index + 1 != self.algorithm.rounds):
