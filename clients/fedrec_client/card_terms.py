@@ -47,6 +47,7 @@ def card_terms(card: RunCard, witnesses: Sequence[PublicKey] = (), *, public: bo
         delta=card.delta or 0.0,
         users=card.users,
         mechanism=card.mechanism,
+        hidden=card.hidden,
         seeded=card.seeded,
         carded=True,
         expires=card.expires.timestamp(),

@@ -3,7 +3,8 @@
 Each user's whole contribution to a query is clipped HERE, by the code that a simulation runs, and one sum over the
 cohort leaves. What does not leave: histories, user vectors, un-noised metrics, and the texts of errors, which may quote
 data; the server gets one word of `REFUSALS`. In trust model `central` the server is trusted with the sums. In `local`
-the node adds each user's whole noise before they leave, in `distributed` each user's share of it (`users_noise`).
+the node adds each user's whole noise before they leave, in `distributed` each user's share of it (`users_noise`). With
+hidden participation it draws each user's secret coin (`coins`).
 
 Each question takes one way: the run card and its charge are checked (`run_gate`), the run's public terms meet the
 policy, the device ledger is charged and synced (`consent`), the sums are computed, and the answer leaves. A user whose
@@ -240,10 +241,11 @@ class UserNode:
             left_out = ", ".join(f"{users} ({reason.value})" for reason, users in verdict.reasons.items())
             log.warning("round %d: users who contribute zero: %s", packet.round, left_out)
         given, watch = cohort[verdict.give], Stopwatch(run.users.device)
-        nobody = len(given) == 0 < len(cohort)
-        computed, clip = cohort if nobody else given, clip_of(run.spec.private)
+        hidden = run.noise is not None and run.noise.hidden and self._gate is not None
+        nobody = not hidden and len(given) == 0 < len(cohort)
+        computed, clip = cohort if nobody or hidden else given, clip_of(run.spec.private)
         # Where nobody's data enter, the sums are computed all the same: the time shows nothing of the reason.
-        integers = None if run.noise is None else run.noise.integers
+        integers = None if run.noise is None else run.noise.coined(verdict.give) if hidden else run.noise.integers
         sums = run.users.clipped_sums(run.algorithm, shared, packet.round, computed, clip, watch, integers)
         if nobody:
             sums = {name: torch.zeros_like(total) for name, total in sums.items()}

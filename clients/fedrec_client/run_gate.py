@@ -176,9 +176,9 @@ class RunGate:
         return {exchange.MASKS_KEY: self.masks.public.hex(), exchange.MASKS_SIGNATURE: signature.hex()}
 
     def check_cohort(self, admitted: Admitted, cohort: np.ndarray, users: int) -> None:
-        """Compare who is asked with the card: where everybody takes part in every round, nobody may be left out.
+        """Compare who is asked with the card: where everybody is asked in every round, nobody may be left out.
 
-        Sums over two cohorts of such a run would differ by what one user contributes.
+        Sums over two cohorts of such a run would differ by what one user contributes, or by one user's secret coin.
 
         Args:
             admitted: the question.
@@ -186,7 +186,8 @@ class RunGate:
             users: number of users that the node hosts.
         Raises: WireError `cohort`.
         """
-        if admitted.card.sampling == 1 and len(cohort) != users:
+        everybody = admitted.card.sampling == 1 or admitted.card.hidden
+        if everybody and len(cohort) != users:
             raise WireError("cohort", "the run's card asks every user in every round, and the question leaves some out")
 
     def terms(self, admitted: Admitted, *, public: bool) -> RunTerms:

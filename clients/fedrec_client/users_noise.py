@@ -24,6 +24,8 @@ from fedrec.privacy.queries import SumQuery
 from fedrec.privacy.skellam_noise import SkellamNoise
 from fedrec.run.masked import Layout
 from fedrec.settings import parse
+from fedrec_client import coins
+from fedrec_client.coins import CoinedIntegers
 
 Words = Callable[[], WordStream]
 """Return fresh secret words. Only a test gives others than `WordStream.fresh`."""
@@ -53,6 +55,20 @@ class UsersNoise:
         assert self._plan.discrete is not None
         return self._plan.discrete
 
+    @property
+    def hidden(self) -> bool:
+        """Whether each user's own secret coin decides if it contributes."""
+        return self._plan.config.hidden
+
+    def coined(self, give: np.ndarray) -> Integers:
+        """Return the integers of an answer with new secret coins; they are in no other place.
+
+        Args:
+            give: (C,) bool: whose data may enter.
+        """
+        fell = coins.draw(len(give), self._plan.config.sampling, self._words())
+        return CoinedIntegers(self.integers, give & fell)
+
     def added(self, sums: Mapping[str, Tensor], round_index: int, users: int) -> dict[str, Tensor]:
         """Return the sums with the shares of all users who were asked.
 
@@ -76,6 +92,8 @@ class UsersNoise:
         """Compare a round with its card. Returns: what differs; "" where nothing does."""
         if card.shares != self.discrete.shares.counted:
             return "other numbers of noise shares than the card's"
+        if card.hidden != self.hidden:
+            return "the card hides who contributes, or the run's description does, and the other does not"
         if card.trust == "distributed" and card.minimum_cohort > self.discrete.shares.least:
             return f"sums of {self.discrete.shares.least} users are opened, and the card promises more"
         for query in card.terms(round_index):

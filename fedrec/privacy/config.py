@@ -214,8 +214,6 @@ def check_over_nodes(config: PrivacyConfig, nodes: int, seed: int | None, where:
         return
     if seed is not None:
         raise InputError(f"{where}: in trust model {config.trust} each node draws its own noise; leave the seed out")
-    if config.hidden:
-        raise InputError(f"{where}: privacy.participation = hidden is offered on one machine alone; leave it out")
     if config.trust == "distributed" and config.aggregator != "peers":
         raise InputError(f"{where}: nodes offer privacy.aggregator = peers alone; set it, or leave it out")
     if config.trust == "distributed" and nodes < FEWEST_NODES:

@@ -120,7 +120,8 @@ class EncodedIntegers:
         Users with a weight of zero are left out: their integers are zeros.
         """
         units = query.units(torch.device("cpu"))
-        for users in torch.split((weights != 0).nonzero()[:, 0], max(1, NUMBERS_AT_ONCE // dimension)):
+        counted = (weights != 0).nonzero()[:, 0]
+        for users in torch.split(counted, max(1, NUMBERS_AT_ONCE // dimension)) if len(counted) else ():
             if type(contribution) is DenseContribution:
                 weighted = contribution.values[users].double().flatten(1) * weights[users].double()[:, None]
                 whole = fine.whole(weighted).cpu()

@@ -68,9 +68,14 @@ def circumstances(scenario: Scenario) -> Circumstances:
         return under
     _, *answers = DEPLOYED.unprotected
     role = "the operator of the server, which receives sums that have their noise already"
-    return replace(under, role=role, unprotected=tuple(answers))
+    return replace(under, role=role, unprotected=(ANSWERED,) if scenario.privacy.hidden else tuple(answers))
 
 
+ANSWERED = (
+    "which nodes answered in a round, and how long they took: each computes for all of its users, whatever their "
+    "secret coins, and no proof covers the time of an instruction"
+)
+"""Of hidden participation."""
 CARD_DAYS = 30.0
 """Days until a run card expires, unless `federation.card_days` sets another number."""
 SEEDED = "the noise follows from the scenario's seed, and the seed removes it; leave the seed out to protect users"
@@ -173,7 +178,7 @@ class Deployment(ScenarioRun):
         plan, config = self.setup.plan, self.scenario.federation
         if self._masks and plan.discrete is not None:
             return plan.discrete.shares.least
-        return self.directory.minimum_cohort(config.min_nodes, plan.config.sampling)
+        return self.directory.minimum_cohort(config.min_nodes, plan.config.asked)
 
     @property
     def _masks(self) -> bool:

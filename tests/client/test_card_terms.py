@@ -1,16 +1,18 @@
 """What a policy judges of a run with a card is the card, number by number."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fedrec_client.card_terms import card_terms
 from fedrec_client.consent.objections import objections
-from fedrec_client.consent.policy import Policy
-from fedrec_client.consent.spending import epsilon
+from fedrec_client.consent.policy import Policy, RunPolicy
+from fedrec_client.consent.spending import Cost, epsilon
 
-from fedrec.audit.card.card import CardRefused
+from fedrec.audit.card.card import HIDDEN, CardRefused
 from fedrec.audit.card.checks import check_card
 from fedrec.audit.log.keys import SigningKey
+from fedrec.privacy.discrete import hidden as coins
 from fedrec.privacy.discrete import renyi
 from fedrec.privacy.discrete.renyi import SkellamEvent
 from tests.core.audit.carded import FINGERPRINT, NOW, begin, card, ledger, published, query
@@ -79,9 +81,42 @@ def test_a_card_whose_users_add_the_noise_is_priced_by_the_honest_users_shares(t
     assert not any("mechanism" in line for line in objections(Policy(), terms, users=20, now=NOW.timestamp()))
 
 
+def coined(**changes: object) -> dict:
+    """The first record of a run with secret coins: 100 users are asked, and each contributes with probability 1/2."""
+    shares = SHARES | {"expected": 100}
+    return shared() | {"mechanism": {"name": HIDDEN}, "shares": shares, "card": card(minimum_cohort=90)} | changes
+
+
+def test_a_card_with_secret_coins_is_priced_by_the_coin_and_in_every_round_alike(tmp_path: Path) -> None:
+    found = check_card(published(ledger(tmp_path, KEY, coined())).card_text(), [KEY.public], NOW)
+    terms = card_terms(found)
+    assert (found.hidden, terms.hidden, terms.minimum_cohort, terms.sampling) == (True, True, 90, 0.5)
+    event = terms.rounds[0][0].skellam
+    spent, theirs = epsilon(terms.whole_cost(), 1e-5), coins.epsilon([[event]] * 6, 0.5, 1e-5)
+    assert theirs <= spent * (1 + 1e-6) <= theirs * 1.02
+    assert spent < epsilon(replace(terms, hidden=False).whole_cost(), 1e-5) * 0.7
+    costly = replace(terms, sampling=0.999)
+    policy = Policy(run=RunPolicy(epsilon=spent * 1.05))
+    assert not any("together cost" in line for line in objections(policy, terms, users=20, now=NOW.timestamp()))
+    assert any("together cost" in line for line in objections(policy, costly, users=20, now=NOW.timestamp()))
+
+
+def test_two_queries_of_a_round_are_priced_under_one_coin(tmp_path: Path) -> None:
+    terms = card_terms(check_card(published(ledger(tmp_path, KEY, coined())).card_text(), [KEY.public], NOW))
+    (query,) = terms.rounds[0]
+    both = replace(terms, rounds=((query, replace(query, name="other")),))
+    apart = Cost.of_hidden([query.skellam], 0.5) + Cost.of_hidden([query.skellam], 0.5)
+    assert both.cost(0) == Cost.of_hidden([query.skellam, query.skellam], 0.5)
+    assert all(one > two for one, two in zip(both.cost(0).renyi, apart.renyi, strict=True))
+
+
 @pytest.mark.parametrize(
     "changed",
     [
+        coined(sampling={"probability": "1.0"}),
+        coined(card=card(minimum_cohort=101)),
+        begin(KEY, mechanism={"name": HIDDEN}),
+        shared() | {"card": card(minimum_cohort=90)},
         shared(share_variance=repr(SHARE * 2)),
         shared(squared=9_000, share_variance=repr(SHARE * 0.9)),
         shared(absolute=300),

@@ -101,7 +101,7 @@ def _privacy(policy: Policy, terms: RunTerms, users: int) -> Iterator[str]:
         yield f"mechanism '{terms.mechanism}': this node has no price for it; install the newest fedrec"
     if not terms.carded and terms.sampling < 1:
         yield "a run that samples users states its noise on a run card alone, and this one shows none"
-    if terms.sampling == 1:
+    if terms.sampling == 1 or terms.hidden:
         yield from _cost(policy, terms)
 
 
@@ -120,7 +120,7 @@ def _query(policy: Policy, query: QueryTerms) -> str | None:
 
 
 def _cost(policy: Policy, terms: RunTerms) -> Iterator[str]:
-    """A run in which everybody takes part in every round has one price, known before the first."""
+    """A run in which everybody is asked in every round has one price, known before the first."""
     try:
         whole = terms.whole_cost()
     except PrivacyError as error:

@@ -6,7 +6,8 @@
 | with others, e.g. Skellam | Renyi DP at integer orders adds up | Mironov 2017; Canonne et al. 2020, arXiv 2004.00010 |
 
 Adjacency is add-or-remove-one user. Sampling does not lower a cost: a server that chose the cohort knows who took
-part. A device pays for its own participation alone.
+part. A device pays for its own participation alone. With hidden participation it pays the price of a secret coin in
+every round (`fedrec.privacy.discrete.hidden`), whatever the coin: a price that followed the coin would show it.
 
 A `Limit` is a privacy filter: it decides before each release whether (epsilon, delta) still covers it, and stays valid
 when runs are chosen after earlier outputs were seen. It has two rules, each at half of delta, so that both together
@@ -24,6 +25,7 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from fedrec.errors import PrivacyError
+from fedrec.privacy.discrete import hidden
 from fedrec.privacy.discrete.renyi import SkellamEvent
 
 GRID = 10**12
@@ -83,6 +85,16 @@ class Cost:
     def of_skellam(cls, event: SkellamEvent) -> "Cost":
         """Price sums of integers with Skellam noise, as the run's own accountant does."""
         return cls.of_renyi({order: event.rdp(order) for order in ORDERS})
+
+    @classmethod
+    def of_hidden(cls, events: Iterable[SkellamEvent], sampling: float) -> "Cost":
+        """Price one round in which a secret coin decides whether the user contributes.
+
+        Args:
+            events: the releases of the round, as if the user contributed.
+            sampling: probability of the coin, in (0, 1).
+        """
+        return cls.of_renyi(dict(zip(ORDERS, map(float, hidden.renyi(events, sampling, ORDERS)), strict=True)))
 
 
 def _units(value: float) -> int:

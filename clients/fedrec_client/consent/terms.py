@@ -67,6 +67,7 @@ class RunTerms:
         delta: of the run.
         users: the declared, public population.
         mechanism: what adds the noise, as the server's ledger names it.
+        hidden: whether each user's own secret coin, of probability `sampling`, decides if it contributes.
         seeded: whether the noise follows from a seed and protects nobody.
         carded: whether a signed card states all this. Its rounds are then released once each, under a unique `run`.
         expires: Unix seconds after which nothing is answered; None where the run states no end.
@@ -89,6 +90,7 @@ class RunTerms:
     delta: float
     users: int
     mechanism: str = GAUSSIAN
+    hidden: bool = False
     seeded: bool = False
     carded: bool = False
     expires: float | None = None
@@ -105,9 +107,12 @@ class RunTerms:
         return self.trust != "none"
 
     def cost(self, round_index: int) -> Cost:
-        """The price of a round for a user who takes part. Raises: PrivacyError without noise."""
+        """The price of a round for a user who is asked, whatever its coin. Raises: PrivacyError without noise."""
+        events = [query.skellam for query in self.rounds[round_index] if query.skellam is not None]
+        if self.hidden and events and len(events) == len(self.rounds[round_index]):
+            return Cost.of_hidden(events, self.sampling)
         return sum((query.cost for query in self.rounds[round_index]), Cost())
 
     def whole_cost(self) -> Cost:
-        """The price for a user who takes part in every round once. Raises: PrivacyError without noise."""
+        """The price for a user who is asked in every round once. Raises: PrivacyError without noise."""
         return sum((self.cost(number) for number in range(len(self.rounds))), Cost())

@@ -27,6 +27,8 @@ from fedrec.audit.log.checkpoint import Checkpoint
 from fedrec.audit.log.keys import PublicKey
 from fedrec.errors import VerificationError
 
+HIDDEN = "Skellam, one secret coin a user and round, add or remove one user"
+"""The mechanism of runs that ask everybody, in which each user's own secret coin decides whether it contributes."""
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 """How a card writes a time, in UTC."""
 
@@ -154,8 +156,13 @@ class RunCard:
     roster: str = ""
 
     @property
+    def hidden(self) -> bool:
+        """Whether each user's own secret coin decides if it contributes; everybody is asked then."""
+        return self.mechanism == HIDDEN
+
+    @property
     def expected_cohort(self) -> float:
-        """Users expected in a round: the fixed denominator of every average."""
+        """Users expected to contribute in a round: the fixed denominator of every average."""
         return self.users * self.sampling
 
     @property

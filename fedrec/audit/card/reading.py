@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fedrec.audit.card import fields
-from fedrec.audit.card.card import TIME, CardRefused, Integers, QueryTerms, RunCard
+from fedrec.audit.card.card import HIDDEN, TIME, CardRefused, Integers, QueryTerms, RunCard
 from fedrec.audit.card.fields import FieldError
 from fedrec.audit.log.checkpoint import Checkpoint
 from fedrec.audit.log.envelope import SignedRecord
@@ -69,8 +69,11 @@ def _read(begin: Mapping[str, Any], record: SignedRecord, checkpoint: Checkpoint
     users = fields.count(fields.table(begin, "population"), "users")
     shares = _shares(begin, trust, users) if private and trust != "central" else None
     _check_noise(groups, shares)
+    mechanism = fields.text(fields.table(begin, "mechanism"), "name")
+    if mechanism == HIDDEN and (shares is None or sampling == 1):
+        raise FieldError("'mechanism' hides who contributes, where the server adds the noise or everybody contributes")
     minimum = fields.count(own, "minimum_cohort")
-    if minimum > max(1.0, users * sampling):
+    if minimum > max(1.0, users * (1.0 if mechanism == HIDDEN else sampling)):
         raise FieldError("'minimum_cohort' exceeds the number of users who are expected in a round")
     return RunCard(
         run=record.run,
@@ -93,7 +96,7 @@ def _read(begin: Mapping[str, Any], record: SignedRecord, checkpoint: Checkpoint
         rounds=rounds,
         starts=starts,
         groups=groups,
-        mechanism=fields.text(fields.table(begin, "mechanism"), "name"),
+        mechanism=mechanism,
         shares=shares,
         digest=hashlib.sha256(record.text).hexdigest(),
         checkpoint=checkpoint,

@@ -138,6 +138,7 @@ def _facts(card: Any) -> dict[str, Any]:
         "delta": card.delta,
         "users": card.users,
         "sampling": card.sampling,
+        "participation": "hidden" if card.hidden else "known",
         "minimum_cohort": card.minimum_cohort,
         "nodes": card.nodes,
         "receipts": card.receipts,

@@ -80,6 +80,11 @@ class FlowerFederation:
         """Size of the population."""
         return self.directory.users
 
+    @property
+    def _secret_coins(self) -> bool:
+        """Whether the nodes draw their users' coins; in a simulation the plan draws them, as a cohort."""
+        return self.plan.config.hidden and self.ledger is not None
+
     def clipped_sums(
         self, algorithm: Algorithm, shared: Shared, round_index: int, cohort: np.ndarray
     ) -> dict[str, Tensor]:
@@ -93,6 +98,8 @@ class FlowerFederation:
         began = time.perf_counter()
         queries = algorithm.queries(round_index)
         needed = algorithm.for_devices(shared, round_index)
+        if self._secret_coins:
+            cohort = np.arange(self.users)  # each device draws its own coin, which no server has
         parts = self.directory.split(cohort)
         if self._masked is not None and self.ledger is not None and queries:
             totals = self._masked_totals(self._masked, self.ledger, needed, round_index, parts)
@@ -218,7 +225,7 @@ class FlowerFederation:
         index = {self.directory.ids[n]: n for n in due}
         questions: dict[int, Any] = {}
         packed: dict[Any, Any] = {}  # the same message for several nodes is packed once
-        sampled = self.plan.config.sampling < 1
+        sampled = self.plan.config.sampling < 1 and not self._secret_coins
         for node, n in index.items():
             held, users = self._holds.get(node, {}), self.directory.nodes[n].users
             sent = {name: tensor for name, tensor in shared.items() if held.get(name) != digests[name]}

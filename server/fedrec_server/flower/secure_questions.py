@@ -140,7 +140,7 @@ class RoundQuestions:
 
     def whole(self, n: int, sent: Mapping[str, Tensor]) -> Packet:
         """Return the `sum` question for a node. sent: the tensors that travel with it."""
-        run, everybody = self.run, self.run.discrete.config.sampling == 1
+        run, everybody = self.run, self.run.discrete.config.asked == 1
         return exchange.ask_sum(
             run.text,
             run.fingerprint,

@@ -215,6 +215,15 @@ def test_a_round_with_too_few_users_is_void_and_releases_noise_alone() -> None:
     assert torch.equal(released.value, again.privatise(0, query, torch.zeros_like(secret)).value)
 
 
+def test_users_who_contribute_nothing_add_nothing_to_a_packed_query() -> None:
+    query = SumQuery("packed", (3, 6), 1.0, 1.0, packed=3)
+    ours = PrivacyPlan.build(PrivacyConfig(epsilon=2.0, trust="distributed"), [(query,)], USERS, 1)
+    made = ours.integers(seed=0)
+    found = made.zeros(query, 0, torch.device("cpu"))
+    made.add(found, query, 0, dense(np.zeros((2, 18))), torch.zeros(2, dtype=torch.float64), torch.arange(2))
+    assert not found.any()
+
+
 def test_wrap_around_is_rare_over_the_whole_run() -> None:
     assert plan().discrete.wrap_probability < 1e-5
     assert isinstance(plan().integers(0), EncodedIntegers)
