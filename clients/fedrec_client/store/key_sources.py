@@ -16,6 +16,7 @@ import unicodedata
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import suppress
+from glob import escape
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
@@ -95,15 +96,17 @@ class KeyFile(KeySource):
         if os.path.lexists(self._next) and self._read(self._next) == current:
             os.replace(self._next, self.path)
             sync(self.path.parent)
+        for left in self.path.parent.glob(f".{escape(self.path.name)}.made-*"):  # a kill may leave a second name
+            left.unlink(missing_ok=True)
 
     def _make(self) -> None:
         """Make the file whole, or leave the one that another process made first."""
-        fresh = self.path.with_name(f".{self.path.name}.{secrets.token_hex(8)}")
+        fresh = self.path.with_name(f".{self.path.name}.made-{secrets.token_hex(8)}")
         private_files.create(fresh, f"{secrets.token_hex(KEY)}\n".encode())
         try:
-            with suppress(FileExistsError):
+            with suppress(FileExistsError, FileNotFoundError):  # another process was faster
                 os.link(fresh, self.path)
-            fresh.unlink()
+            fresh.unlink(missing_ok=True)
             sync(self.path.parent)
         except OSError as error:
             raise InputError(f"{self.path}: cannot be made ({error.strerror}); choose another folder") from None

@@ -39,6 +39,7 @@ def recorded_until_killed(folder: Path, draws: random.Random, most: int) -> int:
 
 def kills(folder: Path, times: int, seed: int) -> None:
     draws, known = random.Random(seed), 0
+    opened(folder).close()
     for _ in range(times):
         seen = recorded_until_killed(folder, draws, 6)
         with opened(folder) as store:
@@ -172,6 +173,7 @@ def test_a_kill_while_a_store_is_made(tmp_path: Path) -> None:
             store.append(Event("x"))
         with opened(folder) as store:
             assert items(store) == ["x"]
+        assert list(folder.glob(".me.key*")) == [], "no second name of the key is left"
         if done:
             break
     assert done
