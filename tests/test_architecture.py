@@ -83,11 +83,12 @@ ALLOWED: dict[str, set[str]] = {
     "fedrec.testing": BASE
     | SUMS
     | {"fedrec.data", "fedrec.algorithms", "fedrec.evaluation", "fedrec.privacy.clipping", "fedrec.model"}
-    | {"fedrec.ondevice", "fedrec.privacy.adaptive", "fedrec.federation.adaptive_clipping"},
+    | {"fedrec.ondevice", "fedrec.recommend.device_lists"}
+    | {"fedrec.privacy.adaptive", "fedrec.federation.adaptive_clipping"},
     "fedrec.transport": BASE,
     "fedrec.cli": BASE | {"fedrec.commands"},
     "fedrec.lazy_names": {"fedrec.errors"},
-    "fedrec.recommend": BASE | {"fedrec.data", "fedrec.model"},
+    "fedrec.recommend": BASE | {"fedrec.data", "fedrec.model", "fedrec.ondevice"},
     "fedrec.api": {"fedrec", "fedrec_sim"},
     "fedrec_client": {"fedrec"},
     "fedrec_server": {"fedrec"},

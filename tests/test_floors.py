@@ -12,7 +12,7 @@ from tests.test_architecture import BASE, PACKAGED, imports, name_of
 
 ROOMS = [
     *("fedrec.data", "fedrec.privacy", "fedrec.model", "fedrec.kernels", "fedrec.towers", "fedrec.algorithms"),
-    *("fedrec.evaluation", "fedrec.recommend", "fedrec.ondevice", "fedrec.wire", "fedrec.federation"),
+    *("fedrec.evaluation", "fedrec.ondevice", "fedrec.recommend", "fedrec.wire", "fedrec.federation"),
     "fedrec.transport",
     *("fedrec.audit", "fedrec.secagg", "fedrec.run", "fedrec_client"),
     *("fedrec_server.allowed_plugins", "fedrec_server.pki", "fedrec_server.flower", "fedrec_server.deployment"),

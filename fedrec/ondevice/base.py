@@ -177,7 +177,9 @@ def _candidates(blocks: Iterator[Block], k: int, banned: np.ndarray, allowed: np
             above[banned[first:stop] - block.start] = -np.inf
         if allowed is not None:
             above[~allowed[block.start : block.start + count]] = -np.inf
-        found = np.flatnonzero((above >= least) & (above > -np.inf))
+        if least == -np.inf and count > 4 * k:  # a first threshold, so that few items are kept
+            least = _kth_largest(above - 2 * block.errors, k)
+        found = np.flatnonzero(above >= least if least > -np.inf else above > least)
         if not len(found):
             continue
         errors = block.errors if isinstance(block.errors, float) else block.errors[found]
@@ -185,7 +187,12 @@ def _candidates(blocks: Iterator[Block], k: int, banned: np.ndarray, allowed: np
         upper = np.concatenate([upper, above[found]])
         lower = np.concatenate([lower, block.scores[found] - errors])
         if len(places) > k:
-            least = max(least, float(np.partition(lower, len(lower) - k)[len(lower) - k]))
+            least = max(least, _kth_largest(lower, k))
             kept = upper >= least
             places, lower, upper = places[kept], lower[kept], upper[kept]
     return places
+
+
+def _kth_largest(values: np.ndarray, k: int) -> float:
+    place = len(values) - k
+    return float(np.partition(values, place)[place])

@@ -9,11 +9,11 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from fedrec.data.users import UserBatch
 from fedrec.model import ReleasedModel
 from fedrec.ondevice.base import DeviceModel
 from fedrec.ondevice.history import History
 from fedrec.ondevice.released import FORMS, WITHOUT_FORM, load
+from fedrec.recommend.device_lists import differing, history_of
 from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows, planted_rows
 
 
@@ -30,32 +30,6 @@ def save_released(model: ReleasedModel, folder: Path) -> Path:
     (folder / "model.safetensors").write_bytes(content)
     (folder / "manifest.json").write_text(json.dumps(manifest))
     return folder
-
-
-def history_of(users: UserBatch, row: int) -> History:
-    """The history of one user of a batch, for a device."""
-    one = users.slice(row, row + 1)
-    disliked = np.zeros(0, np.int64) if one.disliked is None else one.disliked[0][one.disliked[0] >= 0].numpy()
-    return History(
-        items=one.items.numpy(),
-        ratings=None if one.ratings is None else one.ratings.numpy(),
-        ordered=one.ordered and not (one.tied is not None and bool(one.tied[0])),
-        key=int(one.keys[0]) % 2**64,
-        disliked=disliked,
-    )
-
-
-def differing(model: ReleasedModel, form: DeviceModel, users: UserBatch, k: int, seen: bool = False) -> list[int]:
-    """The users whose lists of k items differ between the torch form and the device's, in an item or a place."""
-    listed, _ = model.recommend(users, k, seen=seen)
-    found = []
-    for row, expected in enumerate(listed.tolist()):
-        history = history_of(users, row)
-        left_out = history.disliked if seen else np.concatenate([history.items, history.disliked])
-        items, _ = form.top(form.fit(history), k, exclude=left_out)
-        if items.tolist() != [item for item in expected if item >= 0]:
-            found.append(row)
-    return found
 
 
 class DeviceFormContract:

@@ -11,6 +11,7 @@ from fedrec.devices import check_device
 from fedrec.errors import InputError, nearest
 from fedrec.screen import plain_console, say, write
 from fedrec_sim.benchmarks.deploy_command import deploy
+from fedrec_sim.benchmarks.edge_command import edge
 from fedrec_sim.benchmarks.options import (
     cores,
     machine,
@@ -261,6 +262,7 @@ bench.command("scale")(scale)
 bench.command("ranking")(ranking)
 bench.command("deploy")(deploy)
 bench.command("secagg")(secagg)
+bench.command("edge")(edge)
 
 
 def _show(document: dict[str, Any], out: Path | None) -> None:
