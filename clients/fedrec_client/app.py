@@ -61,7 +61,7 @@ def _answer(record: Any, context: Context) -> Packet:
             if node.held.get(name, ("",))[0] != kept[0]:
                 node.held[name] = kept
         answer = node.answer(packet)
-        if answer.kind == exchange.SUMS or packet.kind == masked.MASKED:
+        if answer.kind == exchange.SUMS or packet.kind in (masked.MASKED, masked.HELPED):
             _keep(context.state, node)
         return answer
     except ConfigError as error:
@@ -86,7 +86,7 @@ def _gate(config: Mapping[str, Any], policy: Policy) -> RunGate | None:
     """Return the gate of a node; None for a simulation's virtual node, whose run is its own."""
     if os.environ.get(VIRTUAL) == "1":
         return None
-    pins, key = Pins(policy.server.ledger_keys, policy.server.witnesses), config.get("key")
+    pins, key = Pins(policy.server.ledger_keys, policy.server.witnesses, policy.server.helpers), config.get("key")
     try:
         signer = load_node_key(Path(str(key))) if key else None
         return RunGate(node_folder(config) / "runs", pins=lambda: pins, key=signer)

@@ -57,6 +57,7 @@ def card_terms(card: RunCard, witnesses: Sequence[PublicKey] = (), *, public: bo
         witnesses=tuple(key.text for key in witnesses if card.checkpoint.cosigned_at(key) is not None),
         dataset=card.dataset if public else "",
         shares=card.shares,
+        helper="" if card.helper is None else card.helper.key.text,
     )
 
 

@@ -17,6 +17,7 @@ from fedrec.run.masked import Asked, Layout
 from fedrec.secagg import Ahead, Confirmations, Graph, KeyList, PeerClient, Refused, Roster, Shares, Survivors
 from fedrec.secagg.file_journal import FileJournal
 from fedrec.wire import Fact, Packet, WireError
+from fedrec_client.own_place import own_place
 
 
 class Masks:
@@ -56,9 +57,7 @@ class Masks:
                 each.forget()
         self._peer = self._next = self._asked = None
         self._roster, self._layout, self._least = roster, layout, shares.least
-        if self.public not in roster.keys:
-            raise WireError("roster", "the roster lacks this node's key")
-        self._check_users(asked, roster, users, shares)
+        own_place(self.public, asked, roster, users, shares)
 
         def begin() -> bytes:
             self._peer = self._client(asked.round(roster, layout), roster)
@@ -75,7 +74,7 @@ class Masks:
         if self._roster is None:
             raise WireError("stage", "no secure sum is under way here")
         roster = self._roster
-        self._check_users(asked, roster, users, shares)
+        own_place(self.public, asked, roster, users, shares)
         if self._asked == asked and self._peer is not None:
             return
         if asked.ahead is None or self._next is None or self._next.keys.number != asked.ahead:
@@ -143,16 +142,6 @@ class Masks:
 
     def _client(self, keys: Graph, roster: Roster) -> PeerClient:
         return PeerClient(keys, roster, roster.keys.index(self.public), self._key.sign, self._journal)
-
-    def _check_users(self, asked: Asked, roster: Roster, users: int, shares: NoiseShares) -> None:
-        """Raises: WireError `roster`."""
-        if len(asked.counts) != len(roster.keys):
-            raise WireError("roster", f"a roster of {len(roster.keys)} nodes, and numbers of {len(asked.counts)}")
-        stated = asked.counts[roster.keys.index(self.public)]
-        if stated != users:
-            raise WireError("roster", f"{stated} users are stated for this node, and {users} are asked")
-        if sum(asked.counts) > shares.most:
-            raise WireError("roster", f"{sum(asked.counts)} users are stated in all, and the run has {shares.most}")
 
     @property
     def _current(self) -> PeerClient:

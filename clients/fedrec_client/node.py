@@ -24,12 +24,12 @@ import torch
 from torch import Tensor
 
 from fedrec import wire
-from fedrec.algorithms.base import Algorithm, Shared
+from fedrec.algorithms.base import Shared
 from fedrec.data.catalogue import Catalogue
 from fedrec.errors import InputError
 from fedrec.federation import exchange
 from fedrec.federation.hosted import Clip, HostedUsers, Stopwatch, UserSource
-from fedrec.federation.spec import RunSpec, parse_spec
+from fedrec.federation.spec import parse_spec
 from fedrec.plugins import PluginRefused, only
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.discrete.stream import WordStream
@@ -37,9 +37,10 @@ from fedrec.run import masked
 from fedrec.wire import Packet, WireError
 from fedrec_client.consent.answering import Answer
 from fedrec_client.consent.consent import Asked, Consent
-from fedrec_client.consent.terms import RunTerms
 from fedrec_client.described_terms import described_terms
+from fedrec_client.prepared_run import PreparedRun
 from fedrec_client.run_gate import Admitted, HeadUnknown, RunGate
+from fedrec_client.secure_question import asked_of, secure_question
 from fedrec_client.users_noise import UsersNoise, Words
 
 log = logging.getLogger("fedrec.node")
@@ -70,29 +71,6 @@ COMPUTED = ("central", "distributed", "local")
 
 Find = Callable[[str], Hosted]
 """Return the users of a request (the text of a `DataRequest`). Raises: InputError."""
-
-
-@dataclass(frozen=True)
-class PreparedRun:
-    """What a node makes of a run's description once, for all its rounds.
-
-    Attributes:
-        algorithm: built from the description.
-        users: those hosted here.
-        spec: the description, as received.
-        terms: what the description states, for a node without a gate.
-        identities: (users,) int64: the hosted users, by numbers that stay theirs in other runs.
-        public: whether their data are a public dataset.
-        noise: the users' integers and noise; None in trust model `central`.
-    """
-
-    algorithm: Algorithm
-    users: HostedUsers
-    spec: RunSpec
-    terms: RunTerms
-    identities: np.ndarray
-    public: bool
-    noise: UsersNoise | None = None
 
 
 class UserNode:
@@ -131,6 +109,8 @@ class UserNode:
             with nullcontext() if self._plugins is None else only(self._plugins):
                 if packet.kind == exchange.HELLO:
                     return self._presence(packet.expect(exchange.HELLO))
+                if packet.kind == masked.HELPED:
+                    return self._helped(packet.expect(masked.HELPED))
                 if packet.kind in masked.STAGES:
                     return self._stage(packet.expect(packet.kind))
                 return self._sums(packet.expect(exchange.SUM))
@@ -169,20 +149,10 @@ class UserNode:
             raise WireError("stage", "a node without a key takes part in no secure sum")
         if packet.kind not in (masked.ADVERTISE, masked.MASKED):
             return masks.answer(packet)
-        admitted, run = self._admitted(packet)
-        if admitted is None or run.noise is None or run.spec.noise is None or run.spec.trust != "distributed":
-            raise WireError("terms", "a secure sum in a run of another trust model")
-        noise, cohort = run.spec.noise, exchange.cohort_of(packet, run.users.users)
-        asked = masked.Asked(
-            admitted.card.digest,
-            admitted.question,
-            admitted.paid.charge,
-            masked.counts_of(packet),
-            noise.dropout or 0.0,
-            noise.colluding or 0.0,
-            masked.ahead_of(packet),
-        )
-        layout, shares = run.noise.layout(packet.round), run.noise.discrete.shares
+        admitted, run = self._secure(packet, helped=False)
+        cohort = exchange.cohort_of(packet, run.users.users)
+        asked = asked_of(admitted, run, masked.counts_of(packet), masked.ahead_of(packet))
+        layout, shares = run.layout(packet.round), run.shares
         if packet.kind == masked.MASKED:
             masks.begin(asked, layout, len(cohort), shares)
             sums = self._given_sums(packet, admitted, run)
@@ -190,16 +160,31 @@ class UserNode:
             signed = self._gate.receipt(admitted, {masked.MESSAGE: vector})
             facts = {**signed, **masks.keys_ahead()}
             return Packet(masked.MASKS, packet.fingerprint, packet.round, facts, {masked.MESSAGE: vector})
-        roster, _ = masked.roster_of(packet)
-        self._gate.check_roster(admitted, roster)
-        self._gate.check_cohort(admitted, cohort, run.users.users)
-        terms = self._gate.terms(admitted, public=run.public)
-        about = Asked(packet.round, admitted.whole, run.identities, cohort, run.public)
-        if fault := self._consent.refusal(terms, about):
-            raise WireError("terms", fault)
+        asked, roster, cohort = secure_question(packet, admitted, run, self._gate, self._consent)
         message = masks.advertise(asked, roster, layout, len(cohort), shares)
         held = json.dumps({name: digest for name, (digest, _) in self.held.items()})
         return masked.answer(packet, message, {masked.HELD: held})
+
+    def _helped(self, packet: Packet) -> Packet:
+        """Answer the one question of a secure sum whose masks a helper keeps (`fedrec_client.helped`)."""
+        gate = self._gate
+        if gate is None or gate.helped is None:
+            raise WireError("stage", "a node without a key takes part in no secure sum")
+        admitted, run = self._secure(packet, helped=True)
+        asked, roster, cohort = secure_question(packet, admitted, run, gate, self._consent)
+        begun = gate.helped.begin(admitted.card, asked, roster, run.layout(packet.round), len(cohort), run.shares)
+        vector = masked.octets(begun.masked(self._given_sums(packet, admitted, run)))
+        signed = gate.receipt(admitted, {masked.MESSAGE: vector})
+        return Packet(masked.MASKS, packet.fingerprint, packet.round, signed, {masked.MESSAGE: vector})
+
+    def _secure(self, packet: Packet, *, helped: bool) -> tuple[Admitted, PreparedRun]:
+        """Return an admitted question of a secure sum. helped: whether a helper must keep the masks."""
+        admitted, run = self._admitted(packet)
+        if admitted is None or run.noise is None or run.spec.noise is None or run.spec.trust != "distributed":
+            raise WireError("terms", "a secure sum in a run of another trust model")
+        if (admitted.card.helper is not None) != helped:
+            raise WireError("terms", "the run card names another aggregator than the question's")
+        return admitted, run
 
     def _admitted(self, packet: Packet) -> tuple[Admitted | None, PreparedRun]:
         """Return the question as the gate admits it, and its run; the run's terms are those of the card."""

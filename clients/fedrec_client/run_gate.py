@@ -5,7 +5,8 @@
 | it asks without a ledger, or edits the card after signing, or shows another card of the run | `card` |
 | its ledger is signed by a key that is not pinned | `key` |
 | it shows an expired card; an older card than the newest of its key | `expired`; `serial` |
-| no witness cosigned, where the node asks for one | `witness` |
+| no witness cosigned, where the node asks for one; the helper that the card names has not | `witness` |
+| its card names a helper that the node has not pinned | `helper` |
 | it asks what is not charged, or two questions for one charge, or an earlier charge again | `charge` |
 | it cuts its ledger back, or shows each node another one | `head` |
 | its question, or its charge, is on other terms than the card | `terms`, `fingerprint` |
@@ -41,6 +42,7 @@ from fedrec.transport.node_key import NodeKey
 from fedrec.wire import Fact, Packet, WireError
 from fedrec_client.card_terms import card_terms
 from fedrec_client.consent.terms import RunTerms
+from fedrec_client.helped import HelpedMasks
 from fedrec_client.masking import Masks
 from fedrec_client.run_memory import LastQuestion, RunMemory
 
@@ -52,10 +54,12 @@ class Pins:
     Attributes:
         keys: public keys of ledgers, as `ed25519:BASE64`; empty to pin the first that is seen.
         witnesses: public keys of witnesses, one of which must have cosigned a card; empty to demand none.
+        helpers: public keys of helpers that may keep the masks of secure sums; empty for none.
     """
 
     keys: tuple[str, ...] = ()
     witnesses: tuple[str, ...] = ()
+    helpers: tuple[str, ...] = ()
 
 
 class HeadUnknown(WireError):
@@ -96,7 +100,8 @@ class RunGate:
         now: the clock, with a zone.
 
     Attributes:
-        masks: the node's part in secure sums; None for a node without a key.
+        masks: the node's part in secure sums among nodes; None for a node without a key.
+        helped: its part in secure sums whose masks a helper keeps; None for a node without a key.
     """
 
     def __init__(
@@ -108,6 +113,7 @@ class RunGate:
     ) -> None:
         self._memory, self._pins, self._key, self._now = RunMemory(folder), pins, key, now
         self.masks = None if key is None else Masks(key.masks_key(), folder / "masks")
+        self.helped = None if key is None else HelpedMasks(key.masks_key(), folder / "masks")
 
     def admit(self, packet: Packet) -> Admitted:
         """Check a `sum` question before anything is computed, and remember it on disk.
@@ -251,12 +257,24 @@ class RunGate:
         card = check_card(stored or text, keys, self._now(), witnesses)
         if card.run != proof.run:
             raise CardRefused("card", "the run card is another run's")
+        _check_helper(card, pins)
         if stored is not None:
             if proof.card and check_card(proof.card, keys, self._now(), witnesses).digest != card.digest:
                 raise CardRefused("card", f"run {card.run}: this node knows another run card of this run")
         elif card.serial <= self._memory.serial(card.key.text):
             raise CardRefused("serial", f"run {card.run}: this node knows a later run card of the same key")
         return card, stored is not None
+
+
+def _check_helper(card: RunCard, pins: Pins) -> None:
+    """Check that the helper of a card is pinned, and knows the run: it cosigns no ledger whose card names another."""
+    if card.helper is None:
+        return
+    key = card.helper.key
+    if key.text not in pins.helpers:
+        raise CardRefused("helper", f"the card names the helper {key.text}, which is not in server.helpers")
+    if card.checkpoint.cosigned_at(key) is None:
+        raise CardRefused("witness", "the helper that the card names has not cosigned the card's checkpoint")
 
 
 def pinned(keys: Sequence[PublicKey], witnesses: Sequence[PublicKey] = ()) -> Callable[[], Pins]:

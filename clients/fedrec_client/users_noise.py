@@ -94,6 +94,8 @@ class UsersNoise:
             return "other numbers of noise shares than the card's"
         if card.hidden != self.hidden:
             return "the card hides who contributes, or the run's description does, and the other does not"
+        if card.least != self.discrete.shares.least:
+            return f"sums of {self.discrete.shares.least} users are opened, and the card states {card.least}"
         if card.trust == "distributed" and card.minimum_cohort > self.discrete.shares.least:
             return f"sums of {self.discrete.shares.least} users are opened, and the card promises more"
         for query in card.terms(round_index):

@@ -4,7 +4,7 @@
 |---|---|---|
 | `hello`: which data the run is about | `presence` | how many users it declares, which shard, which catalogue |
 | `sum`: one round, over a cohort of its users | `sums` | one clipped sum a query over the cohort, exact integers |
-| five of a secure sum, see `fedrec.run.masked` | `masks` | the node's message of that stage |
+| five of a secure sum, or one with a helper, see `fedrec.run.masked` | `masks` | the node's message of that stage |
 | each | `refusal` | one word from `REFUSALS`, never the text of an error |
 
 A `sum` question of a deployment also carries proofs of the run's ledger (`LedgerProof`), and its answer a receipt.
@@ -54,6 +54,7 @@ REFUSALS = {
     "cohort": "the cohort names users that it does not host, or leaves out users of a run that asks everybody",
     "stage": "it is at another stage of the secure sum, or a message of it does not fit; it has dropped from the round",
     "roster": "the list of the nodes' keys is not the one of the run card, or lacks this node",
+    "helper": "its policy accepts no such helper for secure sums; its operator adds the helper's key to server.helpers",
     "missing": "it no longer holds what was not sent again",
     "error": "its computation failed; its own log says where",
 }

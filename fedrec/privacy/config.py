@@ -164,6 +164,11 @@ class PrivacyConfig(Settings):
         return self.sampling / (self.separation or 1)
 
     @property
+    def helped(self) -> bool:
+        """Whether a helper keeps the masks of secure sums."""
+        return self.trust == "distributed" and self.aggregator == "helper"
+
+    @property
     def private(self) -> bool:
         """Return whether there is any guarantee."""
         return self.epsilon != "none"
@@ -197,7 +202,7 @@ class PrivacyConfig(Settings):
         )
 
 
-def check_over_nodes(config: PrivacyConfig, nodes: int, seed: int | None, where: str) -> None:
+def check_over_nodes(config: PrivacyConfig, nodes: int, seed: int | None, where: str, *, helper: bool = False) -> None:
     """Refuse settings that are not offered between server and nodes.
 
     Args:
@@ -205,6 +210,7 @@ def check_over_nodes(config: PrivacyConfig, nodes: int, seed: int | None, where:
         nodes: nodes of the run.
         seed: the run's, from which a simulation draws all noise; None for none.
         where: what runs, for the message.
+        helper: whether there is a helper that can keep the masks.
 
     Raises: InputError.
     """
@@ -214,8 +220,13 @@ def check_over_nodes(config: PrivacyConfig, nodes: int, seed: int | None, where:
         return
     if seed is not None:
         raise InputError(f"{where}: in trust model {config.trust} each node draws its own noise; leave the seed out")
-    if config.trust == "distributed" and config.aggregator != "peers":
-        raise InputError(f"{where}: nodes offer privacy.aggregator = peers alone; set it, or leave it out")
+    if config.helped and not helper:
+        raise InputError(
+            f"{where}: privacy.aggregator = helper needs a helper; start the server with --helper and --helper-key "
+            "(see `fedrec helper --help`), or leave the setting out"
+        )
+    if config.helped and config.hidden:
+        raise InputError(f"{where}: privacy.participation = hidden is offered with privacy.aggregator = peers; set it")
     if config.trust == "distributed" and nodes < FEWEST_NODES:
         raise InputError(
             f"{where}: trust model distributed needs at least {FEWEST_NODES} nodes, since each of two learns the "

@@ -1,4 +1,4 @@
-"""The messages of a secure sum among nodes (`fedrec.secagg`, aggregator `peers`), and what both sides derive alike.
+"""The messages of a secure sum among nodes (`fedrec.secagg`), and what both sides derive alike.
 
 | question | contains | answer, kind `masks` |
 |---|---|---|
@@ -7,6 +7,7 @@
 | `masked` | the whole `sum` question, the numbers of users, and the `Shares` for this node | `MaskedInput`, a receipt |
 | `confirm` | `Survivors` | `Confirmation` |
 | `unmask` | `Confirmations` | `Unmasking` |
+| `helped` | alone, with a helper: the whole `sum` question, roster, numbers of users | `HelperInput`, and the receipt |
 
 The round is sent nowhere: server and nodes derive it from the run card, the charge, the question, the roster and the
 numbers of users. An honest node masks only where its own number is right, and signs them all with the survivors.
@@ -15,7 +16,6 @@ The keys of the next round travel ahead: `masked` is answered with an `Advertise
 `KeyList` and is answered with `Shares`. So a round after a whole one begins with `masked`, and has three stages.
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -27,11 +27,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedrec.errors import InputError
+from fedrec.run.secure_round import least_nodes, model_digest
 from fedrec.secagg import Assumption, Roster, Round
 from fedrec.secagg.vectors import word
 from fedrec.wire import Fact, Packet, WireError
 
 ADVERTISE, SHARE, MASKED, CONFIRM, UNMASK = "advertise", "share", "masked", "confirm", "unmask"
+HELPED = "helped"
 STAGES = (ADVERTISE, SHARE, MASKED, CONFIRM, UNMASK)
 MASKS = "masks"
 """Kind of an answer."""
@@ -108,15 +110,20 @@ class Asked:
     colluding: float
     ahead: int | None = None
 
-    def round(self, roster: Roster, layout: Layout) -> Round:
-        """Return the round. Raises: InputError where no round has these values."""
+    def round(self, roster: Roster, layout: Layout, helper: bytes = b"") -> Round:
+        """Return the round. Raises: InputError where no round has these values.
+
+        Args:
+            roster: keys of all nodes.
+            layout: of the round's vector.
+            helper: X25519 key of the helper; empty where nodes keep the masks.
+        """
         nodes = len(roster.keys)
         if nodes != len(self.counts):
             raise InputError(f"a roster of {nodes} nodes, and numbers of users of {len(self.counts)}")
-        model = json.dumps([self.question, self.counts, layout.queries])
         return Round(
             card=bytes.fromhex(self.card),
-            model=hashlib.sha256(model.encode()).digest(),
+            model=model_digest(self.question, self.counts, layout.queries),
             number=self.charge,
             roster=roster.root,
             cohort=tuple(range(nodes)),
@@ -125,12 +132,13 @@ class Asked:
             min_cohort=least_nodes(nodes, self.dropout),
             assumed=Assumption(self.colluding, self.dropout),
             ahead=self.ahead,
+            helper=helper,
         )
 
 
-def least_nodes(nodes: int, dropout: float) -> int:
-    """Return the fewest nodes whose sum is revealed."""
-    return max(2, nodes - int(dropout * nodes + 1e-9))
+def ask_helped(question: Packet, roster: Roster, counts: Sequence[int]) -> Packet:
+    """Make the only question of a round with a helper from the whole `sum` question."""
+    return replace(ask_advertise(question, roster, counts), kind=HELPED)
 
 
 def ask_advertise(question: Packet, roster: Roster, counts: Sequence[int]) -> Packet:

@@ -9,7 +9,8 @@ from typing import Any
 
 from fedrec.algorithms.base import Shared
 from fedrec.audit.budget.reservation import Reservation
-from fedrec.audit.entries.records import BeginRecord, CardTerms
+from fedrec.audit.entries.card_terms import CardTerms
+from fedrec.audit.entries.records import BeginRecord
 from fedrec.audit.log.ledger import Ledger
 from fedrec.audit.report.html import page
 from fedrec.audit.statement.received import receive

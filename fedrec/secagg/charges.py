@@ -27,8 +27,8 @@ class LedgerCharges:
         run: its id.
         key: of its ledger.
         witnesses: keys whose cosignatures count.
+        terms: the check of the charge against the round: its sums, their integers and noise are the round's.
         least: cosignatures that a checkpoint must have.
-        terms: a further check of the charge against the round.
     """
 
     def __init__(
@@ -37,8 +37,8 @@ class LedgerCharges:
         run: str,
         key: PublicKey,
         witnesses: Sequence[PublicKey],
+        terms: Terms,
         least: int = 1,
-        terms: Terms | None = None,
     ) -> None:
         self.card, self.run, self.key = card, run, key
         self.witnesses, self.least, self.terms = tuple(witnesses), least, terms
@@ -57,7 +57,7 @@ class LedgerCharges:
             raise Refused(f"{where}: the proof is not of a record of the run {self.run}")
         if record.index != this_round.number or record.payload.get("type") != "charge":
             raise Refused(f"{where}: record {record.index} of the ledger is not its charge")
-        if self.terms is not None and not self.terms(this_round, record.payload):
+        if not self.terms(this_round, record.payload):
             raise Refused(f"{where}: its charge is on other terms")
         seen = sum(sealed.cosigned_at(key) is not None for key in self.witnesses)
         if seen < self.least:

@@ -29,9 +29,11 @@ from fedrec.run.coordinator import RoundReport
 from fedrec.run.directory import RunDirectory, new_path
 from fedrec.run.scenario import load_scenario
 from fedrec.transport.interfaces import give_up_parts_after
-from fedrec_server.allowed_plugins import allowed_alone, published
+from fedrec_server import allowed_plugins
+from fedrec_server.allowed_plugins import allowed_alone
 from fedrec_server.deployment import Deployment
 from fedrec_server.flower.messenger import Messenger, log
+from fedrec_server.helper.named import published
 from fedrec_server.process.run_events import RunEvents
 
 app = ServerApp()
@@ -44,7 +46,7 @@ def main(grid: Grid, context: Context) -> None:
     events_file = str(context.run_config.get("told") or "")
     events = RunEvents(Path(events_file) if events_file else None)
     try:
-        with allowed_alone(published()):
+        with allowed_alone(allowed_plugins.published()):
             folder = _run(grid, context.run_config, events)
     except FedrecError as error:
         events.end(error.exit_code, str(error))
@@ -72,7 +74,7 @@ def _run(grid: Grid, config: Mapping[str, Any], events: RunEvents) -> RunDirecto
         events.round(report.round, report.rounds, report.seconds, _spent(report))
 
     messenger = Messenger(grid, give_up=give_up_parts_after)
-    made = Deployment(scenario, folder, messenger, data, resume=resume, on_round=on_round)
+    made = Deployment(scenario, folder, messenger, data, resume=resume, on_round=on_round, helper=published())
     with listening(LongSteps(events.step)):
         _, exhausted = made.run()
     log.info("written to %s", folder.path)

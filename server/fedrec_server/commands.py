@@ -60,6 +60,14 @@ Users = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="With --explain-privacy: users of all nodes, where data are their own."),
 ]
+HelperAddress = Annotated[
+    str | None,
+    typer.Option("--helper", metavar="URL", help="Address of the helper that keeps the masks of secure sums."),
+]
+HelperFile = Annotated[
+    Path | None,
+    typer.Option("--helper-key", metavar="FILE", help="With --helper: its public file (helper.pub)."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
 
 
@@ -89,22 +97,29 @@ def start(
     detach: Annotated[
         bool, typer.Option("--detach", help="Return when the server is ready; it keeps running.")
     ] = False,
+    helper: HelperAddress = None,
+    helper_key: HelperFile = None,
     stock: Stock = False,
     plugin: Plugins = None,
     app: Annotated[str, typer.Option(hidden=True)] = OURS.server,
 ) -> None:
-    """Start a server and run it until Ctrl-C or SIGTERM; with --detach, as a daemon."""
+    """Start a server and run it until Ctrl-C or SIGTERM; with --detach, as a daemon.
+
+    With --helper, runs of trust model `distributed` let that second party keep the masks (see `fedrec helper --help`),
+    unless their scenario says `privacy.aggregator = "peers"`.
+    """
     from fedrec.transport.state import State
+    from fedrec_server.helper.named import named
     from fedrec_server.process.link import serve
 
-    folder = State(state)
+    folder, second = State(state), named(helper, helper_key)
     if detach:
         from fedrec_server.process.daemon import start_daemon
 
-        facts = start_daemon(folder, keys, host, port, app, stock=stock, plugins=plugin or [])
+        facts = start_daemon(folder, keys, host, port, app, stock=stock, plugins=plugin or [], helper=second)
         say(f"ready at {host}:{port}, process {facts['pid']}; `fedrec server stop --state {folder.path}` ends it")
         return
-    serve(keys, folder, host, port, app, stock=stock, say=_say, plugins=plugin or [])
+    serve(keys, folder, host, port, app, stock=stock, say=_say, plugins=plugin or [], helper=second)
 
 
 @server.command()
@@ -209,9 +224,18 @@ def local(
     if explain:
         _explain(scenario, changes, data_dir, None, allowed)
         return
-    dataset = _loaded(scenario, changes, out, allowed, resume=resume)[1].data.name
-    check_public([dataset])
-    with federation(nodes, state, data_dir, stock=stock, say=say, dataset=dataset, plugins=sorted(allowed)) as running:
+    loaded = _loaded(scenario, changes, out, allowed, resume=resume)[1]
+    check_public([loaded.data.name])
+    with federation(
+        nodes,
+        state,
+        data_dir,
+        stock=stock,
+        say=say,
+        dataset=loaded.data.name,
+        plugins=sorted(allowed),
+        helper=loaded.privacy.helped,
+    ) as running:
         _follow(running, scenario, changes, out, data_dir, resume=resume, quiet=quiet)
 
 

@@ -14,7 +14,9 @@ from typing import Any
 
 from fedrec.algorithms.base import Shared
 from fedrec.audit.card.card import TIME
-from fedrec.audit.entries.records import BeginRecord, CardTerms
+from fedrec.audit.card.helper import CardHelper
+from fedrec.audit.entries.card_terms import CardTerms, HelperTerms
+from fedrec.audit.entries.records import BeginRecord
 from fedrec.audit.log.keys import public_key
 from fedrec.audit.log.ledger import Ledger
 from fedrec.data import datasets
@@ -41,6 +43,7 @@ from fedrec_server.flower.federation import FlowerFederation
 from fedrec_server.flower.ledger_questions import LedgerQuestions
 from fedrec_server.flower.messenger import Messenger, log
 from fedrec_server.flower.nodes import NodeDirectory
+from fedrec_server.helper.link import HelperAccess
 from fedrec_server.pki import node_limits
 
 DEPLOYED = Circumstances(
@@ -81,6 +84,18 @@ CARD_DAYS = 30.0
 SEEDED = "the noise follows from the scenario's seed, and the seed removes it; leave the seed out to protect users"
 
 
+def with_helper(scenario: Scenario) -> Scenario:
+    """Return the scenario of a server that has a helper: it keeps the masks, unless the scenario says otherwise."""
+    privacy = scenario.privacy
+    if privacy.trust != "distributed" or privacy.hidden or "aggregator" in privacy.model_fields_set:
+        return scenario
+    return scenario.model_copy(update={"privacy": privacy.model_copy(update={"aggregator": "helper"})})
+
+
+def _named(helper: CardHelper) -> HelperTerms:
+    return HelperTerms(key=helper.key.text, seeds=helper.seeds.hex(), proof=helper.proof.hex(), address=helper.address)
+
+
 class Deployment(ScenarioRun):
     """One run in one folder over the nodes that `messenger` reaches.
 
@@ -93,6 +108,7 @@ class Deployment(ScenarioRun):
         data_dir: folder of the datasets, for the items of a named one.
         resume: continue the run in `folder`.
         on_round: called with the report of each finished round.
+        helper: the server's; it keeps the masks of a run in `distributed`, unless the scenario names `peers`.
 
     Raises:
         TooFewNodes: when too few nodes are connected.
@@ -108,10 +124,15 @@ class Deployment(ScenarioRun):
         *,
         resume: bool = False,
         on_round: Callable[[RoundReport], None] | None = None,
+        helper: HelperAccess | None = None,
     ) -> None:
         check_device(scenario.engine.device, "engine.device")
-        check_over_nodes(scenario.privacy, scenario.engine.nodes, scenario.seed, "fedrec server")
-        if scenario.privacy.trust == "distributed":
+        scenario = scenario if helper is None else with_helper(scenario)
+        check_over_nodes(
+            scenario.privacy, scenario.engine.nodes, scenario.seed, "fedrec server", helper=helper is not None
+        )
+        self.helper = helper if scenario.privacy.helped else None
+        if scenario.privacy.trust == "distributed" and self.helper is None:
             parameters(scenario.engine.nodes, Assumption(scenario.privacy.colluding, scenario.privacy.dropout))
         self.folder, self.messenger, self._on_round = folder, messenger, on_round
         self.scenario, self.public_seed, self.resume = open_run(scenario, folder, resume=resume)
@@ -155,6 +176,7 @@ class Deployment(ScenarioRun):
             self.setup.spec,
             scenario.federation,
             scenario.engine.device,
+            self.helper,
         )
         self.data = Data(scenario.data.name, len(catalogue), taken_from)
         self.card = self._card()
@@ -163,6 +185,9 @@ class Deployment(ScenarioRun):
     def _card(self) -> CardTerms:
         config = self.scenario.federation
         expires = datetime.now(UTC) + timedelta(days=config.card_days or CARD_DAYS)
+        masks: dict[str, Any] = {"roster": self._roster} if self._roster else {}
+        if self.helper is not None:
+            masks["helper"] = _named(self.helper.named)
         return CardTerms(
             serial=time.time_ns() // 1000,
             expires=expires.strftime(TIME),
@@ -170,7 +195,7 @@ class Deployment(ScenarioRun):
             minimum_cohort=self._minimum_cohort(),
             nodes=len(self.directory.nodes),
             receipts=self.directory.keys is not None,
-            **({"roster": self._roster} if self._roster else {}),
+            **masks,
         )
 
     def _minimum_cohort(self) -> int:
@@ -197,13 +222,15 @@ class Deployment(ScenarioRun):
         super().publish(ledger, begin)
         asking = LedgerQuestions(ledger, self.folder.receipts, len(self.directory.nodes), self.directory.keys)
         asking.check(self.setup.spec.fingerprint, self._roster)
+        self.nodes.cosign(asking)
         config = self.scenario.federation
         witnesses = [public_key(each) for each in config.witnesses or ()]
-        if not asking.cosigned(witnesses) and witnesses:
+        every = [] if self.helper is None else [self.helper.named.key]
+        if not asking.cosigned(witnesses, every) and witnesses:
             ledger.seal()
             log.info("waiting for a witness to cosign the run card: fedrec audit witness %s", self.folder.path)
             until = self.messenger.clock() + config.patience
-            while not asking.cosigned(witnesses):
+            while not asking.cosigned(witnesses, every):
                 if self.messenger.clock() >= until:
                     raise InputError(
                         f"{self.folder.path}: no witness of federation.witnesses has cosigned the run card in time; "

@@ -24,7 +24,7 @@ def planned(scenario: Scenario, data_dir: Path | None, users: int | None) -> Pri
         InputError: for settings that do not fit, or data of the nodes' own without a number of users.
         PrivacyError: for a plan whose guarantee cannot be proven.
     """
-    check_over_nodes(scenario.privacy, scenario.engine.nodes, scenario.seed, "fedrec server")
+    check_over_nodes(scenario.privacy, scenario.engine.nodes, scenario.seed, "fedrec server", helper=True)
     seed = scenario.seed or 0
     if users is None and scenario.data.name == NODES:
         raise InputError("--explain-privacy: the nodes' own users are not known before they answer; give --users N")

@@ -19,7 +19,7 @@ COMMANDS = [(page, line) for page in pages() for line in commands(page.read_text
 NOT_RUN = {
     "starts servers, or needs their keys: run by tests/server/test_deploy_guide.py and test_keyring.py": (
         r"deploy\.md: fedrec |fedrec server local",
-        27,
+        32,
     ),
     "needs a server, and what a node keeps: tests/client/consent/test_commands.py": (
         r"device-ledger\.md: fedrec client (start|budget|ledger)",

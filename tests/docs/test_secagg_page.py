@@ -8,7 +8,8 @@ from fedrec.secagg import Assumption, parameters
 from tests.docs.fences import ROOT
 
 PAGE = (ROOT / "docs" / "secagg.md").read_text(encoding="utf-8")
-TESTS = "\n".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests/core/secagg").glob("test_*.py"))
+FOLDERS = [ROOT / "tests/core/secagg", ROOT / "tests/server", ROOT / "tests/server/helper"]
+TESTS = "\n".join(file.read_text(encoding="utf-8") for each in FOLDERS for file in each.glob("test_*.py"))
 ROW = re.compile(r"^\| ([\d,]+) \| (\d+) % \| (\d+) % \| (\d+), (\d+) \| (?:(\d+), (\d+))? ?\|$", re.MULTILINE)
 
 

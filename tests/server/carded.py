@@ -1,10 +1,12 @@
 """A deployment over nodes in memory whose gates demand run cards, with a folder of node keys as a server has it."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from fedrec_client.node import UserNode
+from fedrec_client.consent.consent import Consent
+from fedrec_client.consent.policy import ServerPolicy
+from fedrec_client.node import COMPUTED, UserNode
 from fedrec_client.run_gate import Pins, RunGate
 from fedrec_client.sources import finder
 from fedrec_server.deployment import Deployment
@@ -59,9 +61,15 @@ class Carded:
         pins = self.pins or Pins((default_key().public.text,))
         return RunGate(self.folder / f"node{n}" / "runs", lambda: pins, self.keys[n], **options)
 
+    def consent(self) -> Consent:
+        """The bounds on the computation, and the pinned helpers, which are of one policy with the gate's."""
+        plain = Consent(computes=COMPUTED)
+        server = ServerPolicy(helpers=self.pins.helpers if self.pins else ())
+        return Consent(replace(plain.policy, server=server), computes=COMPUTED)
+
     def node(self, n: int, **options: object) -> UserNode:
         config = {"partition-id": n, "num-partitions": self.nodes}
-        made = UserNode(finder(config), gate=self.gate(n, **options))
+        made = UserNode(finder(config), gate=self.gate(n, **options), consent=self.consent())
         answer, asked, answered = made.answer, self.asked.setdefault(n, []), self.answered.setdefault(n, [])
 
         def noted(packet: Packet) -> Packet:

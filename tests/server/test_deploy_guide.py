@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fedrec.audit.log.ledger import read_ledger
+from fedrec.transport.state import State
 from tests.docs.fences import blocks
 from tests.server.faults import until
 
@@ -17,6 +19,7 @@ GUIDE = (Path(__file__).parents[2] / "docs" / "deploy.md").read_text(encoding="u
 SMALL = "quickstart --set federation.patience=60 --set algorithm.rounds=3"
 HERE = {
     "fed.example.org": "localhost",
+    "helper.example.org": "localhost",
     "192.0.2.10": "127.0.0.1",
     "0.0.0.0": "127.0.0.1",
     "cuda": "cpu",
@@ -39,14 +42,14 @@ class Machine:
     """Runs commands in a folder that is also the home; a `client start` goes on until the end."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.nodes = folder, []
+        self.folder, self.nodes, self.follow = folder, [], False
         self.environment = os.environ | {"HOME": str(folder)}
         self.environment.pop("FEDREC_DATA", None)
 
     def __call__(self, line: str) -> str:
         command = [sys.executable, "-m", "fedrec.cli", *shlex.split(line)[1:]]
         options = {"cwd": self.folder, "env": self.environment, "stdin": subprocess.DEVNULL}
-        if "client start" in line:
+        if "client start" in line or "helper start" in line or ("server run" in line and self.follow):
             with (self.folder / f"node-{len(self.nodes)}.log").open("wb") as log:
                 self.nodes.append(subprocess.Popen(command, **options, stdout=log, stderr=log))
             return ""
@@ -123,3 +126,38 @@ def several_machines(folder: Path) -> None:
             if "client start" in line:
                 machine(line.replace("gpu-a.key", "gpu-b.key --state b").replace("0/2", "1/2"))
     assert "HR@10" in told["fedrec evaluate runs/spread --data-dir DATA"]
+
+
+@pytest.mark.slow
+def test_a_helper_that_is_killed_in_the_middle_of_a_run(tmp_path: Path) -> None:
+    """The commands of the guide over real processes with TLS; the helper dies after it opened a round."""
+    own, names = "A helper for secure sums", ("a", "b", "c", "d")
+    with Machine(tmp_path) as machine:
+        machine("fedrec keys init keys --users 10000 " + " ".join(f"--node {name}" for name in names))
+        for line in commands(own):
+            machine.follow = "server run" in line
+            shown = machine(line)
+            if "helper init" in line:
+                shutil.copy(tmp_path / "helper" / "helper.pub", tmp_path)
+            if "helper start" in line:
+                start, helper = line, machine.nodes[-1]
+                until(lambda: State(tmp_path / "helper").running() is not None)
+            if "helper show" in line:
+                pinned = shown.strip().splitlines()[-1].partition("[server]: ")[2]
+                (tmp_path / "policy.toml").write_text(f"[server]\n{pinned}\n")
+                for n, name in enumerate(names):
+                    options = f"--ca keys/ca.crt --key keys/nodes/{name}.key --shard {n}/4 --policy policy.toml"
+                    machine(f"fedrec client start --server localhost:9092 {options} --state state-{name}")
+                until(lambda: machine("fedrec server status").count("online") == len(names))
+        followed, note = machine.nodes[-1], tmp_path / "runs/helped/release/privacy/witness-helper.note"
+        until(lambda: note.exists() or followed.poll() is not None)
+        helper.kill()
+        helper.wait()
+        machine(start)
+        until(lambda: followed.poll() is not None)
+        assert followed.returncode == 0, [log.read_text()[-500:] for log in sorted(tmp_path.glob("node-*.log"))]
+        machine("fedrec audit verify runs/helped --key runs/helped/release/privacy/ledger.pub")
+    entries, _ = read_ledger(tmp_path / "runs/helped/release/privacy/ledger.jsonl")
+    charged = [entry.payload["round"] for entry in entries if entry.payload["type"] == "charge"]
+    assert len(charged) >= 3
+    assert charged == list(range(len(charged))), "the helper came back in time, so no round was void"

@@ -127,7 +127,7 @@ def in_process(made: Deployment, shared: dict, round_index: int, cohort: np.ndar
 @pytest.mark.parametrize(("changes", "why"), [
     ((*DISTRIBUTED, "seed=5"), "leave the seed out"),
     (("privacy.trust=local", "seed=5"), "leave the seed out"),
-    ((*DISTRIBUTED, "privacy.aggregator=helper"), "aggregator = peers alone"),
+    ((*DISTRIBUTED, "privacy.aggregator=helper"), "needs a helper"),
     ((*DISTRIBUTED, "engine.nodes=2"), "at least 3 nodes"),
     ((*DISTRIBUTED, "privacy.dropout=0.5"), "no threshold protects a member"),
 ])  # fmt: skip

@@ -39,6 +39,8 @@ def _proofs(policy: Policy, terms: RunTerms) -> Iterator[str]:
         yield f"ledger key {terms.ledger_key or 'none'}: not among server.ledger_keys"
     if server.witnesses and not set(server.witnesses) & set(terms.witnesses):
         yield "no cosignature of a witness in server.witnesses"
+    if terms.helper and terms.helper not in server.helpers:
+        yield f"helper {terms.helper}: not among server.helpers; add it there if its operator and the server's are two"
     named, allowed = terms.dataset, policy.data.datasets
     if named and allowed and named not in allowed:
         yield f"dataset '{named}': not among data.datasets"

@@ -38,6 +38,7 @@ class ServerPolicy:
 
     ledger_keys: tuple[str, ...] = _setting((), "Public keys of ledgers whose runs are accepted; empty: any server's.")
     witnesses: tuple[str, ...] = _setting((), "Witnesses, by name or key; one of them must have cosigned the ledger.")
+    helpers: tuple[str, ...] = _setting((), "Public keys of helpers that may keep the masks of sums; empty: none.")
 
 
 @dataclass(frozen=True)

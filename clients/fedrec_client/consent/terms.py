@@ -77,6 +77,7 @@ class RunTerms:
         witnesses: names or keys of the witnesses whose cosignature was verified.
         dataset: the dataset that the run names; "" for data of the node's own.
         shares: noise shares of honest users that the price rests on; None where the server adds the noise.
+        helper: public key of the helper that keeps the masks, as text; "" for none.
     """
 
     run: str
@@ -100,6 +101,7 @@ class RunTerms:
     witnesses: tuple[str, ...] = ()
     dataset: str = ""
     shares: int | None = None
+    helper: str = ""
 
     @property
     def private(self) -> bool:

@@ -13,6 +13,7 @@ under `card` what a device needs beside the promise that every run's first recor
 | `nodes` | nodes of the run |
 | `receipts` | whether each node must sign a receipt for every answer |
 | `roster` | root over the nodes' keys for masks, in their order; not there in a run without masks |
+| `helper` | the second party that keeps the masks (`fedrec.audit.card.helper`); not there where nodes keep them |
 
 `fedrec.audit.card.checks` opens a card that a server sent. All files here need `cryptography` and the standard library
 alone, so that small devices can run them.
@@ -23,6 +24,7 @@ import math
 from dataclasses import dataclass
 from datetime import datetime
 
+from fedrec.audit.card.helper import CardHelper
 from fedrec.audit.log.checkpoint import Checkpoint
 from fedrec.audit.log.keys import PublicKey
 from fedrec.errors import VerificationError
@@ -127,6 +129,8 @@ class RunCard:
         digest: SHA-256 (hex) of the signed record: the card's identity.
         checkpoint: the signed checkpoint that the card was proven under.
         roster: root (hex) over the nodes' keys for masks, in their order; "" in a run without masks.
+        helper: the second party that keeps the masks; None where the nodes keep them, or there are none.
+        least: users in the smallest sum that is opened, where users add the noise; else 0.
     """
 
     run: str
@@ -154,6 +158,8 @@ class RunCard:
     digest: str
     checkpoint: Checkpoint
     roster: str = ""
+    helper: CardHelper | None = None
+    least: int = 0
 
     @property
     def hidden(self) -> bool:

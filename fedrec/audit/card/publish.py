@@ -5,6 +5,7 @@ saw last; nodes that saw the same one get the same text.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 
 from fedrec.audit.card.card import CardRefused, RunCard
@@ -15,6 +16,15 @@ from fedrec.audit.log.checkpoint import Checkpoint, Older
 from fedrec.audit.log.keys import PublicKey
 from fedrec.audit.log.ledger import Ledger
 from fedrec.errors import InputError, VerificationError
+
+
+def _together(notes: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """Return one note for each state, with the lines of all."""
+    found: dict[str, Checkpoint] = {}
+    for note in notes:
+        lines = found[note.text].lines if note.text in found else ()
+        found[note.text] = replace(note, lines=tuple(dict.fromkeys((*lines, *note.lines))))
+    return list(found.values())
 
 
 class LedgerProofs:
@@ -58,18 +68,28 @@ class LedgerProofs:
             )
         return text
 
-    def cosigned(self, notes: Sequence[Checkpoint], witnesses: Sequence[PublicKey] = ()) -> bool:
+    def card_now(self) -> str:
+        """Return the card with its proof under the newest checkpoint, for a witness. Raises: InputError, as above."""
+        self.card_text()
+        return proofs.of_record(self._ledger.chain, self.seal(), 0)
+
+    def cosigned(
+        self, notes: Sequence[Checkpoint], witnesses: Sequence[PublicKey] = (), every: Sequence[PublicKey] = ()
+    ) -> bool:
         """Publish the card under a checkpoint that a witness cosigned.
 
         Args:
-            notes: cosigned checkpoints, of which others than this ledger's are left out.
+            notes: cosigned checkpoints, of which others than this ledger's are left out; the cosignatures of one state
+                count together.
             witnesses: keys of witnesses, one of which must have cosigned; empty for any.
+            every: keys that must all have cosigned.
         Returns: whether there was one.
         """
         chain = self._ledger.chain
-        for note in notes:
+        for note in _together(notes):
             ours = note.run == self.run and 1 <= note.size < len(chain.roots) and chain.roots[note.size] == note.root
             seen = any(note.cosigned_at(key) is not None for key in witnesses) if witnesses else bool(note.witnesses)
+            seen = seen and all(note.cosigned_at(key) is not None for key in every)
             if ours and seen and note.signed_by(self._ledger.key.public):
                 self._cosigned = note
                 return True

@@ -76,11 +76,20 @@ def check_question(card: RunCard, seen: Checkpoint, round_index: int, charge: st
         raise CardRefused("charge", f"round {round_index}, charge: {error}") from None
     if not same:
         raise CardRefused("terms", f"round {round_index}: the charge is on other terms than the run card's")
-    _check_growth(card, seen, new, growth)
+    check_growth(card, seen, new, growth)
     return Paid(card, round_index, record.index, new)
 
 
-def _check_growth(card: RunCard, seen: Checkpoint, new: Checkpoint, growth: str) -> None:
+def check_growth(card: RunCard, seen: Checkpoint, new: Checkpoint, growth: str) -> None:
+    """Check that a state of the card's ledger extends the last one that was seen.
+
+    Args:
+        card: the checked card of the run.
+        seen: the last state; of no records for a first one.
+        new: the state now, signed by the card's key.
+        growth: proof of growth from `seen`; not read where the two are the same.
+    Raises: CardRefused `head`; Forked where the ledger does not extend `seen`.
+    """
     if new.size < seen.size or (new.size == seen.size and new.root != seen.root):
         raise Forked(
             f"run {card.run}: the ledger had {seen.size} records, and now has {new.size} others: cut back or forked",

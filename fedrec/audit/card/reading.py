@@ -9,6 +9,7 @@ from typing import Any
 from fedrec.audit.card import fields
 from fedrec.audit.card.card import HIDDEN, TIME, CardRefused, Integers, QueryTerms, RunCard
 from fedrec.audit.card.fields import FieldError
+from fedrec.audit.card.helper import CardHelper, read_helper
 from fedrec.audit.log.checkpoint import Checkpoint
 from fedrec.audit.log.envelope import SignedRecord
 from fedrec.audit.log.keys import PublicKey
@@ -67,11 +68,12 @@ def _read(begin: Mapping[str, Any], record: SignedRecord, checkpoint: Checkpoint
     rounds = fields.count(begin, "rounds", MOST_ROUNDS)
     starts, groups = _plan(begin, rounds, private)
     users = fields.count(fields.table(begin, "population"), "users")
-    shares = _shares(begin, trust, users) if private and trust != "central" else None
+    least, shares = _shares(begin, trust, users) if private and trust != "central" else (0, None)
     _check_noise(groups, shares)
     mechanism = fields.text(fields.table(begin, "mechanism"), "name")
     if mechanism == HIDDEN and (shares is None or sampling == 1):
         raise FieldError("'mechanism' hides who contributes, where the server adds the noise or everybody contributes")
+    roster = "" if own.get("roster") is None else fields.digest(own, "roster")
     minimum = fields.count(own, "minimum_cohort")
     if minimum > max(1.0, users * (1.0 if mechanism == HIDDEN else sampling)):
         raise FieldError("'minimum_cohort' exceeds the number of users who are expected in a round")
@@ -100,7 +102,9 @@ def _read(begin: Mapping[str, Any], record: SignedRecord, checkpoint: Checkpoint
         shares=shares,
         digest=hashlib.sha256(record.text).hexdigest(),
         checkpoint=checkpoint,
-        roster="" if own.get("roster") is None else fields.digest(own, "roster"),
+        roster=roster,
+        helper=_helper(begin, own, roster),
+        least=least,
     )
 
 
@@ -179,13 +183,25 @@ def _integers(values: Mapping[str, Any], size: int) -> Integers:
     return made
 
 
-def _shares(begin: Mapping[str, Any], trust: str, users: int) -> int:
-    """Return how many shares hide a user: those of the honest among the fewest users of a sum; its own, where local."""
+def _helper(begin: Mapping[str, Any], own: Mapping[str, Any], roster: str) -> CardHelper | None:
+    """Return the helper. Raises: FieldError where it and the record's aggregator contradict each other."""
+    helper, shares = read_helper(own), begin.get("shares")
+    promised = roster != "" and isinstance(shares, dict) and shares.get("aggregator") == "helper"
+    if promised != (helper is not None):
+        raise FieldError("'helper' is there where nodes keep the masks, or missing where a helper does")
+    return helper
+
+
+def _shares(begin: Mapping[str, Any], trust: str, users: int) -> tuple[int, int]:
+    """Return the fewest users of a sum, and how many shares hide a user: those of the honest among them.
+
+    In trust model `local` a user's own share hides it.
+    """
     given = fields.table(begin, "shares")
     least, colluding = fields.count(given, "least", users), fields.count(given, "colluding", users)
     if colluding >= least or (trust == "local" and (least, colluding) != (1, 0)):
         raise FieldError("'shares' leaves no honest user, or counts other users' noise in trust model local")
-    return least - colluding
+    return least, least - colluding
 
 
 def _check_noise(groups: tuple[tuple[QueryTerms, ...], ...], shares: int | None) -> None:

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from fedrec.audit.entries.card_terms import CardTerms
 from fedrec.charge import QueryTerms
 from fedrec.record_parts import (
     ClosedPart,
@@ -143,24 +144,6 @@ class Code(OpenPart):
     commit: Text | None
     wording: Hash | None = None
     """Digest of the sources of a statement's sentences; null: before they were recorded"""
-
-
-class CardTerms(OpenPart):
-    """What a device needs of a deployment beside the promise (`fedrec.audit.card.card`)."""
-
-    serial: Count
-    """Microseconds since 1970 at which the card was made"""
-    expires: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
-    """The time, in UTC, from which nobody answers"""
-    fingerprint: Hash
-    """Of the run's whole description"""
-    minimum_cohort: Count
-    """Users expected in a round in which only the fewest nodes answer"""
-    nodes: Count
-    receipts: bool
-    """Whether each node must sign a receipt for every answer"""
-    roster: Hash | None = None
-    """Root over the nodes' keys for masks, in their order; null in a run without masks"""
 
 
 class Shares(ClosedPart):

@@ -15,8 +15,9 @@ from functools import cached_property
 from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fedrec import private_files
 from fedrec.errors import InputError
@@ -84,6 +85,11 @@ class SigningKey:
     def sign(self, message: bytes) -> bytes:
         """Return the signature, 64 bytes; the same for the same message."""
         return self._key.sign(message)
+
+    def derived(self, purpose: bytes) -> bytes:
+        """Return 32 secret bytes that follow from this key (HKDF-SHA256), the same for the same purpose."""
+        kdf = HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=purpose)
+        return kdf.derive(self._key.private_bytes_raw())
 
     def pem(self, passphrase: str | None) -> bytes:
         """Return the key as a PEM file's content, encrypted if there is a passphrase."""

@@ -27,12 +27,14 @@ from fedrec.privacy.plan import PrivacyPlan
 from fedrec.privacy.queries import SumQuery
 from fedrec.run.federation import FederationConfig
 from fedrec.wire import WireError
+from fedrec_server.flower.helped_sums import HelpedSums
 from fedrec_server.flower.ledger_questions import LedgerQuestions
 from fedrec_server.flower.masked_sums import MaskedSums
 from fedrec_server.flower.messenger import Messenger, TooFewNodes, log
 from fedrec_server.flower.nodes import NodeDirectory
 from fedrec_server.flower.reply_checks import Expected, checked_sums
 from fedrec_server.flower.secure_questions import SecureRun
+from fedrec_server.helper.link import HelperAccess
 
 TRIES = 3
 """Most queries to a failing node in one round."""
@@ -48,6 +50,7 @@ class FlowerFederation:
         spec: the run's description, which the nodes receive.
         config: deadlines and the minimum of nodes.
         device: device on which the sums are added.
+        helper: keeps the masks of secure sums; None where the nodes keep them.
 
     Attributes:
         ledger: the run's ledger, which each question proves; None where all sides are one person's.
@@ -61,6 +64,7 @@ class FlowerFederation:
         spec: RunSpec,
         config: FederationConfig | None = None,
         device: torch.device | str = "cpu",
+        helper: HelperAccess | None = None,
     ) -> None:
         self.messenger, self.directory, self.plan, self.spec = messenger, directory, plan, spec
         self.config = config or FederationConfig()
@@ -71,9 +75,15 @@ class FlowerFederation:
         self._refused = ""
         self._text, self._fingerprint, self._request = spec.text(), spec.fingerprint, parse_data(spec.data)
         self._holds: dict[int, dict[str, str]] = {}
-        self._masked: MaskedSums | None = None
+        self._masked: MaskedSums | HelpedSums | None = None
         if plan.discrete is not None and directory.masks:
-            self._masked = MaskedSums(SecureRun(messenger, directory, spec, plan.discrete, self.config, self._request))
+            secure = SecureRun(messenger, directory, spec, plan.discrete, self.config, self._request)
+            self._masked = MaskedSums(secure) if helper is None else HelpedSums(secure, helper)
+
+    def cosign(self, ledger: LedgerQuestions) -> None:
+        """Have the helper cosign the run card, in a run that has one. Raises: HelperAway; HelperRefused."""
+        if isinstance(self._masked, HelpedSums):
+            self._masked.cosigned(ledger, self.messenger.clock() + self.config.patience)
 
     @property
     def users(self) -> int:
@@ -114,7 +124,7 @@ class FlowerFederation:
 
     def _masked_totals(
         self,
-        masked: MaskedSums,
+        masked: MaskedSums | HelpedSums,
         ledger: LedgerQuestions,
         shared: Shared,
         round_index: int,

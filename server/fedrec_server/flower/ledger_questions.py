@@ -22,6 +22,7 @@ from fedrec.audit.log import checkpoint
 from fedrec.audit.log.checkpoint import Checkpoint
 from fedrec.audit.log.keys import PublicKey
 from fedrec.audit.log.ledger import Ledger
+from fedrec.durable import replace
 from fedrec.errors import InputError, VerificationError
 from fedrec.federation import exchange
 from fedrec.federation.exchange import LedgerProof
@@ -74,11 +75,12 @@ class LedgerQuestions:
             )
         self._proofs.card_text()
 
-    def cosigned(self, witnesses: Sequence[PublicKey] = ()) -> bool:
+    def cosigned(self, witnesses: Sequence[PublicKey] = (), every: Sequence[PublicKey] = ()) -> bool:
         """Publish the card under a cosigned checkpoint, where there is one.
 
         Args:
             witnesses: one of which must have left its note with the ledger; empty for any witness.
+            every: keys that must all have cosigned.
         Returns: whether there was one.
         """
         notes = []
@@ -87,7 +89,44 @@ class LedgerQuestions:
                 notes.append(checkpoint.parsed(file.read_text(encoding="utf-8")))
             except (OSError, ValueError):
                 continue  # one that is being written, or none of ours
-        return self._proofs.cosigned(notes, witnesses)
+        return self._proofs.cosigned(notes, witnesses, every)
+
+    def keep_note(self, note: str, key: PublicKey, name: str) -> bool:
+        """Keep the newest checkpoint with a cosignature next to the ledger.
+
+        Args:
+            note: the cosigned checkpoint.
+            key: of the witness.
+            name: of the file.
+        Returns: whether it is this ledger's newest checkpoint, with that cosignature; else nothing is kept.
+        """
+        sealed = self._proofs.seal()
+        try:
+            found = checkpoint.parsed(note)
+        except ValueError:
+            return False
+        if found.text != sealed.text or found.lines[:1] != sealed.lines or found.cosigned_at(key) is None:
+            return False
+        replace(self._ledger.path.parent / name, note.encode())
+        return True
+
+    def card_now(self) -> str:
+        """Return the card with its proof under the newest checkpoint."""
+        return self._proofs.card_now()
+
+    def growth(self, size: int) -> str:
+        """Return the proof that the ledger extends its first `size` records."""
+        return self._proofs.growth(size)
+
+    @property
+    def records(self) -> int:
+        """Number of records under the newest checkpoint."""
+        return self._proofs.seal().size
+
+    @property
+    def charge_proof(self) -> str:
+        """The proof of the record that charged the round."""
+        return self._proof
 
     def begin(self, round_index: int, fingerprint: str, shared: Mapping[str, str]) -> None:
         """Prepare the questions of a round.

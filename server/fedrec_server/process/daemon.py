@@ -10,11 +10,20 @@ from typing import Any
 
 from fedrec.errors import InputError
 from fedrec.transport.state import State
+from fedrec_server.helper.named import NamedHelper
 from fedrec_server.process.link import START_SECONDS
 
 
 def start_daemon(
-    state: State, keys: Path, host: str, port: int, app: str, *, stock: bool, plugins: Iterable[str] = ()
+    state: State,
+    keys: Path,
+    host: str,
+    port: int,
+    app: str,
+    *,
+    stock: bool,
+    plugins: Iterable[str] = (),
+    helper: NamedHelper | None = None,
 ) -> dict[str, Any]:
     """Start `fedrec server start` as a daemon, and wait until it is ready.
 
@@ -26,6 +35,7 @@ def start_daemon(
         app: the ServerApp ("module:name").
         stock: run tasks as Flower does.
         plugins: names of installed plug-ins that runs may use.
+        helper: keeps the masks of secure sums; None for none.
     Returns: the facts of the running server: `address`, `pid`, `ca`, `nodes`.
     Raises: InputError when the server does not start.
     """
@@ -33,6 +43,7 @@ def start_daemon(
     command = [sys.executable, "-m", "fedrec.cli", "server", "start", "--keys", str(keys), "--state", str(state.path)]
     command += ["--host", host, "--port", str(port), "--app", app] + (["--stock"] if stock else [])
     command += [part for name in plugins for part in ("--plugin", name)]
+    command += [] if helper is None else helper.options
     log = state.log("server")
     begin = log.stat().st_size if log.exists() else 0
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

@@ -17,6 +17,7 @@ from fedrec.transport.preflight import preflight
 from fedrec.transport.processes import Children, children
 from fedrec.transport.state import State
 from fedrec_server import allowed_plugins
+from fedrec_server.helper.named import NamedHelper, environment
 from fedrec_server.pki import node_limits
 from fedrec_server.pki.admission import Admission
 from fedrec_server.pki.keyring import Keyring
@@ -41,6 +42,7 @@ def serve(
     stock: bool,
     say: Callable[[str], None],
     plugins: Iterable[str] = (),
+    helper: NamedHelper | None = None,
 ) -> None:
     """Start a server and run it until a signal (KeyboardInterrupt).
 
@@ -53,6 +55,7 @@ def serve(
         stock: let Flower start the app that a run names instead.
         say: called with one line for each event.
         plugins: names of installed plug-ins that runs may use.
+        helper: keeps the masks of secure sums; None for none.
     Raises:
         InputError: a plug-in is not installed; keys or state cannot be used.
         ProcessEnded: one of the processes ended by itself.
@@ -73,7 +76,9 @@ def serve(
             executor_command(app, local, keyring.ca_certificate, state.secret(EXECUTOR_SECRET), stock=stock),
             state.log("app"),
             safe_environment(
-                state.path, **{node_limits.VARIABLE: str(limits), allowed_plugins.VARIABLE: ",".join(allowed)}
+                state.path,
+                **{node_limits.VARIABLE: str(limits), allowed_plugins.VARIABLE: ",".join(allowed)},
+                **environment(helper),
             ),
         )
         state.tell(

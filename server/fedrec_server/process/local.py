@@ -14,6 +14,8 @@ from fedrec.transport.executor import OURS, Apps
 from fedrec.transport.processes import Children, children, free_port
 from fedrec.transport.state import State
 from fedrec_server.flower.nodes import MOST_USERS
+from fedrec_server.helper.keys import PUBLIC
+from fedrec_server.helper.named import NamedHelper
 from fedrec_server.pki import node_limits
 from fedrec_server.pki.keyring import Keyring
 from fedrec_server.process.link import START_SECONDS
@@ -31,6 +33,7 @@ def federation(
     dataset: str | None = None,
     plugins: Iterable[str] = (),
     apps: Apps = OURS,
+    helper: bool = False,
 ) -> Iterator[State]:
     """Start a server and its nodes on this machine, and wait until all nodes are online.
 
@@ -43,6 +46,7 @@ def federation(
         dataset: the dataset that the nodes serve; generated ones if left out.
         plugins: names of installed plug-ins that server and nodes allow.
         apps: the Flower apps; others than ours are for benchmarks.
+        helper: start a helper, too, which the nodes pin.
     Returns: the state folder of the server.
     Raises: FedrecError when a process ends too early.
     """
@@ -55,6 +59,11 @@ def federation(
         with children(say) as made:
             options = ["--keys", str(keyring.path), "--state", str(state.path), "--port", str(port)]
             options += [*(["--app", apps.server] if apps != OURS else []), *allowed]
+            policy: list[str] = []
+            if helper:
+                second, policy = _helper(made, root)
+                options += second
+                say("the helper is on this machine, too: that shows how it works, and protects nobody")
             _start(made, "server", ["server", "start", *options, *(["--stock"] if stock else [])], root)
             _until(lambda: state.running() is not None, made, "the server did not start")
             for n, name in enumerate(_names(nodes)):
@@ -62,7 +71,7 @@ def federation(
                 options = ["--server", f"127.0.0.1:{port}", "--ca", str(keyring.ca_certificate), "--key", str(key)]
                 options += ["--shard", f"{n}/{nodes}", "--state", str(root / name)]
                 options += [] if dataset is None else ["--dataset", dataset]
-                options += [*(["--app", apps.client] if apps != OURS else []), *allowed]
+                options += [*(["--app", apps.client] if apps != OURS else []), *allowed, *policy]
                 options += [] if data_dir is None else ["--data-dir", str(data_dir.absolute())]
                 _start(made, name, ["client", "start", *options, *(["--stock"] if stock else [])], root)
             say(f"waiting for {nodes} nodes")
@@ -76,6 +85,17 @@ def federation(
     finally:
         if not kept:
             shutil.rmtree(root, ignore_errors=True)
+
+
+def _helper(made: Children, root: Path) -> tuple[list[str], list[str]]:
+    """Start a helper. Returns: the server's options for it, and those of the nodes, whose policy pins it."""
+    place = root / "helper"
+    _start(made, "helper", ["helper", "start", str(place), "--listen", f"127.0.0.1:{free_port()}"], root)
+    _until(lambda: State(place).running() is not None, made, "the helper did not start")
+    facts = State(place).running() or {}
+    policy = root / "policy.toml"
+    policy.write_text(f'[server]\nhelpers = ["{facts["key"]}"]\n', encoding="utf-8")
+    return NamedHelper(facts["address"], place / PUBLIC).options, ["--policy", str(policy)]
 
 
 def _keys(folder: Path, nodes: int) -> Keyring:

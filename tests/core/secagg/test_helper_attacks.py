@@ -49,15 +49,19 @@ def charge(
     if not ledger.entries:
         ledger.append({"type": "begin"})
         for number in range(rounds):
-            ledger.append({"type": "charge", "round": number})
+            ledger.append({"type": "charge", "round": number, "bits": 18, "length": 40})
     ledger.seal()
     sealed = checkpoint.parsed(checkpoint_path(path).read_text()).cosigned("helper/1", witness, 1_700_000_000)
     return proofs.of_record(chains.read(path.read_bytes()), sealed, about).encode()
 
 
+def on_its_terms(asked: Round, paid: dict) -> bool:
+    return (asked.bits, asked.length) == (paid["bits"], paid["length"])
+
+
 def helper_at(folder: Path, roster: Roster = FEW.roster, min_cohort: int = 2) -> Helper:
     """A helper as it starts: its memory is what the file has."""
-    checks = LedgerCharges(CARD, RUN, LEDGER.public, [WITNESS.public])
+    checks = LedgerCharges(CARD, RUN, LEDGER.public, [WITNESS.public], on_its_terms)
     return Helper(FEW.helper, roster, checks, FileJournal(folder / "journal"), min_cohort)
 
 
@@ -214,10 +218,11 @@ def test_a_record_that_charges_nothing_is_no_charge(tmp_path):
 
 
 def test_a_charge_on_other_terms_is_refused(tmp_path):
-    whole = request_of(collected(round_with()), charge(tmp_path, 8, 7))
-    checks = LedgerCharges(CARD, RUN, LEDGER.public, [WITNESS.public], terms=lambda asked, paid: paid["round"] == 3)
+    longer = request_of(collected(round_with(length=41)), charge(tmp_path, 8, 7))
     with pytest.raises(Refused, match="on other terms"):
-        Helper(FEW.helper, FEW.roster, checks, MemoryJournal()).open(whole)
+        helper_at(tmp_path).open(longer)
+    with pytest.raises(TypeError, match="terms"):
+        LedgerCharges(CARD, RUN, LEDGER.public, [WITNESS.public])
 
 
 def test_a_round_of_another_card_has_no_charge_here(tmp_path):

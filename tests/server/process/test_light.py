@@ -7,6 +7,7 @@ LIGHT = (
     *("fedrec_server.commands", "fedrec_server.pki.commands", "fedrec_server.pki.key_making"),
     *("fedrec_server.process.link", "fedrec_server.process.gate", "fedrec_server.process.daemon"),
     *("fedrec_server.process.status", "fedrec_server.process.run_client"),
+    *("fedrec_server.helper.commands", "fedrec_server.helper.process", "fedrec_server.helper.named"),
     *("fedrec_client.commands", "fedrec_client.hosting", "fedrec.transport.supernode"),
     *("fedrec_client.consent.files", "fedrec.data.public", "fedrec.transport.state"),
 )
