@@ -28,7 +28,7 @@ NOT_RUN = {
     "needs a run over nodes: tests/server/test_run_card.py has one": (r"run-card\.md: fedrec", 1),
     "installs packages": (r"pip install", 2),
     "the whole quickstart or a whole check; .ci/run runs these targets": (r": make ", 5),
-    "needs data of a publisher, or asks one": (r"ml-1m|ml-100k|data get", 13),
+    "needs data of a publisher, or asks one": (r"ml-1m|ml-100k|data get", 14),
     "measures for minutes to hours": (r"fedrec bench|faults\.py", 8),
     "attacks for minutes; tests/simulation/attacks/test_attacks.py runs smaller ones": (r"audit attack", 4),
     "runs code of one's own: tests/simulation/test_foreign_algorithms.py": (r"extending\.md: fedrec .*\.py:", 2),
