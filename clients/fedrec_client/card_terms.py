@@ -8,7 +8,7 @@ from fedrec.audit.card.card import RunCard
 from fedrec.audit.log.keys import PublicKey
 from fedrec.privacy.discrete.renyi import SkellamEvent
 from fedrec_client.consent.policy import MOST_ROUNDS
-from fedrec_client.consent.terms import QueryTerms, RunTerms
+from fedrec_client.consent.terms import QueryTerms, RunTerms, Stream
 
 
 def card_terms(card: RunCard, witnesses: Sequence[PublicKey] = (), *, public: bool = False) -> RunTerms:
@@ -22,19 +22,12 @@ def card_terms(card: RunCard, witnesses: Sequence[PublicKey] = (), *, public: bo
     ends = (*card.starts[1:], card.rounds)
     rounds: list[tuple[QueryTerms, ...]] = []
     for start, end, row in zip(card.starts, ends, card.groups, strict=True):
-        terms = tuple(
-            QueryTerms(
-                query.name,
-                query.shape,
-                query.clip_norm,
-                query.noise_multiplier,
-                query.noise_std,
-                _skellam(card, query),
-                1.0 if query.factors is None else query.factors[1],
-            )
-            for query in row
-        )
-        rounds += [terms] * min(end - start, MOST_ROUNDS + 1 - len(rounds))
+        terms: dict[int, tuple[QueryTerms, ...]] = {}
+        for number in range(start, min(end, MOST_ROUNDS + 1)):
+            left = min(end - number, card.separation)  # rounds that see a participation in this one
+            if left not in terms:
+                terms[left] = tuple(_query(card, query, start, left) for query in row)
+            rounds.append(terms[left])
     return RunTerms(
         run=card.digest,
         algorithm=card.algorithm,
@@ -58,6 +51,24 @@ def card_terms(card: RunCard, witnesses: Sequence[PublicKey] = (), *, public: bo
         dataset=card.dataset if public else "",
         shares=card.shares,
         helper="" if card.helper is None else card.helper.key.text,
+    )
+
+
+def _query(card: RunCard, query: CardQuery, first: int, left: int) -> QueryTerms:
+    """Return the terms of a query. left: rounds of its group from its own on, at most the separation."""
+    stream = None
+    if (made := query.correlation) is not None:
+        column = math.sqrt(math.fsum(coefficient**2 for coefficient in made.coefficients[:left]))
+        stream = Stream(first, made.separation, column)
+    return QueryTerms(
+        query.name,
+        query.shape,
+        query.clip_norm,
+        query.noise_multiplier,
+        query.noise_std,
+        _skellam(card, query),
+        1.0 if query.factors is None else query.factors[1],
+        stream,
     )
 
 

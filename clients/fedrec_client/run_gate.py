@@ -182,9 +182,10 @@ class RunGate:
         return {exchange.MASKS_KEY: self.masks.public.hex(), exchange.MASKS_SIGNATURE: signature.hex()}
 
     def check_cohort(self, admitted: Admitted, cohort: np.ndarray, users: int) -> None:
-        """Compare who is asked with the card: where everybody is asked in every round, nobody may be left out.
+        """Compare who is asked with the card: where everybody is asked in a round, nobody may be left out.
 
         Sums over two cohorts of such a run would differ by what one user contributes, or by one user's secret coin.
+        In a stream of correlated noise the device ledger checks each user's participations.
 
         Args:
             admitted: the question.
@@ -192,7 +193,8 @@ class RunGate:
             users: number of users that the node hosts.
         Raises: WireError `cohort`.
         """
-        everybody = admitted.card.sampling == 1 or admitted.card.hidden
+        card, alone = admitted.card, admitted.card.stream(admitted.paid.round_index) is None
+        everybody = (card.sampling == 1 and alone) or card.hidden
         if everybody and len(cohort) != users:
             raise WireError("cohort", "the run's card asks every user in every round, and the question leaves some out")
 

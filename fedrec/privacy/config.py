@@ -214,8 +214,6 @@ def check_over_nodes(config: PrivacyConfig, nodes: int, seed: int | None, where:
 
     Raises: InputError.
     """
-    if config.noise == "banded":
-        raise InputError(f"{where}: nodes offer privacy.noise = independent alone; set it, or leave it out")
     if config.trust == "central":
         return
     if seed is not None:

@@ -5,10 +5,15 @@ from dataclasses import dataclass
 
 from fedrec.privacy.accounting import Event, epsilon_pld, interval_for
 from fedrec.privacy.accounting import gaussian_epsilon as exact_epsilon
+from fedrec.privacy.banded.comparison import compare
+from fedrec.privacy.banded.streams import BandedNoise
 from fedrec.privacy.discrete import encoding, hidden
 from fedrec.privacy.discrete.renyi import gaussian_epsilon
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.privacy.skellam_noise import SkellamNoise
+
+SHOWN = 12
+"""Coefficients of a factor that are shown."""
 
 WHO = {
     "central": "the server, once, on the exact sum: it is trusted with sums without noise",
@@ -48,7 +53,9 @@ def explain(plan: PrivacyPlan) -> list[Row]:
         Row("population", f"{plan.users:,} users", "public; removing a user means that the user adds zeros"),
         Row("trust", config.trust, f"noise is added by {WHO[config.trust]}"),
         Row("accountant", *_accountant(plan)),
-        Row("sampling", f"{config.sampling:g}", _sampling(plan)),
+        Row("separation", f"{config.separation}", _separation(plan.banded))
+        if plan.banded is not None
+        else Row("sampling", f"{config.sampling:g}", _sampling(plan)),
         *([] if plan.discrete is None else _shares(plan.discrete)),
     ]
     seen = set()
@@ -73,6 +80,8 @@ def explain(plan: PrivacyPlan) -> list[Row]:
                 rows += _integers(plan.discrete, place, name)
     if plan.discrete is not None:
         rows += _outcome(plan, plan.discrete)
+    if plan.banded is not None:
+        rows += _correlation(plan)
     return rows
 
 
@@ -102,6 +111,40 @@ def _sampling(plan: PrivacyPlan) -> str:
     if plan.discrete is not None:
         return "every round is priced as if its cohort were known: the server of a secure sum knows it"
     return "each user on its own, which lowers epsilon against everybody who does not know the cohort"
+
+
+def _separation(banded: BandedNoise) -> str:
+    return (
+        f"each user takes part in one of every {banded.separation} rounds that ask the same, and in all others; "
+        "devices enforce it, and no amplification is counted"
+    )
+
+
+def _correlation(plan: PrivacyPlan) -> list[Row]:
+    """Return the factor of the first stream, and its noise against that of the other ways."""
+    found = compare(plan)
+    factor = found.factor
+    shown = ", ".join(f"{each:g}" for each in factor.coefficients[:SHOWN])
+    more = len(factor.coefficients) - SHOWN
+    most = math.ceil(factor.steps / len(factor.coefficients))
+    per_sum = "on the sum of all releases so far, in clips: root mean square over the rounds"
+    return [
+        Row(
+            "correlation",
+            shown + (f" and {more} more" if more > 0 else ""),
+            "weights of the rounds before in a round's noise: the least noise on sums of releases",
+        ),
+        Row(
+            "sensitivity",
+            f"{factor.sensitivity:.4g} clips",
+            f"of {factor.steps} rounds together, to a user who takes part in {most} of them",
+        ),
+        Row("noise: correlated", f"{found.banded:.4g}", per_sum),
+        Row("noise: independent", f"{found.independent:.4g}", "the same users and rounds, noise not correlated"),
+        Row("noise: Poisson", f"{found.poisson:.4g}", "as many users, drawn in secret each round"),
+        Row("noise: everybody", f"{found.everybody:.4g}", "all users in every round, for the same expected cohort"),
+        Row("advice", "use it" if found.worthwhile else "sample instead", found.advice),
+    ]
 
 
 def _shares(noise: SkellamNoise) -> list[Row]:

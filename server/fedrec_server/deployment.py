@@ -203,7 +203,8 @@ class Deployment(ScenarioRun):
         plan, config = self.setup.plan, self.scenario.federation
         if self._masks and plan.discrete is not None:
             return plan.discrete.shares.least
-        return self.directory.minimum_cohort(config.min_nodes, plan.config.asked)
+        share = plan.config.asked / (plan.config.separation or 1)
+        return self.directory.minimum_cohort(config.min_nodes, share)
 
     @property
     def _masks(self) -> bool:

@@ -17,6 +17,7 @@ from fedrec.evaluation.private import private_report
 from fedrec.evaluation.report import evaluate
 from fedrec.federation.exchange import DataRequest
 from fedrec.model import ReleasedModel
+from fedrec.privacy.banded.comparison import compare
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.run.checkpoint import load_checkpoint
 from fedrec.run.coordinator import Outcome, RoundReport
@@ -138,6 +139,8 @@ class Simulation(ScenarioRun):
                 stopping=scenario.stopping,
             )
         setup, report = self.setup, self.dataset.report
+        if setup.plan.banded is not None and not (found := compare(setup.plan)).worthwhile:
+            progress.warn(f"privacy.noise = 'banded': {found.advice}")
         self.reservation = reserve(scenario, folder, setup.plan, self.dataset.name)
         notes = (NOTE,) if self.split.leaky else ()
         self.data = Data(self.dataset.name, len(self.dataset.catalogue), str(report["catalogue"]), notes)

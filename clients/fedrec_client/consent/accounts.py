@@ -8,6 +8,7 @@ import numpy as np
 from fedrec_client.consent.entries import Accepted, Charge, Gap, unpacked
 from fedrec_client.consent.policy import Policy
 from fedrec_client.consent.spending import Cost, Totals
+from fedrec_client.consent.terms import Stream
 
 DAY = 86400.0
 
@@ -35,6 +36,7 @@ class RunAccount:
         since: when it was accepted, Unix seconds.
         totals: what each user spent in it.
         rounds: (rows,) int64: rounds that each user paid for.
+        gave: (rows,) int64: the last round to which each user's data were given; -1 for none.
         last: the last question that was charged.
         times: round -> how often it was charged.
         closed: whether it counts as spent in full.
@@ -45,6 +47,7 @@ class RunAccount:
     since: int
     totals: Totals = field(default_factory=Totals)
     rounds: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    gave: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
     last: Charge | None = None
     times: Counter[int] = field(default_factory=Counter)
     closed: bool = False
@@ -85,6 +88,9 @@ class Accounts:
         account.totals.widen(self.rows)
         account.rounds = padded(account.rounds, self.rows)
         account.rounds[who] += 1
+        account.gave = padded(account.gave, self.rows, -1)
+        given = padded(unpacked(entry.gave, entry.rows), self.rows)
+        account.gave[given] = np.maximum(account.gave[given], entry.round)
         account.times[entry.round] += 1
         account.last = entry
         if cost != Cost() and who.any():
@@ -107,6 +113,17 @@ class Accounts:
         while self._recent and self._recent[0].when < oldest:
             self._recent.popleft().take_back(self.period)
 
+    def too_early(self, run: str, round_index: int, stream: Stream | None) -> np.ndarray:
+        """Return (rows,) bool: who took part too few rounds ago in a stream of correlated noise.
+
+        The same round may be asked again: its noise then begins anew, and so does what it is charged.
+        """
+        gave = padded(self.runs[run].gave, self.rows, -1)
+        if stream is None:
+            return np.zeros(self.rows, dtype=bool)
+        before = gave >= stream.first
+        return before & (gave != round_index) & (gave + stream.separation > round_index)
+
     def covered(self, run: str, cost: Cost, now: float) -> np.ndarray:
         """Return (rows,) bool: whose limits cover one more release of the run."""
         account = self.runs[run]
@@ -118,6 +135,6 @@ class Accounts:
         return self.policy.run_limit.allows(account.totals, cost) & self.policy.period_limit.allows(self.period, cost)
 
 
-def padded(array: np.ndarray, rows: int) -> np.ndarray:
-    """Return the array with zeros (False) for later rows."""
-    return np.pad(array, (0, rows - len(array))) if len(array) < rows else array
+def padded(array: np.ndarray, rows: int, value: int = 0) -> np.ndarray:
+    """Return the array with `value` (0: False) for later rows."""
+    return np.pad(array, (0, rows - len(array)), constant_values=value) if len(array) < rows else array

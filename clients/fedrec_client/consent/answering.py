@@ -6,6 +6,7 @@
 | asked too often | public questions | refusal | no |
 | the same question of a carded run again | public questions | the answer that was given, if it is still held | no |
 | the same question otherwise | public questions | a new answer | yes |
+| a user is asked too few rounds after its last participation in a stream | public questions | zero | yes |
 | too few users of this node in a central sum | the server's own cohort | zero | yes |
 | a user's budget of the run or the period is exhausted | past participation | zero | no: it is spent already |
 | the ledger was restored from a backup, or lost | private state | zero | no: the period is spent in full |
@@ -29,6 +30,7 @@ class Reason(Enum):
     EXPIRED = "expired"
     ASKED_TOO_OFTEN = "asked too often"
     SAME_QUESTION = "same question"
+    TOO_EARLY = "too early"
     SMALL_SUM = "small sum"
     EXHAUSTED = "exhausted"
     RESTORED = "restored"
@@ -59,6 +61,7 @@ RULES: dict[Reason | None, Rule] = {
     Reason.EXPIRED: Rule(True, Answer.REFUSE, False),
     Reason.ASKED_TOO_OFTEN: Rule(True, Answer.REFUSE, False),
     Reason.SAME_QUESTION: Rule(True, Answer.REPEAT, False),
+    Reason.TOO_EARLY: Rule(True, Answer.ZERO, True),
     Reason.SMALL_SUM: Rule(True, Answer.ZERO, True),
     Reason.EXHAUSTED: Rule(False, Answer.ZERO, False),
     Reason.RESTORED: Rule(False, Answer.ZERO, False),

@@ -136,9 +136,10 @@ class DeviceLedger:
             cost = Cost() if asked.public else terms.cost(asked.round_index)
             covered = there if asked.public else there & self.accounts.covered(terms.run, cost, self.now())
             withheld = None if asked.public else self._withheld(terms, asked)
-            gave = covered if withheld is None else np.zeros_like(covered)
+            early = covered & self.accounts.too_early(terms.run, asked.round_index, terms.stream(asked.round_index))
+            gave = covered & ~early if withheld is None else np.zeros_like(covered)
             self._append([self._entry(terms.run, asked, cost, covered, gave)])
-            return Verdict(Answer.GIVE, gave[rows], self._reasons(there, covered, withheld))
+            return Verdict(Answer.GIVE, gave[rows], self._reasons(there, covered, withheld, early))
 
     def outcome(self, run: str, round_index: int, question: str, what: str) -> None:
         """Write down what became of a charge: released, zero or void. It gives nothing back."""
@@ -199,10 +200,12 @@ class DeviceLedger:
             Reason.SMALL_SUM if terms.trust == "central" and len(asked.cohort) < self.policy.run.smallest_sum else None
         )
 
-    def _reasons(self, asked: np.ndarray, covered: np.ndarray, withheld: Reason | None) -> dict[Reason, int]:
+    def _reasons(
+        self, asked: np.ndarray, covered: np.ndarray, withheld: Reason | None, early: np.ndarray
+    ) -> dict[Reason, int]:
         blocked = self._chain.now() < self.accounts.blocked_until
         uncovered = Reason.RESTORED if blocked else Reason.EXHAUSTED
-        found = {uncovered: int((asked & ~covered).sum())}
+        found = {uncovered: int((asked & ~covered).sum()), Reason.TOO_EARLY: int(early.sum())}
         if withheld is not None:
             found[withheld] = int(covered.sum())
         return {reason: users for reason, users in found.items() if users}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from fedrec.errors import PrivacyError
 from fedrec_client.consent.policy import Policy
 from fedrec_client.consent.spending import Totals
-from fedrec_client.consent.terms import GAUSSIAN, QueryTerms, RunTerms
+from fedrec_client.consent.terms import BANDED, GAUSSIAN, QueryTerms, RunTerms
 
 MOST_MULTIPLIER = 1e8
 """Noise of more clips than this leaves nothing of a sum."""
@@ -99,7 +99,9 @@ def _privacy(policy: Policy, terms: RunTerms, users: int) -> Iterator[str]:
         yield f"{users} users are here: run.smallest_sum asks for {run.smallest_sum} in a sum that a server sees"
     if terms.seeded:
         yield "the noise follows from a seed and protects nobody; the run must leave its seed out"
-    if terms.mechanism != GAUSSIAN and any(query.skellam is None for queries in terms.rounds for query in queries):
+    if terms.mechanism not in (GAUSSIAN, BANDED) and any(
+        query.skellam is None for queries in terms.rounds for query in queries
+    ):
         yield f"mechanism '{terms.mechanism}': this node has no price for it; install the newest fedrec"
     if not terms.carded and terms.sampling < 1:
         yield "a run that samples users states its noise on a run card alone, and this one shows none"

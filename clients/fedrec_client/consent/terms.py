@@ -13,6 +13,25 @@ GAUSSIAN = "Poisson-sampled Gaussian, add or remove one user"
 """The mechanism whose price follows from the noise multiplier alone."""
 
 
+BANDED = "Gaussian, banded correlation over rounds, separated participation, add or remove one user"
+"""The mechanism of correlated noise, whose price follows from the noise multiplier and from `Stream.column`."""
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Correlated noise: consecutive rounds, in which a user may take part some rounds apart.
+
+    Attributes:
+        first: its first round.
+        separation: fewest rounds between two participations of a user.
+        column: L2 norm of what one participation, in this round, adds to this and the later rounds, in clips.
+    """
+
+    first: int
+    separation: int
+    column: float
+
+
 @dataclass(frozen=True)
 class QueryTerms:
     """One private sum.
@@ -25,6 +44,7 @@ class QueryTerms:
         noise_std: the same in units of the sum.
         skellam: one release, where the noise is Skellam's; None for Gaussian noise.
         largest_factor: the most that an adaptive clip may grow by in the run; 1 for a fixed clip.
+        stream: the stream that the round belongs to; None for independent noise.
     """
 
     name: str
@@ -34,6 +54,7 @@ class QueryTerms:
     noise_std: float = 0.0
     skellam: SkellamEvent | None = None
     largest_factor: float = 1.0
+    stream: Stream | None = None
 
     @property
     def largest_clip(self) -> float | None:
@@ -47,8 +68,13 @@ class QueryTerms:
 
     @property
     def cost(self) -> Cost:
-        """The price for a user who takes part. Raises: PrivacyError without noise."""
-        return Cost.of_gaussians([self.noise_multiplier]) if self.skellam is None else Cost.of_skellam(self.skellam)
+        """The price for a user who takes part. Raises: PrivacyError without noise.
+
+        In a stream it covers all later rounds, too, until the user may take part again.
+        """
+        if self.skellam is not None:
+            return Cost.of_skellam(self.skellam)
+        return Cost.of_gaussians([self.noise_multiplier / (1.0 if self.stream is None else self.stream.column)])
 
 
 @dataclass(frozen=True)
@@ -108,6 +134,10 @@ class RunTerms:
         """Whether noise is promised."""
         return self.trust != "none"
 
+    def stream(self, round_index: int) -> Stream | None:
+        """The stream of correlated noise that a round belongs to; None for a round alone."""
+        return next((query.stream for query in self.rounds[round_index]), None)
+
     def cost(self, round_index: int) -> Cost:
         """The price of a round for a user who is asked, whatever its coin. Raises: PrivacyError without noise."""
         events = [query.skellam for query in self.rounds[round_index] if query.skellam is not None]
@@ -116,5 +146,10 @@ class RunTerms:
         return sum((query.cost for query in self.rounds[round_index]), Cost())
 
     def whole_cost(self) -> Cost:
-        """The price for a user who is asked in every round once. Raises: PrivacyError without noise."""
-        return sum((self.cost(number) for number in range(len(self.rounds))), Cost())
+        """The price for a user who takes part as often as the terms allow. Raises: PrivacyError without noise."""
+        found = Cost()
+        for number in range(len(self.rounds)):
+            stream = self.stream(number)
+            if stream is None or (number - stream.first) % stream.separation == 0:
+                found += self.cost(number)
+        return found

@@ -67,6 +67,19 @@ class Integers:
 
 
 @dataclass(frozen=True)
+class Correlation:
+    """How the noise of a stream, the rounds of one group, is correlated.
+
+    Attributes:
+        separation: fewest rounds of the stream between two participations of a user.
+        coefficients: sensitivity of a round to the user's last participation, by its age in rounds; 1 first, falling.
+    """
+
+    separation: int
+    coefficients: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class QueryTerms:
     """The terms of one sum.
 
@@ -78,6 +91,7 @@ class QueryTerms:
         noise_std: standard deviation of the noise on each number of the sum.
         integers: what a user sends, where users add the noise; else None.
         factors: smallest and largest factor on clip and noise, where the clip adapts; else None.
+        correlation: of the noise over the rounds of the group; None for independent noise.
     """
 
     name: str
@@ -87,6 +101,7 @@ class QueryTerms:
     noise_std: float
     integers: Integers | None = None
     factors: tuple[float, float] | None = None
+    correlation: Correlation | None = None
 
     @property
     def size(self) -> int:
@@ -169,7 +184,13 @@ class RunCard:
     @property
     def expected_cohort(self) -> float:
         """Users expected to contribute in a round: the fixed denominator of every average."""
-        return self.users * self.sampling
+        return self.users * (self.sampling / self.separation)
+
+    @property
+    def separation(self) -> int:
+        """Rounds of a stream between two participations of a user; 1 in a run without correlated noise."""
+        found = (query.correlation.separation for row in self.groups for query in row if query.correlation is not None)
+        return next(found, 1)
 
     @property
     def asking_rounds(self) -> int:
@@ -189,6 +210,13 @@ class RunCard:
         if not 0 <= round_index < self.rounds:
             raise CardRefused("terms", f"round {round_index}: the run card has rounds 0..{self.rounds - 1}")
         return self.groups[bisect.bisect_right(self.starts, round_index) - 1]
+
+    def stream(self, round_index: int) -> tuple[int, int] | None:
+        """Return first and last round of the stream that a round belongs to; None for a round alone."""
+        if not any(query.correlation is not None for query in self.terms(round_index)):
+            return None
+        place = bisect.bisect_right(self.starts, round_index) - 1
+        return self.starts[place], (*self.starts[1:], self.rounds)[place] - 1
 
     def check_time(self, now: datetime) -> None:
         """Raises: CardRefused when the card has expired.

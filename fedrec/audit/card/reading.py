@@ -1,13 +1,14 @@
 """The fields of a run card, read from the ledger's first record: each has its type and lies within its bounds."""
 
 import hashlib
+import itertools
 import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
 from fedrec.audit.card import fields
-from fedrec.audit.card.card import HIDDEN, TIME, CardRefused, Integers, QueryTerms, RunCard
+from fedrec.audit.card.card import HIDDEN, TIME, CardRefused, Correlation, Integers, QueryTerms, RunCard
 from fedrec.audit.card.fields import FieldError
 from fedrec.audit.card.helper import CardHelper, read_helper
 from fedrec.audit.log.checkpoint import Checkpoint
@@ -20,6 +21,8 @@ MOST_GROUPS = 20_000
 MOST_QUERIES = 64
 """Queries of a round."""
 MOST_SIDES = 8
+MOST_BANDS = 10_000
+"""Coefficients of correlated noise, and rounds between two participations."""
 LARGEST = 1e150
 """Clip norm, noise multiplier."""
 MOST_SQUARED = 2**62
@@ -74,8 +77,9 @@ def _read(begin: Mapping[str, Any], record: SignedRecord, checkpoint: Checkpoint
     if mechanism == HIDDEN and (shares is None or sampling == 1):
         raise FieldError("'mechanism' hides who contributes, where the server adds the noise or everybody contributes")
     roster = "" if own.get("roster") is None else fields.digest(own, "roster")
+    apart = check_correlation(groups, sampling, trust)
     minimum = fields.count(own, "minimum_cohort")
-    if minimum > max(1.0, users * (1.0 if mechanism == HIDDEN else sampling)):
+    if minimum > max(1.0, users * (1.0 if mechanism == HIDDEN else sampling / apart)):
         raise FieldError("'minimum_cohort' exceeds the number of users who are expected in a round")
     return RunCard(
         run=record.run,
@@ -150,7 +154,39 @@ def _query(values: Any, private: bool) -> QueryTerms:
         raise FieldError("'noise_std' is not the multiplier times the clip norm")
     integers = _integers(values, math.prod(shape)) if private and values.get("discrete") is not None else None
     factors = _factors(values) if private and values.get("factors") is not None else None
-    return QueryTerms(fields.text(values, "name"), tuple(shape), clip, multiplier, std, integers, factors)
+    correlation = _correlation(values) if private and values.get("banded") is not None else None
+    if correlation is not None and factors is not None:
+        raise FieldError("'banded' and 'factors' are there together, which no proof covers")
+    name = fields.text(values, "name")
+    return QueryTerms(name, tuple(shape), clip, multiplier, std, integers, factors, correlation)
+
+
+def _correlation(values: Mapping[str, Any]) -> Correlation:
+    given = fields.table(values, "banded")
+    separation = fields.count(given, "separation", MOST_BANDS)
+    found = fields.items(given, "coefficients", MOST_BANDS)
+    coefficients = tuple(fields.decimal({"coefficients": each}, "coefficients") for each in found)
+    falls = all(before >= after for before, after in itertools.pairwise(coefficients))
+    if not coefficients or coefficients[0] != 1 or not falls or len(coefficients) > separation:
+        raise FieldError("'coefficients' do not begin with 1, or rise, or are more than 'separation'")
+    return Correlation(separation, coefficients)
+
+
+def check_correlation(groups: tuple[tuple[QueryTerms, ...], ...], sampling: float, trust: str) -> int:
+    """Check what the proof of correlated noise needs (`fedrec.privacy.banded.factor`).
+
+    Returns: the separation, the same in all rounds; 1 in a run without correlated noise.
+    Raises: FieldError.
+    """
+    kinds = [{query.correlation for query in row} for row in groups]
+    if any(len(row) > 1 for row in kinds):
+        raise FieldError("'banded' differs between queries of one round")
+    found = {kind.separation for row in kinds for kind in row if kind is not None}
+    if len(found) > 1:
+        raise FieldError("'separation' differs between rounds")
+    if found and (trust != "central" or sampling != 1):
+        raise FieldError("'banded' is there with sampling, or where users add the noise")
+    return next(iter(found), 1)
 
 
 def _factors(values: Mapping[str, Any]) -> tuple[float, float]:

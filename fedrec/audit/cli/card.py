@@ -139,6 +139,7 @@ def _facts(card: Any) -> dict[str, Any]:
         "users": card.users,
         "sampling": card.sampling,
         "participation": "hidden" if card.hidden else "known",
+        "separation": card.separation,
         "minimum_cohort": card.minimum_cohort,
         "nodes": card.nodes,
         "receipts": card.receipts,

@@ -32,8 +32,8 @@ def faults(charges: Sequence[Charge]) -> Iterator[str]:
             yield f"{where}: has a step without correlated noise, or correlated noise without a step"
         if banded is not None:
             yield from (f"{where}: {fault}" for fault in _factor(banded))
-            if any(query.discrete is not None for query in charge.queries):
-                yield f"{where}: correlates noise that users add"
+            if any(query.discrete is not None or query.factors is not None for query in charge.queries):
+                yield f"{where}: correlates noise that users add, or that follows a clip"
             if charge.step and not _continues(before, charge):
                 yield f"{where}: is step {charge.step} of a stream, and the charge before it is not the step before"
         before = charge
