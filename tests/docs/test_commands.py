@@ -29,7 +29,7 @@ NOT_RUN = {
     "installs packages": (r"pip install", 2),
     "the whole quickstart or a whole check; .ci/run runs these targets": (r": make ", 5),
     "needs data of a publisher, or asks one": (r"ml-1m|ml-100k|data get", 14),
-    "measures for minutes to hours": (r"fedrec bench|faults\.py", 8),
+    "measures for minutes to hours": (r"fedrec bench|faults\.py", 9),
     "attacks for minutes; tests/simulation/attacks/test_attacks.py runs smaller ones": (r"audit attack", 4),
     "runs code of one's own: tests/simulation/test_foreign_algorithms.py": (r"extending\.md: fedrec .*\.py:", 2),
     "starts a server and a node: tests/server/test_allowed_plugins.py, test_plugins_on_a_node.py": (
