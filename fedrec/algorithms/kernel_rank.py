@@ -65,7 +65,7 @@ class KernelRank(Staged):
         self.features = KernelFeatures(config, facts)
         content = bool(self.features.public.maps)
         strength = facts.strength / TUNED_USERS
-        self.shares = chosen_shares(config, strength)
+        self.shares = chosen_shares(config, strength, content=content)
         self.head_items = min(self.items, config.head_items or default_head(facts.users, facts.mu))
         wanted = strength >= PAIRS_STRENGTH if config.cooccurrence is None else config.cooccurrence
         self.cooccurrence = wanted and self.head_items > 1
@@ -93,8 +93,9 @@ class KernelRank(Staged):
     @property
     def stages(self) -> tuple[Stage, ...]:
         popularity, weights, cooccurrence = self.shares
-        if not self.cooccurrence:
-            weights, cooccurrence = weights + cooccurrence, 0.0
+        if not self.cooccurrence:  # the two others divide its share in proportion to theirs
+            rest = popularity + weights
+            popularity, weights, cooccurrence = popularity / rest, weights / rest, 0.0
         if not self.weight_rounds:
             popularity, weights = popularity + weights, 0.0
         stages = [popularity_stage(self.facts, popularity, self._begin, public=self.features.public)]

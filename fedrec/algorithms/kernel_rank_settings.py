@@ -23,6 +23,11 @@ SHARES = {  # strength: parts of mu^2 for popularity, weights, co-occurrence
     0.7191: (0.20, 0.05, 0.75),
     1.6660: (0.20, 0.03, 0.77),
 }
+BARE_SHARES = {  # without content, lists fall back to popularity until many users pay for pairs
+    0.0200: (0.80, 0.10, 0.10),
+    0.2681: (0.75, 0.06, 0.19),
+    1.6660: (0.20, 0.03, 0.77),
+}
 
 
 SHARE_NAMES = ("popularity_share", "weights_share", "cooccurrence_share")
@@ -92,23 +97,24 @@ class KernelRankConfig(Settings):
         return self
 
 
-def default_shares(strength: float) -> tuple[float, float, float]:
+def default_shares(strength: float, *, content: bool = True) -> tuple[float, float, float]:
     """Parts of the budget for (popularity, weights, co-occurrence), interpolated in the logarithm of the strength."""
-    points = sorted(SHARES)
+    shares = SHARES if content else BARE_SHARES
+    points = sorted(shares)
     if strength >= points[-1]:
-        return SHARES[points[-1]]
+        return shares[points[-1]]
     if strength <= points[0]:
-        return SHARES[points[0]]
+        return shares[points[0]]
     above = next(p for p in points if p >= strength)
     below = points[points.index(above) - 1]
     part = math.log(strength / below) / math.log(above / below)
-    a, b, c = ((1 - part) * low + part * high for low, high in zip(SHARES[below], SHARES[above], strict=True))
+    a, b, c = ((1 - part) * low + part * high for low, high in zip(shares[below], shares[above], strict=True))
     return a, b, c
 
 
-def chosen_shares(config: KernelRankConfig, strength: float) -> tuple[float, float, float]:
+def chosen_shares(config: KernelRankConfig, strength: float, *, content: bool = True) -> tuple[float, float, float]:
     """Parts of the budget for (popularity, weights, co-occurrence): those of the settings, the rest by default."""
-    given, default = [getattr(config, name) for name in SHARE_NAMES], default_shares(strength)
+    given, default = [getattr(config, name) for name in SHARE_NAMES], default_shares(strength, content=content)
     if given == [None] * len(given):
         return default
     rest = 1 - math.fsum(share for share in given if share is not None)

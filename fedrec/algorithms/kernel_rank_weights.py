@@ -124,20 +124,25 @@ class RankingWeights:
 
         Public content is known to be worth something, so its weights keep all of their way. Two logs are different.
         Where most users are cold, few histories are long enough to teach the weights. Without content all kernels are
-        made of noisy sums, and each weight must exceed its noise.
+        made of noisy sums, and each weight must exceed its noise. If no kernel then attracts, what is left only bends
+        popularity to fit the many items of the tail, which costs order among the few of the head: none of it is kept.
         """
         average, start = shared["average"], shared["start"]
         cold = self._part_with_target(shared) < COLD
         if self.features.public.maps and not cold:
             return average
         if self._evident is None or self._evident[0] is not average:
-            noise, groups = float(shared["noise"]), self.features.space(shared).judged
+            space, noise = self.features.space(shared), float(shared["noise"])
+            groups = space.judged
             covariance = noise**2 * torch.eye(len(average), dtype=torch.float64, device=average.device)
             if cold:
                 covariance = self._chance(shared).covariance(self.descent, noise)
             else:
                 groups = [slice(place, place + 1) for place in range(len(average))]
-            self._evident = (average, start + evident(average - start, covariance, groups))
+            kept = evident(average - start, covariance, groups)
+            if not cold and noise and not bool((kept[space.own :] > 0).any()):
+                kept = torch.zeros_like(kept)
+            self._evident = (average, start + kept)
         return self._evident[1]
 
     def unpack(self, parameters: Tensor) -> tuple[Tensor, dict[str, Tensor]]:

@@ -5,7 +5,7 @@ ties count against the model (a constant score is the worst model, not a perfect
 `max_scores` bounds the memory for any number of users, and no result depends on it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +20,7 @@ from fedrec.data.users import UserBatch
 from fedrec.errors import FedrecError, InputError
 from fedrec.evaluation.metrics import Placed
 from fedrec.model import ReleasedModel
+from fedrec.progress import step
 
 LIST = 10
 MAX_SCORES = 1 << 22
@@ -76,7 +77,6 @@ def ranks(
     seed: int = 0,
     order_free: bool = False,
     users: np.ndarray | None = None,
-    progress: Callable[[int, int], None] | None = None,
     max_scores: int = MAX_SCORES,
 ) -> Ranks:
     """Rank each user's held-out items; `fedrec.evaluation.report` makes metrics of the ranks.
@@ -88,7 +88,6 @@ def ranks(
         seed: of the users' local randomness.
         order_free: True if the model ignores the order of a device's events.
         users: positions to rank, None for all; users without a target are left out.
-        progress: called with (users done, users in all) after every chunk.
         max_scores: most scores in memory at a time.
 
     Raises:
@@ -102,26 +101,26 @@ def ranks(
         raise InputError("evaluation: none of the users has a held-out item; use a split that holds one out")
     owners, targets, full, sampled, others, lists = [], [], [], [], [], []
     done = 0
-    for rows in _chunks(len(chosen), held.n_items, max_scores):
-        part = chosen[rows]
-        batch = split.device.batch(part, seed, device)
-        state = model.fit(batch.unordered() if order_free else batch)
-        target = held.batch(part, seed, device).distinct
-        scores = _checked(model, model.score(state))
-        seen = _seen(split.seen.batch(part, seed, device), target)
-        owners.append(target[0].cpu() + done)
-        targets.append(target[1].cpu())
-        full.append(_rank(scores, target, seen).cpu())
-        others.append((held.n_items - torch.bincount(torch.cat([target[0], seen[0]]), minlength=len(part))).cpu())
-        lists.append(_lists(scores, seen, LIST).cpu())
-        if split.negatives is not None and split.many is None:
-            drawn = torch.from_numpy(split.negatives[part].astype(np.int64)).to(device)
-            pool = torch.cat([target[1][:, None], drawn], dim=1)  # (B, 1 + negatives)
-            found = _checked(model, model.score(state, pool))
-            sampled.append(((found[:, 1:] >= found[:, :1]) & (drawn != target[1][:, None])).sum(dim=1).cpu())
-        done += len(part)
-        if progress is not None:
-            progress(done, len(chosen))
+    with step("ranking users", len(chosen)) as advance:
+        for rows in _chunks(len(chosen), held.n_items, max_scores):
+            part = chosen[rows]
+            batch = split.device.batch(part, seed, device)
+            state = model.fit(batch.unordered() if order_free else batch)
+            target = held.batch(part, seed, device).distinct
+            scores = _checked(model, model.score(state))
+            seen = _seen(split.seen.batch(part, seed, device), target)
+            owners.append(target[0].cpu() + done)
+            targets.append(target[1].cpu())
+            full.append(_rank(scores, target, seen).cpu())
+            others.append((held.n_items - torch.bincount(torch.cat([target[0], seen[0]]), minlength=len(part))).cpu())
+            lists.append(_lists(scores, seen, LIST).cpu())
+            if split.negatives is not None and split.many is None:
+                drawn = torch.from_numpy(split.negatives[part].astype(np.int64)).to(device)
+                pool = torch.cat([target[1][:, None], drawn], dim=1)  # (B, 1 + negatives)
+                found = _checked(model, model.score(state, pool))
+                sampled.append(((found[:, 1:] >= found[:, :1]) & (drawn != target[1][:, None])).sum(dim=1).cpu())
+            done += len(part)
+            advance(len(part))
     return Ranks(
         users=chosen,
         owners=torch.cat(owners),

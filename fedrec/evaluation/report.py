@@ -3,7 +3,7 @@
 The keys "full", "sampled-99", "rule" and "users" are a contract; further metrics are below "more".
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,6 @@ def evaluate(
     seed: int = 0,
     order_free: bool = False,
     users: np.ndarray | None = None,
-    progress: Callable[[int, int], None] | None = None,
     extended: bool = False,
     catalogue: Catalogue | None = None,
     keep: Path | None = None,
@@ -55,7 +54,7 @@ def evaluate(
         InputError: when no user has a target.
         FedrecError: on NaN scores.
     """
-    found = ranks(model, split, device=device, seed=seed, order_free=order_free, users=users, progress=progress)
+    found = ranks(model, split, device=device, seed=seed, order_free=order_free, users=users)
     if keep is not None:
         save_ranks(found, keep)
     result = summarise(found, split, order_free=order_free)

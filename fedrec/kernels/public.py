@@ -21,6 +21,7 @@ from fedrec.progress import step
 
 RANK = 128
 CHUNK = 65536
+TEXTS = 16384  # of items, between two signs of progress
 MAX_LABELS = 256  # a block with more labels is held sparse
 MAX_WORDS = 12  # an item's rarest words; the others carry little information
 COMMON = 0.05  # a word in more than this part of the items is dropped
@@ -99,22 +100,31 @@ def words_of(text: str) -> list[str]:
 
 def text_map(block: Texts, limit: int = 4096) -> SparseMap | None:
     """TF-IDF over words that at least two items share; cosine over an item's whole text."""
-    words = [set(words_of(text)) for text in block.texts]
-    frequency = Counter(word for row in words for word in row)
-    items = len(words)
-    shared = [w for w, n in frequency.items() if 2 <= n <= max(2, COMMON * items)]
-    shared = sorted(shared, key=lambda w: (-frequency[w], w))[:limit]
-    if not shared:
-        return None
-    position = {word: column for column, word in enumerate(shared)}
-    idf = {word: float(np.log(items / frequency[word])) for word in frequency}
-    width = min(MAX_WORDS, max(len(row & position.keys()) for row in words))
-    columns, values = np.zeros((items, width), np.int64), np.zeros((items, width), np.float32)
-    for item, row in enumerate(words):
-        kept = sorted((w for w in row if w in position), key=lambda w: (-idf[w], w))[:width]
-        norm = max(sum(idf[w] ** 2 for w in row if frequency[w] <= max(2, COMMON * items)) ** 0.5, 1e-9)
-        for slot, word in enumerate(kept):
-            columns[item, slot], values[item, slot] = position[word], idf[word] / norm
+    texts, items = block.texts, len(block.texts)
+    words: list[set[str]] = []
+    frequency: Counter[str] = Counter()
+    with step("words of the items", 2 * items) as advance:
+        for start in range(0, items, TEXTS):
+            found = [set(words_of(text)) for text in texts[start : start + TEXTS]]
+            frequency.update(word for row in found for word in row)
+            words += found
+            advance(len(found))
+        shared = [w for w, n in frequency.items() if 2 <= n <= max(2, COMMON * items)]
+        shared = sorted(shared, key=lambda w: (-frequency[w], w))[:limit]
+        if not shared:
+            return None
+        position = {word: column for column, word in enumerate(shared)}
+        idf = {word: float(np.log(items / frequency[word])) for word in frequency}
+        width = min(MAX_WORDS, max(len(row & position.keys()) for row in words))
+        columns, values = np.zeros((items, width), np.int64), np.zeros((items, width), np.float32)
+        for item, row in enumerate(words):
+            kept = sorted((w for w in row if w in position), key=lambda w: (-idf[w], w))[:width]
+            norm = max(sum(idf[w] ** 2 for w in row if frequency[w] <= max(2, COMMON * items)) ** 0.5, 1e-9)
+            for slot, word in enumerate(kept):
+                columns[item, slot], values[item, slot] = position[word], idf[word] / norm
+            if (item + 1) % TEXTS == 0:
+                advance(TEXTS)
+        advance(items % TEXTS)
     return SparseMap(torch.from_numpy(columns), torch.from_numpy(values), len(shared))
 
 

@@ -5,9 +5,9 @@ import threading
 import pytest
 import torch
 
-from fedrec.data.catalogue import Catalogue
+from fedrec.data.catalogue import Catalogue, Texts
 from fedrec.kernels.popularity import denoise
-from fedrec.kernels.public import public_kernels
+from fedrec.kernels.public import TEXTS, public_kernels, text_map
 from fedrec.privacy.queries import PrivateSum
 from fedrec.progress import EVERY, LONG, LongSteps, Step, listening, step
 
@@ -31,6 +31,17 @@ def test_a_listener_gets_counts_up_to_the_total_and_the_bits_are_equal() -> None
     before = len(seen)
     _denoised()
     assert len(seen) == before, "it listens within its context alone"
+
+
+def test_words_of_many_items_are_counted() -> None:
+    items = TEXTS + 10
+    seen: list[Step] = []
+    with listening(seen.append):
+        found = text_map(Texts("title", tuple(f"film number{item % 50}" for item in range(items))))
+    assert found is not None
+    counts = [each.done for each in seen if not each.ended]
+    assert counts == [0, TEXTS, items, items + TEXTS, 2 * items]
+    assert seen[-1] == Step("words of the items", 2 * items, 2 * items, ended=True)
 
 
 def test_a_step_that_fails_ends_where_it_was() -> None:

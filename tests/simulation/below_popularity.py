@@ -10,6 +10,7 @@ It prints a line a comparison and ends with 1 where one lies below popularity by
 
 import argparse
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,6 @@ from fedrec.run.scenario import EngineConfig
 
 ERRORS = 3.0
 """Standard errors that kernel-rank may be below popularity: for equal models, one of 700 comparisons exceeds it."""
-BASELINE = 1000  # added to a seed for the noise of the popularity that it is compared with
 EPSILONS = ("none", 8.0, 3.0, 1.0, 0.5)
 DATASETS: dict[str, dict[str, Any]] = {
     "ml-100k": {"name": "ml-100k"},
@@ -50,7 +50,7 @@ class Pair:
 
 
 def compared(data: dict[str, Any], epsilon: float | str, seed: int, folder: Path | None = None) -> Pair:
-    """Both methods on the validation split, each with noise of its own."""
+    """Both methods on the validation split, with one draw of noise, so that luck of a draw favours neither."""
     config = DataConfig.model_validate(data)
     dataset = load(config, folder, seed)
     made = split(dataset, config.split, "validation", seed)
@@ -58,20 +58,44 @@ def compared(data: dict[str, Any], epsilon: float | str, seed: int, folder: Path
     request = DataRequest(data=config, on="validation", seed=seed)
     parts = (privacy, EngineConfig(), dataset, made)
     mine = SimulationSetup.build(KernelRank, KernelRankConfig(), *parts, request=request, noise_seed=seed)
-    floor = popularity(*parts, request=request, noise_seed=seed + BASELINE)
+    floor = popularity(*parts, request=request, noise_seed=seed)
     return Pair(ranks(mine.counterfactual(), made), ranks(floor, made))
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What one metric says about kernel-rank and popularity: means over users, their difference and its error."""
+
+    own: float
+    floor: float
+    error: float
+
+    @property
+    def difference(self) -> float:
+        """Kernel-rank minus popularity."""
+        return self.own - self.floor
+
+    @property
+    def behind(self) -> float:
+        """Standard errors by which kernel-rank is below popularity; negative if it is above."""
+        return -self.difference / self.error
+
+
+def gaps(pairs: list[Pair]) -> dict[str, Gap]:
+    """Compare both methods over the users of all pairs, by metric."""
+    found = {}
+    for protocol in pairs[0].own.protocols:
+        for metric in ("hr@10", "ndcg@10"):
+            own = np.concatenate([user_values(p.own, metric, protocol) for p in pairs])
+            floor = np.concatenate([user_values(p.floor, metric, protocol) for p in pairs])
+            error = max(float((own - floor).std()) / len(own) ** 0.5, 1 / len(own))
+            found[f"{protocol} {metric}"] = Gap(float(own.mean()), float(floor.mean()), error)
+    return found
 
 
 def behind(pairs: list[Pair]) -> dict[str, float]:
     """Return the standard errors by which kernel-rank is below popularity, by metric; negative if it is above."""
-    found = {}
-    for protocol in pairs[0].own.protocols:
-        for metric in ("hr@10", "ndcg@10"):
-            parts = [user_values(p.floor, metric, protocol) - user_values(p.own, metric, protocol) for p in pairs]
-            each = np.concatenate(parts)
-            error = max(float(each.std()) / len(each) ** 0.5, 1 / len(each))
-            found[f"{protocol} {metric}"] = float(each.mean()) / error
-    return found
+    return {metric: gap.behind for metric, gap in gaps(pairs).items()}
 
 
 def below(found: dict[str, float]) -> dict[str, float]:
@@ -90,18 +114,29 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="kernel-rank against DP popularity, on the validation split")
     parser.add_argument("--data-dir", type=Path, help="folder of the real datasets; without it, generated logs alone")
     parser.add_argument("--only", help="names of logs, separated by commas", default="")
-    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--epsilons", help="separated by commas", default=",".join(map(str, EPSILONS)))
+    parser.add_argument("--seeds", type=int, default=1, help="how many")
+    parser.add_argument("--first-seed", type=int, default=0)
     options = parser.parse_args()
     logs = {name: {"name": name} for name in SHAPES}
     if options.data_dir is not None:
         logs |= {name: real(name, options.data_dir.resolve()) for name in DATASETS}
+    seeds = range(options.first_seed, options.first_seed + options.seeds)
     failed = False
     for name in options.only.split(",") if options.only else logs:
-        for epsilon in EPSILONS:
-            found = behind([compared(logs[name], epsilon, seed, options.data_dir) for seed in range(options.seeds)])
-            failed |= bool(below(found))
-            row = "  ".join(f"{metric} {-by:+.1f}" for metric, by in found.items())
-            print(f"{name:16} epsilon {epsilon!s:5} {row}{'  BELOW' if below(found) else ''}", flush=True)
+        for text in options.epsilons.split(","):
+            epsilon: float | str = text if text == "none" else float(text)
+            start = time.perf_counter()
+            pairs = [compared(logs[name], epsilon, seed, options.data_dir) for seed in seeds]
+            lost = below(behind(pairs))
+            failed |= bool(lost)
+            print(
+                f"{name} epsilon {epsilon} seeds {seeds.start}-{seeds.stop - 1} ({time.perf_counter() - start:.0f} s)"
+            )
+            for metric, gap in gaps(pairs).items():
+                row = f"{gap.own:.4f} popularity {gap.floor:.4f} difference {gap.difference:+.4f} se {gap.error:.4f}"
+                word = "  BELOW" if metric in lost else ""
+                print(f"    {metric:16} {row} ({-gap.behind:+.1f} errors){word}", flush=True)
     return int(failed)
 
 

@@ -114,9 +114,9 @@ def test_with_nothing_to_weigh_all_the_budget_is_for_popularity() -> None:
     torch.testing.assert_close(scores, (expected - expected.mean()).expand(len(users), -1), atol=1e-4, rtol=1e-4)
 
 
-@given(st.floats(1e-4, 1e4))
-def test_shares_sum_to_one_for_every_budget(mu: float) -> None:
-    shares = default_shares(mu)
+@given(st.floats(1e-4, 1e4), st.booleans())
+def test_shares_sum_to_one_for_every_budget(mu: float, content: bool) -> None:
+    shares = default_shares(mu, content=content)
     assert sum(shares) <= 1 + 1e-9
     assert all(share > 0 for share in shares)
 
@@ -213,6 +213,26 @@ def test_on_cold_logs_chance_leaves_the_list_at_popularity_and_taste_moves_it() 
         way = shared["average"] - shared["start"]
         kept.append(float((algo.weights.evident(shared) - shared["start"]).norm() / way.norm()))
     assert kept[0] < 0.5 < kept[1]
+
+
+@pytest.mark.parametrize("way", [1.0, -1.0])
+def test_without_content_weights_move_only_if_a_kernel_attracts(way: float) -> None:
+    facts = plain(catalogue=Catalogue(tuple(map(str, range(ITEMS)))))
+    algo = KernelRank(small(), facts)
+    shared = AlgorithmContract().train(algo, batch_of(planted_rows()[0])) | {"noise": torch.tensor(0.01)}
+    moved = torch.zeros_like(shared["start"])
+    moved[1], moved[-1] = -5.0, 5.0 * way  # the square of popularity and a kernel, both far beyond the noise
+    found = algo.weights.evident(shared | {"average": shared["start"] + moved}) - shared["start"]
+    assert (found.abs() > 4).nonzero()[:, 0].tolist() == ([1, len(moved) - 1] if way > 0 else [])
+    assert bool(found.any()) == (way > 0)
+
+
+def test_without_cooccurrence_its_share_is_divided_as_the_others_are() -> None:
+    facts = plain(users=943, mu=0.15)
+    algo = KernelRank(KernelRankConfig(cooccurrence=False), facts)
+    popularity, weights, _ = algo.shares
+    spent = [stage.queries[0].budget_share * stage.rounds for stage in algo.stages]
+    assert spent == pytest.approx([popularity / (popularity + weights), weights / (popularity + weights)])
 
 
 @pytest.mark.parametrize("hidden", [0, 4])

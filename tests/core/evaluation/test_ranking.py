@@ -15,6 +15,7 @@ from fedrec.evaluation import metrics
 from fedrec.evaluation.metrics import Placed
 from fedrec.evaluation.ranking import rank_newest, ranks
 from fedrec.evaluation.report import FULL, RULE, evaluate
+from fedrec.progress import Step, listening
 from tests.core.evaluation.table_model import Table, histories
 
 
@@ -130,8 +131,7 @@ def test_nobody_to_rank_is_an_error():
 
 def test_evaluate_reports_every_protocol_and_its_rule():
     split, model = toy(6)
-    steps = []
-    report = evaluate(model, split, order_free=True, progress=lambda done, total: steps.append((done, total)))
+    report = evaluate(model, split, order_free=True)
     full, sampled, listed = slow_ranks(model, split, order_free=True)
     assert set(report["full"]) == {*FULL, "coverage@10"}
     assert report["full"]["hr@10"] == pytest.approx(np.mean([r < 10 for r in full]))
@@ -139,7 +139,16 @@ def test_evaluate_reports_every_protocol_and_its_rule():
     assert report["sampled-99"]["hr@10"] == pytest.approx(np.mean([r < 10 for r in sampled]))
     assert report["rule"] == f"toy; {RULE}; the device ignores the order of its events"
     assert report["users"] == len(full)
-    assert steps == [(len(full), len(full))]
+
+
+def test_ranking_many_users_counts_them():
+    split, model = toy(6)
+    seen: list[Step] = []
+    with listening(seen.append):
+        found = ranks(model, split, max_scores=5 * split.device.n_items)
+    users = len(found.users)
+    assert [each.done for each in seen if not each.ended] == [*range(0, users, 5), users]
+    assert seen[-1] == Step("ranking users", users, users, ended=True)
 
 
 def test_some_users_only():
