@@ -10,7 +10,7 @@ from fedrec.data.folder import DataDir
 from fedrec.devices import check_device
 from fedrec.errors import InputError, nearest
 from fedrec.screen import plain_console, say, write
-from fedrec_sim.benchmarks.deploy_command import deploy
+from fedrec_sim.benchmarks.deploy_command import deploy, dropping
 from fedrec_sim.benchmarks.edge_command import edge
 from fedrec_sim.benchmarks.options import (
     cores,
@@ -261,6 +261,7 @@ def charges(
 bench.command("scale")(scale)
 bench.command("ranking")(ranking)
 bench.command("deploy")(deploy)
+bench.command("dropping")(dropping)
 bench.command("secagg")(secagg)
 bench.command("edge")(edge)
 

@@ -54,3 +54,34 @@ def _show(result: dict[str, Any]) -> None:
     )
     for role, memory in result["fedrec"]["memory_mb"].items():
         say(f"  {role:26} {memory['processes']} processes, {memory['sum']:.0f} MB")
+
+
+def dropping(
+    nodes: Annotated[int, typer.Option(min=3, help="Nodes, each with processes of its own.")] = 16,
+    rounds: Annotated[int, typer.Option(min=1, help="Charges; void rounds use some of them.")] = 20,
+    share: Annotated[float, typer.Option(min=0, max=1, help="Probability that a node drops in a round.")] = 0.3,
+    aggregator: Annotated[str, typer.Option(help="Who keeps the masks of the secure sum.")] = "peers",
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the JSON and nothing else on standard output.")
+    ] = False,
+) -> None:
+    """Rounds of trust model `distributed` over nodes that drop at random stages: right, wrong or void.
+
+    Encrypted and authenticated as in a deployment. A total is right where it equals the plain sum of the vectors that
+    the nodes masked, bit for bit. Exits with 1 for a wrong total, or a ledger that does not verify.
+
+    Example: `fedrec bench dropping --nodes 16 --rounds 20 --share 0.3`
+    """
+    from fedrec_sim.benchmarks.dropping import measure, text
+
+    found = measure(nodes, rounds, share, aggregator, 5 * nodes, lambda line: say(line, err=True))
+    if as_json:
+        write(text(found) + "\n")
+    else:
+        say(f"{nodes} nodes, {found.charges} rounds: {found.right} right, {found.wrong} wrong, {found.void} void")
+        say(f"  began with keys made ahead {found.ahead}; nodes missing in totals {found.dropped}")
+        say(f"  the ledger verifies        {'yes' if found.verified else 'no'}; {found.seconds:.0f} s")
+        for role, memory in found.memory_mb.items():
+            say(f"  {role:26} {memory:.0f} MB")
+    if found.wrong or not found.verified:
+        raise typer.Exit(1)

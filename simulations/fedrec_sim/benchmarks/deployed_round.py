@@ -98,7 +98,7 @@ def _rounds(state: State, config: dict[str, Any], apps: Apps) -> dict[str, Any]:
         if "round" in event:
             seconds.append(event["seconds"])
             if event["round"] == event["rounds"]:
-                memory.update(_memory())
+                memory.update(process_memory())
 
     RunClient(state, config, on_event, apps).follow()
     steady = seconds[1:] or seconds
@@ -112,7 +112,7 @@ def _rounds(state: State, config: dict[str, Any], apps: Apps) -> dict[str, Any]:
     }
 
 
-def _memory() -> dict[str, list[float]]:
+def process_memory() -> dict[str, list[float]]:
     """Return MB of the federation's processes by role, shared pages counted in parts (PSS)."""
     found: dict[str, list[float]] = {role: [] for role in ROLES}
     for process in descendants(os.getpid()):

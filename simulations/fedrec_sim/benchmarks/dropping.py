@@ -1,0 +1,154 @@
+"""A run of trust model `distributed` over real processes with TLS, whose nodes drop at random stages."""
+
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from fedrec_server.process.local import federation
+from fedrec_server.process.run_client import RunClient, RunFailed
+
+from fedrec.api.audit import verify
+from fedrec.audit.log.ledger import read_ledger
+from fedrec.errors import VerificationError
+from fedrec.run.directory import RunDirectory
+from fedrec.transport.executor import Apps
+from fedrec_sim.benchmarks.deployed_round import process_memory
+from fedrec_sim.benchmarks.dropping_app import FOLDER, SHARE
+
+APPS = Apps("fedrec_sim.benchmarks.dropping_app:server_app", "fedrec_sim.benchmarks.dropping_app:client_app")
+EXHAUSTED = 3
+"""Exit code of a run whose void rounds used up its budget."""
+TOLERATED = 0.45
+"""Part of the nodes that may drop in a round. More than are expected to, so that most rounds are not void."""
+
+
+@dataclass(frozen=True)
+class Dropping:
+    """What a run showed.
+
+    Attributes:
+        nodes, aggregator: of the run.
+        charges: rounds that were charged, void ones too.
+        right: totals that equal the plain sum of the survivors' vectors, bit for bit.
+        wrong: other totals. Not 0 is a fault.
+        ahead: totals of rounds whose keys were made during the round before.
+        dropped: nodes that were missing in totals, in all.
+        verified: whether the run's ledger verifies.
+        seconds: of the run, without the start of the nodes.
+        memory_mb: MB of processes at the end, by role, shared pages counted in parts (PSS).
+    """
+
+    nodes: int
+    aggregator: str
+    charges: int
+    right: int
+    wrong: int
+    ahead: int
+    dropped: int
+    verified: bool
+    seconds: float
+    memory_mb: dict[str, float]
+
+    @property
+    def void(self) -> int:
+        """Rounds that revealed nothing."""
+        return self.charges - self.right - self.wrong
+
+
+def measure(nodes: int, rounds: int, share: float, aggregator: str, users: int, say: Callable[[str], None]) -> Dropping:
+    """Run, and compare each total with the plain sum.
+
+    Args:
+        nodes: number of nodes.
+        rounds: charges that the budget has; void rounds use some of them.
+        share: probability that a node drops in a round, at a stage drawn uniformly.
+        aggregator: `peers`; others as deployments offer them.
+        users: of all nodes.
+        say: called with lines for the screen.
+
+    Raises: InputError for an aggregator that deployments do not offer; RunFailed where the run fails otherwise.
+    """
+    changes = [
+        "algorithm.name=als", "algorithm.dim=4", f"algorithm.rounds={rounds}", f"engine.nodes={nodes}",
+        f"data.users={users}", "data.items=60", "data.interactions_per_user=12", "privacy.trust=distributed",
+        f"privacy.aggregator={aggregator}", f"privacy.dropout={TOLERATED}", "privacy.colluding=0.0",
+        "federation.deadline=600", "federation.patience=600",
+    ]  # fmt: skip
+    with tempfile.TemporaryDirectory(prefix="fedrec-bench-") as name, _environment(Path(name) / "seen", share):
+        root, memory = Path(name), {}
+        config = {"scenario": "quickstart", "set": "\n".join(changes), "out": str(root / "run"), "resume": False}
+
+        def on_event(event: dict[str, Any]) -> None:
+            if "round" in event:
+                say(f"round {event['round']} of {event['rounds']}: {event['seconds']:.1f} s")
+                memory.update({role: sum(found) for role, found in process_memory().items()})
+
+        with federation(nodes, root / "federation", None, stock=False, say=lambda _: None, apps=APPS) as state:
+            began = time.perf_counter()
+            try:
+                RunClient(state, {**config, "data-dir": ""}, on_event, APPS).follow()
+            except RunFailed as error:
+                if error.exit_code != EXHAUSTED:
+                    raise
+            seconds = time.perf_counter() - began
+        run = RunDirectory(root / "run")
+        entries = read_ledger(run.ledger)[0]
+        right, wrong, ahead, dropped = _compared(root / "seen", nodes)
+        return Dropping(
+            nodes=nodes,
+            aggregator=aggregator,
+            charges=sum(entry.payload["type"] == "charge" for entry in entries),
+            right=right,
+            wrong=wrong,
+            ahead=ahead,
+            dropped=dropped,
+            verified=_verified(root / "run"),
+            seconds=seconds,
+            memory_mb=memory,
+        )
+
+
+@contextmanager
+def _environment(folder: Path, share: float) -> Iterator[None]:
+    folder.mkdir()
+    added = {FOLDER: str(folder), SHARE: str(share)}
+    os.environ.update(added)
+    try:
+        yield
+    finally:
+        for name in added:
+            del os.environ[name]
+
+
+def _verified(run: Path) -> bool:
+    try:
+        verify(run, trust_run_key=True)
+    except VerificationError:
+        return False
+    return True
+
+
+def _compared(folder: Path, nodes: int) -> tuple[int, int, int, int]:
+    """Return how many totals are right, wrong, and of keys made ahead; and how many nodes were missing in them."""
+    right = wrong = ahead = dropped = 0
+    for path in sorted(folder.glob("total-*.npz")):
+        with np.load(path) as total:
+            number = path.stem.split("-")[1]
+            parts = [np.load(folder / f"vector-{number}-{member}.npy") for member in total["survivors"]]
+            plain = np.sum(parts, axis=0, dtype=np.uint64) & np.uint64((1 << int(total["bits"])) - 1)
+            same = bool(np.array_equal(plain, total["vector"].astype(np.uint64)))
+            right, wrong, ahead = right + same, wrong + (not same), ahead + bool(total["ahead"])
+            dropped += nodes - len(parts)
+    return right, wrong, ahead, dropped
+
+
+def text(found: Dropping) -> str:
+    """Return a result as JSON."""
+    return json.dumps({**vars(found), "void": found.void}, indent=2, allow_nan=False)
