@@ -18,7 +18,7 @@ ROOMS = [
     *("fedrec_server.allowed_plugins", "fedrec_server.pki", "fedrec_server.helper", "fedrec_server.flower"),
     "fedrec_server.deployment",
     "fedrec_server.process",
-    *("fedrec_server.planned", "fedrec_server.app", "fedrec_server.commands"),
+    *("fedrec_server.planned", "fedrec_server.default_trust", "fedrec_server.app", "fedrec_server.commands"),
     *("fedrec_sim.engines", "fedrec_sim.report", "fedrec_sim.simulation", "fedrec_sim.experiment"),
     *("fedrec_sim.attacks", "fedrec_sim.benchmarks", "fedrec_sim.commands", "fedrec.api"),
     "fedrec.testing",

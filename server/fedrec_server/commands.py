@@ -138,6 +138,9 @@ def run(
 
     `engine.nodes` is the number of nodes to wait for. Ctrl-C stops the run; --resume continues it from there.
 
+    A scenario that names no trust model runs in `distributed`: the server sees noisy sums alone. It needs three nodes.
+    `--set privacy.trust=central` lets the server see sums without noise.
+
     Exit codes: 0 done, 1 the run or the server died, 2 input that cannot be used, 3 privacy budget exhausted, 5 too few
     nodes, 130 interrupted. Finished rounds are saved in every case.
     """
@@ -207,7 +210,7 @@ def local(
     Keys, certificates and encrypted connections are those of a real deployment; users are shards of the scenario's
     dataset. Everything that was started ends with the command, also on Ctrl-C.
 
-    - `fedrec server local` - the quickstart over 4 nodes
+    - `fedrec server local` - the quickstart over 4 nodes, in trust model `distributed`
 
     - `fedrec server local ml-100k-dp --nodes 8 --data-dir DATA --out runs/local`
     """
@@ -224,7 +227,7 @@ def local(
     if explain:
         _explain(scenario, changes, data_dir, None, allowed)
         return
-    loaded = _loaded(scenario, changes, out, allowed, resume=resume)[1]
+    loaded = _loaded(scenario, changes, out, allowed, resume=resume)[2]
     check_public([loaded.data.name])
     with federation(
         nodes,
@@ -252,17 +255,20 @@ def _follow(
     from fedrec.run.directory import RunDirectory, handed_on, new_path
     from fedrec.run.scenario import built_in
     from fedrec.transport.processes import signals_interrupt
+    from fedrec_server.default_trust import NOTE
     from fedrec_server.process.progress import EventProgress
     from fedrec_server.process.run_client import RunClient
 
     allowed = (state.running() or {}).get("plugins", ())
-    name, loaded = _loaded(scenario, changes, out, allowed, resume=resume)
+    name, chosen, loaded = _loaded(scenario, changes, out, allowed, resume=resume)
+    if chosen != changes and not resume and not quiet:
+        say(NOTE, err=True)
     folder = (out or new_path(loaded.name)).absolute()
     if not resume:
         RunDirectory(folder).check_free()
     config = {
         "scenario": name if name in built_in() else str(Path(name).absolute()),
-        "set": "\n".join(changes),
+        "set": "\n".join(chosen),
         "out": str(folder),
         "resume": resume,
         "data-dir": "" if data_dir is None else str(data_dir.absolute()),
@@ -287,25 +293,29 @@ def _explain(
     from fedrec.privacy.explanation import show
     from fedrec_server.planned import planned
 
-    show(planned(_loaded(scenario, changes, None, plugins, resume=False)[1], data_dir, users))
+    show(planned(_loaded(scenario, changes, None, plugins, resume=False)[2], data_dir, users))
 
 
 def _loaded(
     scenario: str | None, changes: list[str], out: Path | None, plugins: "Iterable[str]", *, resume: bool
-) -> tuple[str, "ScenarioOfRun"]:
-    """Return the name and the scenario of the run. A mistake is reported here, before anything travels.
+) -> tuple[str, list[str], "ScenarioOfRun"]:
+    """Return the name, the changes and the scenario of the run. A mistake is reported here, before anything travels.
+
+    The changes have the trust model of the run where neither they nor the scenario name one.
 
     plugins: names that the server allows; code of others is refused before it is imported.
     """
     from fedrec.run.directory import RunDirectory
     from fedrec.run.scenario import load_scenario
     from fedrec_server.allowed_plugins import allowed_alone
+    from fedrec_server.default_trust import with_trust
 
     if scenario is None and resume and out is not None and RunDirectory(out).holds_run:
         scenario = str(RunDirectory(out).scenario)
     name = scenario or "quickstart"
     with allowed_alone(plugins):
-        return name, load_scenario(name, changes)
+        chosen = with_trust(name, changes, out, resume=resume)
+        return name, chosen, load_scenario(name, chosen)
 
 
 def _say(line: str) -> None:

@@ -35,7 +35,7 @@ from fedrec.transport.state import State
 FEDREC = [sys.executable, "-m", "fedrec.cli"]
 SCENARIO = [
     "data.users=150", "data.items=60", "data.interactions_per_user=12", "seed=5",
-    "algorithm.rounds=5", "algorithm.head_items=20", "privacy.evaluation_share=0.1",
+    "algorithm.rounds=5", "algorithm.head_items=20", "privacy.evaluation_share=0.1", "privacy.trust=central",
 ]  # fmt: skip
 VICTIMS = {
     "link": ("server", "fedrec_server.process.gate", False),

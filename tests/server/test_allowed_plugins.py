@@ -24,7 +24,10 @@ from tests.foreign import ALGORITHM, install
 from tests.server.grid_in_memory import MemoryGrid
 
 NAME = "served-counts"
-SMALL = ("data.users=60", "data.items=30", "data.interactions_per_user=6", "engine.nodes=2", "seed=3")
+SMALL = (
+    "data.users=60", "data.items=30", "data.interactions_per_user=6", "engine.nodes=2", "seed=3",
+    "privacy.trust=central",
+)  # fmt: skip
 REFUSED = f"algorithm '{NAME}' is not built in.*; the server's operator allows an installed one with --plugin NAME"
 
 

@@ -81,8 +81,8 @@ def test_on_one_machine(tmp_path: Path) -> None:
     machine = Machine(tmp_path)
     for line in commands("On one machine in two minutes"):
         if line == "fedrec server local":
-            line += " --nodes 2 --set algorithm.rounds=3"
-        told = machine(line.replace("ml-100k-dp --nodes 8", f"{SMALL} --nodes 2").removesuffix(" --open"))
+            line += " --nodes 3 --set algorithm.rounds=3"
+        told = machine(line.replace("ml-100k-dp --nodes 8", f"{SMALL} --nodes 3").removesuffix(" --open"))
     assert str(Path("runs") / "local") in told
     assert {path.name.rpartition("-")[0] or path.name for path in (tmp_path / "runs").iterdir()} >= {"local"}
     assert len(list((tmp_path / "runs").iterdir())) == 2

@@ -14,9 +14,9 @@ import numpy as np
 from fedrec_server.process.local import federation
 from fedrec_server.process.run_client import RunClient, RunFailed
 
-from fedrec.api.audit import verify
+from fedrec.audit.evidence import received_run
 from fedrec.audit.log.ledger import read_ledger
-from fedrec.errors import VerificationError
+from fedrec.audit.verify.verification import verify
 from fedrec.run.directory import RunDirectory
 from fedrec.transport.executor import Apps
 from fedrec_sim.benchmarks.deployed_round import process_memory
@@ -128,11 +128,8 @@ def _environment(folder: Path, share: float) -> Iterator[None]:
 
 
 def _verified(run: Path) -> bool:
-    try:
-        verify(run, trust_run_key=True)
-    except VerificationError:
-        return False
-    return True
+    found = received_run.received(run)
+    return verify(found, found.own_key("verify", "--key")).holds
 
 
 def _compared(folder: Path, nodes: int) -> tuple[int, int, int, int]:
