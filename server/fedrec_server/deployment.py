@@ -71,7 +71,9 @@ def circumstances(scenario: Scenario) -> Circumstances:
         return under
     _, *answers = DEPLOYED.unprotected
     role = "the operator of the server, which receives sums that have their noise already"
-    return replace(under, role=role, unprotected=(ANSWERED,) if scenario.privacy.hidden else tuple(answers))
+    seen = [ANSWERED] if scenario.privacy.hidden else answers
+    helper = ["the helper sees which nodes answered in a round, and how many users of each were asked"]
+    return replace(under, role=role, unprotected=(*seen, *(helper if scenario.privacy.helped else ())))
 
 
 ANSWERED = (

@@ -17,6 +17,7 @@ from fedrec_server.helper.messages import HelperAnswer, RoundRequest
 
 from fedrec.audit.log.keys import default_key
 from fedrec.audit.log.ledger import read_ledger
+from fedrec.cli import run as fedrec
 from fedrec.errors import FedrecError, InputError
 from fedrec.federation import exchange
 from fedrec.run import masked
@@ -53,7 +54,7 @@ def charges(folder: Path) -> list[int]:
 
 
 def test_a_node_answers_one_question_a_round_and_the_statement_has_the_helpers_rows(
-    tmp_path: Path, carded: Carded, helper: Nearby
+    tmp_path: Path, carded: Carded, helper: Nearby, capsys: pytest.CaptureFixture
 ) -> None:
     """A server that has a helper uses it by default; each step of the helper is that of one which restarted."""
     carded.run(tmp_path / "run", DISTRIBUTED, helper=helper)
@@ -70,12 +71,19 @@ def test_a_node_answers_one_question_a_round_and_the_statement_has_the_helpers_r
     assert float(rows["server_and_helper"]["epsilon"]) > float(rows["server"]["epsilon"])
     assert rows["server_and_helper"]["epsilon"] == rows["secure_aggregation_fails"]["epsilon"]
     assert "does not collude with the server" in json.dumps(statement)
+    assert any("the helper sees which nodes" in line for line in statement["unprotected"])
+    assert fedrec(["audit", "card", str(tmp_path / "run")]) == 0
+    assert f"helper: {helper.named.key.text} at {helper.named.address}" in capsys.readouterr().out
     notes = sorted(file.name for file in (tmp_path / "run/release/privacy").glob("witness-*.note"))
     assert notes == ["witness-helper-card.note", "witness-helper.note"]
 
 
 def test_a_scenario_may_leave_the_masks_to_the_nodes(tmp_path: Path, carded: Carded, helper: Nearby) -> None:
-    carded.run(tmp_path / "run", (*DISTRIBUTED, "privacy.aggregator=peers"), helper=helper)
+    """And then a question for the masks of a helper gets nothing."""
+    grid, got = carded.grid(), []
+    attacked(grid.nodes[FIRST], masked.ADVERTISE, [lambda packet: replace(packet, kind=masked.HELPED)], got)
+    carded.run(tmp_path / "run", (*DISTRIBUTED, "privacy.aggregator=peers"), over=grid, helper=helper)
+    assert got == ["terms"]
     assert len(answers(carded, masked.MASKS)) == 3 * 5 + 3 * 3
     assert helper.asked == []
 
@@ -132,22 +140,16 @@ def test_a_card_that_its_helper_has_not_cosigned_is_refused(
     assert set(carded.codes()) == {"witness"}
 
 
-@pytest.mark.parametrize(("kind", "aggregator"), [(masked.HELPED, "peers"), (masked.ADVERTISE, "helper")])
-def test_a_question_for_another_aggregator_than_the_cards_is_refused(
-    tmp_path: Path, carded: Carded, helper: Nearby, kind: str, aggregator: str
-) -> None:
-    grid, got = carded.grid(), []
-    node = grid.nodes[FIRST]
-    honest = node.answer
+def attacked(node, kind: str, attacks: list, got: list[str]) -> None:
+    """Let each attack change the node's next question of a kind, before the honest one."""
+    honest, left = node.answer, list(attacks)
 
-    def attacked(packet: Packet) -> Packet:
-        if packet.kind in (masked.HELPED, masked.ADVERTISE) and not got:
-            got.append(honest(replace(packet, kind=kind)))
+    def answer(packet: Packet) -> Packet:
+        while packet.kind == kind and left:
+            got.append(honest(left.pop(0)(packet)).facts["code"])
         return honest(packet)
 
-    node.answer = attacked
-    carded.run(tmp_path / "run", (*DISTRIBUTED, f"privacy.aggregator={aggregator}"), over=grid, helper=helper)
-    assert got[0].facts["code"] == "terms"
+    node.answer = answer
 
 
 def test_a_charge_is_answered_once(tmp_path: Path, carded: Carded, helper: Nearby) -> None:
@@ -180,20 +182,15 @@ def plain(packet: Packet) -> Packet:
     return replace(packet, kind=exchange.SUM)
 
 
-@pytest.mark.parametrize(("attack", "code"), [(own_number, "roster"), (own_keys, "roster"), (plain, "terms")])
-def test_a_server_that_cheats_gets_a_refusal(tmp_path: Path, carded: Carded, helper: Nearby, attack, code: str) -> None:
+def of_peers(packet: Packet) -> Packet:
+    return replace(packet, kind=masked.ADVERTISE)
+
+
+def test_a_server_that_cheats_gets_a_refusal(tmp_path: Path, carded: Carded, helper: Nearby) -> None:
     grid, got = carded.grid(), []
-    node = grid.nodes[FIRST]
-    honest = node.answer
-
-    def attacked(packet: Packet) -> Packet:
-        if packet.kind == masked.HELPED and not got:
-            got.append(honest(attack(packet)))
-        return honest(packet)
-
-    node.answer = attacked
+    attacked(grid.nodes[FIRST], masked.HELPED, [own_number, own_keys, plain, of_peers], got)
     carded.run(tmp_path / "run", DISTRIBUTED, over=grid, helper=helper)
-    assert got[0].facts["code"] == code
+    assert got == ["roster", "roster", "terms", "terms"]
 
 
 def test_nodes_may_drop_up_to_the_stated_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, helper: Nearby) -> None:
@@ -222,24 +219,24 @@ def request_seeds(asked: RoundRequest) -> tuple:
     return OpenRequest.decode(asked.opening).seeds
 
 
-@pytest.mark.parametrize("lost", ["request", "reply"])
 def test_a_helper_that_is_away_voids_the_round_and_the_next_charge_is_opened(
-    tmp_path: Path, carded: Carded, helper: Nearby, lost: str
+    tmp_path: Path, carded: Carded, helper: Nearby
 ) -> None:
-    gone = []
+    """First a request is lost, then a reply."""
+    lost = ["request", "reply"]
 
-    def away(*about: object) -> object:
-        if not gone:
-            gone.append(True)
+    def away(what: str) -> None:
+        if lost[:1] == [what]:
+            lost.pop(0)
             raise HelperAway("the helper does not answer")
-        return about[0]
 
-    if lost == "request":
-        helper.before = away
-    else:
-        helper.twist = away
+    def reply(answer: HelperAnswer) -> HelperAnswer:
+        away("reply")
+        return answer
+
+    helper.before, helper.twist = lambda _: away("request"), reply
     carded.run(tmp_path / "run", (*DISTRIBUTED, "algorithm.rounds=5"), helper=helper)
-    assert charges(tmp_path / "run")[:4] == [0, 0, 1, 2]
+    assert charges(tmp_path / "run")[:4] == [0, 0, 0, 1]
     verified(tmp_path / "run")
 
 
@@ -257,7 +254,8 @@ def test_a_run_is_resumed_with_the_helper_that_knows_it(tmp_path: Path, carded: 
     verified(tmp_path / "run")
 
 
-def test_a_helper_of_another_key_cannot_go_on_with_a_run(tmp_path: Path, carded: Carded, helper: Nearby) -> None:
+@pytest.mark.slow
+def test_a_helper_of_another_key_cannot_continue_a_run(tmp_path: Path, carded: Carded, helper: Nearby) -> None:
     def killed(_: RoundRequest) -> None:
         raise KeyboardInterrupt
 
@@ -272,6 +270,13 @@ def test_a_helper_of_another_key_cannot_go_on_with_a_run(tmp_path: Path, carded:
 def test_without_a_helper_the_setting_is_refused_in_one_line(tmp_path: Path, carded: Carded) -> None:
     with pytest.raises(InputError, match="start the server with --helper and --helper-key"):
         carded.run(tmp_path / "run", (*DISTRIBUTED, "privacy.aggregator=helper"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_hidden_participation_is_not_offered_with_a_helper(tmp_path: Path, carded: Carded, helper: Nearby) -> None:
+    hidden = ("privacy.participation=hidden", "privacy.sampling=0.5")
+    with pytest.raises(InputError, match=r"offered with privacy\.aggregator = peers"):
+        carded.run(tmp_path / "run", (*DISTRIBUTED, *hidden, "privacy.aggregator=helper"), helper=helper)
     assert not (tmp_path / "run").exists()
 
 
@@ -311,12 +316,14 @@ def test_a_helper_that_lies_shifts_the_total_and_nothing_detects_it(
     verified(tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_helper_that_answers_another_request_voids_the_round(tmp_path: Path, carded: Carded, helper: Nearby) -> None:
     helper.twist = lambda answer: replace(answer, opening=Opening(bytes(32), b"").encode())
     with pytest.raises(RoundVoid, match="opened another request"):
         carded.run(tmp_path / "run", (*DISTRIBUTED, "algorithm.rounds=8"), helper=helper)
 
 
+@pytest.mark.slow
 def test_a_helper_that_does_not_cosign_ends_the_run(tmp_path: Path, carded: Carded, helper: Nearby) -> None:
     note = helper.keys.public.helper.key.text
     helper.twist = lambda answer: replace(answer, note=note)

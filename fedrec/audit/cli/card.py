@@ -143,6 +143,7 @@ def _facts(card: Any) -> dict[str, Any]:
         "minimum_cohort": card.minimum_cohort,
         "nodes": card.nodes,
         "receipts": card.receipts,
+        **({} if card.helper is None else {"helper": f"{card.helper.key.text} at {card.helper.address}"}),
         "seeded": card.seeded,
         "mechanism": card.mechanism,
         "rounds": card.rounds,

@@ -138,7 +138,7 @@ class HelperLink:
             link.request(method, path, body, {"Content-Length": str(len(body))} if method == "POST" else {})
             answer = link.getresponse()
             content = answer.read(MOST_ANSWER + 1)
-        if len(content) > MOST_ANSWER or len(content) != int(answer.headers.get("Content-Length", -1)):
+        if len(content) > MOST_ANSWER or str(len(content)) != answer.headers.get("Content-Length"):
             raise http.client.HTTPException
         return answer.status, content
 

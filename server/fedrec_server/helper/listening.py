@@ -29,7 +29,8 @@ from fedrec_server.helper.service import HeadUnknown, HelperService
 
 log = logging.getLogger("fedrec.helper")
 
-MOST_CONNECTIONS = 32
+MOST_CONNECTIONS = 16
+"""At once, each with a request of at most `MOST_REQUEST` bytes."""
 QUIET_SECONDS = 20.0
 """Seconds that a connection may send nothing."""
 WHOLE_SECONDS = 300.0

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory: pytest.TempPathFactory):
-    with federation(NODES, tmp_path_factory.mktemp("federation"), None, stock=False, say=lambda _: None) as running:
+    folder = tmp_path_factory.mktemp("federation")
+    with federation(NODES, folder, None, stock=False, say=lambda _: None, helper=True) as running:
         yield running
 
 
@@ -36,14 +37,17 @@ def config(out: Path, *changes: str) -> dict:
     }
 
 
-@pytest.mark.parametrize("trust", ["local", "distributed"])
-def test_the_server_gets_noisy_sums_alone(state: State, tmp_path: Path, trust: str) -> None:
+@pytest.mark.parametrize(("trust", "aggregator"), [("local", ""), ("distributed", "peers"), ("distributed", "")])
+def test_the_server_gets_noisy_sums_alone(state: State, tmp_path: Path, trust: str, aggregator: str) -> None:
+    """The server has a helper, which keeps the masks unless the scenario leaves them to the nodes."""
     out = tmp_path / "run"
-    assert RunClient(state, config(out, f"privacy.trust={trust}"), lambda _: None).follow() == str(out)
+    changes = [f"privacy.trust={trust}", *([f"privacy.aggregator={aggregator}"] if aggregator else [])]
+    assert RunClient(state, config(out, *changes), lambda _: None).follow() == str(out)
     assert fedrec(["audit", "verify", str(out), "--key", str(out / "release/privacy/ledger.pub")]) == 0
     begin = read_ledger(out / "release/privacy/ledger.jsonl")[0][0].payload
     assert begin["trust"] == trust
     assert ("roster" in begin["card"]) == (trust == "distributed")
+    assert ("helper" in begin["card"]) == (trust == "distributed" and not aggregator)
     statement = json.loads((out / "release/privacy/statement.json").read_text())
     server = next(row for row in statement["adversaries"] if row["adversary"] == "server")
     assert server["epsilon"] is not None
