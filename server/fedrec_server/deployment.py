@@ -34,7 +34,7 @@ from fedrec.run.directory import RunDirectory
 from fedrec.run.federation import Federation
 from fedrec.run.records import Circumstances, Data
 from fedrec.run.resume import open_run
-from fedrec.run.scenario import Scenario
+from fedrec.run.scenario import Scenario, load_scenario
 from fedrec.run.scenario_run import ScenarioRun
 from fedrec.run.setup import set_up_run
 from fedrec.run.shared_budget import reserve
@@ -86,12 +86,21 @@ CARD_DAYS = 30.0
 SEEDED = "the noise follows from the scenario's seed, and the seed removes it; leave the seed out to protect users"
 
 
-def with_helper(scenario: Scenario) -> Scenario:
-    """Return the scenario of a server that has a helper: it keeps the masks, unless the scenario says otherwise."""
+def with_helper(scenario: Scenario, began: RunDirectory | None = None) -> Scenario:
+    """Return the scenario of a server that has a helper: it keeps the masks, unless the scenario says otherwise.
+
+    Args:
+        scenario: the scenario to run.
+        began: folder of the run that continues, whose aggregator stays; None for a new run.
+    """
     privacy = scenario.privacy
     if privacy.trust != "distributed" or privacy.hidden or "aggregator" in privacy.model_fields_set:
         return scenario
-    return scenario.model_copy(update={"privacy": privacy.model_copy(update={"aggregator": "helper"})})
+    aggregator = "helper"
+    if began is not None and began.holds_run:
+        own = str(scenario.algorithm["name"])
+        aggregator = load_scenario(str(began.scenario), own_code=own).privacy.aggregator
+    return scenario.model_copy(update={"privacy": privacy.model_copy(update={"aggregator": aggregator})})
 
 
 def _named(helper: CardHelper) -> HelperTerms:
@@ -129,7 +138,7 @@ class Deployment(ScenarioRun):
         helper: HelperAccess | None = None,
     ) -> None:
         check_device(scenario.engine.device, "engine.device")
-        scenario = scenario if helper is None else with_helper(scenario)
+        scenario = scenario if helper is None else with_helper(scenario, folder if resume else None)
         check_over_nodes(
             scenario.privacy, scenario.engine.nodes, scenario.seed, "fedrec server", helper=helper is not None
         )

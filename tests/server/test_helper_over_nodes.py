@@ -255,6 +255,20 @@ def test_a_run_is_resumed_with_the_helper_that_knows_it(tmp_path: Path, carded: 
 
 
 @pytest.mark.slow
+def test_a_run_that_began_without_a_helper_continues_without_one(
+    tmp_path: Path, carded: Carded, helper: Nearby
+) -> None:
+    def killed(_: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        carded.run(tmp_path / "run", DISTRIBUTED, on_round=killed)
+    carded.run(tmp_path / "run", DISTRIBUTED, helper=helper, resume=True)
+    assert helper.asked == helper.cards == []
+    assert len(charges(tmp_path / "run")) >= 2
+
+
+@pytest.mark.slow
 def test_a_helper_of_another_key_cannot_continue_a_run(tmp_path: Path, carded: Carded, helper: Nearby) -> None:
     def killed(_: RoundRequest) -> None:
         raise KeyboardInterrupt
