@@ -32,6 +32,7 @@ DAMAGED_ZIP = (
     IndexError,
 )
 """Exceptions of `zipfile` for a damaged archive, in addition to OSError."""
+_PART = 1 << 20  # bytes that are copied at once
 _LINK = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO)
 
 
@@ -54,7 +55,7 @@ def read_below(folder: Path, name: str, most: int, *, alone: bool = False) -> by
         with os.fdopen(os.dup(handle), "rb") as file:
             content = file.read(min(os.fstat(handle).st_size, most) + 1)
     if len(content) > most:
-        raise VerificationError(f"{folder}/{name}: is larger than {most:,} bytes; a run has no such file")
+        raise _larger(folder, name, most)
     return content
 
 
@@ -68,6 +69,44 @@ def digest_below(folder: Path, name: str) -> str | None:
             return None
         with os.fdopen(os.dup(handle), "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def copy_below(folder: Path, name: str, to: Path, most: int) -> str | None:
+    """Copy the regular file `name` below `folder` to the new file `to`, mode 0600, and sync it.
+
+    Args:
+        folder: named by the user.
+        name: the file's path in it, with slashes.
+        to: of the copy, where nothing is yet.
+        most: most bytes of the file.
+
+    Returns:
+        The SHA-256 (hex) of what was copied; None where there is no such file.
+
+    Raises:
+        VerificationError: as `read_below`.
+        InputError: where it cannot be read, or the copy cannot be written.
+    """
+    with _opened(folder, name, False) as handle:
+        if handle is None:
+            return None
+        digest, left = hashlib.sha256(), most
+        if os.fstat(handle).st_size > most:
+            raise _larger(folder, name, most)
+        try:
+            made = os.open(to, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(os.dup(handle), "rb") as file, os.fdopen(made, "wb") as copy:
+                while part := file.read(_PART):
+                    left -= len(part)
+                    if left < 0:
+                        raise _larger(folder, name, most)
+                    digest.update(part)
+                    copy.write(part)
+                copy.flush()
+                os.fsync(copy.fileno())
+        except OSError as error:
+            raise InputError(f"{to}: cannot be written ({error.strerror}); check disk and rights") from None
+    return digest.hexdigest()
 
 
 def write_below(folder: Path, name: str, content: bytes, mode: int = 0o644) -> None:
@@ -141,6 +180,10 @@ def refuse_links(folder: Path) -> None:
                 raise VerificationError(
                     f"{path}: is a link, pipe or device, and a run's folder holds none; copy the run without it"
                 )
+
+
+def _larger(folder: Path, name: str, most: int) -> VerificationError:
+    return VerificationError(f"{folder}/{name}: is larger than {most:,} bytes; a run has no such file")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""`fedrec client`: a node that hosts users, one or many.
+"""`fedrec client`: a node that hosts users, one or many, and the lists on the device of one person.
 
 Everything heavy is imported inside the functions, so that `--help` answers at once.
 """
@@ -15,22 +15,29 @@ from fedrec.errors import InputError
 from fedrec.screen import say
 from fedrec.transport.executor import OURS
 from fedrec_client.consent_commands import budget, ledger_commands, policy_commands
+from fedrec_client.edge_commands import add_to
+from fedrec_client.edge_options import DEVICE
 from fedrec_client.key_command import key
+from fedrec_client.store_commands import store_commands
 
 client = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")
 client.command()(key)
 client.add_typer(policy_commands, name="policy")
 client.command()(budget)
 client.add_typer(ledger_commands, name="ledger")
+add_to(client)
+client.add_typer(store_commands, name="store", rich_help_panel=DEVICE)
 
 
 @client.callback()
 def _client() -> None:
-    """Host users for a server: their histories stay here; clipped sums leave, when a run asks for them.
+    """Take part in runs, and recommend on a device. Histories stay here; clipped sums leave, when a run asks for them.
 
     - `fedrec client key node.key` makes this node's key; the server gets `node.key.pub`
 
     - `fedrec client start --server HOST:9092 --ca ca.crt --key node.key --data events.csv --catalogue items.csv`
+
+    - `fedrec client install RUN` makes a released model the one of this device; `record ITEM` and `recommend` use it
     """
 
 

@@ -16,7 +16,7 @@ from fedrec.algorithms.discover import model_items
 from fedrec.api.data import Data, item_positions
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.histories import Histories
-from fedrec.data.ids import canonical_id
+from fedrec.data.spellings import canonical_id
 from fedrec.data.users import UserBatch
 from fedrec.errors import InputError
 from fedrec.evaluation.exposure import content_rows

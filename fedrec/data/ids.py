@@ -13,7 +13,6 @@ are refused.
 
 import hashlib
 import re
-import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -52,11 +51,6 @@ def identities(ids: pl.Series) -> np.ndarray:
     if ids.dtype.is_integer():
         return ids.to_numpy().astype(np.int64)
     return np.array([_of(text) for text in ids.to_list()], dtype=np.int64)
-
-
-def canonical_id(given: object) -> str:
-    """Spell one typed id as the ids of a log are spelled, as text."""
-    return unicodedata.normalize("NFC", str(given).strip())
 
 
 def exact_bits(dtype: pl.DataType) -> int:

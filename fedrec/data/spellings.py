@@ -1,5 +1,6 @@
-"""How programs spell the names of columns and a missing value. The standard library alone: devices read it, too."""
+"""How programs spell names of columns, ids and a missing value. The standard library alone: devices read it, too."""
 
+import unicodedata
 from collections.abc import Sequence
 
 SYNONYMS: dict[str, str] = {
@@ -27,3 +28,8 @@ def likely(name: str, columns: Sequence[str]) -> str | None:
     plain = {"".join(sign for sign in column.lower() if sign.isalnum()): column for column in reversed(columns)}
     known = [name.replace("_", ""), *SYNONYMS.get(name, "").split()]
     return next((plain[other] for other in known if other in plain), None)
+
+
+def canonical_id(given: object) -> str:
+    """Spell one typed id as the ids of a log are spelled, as text."""
+    return unicodedata.normalize("NFC", str(given).strip())

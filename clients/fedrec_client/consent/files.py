@@ -1,7 +1,9 @@
 """The files of a node's consent: policy, device ledger and counter, made, checked before the start, and begun anew."""
 
+import dataclasses
 import json
 import os
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,7 +12,7 @@ from pathlib import Path
 from fedrec.durable import replace, sync
 from fedrec.errors import InputError
 from fedrec_client.consent.device_ledger import FILE, DeviceLedger, counter_of
-from fedrec_client.consent.policy import Policy, load
+from fedrec_client.consent.policy import Policy, load, parse
 
 POLICY = "policy.toml"
 
@@ -48,6 +50,36 @@ def write_policy(file: Path, policy: Policy) -> None:
             made.write(policy.text())
     except FileExistsError:
         raise InputError(f"{file}: exists already; edit it, or name another file") from None
+    except OSError as error:
+        raise InputError(f"{file}: cannot be written ({error.strerror})") from None
+
+
+def policy_of(folder: Path) -> Policy:
+    """Return the policy in a node's own folder; the defaults where there is none. Raises: InputError."""
+    return load(folder / POLICY) if (folder / POLICY).exists() else Policy()
+
+
+def write_opted_out(folder: Path, out: bool) -> None:
+    """Set `data.opted_out` of the policy in a node's own folder, which is made where it is missing.
+
+    Other settings stay, and comments where the file has a line of it. A running node reads it at the next question.
+
+    Raises: InputError for a policy that cannot be used or written.
+    """
+    file, policy = folder / POLICY, policy_of(folder)
+    wanted = dataclasses.replace(policy, data=dataclasses.replace(policy.data, opted_out=out))
+    if not file.exists():
+        write_policy(file, wanted)
+        return
+    text = file.read_text(encoding="utf-8-sig")
+    changed = re.sub(r"(?m)^(\s*opted_out\s*=\s*)(true|false)", rf"\g<1>{str(out).lower()}", text)
+    try:
+        kept = parse(changed, str(file)) == wanted
+    except InputError:
+        kept = False
+    try:
+        replace(file, (changed if kept else wanted.text()).encode(), mode=0o600)
+        sync(folder)
     except OSError as error:
         raise InputError(f"{file}: cannot be written ({error.strerror})") from None
 

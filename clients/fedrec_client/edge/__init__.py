@@ -1,0 +1,1 @@
+"""Recommendations on the device of one person, with numpy and `cryptography` alone; see `client`."""

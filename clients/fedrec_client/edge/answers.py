@@ -1,0 +1,93 @@
+"""What an EdgeClient answers, and what it may be asked for: typed records with the items' own ids."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from fedrec.ondevice.lists import Why
+
+
+@dataclass(frozen=True, slots=True)
+class Recommendation:
+    """One place of a list.
+
+    Attributes:
+        item: its id.
+        score: of the model, comparable within one list.
+        why: `exact` by its score; `popular` since nothing is known of the person; `diverse` before items of a higher
+            score; `explored` drawn at random.
+    """
+
+    item: str
+    score: float
+    why: Why
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of a reason. Attributes: name: a past item's id, or a group of public features; share: 0 to 1."""
+
+    name: str
+    share: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why an item has its score. Both tuples are in descending order, and the shares of each sum to 1.
+
+    Attributes:
+        item: its id.
+        score: of the model.
+        past: own past items; the share is of the falls of the score when an item leaves the history and the model is
+            fitted again. Items that do not raise the score are left out.
+        features: groups of public features; the share is of the rises against the average item. Empty for a model
+            without features.
+    """
+
+    item: str
+    score: float
+    past: tuple[Share, ...]
+    features: tuple[Share, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Alike:
+    """An item that is like another one. Attributes: item: its id; likeness: cosine of their rows, -1 to 1."""
+
+    item: str
+    likeness: float
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which items may be on a list: those that pass every filter.
+
+    Attributes:
+        only: ids of the only items that may be listed, e.g. those in stock; None for all.
+        exclude: ids of items that are left out.
+        having: block of public categories -> labels; an item needs one of them, in each of the blocks.
+        without: block of public categories -> labels; an item with one of them does not pass.
+        between: block of public numbers -> smallest and largest value; an unknown value does not pass.
+    """
+
+    only: Collection[str | int] | None = None
+    exclude: Collection[str | int] = ()
+    having: Mapping[str, Collection[str]] = field(default_factory=dict)
+    without: Mapping[str, Collection[str]] = field(default_factory=dict)
+    between: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A model in use.
+
+    Attributes:
+        algorithm: that released it.
+        items: number of items that it knows.
+        sha256: of its manifest, which names its files by their digests.
+        rated: True if it learns from ratings alone.
+    """
+
+    algorithm: str
+    items: int
+    sha256: str
+    rated: bool

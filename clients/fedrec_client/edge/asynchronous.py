@@ -1,0 +1,128 @@
+"""AsyncEdgeClient: the methods of EdgeClient as coroutines. Each runs in a thread, so that the event loop is free."""
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from fedrec_client.edge.answers import Alike, Explanation, Filters, Installed, Recommendation
+from fedrec_client.edge.client import EdgeClient
+from fedrec_client.store import Event, KeySource, Recorded
+
+if TYPE_CHECKING:
+    from fedrec_client.consent.report import Spending
+
+
+class AsyncEdgeClient:
+    """A device's recommendations in asyncio. Make one by `await AsyncEdgeClient.open(...)`.
+
+    Arguments, answers and errors are those of EdgeClient.
+    """
+
+    def __init__(self, client: EdgeClient) -> None:
+        self.client = client
+
+    @classmethod
+    async def open(
+        cls,
+        path: str | Path,
+        key: KeySource | None = None,
+        *,
+        model: str | Path | None = None,
+        create: bool = True,
+    ) -> "AsyncEdgeClient":
+        """See `EdgeClient.open`."""
+        return cls(await asyncio.to_thread(EdgeClient.open, path, key, model=model, create=create))
+
+    async def close(self) -> None:
+        """See `EdgeClient.close`."""
+        await asyncio.to_thread(self.client.close)
+
+    async def __aenter__(self) -> "AsyncEdgeClient":
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def install(
+        self, release: str | Path, *, public: str | Path | None = None, min_rating: float | None = None
+    ) -> Installed:
+        """See `EdgeClient.install`."""
+        return await asyncio.to_thread(self.client.install, release, public=public, min_rating=min_rating)
+
+    async def record(
+        self, item: str | int, event: str = "view", time: float | None = None, weight: float = 1.0
+    ) -> Recorded:
+        """See `EdgeClient.record`."""
+        return await asyncio.to_thread(self.client.record, item, event, time, weight)
+
+    async def record_all(self, events: Iterable[Event]) -> list[Recorded]:
+        """See `EdgeClient.record_all`."""
+        return await asyncio.to_thread(self.client.record_all, events)
+
+    async def undo(self) -> Event | None:
+        """See `EdgeClient.undo`."""
+        return await asyncio.to_thread(self.client.undo)
+
+    async def events(self) -> list[Recorded]:
+        """See `EdgeClient.events`."""
+        return await asyncio.to_thread(self.client.events)
+
+    async def forget(
+        self,
+        item: str | int | None = None,
+        *,
+        before: float | None = None,
+        since: float | None = None,
+        everything: bool = False,
+    ) -> int:
+        """See `EdgeClient.forget`."""
+        return await asyncio.to_thread(self.client.forget, item, before=before, since=since, everything=everything)
+
+    async def export_my_data(self, file: str | Path) -> int:
+        """See `EdgeClient.export_my_data`."""
+        return await asyncio.to_thread(self.client.export_my_data, file)
+
+    async def recommend(
+        self,
+        k: int = 10,
+        *,
+        filters: Filters | None = None,
+        diversity: float | None = None,
+        exclude_seen: bool = True,
+        explore: float = 0.0,
+        seed: int | None = None,
+    ) -> list[Recommendation]:
+        """See `EdgeClient.recommend`."""
+        return await asyncio.to_thread(
+            self.client.recommend,
+            k,
+            filters=filters,
+            diversity=diversity,
+            exclude_seen=exclude_seen,
+            explore=explore,
+            seed=seed,
+        )
+
+    async def explain(self, item: str | int) -> Explanation:
+        """See `EdgeClient.explain`."""
+        return await asyncio.to_thread(self.client.explain, item)
+
+    async def similar(self, item: str | int, k: int = 10) -> list[Alike]:
+        """See `EdgeClient.similar`."""
+        return await asyncio.to_thread(self.client.similar, item, k)
+
+    async def budget(self) -> "Spending":
+        """See `EdgeClient.budget`."""
+        return await asyncio.to_thread(self.client.budget)
+
+    async def opt_out(self) -> None:
+        """See `EdgeClient.opt_out`."""
+        await asyncio.to_thread(self.client.opt_out)
+
+    async def opt_in(self) -> None:
+        """See `EdgeClient.opt_in`."""
+        await asyncio.to_thread(self.client.opt_in)

@@ -1,0 +1,113 @@
+"""PrivateState: what the model in use makes of all events in the store, kept in memory until either changes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedrec.errors import InputError
+from fedrec.ondevice.history import State
+from fedrec_client.edge.installed import Models, OpenModel, Pointer
+from fedrec_client.edge.kinds_of_events import Past, extends, past_of
+from fedrec_client.edge.layout import DeviceFolder
+from fedrec_client.store import Recorded, Store
+
+NEW_EVENTS = 8
+"""Events that are added to a state one at a time; of more, the state is fitted again, which gives the same."""
+
+
+@dataclass(frozen=True)
+class Now:
+    """The private state of one version of the store under one model.
+
+    Attributes:
+        version: of the store.
+        pointer: to the model.
+        past: the model's input.
+        state: what the model made of it.
+    """
+
+    version: str
+    pointer: Pointer
+    past: Past
+    state: State
+
+
+class PrivateState:
+    """The state of a device's person. It is in memory alone: a start makes it again from the events.
+
+    Args:
+        folder: of the device.
+        store: its open store.
+    """
+
+    def __init__(self, folder: DeviceFolder, store: Store) -> None:
+        self._folder, self._store, self._models = folder, store, Models(folder)
+        self._model: OpenModel | None = None
+        self._now: Now | None = None
+
+    @property
+    def installed(self) -> bool:
+        """Whether a model is installed."""
+        return self._models.pointer() is not None
+
+    def clear(self) -> None:
+        """Forget what is in memory."""
+        self._model = self._now = None
+
+    def install(self, release: Path, public: Path | None, min_rating: float | None) -> OpenModel:
+        """Install a model, see `Models.install`; it is tried with the person's own history."""
+        self._model = self._models.install(
+            release, public, min_rating, lambda model: _past(model, self._store.events()).history
+        )
+        return self._model
+
+    def model(self) -> OpenModel:
+        """Return the model in use, also where another process installed it.
+
+        Raises:
+            InputError: where none is installed, or its files are damaged.
+        """
+        pointer = self._models.pointer()
+        if pointer is None:
+            raise InputError(f"{self._folder.path}: no model is installed; install a release first")
+        if self._model is None or self._model.pointer != pointer:
+            try:
+                self._model = self._models.open(pointer)
+            except InputError:
+                newer = self._models.pointer()  # another process may have removed the old one meanwhile
+                if newer is None or newer == pointer:
+                    raise
+                self._model = self._models.open(newer)
+        return self._model
+
+    def current(self) -> tuple[OpenModel, Now]:
+        """Return the model in use, and the state of all events under it; equal to a full refit bit for bit."""
+        model, found = self.model(), self._now
+        version = self._store.version  # before the events: what changes in between is read again next time
+        if found is None or (found.version, found.pointer) != (version, model.pointer):
+            past = _past(model, self._store.events())
+            known = found if found is not None and found.pointer == model.pointer else None
+            self._now = found = Now(version, model.pointer, past, _state(model, past, known))
+        return model, found
+
+
+def _past(model: OpenModel, events: list[Recorded]) -> Past:
+    places: dict[str, int | None] = {}
+
+    def find(item: str) -> int | None:
+        if item not in places:
+            places[item] = model.ids.find(item)
+        return places[item]
+
+    return past_of(events, find, rated=model.rated, min_rating=model.pointer.min_rating)
+
+
+def _state(model: OpenModel, past: Past, old: Now | None) -> State:
+    """Return the state of a history: from an older one where only a few events are new, else fitted."""
+    history = past.history
+    if old is None or not extends(history, old.past.history) or len(history) - len(old.past.history) > NEW_EVENTS:
+        return model.model.fit(history)
+    state, start = old.state, len(old.past.history)
+    ratings = [None] * len(history) if history.ratings is None else history.ratings.tolist()
+    for item, rating in zip(history.items[start:].tolist(), ratings[start:], strict=True):
+        state = model.model.record(state, item, rating)
+    return state

@@ -1,0 +1,250 @@
+"""`fedrec client record`, `recommend` and the other commands of a device: each is a method of EdgeClient."""
+
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fedrec.errors import InputError
+from fedrec_client.edge_options import DEVICE, AsJson, Folder, Passphrase, folder_of, opened, show
+
+Item = Annotated[str, typer.Argument(metavar="ITEM", help="The item's id in the catalogue.")]
+Places = Annotated[int, typer.Option("-k", "--k", min=1, metavar="N", help="Most items.")]
+
+
+def install(
+    release: Annotated[Path, typer.Argument(metavar="RELEASE", help="A run, its release/, or its model's folder.")],
+    public: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Public features of the items, for filters.")
+    ] = None,
+    min_rating: Annotated[
+        float | None, typer.Option(help="data.min_rating of the run: a lower rating counts as a dislike.")
+    ] = None,
+    state: Folder = None,
+    passphrase: Passphrase = False,
+    as_json: AsJson = False,
+) -> None:
+    """Check a released model, try it, and make it the one in use.
+
+    Its files must be those that its manifest names by their SHA-256. The old model stays until the new one made a list.
+    """
+    with opened(state, passphrase, create=True) as client:
+        found = client.install(release, public=public, min_rating=min_rating)
+    needs = "It learns from ratings alone." if found.rated else "It learns from views, likes and ratings."
+    show(found, [f"Installed {found.algorithm}, which knows {found.items:,} items. {needs}"], as_json)
+
+
+def record(
+    item: Item,
+    event: Annotated[str, typer.Option(help="view, like, rating or dislike.")] = "view",
+    time: Annotated[
+        str | None, typer.Option(metavar="TIME", help="UTC seconds since 1970, or ISO 8601. [default: now]")
+    ] = None,
+    weight: Annotated[float, typer.Option(help="Of a rating, its value.")] = 1.0,
+    state: Folder = None,
+    passphrase: Passphrase = False,
+    as_json: AsJson = False,
+) -> None:
+    """Record what the person did with an item: it is in the next list, and survives a power cut.
+
+    Other users of the machine see the arguments of a command while it runs; `fedrec client import` reads a file.
+    """
+    with opened(state, passphrase, create=True) as client:
+        made = client.record(item, event, None if time is None else _moment(time), weight)
+        count = len(client.events())
+    show({"number": made.number, **asdict(made.event)}, [f"Recorded; the store has {count:,} events."], as_json)
+
+
+def import_(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Events of one person: CSV, TSV or JSON lines.")],
+    state: Folder = None,
+    passphrase: Passphrase = False,
+    as_json: AsJson = False,
+) -> None:
+    """Record the events of a file, all or none; what `fedrec client export` wrote is read again.
+
+    Columns: item_id, and where they are there timestamp, kind, and rating or weight. An error names the line.
+    """
+    from fedrec_client.edge.kinds_of_events import KINDS
+    from fedrec_client.store import read_events
+
+    with opened(state, passphrase, create=True) as client:
+        made = client.record_all(read_events(file))
+    idle = sum(each.event.kind not in KINDS for each in made)
+    line = f"Recorded {len(made):,} events." + (f" {idle:,} are of kinds that do not count." if idle else "")
+    show({"events": len(made), "not_counted": idle}, [line], as_json)
+
+
+def undo(state: Folder = None, passphrase: Passphrase = False, as_json: AsJson = False) -> None:
+    """Take back the event that was recorded last."""
+    with opened(state, passphrase) as client:
+        gone = client.undo()
+    line = "There is no event." if gone is None else f"Took back the {gone.kind} of {gone.item}."
+    show({} if gone is None else gone, [line], as_json)
+
+
+def recommend(
+    k: Places = 10,
+    diversity: Annotated[
+        float | None, typer.Option(help="0 for the best scores, towards 1 for items that are unlike each other.")
+    ] = None,
+    seen: Annotated[bool, typer.Option("--seen", help="Items with an event may be on the list.")] = False,
+    explore: Annotated[float, typer.Option(help="Probability of each place to go to a drawn item.")] = 0.0,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="ITEM", help="An item that may be listed; repeat it.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", metavar="ITEM", help="An item to leave out; repeat it.")
+    ] = None,
+    having: Annotated[
+        list[str] | None,
+        typer.Option("--having", metavar="BLOCK=LABEL", help="A public label that items need; repeat it for others."),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        typer.Option("--without", metavar="BLOCK=LABEL", help="A public label that items must not have; repeat it."),
+    ] = None,
+    between: Annotated[
+        list[str] | None,
+        typer.Option("--between", metavar="BLOCK=LOW:HIGH", help="Bounds of a public number; repeat it for others."),
+    ] = None,
+    state: Folder = None,
+    passphrase: Passphrase = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print the person's list, best first: item, score, and why it is there.
+
+    exact: by its score. popular: nothing is known of the person. diverse: before items of a higher score.
+    explored: drawn at random.
+    """
+    from fedrec_client.edge.answers import Filters
+
+    filters = Filters(only, exclude or (), _labels(having), _labels(without), _bounds(between))
+    with opened(state, passphrase) as client:
+        found = client.recommend(k, filters=filters, diversity=diversity, exclude_seen=not seen, explore=explore)
+    show(found, [f"{each.item:<24} {each.score:>12.6g}  {each.why}" for each in found], as_json)
+
+
+def explain(item: Item, state: Folder = None, passphrase: Passphrase = False, as_json: AsJson = False) -> None:
+    """Print which of the person's own past items and which public features led to an item's score."""
+    with opened(state, passphrase) as client:
+        found = client.explain(item)
+    lines = [f"{found.item}: score {found.score:.6g}"]
+    for title, parts in (("Own past items", found.past), ("Public features", found.features)):
+        lines.append(f"{title}: " + (", ".join(f"{each.name} {each.share:.0%}" for each in parts[:5]) or "none"))
+    show(found, lines, as_json)
+
+
+def similar(
+    item: Item, k: Places = 10, state: Folder = None, passphrase: Passphrase = False, as_json: AsJson = False
+) -> None:
+    """Print the items that are most alike to one, with the cosine of their rows."""
+    with opened(state, passphrase) as client:
+        found = client.similar(item, k)
+    show(found, [f"{each.item:<24} {each.likeness:>8.4f}" for each in found], as_json)
+
+
+def forget(
+    item: Annotated[str | None, typer.Argument(metavar="[ITEM]", help="Erase the events with this item.")] = None,
+    before: Annotated[str | None, typer.Option(metavar="TIME", help="Erase events before it.")] = None,
+    since: Annotated[str | None, typer.Option(metavar="TIME", help="Erase events from it on.")] = None,
+    everything: Annotated[bool, typer.Option("--everything", help="Erase all; the device is as new.")] = False,
+    state: Folder = None,
+    passphrase: Passphrase = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase events and all that was derived from any event; no file of the store holds a trace of them afterwards.
+
+    A range of times also erases events without a time. What the device paid of its privacy budget stays.
+    """
+    low, high = (None if text is None else _moment(text) for text in (since, before))
+    with opened(state, passphrase) as client:
+        gone = client.forget(item, before=high, since=low, everything=everything)
+    show({"erased": gone}, [f"Erased {gone:,} events."], as_json)
+
+
+def export(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, mode 0600.")],
+    state: Folder = None,
+    passphrase: Passphrase = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write all that the store holds of the person to a file: JSON lines, in clear."""
+    with opened(state, passphrase) as client:
+        count = client.export_my_data(file)
+    show({"lines": count}, [f"Wrote {count:,} lines to {file}, in clear: keep it safe."], as_json)
+
+
+def opt_out(state: Folder = None) -> None:
+    """Contribute only zeros, which a server cannot see; lists do not change."""
+    _opt(state, True)
+
+
+def opt_in(state: Folder = None) -> None:
+    """Contribute again, within the limits of the policy."""
+    _opt(state, False)
+
+
+def add_to(client: typer.Typer) -> None:
+    """Add the commands of a device to `fedrec client`."""
+    for name, command in (
+        ("install", install),
+        ("record", record),
+        ("import", import_),
+        ("undo", undo),
+        ("recommend", recommend),
+        ("explain", explain),
+        ("similar", similar),
+        ("export", export),
+        ("forget", forget),
+        ("opt-out", opt_out),
+        ("opt-in", opt_in),
+    ):
+        client.command(name, rich_help_panel=DEVICE)(command)
+
+
+def _opt(state: Path | None, out: bool) -> None:
+    from fedrec.screen import say
+    from fedrec_client.consent.files import POLICY, write_opted_out
+
+    folder = folder_of(state)
+    write_opted_out(folder, out)
+    say(f"{folder / POLICY}: this device contributes {'only zeros' if out else 'within its policy'} from now on.")
+
+
+def _moment(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        pass
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        raise InputError("the time is not recognised; give UTC seconds since 1970, or e.g. 2026-01-31T18:00") from None
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+
+
+def _labels(given: list[str] | None) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for text in given or ():
+        name, equal, label = text.partition("=")
+        if not equal:
+            raise InputError(f"'{text}': write BLOCK=LABEL, e.g. genres=Drama")
+        found.setdefault(name, []).append(label)
+    return found
+
+
+def _bounds(given: list[str] | None) -> dict[str, tuple[float, float]]:
+    found: dict[str, tuple[float, float]] = {}
+    for text in given or ():
+        name, _, bounds = text.partition("=")
+        low, colon, high = bounds.partition(":")
+        try:
+            found[name] = (float(low or "-inf"), float(high or "inf"))
+        except ValueError:
+            colon = ""
+        if not colon:
+            raise InputError(f"'{text}': write BLOCK=LOW:HIGH, e.g. year=1990:1999; either bound may be left out")
+    return found
