@@ -8,7 +8,7 @@ from fedrec.ondevice.history import State
 from fedrec_client.edge.installed import Models, OpenModel, Pointer
 from fedrec_client.edge.kinds_of_events import Past, extends, past_of
 from fedrec_client.edge.layout import DeviceFolder
-from fedrec_client.store import Recorded, Store
+from fedrec_client.store import Store
 
 NEW_EVENTS = 8
 """Events that are added to a state one at a time; of more, the state is fitted again, which gives the same."""
@@ -41,8 +41,7 @@ class PrivateState:
 
     def __init__(self, folder: DeviceFolder, store: Store) -> None:
         self._folder, self._store, self._models = folder, store, Models(folder)
-        self._model: OpenModel | None = None
-        self._now: Now | None = None
+        self.clear()
 
     @property
     def installed(self) -> bool:
@@ -51,13 +50,13 @@ class PrivateState:
 
     def clear(self) -> None:
         """Forget what is in memory."""
-        self._model = self._now = None
+        self._model: OpenModel | None = None
+        self._now: Now | None = None
+        self._places: tuple[Pointer | None, dict[str, int | None]] = (None, {})
 
     def install(self, release: Path, public: Path | None, min_rating: float | None) -> OpenModel:
         """Install a model, see `Models.install`; it is tried with the person's own history."""
-        self._model = self._models.install(
-            release, public, min_rating, lambda model: _past(model, self._store.events()).history
-        )
+        self._model = self._models.install(release, public, min_rating, lambda model: self._past(model).history)
         return self._model
 
     def model(self) -> OpenModel:
@@ -84,21 +83,23 @@ class PrivateState:
         model, found = self.model(), self._now
         version = self._store.version  # before the events: what changes in between is read again next time
         if found is None or (found.version, found.pointer) != (version, model.pointer):
-            past = _past(model, self._store.events())
+            past = self._past(model)
             known = found if found is not None and found.pointer == model.pointer else None
             self._now = found = Now(version, model.pointer, past, _state(model, past, known))
         return model, found
 
+    def _past(self, model: OpenModel) -> Past:
+        if self._places[0] != model.pointer:
+            self._places = (model.pointer, {})
+        places = self._places[1]
 
-def _past(model: OpenModel, events: list[Recorded]) -> Past:
-    places: dict[str, int | None] = {}
+        def find(item: str) -> int | None:
+            if item not in places:
+                places[item] = model.ids.find(item)
+            return places[item]
 
-    def find(item: str) -> int | None:
-        if item not in places:
-            places[item] = model.ids.find(item)
-        return places[item]
-
-    return past_of(events, find, rated=model.rated, min_rating=model.pointer.min_rating)
+        events = self._store.events()
+        return past_of(events, find, rated=model.rated, min_rating=model.pointer.min_rating)
 
 
 def _state(model: OpenModel, past: Past, old: Now | None) -> State:
