@@ -46,6 +46,8 @@ NEXT, AHEAD = "next", "ahead"
 """Facts: a message of the next round's keys; number of the charge during whose round this one's keys were made."""
 KEY = 32
 MOST_NODES = 100_000
+GRINDING = 40
+"""The bounds of the graph hold for a server that looks through 2^40 rings."""
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,15 @@ class Asked:
             bits=layout.bits,
             length=layout.length,
             min_cohort=least_nodes(nodes, self.dropout),
-            assumed=Assumption(self.colluding, self.dropout),
+            assumed=assumption(self.colluding, self.dropout),
             ahead=self.ahead,
             helper=helper,
         )
+
+
+def assumption(colluding: float, dropout: float) -> Assumption:
+    """Return what a run assumes of its nodes. The ring follows from what the server chooses, so it may try many."""
+    return Assumption(colluding, dropout, grinding=GRINDING)
 
 
 def ask_helped(question: Packet, roster: Roster, counts: Sequence[int]) -> Packet:

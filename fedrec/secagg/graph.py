@@ -10,8 +10,6 @@ from fedrec.secagg.outcome import Refused
 from fedrec.secagg.parameters import Assumption, Parameters, parameters
 from fedrec.secagg.roster import Roster
 
-MILLION = 1_000_000
-
 
 class Graph:
     """What members advertise keys for: a round, or a later round that is not yet known.
@@ -105,9 +103,8 @@ class Ahead(Graph):
     @cached_property
     def digest(self) -> bytes:
         """SHA-256 of everything above."""
-        assumed = self.assumed
-        shares = (round(MILLION * assumed.corrupt), round(MILLION * assumed.dropout), int(assumed.split_view))
-        fixed = self.card + self.roster + self.beacon + b"".join(number(each, 8) for each in (self.number, *shares))
+        counts = (self.number, *self.assumed.counts)
+        fixed = self.card + self.roster + self.beacon + b"".join(number(each, 8) for each in counts)
         return hashlib.sha256(b"fedrec/secagg/v1/ahead\x00" + fixed + places(self.cohort)).digest()
 
     @property

@@ -10,6 +10,8 @@ neighbours (a Harary graph). Four bounds hold for all members together. The tail
 | the honest survivors fall apart: k/2 members in a row are corrupt or dropped | 2**-40 |
 | fewer than `threshold` neighbours of a member survive | 2**-30 |
 
+A server that may choose the ring among 2**g tries the 2**-40 as often, so the bounds on a leak are 2**-(40 + g) then.
+
 Two survivor sets: a server needs `threshold` shares of a member's key and as many of its seed. An honest neighbour
 gives one of them, a corrupt one both, so 2 threshold > neighbours + corrupt neighbours leaves the server short.
 
@@ -23,6 +25,8 @@ from math import exp, inf, lgamma, log
 from fedrec.errors import PrivacyError
 
 COMPLETE_BELOW = 100
+MOST_GRINDING = 128
+_MILLION = 1_000_000
 SECURITY, CORRECTNESS = 40, 30
 """Minus log2 of the probability of a leak, and of a round that is void although no more dropped than stated."""
 
@@ -35,19 +39,34 @@ class Assumption:
         corrupt: largest fraction of a cohort that works with the server.
         dropout: largest fraction that drops in a round, over all stages.
         split_view: hold against a server that shows two survivor sets.
+        grinding: the server may choose the ring among 2**grinding ones, since it can change what the order follows
+            from. The bounds on a leak hold for all of them together.
     """
 
     corrupt: float = 0.05
     dropout: float = 0.3
     split_view: bool = True
+    grinding: int = 0
 
     def __post_init__(self) -> None:
         for name in ("corrupt", "dropout"):
             object.__setattr__(self, name, round(getattr(self, name), 6))
+        if not 0 <= self.grinding <= MOST_GRINDING:
+            raise PrivacyError(f"grinding {self.grinding}: a whole number from 0 to {MOST_GRINDING}")
         if not (0 <= self.corrupt < 1 and 0 <= self.dropout < 1 and self.corrupt + self.dropout < 1):
             raise PrivacyError(
                 f"corrupt {self.corrupt} and dropout {self.dropout}: fractions from 0 on, together below 1"
             )
+
+    @property
+    def counts(self) -> tuple[int, int, int, int]:
+        """The assumption as whole numbers, for the wire; `of_counts` reads them."""
+        return round(_MILLION * self.corrupt), round(_MILLION * self.dropout), int(self.split_view), self.grinding
+
+    @classmethod
+    def of_counts(cls, corrupt: int, dropout: int, split_view: int, grinding: int) -> "Assumption":
+        """Return the assumption. Raises: PrivacyError for numbers that no assumption has."""
+        return cls(corrupt / _MILLION, dropout / _MILLION, bool(split_view), grinding)
 
 
 @dataclass(frozen=True)
@@ -82,7 +101,7 @@ def parameters(members: int, assumed: Assumption) -> Parameters:
     corrupt, dropped = int(assumed.corrupt * members + 1e-9), int(assumed.dropout * members + 1e-9)
     if members >= COMPLETE_BELOW:
         for neighbours in range(2, members - 1, 2):
-            threshold = _threshold(members, neighbours, corrupt, dropped, assumed.split_view)
+            threshold = _threshold(members, neighbours, corrupt, dropped, assumed)
             if threshold:
                 return Parameters(neighbours, threshold, corrupt, dropped, complete=False)
     neighbours = members - 1
@@ -96,17 +115,18 @@ def parameters(members: int, assumed: Assumption) -> Parameters:
     return Parameters(neighbours, threshold, min(most, members - 2), dropped, complete=True)
 
 
-def _threshold(members: int, neighbours: int, corrupt: int, dropped: int, split_view: bool) -> int | None:
+def _threshold(members: int, neighbours: int, corrupt: int, dropped: int, assumed: Assumption) -> int | None:
     """Return the lowest threshold that meets every bound; None where there is none."""
-    gone = (corrupt + dropped) / members
-    if gone > 0 and log(members) + neighbours / 2 * log(gone) > -SECURITY * log(2):
+    gone, split_view = (corrupt + dropped) / members, assumed.split_view
+    leak = -(SECURITY + assumed.grinding) * log(2)
+    if gone > 0 and log(members) + neighbours / 2 * log(gone) > leak:
         return None
     first = neighbours // 2 + 1 if split_view else 1
     low, high = first, neighbours + 1
     while low < high:  # the bound on corrupt neighbours falls as the threshold grows
         middle = (low + high) // 2
         most = 2 * middle - neighbours if split_view else middle
-        if log(members) + tail(members - 1, corrupt, neighbours, most) <= -SECURITY * log(2):
+        if log(members) + tail(members - 1, corrupt, neighbours, most) <= leak:
             high = middle
         else:
             low = middle + 1

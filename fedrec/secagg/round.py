@@ -6,7 +6,7 @@ from functools import cached_property
 
 from fedrec.errors import InputError, PrivacyError
 from fedrec.secagg.fields import Reader, number, places
-from fedrec.secagg.graph import MILLION, Ahead, Graph
+from fedrec.secagg.graph import Ahead, Graph
 from fedrec.secagg.outcome import Refused
 from fedrec.secagg.parameters import Assumption
 from fedrec.secagg.roster import Roster
@@ -31,7 +31,7 @@ class Round(Graph):
         min_cohort: least number of survivors whose sum is revealed.
         assumed: gives the graph of `peers`.
         beacon: 32 public random bytes, fixed after the roster; they put the members of `peers` on their ring. A server
-            that may choose among 2**n beacons weakens the graph's bound of 2**-40 by n bits.
+            that may choose among 2**n rounds is what `assumed.grinding` = n is for.
         helper: X25519 public key of the helper; empty for `peers`.
         ahead: number of the earlier charge during whose round the members advertised the keys of this one; None where
             they advertise them in this round.
@@ -68,9 +68,7 @@ class Round(Graph):
     @cached_property
     def encoded(self) -> bytes:
         """The round's form on the wire."""
-        assumed = self.assumed
-        shares = (round(MILLION * assumed.corrupt), round(MILLION * assumed.dropout), int(assumed.split_view))
-        counts = (self.number, self.bits, self.length, self.min_cohort, *shares)
+        counts = (self.number, self.bits, self.length, self.min_cohort, *self.assumed.counts)
         fixed = self.card + self.model + self.roster + self.beacon
         return b"".join(
             [
@@ -89,9 +87,9 @@ class Round(Graph):
         """Return the round. Raises: Malformed; InputError for values that no round has."""
         reader = Reader(data, _KIND)
         card, model, roster, beacon = (reader.take(32) for _ in range(4))
-        count, bits, length, least, corrupt, dropout, split = (reader.number(8) for _ in range(7))
+        count, bits, length, least, *shares = (reader.number(8) for _ in range(8))
         try:
-            assumed = Assumption(corrupt / MILLION, dropout / MILLION, bool(split))
+            assumed = Assumption.of_counts(*shares)
         except PrivacyError as error:
             raise InputError(f"a round whose {error}") from None
         cohort = reader.places()

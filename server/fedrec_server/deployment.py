@@ -32,13 +32,14 @@ from fedrec.run.checkpoint import load_checkpoint
 from fedrec.run.coordinator import Outcome, RoundReport
 from fedrec.run.directory import RunDirectory
 from fedrec.run.federation import Federation
+from fedrec.run.masked import assumption
 from fedrec.run.records import Circumstances, Data
 from fedrec.run.resume import open_run
 from fedrec.run.scenario import Scenario, load_scenario
 from fedrec.run.scenario_run import ScenarioRun
 from fedrec.run.setup import set_up_run
 from fedrec.run.shared_budget import reserve
-from fedrec.secagg import Assumption, Roster, parameters
+from fedrec.secagg import Roster, parameters
 from fedrec_server.flower.federation import FlowerFederation
 from fedrec_server.flower.ledger_questions import LedgerQuestions
 from fedrec_server.flower.messenger import Messenger, log
@@ -144,7 +145,7 @@ class Deployment(ScenarioRun):
         )
         self.helper = helper if scenario.privacy.helped else None
         if scenario.privacy.trust == "distributed" and self.helper is None:
-            parameters(scenario.engine.nodes, Assumption(scenario.privacy.colluding, scenario.privacy.dropout))
+            parameters(scenario.engine.nodes, assumption(scenario.privacy.colluding, scenario.privacy.dropout))
         self.folder, self.messenger, self._on_round = folder, messenger, on_round
         self.scenario, self.public_seed, self.resume = open_run(scenario, folder, resume=resume)
         scenario = self.scenario

@@ -1,7 +1,7 @@
 """Fast paths against slow oracles: sharing, masks, packing, key derivation, and the bounds of the graph."""
 
 from fractions import Fraction
-from math import comb, exp
+from math import comb, exp, log
 
 import numpy as np
 import pytest
@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedrec.errors import InputError, PrivacyError
-from fedrec.secagg import Assumption, Malformed, Members, masks, parameters, shamir, vectors
+from fedrec.run.masked import GRINDING, assumption
+from fedrec.secagg import Assumption, Malformed, Members, Round, masks, parameters, shamir, vectors
 from fedrec.secagg.parameters import tail
 from tests.core.secagg.parties import round_of
 
@@ -161,6 +162,24 @@ def test_the_graph_meets_the_bounds(members, corrupt, dropout, split_view, expec
     found = parameters(members, Assumption(corrupt, dropout, split_view))
     assert (found.neighbours, found.threshold) == expected
     assert not found.complete
+
+
+@pytest.mark.parametrize("grinding", [0, 40, 80])
+def test_a_server_that_tries_many_rings_meets_the_bound_on_all_of_them_together(grinding):
+    found = parameters(1000, Assumption(0.05, 0.05, grinding=grinding))
+    leak = log(1000) + tail(999, 50, found.neighbours, 2 * found.threshold - found.neighbours)
+    apart = log(1000) + found.neighbours / 2 * log(0.1)
+    assert max(leak, apart) + grinding * log(2) <= -40 * log(2)
+
+
+def test_runs_over_nodes_have_the_margin_and_members_agree_on_it():
+    assert parameters(1000, assumption(0.05, 0.05)).neighbours == 76
+    few = Members.generate(3)
+    plain, careful = (round_of(few, assumed=Assumption(0.05, 0.05, grinding=g)) for g in (0, GRINDING))
+    assert plain.digest != careful.digest
+    assert Round.decode(careful.encoded) == careful
+    with pytest.raises(PrivacyError, match="grinding"):
+        Assumption(0.05, 0.05, grinding=1000)
 
 
 def test_sixteen_members_of_which_a_third_drops():
