@@ -70,12 +70,10 @@ class OpenModel:
     about: Installed
 
     def place(self, item: str | int) -> int:
-        """Return the position of an item. Raises: InputError where the model has no such item."""
+        """Return the position of an item. Raises: InputError where the model has no such item; it shows no id."""
         found = self.ids.find(canonical_id(item))
         if found is None:
-            raise InputError(
-                f"item '{canonical_id(item)}': the model has no such item; check its id, or update the model"
-            )
+            raise InputError("the model has no item with this id; check it, or install a newer model")
         return found
 
     @property

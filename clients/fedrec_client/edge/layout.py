@@ -10,7 +10,6 @@ DEVICE/                   mode 0700
   device-ledger.jsonl     what the device paid; its counter is next to DEVICE
 """
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -43,15 +42,13 @@ class DeviceFolder:
         return self.path / "models"
 
     def make(self) -> None:
-        """Make the folder, mode 0700, unless it exists.
+        """Make the folder, mode 0700, unless it exists; a folder that is there keeps its mode.
 
         Raises:
-            InputError: when it cannot be made, is a file, or holds a file of another program with the store's name.
+            InputError: when it cannot be made, or is a file.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-            if self.path.stat().st_uid == os.geteuid():
-                self.path.chmod(0o700)
         except FileExistsError:
             raise InputError(f"{self.path}: is a file; name the device's folder, which holds its store") from None
         except OSError as error:

@@ -13,7 +13,7 @@ from fedrec.ondevice.released import read_manifest
 from fedrec.received_files import copy_below
 
 TENSORS, ITEMS, MANIFEST, PUBLIC = "model.safetensors", "items.json", "manifest.json", "public.safetensors"
-LARGEST = {TENSORS: 1 << 34, ITEMS: 1 << 32, MANIFEST: 1 << 26, PUBLIC: 1 << 32}
+LARGEST = {TENSORS: 1 << 34, ITEMS: 1 << 32, MANIFEST: 1 << 26, PUBLIC: 1 << 30}
 """Most bytes of each file."""
 
 

@@ -49,7 +49,7 @@ def test_a_persons_way(device: str, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert json.loads(call("forget --everything --json")) == {"erased": 0}
 
     assert "Did you mean 'view'" in call("record item-1 --event veiw", 2)
-    assert "the model has no such item" in call("explain nothing", 2)
+    assert "no item with this id" in call("explain nothing", 2)
     assert "BLOCK=LABEL" in call("recommend --having taste", 2)
     assert "BLOCK=LOW:HIGH" in call("recommend --between year=1990", 2)
     assert "Did you mean 'taste-1'" in call("recommend --having taste=tast-1", 2)
