@@ -1,6 +1,7 @@
 """What a device ledger shows its owner: spending by run and period, what is left, and whether the file is whole."""
 
 import math
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedrec.errors import VerificationError
 from fedrec.plain_text import plain
-from fedrec_client.consent.device_ledger import DeviceLedger
+from fedrec_client.consent.device_ledger import FILE, DeviceLedger, counter_of
 from fedrec_client.consent.policy import Policy, load
 
 if TYPE_CHECKING:
@@ -105,12 +106,14 @@ def spending(path: Path, policy: Path | None = None) -> Spending:
     """Read what a ledger's users spent.
 
     Args:
-        path: the ledger.
+        path: the ledger. A node's folder without ledger and counter has spent nothing.
         policy: the policy's file, for the limits; the defaults if left out.
     Raises: InputError, VerificationError.
     """
     rules = Policy() if policy is None else load(policy)
-    with DeviceLedger(path, rules).reading() as ledger:
+    empty = DeviceLedger(path, rules)
+    unused = path.name == FILE and path.parent.is_dir() and not (path.exists() or counter_of(path).exists())
+    with nullcontext(empty) if unused else empty.reading() as ledger:
         accounts, delta = ledger.accounts, rules.run.delta
         runs = []
         for name, account in accounts.runs.items():

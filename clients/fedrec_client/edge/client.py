@@ -282,16 +282,16 @@ class EdgeClient:
         """Return what the device spent of its privacy budget, as `fedrec client budget` shows it.
 
         Raises:
-            InputError: for a policy that cannot be used.
+            InputError: for a policy that cannot be used, or a ledger that is missing where its counter is there.
             VerificationError: for a damaged device ledger.
         """
         from fedrec_client.consent.device_ledger import FILE
-        from fedrec_client.consent.files import prepared
+        from fedrec_client.consent.files import POLICY
         from fedrec_client.consent.report import spending
 
         with self._lock:
-            policy = prepared(self.path, None, lambda _: None)["policy"]
-            return spending(self.path / FILE, Path(policy))
+            policy = self.path / POLICY
+            return spending(self.path / FILE, policy if policy.exists() else None)
 
     @property
     def opted_out(self) -> bool:

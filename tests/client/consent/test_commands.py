@@ -122,3 +122,17 @@ def test_the_start_of_a_node_makes_a_policy_and_reports_missing_lines(tmp_path: 
     (place / "policy.toml").write_text("[run]\nepsilonn = 1")
     with pytest.raises(InputError, match=r"run\.epsilon"):
         prepared(place, None, said.append)
+
+
+def test_a_device_without_a_ledger_has_spent_nothing(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "fresh").mkdir()
+    assert fedrec(["client", "budget", str(tmp_path / "fresh")]) == 0
+    assert "epsilon 0.0000 of 10" in (found := capsys.readouterr().out)
+    assert "No run so far." in found
+    assert list((tmp_path / "fresh").iterdir()) == []
+    for wrong in ("fresh/other.jsonl", "nowhere/device-ledger.jsonl"):
+        assert fedrec(["client", "budget", str(tmp_path / wrong)]) == 2
+    (folder / FILE).unlink()  # its counter is left: what was spent is not known
+    assert fedrec(["client", "budget", str(folder)]) == 2

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from fedrec_client import EdgeClient, Event, KeyFile
-from fedrec_client.consent.files import POLICY, policy_of
+from fedrec_client.consent.files import POLICY, policy_of, prepared
 from fedrec_client.edge.repair import repair
 from fedrec_client.store import read_events
 
@@ -51,7 +51,7 @@ def test_forgetting_everything_gives_a_new_device_and_no_trace(tmp_path: Path) -
     run = released(als(), tmp_path / "run", [f"public-{n}" for n in range(30)])
     with device(tmp_path / "device", run) as client, device(tmp_path / "new", run) as new:
         fill(client)
-        client.budget()
+        prepared(client.path, None, print)
         ledger = (tmp_path / "device" / "device-ledger.jsonl").read_bytes()
         pieces = sealed(client)
         assert len(pieces) == 120

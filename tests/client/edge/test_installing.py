@@ -3,8 +3,11 @@
 import hashlib
 import json
 import os
+import random
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from fedrec_client.edge.received_models import LARGEST
 
 from fedrec.errors import InputError, VerificationError
 from tests.client.edge.devices import als, device, listed, released
+from tests.client.store.stores import child, ended
 
 HEAVY = ("torch", "flwr", "opacus", "scipy", "polars", "pydantic", "typer", "rich", "pandas", "sklearn")
 
@@ -146,6 +150,32 @@ def test_a_kill_before_the_pointer_leaves_the_old_model(tmp_path: Path, monkeypa
         client.install(tmp_path / "new")
         assert listed(client) != before
     assert len([each for each in (tmp_path / "device" / "models").iterdir() if each.is_dir()]) == 1
+
+
+def test_kills_at_random_moments_leave_the_old_model_or_the_new(tmp_path: Path) -> None:
+    runs = [released(als(seed), tmp_path / f"run-{seed}") for seed in (1, 2)]
+    with device(tmp_path / "device", runs[0]) as client, device(tmp_path / "other", runs[1]) as other:
+        for each in (client, other):
+            each.record("item-3", time=1.0)
+        known = [listed(client), listed(other)]
+    used, pause = set(), random.Random(5)
+    for turn in range(14):
+
+        def work(writing: int, first: int = turn) -> None:
+            with device(tmp_path / "device") as client:
+                for step in range(1000):
+                    client.install(runs[(first + step) % 2])
+                    os.write(writing, b"x")
+
+        number, reading = child(work)
+        assert os.read(reading, 1) == b"x"
+        time.sleep(pause.uniform(0, 0.03))
+        os.kill(number, signal.SIGKILL)
+        assert ended(number) == -signal.SIGKILL
+        os.close(reading)
+        with device(tmp_path / "device") as client:
+            used.add(known.index(listed(client)))
+    assert used == {0, 1}
 
 
 def test_a_damaged_installed_model_is_one_line_until_it_is_installed_again(tmp_path: Path) -> None:
