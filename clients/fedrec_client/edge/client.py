@@ -16,6 +16,7 @@ import threading
 import time as clock
 from collections.abc import Iterable
 from math import fsum
+from numbers import Integral
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -140,7 +141,7 @@ class EdgeClient:
         """
         if event not in KINDS:
             raise InputError(f"event '{event}': unknown.{nearest(event, KINDS)}")
-        made = Event(canonical_id(item), event, clock.time() if time is None else time, weight)
+        made = Event(_id(item), event, clock.time() if time is None else time, weight)
         with self._lock:
             return self._store.append(made)
 
@@ -150,7 +151,7 @@ class EdgeClient:
         Args:
             events: with their own times; an event of another kind than those of `record` is kept and does not count.
         """
-        made = [Event(canonical_id(each.item), each.kind, each.time, each.weight) for each in events]
+        made = [Event(_id(each.item), each.kind, each.time, each.weight) for each in events]
         with self._lock:
             return self._store.append_many(made)
 
@@ -192,7 +193,7 @@ class EdgeClient:
         """
         with self._lock:
             self._state.clear()
-            own = None if item is None else canonical_id(item)
+            own = None if item is None else _id(item)
             return self._store.forget(own, before=before, since=since, everything=everything)
 
     def export_my_data(self, file: str | Path) -> int:
@@ -316,6 +317,13 @@ class EdgeClient:
 
         with self._lock:
             write_opted_out(self.path, out)
+
+
+def _id(item: str | int) -> str:
+    """Spell an item's id as the ids of a log are spelled. Raises: InputError for another type, without the value."""
+    if isinstance(item, bool) or not isinstance(item, str | Integral):
+        raise InputError("item: an id is text or a whole number; give one")
+    return canonical_id(item)
 
 
 def _shares(parts: list[tuple[str, float]]) -> tuple[Share, ...]:

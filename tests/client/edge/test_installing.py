@@ -1,5 +1,6 @@
 """Installing a release: what is refused leaves the old model in use; hostile folders are one line."""
 
+import ast
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import fedrec_client
 import pytest
 import torch
 from fedrec_client.edge import received_models
@@ -192,6 +194,15 @@ def test_a_damaged_installed_model_is_one_line_until_it_is_installed_again(tmp_p
         (tmp_path / "device" / "model.json").write_text('{"name": "../../etc", "min_rating": null}')
         with pytest.raises(InputError, match="damaged; install a release again"):
             client.recommend()
+
+
+def test_the_stub_has_the_same_names_from_the_same_modules() -> None:
+    stub = Path(fedrec_client.__file__).with_suffix(".pyi").read_text(encoding="utf-8")
+    imported = [node for node in ast.parse(stub).body if isinstance(node, ast.ImportFrom)]
+    homes = {alias.asname: node.module for node in imported for alias in node.names}
+    assert sorted(homes) == fedrec_client.__all__
+    for name in fedrec_client.__all__:
+        assert getattr(fedrec_client, name).__module__ == homes[name]
 
 
 def test_a_first_list_needs_numpy_alone(tmp_path: Path) -> None:

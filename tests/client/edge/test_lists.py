@@ -139,6 +139,20 @@ def test_a_cold_device_lists_what_is_popular_and_diverse(tmp_path: Path) -> None
             client.recommend()
 
 
+def test_an_id_is_text_or_a_whole_number(tmp_path: Path) -> None:
+    with device(tmp_path / "device") as client:
+        for wrong in (None, True, 1.5, b"7", ["7"], "", "x" * 2000, "\ud800"):
+            with pytest.raises(InputError) as caught:
+                client.record(wrong)  # type: ignore[arg-type]
+            assert "xxx" not in str(caught.value)
+        for same in (7, np.int64(7), "7", " 7 "):
+            client.record(same)
+        client.record("Cafe\u0301")
+        assert [each.event.item for each in client.events()] == ["7"] * 4 + ["Caf\u00e9"]
+        assert client.forget(7) == 4
+        assert client.forget("Cafe\u0301") == 1
+
+
 def test_filters_exclusion_and_exploration(tmp_path: Path) -> None:
     run = released(als(), tmp_path / "run")
     with device(tmp_path / "device", run) as client:
