@@ -127,10 +127,16 @@ def recommend(
     show(found, [f"{each.item:<24} {each.score:>12.6g}  {each.why}" for each in found], as_json)
 
 
-def explain(item: Item, state: Folder = None, passphrase: Passphrase = False, as_json: AsJson = False) -> None:
+def explain(
+    item: Item,
+    newest: Annotated[int, typer.Option(min=1, metavar="N", help="Most past items that are considered.")] = 50,
+    state: Folder = None,
+    passphrase: Passphrase = False,
+    as_json: AsJson = False,
+) -> None:
     """Print which of the person's own past items and which public features led to an item's score."""
     with opened(state, passphrase) as client:
-        found = client.explain(item)
+        found = client.explain(item, newest)
     lines = [f"{found.item}: score {found.score:.6g}"]
     for title, parts in (("Own past items", found.past), ("Public features", found.features)):
         lines.append(f"{title}: " + (", ".join(f"{each.name} {each.share:.0%}" for each in parts[:5]) or "none"))

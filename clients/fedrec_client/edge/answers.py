@@ -37,8 +37,8 @@ class Explanation:
     Attributes:
         item: its id.
         score: of the model.
-        past: own past items; the share is of the falls of the score when an item leaves the history and the model is
-            fitted again. Items that do not raise the score are left out.
+        past: own past items, of the newest; the share is of the falls of the score when an item leaves the history and
+            the model is fitted again. Items that do not raise the score are left out.
         features: groups of public features; the share is of the rises against the average item. Empty for a model
             without features.
     """

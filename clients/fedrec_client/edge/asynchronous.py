@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from fedrec_client.edge.answers import Alike, Explanation, Filters, Installed, Recommendation
-from fedrec_client.edge.client import EdgeClient
+from fedrec_client.edge.client import NEWEST, EdgeClient
 from fedrec_client.store import Event, KeySource, Recorded
 
 if TYPE_CHECKING:
@@ -107,9 +107,9 @@ class AsyncEdgeClient:
             seed=seed,
         )
 
-    async def explain(self, item: str | int) -> Explanation:
+    async def explain(self, item: str | int, newest: int = NEWEST) -> Explanation:
         """See `EdgeClient.explain`."""
-        return await asyncio.to_thread(self.client.explain, item)
+        return await asyncio.to_thread(self.client.explain, item, newest)
 
     async def similar(self, item: str | int, k: int = 10) -> list[Alike]:
         """See `EdgeClient.similar`."""

@@ -35,6 +35,9 @@ from fedrec_client.store import Event, KeySource, Recorded, Store, export_my_dat
 if TYPE_CHECKING:
     from fedrec_client.consent.report import Spending
 
+NEWEST = 50
+"""Most past items that `explain` leaves out one at a time."""
+
 
 class EdgeClient:
     """A device's recommendations. Make one by `EdgeClient.open`.
@@ -245,22 +248,26 @@ class EdgeClient:
             found = lists.recommend(model.model, now.state, wishes, model.rows)
             return [Recommendation(model.ids.at(each.item), each.score, each.why) for each in found]
 
-    def explain(self, item: str | int) -> Explanation:
+    def explain(self, item: str | int, newest: int = NEWEST) -> Explanation:
         """Return which of the person's own past items and which public features led to an item's score.
 
-        It fits the model once for each past item, of the newest 200.
+        It fits the model once without each past item; other threads may use the client meanwhile.
+
+        Args:
+            item: its id.
+            newest: most past items that are considered, the newest ones.
 
         Raises:
             InputError: where no model is installed, or it has no such item.
         """
         with self._lock:
             model, now = self._state.current()
-            place = model.place(item)
-            falls = reasons.past(model.model, now.state, place, most=reasons.NEWEST)
-            rises = reasons.groups(model.model, now.state, place, most=reasons.NEWEST)
-            score = float(model.model.scores(now.state, np.array([place]))[0])
-            past = _shares([(model.ids.at(other), fall) for other, fall in falls])
-            return Explanation(model.ids.at(place), score, past, _shares(rises))
+        place = model.place(item)
+        falls = reasons.past(model.model, now.state, place, most=newest, newest=newest)
+        rises = reasons.groups(model.model, now.state, place, most=reasons.NEWEST)
+        score = float(model.model.scores(now.state, np.array([place]))[0])
+        past = _shares([(model.ids.at(other), fall) for other, fall in falls])
+        return Explanation(model.ids.at(place), score, past, _shares(rises))
 
     def similar(self, item: str | int, k: int = 10) -> list[Alike]:
         """Return the items that are most alike to one: by the model's rows, else by the public features.
@@ -274,8 +281,8 @@ class EdgeClient:
         """
         with self._lock:
             model = self._state.model()
-            found = reasons.similar(model.model, model.place(item), k, model.rows)
-            return [Alike(model.ids.at(place), likeness) for place, likeness in found]
+        found = reasons.similar(model.model, model.place(item), k, model.rows)
+        return [Alike(model.ids.at(place), likeness) for place, likeness in found]
 
     # ---- consent
 

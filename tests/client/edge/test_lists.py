@@ -187,7 +187,9 @@ def test_reasons_sum_to_one_and_name_own_items(tmp_path: Path, model: Callable[[
                 assert not shares or sum(part.share for part in shares) == pytest.approx(1)
                 assert [part.share for part in shares] == sorted((part.share for part in shares), reverse=True)
             assert bool(found.features) == (model is kernel_rank)
-        assert client.explain(client.recommend(1)[0].item).past
+        best = client.recommend(1)[0].item
+        assert client.explain(best).past
+        assert {share.name for share in client.explain(best, newest=1).past} <= {IDS[HISTORY[-1]]}
         alike = client.similar("item-3", 4)
         assert len(alike) == 4
         assert all(-1.001 <= one.likeness <= 1.001 for one in alike)
