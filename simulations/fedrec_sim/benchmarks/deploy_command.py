@@ -60,7 +60,7 @@ def dropping(
     nodes: Annotated[int, typer.Option(min=3, help="Nodes, each with processes of its own.")] = 16,
     rounds: Annotated[int, typer.Option(min=1, help="Charges; void rounds use some of them.")] = 20,
     share: Annotated[float, typer.Option(min=0, max=1, help="Probability that a node drops in a round.")] = 0.3,
-    aggregator: Annotated[str, typer.Option(help="Who keeps the masks of the secure sum.")] = "peers",
+    aggregator: Annotated[str, typer.Option(help="Who keeps the masks of the secure sum: peers or helper.")] = "peers",
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the JSON and nothing else on standard output.")
     ] = False,
@@ -82,6 +82,6 @@ def dropping(
         say(f"  began with keys made ahead {found.ahead}; nodes missing in totals {found.dropped}")
         say(f"  the ledger verifies        {'yes' if found.verified else 'no'}; {found.seconds:.0f} s")
         for role, memory in found.memory_mb.items():
-            say(f"  {role:26} {memory:.0f} MB")
+            say(f"  {role:26} {memory:.0f} MB, {found.cpu_seconds[role]:.0f} s of CPU")
     if found.wrong or not found.verified:
         raise typer.Exit(1)

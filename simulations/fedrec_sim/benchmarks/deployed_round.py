@@ -36,6 +36,7 @@ ROLES = {
     "ServerApp and its executor": r"transport\.warm \S*(:server_app|fedrec_server\.app:app)",
     "SuperNode": r"fedrec\.transport\.supernode",
     "users and their executor": r"transport\.warm \S*(:client_app|fedrec_client\.app:app)",
+    "helper": r"fedrec\.cli helper start",
     "commands that started them": r"fedrec\.cli (server|client) start",
 }
 """Roles of processes, by their command line."""
@@ -114,7 +115,12 @@ def _rounds(state: State, config: dict[str, Any], apps: Apps) -> dict[str, Any]:
 
 def process_memory() -> dict[str, list[float]]:
     """Return MB of the federation's processes by role, shared pages counted in parts (PSS)."""
-    found: dict[str, list[float]] = {role: [] for role in ROLES}
+    return {role: [pss_mb(process) for process in found] for role, found in processes_of_roles().items()}
+
+
+def processes_of_roles() -> dict[str, list[Path]]:
+    """Return the federation's processes by role, as folders of /proc; roles that are there."""
+    found: dict[str, list[Path]] = {}
     for process in descendants(os.getpid()):
         try:
             line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
@@ -122,8 +128,8 @@ def process_memory() -> dict[str, list[float]]:
             continue
         for role, pattern in ROLES.items():
             if re.search(pattern, line):
-                found[role].append(pss_mb(process))
-    return found
+                found.setdefault(role, []).append(process)
+    return {role: found[role] for role in ROLES if role in found}
 
 
 def _shapes(scenario: Scenario, nodes: int, rounds: int) -> dict[str, Any]:

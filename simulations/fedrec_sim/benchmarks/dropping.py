@@ -17,12 +17,15 @@ from fedrec_server.process.run_client import RunClient, RunFailed
 from fedrec.audit.evidence import received_run
 from fedrec.audit.log.ledger import read_ledger
 from fedrec.audit.verify.verification import verify
+from fedrec.errors import InputError
 from fedrec.run.directory import RunDirectory
 from fedrec.transport.executor import Apps
-from fedrec_sim.benchmarks.deployed_round import process_memory
+from fedrec_sim.benchmarks.deployed_round import processes_of_roles
 from fedrec_sim.benchmarks.dropping_app import FOLDER, SHARE
+from fedrec_sim.benchmarks.memory import cpu_seconds, pss_mb
 
 APPS = Apps("fedrec_sim.benchmarks.dropping_app:server_app", "fedrec_sim.benchmarks.dropping_app:client_app")
+AGGREGATORS = ("peers", "helper")
 EXHAUSTED = 3
 """Exit code of a run whose void rounds used up its budget."""
 TOLERATED = 0.45
@@ -42,6 +45,7 @@ class Dropping:
         dropped: nodes that were missing in totals, in all.
         verified: whether the run's ledger verifies.
         seconds: of the run, without the start of the nodes.
+        cpu_seconds: CPU seconds of processes until the last finished round, by role; the start of the nodes counts.
         memory_mb: MB of processes at the end, by role, shared pages counted in parts (PSS).
     """
 
@@ -54,6 +58,7 @@ class Dropping:
     dropped: int
     verified: bool
     seconds: float
+    cpu_seconds: dict[str, float]
     memory_mb: dict[str, float]
 
     @property
@@ -69,12 +74,15 @@ def measure(nodes: int, rounds: int, share: float, aggregator: str, users: int, 
         nodes: number of nodes.
         rounds: charges that the budget has; void rounds use some of them.
         share: probability that a node drops in a round, at a stage drawn uniformly.
-        aggregator: `peers`; others as deployments offer them.
+        aggregator: `peers` or `helper`, for which a helper is started, too.
         users: of all nodes.
         say: called with lines for the screen.
 
-    Raises: InputError for an aggregator that deployments do not offer; RunFailed where the run fails otherwise.
+    Raises: InputError for another aggregator; RunFailed where the run fails otherwise.
     """
+    if aggregator not in AGGREGATORS:
+        raise InputError(f"--aggregator {aggregator}: one of {', '.join(AGGREGATORS)}")
+    helper = aggregator == "helper"
     changes = [
         "algorithm.name=als", "algorithm.dim=4", f"algorithm.rounds={rounds}", f"engine.nodes={nodes}",
         f"data.users={users}", "data.items=60", "data.interactions_per_user=12", "privacy.trust=distributed",
@@ -82,15 +90,17 @@ def measure(nodes: int, rounds: int, share: float, aggregator: str, users: int, 
         "federation.deadline=600", "federation.patience=600",
     ]  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="fedrec-bench-") as name, _environment(Path(name) / "seen", share):
-        root, memory = Path(name), {}
+        root, memory, cpu = Path(name), {}, {}
         config = {"scenario": "quickstart", "set": "\n".join(changes), "out": str(root / "run"), "resume": False}
 
         def on_event(event: dict[str, Any]) -> None:
             if "round" in event:
                 say(f"round {event['round']} of {event['rounds']}: {event['seconds']:.1f} s")
-                memory.update({role: sum(found) for role, found in process_memory().items()})
+                memory.update({role: sum(map(pss_mb, found)) for role, found in processes_of_roles().items()})
+                cpu.update({role: sum(map(cpu_seconds, found)) for role, found in processes_of_roles().items()})
 
-        with federation(nodes, root / "federation", None, stock=False, say=lambda _: None, apps=APPS) as state:
+        options: dict[str, Any] = {"stock": False, "say": lambda _: None, "apps": APPS, "helper": helper}
+        with federation(nodes, root / "federation", None, **options) as state:
             began = time.perf_counter()
             try:
                 RunClient(state, {**config, "data-dir": ""}, on_event, APPS).follow()
@@ -111,6 +121,7 @@ def measure(nodes: int, rounds: int, share: float, aggregator: str, users: int, 
             dropped=dropped,
             verified=_verified(root / "run"),
             seconds=seconds,
+            cpu_seconds=cpu,
             memory_mb=memory,
         )
 
@@ -137,7 +148,7 @@ def _compared(folder: Path, nodes: int) -> tuple[int, int, int, int]:
     right = wrong = ahead = dropped = 0
     for path in sorted(folder.glob("total-*.npz")):
         with np.load(path) as total:
-            number = path.stem.split("-")[1]
+            number = path.stem.removeprefix("total-")
             parts = [np.load(folder / f"vector-{number}-{member}.npy") for member in total["survivors"]]
             plain = np.sum(parts, axis=0, dtype=np.uint64) & np.uint64((1 << int(total["bits"])) - 1)
             same = bool(np.array_equal(plain, total["vector"].astype(np.uint64)))

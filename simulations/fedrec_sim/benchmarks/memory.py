@@ -1,4 +1,4 @@
-"""Peak memory of a process and of everything that it started."""
+"""Memory and CPU time of a process and of everything that it started."""
 
 import os
 import resource
@@ -64,3 +64,12 @@ def pss_mb(process: Path) -> float:
     except OSError:  # it ended
         return 0.0
     return sum(float(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1e3
+
+
+def cpu_seconds(process: Path) -> float:
+    """Return the CPU seconds of a process and of its children that ended, user and system."""
+    try:
+        fields = (process / "stat").read_text().rpartition(")")[2].split()
+    except OSError:  # it ended
+        return 0.0
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from fedrec_sim.benchmarks import dropping
 from fedrec_sim.benchmarks.dropping import Dropping
-from fedrec_sim.benchmarks.dropping_app import Dropped, Drops
+from fedrec_sim.benchmarks.dropping_app import HELPED_STAGES, Dropped, Drops
 
 from fedrec.cli import run
 from fedrec.run import masked
 
-FOUND = Dropping(16, "peers", 20, 17, 0, 4, 61, True, 300.5, {"link": 180.2})
+FOUND = Dropping(16, "peers", 20, 17, 0, 4, 61, True, 300.5, {"link": 20.4}, {"link": 180.2})
 
 
 def answered(drops: Drops, kinds: tuple[str, ...]) -> list[str]:
@@ -45,6 +45,17 @@ def test_a_round_of_keys_made_ahead_begins_with_the_masked_vector() -> None:
     assert answered(Drops(1.0, random.Random(1)), ("hello", "sum")) == ["hello", "sum"]
 
 
+def test_with_a_helper_a_node_drops_before_it_computes_or_after() -> None:
+    drops = Drops(0.3, random.Random(4))
+    lengths = [len(answered(drops, HELPED_STAGES)) for _ in range(2000)]
+    assert np.bincount(lengths) / 2000 == pytest.approx([0.15, 0.15, 0.7], abs=0.03)
+
+
+def test_another_aggregator_is_refused_in_one_line(capsys) -> None:
+    assert run(["bench", "dropping", "--aggregator", "third"]) == 2
+    assert "--aggregator third: one of peers, helper" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("change", [0, 1])
 def test_a_total_that_is_not_the_plain_sum_is_wrong(tmp_path: Path, change: int) -> None:
     parts = {0: [1, 250, 3], 2: [4, 9, 6]}
@@ -62,14 +73,16 @@ def test_what_a_person_reads(monkeypatch, capsys, wrong: int, verified: bool, co
     assert run(["bench", "dropping"]) == code
     out = capsys.readouterr().out
     assert f"16 nodes, 20 rounds: 17 right, {wrong} wrong, {3 - wrong} void" in out
-    assert "link                       180 MB" in out
+    assert "link                       180 MB, 20 s of CPU" in out
     assert run(["bench", "dropping", "--json"]) == code
     assert json.loads(capsys.readouterr().out)["void"] == 3 - wrong
 
 
 @pytest.mark.slow
-def test_totals_of_real_nodes_that_drop_are_right(tmp_path: Path) -> None:
-    found = dropping.measure(4, 4, 0.15, "peers", 20, lambda _: None)
+@pytest.mark.parametrize("aggregator", ["peers", "helper"])
+def test_totals_of_real_nodes_that_drop_are_right(aggregator: str) -> None:
+    found = dropping.measure(4, 4, 0.15, aggregator, 20, lambda _: None)
+    assert ("helper" in found.memory_mb) == (aggregator == "helper")
     assert found.wrong == 0
     assert found.verified
     assert found.right + found.void == found.charges >= 3
