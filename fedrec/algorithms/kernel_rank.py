@@ -50,6 +50,8 @@ from fedrec.kernels.model import KernelModel
 from fedrec.privacy.queries import Contribution, DenseContribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
+DOUBT = 2.0  # standard deviations that the estimate of users' lengths is lowered by
+
 
 class KernelRank(Staged):
     """See the module."""
@@ -114,9 +116,14 @@ class KernelRank(Staged):
         return self.weights.start({"popularity": torch.ones(self.items, device=self.facts.device)})
 
     def _begin(self, _shared: Shared, popularity: Tensor, release: PrivateSum) -> Shared:
-        """The first `head_items` items by popularity, and the mean root of a user's number of events."""
+        """The first `head_items` items by popularity, and the mean root of a user's number of events.
+
+        A user with n events adds 1 / sqrt(n) to each of n items, so the sum over the items is that of the roots. Its
+        noise is Gaussian, of standard deviation noise_std * sqrt(items). Noise must not make a cold log look warm, so
+        the mean is the lower end of a confidence interval, two standard deviations below the estimate.
+        """
         top = popularity.argsort(descending=True, stable=True)[: self.head_items]
-        root = release.value.sum() / self.facts.expected_cohort
+        root = (release.value.sum() - DOUBT * release.noise_std * self.items**0.5) / self.facts.expected_cohort
         return self.weights.start({"popularity": popularity, "head": top, "root events": root.clamp(min=0.0)})
 
     def _pairs(self, shared: Shared, users: UserBatch, _step: int) -> dict[str, Contribution]:

@@ -18,6 +18,7 @@ FAST_STRENGTH = 0.3  # below, larger steps of a linear head gain nothing on ML-1
 PAIRS_STRENGTH = 0.07  # below, the noise of the co-occurrence exceeds its signal (ML-100K validation split)
 SHARES = {  # strength: parts of mu^2 for popularity, weights, co-occurrence
     0.0200: (0.80, 0.10, 0.10),
+    0.1200: (0.75, 0.08, 0.17),  # with less, lists of a log with a steep head fall below popularity
     0.1422: (0.60, 0.10, 0.30),
     0.2681: (0.50, 0.10, 0.40),
     0.7191: (0.20, 0.05, 0.75),

@@ -13,6 +13,7 @@ from fedrec.algorithms.kernel_rank import KernelRank
 from fedrec.algorithms.kernel_rank_settings import SHARES, KernelRankConfig, chosen_shares, default_shares
 from fedrec.algorithms.kernel_rank_weights import GRADIENT_CLIP, parameter_count
 from fedrec.data.catalogue import Catalogue, Texts
+from fedrec.privacy.queries import PrivateSum
 from fedrec.testing.algorithm import AlgorithmContract
 from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows, planted_catalogue, planted_rows
 
@@ -197,6 +198,18 @@ def test_which_logs_are_cold(events: int, private: bool, whole: bool) -> None:
     algo = KernelRank(small(), facts)
     shared = AlgorithmContract().each_round(algo, batch_of([row if events == 2 else list(range(6)) for row in rows]))
     assert (float(shared[algo.preparation][1]["gradient norm"]) > 0) == whole
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.5, 50.0])
+def test_noise_that_lengthens_histories_makes_no_cold_log_warm(noise: float) -> None:
+    """The sum of the roots is below the truth where its noise is two standard deviations above."""
+    algo, root = KernelRank(small(), plain()), 1.2
+    value = torch.full((ITEMS,), root * algo.facts.expected_cohort / ITEMS) + 2 * noise / ITEMS**0.5
+    (stage, *_), release = algo.stages, PrivateSum(value, noise)
+    shared = stage.update(algo.initial(), {"popularity": release}, 0)
+    assert float(shared["root events"]) == pytest.approx(root, rel=1e-4)
+    quiet = stage.update(algo.initial(), {"popularity": PrivateSum(torch.zeros(ITEMS), noise)}, 0)
+    assert float(quiet["root events"]) == 0
 
 
 def test_on_cold_logs_chance_leaves_the_list_at_popularity_and_taste_moves_it() -> None:
