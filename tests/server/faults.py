@@ -18,11 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fedrec_server.pki import key_making, node_limits
 from fedrec_server.pki.keyring import Keyring
@@ -63,15 +63,18 @@ class Federation:
     port: int = field(default_factory=free_port)
     commands: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     nodes_started: int = 0
+    victims: Mapping[str, tuple[str, str, bool]] = field(default_factory=lambda: VICTIMS)
+    server_options: list[str] = field(default_factory=list)
+    node_options: list[str] = field(default_factory=list)
 
     @property
     def state(self) -> State:
         return State(self.root / "server")
 
-    def start(self, name: str, *arguments: str) -> None:
+    def start(self, name: str, *arguments: str, program: Sequence[str] = FEDREC) -> None:
         with (self.root / f"{name}.log").open("ab") as log:
             self.commands[name] = subprocess.Popen(
-                [*FEDREC, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                [*program, *arguments], stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
 
     def supervise(self) -> None:
@@ -79,14 +82,14 @@ class Federation:
         keys = self.root / "keys"
         if self.ended("server"):
             options = ["--keys", str(keys), "--state", str(self.state.path), "--port", str(self.port)]
-            self.start("server", "server", "start", *options)
+            self.start("server", "server", "start", *options, *self.server_options)
         if self.state.running() is None:
             return  # not ready yet, or not again
         for n, (name, (key, _)) in enumerate(Keyring(keys).nodes.items()):
             if self.ended(name):
                 options = ["--server", f"127.0.0.1:{self.port}", "--ca", str(keys / "ca.crt"), "--key", str(key)]
                 options += ["--shard", f"{n}/{self.nodes}", "--state", str(self.root / f"state-{name}")]
-                self.start(name, "client", "start", *options)
+                self.start(name, "client", "start", *options, *self.node_options)
                 self.nodes_started += 1
 
     def ready(self) -> None:
@@ -111,7 +114,7 @@ class Federation:
 
     def kill(self, victim: str, rng: random.Random) -> bool:
         """Send it SIGKILL; False if it does not exist at the moment."""
-        place, word, forked = VICTIMS[victim]
+        place, word, forked = self.victims[victim]
         name = rng.choice(list(Keyring(self.root / "keys").nodes)) if place == "node" else place
         if self.ended(name):
             return False
@@ -180,10 +183,19 @@ def until(holds: Callable[[], bool]) -> None:
 
 @contextlib.contextmanager
 def federation(nodes: int, root: Path) -> Iterator[Federation]:
+    with started(Federation(root, nodes)) as made:
+        yield made
+
+
+Made = TypeVar("Made", bound=Federation)
+
+
+@contextlib.contextmanager
+def started(made: Made) -> Iterator[Made]:
+    nodes, root = made.nodes, made.root
     keyring = key_making.make(root / "keys", [], [f"node-{n}" for n in range(nodes)], datetime.now(UTC), 30)
     for name in keyring.nodes:
         node_limits.put(keyring, name, users=1000)
-    made = Federation(root, nodes)
     try:
         with signals_interrupt():
             made.ready()

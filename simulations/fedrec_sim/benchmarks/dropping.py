@@ -110,7 +110,7 @@ def measure(nodes: int, rounds: int, share: float, aggregator: str, users: int, 
             seconds = time.perf_counter() - began
         run = RunDirectory(root / "run")
         entries = read_ledger(run.ledger)[0]
-        right, wrong, ahead, dropped = _compared(root / "seen", nodes)
+        right, wrong, ahead, dropped = compared(root / "seen", nodes)
         return Dropping(
             nodes=nodes,
             aggregator=aggregator,
@@ -143,8 +143,13 @@ def _verified(run: Path) -> bool:
     return verify(found, found.own_key("verify", "--key")).holds
 
 
-def _compared(folder: Path, nodes: int) -> tuple[int, int, int, int]:
-    """Return how many totals are right, wrong, and of keys made ahead; and how many nodes were missing in them."""
+def compared(folder: Path, nodes: int) -> tuple[int, int, int, int]:
+    """Return how many totals are right, wrong, and of keys made ahead; and how many nodes were missing in them.
+
+    Args:
+        folder: where nodes and server noted vectors and totals (`dropping_app`).
+        nodes: of the run.
+    """
     right = wrong = ahead = dropped = 0
     for path in sorted(folder.glob("total-*.npz")):
         with np.load(path) as total:

@@ -63,7 +63,7 @@ def test_a_total_that_is_not_the_plain_sum_is_wrong(tmp_path: Path, change: int)
         np.save(tmp_path / f"vector-7-{member}.npy", np.array(part, np.uint32))
     vector = np.array([5, 3 + change, 9], np.uint32)
     np.savez(tmp_path / "total-7.npz", vector=vector, survivors=np.array([0, 2]), ahead=True, bits=8)
-    assert dropping._compared(tmp_path, 3) == (1 - change, change, 1, 1)
+    assert dropping.compared(tmp_path, 3) == (1 - change, change, 1, 1)
 
 
 @pytest.mark.parametrize(("wrong", "verified", "code"), [(0, True, 0), (1, True, 1), (0, False, 1)])
