@@ -29,7 +29,7 @@ NOT_RUN = {
     "installs packages": (r"pip install", 2),
     "the whole quickstart or a whole check; .ci/run runs these targets": (r": make ", 5),
     "needs data of a publisher, or asks one": (r"ml-1m|ml-100k|data get", 14),
-    "measures for minutes to hours": (r"fedrec bench|faults\.py", 9),
+    "measures for minutes to hours": (r"fedrec bench|faults(\.py|_distributed)", 11),
     "attacks for minutes; tests/simulation/attacks/test_attacks.py runs smaller ones": (r"audit attack", 4),
     "runs code of one's own: tests/simulation/test_foreign_algorithms.py": (r"extending\.md: fedrec .*\.py:", 2),
     "starts a server and a node: tests/server/test_allowed_plugins.py, test_plugins_on_a_node.py": (
@@ -90,7 +90,8 @@ def test_the_parser_takes_every_command(page: Path, line: str) -> None:
         assert {extra for group in extras for extra in group.split(",")} <= set(known["optional-dependencies"])
     else:
         assert words[0] in ("python", ".ci/run"), "a command that this test does not know"
-        assert (ROOT / words[-1 if words[0] == ".ci/run" else 1]).is_file()
+        named = words[-1 if words[0] == ".ci/run" else 1]
+        assert (ROOT / (f"{words[2].replace('.', '/')}.py" if named == "-m" else named)).is_file()
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,11 @@
 """What a run of trust model `distributed` keeps when processes are killed; `faults_distributed.py` repeats it."""
 
-import random
 from collections import Counter
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
-from tests.server.faults_distributed import Found, disturbed, federation
+from tests.server.faults_distributed import Found
 
 WHOLE = Found(
     charges={1: 0, 4: 1, 6: 1},
@@ -42,13 +40,3 @@ def test_a_run_that_keeps_everything_has_no_fault() -> None:
 )
 def test_each_lie_is_a_fault(changes: dict) -> None:
     assert len(replace(WHOLE, **changes).faults) >= 1
-
-
-@pytest.mark.slow
-def test_killed_runs_charge_everything_and_reveal_no_wrong_total(tmp_path: Path) -> None:
-    kills = ["helper", "app"]
-    with federation(4, tmp_path, "helper", 6) as world:
-        results = disturbed(world, [kills], random.Random(3), (0.5, 6.0), lambda _: None)
-    assert [result["faults"] for result in results] == [[]]
-    assert results[0]["killed"] == kills
-    assert results[0]["right"] >= 3
