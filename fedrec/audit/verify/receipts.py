@@ -110,7 +110,7 @@ def check(
     if private is not None and records:
         found.faults.append(list(_stored(private, run, records, found.notes)))
     for device in devices:
-        found.faults.append(list(_device(device, run, roots, records, found.notes)))
+        found.faults.append(list(_device(device, run, roots, records, _interrupted(known, records), found.notes)))
     return found
 
 
@@ -125,8 +125,11 @@ def _named(known: Account, roots: Sequence[bytes], records: Mapping[int, Receipt
             yield f"record {place}: its questions showed another ledger than this one: a fork, or a rewritten past"
 
 
-def _asked(known: Account, records: Mapping[int, ReceiptsRecord], notes: list[str]) -> Iterator[str]:
-    """Find charges for which nobody was asked. Those of rounds that a stopped run left out are not among them."""
+def _unasked(known: Account, records: Mapping[int, ReceiptsRecord]) -> Iterator[tuple[int, int, bool]]:
+    """Yield charges without receipts: place, round, and whether the round was interrupted (charged anew, or the last).
+
+    Those of rounds that a stopped run left out are not among them.
+    """
     asked = {record.charge for record in records.values()}
     placed = list(enumerate(known.records))
     stop = next((place for place, each in placed if isinstance(each, StoppedRecord)), len(placed))
@@ -135,10 +138,21 @@ def _asked(known: Account, records: Mapping[int, ReceiptsRecord], notes: list[st
         if place in asked or place > stop:
             continue
         later = [other for _, other in charges[number + 1 :]]
-        if not later or later[0].round == charge.round:
-            notes.append(f"record {place} charges round {charge.round} and no node was asked: it was interrupted")
+        yield place, charge.round, not later or later[0].round == charge.round
+
+
+def _asked(known: Account, records: Mapping[int, ReceiptsRecord], notes: list[str]) -> Iterator[str]:
+    """Find charges for which nobody was asked."""
+    for place, round_index, interrupted in _unasked(known, records):
+        if interrupted:
+            notes.append(f"record {place} charges round {round_index} and no node was asked: it was interrupted")
         else:
-            yield f"record {place} charges round {charge.round}, and no receipt shows that any node was asked"
+            yield f"record {place} charges round {round_index}, and no receipt shows that any node was asked"
+
+
+def _interrupted(known: Account, records: Mapping[int, ReceiptsRecord]) -> frozenset[tuple[int, int]]:
+    """Return (place of the charge, round) of rounds that ended before their receipts were in the ledger."""
+    return frozenset((place, round_index) for place, round_index, broken in _unasked(known, records) if broken)
 
 
 def _counts(records: Mapping[int, ReceiptsRecord], nodes: int) -> Iterator[str]:
@@ -194,12 +208,17 @@ def _device(
     run: str,
     roots: Sequence[bytes],
     records: Mapping[int, ReceiptsRecord],
+    interrupted: frozenset[tuple[int, int]],
     notes: list[str],
 ) -> Iterator[str]:
-    """Compare a device's own record with the ledger."""
+    """Compare a device's own record with the ledger.
+
+    A round may end before its receipts are in the ledger, as when the server is killed. It is charged and charged anew,
+    so a device that answered it is no sign of a lie; how often that happened is a note.
+    """
     mine, named = [receipt for receipt in device.receipts if receipt.run == run], _by_digest(records)
     questions = {(record.charge, record.question) for record in records.values()}
-    missing = 0
+    missing = lost = 0
     if not mine and not device.heads:
         yield f"{device.place}: holds no receipt of run {run}"
     for receipt in mine:
@@ -213,19 +232,24 @@ def _device(
             yield f"{where}: the device saw {receipt.size} records, and {len(roots) - 1} are here: records were cut off"
         elif roots[receipt.size] != receipt.root:
             yield f"{where}: the device was shown another ledger than this one: a fork, or a rewritten past"
+        elif (receipt.charge, receipt.round_index) in interrupted:
+            lost += 1
         elif (receipt.charge, receipt.question) not in questions:
             yield f"{where}: the device was asked what this ledger does not have"
         elif receipt.digest not in named:
             missing += 1
         else:
             yield from _agrees(receipt, named[receipt.digest], run, where)
+    if lost:
+        notes.append(f"{device.place}: {lost} receipt(s) of charged rounds that were interrupted and asked again")
     if missing:
         notes.append(
             f"{device.place}: the ledger does not name {missing} of {len(mine)} receipts: their answers were lost on "
             "the way, or left out"
         )
-    elif mine:
-        notes.append(f"{device.place}: {len(mine)} receipts of this device, each in the ledger unless a fault says so")
+    elif len(mine) > lost:
+        held = len(mine) - lost
+        notes.append(f"{device.place}: {held} receipts of this device, each in the ledger unless a fault says so")
 
 
 def _by_digest(records: Mapping[int, ReceiptsRecord]) -> dict[str, ReceiptsRecord]:

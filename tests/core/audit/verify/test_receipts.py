@@ -121,6 +121,23 @@ def test_an_interrupted_charge_is_a_note(run: Run) -> None:
     assert not any("no receipt shows" in line for group in found.faults for line in group)
 
 
+def test_a_device_that_answered_an_interrupted_round_accuses_nobody(run: Run) -> None:
+    """The server was killed after the device's answer and before the receipts were in the ledger."""
+    answered = DeviceRecord("mine", (run.receipts[0][0], run.receipts[1][0]))
+
+    def killed(payloads: list, *, again: bool) -> list:
+        payloads[4] = {"type": "note", "what": "nothing"}
+        if again:
+            payloads[5]["round"] = payloads[6]["round"] = 1
+        return payloads
+
+    found = run.check(lambda payloads: killed(payloads, again=True), devices=(answered,))
+    assert not any("device" in line or "mine" in line for group in found.faults for line in group)
+    assert any("mine: 1 receipt(s) of charged rounds that were interrupted" in note for note in found.notes)
+    found = run.check(lambda payloads: killed(payloads, again=False), devices=(answered,))
+    assert any("asked what this ledger does not have" in line for group in found.faults for line in group)
+
+
 def test_rounds_that_a_stopped_run_left_out_ask_nobody(run: Run) -> None:
     def stopped(payloads: list) -> list:
         return [*payloads, {"type": "stopped", "round": 2, "why": "x", "unrun": [3, 4]}, charge(3), charge(4)]
