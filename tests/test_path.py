@@ -65,8 +65,7 @@ def test_few_files_lie_between_a_command_and_an_algorithm(tmp_path: Path) -> Non
     assert len(seen["contribute"]) <= 8, seen["contribute"]
     assert seen["contribute"][0] == "fedrec/cli.py"
     noise = seen["noise"][seen["noise"].index("fedrec/run/coordinator.py") :]
-    parts = [f"fedrec/privacy/{name}.py" for name in ("plan", "gaussian_noise", "noise")]
-    assert noise == ["fedrec/run/coordinator.py", *parts]
+    assert noise == ["fedrec/run/coordinator.py", "fedrec/privacy/plan.py", "fedrec/privacy/noise.py"]
 
 
 def readers_of_a_clip(folder: Path, clip: float) -> tuple[dict[str, set[str]], float]:
@@ -138,7 +137,11 @@ def calls(name: str) -> list[str]:
 
 def test_the_coordinator_alone_samples_and_adds_noise_each_at_one_line() -> None:
     assert calls("privatise") == ["fedrec.run.coordinator", "fedrec_sim.attacks.message"]  # an attack on one message
-    assert calls("normal_blocks") == ["fedrec.privacy.gaussian_noise"]
+    assert set(calls("normal_blocks")) == {
+        "fedrec.privacy.plan",
+        "fedrec.privacy.banded.streams",
+    }  # independent, banded
+    assert calls("normal_blocks").count("fedrec.privacy.plan") == 1
     assert [module for module in calls("noisy") if not module.startswith("fedrec_sim.attacks")] == [
         "fedrec.privacy.plan",
         "fedrec.privacy.skellam_noise",

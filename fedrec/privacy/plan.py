@@ -254,12 +254,12 @@ class PrivacyPlan:
         lattice, std = self.lattice(query), self.noise_std(round_index, query.name)
         if std == 0:
             return PrivateSum(query.decode(total, lattice).float(), 0.0)
-        if self.banded is not None:
+        if self.banded is None:
+            drawn = self._source.normal_blocks(round_index, query.name, query.size, self._time(round_index))
+        else:
             drawn = self.banded.normals(self._source, round_index, query, self._charged)
-            noisy = gaussian_noise.noisy(query, total, lattice, std, drawn)
-            return self.banded.released(noisy, round_index, self._charged)
-        drawn = self._source.normal_blocks(round_index, query.name, query.size, self._time(round_index))
-        return gaussian_noise.noisy(query, total, lattice, std, drawn)
+        release = gaussian_noise.noisy(query, total, lattice, std, drawn)
+        return release if self.banded is None else self.banded.released(release, round_index, self._charged)
 
     @property
     def accountant(self) -> str:
