@@ -54,7 +54,7 @@ def record(
     with opened(state, passphrase, create=True) as client:
         made = client.record(item, event, None if time is None else _moment(time), weight)
         count = len(client.events())
-    show({"number": made.number, **asdict(made.event)}, [f"Recorded; the store has {count:,} events."], as_json)
+    show({"number": made.number, **asdict(made.event)}, [f"Recorded. Events in the store: {count:,}."], as_json)
 
 
 def import_(
@@ -73,7 +73,7 @@ def import_(
     with opened(state, passphrase, create=True) as client:
         made = client.record_all(read_events(file))
     idle = sum(each.event.kind not in KINDS for each in made)
-    line = f"Recorded {len(made):,} events." + (f" {idle:,} are of kinds that do not count." if idle else "")
+    line = f"Events recorded: {len(made):,}." + (f" Of kinds that do not count: {idle:,}." if idle else "")
     show({"events": len(made), "not_counted": idle}, [line], as_json)
 
 
@@ -168,7 +168,7 @@ def forget(
     low, high = (None if text is None else _moment(text) for text in (since, before))
     with opened(state, passphrase) as client:
         gone = client.forget(item, before=high, since=low, everything=everything)
-    show({"erased": gone}, [f"Erased {gone:,} events."], as_json)
+    show({"erased": gone}, [f"Events erased: {gone:,}."], as_json)
 
 
 def export(

@@ -79,7 +79,7 @@ def own_data(folder: Path) -> None:
 def test_on_one_machine(tmp_path: Path) -> None:
     (tmp_path / "DATA").mkdir()
     machine = Machine(tmp_path)
-    for line in commands("On one machine in two minutes"):
+    for line in commands("On one machine in three minutes"):
         if line == "fedrec server local":
             line += " --nodes 3 --set algorithm.rounds=3"
         told = machine(line.replace("ml-100k-dp --nodes 8", f"{SMALL} --nodes 3").removesuffix(" --open"))

@@ -26,7 +26,7 @@ def test_a_persons_way(device: str, tmp_path: Path, capsys: pytest.CaptureFixtur
         return found.err if code else found.out
 
     assert "popular" in call("recommend")
-    assert call("record item-3 --event like") == "Recorded; the store has 1 events.\n"
+    assert call("record item-3 --event like") == "Recorded. Events in the store: 1.\n"
     assert json.loads(call("record item-9 --time 2020-01-01T00:00 --json"))["time"] == 1577836800.0
     found = json.loads(call("recommend -k 4 --json"))
     assert [set(each) for each in found] == [{"item", "score", "why"}] * 4
@@ -35,10 +35,10 @@ def test_a_persons_way(device: str, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert call("undo") == "Took back the view of item-9.\n"
     events = tmp_path / "events.csv"
     events.write_text("item_id,timestamp,kind\nitem-1,1600000000,view\nitem-2,1600000001,impression\n")
-    assert call(f"import {events}") == "Recorded 2 events. 1 are of kinds that do not count.\n"
+    assert call(f"import {events}") == "Events recorded: 2. Of kinds that do not count: 1.\n"
     assert call(f"export {tmp_path / 'mine.jsonl'}").startswith("Wrote 3 lines")
     assert json.loads(call("forget --before 2021-01-01 --json")) == {"erased": 2}
-    assert call("forget item-3") == "Erased 1 events.\n"
+    assert call("forget item-3") == "Events erased: 1.\n"
     call(f"install {tmp_path / 'run'} --public {features(tmp_path / 'public.safetensors')}")
     some = "recommend --json --having taste=taste-1 --without taste=taste-2 --between year=:1992 --exclude item-1"
     assert [each["item"] for each in json.loads(call(some))] == ["item-29", "item-21", "item-9"]
