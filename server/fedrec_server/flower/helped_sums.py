@@ -5,6 +5,7 @@ closed before it is asked; while it is away, the same request is made again unti
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 from torch import Tensor
@@ -14,9 +15,9 @@ from fedrec.errors import FedrecError, VerificationError
 from fedrec.run import masked
 from fedrec.run.federation import RoundVoid
 from fedrec.secagg import HelperInput, HelperServer, Opening, Void
-from fedrec.wire import Packet, WireError
+from fedrec.wire import Packet
 from fedrec_server.flower.ledger_questions import LedgerQuestions
-from fedrec_server.flower.messenger import TooFewNodes, log
+from fedrec_server.flower.messenger import TooFewNodes
 from fedrec_server.flower.secure_questions import RoundQuestions, SecureRun
 from fedrec_server.helper.link import HelperAccess, HelperAway, HelperRefused
 from fedrec_server.helper.messages import CosignRequest, HelperAnswer, RoundRequest
@@ -112,11 +113,7 @@ class HelpedSums:
         if isinstance(total, Void):
             raise RoundVoid(f"round {round_index}: the secure sum is void ({total.reason})")
         self._keep(answer, ledger, NOTE)
-        absent = len(counts) - len(total.survivors)
-        self.absences += absent
-        if absent:
-            log.warning("round %d: continues without %d of %d nodes", round_index, absent, len(counts))
-        self._run.discrete.noise_arrived(round_index, users)
+        self.absences += self._run.arrived(round_index, users, len(total.survivors), len(counts))
         return layout.sums(total.vector)
 
     def _collect(
@@ -137,7 +134,7 @@ class HelpedSums:
             due = set()
             for n, packet in questions.answers(packets, masked.HELPED, due):
                 message = questions.read(n, packet, HelperInput, _sender, masked.masked_content)
-                if message is not None and self._taken(server, ledger, questions, n, packet, message):
+                if message is not None and questions.taken(n, packet, partial(server.masked, message)):
                     self._holds[ids[n]] = dict(digests)
                     answered.append(n)
             for n in due:  # it may have lost its tensors; the next message contains all
@@ -156,26 +153,6 @@ class HelpedSums:
         held = self._holds.get(self._run.directory.ids[n], {})
         sent = {name: tensor for name, tensor in shared.items() if held.get(name) != digests[name]}
         return masked.ask_helped(questions.whole(n, sent), self._run.roster, counts)
-
-    def _taken(
-        self,
-        server: HelperServer,
-        ledger: LedgerQuestions,
-        questions: RoundQuestions,
-        n: int,
-        packet: Packet,
-        message: HelperInput,
-    ) -> bool:
-        """Add a node's vector, whose receipt is right; return whether it fitted."""
-        try:
-            ledger.answered(self._run.directory.ids[n], packet)
-            server.masked(message)
-            return True
-        except WireError as error:
-            questions.dropped(n, error.code)
-        except FedrecError:
-            questions.dropped(n, "stage")
-        return False
 
     def _grown(self, ledger: LedgerQuestions, ask: Callable[[str], HelperAnswer]) -> HelperAnswer:
         """Return the helper's answer to a question with a proof of growth from what it saw last."""

@@ -9,20 +9,20 @@ none.
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
 from torch import Tensor
 
 from fedrec.algorithms.base import Shared
-from fedrec.errors import FedrecError
 from fedrec.run import masked
 from fedrec.run.federation import RoundVoid
 from fedrec.secagg import Advertise, Confirmation, MaskedInput, PeerServer, Shares, Survivors, Unmasking, Void
 from fedrec.wire import Packet, WireError
 from fedrec_server.flower.keys_ahead import KeysAhead, Ready
 from fedrec_server.flower.ledger_questions import LedgerQuestions
-from fedrec_server.flower.messenger import TooFewNodes, log
+from fedrec_server.flower.messenger import TooFewNodes
 from fedrec_server.flower.secure_questions import RoundQuestions, SecureRun, Sent
 
 TRIES = 2
@@ -111,11 +111,7 @@ class _Round:
         asked = {n: each.encode() for n, each in confirmations.items()}
         opened = self._stage(masked.UNMASK, asked, Unmasking, _sender)
         total = self._ended(self._server.unmasked(message for _, _, message in opened))
-        absent = len(self._counts) - len(total.survivors)
-        self._owner.absences += absent
-        if absent:
-            log.warning("round %d: continues without %d of %d nodes", self._number, absent, len(self._counts))
-        self._run.discrete.noise_arrived(self._number, users)
+        self._owner.absences += self._run.arrived(self._number, users, len(total.survivors), len(self._counts))
         return self._layout.sums(total.vector)
 
     def _boxes_of(self, there: set[int]) -> Mapping[int, Shares]:
@@ -184,18 +180,8 @@ class _Round:
             refused: set[int] = set()
             for n, packet in self._questions.answers(packets, masked.MASKED, refused):
                 message = self._questions.read(n, packet, MaskedInput, _sender, masked.masked_content)
-                if message is None:
-                    continue
-                try:
-                    self._ledger.answered(self._run.directory.ids[n], packet)
-                    self._server.masked(message)
-                except WireError as error:
-                    self._questions.dropped(n, error.code)
-                    continue
-                except FedrecError:
-                    self._questions.dropped(n, "stage")
-                    continue
-                self._ahead.offered(n, packet)
+                if message is not None and self._questions.taken(n, packet, partial(self._server.masked, message)):
+                    self._ahead.offered(n, packet)
             due = {n for n in refused if self._questions.codes[n] in LACKED}
             self._held = {n: held for n, held in self._held.items() if n not in due}
 

@@ -23,7 +23,7 @@ from fedrec.run.masked import Asked, Layout
 from fedrec.secagg import Roster
 from fedrec.wire import Packet, WireError
 from fedrec_server.flower.ledger_questions import LedgerQuestions
-from fedrec_server.flower.messenger import Messenger, TooFewNodes
+from fedrec_server.flower.messenger import Messenger, TooFewNodes, log
 from fedrec_server.flower.nodes import NodeDirectory, refused_by_node
 
 
@@ -81,6 +81,20 @@ class SecureRun:
                 for name in made.rounds[round_index]
             )
         )
+
+    def arrived(self, round_index: int, users: int, survivors: int, nodes: int) -> int:
+        """Count the noise of a sum that was opened, and return how many nodes are missing in it.
+
+        Args:
+            round_index: from 0.
+            users: whose noise arrived.
+            survivors: nodes in the sum.
+            nodes: nodes that were asked.
+        """
+        if absent := nodes - survivors:
+            log.warning("round %d: continues without %d of %d nodes", round_index, absent, nodes)
+        self.discrete.noise_arrived(round_index, users)
+        return absent
 
     def asked(self, ledger: LedgerQuestions, counts: tuple[int, ...]) -> Asked:
         """Return what the ledger's round follows from. counts: users of each node who are asked."""
@@ -205,6 +219,24 @@ class RoundQuestions:
         except FedrecError:
             self.dropped(n, "stage")
         return None
+
+    def taken(self, n: int, packet: Packet, add: Callable[[], None]) -> bool:
+        """Add a node's vector, whose receipt is right; return whether it fitted. Else the node has dropped.
+
+        Args:
+            n: the node.
+            packet: its answer.
+            add: gives the message to the round's server.
+        """
+        try:
+            self.ledger.answered(self.run.directory.ids[n], packet)
+            add()
+            return True
+        except WireError as error:
+            self.dropped(n, error.code)
+        except FedrecError:
+            self.dropped(n, "stage")
+        return False
 
     def dropped(self, n: int, why: str) -> None:
         """Count and log a node that has dropped."""
