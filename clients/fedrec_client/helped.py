@@ -12,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from torch import Tensor
 
 from fedrec.audit.card.card import RunCard
-from fedrec.errors import FedrecError
 from fedrec.privacy.shares import Shares
 from fedrec.run.masked import Asked, Layout
 from fedrec.secagg import Roster, Round, helper_input
 from fedrec.secagg.file_journal import FileJournal
 from fedrec.wire import WireError
+from fedrec_client.masking import staged
 from fedrec_client.own_place import own_place
 
 
@@ -40,10 +40,9 @@ class Begun:
         Raises: WireError `stage` for a round that was answered before.
         """
         vector = self.layout.vector(sums)
-        try:
-            return helper_input(self.round, self.roster, self.place, self.sign, self.journal, vector).encode()
-        except FedrecError as error:  # which quotes public facts alone
-            raise WireError("stage", str(error)) from None
+        return staged(
+            lambda: helper_input(self.round, self.roster, self.place, self.sign, self.journal, vector).encode()
+        )
 
 
 class HelpedMasks:
@@ -76,10 +75,8 @@ class HelpedMasks:
         if card.helper is None:
             raise WireError("terms", "the run card names no helper")
         place = own_place(self.public, asked, roster, users, shares)
-        try:
-            this_round = asked.round(roster, layout, card.helper.seeds)
-        except FedrecError as error:
-            raise WireError("stage", str(error)) from None
+        seeds = card.helper.seeds
+        this_round = staged(lambda: asked.round(roster, layout, seeds))
         if self._journal.claimed(this_round.name) is not None:
             raise WireError("stage", f"the charge {asked.charge} was answered before; the server needs a new one")
         return Begun(this_round, roster, place, layout, self._key.sign, self._journal)

@@ -6,6 +6,7 @@ masked for one charge. It has lost the keys that it made ahead, too.
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from torch import Tensor
@@ -18,6 +19,8 @@ from fedrec.secagg import Ahead, Confirmations, Graph, KeyList, PeerClient, Refu
 from fedrec.secagg.file_journal import FileJournal
 from fedrec.wire import Fact, Packet, WireError
 from fedrec_client.own_place import own_place
+
+Made = TypeVar("Made")
 
 
 class Masks:
@@ -64,7 +67,7 @@ class Masks:
             self._asked = asked
             return self._peer.advertise().encode()
 
-        return _stage(begin)
+        return staged(begin)
 
     def begin(self, asked: Asked, layout: Layout, users: int, shares: NoiseShares) -> None:
         """Check that a round is under way, or begin one whose keys were made ahead; see `advertise`.
@@ -82,10 +85,7 @@ class Masks:
         if self._peer is not None:
             self._peer.forget()
         peer, self._peer, self._next, self._asked = self._next, None, None, None
-        try:
-            peer.begin(asked.round(roster, layout))
-        except FedrecError as error:
-            raise WireError("stage", str(error)) from None
+        staged(lambda: peer.begin(asked.round(roster, layout)))
         self._peer, self._asked, self._layout, self._least = peer, asked, layout, shares.least
 
     def masked(self, sums: dict[str, Tensor], inbox: bytes) -> bytes:
@@ -97,7 +97,7 @@ class Masks:
 
         Raises: WireError `stage`.
         """
-        return _stage(lambda: self._current.mask(self._layout.vector(sums), Shares.decode(inbox)).encode())
+        return staged(lambda: self._current.mask(self._layout.vector(sums), Shares.decode(inbox)).encode())
 
     def keys_ahead(self) -> dict[str, Fact]:
         """Return new keys for the round after the current one; nothing where they were made before."""
@@ -121,11 +121,11 @@ class Masks:
             raise WireError("stage", "no secure sum of this charge is under way here")
         peer = self._current
         if packet.kind == masked.SHARE:
-            return masked.answer(packet, _stage(lambda: peer.share(KeyList.decode(message)).encode()))
+            return masked.answer(packet, staged(lambda: peer.share(KeyList.decode(message)).encode()))
         if packet.kind == masked.CONFIRM:
-            signed = _stage(lambda: self._confirmed(peer, Survivors.decode(message)))
+            signed = staged(lambda: self._confirmed(peer, Survivors.decode(message)))
             return masked.answer(packet, signed, self._shared_ahead(masked.following(packet)))
-        return masked.answer(packet, _stage(lambda: peer.unmask(Confirmations.decode(message)).encode()))
+        return masked.answer(packet, staged(lambda: peer.unmask(Confirmations.decode(message)).encode()))
 
     def _shared_ahead(self, keys: bytes | None) -> dict[str, Fact]:
         """Return the shares for the next round; nothing where its keys do not fit. This round stays as it is."""
@@ -159,8 +159,8 @@ class Masks:
         return peer.confirm(survivors).encode()
 
 
-def _stage(call: Callable[[], bytes]) -> bytes:
-    """Return what a stage answers; its errors quote public facts alone. Raises: WireError."""
+def staged(call: Callable[[], Made]) -> Made:
+    """Return what a stage makes; its errors quote public facts alone. Raises: WireError `stage`."""
     try:
         return call()
     except FedrecError as error:

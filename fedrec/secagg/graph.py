@@ -1,6 +1,7 @@
 """Who shares secrets with whom: the graph of `peers`, which the keys of its members are bound to."""
 
 import hashlib
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -11,7 +12,7 @@ from fedrec.secagg.parameters import Assumption, Parameters, parameters
 from fedrec.secagg.roster import Roster
 
 
-class Graph:
+class Graph(ABC):
     """What members advertise keys for: a round, or a later round that is not yet known.
 
     Attributes:
@@ -27,14 +28,14 @@ class Graph:
     assumed: Assumption
 
     @property
+    @abstractmethod
     def digest(self) -> bytes:
         """SHA-256 that all keys and signatures of these members contain."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def name(self) -> bytes:
         """What a journal claims, so that keys are advertised once."""
-        raise NotImplementedError
 
     @cached_property
     def parameters(self) -> Parameters:

@@ -1,19 +1,3 @@
-"""Folders in memory where the machine has some: a sync to disk takes milliseconds, and kills do not need one."""
+from tests.client.memory_folders import tmp_path
 
-import os
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-MEMORY = Path("/dev/shm")
-
-
-@pytest.fixture
-def tmp_path(tmp_path: Path) -> Iterator[Path]:
-    if not (MEMORY.is_dir() and os.access(MEMORY, os.W_OK)):
-        yield tmp_path
-        return
-    with tempfile.TemporaryDirectory(dir=MEMORY, prefix="fedrec-store-") as folder:
-        yield Path(folder)
+__all__ = ["tmp_path"]

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
-from tests.client.store.conftest import MEMORY
+from tests.client.memory_folders import MEMORY
 from tests.client.store.stores import opened
 
 HANDLES = st.integers(0, 1)
