@@ -45,11 +45,11 @@ $(VENV)/bin/python:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
-	@echo 'Installing fedrec into $(VENV), once; this can take some minutes.'
-	@$(RUN) pip install --quiet --editable .
+	@echo 'Installing fedrec[simulate] into $(VENV), once; this can take some minutes.'
+	@$(RUN) pip install --quiet --editable '.[simulate]'
 	@touch $@
 
 $(VENV)/.ready-%: pyproject.toml | $(VENV)/bin/python
 	@echo 'Installing fedrec[$*] into $(VENV), once; this can take some minutes.'
-	@$(RUN) pip install --quiet --editable '.[$*]'
+	@$(RUN) pip install --quiet --editable '.[simulate,$*]'
 	@touch $@ $(VENV)/.ready

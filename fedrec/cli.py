@@ -13,6 +13,7 @@ import typer
 from fedrec import __version__
 from fedrec.commands import Commands
 from fedrec.errors import DISK, FedrecError
+from fedrec.extras import missing
 from fedrec.screen import say
 
 app = typer.Typer(
@@ -73,11 +74,28 @@ def run(arguments: Sequence[str]) -> int:
         return _fail(error.format_message(), error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
+    except ModuleNotFoundError as error:
+        found = missing(error, _called(command, arguments))
+        if found is None:
+            raise
+        return _fail(str(found), found.exit_code)
     except OSError as error:
         if error.errno not in DISK:
             raise
         return _fail(f"{error.filename or 'writing a file'}: {error.strerror}", 2)
     return code if isinstance(code, int) else 0
+
+
+def _called(command: click.Command, arguments: Sequence[str]) -> str:
+    """Return the words of a command line that name its command."""
+    words: list[str] = []
+    for word in arguments:
+        found = command.get_command(click.Context(command), word) if isinstance(command, click.Group) else None
+        if found is None:
+            break
+        words.append(word)
+        command = found
+    return " ".join(words)
 
 
 def _meant(error: click.NoSuchOption) -> str:

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from fedrec.errors import InputError, nearest
+from fedrec.extras import missing
 from fedrec.plugins import plugins
 
 
@@ -30,6 +31,11 @@ class Commands(TyperGroup):
             return _command(plugin.load(_unusable), cmd_name)
         except InputError as error:
             return _broken(cmd_name, error)
+        except ModuleNotFoundError as error:
+            lacking = missing(error, " ".join([*ctx.command_path.split()[1:], cmd_name]))
+            if lacking is None:
+                raise
+            return _broken(cmd_name, lacking)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

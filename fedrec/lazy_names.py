@@ -18,7 +18,12 @@ def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any]
 
     def get(name: str) -> Any:
         if name in homes:
-            return getattr(importlib.import_module(homes[name]), name)
+            try:
+                return getattr(importlib.import_module(homes[name]), name)
+            except ModuleNotFoundError as error:
+                from fedrec.extras import missing
+
+                raise missing(error, name) or error from None
         if name == "__version__":
             from importlib.metadata import version
 

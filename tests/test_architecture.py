@@ -15,6 +15,7 @@ SOURCES = {"fedrec": "fedrec", "fedrec_client": "clients", "fedrec_server": "ser
 
 BASE = {
     "fedrec.errors",
+    "fedrec.extras",
     "fedrec.settings",
     "fedrec.setting_hints",
     "fedrec.draws",
@@ -44,6 +45,7 @@ ALLOWED: dict[str, set[str]] = {
     "fedrec.plain_text": set(),
     "fedrec.received_files": {"fedrec.durable", "fedrec.errors"},
     "fedrec.screen": {"fedrec.plain_text"},
+    "fedrec.extras": {"fedrec.errors"},
     "fedrec.draws": set(),
     "fedrec.devices": {"fedrec.errors"},
     "fedrec.durable": set(),
@@ -59,7 +61,7 @@ ALLOWED: dict[str, set[str]] = {
     "fedrec.settings": {"fedrec.errors", "fedrec.setting_hints"},
     "fedrec.setting_hints": {"fedrec.errors"},
     "fedrec.plugins": {"fedrec.errors"},
-    "fedrec.commands": {"fedrec.errors", "fedrec.plugins"},
+    "fedrec.commands": {"fedrec.errors", "fedrec.extras", "fedrec.plugins"},
     "fedrec.data": BASE,
     "fedrec.privacy": BASE,
     "fedrec.model": BASE | {"fedrec.data"},
@@ -87,7 +89,7 @@ ALLOWED: dict[str, set[str]] = {
     | {"fedrec.privacy.adaptive", "fedrec.federation.adaptive_clipping"},
     "fedrec.transport": BASE,
     "fedrec.cli": BASE | {"fedrec.commands"},
-    "fedrec.lazy_names": {"fedrec.errors"},
+    "fedrec.lazy_names": {"fedrec.errors", "fedrec.extras"},
     "fedrec.recommend": BASE | {"fedrec.data", "fedrec.model", "fedrec.ondevice"},
     "fedrec.api": {"fedrec", "fedrec_sim"},
     "fedrec_client": {"fedrec"},

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from fedrec.screen import plain_console, say, write
+from fedrec.screen import say, write
 
 LEDGER_HELP = "The device ledger, or the node's own folder. [default: ~/.fedrec/client]"
 
@@ -81,11 +81,8 @@ def budget(
     if as_json:
         write(json.dumps(found.json(), indent=2) + "\n")
         return
-    console = plain_console()
-    for line in found.lines():
+    for line in [*found.lines(), *(found.table() if found.runs else ())]:
         say(line)
-    if found.runs:
-        console.print(found.table())
 
 
 def _places(ledger: Path | None, policy: Path | None) -> tuple[Path, Path | None]:

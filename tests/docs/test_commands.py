@@ -26,7 +26,7 @@ NOT_RUN = {
         3,
     ),
     "needs a run over nodes: tests/server/test_run_card.py has one": (r"run-card\.md: fedrec", 1),
-    "installs packages": (r"pip install", 2),
+    "installs packages": (r"pip install", 3),
     "the whole quickstart or a whole check; .ci/run runs these targets": (r": make ", 5),
     "needs data of a publisher, or asks one": (r"ml-1m|ml-100k|data get", 14),
     "measures for minutes to hours": (r"fedrec bench|faults(\.py|_distributed)", 11),

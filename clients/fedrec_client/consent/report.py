@@ -5,15 +5,12 @@ from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fedrec.errors import VerificationError
 from fedrec.plain_text import plain
 from fedrec_client.consent.device_ledger import FILE, DeviceLedger, counter_of
 from fedrec_client.consent.policy import Policy, load
-
-if TYPE_CHECKING:
-    from rich.table import Table
 
 
 @dataclass(frozen=True)
@@ -80,26 +77,16 @@ class Spending:
             found.append(f"Lines are missing: only zeros are contributed until {_time(self.blocked_until)}.")
         return [*found, f"A run may cost {self.run_limit:g}:" if self.runs else "No run so far."]
 
-    def table(self) -> "Table":
-        """Return the runs as a table."""
-        from rich.table import Table
-
-        made = Table(box=None, pad_edge=False)
-        for name in ("run", "algorithm", "trust", "since", "rounds", "epsilon", "left"):
-            made.add_column(name)
+    def table(self) -> list[str]:
+        """Return the runs as lines of aligned columns, under a line with the names of the columns."""
+        rows = [["run", "algorithm", "trust", "since", "rounds", "epsilon", "left"]]
         for run in self.runs:
             spent = "public data" if run.epsilon is None else f"{run.epsilon:.4f}"
             left = "" if run.epsilon is None else _left(run.used)
-            made.add_row(
-                plain(run.run[:12]),
-                plain(run.algorithm),
-                plain(run.trust),
-                _time(run.since),
-                str(run.rounds),
-                spent,
-                left,
-            )
-        return made
+            names = [plain(each) for each in (run.run[:12], run.algorithm, run.trust)]
+            rows.append([*names, _time(run.since), str(run.rounds), spent, left])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
 
 def spending(path: Path, policy: Path | None = None) -> Spending:

@@ -1,0 +1,65 @@
+"""The extras of the distribution: which one brings a package that is missing, and one line that names it.
+
+`pip install fedrec` alone brings what a small device needs to recommend (see pyproject.toml). Every other package is
+in an extra, and is imported when it is used.
+"""
+
+from fedrec.errors import InputError
+
+PACKAGES = {
+    "torch": "train",
+    "scipy": "train",
+    "opacus": "train",
+    "dp_accounting": "train",
+    "polars": "train",
+    "safetensors": "train",
+    "pydantic": "train",
+    "rich": "train",
+    "jinja2": "train",
+    "markupsafe": "train",
+    "matplotlib": "simulate",
+    "flwr": "deploy",
+    "httpx": "deploy",
+    "ray": "sim",
+    "optuna": "tune",
+    "tensorboard": "track",
+    "mlflow": "track",
+    "implicit": "bench",
+    "pytest": "test",
+}
+"""Import package -> the smallest extra with it."""
+
+COMMANDS = {
+    "simulate": "simulate",
+    "resume": "simulate",
+    "compare": "simulate",
+    "evaluate": "simulate",
+    "tune": "tune",
+    "bench": "bench",
+    "audit attack": "simulate",
+    "keys": "deploy",
+    "helper": "deploy",
+    "server": "deploy",
+    "client start": "deploy",
+}
+"""Command, or name of the Python API, that needs more than the missing package -> the extra with all that it needs."""
+
+
+class MissingExtra(InputError, ImportError):
+    """A part of fedrec whose packages are not installed."""
+
+
+def missing(error: ModuleNotFoundError, what: str) -> MissingExtra | None:
+    """Return the error in one line that names the extra to install; None for a module that no extra has.
+
+    Args:
+        error: of the import.
+        what: the words of the command (`client start`), or the name in the Python API.
+    """
+    package = (error.name or "").partition(".")[0]
+    if package not in PACKAGES:
+        return None
+    words = what.split()
+    known = (" ".join(words[:count]) for count in range(len(words), 0, -1))
+    extra = next((COMMANDS[each] for each in known if each in COMMANDS), PACKAGES[package])
+    return MissingExtra(f"fedrec {what} needs the package {package}; install it with: pip install 'fedrec[{extra}]'")
