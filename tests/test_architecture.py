@@ -81,11 +81,14 @@ ALLOWED: dict[str, set[str]] = {
         *("fedrec.evaluation", "fedrec.audit", "fedrec.federation", "fedrec.wire", "fedrec.secagg"),
     },
     "fedrec.wire": BASE,
-    "fedrec.ondevice": {"fedrec.errors", "fedrec.durable", "fedrec.received_files"},
+    "fedrec.ondevice": {
+        *("fedrec.errors", "fedrec.durable", "fedrec.received_files"),
+        *("fedrec.privacy.fixed_point", "fedrec.privacy.discrete"),
+    },
     "fedrec.testing": BASE
     | SUMS
     | {"fedrec.data", "fedrec.algorithms", "fedrec.evaluation", "fedrec.privacy.clipping", "fedrec.model"}
-    | {"fedrec.ondevice", "fedrec.recommend.device_lists"}
+    | {"fedrec.ondevice", "fedrec.recommend.device_lists", "fedrec.privacy.integers", "fedrec.privacy.discrete"}
     | {"fedrec.privacy.adaptive", "fedrec.federation.adaptive_clipping"},
     "fedrec.transport": BASE,
     "fedrec.cli": BASE | {"fedrec.commands"},

@@ -14,11 +14,8 @@ import torch
 from torch import Tensor
 
 from fedrec.errors import PrivacyError
-from fedrec.privacy.fixed_point import Lattice
+from fedrec.privacy.fixed_point import MARGIN, Lattice
 from fedrec.privacy.queries import Contribution, DenseContribution, add_rows
-
-MARGIN = 2.0**-20
-"""Relative. Weights, products and casts to float32 err by 2^-24 each; the clipped norm stays below the clip."""
 
 
 def clip_weights(contribution: Contribution, clip_norm: float) -> Tensor:

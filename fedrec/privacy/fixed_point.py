@@ -35,11 +35,15 @@ whose sums pass 2^53 may round.
 
 import math
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from fedrec.errors import PrivacyError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+MARGIN = 2.0**-20
+"""Relative margin of a clip. Weights, products and casts to float32 err by 2^-24 each; the clipped norm stays below."""
 
 MOST_BITS = 36
 """Steps of a clip, as a power of two, where the population leaves room for them."""
@@ -94,15 +98,15 @@ class Lattice:
         """Step of a factor where both factors have the same; root * root = step."""
         return math.ldexp(1.0, self.exponent // 2)
 
-    def whole(self, values: Tensor) -> Tensor:
+    def whole(self, values: "Tensor") -> "Tensor":
         """Return `values` in steps, rounded towards zero: integers as float64."""
         return (values.double() / self.step).trunc_()
 
-    def halves(self, values: Tensor) -> Tensor:
+    def halves(self, values: "Tensor") -> "Tensor":
         """Return factors in roots, rounded towards zero: integers as float64; a product of two is in steps."""
         return (values.double() / self.root).trunc_()
 
-    def factor_steps(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+    def factor_steps(self, left: "Tensor", right: "Tensor") -> "tuple[Tensor, Tensor]":
         """Return steps (N,) for the two factors of N users: powers of two whose product is the lattice's step.
 
         Both factors of a user keep as many digits.
@@ -111,12 +115,16 @@ class Lattice:
             left: largest entry of each user's first factor, (N,).
             right: largest entry of each user's second factor, (N,).
         """
+        import torch
+
         ratio = left.double().clamp(min=1e-150) / right.double().clamp(min=1e-150)
         shift = torch.frexp(ratio.sqrt()).exponent
         return _power(shift) * self.root, _power(-shift) * self.root
 
-    def values(self, total: Tensor) -> Tensor:
+    def values(self, total: "Tensor") -> "Tensor":
         """Return the numbers (float64) of a total in steps (int64, or integers as float64)."""
+        import torch
+
         return total.to(torch.float64, copy=True).mul_(self.step)
 
     def noise_fits(self, noise_std: float) -> bool:
@@ -124,7 +132,7 @@ class Lattice:
         return noise_std * NOISE_REACH / self.step < 2.0**ROOM
 
 
-def add_whole(total: Tensor, part: Tensor) -> None:
+def add_whole(total: "Tensor", part: "Tensor") -> None:
     """Add integers held in float64 to an int64 total, in place.
 
     Raises: PrivacyError when the part is not finite or so large that totals of it could overflow.
@@ -137,7 +145,7 @@ def add_whole(total: Tensor, part: Tensor) -> None:
     total += part.long()
 
 
-def check_room(total: Tensor) -> None:
+def check_room(total: "Tensor") -> None:
     """Raises: PrivacyError when adding another batch to an int64 total could overflow."""
     if total.numel():
         low, high = total.aminmax()
@@ -145,6 +153,8 @@ def check_room(total: Tensor) -> None:
             raise PrivacyError("users add numbers that exact sums cannot hold; set privacy.epsilon, which clips them")
 
 
-def _power(exponents: Tensor) -> Tensor:
+def _power(exponents: "Tensor") -> "Tensor":
     """Return 2^exponents exactly, float64: by its bits, since the vector forms of exp2 may err in the last one."""
+    import torch
+
     return ((exponents.long() + 1023) << 52).view(torch.float64)

@@ -88,6 +88,21 @@ class DataPolicy:
 
 
 @dataclass(frozen=True)
+class DevicePolicy:
+    """When the device of one person takes part. `fedrec client start` does not look at it."""
+
+    on_power: bool = _setting(True, "Whether it must be on mains power.")
+    battery: float = _setting(0.5, "The least charge of a battery, 0 to 1; 0: any.", 0, 1)
+    unmetered: bool = _setting(True, "Whether its network must be unmetered.")
+    load: float = _setting(0.5, "The most runnable tasks for each core in the last minute; 0: any number.", 0)
+    from_hour: float = _setting(0.0, "Local hour from which it takes part.", 0, 24)
+    to_hour: float = _setting(24.0, "Local hour before which it takes part; below from_hour: past midnight.", 0, 24)
+    separation_hours: float = _setting(12.0, "Hours between its last charge and the next time it takes part.", 0)
+    trust_days: float = _setting(1.0, "Days of zeros after forgetting events, or restoring an older store.", 0)
+    unknown_passes: bool = _setting(False, "Whether a condition that nothing shows counts as met.")
+
+
+@dataclass(frozen=True)
 class Policy:
     """The policy of a node. Raises: InputError where a value cannot be."""
 
@@ -95,6 +110,7 @@ class Policy:
     run: RunPolicy = field(default_factory=RunPolicy)
     period: PeriodPolicy = field(default_factory=PeriodPolicy)
     data: DataPolicy = field(default_factory=DataPolicy)
+    device: DevicePolicy = field(default_factory=DevicePolicy)
 
     @property
     def needs_card(self) -> bool:

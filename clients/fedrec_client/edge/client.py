@@ -30,6 +30,7 @@ from fedrec_client.edge.answers import Alike, Explanation, Filters, Installed, R
 from fedrec_client.edge.kinds_of_events import KINDS
 from fedrec_client.edge.layout import DeviceFolder
 from fedrec_client.edge.private_state import PrivateState
+from fedrec_client.participation.store_mark import forgot
 from fedrec_client.store import Event, KeySource, Recorded, Store, export_my_data
 
 if TYPE_CHECKING:
@@ -197,7 +198,9 @@ class EdgeClient:
         with self._lock:
             self._state.clear()
             own = None if item is None else _id(item)
-            return self._store.forget(own, before=before, since=since, everything=everything)
+            gone = self._store.forget(own, before=before, since=since, everything=everything)
+            forgot(self._store, clock.time())
+            return gone
 
     def export_my_data(self, file: str | Path) -> int:
         """Write all events and private values to a new file, JSON lines in clear, mode 0600.

@@ -1,0 +1,100 @@
+"""The device's side of an algorithm with numpy: which sums a round has, and one person's part of each.
+
+`fedrec.algorithms` has the same computation for batches of users with torch. Each form here is checked against it by
+the inherited contract test `fedrec.testing.device_training.DeviceTrainingContract`.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fedrec.ondevice.history import History
+from fedrec.privacy.fixed_point import Lattice
+
+Shared = Mapping[str, np.ndarray]
+"""The public tensors of a round, by name."""
+
+
+@dataclass(frozen=True)
+class DeviceQuery:
+    """One sum, as `fedrec.privacy.queries.SumQuery` without what only the server needs.
+
+    Attributes:
+        name: unique in its round.
+        shape: of the sum.
+        clip_norm: L2 clip on the person's whole contribution.
+        packed: 0, or the side of a symmetric matrix whose upper triangle the last dimension begins with.
+        factors: None: the clip is fixed.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    clip_norm: float
+    packed: int = 0
+    factors: None = None
+
+    @property
+    def size(self) -> int:
+        """The number of entries in the sum."""
+        return math.prod(self.shape)
+
+    def units(self) -> np.ndarray | None:
+        """Return the value of a lattice step in each entry of the last dimension; None: 1 everywhere."""
+        if not self.packed:
+            return None
+        row, column = np.triu_indices(self.packed)
+        found = np.ones(self.shape[-1])
+        found[: len(row)] = np.where(row == column, 1.0, np.float64(np.float32(math.sqrt(2.0))))
+        return found
+
+
+class Part(ABC):
+    """One person's contribution to one sum."""
+
+    @abstractmethod
+    def norm(self) -> float:
+        """The L2 norm of the whole contribution; NaN or infinite where an entry is."""
+
+    @abstractmethod
+    def add_to(self, total: np.ndarray, weight: float, lattice: Lattice) -> None:
+        """Add the integers of weight * contribution to `total` (int64, the query's shape), rounded towards zero."""
+
+
+class Training(ABC):
+    """The device's side of one algorithm.
+
+    Args:
+        settings: the algorithm's own, as a run's description states them.
+        items: size of the catalogue.
+        private: whether the run clips and adds noise.
+    """
+
+    algorithm: ClassVar[str]
+
+    def __init__(self, settings: Mapping[str, Any], items: int, private: bool) -> None:
+        self.settings, self.items, self.private = settings, items, private
+
+    @property
+    @abstractmethod
+    def rounds(self) -> int:
+        """Number of rounds."""
+
+    @abstractmethod
+    def queries(self, round_index: int) -> tuple[DeviceQuery, ...]:
+        """Return the sums of a round."""
+
+    @abstractmethod
+    def parts(self, shared: Shared, history: History, round_index: int) -> dict[str, Part]:
+        """Return the person's part of each sum, by the query's name.
+
+        Args:
+            shared: the tensors that the server sent.
+            history: the person's events.
+            round_index: position of the round, from 0.
+
+        Raises: ValueError for tensors of other shapes than the algorithm's.
+        """

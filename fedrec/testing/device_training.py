@@ -1,0 +1,156 @@
+"""The contract between an algorithm and its device form without torch: the same sums, and the same integers in them."""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import numpy as np
+import pytest
+import torch
+
+from fedrec.algorithms.base import Algorithm, Shared
+from fedrec.data.users import UserBatch
+from fedrec.ondevice.history import History
+from fedrec.ondevice.training import integers
+from fedrec.ondevice.training.base import Training
+from fedrec.ondevice.training.discover import training
+from fedrec.privacy.clipping import clip_weights
+from fedrec.privacy.discrete.encoding import Encoding, plain, plain_steps, rotated
+from fedrec.privacy.discrete.rounding import users_draws
+from fedrec.privacy.fixed_point import Lattice
+from fedrec.privacy.integers import EncodedIntegers, ExactIntegers, Integers
+from fedrec.privacy.queries import PrivateSum, SumQuery
+from fedrec.rowwise import rowwise
+from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows, planted_rows
+
+USERS = 1000
+"""Public size of the population, from which lattices follow."""
+
+
+class DeviceTrainingContract:
+    """Tests of the device form of the fixture `algorithm`, an algorithm of `ITEMS` items with privacy."""
+
+    steps = 0
+    """Most steps of the fine lattice by which an integer may differ; 0: equal bits."""
+    relative = 0.0
+    """Largest difference of a part, in clips, where the device's own vector is solved in another precision."""
+
+    @pytest.fixture(scope="class")
+    def form(self, algorithm: Algorithm) -> Training:
+        settings = algorithm.config.model_dump(mode="json")
+        return training(algorithm.name, settings, ITEMS, private=algorithm.facts.private)
+
+    @pytest.fixture(scope="class")
+    def rows(self) -> list[list[int]]:
+        return [*edge_rows(), *planted_rows(users=2, seed=3)[0]]
+
+    @pytest.fixture(scope="class")
+    def states(self, algorithm: Algorithm, rows: list[list[int]]) -> list[Shared]:
+        """The state of each round, made of these users without noise."""
+        found = [algorithm.initial()]
+        for number in range(algorithm.rounds - 1):
+            given = algorithm.contribute(found[-1], batch_of(rows), number)
+            sums = {name: PrivateSum(part.weighted_sum(part.unit_weights()), 0.0) for name, part in given.items()}
+            found.append(algorithm.update(found[-1], sums, number))
+        return found
+
+    def sent(self, algorithm: Algorithm, shared: Shared, number: int) -> dict[str, np.ndarray]:
+        return {name: tensor.numpy() for name, tensor in algorithm.for_devices(shared, number).items()}
+
+    def torch_total(
+        self, algorithm: Algorithm, shared: Shared, row: list[int], number: int, query: SumQuery, made: Integers
+    ) -> np.ndarray:
+        """The oracle: what the torch form adds for one user alone."""
+        users: UserBatch = batch_of([row])
+        with rowwise(torch.device("cpu")):
+            part = algorithm.contribute(shared, users, number)[query.name]
+            total = made.zeros(query, number, torch.device("cpu"))
+            made.add(total, query, number, part, clip_weights(part, query.clip_norm), users.keys)
+        found: np.ndarray = total.numpy()
+        return found
+
+    def encodings(self, size: int, clip_norm: float) -> list[Encoding]:
+        step = Lattice.with_bits(clip_norm, plain_steps(4.0)).step
+        return [_rotated(size), plain(size, USERS, 4.0, step, clip_norm)]
+
+    def test_both_forms_ask_for_the_same_sums(self, algorithm: Algorithm, form: Training) -> None:
+        assert form.rounds == algorithm.rounds
+        for number in range(algorithm.rounds):
+            asked = [(q.name, tuple(q.shape), q.clip_norm, q.packed) for q in algorithm.queries(number)]
+            assert [(q.name, q.shape, q.clip_norm, q.packed) for q in form.queries(number)] == asked
+
+    def test_each_user_adds_the_integers_that_the_torch_form_adds(
+        self, algorithm: Algorithm, form: Training, rows: list[list[int]], states: list[Shared]
+    ) -> None:
+        for number, shared in enumerate(states):
+            for row in rows:
+                parts = form.parts(self.sent(algorithm, shared, number), History(np.array(row, np.int64)), number)
+                for query, own in zip(algorithm.queries(number), form.queries(number), strict=True):
+                    expected = self.torch_total(algorithm, shared, row, number, query, ExactIntegers(USERS))
+                    found = integers.exact(own, parts[query.name], USERS)
+                    assert found.dtype == np.int64
+                    most = self.steps + self.relative * query.clip_norm / Lattice.of(query.clip_norm, USERS).step
+                    assert np.abs(found - expected).max() <= most, (number, query.name, row)
+
+    def test_so_it_does_where_users_add_the_noise(
+        self, algorithm: Algorithm, form: Training, rows: list[list[int]], states: list[Shared]
+    ) -> None:
+        shared = states[-1]
+        number = algorithm.rounds - 1
+        key = int(batch_of([[0]]).keys[0])
+        for row in rows[:7]:
+            parts = form.parts(self.sent(algorithm, shared, number), History(np.array(row, np.int64)), number)
+            for query, own in zip(algorithm.queries(number), form.queries(number), strict=True):
+                for made in self.encodings(query.size, query.clip_norm):
+                    oracle = EncodedIntegers(_given(made), USERS, seed=5)
+                    expected = self.torch_total(algorithm, shared, row, number, query, oracle)
+                    draws = _draws(number, query.name, key)
+                    found = integers.encoded(own, parts[query.name], USERS, made, draws)
+                    most = 0.0 if not self.relative else 2 + self.relative * made.length
+                    apart = made.read(found - expected.reshape(found.shape) & np.int64((1 << made.bits) - 1))
+                    assert np.abs(apart).max() <= most, (query.name, made.kind, row)
+
+    @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30, 1e-30, -3.0, 0.0])
+    def test_no_state_that_a_server_sends_moves_an_integer_beyond_the_clip(
+        self, algorithm: Algorithm, form: Training, states: list[Shared], value: float
+    ) -> None:
+        hostile = {name: np.full_like(part, value) for name, part in self.sent(algorithm, states[-1], 0).items()}
+        for row in ([], [0], list(range(ITEMS)), [4] * 50):
+            with np.errstate(all="ignore"):
+                parts = form.parts(hostile, History(np.array(row, np.int64)), 0)
+                for query in form.queries(0):
+                    lattice = Lattice.of(query.clip_norm, USERS)
+                    found = integers.exact(query, parts[query.name], USERS) * lattice.step
+                    units = query.units()
+                    length = np.linalg.norm(found if units is None else found * units)
+                    assert length <= query.clip_norm
+                    for made in self.encodings(query.size, query.clip_norm):
+                        sent = integers.encoded(query, parts[query.name], USERS, made, _draws(0, query.name, 1))
+                        assert int(np.square(made.read(sent)).sum()) <= made.squared
+
+    def test_a_person_without_events_adds_nothing(
+        self, algorithm: Algorithm, form: Training, states: list[Shared]
+    ) -> None:
+        parts = form.parts(self.sent(algorithm, states[-1], 0), History(), 0)
+        for query in form.queries(0):
+            assert not integers.exact(query, parts[query.name], USERS).any()
+
+    def test_tensors_of_other_shapes_are_refused(
+        self, algorithm: Algorithm, form: Training, states: list[Shared]
+    ) -> None:
+        for name, part in self.sent(algorithm, states[-1], 0).items():
+            changed = self.sent(algorithm, states[-1], 0) | {name: part[:-1]}
+            with pytest.raises(ValueError, match="the run has"):
+                form.parts(changed, History(np.array([1])), 0)
+
+
+@lru_cache(maxsize=8)
+def _rotated(size: int) -> Encoding:
+    return rotated(size, USERS, 4.0, label="0\0name")
+
+
+def _given(made: Encoding) -> Callable[[int, str], Encoding]:
+    return lambda *_: made
+
+
+def _draws(number: int, name: str, key: int) -> Callable[[], np.random.Generator]:
+    return lambda: users_draws(5, number, name, key)
