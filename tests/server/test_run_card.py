@@ -114,7 +114,7 @@ def test_a_lost_reply_costs_nothing_and_a_second_question_must_be_the_same(carde
         return record
 
     over.twists[FIRST] = lose_one
-    carded.run(tmp_path / "run", ("federation.deadline=30",), over)
+    carded.run(tmp_path / "run", ("federation.deadline=8",), over)
     assert [packet.round for packet in carded.questions()] == [0, 0, 1]
     assert carded.codes() == []
     assert [record["type"] for record in payloads(tmp_path / "run")].count("charge") == 2

@@ -253,14 +253,14 @@ def test_a_run_on_other_terms_gets_no_answer(own: Own, tmp_path: Path) -> None:
 
 
 def test_a_lost_answer_is_sent_again_for_one_charge(own: Own, tmp_path: Path) -> None:
-    own.deploy(tmp_path / "run", "federation.deadline=30", twist=own.forget)
+    own.deploy(tmp_path / "run", "federation.deadline=8", twist=own.forget)
     assert own.lost
     assert len(own.charges()) == 1
 
 
 def test_a_node_that_lost_its_answer_too_pays_again(own: Own, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedrec_client.node.MOST_HELD", 0)
-    own.deploy(tmp_path / "run", "federation.deadline=30", twist=own.forget)
+    own.deploy(tmp_path / "run", "federation.deadline=8", twist=own.forget)
     first, second = own.charges()
     assert first["question"] == second["question"]
     assert second["epsilon"] > first["epsilon"]
