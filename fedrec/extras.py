@@ -20,6 +20,9 @@ PACKAGES = {
     "matplotlib": "simulate",
     "flwr": "deploy",
     "httpx": "deploy",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "h11": "serve",
     "ray": "sim",
     "optuna": "tune",
     "tensorboard": "track",
@@ -41,6 +44,7 @@ COMMANDS = {
     "helper": "deploy",
     "server": "deploy",
     "client start": "deploy",
+    "client serve": "serve",
 }
 """Command, or name of the Python API, that needs more than the missing package -> the extra with all that it needs."""
 

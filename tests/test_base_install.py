@@ -113,6 +113,7 @@ def test_the_help_lists_every_command(base_site: Path, tmp_path: Path) -> None:
         ("audit attack run", "simulate"),
         ("server local", "deploy"),
         ("keys init keys", "deploy"),
+        ("client serve", "serve"),
         ("client start --server a:1 --ca c --key k --shard 0/2", "deploy"),
         ("recommend run --history h.txt", "train"),
         ("data list", "train"),

@@ -18,6 +18,7 @@ from fedrec_client.consent_commands import budget, ledger_commands, policy_comma
 from fedrec_client.edge_commands import add_to
 from fedrec_client.edge_options import DEVICE
 from fedrec_client.key_command import key
+from fedrec_client.serve_command import serve
 from fedrec_client.store_commands import store_commands
 
 client = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")
@@ -26,6 +27,7 @@ client.add_typer(policy_commands, name="policy")
 client.command()(budget)
 client.add_typer(ledger_commands, name="ledger")
 add_to(client)
+client.command(rich_help_panel=DEVICE)(serve)
 client.add_typer(store_commands, name="store", rich_help_panel=DEVICE)
 
 

@@ -25,6 +25,7 @@ NOT_RUN = {
         r"device-ledger\.md: fedrec client (start|budget|ledger)",
         3,
     ),
+    "answers until it is stopped: tests/client/serve/test_command.py": ("fedrec client serve", 1),
     "needs a run over nodes: tests/server/test_run_card.py has one": (r"run-card\.md: fedrec", 1),
     "installs packages": (r"pip install", 3),
     "the whole quickstart or a whole check; .ci/run runs these targets": (r": make ", 5),

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from fedrec_client.edge.answers import Alike, Explanation, Filters, Installed, Recommendation
 from fedrec_client.edge.client import NEWEST, EdgeClient
@@ -82,7 +82,7 @@ class AsyncEdgeClient:
         """See `EdgeClient.forget`."""
         return await asyncio.to_thread(self.client.forget, item, before=before, since=since, everything=everything)
 
-    async def export_my_data(self, file: str | Path) -> int:
+    async def export_my_data(self, file: str | Path | TextIO) -> int:
         """See `EdgeClient.export_my_data`."""
         return await asyncio.to_thread(self.client.export_my_data, file)
 

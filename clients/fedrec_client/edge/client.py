@@ -19,7 +19,7 @@ from math import fsum
 from numbers import Integral
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
@@ -202,8 +202,8 @@ class EdgeClient:
             forgot(self._store, clock.time())
             return gone
 
-    def export_my_data(self, file: str | Path) -> int:
-        """Write all events and private values to a new file, JSON lines in clear, mode 0600.
+    def export_my_data(self, file: str | Path | TextIO) -> int:
+        """Write all events and private values as JSON lines in clear, to a new file of mode 0600 or an open stream.
 
         Returns:
             Number of lines. `read_events` reads the events again.

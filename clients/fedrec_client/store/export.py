@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TextIO
 
 from fedrec.errors import InputError
 from fedrec_client.store.store import Store
@@ -26,13 +27,23 @@ def export_lines(store: Store) -> Iterator[str]:
         yield json.dumps({"record": "state", "name": name, "base64": base64.b64encode(value).decode()})
 
 
-def export_my_data(store: Store, file: str | Path) -> int:
-    """Write `export_lines` to a new file, mode 0600, in clear; return the number of lines.
+def export_my_data(store: Store, file: str | Path | TextIO) -> int:
+    """Write `export_lines` in clear; return the number of lines.
+
+    Args:
+        store: to export.
+        file: path of a new file, mode 0600, or an open text stream.
 
     Raises:
         InputError: where the file exists or cannot be written; no half file is left.
     """
-    path, lines = Path(file), 0
+    lines = 0
+    if not isinstance(file, str | Path):
+        for line in export_lines(store):
+            file.write(f"{line}\n")
+            lines += 1
+        return lines
+    path = Path(file)
     try:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         try:

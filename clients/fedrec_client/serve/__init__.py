@@ -1,0 +1,1 @@
+"""The loopback HTTP API of a device (`fedrec client serve`): it needs the extra `serve`."""

@@ -1,0 +1,219 @@
+"""What the HTTP API takes and gives, as closed typed records: the OpenAPI document is made of them."""
+
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from fedrec.record_parts import ClosedPart
+from fedrec_client.edge.answers import Alike, Filters, Installed, Recommendation
+from fedrec_client.store.event import LONGEST_ITEM, Event, Recorded
+
+MOST_NAMES = 10_000
+"""Ids, labels or events in one request."""
+
+Item = Annotated[str, Field(min_length=1, max_length=LONGEST_ITEM, examples=["7"])]
+Items = Annotated[tuple[Item, ...], Field(max_length=MOST_NAMES)]
+Labels = Annotated[dict[str, tuple[str, ...]], Field(max_length=100)]
+Bound = float | None
+
+
+class Taken(ClosedPart):
+    """A request: no other fields, no numbers that are not finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+
+class Nothing(Taken):
+    """An empty object."""
+
+
+class Act(Taken):
+    """An event to record."""
+
+    item: Item
+    """Its id."""
+    event: Literal["view", "like", "rating", "dislike"] = "view"
+    """What the person did."""
+    time: float | None = None
+    """UTC seconds since 1970; null for now."""
+    weight: float = 1.0
+    """Of a rating, its value."""
+
+
+class Acts(Taken):
+    """Events to record, all or none."""
+
+    events: tuple[Act, ...] = Field(max_length=MOST_NAMES)
+    """In their order; one without a time counts right after the one before it."""
+
+    def made(self) -> Iterable[Event]:
+        """Yield them as events of a store."""
+        for each in self.events:
+            yield Event(each.item, each.event, each.time, each.weight)
+
+
+class Erase(Taken):
+    """What to forget: one of the fields, or both times."""
+
+    item: Item | None = None
+    """The events with this item."""
+    before: float | None = None
+    """Events before this time, UTC seconds, and those without a time."""
+    since: float | None = None
+    """Events at or after this time, and those without a time."""
+    everything: bool = False
+    """All events and private values; the device is as new."""
+
+
+class Wish(Taken):
+    """A list to make."""
+
+    k: int = Field(10, ge=1, le=1000)
+    """Most places."""
+    diversity: float | None = Field(None, ge=0, le=1)
+    """0 for the best scores, towards 1 for items that are unlike each other; null for the usual."""
+    exclude_seen: bool = True
+    """Whether items with an event are left out."""
+    explore: float = Field(0.0, ge=0, le=1)
+    """Probability of each place to go to a drawn item."""
+    seed: int | None = Field(None, ge=0, lt=2**53)
+    """Of these draws; null for a new one each time."""
+    only: Items | None = None
+    """The only items that may be listed; null for all."""
+    exclude: Items = ()
+    """Items that are left out."""
+    having: Labels = Field(default_factory=dict)
+    """Block of public categories -> labels, of which an item needs one."""
+    without: Labels = Field(default_factory=dict)
+    """Block of public categories -> labels that an item must not have."""
+    between: dict[str, tuple[Bound, Bound]] = Field(default_factory=dict, max_length=100)
+    """Block of public numbers -> smallest and largest value; null for no bound."""
+
+    @property
+    def filters(self) -> Filters:
+        """The filters of the list."""
+        bounds = {
+            name: (-float("inf") if low is None else low, float("inf") if high is None else high)
+            for name, (low, high) in self.between.items()
+        }
+        return Filters(self.only, self.exclude, self.having, self.without, bounds)
+
+
+class Question(Taken):
+    """An item to explain."""
+
+    item: Item
+    """Its id."""
+    newest: int = Field(50, ge=1, le=200)
+    """Most past items that are considered."""
+
+
+class Likeness(Taken):
+    """An item to find others like."""
+
+    item: Item
+    """Its id."""
+    k: int = Field(10, ge=1, le=1000)
+    """Most items."""
+
+
+class Kept(ClosedPart):
+    """An event in the store."""
+
+    number: int
+    """Rises by recording."""
+    item: str
+    """Its id."""
+    event: str
+    """Its kind; events of a file may have others than those that count."""
+    time: float | None
+    """UTC seconds since 1970, or null."""
+    weight: float
+    """Of a rating, its value."""
+
+    @classmethod
+    def of(cls, recorded: Recorded) -> "Kept":
+        """Return it for an event of the store."""
+        event = recorded.event
+        return cls(number=recorded.number, item=event.item, event=event.kind, time=event.time, weight=event.weight)
+
+
+class Past(ClosedPart):
+    """Events in the order of their recording."""
+
+    events: tuple[Kept, ...]
+    """All of them."""
+
+
+class Undone(ClosedPart):
+    """What was taken back."""
+
+    item: str | None
+    """Its id; null where there was no event."""
+    event: str | None
+    """Its kind; null where there was no event."""
+
+
+class Erased(ClosedPart):
+    """How much was forgotten."""
+
+    erased: int
+    """Number of events."""
+
+
+class Listed(ClosedPart):
+    """A list, best first."""
+
+    items: tuple[Recommendation, ...]
+    """Its places."""
+
+
+class AlikeItems(ClosedPart):
+    """Items like another one, most alike first."""
+
+    items: tuple[Alike, ...]
+    """With the cosine of their rows."""
+
+
+class Choice(ClosedPart):
+    """What the device contributes from the next question on."""
+
+    opted_out: bool
+    """Whether it contributes only zeros, which a server cannot see."""
+
+
+class Status(ClosedPart):
+    """The state of the device."""
+
+    version: str
+    """Of fedrec."""
+    model: Installed | None
+    """The model in use; null before one is installed."""
+    events: int
+    """Number of events in the store."""
+    opted_out: bool
+    """Whether it contributes only zeros."""
+
+
+class Mine(ClosedPart):
+    """All that the store has of the person."""
+
+    lines: tuple[dict[str, Any], ...]
+    """An object for each event, then for each private value in base64; `fedrec client import` reads the events."""
+
+
+class Fault(ClosedPart):
+    """Why there is no answer."""
+
+    code: str
+    """For programs."""
+    message: str
+    """One line: what, and how to fix it."""
+
+
+class Refused(ClosedPart):
+    """The answer to a request that was refused or failed."""
+
+    error: Fault
+    """Its only field."""

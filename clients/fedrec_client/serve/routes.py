@@ -1,0 +1,138 @@
+"""The table of routes: each is one method of EdgeClient. What serves and what describes the API read this table.
+
+A route is `POST /v1/NAME` with a JSON object. No item, time or setting is ever in an address, so no history of a
+browser and no log of a proxy gets one.
+"""
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from fedrec import __version__
+from fedrec_client.consent.report import Spending
+from fedrec_client.edge.answers import Explanation
+from fedrec_client.edge.client import EdgeClient
+from fedrec_client.serve import messages as m
+
+Q = TypeVar("Q", bound=m.Taken)
+A = TypeVar("A")
+
+PREFIX = "/v1/"
+
+
+@dataclass(frozen=True)
+class Route(Generic[Q, A]):
+    """One method of the API.
+
+    Attributes:
+        name: the last part of its path.
+        about: one line.
+        takes: type of the request.
+        gives: type of the answer.
+        call: makes the answer; it runs in a thread.
+        seconds: most seconds that it may take.
+    """
+
+    name: str
+    about: str
+    takes: type[Q]
+    gives: type[A]
+    call: Callable[[EdgeClient, Q], A]
+    seconds: float = 30.0
+
+    @property
+    def path(self) -> str:
+        """Its path."""
+        return PREFIX + self.name
+
+
+def _status(client: EdgeClient, _: m.Nothing) -> m.Status:
+    return m.Status(version=__version__, model=client.model, events=len(client.events()), opted_out=client.opted_out)
+
+
+def _record(client: EdgeClient, act: m.Act) -> m.Kept:
+    return m.Kept.of(client.record(act.item, act.event, act.time, act.weight))
+
+
+def _record_all(client: EdgeClient, acts: m.Acts) -> m.Past:
+    return m.Past(events=tuple(map(m.Kept.of, client.record_all(acts.made()))))
+
+
+def _undo(client: EdgeClient, _: m.Nothing) -> m.Undone:
+    gone = client.undo()
+    return m.Undone(item=None, event=None) if gone is None else m.Undone(item=gone.item, event=gone.kind)
+
+
+def _events(client: EdgeClient, _: m.Nothing) -> m.Past:
+    return m.Past(events=tuple(map(m.Kept.of, client.events())))
+
+
+def _forget(client: EdgeClient, what: m.Erase) -> m.Erased:
+    gone = client.forget(what.item, before=what.before, since=what.since, everything=what.everything)
+    return m.Erased(erased=gone)
+
+
+def _export(client: EdgeClient, _: m.Nothing) -> m.Mine:
+    text = io.StringIO()
+    client.export_my_data(text)
+    return m.Mine(lines=tuple(map(json.loads, text.getvalue().splitlines())))
+
+
+def _recommend(client: EdgeClient, wish: m.Wish) -> m.Listed:
+    found = client.recommend(
+        wish.k,
+        filters=wish.filters,
+        diversity=wish.diversity,
+        exclude_seen=wish.exclude_seen,
+        explore=wish.explore,
+        seed=wish.seed,
+    )
+    return m.Listed(items=tuple(found))
+
+
+def _explain(client: EdgeClient, question: m.Question) -> Explanation:
+    return client.explain(question.item, question.newest)
+
+
+def _similar(client: EdgeClient, question: m.Likeness) -> m.AlikeItems:
+    return m.AlikeItems(items=tuple(client.similar(question.item, question.k)))
+
+
+def _budget(client: EdgeClient, _: m.Nothing) -> Spending:
+    return client.budget()
+
+
+def _opt_out(client: EdgeClient, _: m.Nothing) -> m.Choice:
+    client.opt_out()
+    return m.Choice(opted_out=client.opted_out)
+
+
+def _opt_in(client: EdgeClient, _: m.Nothing) -> m.Choice:
+    client.opt_in()
+    return m.Choice(opted_out=client.opted_out)
+
+
+ROUTES: tuple[Route[Any, Any], ...] = (
+    Route(
+        "status",
+        "The model in use, the number of events, and whether the person opted out.",
+        m.Nothing,
+        m.Status,
+        _status,
+    ),
+    Route("record", "Record an event. The answer comes once it is synced to the disk.", m.Act, m.Kept, _record),
+    Route("record-all", "Record events in their order, all or none.", m.Acts, m.Past, _record_all),
+    Route("undo", "Take back the event that was recorded last.", m.Nothing, m.Undone, _undo),
+    Route("events", "List the events in the order of their recording.", m.Nothing, m.Past, _events),
+    Route("forget", "Erase events and all that was derived from any event.", m.Erase, m.Erased, _forget),
+    Route("export", "Get all that the store has of the person, in clear.", m.Nothing, m.Mine, _export),
+    Route("recommend", "Rank the items for the person, best first.", m.Wish, m.Listed, _recommend),
+    Route("explain", "Which own past items and public features led to a score.", m.Question, Explanation, _explain),
+    Route("similar", "The items that are most alike to one.", m.Likeness, m.AlikeItems, _similar),
+    Route("budget", "What the device spent of its privacy budget.", m.Nothing, Spending, _budget),
+    Route("opt-out", "Contribute only zeros from the next question on.", m.Nothing, m.Choice, _opt_out),
+    Route("opt-in", "Contribute again, within the limits of the policy.", m.Nothing, m.Choice, _opt_in),
+)
+"""All routes of the API."""
