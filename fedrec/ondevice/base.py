@@ -129,7 +129,7 @@ class DeviceModel(ABC):
         k = min(k, self.n_items)
         if k <= 0:
             return np.zeros(0, np.int64), np.zeros(0, np.float32)
-        banned = np.unique(exclude) if exclude is not None and len(exclude) else np.zeros(0, np.int64)
+        banned = np.sort(exclude) if exclude is not None and len(exclude) else np.zeros(0, np.int64)
         chosen = _candidates(self.scan(state), k, banned, allowed)
         scores = self.scores(state, chosen)
         order = np.lexsort((draws.tie_order(chosen), -scores))[:k]
@@ -183,9 +183,8 @@ def _candidates(blocks: Iterator[Block], k: int, banned: np.ndarray, allowed: np
         if not len(found):
             continue
         errors = block.errors if isinstance(block.errors, float) else block.errors[found]
-        places = np.concatenate([places, found + block.start])
-        upper = np.concatenate([upper, above[found]])
-        lower = np.concatenate([lower, block.scores[found] - errors])
+        some = found + block.start, above[found], block.scores[found] - errors
+        places, upper, lower = map(np.append, (places, upper, lower), some) if len(places) else some
         if len(places) > k:
             least = max(least, _kth_largest(lower, k))
             kept = upper >= least

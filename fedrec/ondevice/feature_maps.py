@@ -7,6 +7,8 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
+from fedrec.ondevice.exact import lengths
+
 UNIT = 2.0**-24
 
 
@@ -41,7 +43,7 @@ class DenseRows(DeviceMap):
 
     def __init__(self, values: np.ndarray, signs: np.ndarray | None = None) -> None:
         self.values, self.signs, self.width = values, signs, values.shape[1]
-        self._norms = np.sqrt(np.square(values, dtype=np.float64).sum(1)) * ((self.width + 16) * UNIT)
+        self._norms = lengths(values) * ((self.width + 16) * UNIT)
 
     def add_row(self, profile: np.ndarray, item: int) -> None:
         profile += self.values[item]

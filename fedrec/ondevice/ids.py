@@ -9,6 +9,8 @@ from fedrec.ondevice.index_file import hash_of
 from fedrec.ondevice.tensor_file import TensorFile
 
 _BLOCK = 512  # hashes that are read at once at the end of a search
+_HELD = 1 << 16
+"""Items of a catalogue whose hashes and places, 12 bytes each, are held in memory."""
 
 
 class ItemIds(ABC):
@@ -50,11 +52,12 @@ class HeldIds(ItemIds):
 
 
 class StoredIds(ItemIds):
-    """Ids in the index: a look-up reads a few hundred bytes, whatever the size of the catalogue."""
+    """Ids in the index: a look-up in a large catalogue reads a few hundred bytes."""
 
     def __init__(self, index: TensorFile) -> None:
         self._index = index
         self._count = index.shape("ids/ends")[0]
+        self._held = (index.read("ids/hash"), index.read("ids/place")) if self._count <= _HELD else None
 
     def __len__(self) -> int:
         return self._count
@@ -70,7 +73,17 @@ class StoredIds(ItemIds):
         return text.tobytes().decode()
 
     def find(self, item: str) -> int | None:
-        wanted = hash_of(item)
+        places = self._of_hash(hash_of(item))
+        return next((place for place in places if self.at(place) == item), None)
+
+    def _of_hash(self, wanted: int) -> list[int]:
+        """The positions of the ids with a hash."""
+        if self._held is not None:
+            hashes, places = self._held
+            one = np.int64(wanted)
+            first, stop = np.searchsorted(hashes, one), np.searchsorted(hashes, one, side="right")
+            found: list[int] = places[first:stop].tolist()
+            return found
         low, high, one = 0, self._count, np.empty(1, np.int64)
         while high - low > _BLOCK:
             middle = (low + high) // 2
@@ -78,9 +91,8 @@ class StoredIds(ItemIds):
             low, high = (middle + 1, high) if one[0] < wanted else (low, middle)
         block = np.empty(min(_BLOCK + 1, self._count - low), np.int64)
         self._index.read_into("ids/hash", low, block)
-        for slot in np.flatnonzero(block == wanted).tolist():
-            place = np.empty(1, np.int32)
-            self._index.read_into("ids/place", low + slot, place)
-            if self.at(int(place[0])) == item:
-                return int(place[0])
-        return None
+        slots = np.flatnonzero(block == wanted)
+        places = np.empty(len(slots), np.int32)
+        for slot in range(len(slots)):
+            self._index.read_into("ids/place", low + int(slots[slot]), places[slot : slot + 1])
+        return places.tolist()

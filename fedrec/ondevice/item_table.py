@@ -18,7 +18,7 @@ import numpy as np
 
 from fedrec.errors import InputError
 from fedrec.ondevice.base import ROUNDING, Block
-from fedrec.ondevice.exact import products
+from fedrec.ondevice.exact import lengths, products
 from fedrec.ondevice.tensor_file import TensorFile
 
 SMALL = 4 << 20
@@ -31,11 +31,10 @@ SCANNED = 1 << 19
 
 def radius_of(rows: np.ndarray, levels: np.ndarray | None, scales: np.ndarray | None) -> np.ndarray:
     """The largest error of a scan of rows (n, d) with a vector of length 1, (n,) float32, rounded up."""
-    exact = rows.astype(np.float64)
-    size = np.sqrt(np.square(exact).sum(1))
+    size = lengths(rows)
     off = np.zeros(len(rows))
     if levels is not None and scales is not None:
-        off = np.sqrt(np.square(exact - levels.astype(np.float64) * scales.astype(np.float64)[:, None]).sum(1))
+        off = np.sqrt(np.square(rows - levels.astype(np.float64) * scales.astype(np.float64)[:, None]).sum(1))
     bound = off + (rows.shape[1] + 16) * 2.0**-24 * (size + off)
     return np.nextafter((bound * (1 + 1e-6)).astype(np.float32), np.float32(np.inf))
 

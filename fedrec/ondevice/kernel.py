@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fedrec.ondevice.base import ROUNDING, Block, DeviceModel
+from fedrec.ondevice.exact import quantile
 from fedrec.ondevice.feature_maps import DeviceMap, device_map
 from fedrec.ondevice.history import History, State
 from fedrec.ondevice.source import Source
@@ -41,7 +42,7 @@ class KernelForm(DeviceModel):
             columns.append(self.network["hidden"] / self.network["scales"][:, None])
         self.columns = np.concatenate(columns, 1)  # (K, 1 + H)
         self.own = POPULARITY_FEATURES + 2 * self.numbers.shape[1]
-        tops = [np.quantile(column.astype(np.float64), 0.9) for column in self.numbers.T]
+        tops = [quantile(column.astype(np.float64), 0.9) for column in self.numbers.T]
         self._tops = np.array(tops, np.float64).astype(np.float32)
 
     @classmethod

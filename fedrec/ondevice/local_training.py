@@ -13,7 +13,7 @@ import numpy as np
 
 from fedrec.ondevice import draws
 from fedrec.ondevice.base import ROUNDING, Block, DeviceModel
-from fedrec.ondevice.exact import products
+from fedrec.ondevice.exact import distinct_of, products
 from fedrec.ondevice.history import History, State
 from fedrec.ondevice.item_table import ItemTable
 from fedrec.ondevice.source import Source
@@ -49,7 +49,7 @@ def draw_examples(history: History, n_items: int, events: int, negatives: int) -
 
 
 def _negatives(history: History, key: np.ndarray, n_items: int, count: int) -> np.ndarray:
-    known = np.unique(history.items)
+    known = distinct_of(history.items)
     outside = n_items - len(known)
     high = outside if outside > 0 else n_items
     drawn = np.minimum((draws.uniform(key, _NEGATIVE, count)[0] * high).astype(np.int64), high - 1)

@@ -13,8 +13,9 @@ from safetensors.numpy import save_file
 from fedrec import draws as torch_draws
 from fedrec.errors import InputError
 from fedrec.ondevice import draws, index_file, item_table, released
+from fedrec.ondevice import ids as item_ids
 from fedrec.ondevice.base import DeviceModel
-from fedrec.ondevice.exact import products
+from fedrec.ondevice.exact import distinct_of, lengths, products, quantile
 from fedrec.ondevice.factors import SpectralForm
 from fedrec.ondevice.history import History
 from fedrec.ondevice.source import Source
@@ -61,25 +62,55 @@ def slow_list(rows: np.ndarray, vector: np.ndarray, k: int, left_out: np.ndarray
     return every[order].tolist(), scores[order].tolist()
 
 
-def test_lists_are_exact_in_every_form_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    generator = np.random.default_rng(1)
-    for number in range(12):
-        folder = tmp_path / str(number)
+def compared(
+    place: Path, monkeypatch: pytest.MonkeyPatch, generator: np.random.Generator, tables: int, tries: int
+) -> int:
+    """Compare lists of random tables, histories and filters with the oracle; return how many were compared."""
+    done = 0
+    for number in range(tables):
+        folder = place / str(number)
         folder.mkdir()
         rows = odd_table(generator, int(generator.integers(20, 700)), int(generator.integers(1, 40)))
         with monkeypatch.context() as patch:
             made = forms(folder, rows, patch)
-            for _ in range(6):
+            for _ in range(tries):
                 history = History(generator.integers(0, len(rows), generator.integers(1, 12)))
                 k, left_out = int(generator.integers(1, 30)), generator.integers(0, len(rows), 15)
                 states = {name: form.fit(history) for name, form in made.items()}
                 vector = states["rows"].sums["vector"]
                 if not vector.any():  # then what is popular
                     continue
-                expected = slow_list(rows, vector, k, left_out)
+                allowed = generator.random(len(rows)) < generator.choice([0.02, 0.5, 1.0])
+                barred = np.concatenate([left_out, np.flatnonzero(~allowed)])
+                expected = slow_list(rows, vector, k, barred)
                 for name, form in made.items():
-                    items, scores = form.top(states[name], k, left_out)
+                    items, scores = form.top(states[name], k, left_out, None if allowed.all() else allowed)
                     assert (items.tolist(), scores.tolist()) == expected, (number, name)
+                    done += 1
+    return done
+
+
+def test_lists_are_exact_in_every_form_of_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compared(tmp_path, monkeypatch, np.random.default_rng(1), tables=12, tries=6) > 150
+
+
+@pytest.mark.slow
+def test_ten_thousand_lists_are_exact(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert compared(tmp_path, monkeypatch, np.random.default_rng(7), tables=90, tries=40) >= 10_000
+
+
+def test_what_takes_the_place_of_numpy_gives_the_same() -> None:
+    generator = np.random.default_rng(2)
+    for count in [*range(1, 60), 3706]:
+        values = np.round(10 * generator.standard_normal(count), generator.integers(0, 9))
+        for part in (0.0, 0.5, 0.9, 1.0, float(generator.random())):
+            assert quantile(values, part) == np.quantile(values, part)
+        items = generator.integers(0, 9, count)
+        assert distinct_of(items).tolist() == np.unique(items).tolist()
+    assert distinct_of(np.zeros(0, np.int64)).tolist() == []
+    rows = odd_table(generator, 500, 30)
+    exact = np.sqrt(np.square(rows.astype(np.float64)).sum(1))
+    assert (np.abs(lengths(rows) - exact) <= 1e-12 * exact).all()
 
 
 def test_the_scan_looks_at_few_items_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +184,8 @@ def test_an_index_gives_the_same_lists_and_ids(tmp_path: Path, monkeypatch: pyte
     rows = np.random.default_rng(3).normal(size=(len(ids), 8)).astype(np.float32)
     folder = write_model(tmp_path / "model", ids, rows)
     plain = released.open_released(folder)
-    for again in range(2):  # made, and found
+    for again, held in enumerate((1 << 16, 0)):  # made, and found; hashes in memory, and in the file
+        monkeypatch.setattr(item_ids, "_HELD", held)
         stored = released.open_released(folder, tmp_path / "index")
         assert stored.ids is not None
         assert plain.ids is not None
