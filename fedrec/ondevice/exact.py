@@ -14,7 +14,7 @@ def products(rows: np.ndarray, vector: np.ndarray) -> np.ndarray:
 
 def lengths(rows: np.ndarray) -> np.ndarray:
     """Euclidean lengths of rows (n, d), (n,) float64, within 1e-12 of exact."""
-    return np.sqrt(np.einsum("nd,nd->n", rows, rows, dtype=np.float64))
+    return np.sqrt(np.einsum("ij,ij->i", rows, rows, dtype=np.float64))
 
 
 def distinct_of(items: np.ndarray) -> np.ndarray:

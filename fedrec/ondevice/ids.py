@@ -80,8 +80,8 @@ class StoredIds(ItemIds):
         """The positions of the ids with a hash."""
         if self._held is not None:
             hashes, places = self._held
-            one = np.int64(wanted)
-            first, stop = np.searchsorted(hashes, one), np.searchsorted(hashes, one, side="right")
+            number = np.int64(wanted)
+            first, stop = (int(np.searchsorted(hashes, number, side=side)) for side in ("left", "right"))
             found: list[int] = places[first:stop].tolist()
             return found
         low, high, one = 0, self._count, np.empty(1, np.int64)
