@@ -70,13 +70,17 @@ class UsersNoise:
         return CoinedIntegers(self.integers, give & fell)
 
     def added(self, sums: Mapping[str, Tensor], round_index: int, users: int) -> dict[str, Tensor]:
-        """Return the sums with the shares of all users who were asked.
+        """Return the sums with the shares of all users who were asked; as they are, where server and helper add noise.
+
+        Such sums leave a node under masks for that helper alone (`node`).
 
         Args:
             sums: int64 modulo 2^bits by query, without noise.
             round_index: position of the round, from 0.
             users: how many were asked.
         """
+        if self.discrete.shares.by_aggregators:
+            return dict(sums)
         return {
             name: self.discrete.with_shares(round_index, name, total, users, self._words())
             for name, total in sums.items()
@@ -92,6 +96,8 @@ class UsersNoise:
         """Compare a round with its card. Returns: what differs; "" where nothing does."""
         if card.shares != self.discrete.shares.counted:
             return "other numbers of noise shares than the card's"
+        if card.by_aggregators != self.discrete.shares.by_aggregators:
+            return "the card says that server and helper add the noise, or the description does, and the other does not"
         if card.hidden != self.hidden:
             return "the card hides who contributes, or the run's description does, and the other does not"
         if card.least != self.discrete.shares.least:

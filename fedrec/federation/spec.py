@@ -37,6 +37,8 @@ class UsersNoise(Settings):
     dropout: float | None = None
     colluding: float | None = None
     bits: int | None = None
+    noise_by: Literal["aggregators"] | None = None
+    """Whether server and helper add the noise; None where users do."""
 
 
 class RunSpec(Settings):
@@ -78,8 +80,9 @@ class RunSpec(Settings):
         for name in ("noise", "clipping"):  # so that the fingerprint of a run without them is that of older versions
             if values[name] is None:
                 del values[name]
-        if self.noise is not None and self.noise.participation is None:  # the same for runs whose cohort is known
-            del values["noise"]["participation"]
+        for name in ("participation", "noise_by"):  # the same for runs whose cohort is known and whose users add noise
+            if self.noise is not None and values["noise"][name] is None:
+                del values["noise"][name]
         return json.dumps(values, sort_keys=True, allow_nan=False)
 
     @property

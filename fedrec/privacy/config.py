@@ -16,8 +16,10 @@ LARGEST_EPSILON = 100.0
 
 
 TRUST_MODELS = ("central", "distributed", "local")
-DISTRIBUTED = {"dropout", "colluding", "bits", "aggregator"}
+DISTRIBUTED = {"dropout", "colluding", "bits", "aggregator", "noise_by"}
 """Settings of trust model `distributed` alone."""
+TWO_PARTIES = "distributed"
+"""Trust model with a helper."""
 FEWEST_NODES = 3
 """Fewest nodes of a secure sum."""
 
@@ -41,6 +43,9 @@ class PrivacyConfig(Settings):
     """Trust distributed: bits of each number that a user sends; by default the fewest that cost 0.5 % more noise."""
     aggregator: Literal["peers", "helper"] = "peers"
     """Trust distributed: who keeps the masks: the users among themselves, or a second party that does not collude."""
+    noise_by: Literal["users", "aggregators"] = "users"
+    """Trust distributed: who adds the noise: users = each a share; aggregators = server and helper each all of it, so
+    that epsilon holds against either of them, with users of any number. The model has twice the variance then."""
     sampling: float = Field(default=1.0, gt=0, le=1)
     """Probability of each user to take part in a round (Poisson sampling); 1 = everybody, always."""
     participation: Literal["known", "hidden"] = "known"
@@ -57,6 +62,14 @@ class PrivacyConfig(Settings):
     """Whether the clips of sums of several rounds adapt."""
     budget: str | None = None
     """File of a budget that this run shares with others on the same people; see `fedrec audit budget --help`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _two_parties(cls, values: Any) -> Any:
+        """Noise of both aggregators needs the second one: it is named where the settings do not."""
+        if isinstance(values, dict) and values.get("noise_by") == "aggregators" and values.get("trust") == TWO_PARTIES:
+            return {"aggregator": "helper", **values}
+        return values
 
     @field_validator("epsilon", mode="before")
     @classmethod
@@ -92,6 +105,8 @@ class PrivacyConfig(Settings):
         idle = sorted(DISTRIBUTED & self.model_fields_set)
         if self.trust != "distributed" and idle:
             raise ValueError(f"privacy.{idle[0]} is for privacy.trust = distributed; leave it out")
+        if self.noise_by == "aggregators":
+            self._added_by_aggregators()
         if self.clipping.adaptive and not self.private:
             raise ValueError("privacy.clipping.adaptive needs an epsilon: without privacy nothing is clipped")
         if (self.noise == "banded") != (self.separation is not None):
@@ -117,6 +132,22 @@ class PrivacyConfig(Settings):
             )
         return self
 
+    def _added_by_aggregators(self) -> None:
+        if self.aggregator != "helper":
+            raise ValueError(
+                "privacy.noise_by = 'aggregators' needs two that do not collude, server and helper; set "
+                "privacy.aggregator = 'helper', or leave both out"
+            )
+        if self.hidden:
+            raise ValueError(
+                "privacy.participation = hidden is proven for noise that the users add; set privacy.noise_by = 'users'"
+            )
+        if "colluding" in self.model_fields_set:
+            raise ValueError(
+                "privacy.colluding is about noise that users add: with privacy.noise_by = 'aggregators' epsilon holds "
+                "whatever users collude; leave it out"
+            )
+
     def _correlated(self) -> None:
         if self.trust != "central":
             raise ValueError(
@@ -138,6 +169,7 @@ class PrivacyConfig(Settings):
     def resolved(self) -> dict[str, Any]:
         """Return every setting that has a value and belongs to the trust model, JSON-able."""
         left_out = set() if self.trust == "distributed" else set(DISTRIBUTED)
+        left_out |= {"colluding"} if self.noise_by == "aggregators" else {"noise_by"}
         left_out |= set() if self.hidden else {"participation"}
         left_out |= set() if self.clipping.adaptive else {"clipping"}  # the rest of the table has no effect then
         left_out |= set() if self.noise == "banded" else {"noise"}  # the text of older runs lacks it
@@ -187,7 +219,7 @@ class PrivacyConfig(Settings):
         if self.trust == "central":
             return accounting.gaussian_mu(self.epsilon, self.delta)
         shares = self.shares(users)
-        return largest_mu(self.epsilon, self.delta) * math.sqrt(shares.counted / shares.expected)
+        return largest_mu(self.epsilon, self.delta) * math.sqrt(shares.counted / shares.present(shares.expected))
 
     def shares(self, users: int) -> Shares:
         """Return the numbers of noise shares of trust models `distributed` and `local`.
@@ -198,7 +230,13 @@ class PrivacyConfig(Settings):
         Raises: PrivacyError where the stated dropout and collusion leave no honest user.
         """
         return Shares.of(
-            users, self.sampling, self.dropout, self.colluding, local=self.trust == "local", hidden=self.hidden
+            users,
+            self.sampling,
+            self.dropout,
+            self.colluding,
+            local=self.trust == "local",
+            hidden=self.hidden,
+            by_aggregators=self.noise_by == "aggregators",
         )
 
 

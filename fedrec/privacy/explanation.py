@@ -21,6 +21,8 @@ WHO = {
     "local": "each user all of it, before its message leaves: nobody else is trusted",
 }
 
+BOTH = "server and helper, each all of it to its own half of a masked sum, before it is opened"
+
 
 @dataclass(frozen=True)
 class Row:
@@ -46,12 +48,13 @@ def explain(plan: PrivacyPlan) -> list[Row]:
     config = plan.config
     if config.epsilon == "none":
         return [Row("epsilon", "none", "the scenario asks for no privacy: nothing is clipped and no noise is added")]
+    shared_by_two = plan.discrete is not None and plan.discrete.shares.by_aggregators
     rows = [
         Row(
             "epsilon, delta", f"{config.epsilon:g}, {config.delta:g}", "the target of all releases of the run together"
         ),
         Row("population", f"{plan.users:,} users", "public; removing a user means that the user adds zeros"),
-        Row("trust", config.trust, f"noise is added by {WHO[config.trust]}"),
+        Row("trust", config.trust, f"noise is added by {BOTH if shared_by_two else WHO[config.trust]}"),
         Row("accountant", *_accountant(plan)),
         Row("separation", f"{config.separation}", _separation(plan.banded))
         if plan.banded is not None
@@ -155,6 +158,14 @@ def _shares(noise: SkellamNoise) -> list[Row]:
         coins = [Row("participation", config.participation, why)]
     if shares.local:
         return [*coins, Row("noise shares", "1", "each user hides alone, whatever the others do")]
+    if shares.by_aggregators:
+        least = f"a round with fewer than {shares.least:,} users is void, and charged; any number has the whole noise"
+        return [
+            Row("dropout", f"{config.dropout:g}", least),
+            Row("colluding", "any", "no user adds noise, so epsilon holds whatever users show the server theirs"),
+            Row("noise shares", "1 of 2", f"of server and helper; both have {math.sqrt(2):.4f} times one's noise"),
+            Row("aggregator", config.aggregator, "it keeps the masks; server and helper together would see sums bare"),
+        ]
     return [
         *coins,
         Row("dropout", f"{config.dropout:g}", f"a round with fewer than {shares.least:,} users is void, and charged"),
@@ -178,7 +189,8 @@ def _integers(noise: SkellamNoise, place: int, name: str) -> list[Row]:
     else:
         why = f"more than {encoding.LARGEST_ROTATED:,} numbers: a rotated vector would be dense on every device"
     bits = "as set" if noise.config.bits is not None and made.kind == "rotated" else "the fewest that fit"
-    wrap = math.exp(made.log_wrap(most, known.share * noise.shares.most))
+    wrap = math.exp(made.log_wrap(most, known.share * noise.most))
+    adder = "the server, and as much of the helper," if noise.shares.by_aggregators else "one user"
     return [
         Row(f"{name}: encoding", f"{made.kind}, {made.dimension:,} numbers", why),
         Row(
@@ -196,7 +208,7 @@ def _integers(noise: SkellamNoise, place: int, name: str) -> list[Row]:
             f"D2^2 = {made.squared}, D1 = {made.absolute}",
             "enforced on the rounded integers" if made.kind == "rotated" else "rounding towards zero keeps the clip",
         ),
-        Row(f"{name}: share", f"variance {known.share:.6g}", "Skellam noise of one user on each integer"),
+        Row(f"{name}: share", f"variance {known.share:.6g}", f"Skellam noise of {adder} on each integer"),
     ]
 
 

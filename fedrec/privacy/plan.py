@@ -33,10 +33,11 @@ from fedrec.privacy.gaussian_noise import ROUNDING
 from fedrec.privacy.integers import EncodedIntegers, ExactIntegers, Integers
 from fedrec.privacy.noise import NoiseSource
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
+from fedrec.privacy.recorded import AGGREGATORS as TWO_NOISES
 from fedrec.privacy.recorded import BANDED, HIDDEN, MECHANISM, SKELLAM
 from fedrec.privacy.skellam_noise import SkellamNoise
 
-__all__ = ["BANDED", "HIDDEN", "MECHANISM", "ROUNDING", "SKELLAM", "PrivacyConfig", "PrivacyPlan"]
+__all__ = ["BANDED", "HIDDEN", "MECHANISM", "ROUNDING", "SKELLAM", "TWO_NOISES", "PrivacyConfig", "PrivacyPlan"]
 
 
 class PrivacyPlan:

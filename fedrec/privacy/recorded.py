@@ -26,10 +26,16 @@ HIDDEN = "Skellam, one secret coin a user and round, add or remove one user"
 """The same with hidden participation: the events of a charge share one coin (`fedrec.privacy.discrete.hidden`)."""
 
 
+AGGREGATORS = "Skellam of server and helper each, known cohort, add or remove one user"
+"""The same where both aggregators add the whole noise, and users none. A device without the name refuses the run."""
+
+
 def mechanism(config: PrivacyConfig) -> str:
     """Return the mechanism that the accountants assume for each event of a plan."""
     if config.trust == "central":
         return MECHANISM
+    if config.noise_by == "aggregators":
+        return AGGREGATORS
     return HIDDEN if config.hidden else SKELLAM
 
 

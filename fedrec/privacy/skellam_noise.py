@@ -1,7 +1,8 @@
 """The discrete noise of a run under trust model `distributed` or `local`: encodings, shares, calibration, epsilons.
 
-Every user adds a Skellam share to its own integers before they leave. A Skellam sum of shares is Skellam with the sum
-of their variances, so an adversary who does not know k of the shares meets noise of k times one share's variance.
+Every user adds a Skellam share to its own integers before they leave, or both aggregators add one. A Skellam sum of
+shares is Skellam with the sum of their variances, so an adversary who does not know k of the shares meets noise of k
+times one share's variance.
 
 `fedrec.privacy.shares` says how many shares each adversary does not know.
 """
@@ -156,10 +157,13 @@ class SkellamNoise:
         for number, queries in enumerate(self.rounds):
             for name in queries:
                 query = self.query(number, name)
-                found.append(
-                    math.exp(query.encoding.log_wrap(self.shares.contributing, query.share * self.shares.most))
-                )
+                found.append(math.exp(query.encoding.log_wrap(self.shares.contributing, query.share * self.most)))
         return min(1.0, math.fsum(found))
+
+    @property
+    def most(self) -> int:
+        """Noise shares that the modulus has room for."""
+        return self.shares.present(self.shares.most)
 
     def drawn(self, round_index: int, users: int) -> None:
         """State how many users are asked in a round, all of whom add a share unless `noise_arrived` says otherwise."""
@@ -206,25 +210,29 @@ class SkellamNoise:
             round_index: position of the round, from 0.
             query: the query.
             total: int64 modulo 2^bits, the encoded users' sum.
-            present: how many users added a share.
+            present: how many users are in it.
             words: secret words for the noise.
         """
         return self.read(round_index, query, self.with_shares(round_index, query.name, total, present, words), present)
 
     def with_shares(self, round_index: int, name: str, total: Tensor, users: int, words: WordStream) -> Tensor:
-        """Add the noise shares of some users to their sum, in one draw of the same distribution.
+        """Add all noise shares of the sum of some users, in one draw of the same distribution.
 
         Args:
             round_index: position of the round, from 0.
             name: of the query.
             total: int64 modulo 2^bits, the encoded users' sum.
-            users: how many add a share, those with nothing to contribute too.
+            users: how many are asked, those with nothing to contribute too.
             words: secret words for the noise.
 
-        Returns: int64 modulo 2^bits, of the same shape: what a device or node may send.
+        Returns: int64 modulo 2^bits, of the same shape: what a device or node may send, where users add the noise.
         """
+        return self.with_noise(round_index, name, total, self.shares.present(users), words)
+
+    def with_noise(self, round_index: int, name: str, total: Tensor, shares: int, words: WordStream) -> Tensor:
+        """Add a number of noise shares to a sum; the rest is as in `with_shares`."""
         known = self.query(round_index, name)
-        noise = skellam(known.share * users, known.encoding.dimension, words)
+        noise = skellam(known.share * shares, known.encoding.dimension, words)
         sent = known.encoding.sent(total.cpu().numpy().reshape(-1), noise)
         return torch.from_numpy(sent).view(total.shape).to(total.device)
 
@@ -235,10 +243,10 @@ class SkellamNoise:
             round_index: position of the round, from 0.
             query: the query.
             total: int64 modulo 2^bits.
-            present: how many users added a share.
+            present: how many users are in it.
         """
         known = self.query(round_index, query.name)
-        made, variance = known.encoding, known.share * present
+        made, variance = known.encoding, known.share * self.shares.present(present)
         read = made.read(total.cpu().numpy().reshape(-1))
         value = torch.from_numpy(made.decoded(read) * query.clip_norm).view(query.shape)
         std = math.sqrt(variance) / made.length * query.clip_norm
@@ -250,7 +258,7 @@ class SkellamNoise:
     def _encode(self, query: SumQuery, factor: float) -> None:
         if _kind(query) in self._kinds:
             return
-        spread = factor / math.sqrt(query.budget_share) * math.sqrt(self.shares.most / self.shares.counted)
+        spread = factor / math.sqrt(query.budget_share) * math.sqrt(self.most / self.shares.counted)
         try:
             if self.config.trust == "distributed" and query.size <= LARGEST_ROTATED:
                 made = encoding.rotated(query.size, self.shares.contributing, spread, self.config.bits)

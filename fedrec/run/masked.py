@@ -27,9 +27,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from fedrec.errors import InputError
-from fedrec.run.secure_round import least_nodes, model_digest
+from fedrec.run.secure_round import least_nodes, model_digest, one_vector
 from fedrec.secagg import Assumption, Roster, Round
-from fedrec.secagg.vectors import word
 from fedrec.wire import Fact, Packet, WireError
 
 ADVERTISE, SHARE, MASKED, CONFIRM, UNMASK = "advertise", "share", "masked", "confirm", "unmask"
@@ -52,9 +51,7 @@ GRINDING = 40
 
 @dataclass(frozen=True)
 class Layout:
-    """One vector for all sums of a round.
-
-    A sum modulo 2^b is multiplied by 2^(bits - b), so that adding modulo 2^bits shows nothing but the sum modulo 2^b.
+    """One vector for all sums of a round (`fedrec.run.secure_round.one_vector`).
 
     Attributes:
         queries: name, bits of the modulus and shape of each sum, in the order of the round.
@@ -74,11 +71,7 @@ class Layout:
 
     def vector(self, sums: Mapping[str, Tensor]) -> NDArray[Any]:
         """Return the vector of sums, int64 modulo 2^b by query."""
-        parts = [
-            sums[name].cpu().numpy().reshape(-1).astype("<u8") << np.uint64(self.bits - b)
-            for name, b, _ in self.queries
-        ]
-        return np.concatenate(parts).astype(word(self.bits))
+        return one_vector([(sums[name].cpu().numpy(), b) for name, b, _ in self.queries], self.bits)
 
     def sums(self, vector: NDArray[Any]) -> dict[str, Tensor]:
         """Return the sums in a vector: the inverse of `vector`."""

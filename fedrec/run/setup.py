@@ -13,6 +13,7 @@ from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.settings import Settings
 
 _DISTRIBUTED = ("dropout", "colluding", "bits")
+_BY_AGGREGATORS = ("dropout", "bits", "noise_by")
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,12 @@ def _users_noise(privacy: PrivacyConfig) -> UsersNoise | None:
     """Return the settings of the users' noise; None where the server adds it, or nobody does."""
     if privacy.trust == "central" or privacy.epsilon == "none":
         return None
+    own = _BY_AGGREGATORS if privacy.noise_by == "aggregators" else _DISTRIBUTED
     return UsersNoise(
         trust=privacy.trust,
         epsilon=privacy.epsilon,
         delta=privacy.delta,
         sampling=privacy.sampling,
         participation="hidden" if privacy.hidden else None,
-        **({name: getattr(privacy, name) for name in _DISTRIBUTED} if privacy.trust == "distributed" else {}),
+        **({name: getattr(privacy, name) for name in own} if privacy.trust == "distributed" else {}),
     )

@@ -107,6 +107,18 @@ class HelperServer:
         self._seeds[seed.sender] = seed
         np.add(self._sum, vector, out=self._sum)
 
+    def add_noise(self, noise: NDArray) -> None:
+        """Add the server's own noise to the masked sum, before it is opened.
+
+        Args:
+            noise: (length,) uint32 or uint64, below 2**bits.
+        Raises: Refused after the helper was asked.
+        """
+        vectors.checked(noise, self.round.bits, self.round.length)
+        if self._request:
+            raise Refused(f"round {self.round.number}: the helper was asked before")
+        np.add(self._sum, noise, out=self._sum)
+
     def request(self, charge: bytes) -> OpenRequest | Void:
         """Close the stage of masked vectors, and ask for the sum of the masks."""
         if len(self._seeds) < self.round.min_cohort:

@@ -6,11 +6,12 @@ from pathlib import Path
 import pytest
 from fedrec_client.card_terms import card_terms
 from fedrec_client.consent.objections import objections
-from fedrec_client.consent.policy import Policy, RunPolicy
+from fedrec_client.consent.policy import Policy, RunPolicy, ServerPolicy
 from fedrec_client.consent.spending import Cost, epsilon
 
-from fedrec.audit.card.card import HIDDEN, CardRefused
+from fedrec.audit.card.card import AGGREGATORS, HIDDEN, CardRefused
 from fedrec.audit.card.checks import check_card
+from fedrec.audit.card.helper import seeds_text
 from fedrec.audit.log.keys import SigningKey
 from fedrec.privacy.discrete import hidden as coins
 from fedrec.privacy.discrete import renyi
@@ -110,9 +111,48 @@ def test_two_queries_of_a_round_are_priced_under_one_coin(tmp_path: Path) -> Non
     assert all(one > two for one, two in zip(both.cost(0).renyi, apart.renyi, strict=True))
 
 
+def both_add(**changes: object) -> dict:
+    """The first record of a run whose server and helper each add the whole noise, with changes to its shares."""
+    seeds = bytes(range(32))
+    proof = KEY.sign(seeds_text(seeds)).hex()
+    helper = {"key": KEY.public.text, "seeds": seeds.hex(), "proof": proof, "address": "https://helper:9443"}
+    shares = SHARES | {"colluding": 0, "aggregator": "helper", "noise_by": "aggregators"} | changes
+    return shared(share_variance=repr(SHARE * 40)) | {
+        "mechanism": {"name": AGGREGATORS},
+        "shares": shares,
+        "card": card(minimum_cohort=50, roster="ab" * 32, helper=helper),
+    }
+
+
+def test_a_policy_accepts_noise_of_server_and_helper_where_it_says_so(tmp_path: Path) -> None:
+    """By default a device adds its own: one that adds none hangs on two parties alone."""
+    terms = card_terms(check_card(published(ledger(tmp_path, KEY, both_add())).card_text(), [KEY.public], NOW))
+    assert terms.by_aggregators
+    assert terms.rounds[0][0].skellam == SkellamEvent(SHARE * 40, 10_000, 400)
+    policy = Policy(server=ServerPolicy(helpers=(terms.helper,)))
+
+    def against(policy: Policy, terms: object = terms) -> str:
+        return "; ".join(objections(policy, terms, users=20, now=NOW.timestamp()))
+
+    accepted = replace(policy, run=RunPolicy(noise_by=("aggregators",), colluding=0.9, epsilon=100))
+    assert "run.noise_by does not accept aggregators" in against(policy)
+    assert "noise_by" not in against(accepted)
+    assert "colluding" not in against(accepted), "whatever users collude"
+    theirs = card_terms(check_card(published(ledger(tmp_path / "b", KEY, shared())).card_text(), [KEY.public], NOW))
+    assert "run.noise_by does not accept users" in against(accepted, theirs)
+
+
 @pytest.mark.parametrize(
     "changed",
     [
+        both_add(colluding=1),
+        both_add(least=1),
+        both_add(noise_by=None),
+        both_add(noise_by="users"),
+        both_add(aggregator="peers"),
+        both_add() | {"trust": "local"},
+        both_add() | {"mechanism": {"name": "Skellam, known cohort"}},
+        both_add() | {"plan": shared(share_variance=repr(SHARE * 20))["plan"]},
         coined(sampling={"probability": "1.0"}),
         coined(card=card(minimum_cohort=101)),
         begin(KEY, mechanism={"name": HIDDEN}),

@@ -44,9 +44,18 @@ def carded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Carded:
     return made
 
 
-@pytest.mark.parametrize("trust", TRUST)
+ADAPTIVE = ("privacy.clipping.adaptive=true", "privacy.clipping.rate=1.0")
+
+
+@pytest.mark.parametrize(
+    ("trust", "more"),
+    [
+        *((trust, ()) for trust in TRUST),
+        *(pytest.param(trust, ADAPTIVE, marks=pytest.mark.slow, id=f"{trust}-adaptive") for trust in TRUST),
+    ],
+)
 def test_sums_are_those_of_one_process_with_the_same_coins(
-    tmp_path: Path, carded: Carded, monkeypatch: pytest.MonkeyPatch, trust: str
+    tmp_path: Path, carded: Carded, monkeypatch: pytest.MonkeyPatch, trust: str, more: tuple[str, ...]
 ) -> None:
     """With the nodes' noise taken off, the total is that of the users whose coin fell, modulo 2^b."""
     noise, drawn, added, draw = [], [], UsersNoise.added, coins.draw
@@ -63,7 +72,7 @@ def test_sums_are_those_of_one_process_with_the_same_coins(
 
     monkeypatch.setattr(UsersNoise, "added", noted)
     monkeypatch.setattr(coins, "draw", seen)
-    scenario = load_scenario("quickstart", [*CHANGES, "engine.nodes=3", *TRUST[trust], *HIDDEN])
+    scenario = load_scenario("quickstart", [*CHANGES, "engine.nodes=3", *TRUST[trust], *HIDDEN, *more])
     made = Deployment(scenario, RunDirectory(tmp_path / "run"), Messenger(carded.grid(), poll=0.001))
     sums, rounds = made.nodes.clipped_sums, []
 

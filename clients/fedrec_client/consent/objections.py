@@ -89,7 +89,11 @@ def _privacy(policy: Policy, terms: RunTerms, users: int) -> Iterator[str]:
         yield f"a sampling probability of {terms.sampling:g}"
     if not terms.minimum_cohort >= run.minimum_cohort:
         yield f"cohorts of {terms.minimum_cohort:g} users: run.minimum_cohort asks for {run.minimum_cohort}"
-    if terms.trust == "distributed":
+    if terms.by_aggregators and "aggregators" not in run.noise_by:
+        yield "server and helper add the noise, and devices none: run.noise_by does not accept aggregators"
+    if terms.trust == "distributed" and not terms.by_aggregators and "users" not in run.noise_by:
+        yield "users add the noise: run.noise_by does not accept users"
+    if terms.trust == "distributed" and not terms.by_aggregators:
         counted, least = terms.minimum_cohort if terms.shares is None else terms.shares, terms.minimum_cohort
         if not least - counted >= run.colluding * least:
             yield f"epsilon holds against {least - counted:g} colluding of {least:g} users: run.colluding = " + (

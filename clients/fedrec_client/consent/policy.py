@@ -16,6 +16,8 @@ from fedrec_client.consent.spending import LARGEST_EPSILON, Limit
 
 TRUST = ("central", "distributed", "local")
 
+NOISE_BY = ("users", "aggregators")
+
 MOST_NUMBERS = 1 << 28
 """In all sums of a round: a gigabyte in float32."""
 
@@ -47,6 +49,9 @@ class RunPolicy:
 
     trust: tuple[str, ...] = _setting(
         TRUST, "Trust models that are accepted. In central the server sees sums without noise.", names=TRUST
+    )
+    noise_by: tuple[str, ...] = _setting(
+        ("users",), "distributed: who may add the noise: users, or aggregators (server and helper).", names=NOISE_BY
     )
     algorithms: tuple[str, ...] = _setting(
         (), "Names of algorithms, or name@fingerprint (16 or more hex digits); empty: every built-in one."

@@ -17,6 +17,10 @@ BANDED = "Gaussian, banded correlation over rounds, separated participation, add
 """The mechanism of correlated noise, whose price follows from the noise multiplier and from `Stream.column`."""
 
 
+AGGREGATORS = "Skellam of server and helper each, known cohort, add or remove one user"
+"""The mechanism of runs whose users add no noise: server and helper each add all of it."""
+
+
 @dataclass(frozen=True)
 class Stream:
     """Correlated noise: consecutive rounds, in which a user may take part some rounds apart.
@@ -102,7 +106,8 @@ class RunTerms:
         ledger_size: records of the ledger under that head.
         witnesses: names or keys of the witnesses whose cosignature was verified.
         dataset: the dataset that the run names; "" for data of the node's own.
-        shares: noise shares of honest users that the price rests on; None where the server adds the noise.
+        shares: noise shares that the price rests on, of honest users, or 1 of an aggregator; None where the server adds
+            the noise to exact sums.
         helper: public key of the helper that keeps the masks, as text; "" for none.
     """
 
@@ -128,6 +133,11 @@ class RunTerms:
     dataset: str = ""
     shares: int | None = None
     helper: str = ""
+
+    @property
+    def by_aggregators(self) -> bool:
+        """Whether server and helper each add the whole noise, and users none."""
+        return self.mechanism == AGGREGATORS
 
     @property
     def private(self) -> bool:

@@ -31,6 +31,8 @@ from fedrec.errors import VerificationError
 
 HIDDEN = "Skellam, one secret coin a user and round, add or remove one user"
 """The mechanism of runs that ask everybody, in which each user's own secret coin decides whether it contributes."""
+AGGREGATORS = "Skellam of server and helper each, known cohort, add or remove one user"
+"""The mechanism of runs whose server and helper each add the whole noise to their half of a sum, and users none."""
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 """How a card writes a time, in UTC."""
 
@@ -54,7 +56,7 @@ class Integers:
         dimension: number of them.
         squared: largest squared L2 norm of one user's integers.
         absolute: largest L1 norm of them.
-        share_variance: variance of one user's share of the noise on each of them.
+        share_variance: variance of one share of the noise on each of them: a user's, or an aggregator's.
     """
 
     encoding: str
@@ -140,7 +142,8 @@ class RunCard:
         starts: first round of each group of rounds with the same terms.
         groups: the terms of each group, by query in the order of the round.
         mechanism: what adds the noise, as the first record names it.
-        shares: noise shares of honest users in the smallest sum that is opened; None where the server adds the noise.
+        shares: noise shares in the smallest sum that is opened which its price rests on: those of honest users, or one
+            where server and helper each add the whole noise; None where the server adds the noise to exact sums.
         digest: SHA-256 (hex) of the signed record: the card's identity.
         checkpoint: the signed checkpoint that the card was proven under.
         roster: root (hex) over the nodes' keys for masks, in their order; "" in a run without masks.
@@ -180,6 +183,11 @@ class RunCard:
     def hidden(self) -> bool:
         """Whether each user's own secret coin decides if it contributes; everybody is asked then."""
         return self.mechanism == HIDDEN
+
+    @property
+    def by_aggregators(self) -> bool:
+        """Whether server and helper each add the whole noise, and users none."""
+        return self.mechanism == AGGREGATORS
 
     @property
     def expected_cohort(self) -> float:

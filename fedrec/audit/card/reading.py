@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from fedrec.audit.card import fields
-from fedrec.audit.card.card import HIDDEN, TIME, CardRefused, Correlation, Integers, QueryTerms, RunCard
+from fedrec.audit.card.card import AGGREGATORS, HIDDEN, TIME, CardRefused, Correlation, Integers, QueryTerms, RunCard
 from fedrec.audit.card.fields import FieldError
 from fedrec.audit.card.helper import CardHelper, read_helper
 from fedrec.audit.log.checkpoint import Checkpoint
@@ -76,6 +76,7 @@ def _read(begin: Mapping[str, Any], record: SignedRecord, checkpoint: Checkpoint
     mechanism = fields.text(fields.table(begin, "mechanism"), "name")
     if mechanism == HIDDEN and (shares is None or sampling == 1):
         raise FieldError("'mechanism' hides who contributes, where the server adds the noise or everybody contributes")
+    _check_aggregators(begin, mechanism, trust, private)
     roster = "" if own.get("roster") is None else fields.digest(own, "roster")
     apart = check_correlation(groups, sampling, trust)
     minimum = fields.count(own, "minimum_cohort")
@@ -235,9 +236,23 @@ def _shares(begin: Mapping[str, Any], trust: str, users: int) -> tuple[int, int]
     """
     given = fields.table(begin, "shares")
     least, colluding = fields.count(given, "least", users), fields.count(given, "colluding", users)
+    if given.get("noise_by") is not None:  # of server and helper, each of which adds a share of its own
+        if colluding or least < 2:
+            raise FieldError("'shares' counts users' noise, or has sums of one user, where server and helper add it")
+        return least, 1
     if colluding >= least or (trust == "local" and (least, colluding) != (1, 0)):
         raise FieldError("'shares' leaves no honest user, or counts other users' noise in trust model local")
     return least, least - colluding
+
+
+def _check_aggregators(begin: Mapping[str, Any], mechanism: str, trust: str, private: bool) -> None:
+    """Check that all that says who adds the noise agrees: a node that adds none must be sure that both others do."""
+    shares = begin.get("shares")
+    given = shares if isinstance(shares, dict) else {}
+    if (mechanism == AGGREGATORS) != (given.get("noise_by") == "aggregators"):
+        raise FieldError("'mechanism' and 'shares' contradict each other about who adds the noise")
+    if mechanism == AGGREGATORS and (trust != "distributed" or not private or given.get("aggregator") != "helper"):
+        raise FieldError("'mechanism' is noise of server and helper, where there is no helper")
 
 
 def _check_noise(groups: tuple[tuple[QueryTerms, ...], ...], shares: int | None) -> None:

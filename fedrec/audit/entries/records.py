@@ -35,6 +35,7 @@ It also fixes the fields of the statement that is drawn from a ledger: other fie
 
 
 HIDDEN = "Skellam, one secret coin a user and round, add or remove one user"
+AGGREGATORS = "Skellam of server and helper each, known cohort, add or remove one user"
 """The mechanism of runs in which each user's own secret coin decides whether it contributes or sends zeros."""
 
 
@@ -157,12 +158,26 @@ class Shares(ClosedPart):
     """Users who may show the server their shares"""
     aggregator: Literal["peers", "helper", "none"]
     """Who keeps the masks"""
+    noise_by: Literal["aggregators"] | None = None
+    """Where server and helper each add the whole noise, and users none; `colluding` is 0 then"""
 
     @model_validator(mode="after")
     def _whole(self) -> "Shares":
         if not self.colluding < self.least <= self.expected:
             raise ValueError("an honest user must be left")
+        if self.by_aggregators and (self.aggregator != "helper" or self.colluding):
+            raise ValueError("noise of server and helper needs a helper, and counts no user's noise")
         return self
+
+    @property
+    def by_aggregators(self) -> bool:
+        """Whether server and helper each add the whole noise."""
+        return self.noise_by == "aggregators"
+
+    @property
+    def counted(self) -> int:
+        """Shares of the noise that the promised epsilon rests on."""
+        return 1 if self.by_aggregators else self.least - self.colluding
 
 
 class BeginRecord(ClosedRecord):

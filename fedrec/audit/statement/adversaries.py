@@ -1,7 +1,8 @@
 """Epsilon against each adversary, by the trust model of a run's first record.
 
 `central`: the server is trusted, and no bound holds against it. `distributed`: an adversary meets the noise of the
-shares that it does not know. `local`: each user's message has the whole noise, so one epsilon holds against everybody.
+shares that it does not know: of users, or of server and helper, where each of these adds the whole noise. `local`: each
+user's message has the whole noise, so one epsilon holds against everybody.
 
 With hidden participation, sampling lowers epsilon against all of them but one who sees a device's coin.
 """
@@ -31,6 +32,8 @@ HELPER = {
     "helper": "the helper, the second party that keeps the masks",
     "server_and_helper": "the server and the helper together",
 }
+AGGREGATORS = 2
+"""Shares in a sum to which server and helper add the noise."""
 RECIPIENTS = "anyone who gets the released model, or another user"
 
 
@@ -89,8 +92,10 @@ def _central(known: Account, epsilon: str | None) -> list[Adversary]:
 
 
 def _discrete(known: Account, shares: Shares, charged: str | None) -> list[Adversary]:
+    if shares.by_aggregators:
+        return _two_parties(known, charged)
     local, coins = known.begin.trust == "local", known.begin.hidden
-    honest = shares.least - shares.colluding
+    honest = shares.counted
     rows = {
         "model_recipients": (RECIPIENTS, shares.least - 1, f"the noise of {shares.least - 1} users"),
         "knows_the_cohort": (
@@ -130,6 +135,35 @@ def _discrete(known: Account, shares: Shares, charged: str | None) -> list[Adver
     return found
 
 
+def _two_parties(known: Account, charged: str | None) -> list[Adversary]:
+    """Return the rows where server and helper each add the whole noise."""
+    both, one = _epsilon(known, AGGREGATORS, secret=False), rounded_up_text(charged)
+    none = _epsilon(known, 0, secret=False)
+    alone = "a device's message carries no noise of its own"
+    rows = {
+        "model_recipients": (RECIPIENTS, both, "the noise of both, server and helper"),
+        "knows_the_cohort": (ADVERSARIES["knows_the_cohort"], both, "no sampling was counted"),
+        "server": (ADVERSARIES["server"], one, "the noise of the helper, which it cannot take off"),
+        "server_with_colluders": (
+            "the server together with other users, of any number",
+            one,
+            "the noise of the helper: no user adds any",
+        ),
+        "helper": (HELPER["helper"], one, "it sees masks, and the model with the noise of the server"),
+        "server_and_helper": (HELPER["server_and_helper"], none, f"they can unmask one user, and {alone}"),
+        "secure_aggregation_fails": (ADVERSARIES["secure_aggregation_fails"], none, alone),
+    }
+    return [
+        Adversary(
+            adversary=name,
+            who=who,
+            epsilon=bound,
+            why="nothing depends on users" if bound is not None and float(bound) == 0 else why,
+        )
+        for name, (who, bound, why) in rows.items()
+    ]
+
+
 def _epsilon(known: Account, shares: int, *, secret: bool) -> str | None:
     """Recompute epsilon against who does not know `shares` of the noise shares; None for no bound.
 
@@ -138,11 +172,13 @@ def _epsilon(known: Account, shares: int, *, secret: bool) -> str | None:
         shares: how many of them.
         secret: whether the users' coins are unknown, too.
     """
+    if shares < 1 and any(charge.queries for charge in known.charges):
+        return None
     rounds: list[list[skellam.Release]] = []
     for charge in known.charges:
         releases = []
         for query in charge.queries:
-            if query.discrete is None or shares < 1:
+            if query.discrete is None:
                 return None
             variance = float(query.discrete.share_variance) * shares
             releases.append((variance, query.discrete.squared, query.discrete.absolute, 1))

@@ -142,24 +142,50 @@ def _noise(begin: BeginRecord) -> list[Assumption]:
     )
     if begin.trust == "local":
         return [_row("every client", "adds the whole noise to its own numbers", "yes" if simulation else "no", drawn)]
+    if shares.by_aggregators:
+        return _two_parties(simulation)
     found = [
         _row(
             "the other clients",
-            f"add their shares of the noise: at least {shares.least - shares.colluding} of {shares.expected} in every "
+            f"add their shares of the noise: at least {shares.counted} of {shares.expected} in every "
             "round, whom nobody makes show theirs",
             "yes" if simulation else "partly",
             f"{drawn}; a round with fewer than {shares.least} users is void, and {shares.colluding} may collude",
         ),
-        _row(
-            "secure aggregation",
-            "shows the server the sum of all messages alone",
-            "no" if simulation else "yes",
-            "a simulation adds without masks, which cancel in the sum" if simulation else "each message is masked",
-        ),
+        _secure(simulation),
     ]
     if shares.aggregator == "helper":
-        found.append(_row("the helper", "does not collude with the server", "no", "nothing can prevent it"))
+        found.append(_apart())
     return found
+
+
+def _two_parties(simulation: bool) -> list[Assumption]:
+    """List what server and helper must keep where each adds the whole noise."""
+    how = (
+        "a simulation draws the noise of both at once, which has the distribution of the sum"
+        if simulation
+        else "it draws the noise before a sum is opened; the other party cannot see whether it did"
+    )
+    kept: Enforced = "yes" if simulation else "no"
+    return [
+        _row("the server", "adds the whole noise to its half of each sum: epsilon against the helper", kept, how),
+        _row("the helper", "adds the whole noise to its half of each sum: epsilon against the server", kept, how),
+        _secure(simulation),
+        _apart(),
+    ]
+
+
+def _secure(simulation: bool) -> Assumption:
+    return _row(
+        "secure aggregation",
+        "shows the server the sum of all messages alone",
+        "no" if simulation else "yes",
+        "a simulation adds without masks, which cancel in the sum" if simulation else "each message is masked",
+    )
+
+
+def _apart() -> Assumption:
+    return _row("the helper", "does not collude with the server", "no", "nothing can prevent it")
 
 
 def not_protected(begin: BeginRecord) -> list[str]:
@@ -185,7 +211,8 @@ def not_protected(begin: BeginRecord) -> list[str]:
     if catalogue is None or catalogue.known != "given":
         how = "may have been taken from the log" if catalogue is None else f"is {catalogue.known}"
         found.append(f"the catalogue {how}: that an item occurs in it reveals that somebody used the item")
-    if begin.shares is not None and begin.trust == "distributed" and not simulation:
+    shared = begin.shares is not None and not begin.shares.by_aggregators
+    if begin.shares is not None and shared and begin.trust == "distributed" and not simulation:
         found.append(
             "the operator of a node who gets the model knows the noise of the node's own users: epsilon holds against "
             f"operators of at most {begin.shares.colluding} users of a round"

@@ -101,7 +101,7 @@ def begin(
         adjacency=about["adjacency"],
         guarantee=about["guarantee"],
         trust=about["trust"],
-        trust_assumption=trust.TRUST[about["trust"]],
+        trust_assumption=trust.assumption(plan),
         target_epsilon=None if about["target_epsilon"] is None else repr(float(about["target_epsilon"])),
         delta=None if about["delta"] is None else repr(about["delta"]),
         sampling=trust.sampling(plan),

@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 from fedrec import __version__
 from fedrec.audit.entries.records import Mechanism, Sampling, Shares
-from fedrec.privacy.plan import BANDED, HIDDEN, MECHANISM, ROUNDING, SKELLAM, PrivacyPlan
+from fedrec.privacy.plan import BANDED, HIDDEN, MECHANISM, ROUNDING, SKELLAM, TWO_NOISES, PrivacyPlan
 
 TRUST = {
     "central": "the server sees the un-noised sums and adds the noise: it is trusted. No secure aggregation, so "
@@ -14,6 +14,17 @@ TRUST = {
     "stated dropout, below which a round is void, and up to the stated number of colluding users",
     "local": "each user adds the whole noise before its message leaves: nobody is trusted but the user's own device",
 }
+
+
+AGGREGATORS = (
+    "server and helper each add the whole noise to their own half of a secure sum before it is opened: neither is "
+    "trusted with more than its own noise, and no user with any. Together they are: no message carries noise of its own"
+)
+
+
+def assumption(plan: PrivacyPlan) -> str:
+    """Return whom the trust model trusts with what."""
+    return AGGREGATORS if plan.config.noise_by == "aggregators" else TRUST[plan.config.trust]
 
 
 def mechanism(plan: PrivacyPlan) -> Mechanism:
@@ -28,8 +39,10 @@ def mechanism(plan: PrivacyPlan) -> Mechanism:
         )
     bits = [plan.discrete.query(place, name).encoding.bits for place, asked in enumerate(plan.rounds) for name in asked]
     return Mechanism(
-        name=HIDDEN if plan.config.hidden else SKELLAM,
-        noise_per_user="each user adds Skellam noise of the query's share_variance to each of its integers",
+        name=TWO_NOISES if plan.discrete.shares.by_aggregators else HIDDEN if plan.config.hidden else SKELLAM,
+        noise_per_user="0.0: server and helper each add Skellam noise of the query's share_variance to each integer"
+        if plan.discrete.shares.by_aggregators
+        else "each user adds Skellam noise of the query's share_variance to each of its integers",
         rounding="rotated: at random, drawn anew until the squared L2 norm is at most `squared`, which is checked on "
         "the integers; plain: towards zero",
         bits=max(bits, default=None),
@@ -84,9 +97,10 @@ def shares(plan: PrivacyPlan) -> Shares | None:
     if plan.discrete is None:
         return None
     numbers = plan.discrete.shares
-    return Shares(
+    found = Shares(
         expected=numbers.expected,
         least=numbers.least,
         colluding=numbers.colluding,
         aggregator="none" if numbers.local else plan.config.aggregator,
     )
+    return found.model_copy(update={"noise_by": "aggregators"}) if numbers.by_aggregators else found

@@ -15,7 +15,7 @@ import numpy as np
 
 from fedrec.audit.accountant import skellam
 from fedrec.audit.accountant.skellam import Release
-from fedrec.audit.entries.records import HIDDEN, BeginRecord, Shares
+from fedrec.audit.entries.records import AGGREGATORS, HIDDEN, BeginRecord, Shares
 from fedrec.charge import Charge, ChargedEvent, QueryTerms
 from fedrec.rounding import ceiling
 
@@ -28,14 +28,17 @@ ABOVE = 1e-2
 
 def noise(begin: BeginRecord, shares: Shares, charges: Sequence[Charge]) -> Iterator[str]:
     """Check that each priced event is the one that its query's integers and shares make."""
-    counted = shares.least - shares.colluding
+    counted = shares.counted
     if begin.trust == "local" and (shares.least, shares.colluding) != (1, 0):
         yield "record 0 counts the noise of several users, and in trust model local each hides alone"
-    if begin.trust == "distributed" and shares.colluding < 1:
+    if shares.by_aggregators and (begin.trust != "distributed" or begin.hidden):
+        yield "record 0 counts the noise of server and helper, where users add it"
+    if begin.trust == "distributed" and shares.colluding < 1 and not shares.by_aggregators:
         yield "record 0 counts every user's noise, and anyone who gets the model may be a user who knows its own"
     probability, mechanism = float(begin.sampling.probability), begin.mechanism.name
-    if mechanism not in (MECHANISM, HIDDEN):
-        yield f"record 0 names the mechanism {mechanism}, and only {MECHANISM} and {HIDDEN} can be checked"
+    known = (AGGREGATORS,) if shares.by_aggregators else (MECHANISM, HIDDEN)
+    if mechanism not in known:
+        yield f"record 0 names the mechanism {mechanism}, and only {' and '.join(known)} can be checked"
     if begin.hidden and probability == 1:
         yield "record 0 hides who contributes, and everybody does in every round"
     expected = max(1, math.floor(begin.population.users * (1.0 if begin.hidden else probability)))

@@ -2,16 +2,21 @@
 
 The server sees masked vectors and sealed seeds. The helper opens one set of survivors for each charge, so the set is
 closed before it is asked; while it is away, the same request is made again until the round's deadline.
+
+Where server and helper add the noise, each adds all of it to its own half: the server to the masked sum, before it asks
+the helper; the helper to the masks. So no party ever has a sum with less than one whole noise of the other.
 """
 
 from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from fedrec.algorithms.base import Shared
 from fedrec.errors import FedrecError, VerificationError
+from fedrec.privacy.discrete.stream import WordStream
 from fedrec.run import masked
 from fedrec.run.federation import RoundVoid
 from fedrec.secagg import HelperInput, HelperServer, Opening, Void
@@ -34,13 +39,16 @@ class HelpedSums:
     Args:
         run: its nodes, integers and deadlines.
         helper: keeps the masks.
+        words: makes the secret words of each draw of the server's own noise. Only a test gives other ones.
 
     Attributes:
         absences: nodes that were missing in a sum, over all rounds.
     """
 
-    def __init__(self, run: SecureRun, helper: HelperAccess) -> None:
-        self._run, self.helper = run, helper
+    def __init__(
+        self, run: SecureRun, helper: HelperAccess, words: Callable[[], WordStream] = WordStream.fresh
+    ) -> None:
+        self._run, self.helper, self._words = run, helper, words
         self._holds: dict[int, dict[str, str]] = {}
         self._seen = 0
         self.absences = 0
@@ -69,7 +77,7 @@ class HelpedSums:
         round_index: int,
         parts: Mapping[int, np.ndarray],
     ) -> dict[str, Tensor]:
-        """Return the sums of the nodes that stayed, with the noise of their users.
+        """Return the sums of the nodes that stayed, with all noise: of their users, or of server and helper.
 
         Args:
             ledger: the run's ledger, at this round.
@@ -92,7 +100,10 @@ class HelpedSums:
         survivors = self._collect(server, ledger, shared, digests, round_index, parts, counts)
         users = sum(counts[n] for n in survivors)
         if users < least:
-            raise RoundVoid(f"round {round_index}: noise of {users} users arrived; the run counts {least}")
+            what = "a sum" if self._run.discrete.shares.by_aggregators else "noise"
+            raise RoundVoid(f"round {round_index}: {what} of {users} users arrived; the run counts {least}")
+        if self._run.discrete.shares.by_aggregators:
+            server.add_noise(layout.vector(self._own_noise(round_index)))
         request = server.request(ledger.charge_proof.encode())
         if isinstance(request, Void):
             raise RoundVoid(f"round {round_index}: the secure sum is void ({request.reason})")
@@ -115,6 +126,14 @@ class HelpedSums:
         self._keep(answer, ledger, NOTE)
         self.absences += self._run.arrived(round_index, users, len(total.survivors), len(counts))
         return layout.sums(total.vector)
+
+    def _own_noise(self, round_index: int) -> dict[str, Tensor]:
+        """Draw the server's own noise of each sum, where server and helper add it, int64 modulo 2^b."""
+        made, found = self._run.discrete, {}
+        for name in made.rounds[round_index]:
+            zeros = torch.zeros(made.total_shape(round_index, name), dtype=torch.int64)
+            found[name] = made.with_noise(round_index, name, zeros, 1, self._words())
+        return found
 
     def _collect(
         self,

@@ -7,7 +7,9 @@
 | cuts its ledger back, forks it, or does not prove its growth | no cosignature, nothing; the two heads are kept |
 | asks for a round that is not charged, or whose sums, integers or numbers of users are not the charge's | nothing |
 | asks for a second survivor set, or another question, under one charge | nothing |
-| brings seeds that no node of the roster signed, or too few nodes, or too little noise | nothing |
+| brings seeds that no node of the roster signed, or too few nodes, or too few users | nothing |
+
+In runs whose noise server and helper add, what it opens has its own whole noise (`fedrec_server.helper.noise`).
 
 It sees seeds and no vector. All its checks are of public, signed facts, so a refusal says which one failed.
 """
@@ -34,6 +36,7 @@ from fedrec.secagg.charges import LedgerCharges
 from fedrec.secagg.file_journal import FileJournal
 from fedrec_server.helper.keys import HelperKeys
 from fedrec_server.helper.messages import CosignRequest, HelperAnswer, RoundRequest
+from fedrec_server.helper.noise import HelperNoise
 from fedrec_server.helper.runs import HelperRuns, KnownRun
 
 Checked = TypeVar("Checked")
@@ -123,12 +126,18 @@ class HelperService:
                 raise Refused(f"{where}: no proof of its charge") from None
             users = _users(request, asked.counts)
             if users < card.least:
-                raise Refused(f"{where}: noise of {users} users; the run counts {card.least}")
+                what = "a sum" if card.by_aggregators else "noise"
+                raise Refused(f"{where}: {what} of {users} users; the run counts {card.least}")
             proof = charge.partition("\n\n")[0] + "\n\n" + cosigned.note
             own = [self._keys.signing.public]
             charges = LedgerCharges(bytes.fromhex(card.digest), card.run, card.key, own, _terms(run, asked))
             helper = Helper(self._keys.seeds, run.roster, charges, self._journal, self._min_nodes)
-            return HelperAnswer(cosigned.note, helper.open(replace(request, charge=proof.encode())).encode())
+            opening = helper.open(replace(request, charge=proof.encode()))
+            if card.by_aggregators:
+                opening = HelperNoise(self._keys.signing).added(
+                    opening, card.terms(asked.round_index), request.round.bits
+                )
+            return HelperAnswer(cosigned.note, opening.encode())
 
     def _check_card(self, card: RunCard, roster: Roster) -> None:
         own, where = self._keys.public.helper, f"run {card.run}"

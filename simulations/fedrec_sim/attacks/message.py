@@ -23,8 +23,8 @@ class Message:
     Attributes:
         position: position of the user.
         raw: the part as computed.
-        sent: the part as it leaves: clipped under trust `central`, else with the user's own noise share, which masks
-            hide from the server under `distributed` and nothing hides under `local`.
+        sent: the part as it leaves: clipped under trust `central`, else with the user's own noise share where users add
+            noise, which masks hide from the server under `distributed` and nothing hides under `local`.
         released: the noisy sum of this user alone, as seen by an attacker who subtracts all other users.
     """
 
@@ -63,7 +63,9 @@ def messages(target: Target, setup: SimulationSetup, query: SumQuery, positions:
                 total = integers.zeros(query, 0, sent.device)
                 integers.add(total, query, 0, contribution, own, batch.keys)
                 words = WordStream.seeded(f"own share\0{target.seed}\0{position}")
-                sent = alone.discrete.noisy(0, query, total, 1, words).value
+                own_share = 0 if alone.discrete.shares.by_aggregators else 1
+                message = alone.discrete.with_noise(0, query.name, total, own_share, words)
+                sent = alone.discrete.read(0, query, message, 1).value
             released = alone.privatise(0, query, total).value
             yield Message(position, *(_flat(part) for part in (raw, sent, released)))
 
