@@ -18,6 +18,8 @@ PACKAGES = {
     "jinja2": "train",
     "markupsafe": "train",
     "matplotlib": "simulate",
+    "tuf": "sync",
+    "securesystemslib": "sync",
     "flwr": "deploy",
     "httpx": "deploy",
     "starlette": "serve",
@@ -45,6 +47,7 @@ COMMANDS = {
     "server": "deploy",
     "client start": "deploy",
     "client serve": "serve",
+    "client sync": "sync",
 }
 """Command, or name of the Python API, that needs more than the missing package -> the extra with all that it needs."""
 

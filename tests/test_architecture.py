@@ -84,6 +84,7 @@ ALLOWED: dict[str, set[str]] = {
         *("fedrec.errors", "fedrec.durable", "fedrec.received_files"),
         *("fedrec.privacy.fixed_point", "fedrec.privacy.discrete"),
     },
+    "fedrec.releases": {"fedrec.errors", "fedrec.audit.log", "fedrec.ondevice"},
     "fedrec.testing": BASE
     | SUMS
     | {"fedrec.data", "fedrec.algorithms", "fedrec.evaluation", "fedrec.privacy.clipping", "fedrec.model"}

@@ -26,6 +26,7 @@ OF_PACKAGE = {
     "ray": "flwr[simulation]",
     "httpx": "flwr",
     "markupsafe": "jinja2",
+    "securesystemslib": "tuf",
 }
 """Import package -> the requirement that brings it, where their names differ."""
 

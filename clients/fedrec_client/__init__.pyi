@@ -1,6 +1,7 @@
 from fedrec_client.edge.answers import Filters as Filters
 from fedrec_client.edge.asynchronous import AsyncEdgeClient as AsyncEdgeClient
 from fedrec_client.edge.client import EdgeClient as EdgeClient
+from fedrec_client.releases.sync import SyncOptions as SyncOptions
 from fedrec_client.store.event import Event as Event
 from fedrec_client.store.event_files import read_events as read_events
 from fedrec_client.store.key_sources import Credential as Credential

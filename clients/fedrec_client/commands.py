@@ -20,6 +20,7 @@ from fedrec_client.edge_options import DEVICE
 from fedrec_client.key_command import key
 from fedrec_client.serve_command import serve
 from fedrec_client.store_commands import store_commands
+from fedrec_client.sync_command import sync
 
 client = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")
 client.command()(key)
@@ -28,6 +29,7 @@ client.command()(budget)
 client.add_typer(ledger_commands, name="ledger")
 add_to(client)
 client.command(rich_help_panel=DEVICE)(serve)
+client.command(rich_help_panel=DEVICE)(sync)
 client.add_typer(store_commands, name="store", rich_help_panel=DEVICE)
 
 

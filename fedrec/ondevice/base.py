@@ -85,6 +85,15 @@ class DeviceModel(ABC):
         """Refuse a history that the model cannot use; this one can use every history. Raises: InputError."""
         return
 
+    @property
+    def needs_ratings(self) -> bool:
+        """Whether the model refuses a history without ratings."""
+        try:
+            self.check(History(np.zeros(1, np.int64)))
+        except InputError:
+            return True
+        return False
+
     @abstractmethod
     def start(self, history: History) -> dict[str, np.ndarray]:
         """The sums of no events, for a history of this kind (ordered or not)."""

@@ -14,6 +14,7 @@ from fedrec.data.folder import DataDir
 from fedrec.run.setting_completion import settings_named
 from fedrec.screen import plain_console, say
 from fedrec.transport.executor import OURS
+from fedrec_server.releases.commands import add_to
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from fedrec.transport.state import State
 
 server = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")
+add_to(server)
 
 DEFAULT_STATE = Path.home() / ".fedrec" / "server"
 PORT = 9092

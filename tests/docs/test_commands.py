@@ -27,6 +27,7 @@ NOT_RUN = {
     ),
     "answers until it is stopped: tests/client/serve/test_command.py": ("fedrec client serve", 1),
     "needs a run over nodes: tests/server/test_run_card.py has one": (r"run-card\.md: fedrec", 1),
+    "needs a web server: tests/server/releases/test_publish.py": (r"releases\.md: fedrec", 4),
     "installs packages": (r"pip install", 3),
     "the whole quickstart or a whole check; .ci/run runs these targets": (r": make ", 5),
     "needs data of a publisher, or asks one": (r"ml-1m|ml-100k|data get", 14),

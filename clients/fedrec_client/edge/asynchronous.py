@@ -1,7 +1,7 @@
 """AsyncEdgeClient: the methods of EdgeClient as coroutines. Each runs in a thread, so that the event loop is free."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
@@ -12,6 +12,7 @@ from fedrec_client.store import Event, KeySource, Recorded
 
 if TYPE_CHECKING:
     from fedrec_client.consent.report import Spending
+    from fedrec_client.releases.sync import Synced, SyncOptions
 
 
 class AsyncEdgeClient:
@@ -52,6 +53,12 @@ class AsyncEdgeClient:
     ) -> Installed:
         """See `EdgeClient.install`."""
         return await asyncio.to_thread(self.client.install, release, public=public, min_rating=min_rating)
+
+    async def sync(
+        self, url: str | None = None, *, keys: Sequence[str] = (), options: "SyncOptions | None" = None
+    ) -> "Synced":
+        """See `EdgeClient.sync`."""
+        return await asyncio.to_thread(self.client.sync, url, keys=keys, options=options)
 
     async def record(
         self, item: str | int, event: str = "view", time: float | None = None, weight: float = 1.0

@@ -6,15 +6,15 @@
         client.record("260", "like")
         print([entry.item for entry in client.recommend(5)])
 
-Nothing here sends anything. Events are in the device's encrypted store; a list is made of them and of the installed
-model by numpy. `fedrec_client.edge.layout` shows the folder, `fedrec_client.edge.kinds_of_events` which event counts
-how.
+Only `sync` asks a server, for files; nothing else here sends anything. Events are in the device's encrypted store; a
+list is made of them and of the installed model by numpy. `fedrec_client.edge.layout` shows the folder,
+`fedrec_client.edge.kinds_of_events` which event counts how.
 """
 
 import secrets
 import threading
 import time as clock
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from math import fsum
 from numbers import Integral
 from pathlib import Path
@@ -27,6 +27,7 @@ from fedrec.data.spellings import canonical_id
 from fedrec.errors import InputError, nearest
 from fedrec.ondevice import lists, reasons
 from fedrec_client.edge.answers import Alike, Explanation, Filters, Installed, Recommendation, Share
+from fedrec_client.edge.consent_of_device import ConsentOfDevice
 from fedrec_client.edge.kinds_of_events import KINDS
 from fedrec_client.edge.layout import DeviceFolder
 from fedrec_client.edge.private_state import PrivateState
@@ -34,13 +35,13 @@ from fedrec_client.participation.store_mark import forgot
 from fedrec_client.store import Event, KeySource, Recorded, Store, export_my_data
 
 if TYPE_CHECKING:
-    from fedrec_client.consent.report import Spending
+    from fedrec_client.releases.sync import Synced, SyncOptions
 
 NEWEST = 50
 """Most past items that `explain` leaves out one at a time."""
 
 
-class EdgeClient:
+class EdgeClient(ConsentOfDevice):
     """A device's recommendations. Make one by `EdgeClient.open`.
 
     Threads may share a client, and processes its folder. Every method may raise InputError (a closed client, a busy
@@ -128,6 +129,24 @@ class EdgeClient:
         """
         with self._lock:
             return self._state.install(Path(release), None if public is None else Path(public), min_rating).about
+
+    def sync(
+        self, url: str | None = None, *, keys: Sequence[str] = (), options: "SyncOptions | None" = None
+    ) -> "Synced":
+        """Get the newest signed release and make it the model in use; the old one stays until the new one works.
+
+        Args:
+            url: address of the releases; None for that of the last sync.
+            keys: root keys of the publisher, `ed25519:BASE64` or files. The first sync pins them; later none.
+            options: limits, witnesses and progress.
+
+        Raises:
+            InputError: where the server cannot be reached, the disk is full, or the new model makes no list.
+            VerificationError: for a release that is not signed, old, or not fixed by its run's ledger.
+        """
+        from fedrec_client.releases.sync import synced
+
+        return synced(self.path, url, keys, options, self._lock, self._state)
 
     # ---- events
 
@@ -286,47 +305,6 @@ class EdgeClient:
             model = self._state.model()
         found = reasons.similar(model.model, model.place(item), k, model.rows)
         return [Alike(model.ids.at(place), likeness) for place, likeness in found]
-
-    # ---- consent
-
-    def budget(self) -> "Spending":
-        """Return what the device spent of its privacy budget, as `fedrec client budget` shows it.
-
-        Raises:
-            InputError: for a policy that cannot be used, or a ledger that is missing where its counter is there.
-            VerificationError: for a damaged device ledger.
-        """
-        from fedrec_client.consent.device_ledger import FILE
-        from fedrec_client.consent.files import POLICY
-        from fedrec_client.consent.report import spending
-
-        with self._lock:
-            policy = self.path / POLICY
-            return spending(self.path / FILE, policy if policy.exists() else None)
-
-    @property
-    def opted_out(self) -> bool:
-        """Whether the device's policy lets it contribute only zeros."""
-        from fedrec_client.consent.files import policy_of
-
-        return policy_of(self.path).data.opted_out
-
-    def opt_out(self) -> None:
-        """Contribute only zeros from the next question on; lists do not change.
-
-        A server cannot see it: the device takes part, pays and answers as others do. A running node follows at once.
-        """
-        self._opt(True)
-
-    def opt_in(self) -> None:
-        """Contribute again, within the limits of the policy."""
-        self._opt(False)
-
-    def _opt(self, out: bool) -> None:
-        from fedrec_client.consent.files import write_opted_out
-
-        with self._lock:
-            write_opted_out(self.path, out)
 
 
 def _id(item: str | int) -> str:

@@ -135,6 +135,7 @@ class Models:
         public: Path | None,
         min_rating: float | None,
         history_of: Callable[[OpenModel], History],
+        check: Callable[[OpenModel], None],
     ) -> OpenModel:
         """Copy, check and try a released model, then make it the one in use.
 
@@ -143,6 +144,7 @@ class Models:
             public: see `copy_model`.
             min_rating: see `Pointer`.
             history_of: gives the person's history for a model, which is tried with it.
+            check: refuses an open model by an error.
 
         Raises:
             InputError, VerificationError: where it cannot be used; the old model stays in use.
@@ -158,6 +160,7 @@ class Models:
                 copy_model(source, fresh, public)
                 found = self._opened(fresh, pointer)
                 try_lists(found.model, history_of(found), str(release))
+                check(found)
                 sync(fresh)
                 sync(fresh.parent)
                 content = json.dumps({"name": pointer.name, "min_rating": pointer.min_rating})
@@ -182,7 +185,7 @@ class Models:
             raise InputError(f"{place}: a model of an older version, without the ids of its items; release it again")
         file, model = place / PUBLIC, released.model
         public = PublicItems.read(file, model.n_items) if file.is_file() and not file.is_symlink() else None
-        rated = needs_ratings(model)
+        rated = model.needs_ratings
         about = Installed(model.called, model.n_items, hashlib.sha256(content).hexdigest(), rated)
         return OpenModel(pointer, model, released.ids, public, rated, about)
 
@@ -200,12 +203,3 @@ class Models:
             yield
         finally:
             os.close(handle)
-
-
-def needs_ratings(model: DeviceModel) -> bool:
-    """Whether a model refuses a history without ratings."""
-    try:
-        model.check(History(np.zeros(1, np.int64)))
-    except InputError:
-        return True
-    return False

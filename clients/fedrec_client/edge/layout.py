@@ -6,6 +6,7 @@ DEVICE/                   mode 0700
   model.json              which folder of `models/` is in use
   models/NAME/            model.safetensors, manifest.json, items.json; public.safetensors where it was given;
                           index, which is derived from the model
+  releases/               what `sync` keeps: pinned keys, trusted metadata, unfinished downloads
   http-token              the secret of `fedrec client serve`, where it was used
   policy.toml             what the node agrees to
   device-ledger.jsonl     what the device paid; its counter is next to DEVICE

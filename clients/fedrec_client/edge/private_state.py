@@ -1,5 +1,6 @@
 """PrivateState: what the model in use makes of all events in the store, kept in memory until either changes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,10 +55,20 @@ class PrivateState:
         self._now: Now | None = None
         self._places: tuple[Pointer | None, dict[str, int | None]] = (None, {})
 
-    def install(self, release: Path, public: Path | None, min_rating: float | None) -> OpenModel:
+    def install(
+        self,
+        release: Path,
+        public: Path | None,
+        min_rating: float | None,
+        check: Callable[[OpenModel], None] = lambda _: None,
+    ) -> OpenModel:
         """Install a model, see `Models.install`; it is tried with the person's own history."""
-        self._model = self._models.install(release, public, min_rating, lambda model: self._past(model).history)
+        self._model = self._models.install(release, public, min_rating, lambda model: self._past(model).history, check)
         return self._model
+
+    def pointer(self) -> Pointer | None:
+        """Return the pointer to the model in use; None before one is installed."""
+        return self._models.pointer()
 
     def model(self) -> OpenModel:
         """Return the model in use, also where another process installed it.

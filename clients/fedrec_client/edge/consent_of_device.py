@@ -1,0 +1,58 @@
+"""The methods of a device's consent: what it spent, and whether it contributes."""
+
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fedrec_client.consent.report import Spending
+
+
+class ConsentOfDevice:
+    """A base of EdgeClient, which has the device's folder and lock."""
+
+    _lock: threading.RLock
+
+    @property
+    def path(self) -> Path:
+        """The device's folder."""
+        raise NotImplementedError
+
+    def budget(self) -> "Spending":
+        """Return what the device spent of its privacy budget, as `fedrec client budget` shows it.
+
+        Raises:
+            InputError: for a policy that cannot be used, or a ledger that is missing where its counter is there.
+            VerificationError: for a damaged device ledger.
+        """
+        from fedrec_client.consent.device_ledger import FILE
+        from fedrec_client.consent.files import POLICY
+        from fedrec_client.consent.report import spending
+
+        with self._lock:
+            policy = self.path / POLICY
+            return spending(self.path / FILE, policy if policy.exists() else None)
+
+    @property
+    def opted_out(self) -> bool:
+        """Whether the device's policy lets it contribute only zeros."""
+        from fedrec_client.consent.files import policy_of
+
+        return policy_of(self.path).data.opted_out
+
+    def opt_out(self) -> None:
+        """Contribute only zeros from the next question on; lists do not change.
+
+        A server cannot see it: the device takes part, pays and answers as others do. A running node follows at once.
+        """
+        self._opt(True)
+
+    def opt_in(self) -> None:
+        """Contribute again, within the limits of the policy."""
+        self._opt(False)
+
+    def _opt(self, out: bool) -> None:
+        from fedrec_client.consent.files import write_opted_out
+
+        with self._lock:
+            write_opted_out(self.path, out)

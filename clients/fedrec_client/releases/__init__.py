@@ -1,0 +1,1 @@
+"""Releases on a device: fetched, verified and installed by `EdgeClient.sync`."""

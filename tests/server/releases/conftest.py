@@ -1,0 +1,3 @@
+import pytest
+
+pytest.importorskip("tuf", reason="needs the extra fedrec[sync]")
