@@ -40,6 +40,7 @@ def described(routes: Sequence[Route[Any, Any]]) -> dict[str, Any]:
                     "default": refused,
                 },
             }
+            | ({"security": []} if each.public else {})
         }
     return {
         "openapi": "3.1.0",

@@ -21,6 +21,7 @@
  *   used: number, exhausted: number}} RunSpending
  * @typedef {{users: number, epsilon: number, used: number, limit: number, run_limit: number, delta: number,
  *   days: number, blocked_until: number, runs: RunSpending[]}} Spending
+ * @typedef {{changed: boolean, sequence: number, run: string, size: number, downloaded: number}} Synced
  * @typedef {{diversity?: number, exclude_seen?: boolean, explore?: number, seed?: number, only?: string[],
  *   exclude?: string[], having?: Record<string, string[]>, without?: Record<string, string[]>,
  *   between?: Record<string, [number | null, number | null]>}} Wish
@@ -65,9 +66,10 @@ export class Fedrec {
    * Call one route; the methods below do so.
    * @param {string} name e.g. "record"
    * @param {object} [given] the request; fields that are undefined are left out
+   * @param {number} [seconds] until the call is given up
    * @returns {Promise<any>}
    */
-  async call(name, given = {}) {
+  async call(name, given = {}, seconds = this.#seconds) {
     let answer, content;
     try {
       answer = await this.#fetch.call(globalThis, `${this.#url}/v1/${name}`, {
@@ -78,7 +80,7 @@ export class Fedrec {
         credentials: "omit",
         redirect: "error",
         referrerPolicy: "no-referrer",
-        signal: AbortSignal.timeout(this.#seconds * 1000),
+        signal: AbortSignal.timeout(seconds * 1000),
       });
       content = await answer.json();
     } catch (error) {
@@ -168,6 +170,11 @@ export class Fedrec {
   /** @returns {Promise<Spending>} what the device spent of its privacy budget */
   budget() {
     return this.call("budget");
+  }
+
+  /** Get the newest signed release of the publisher that the device knows. @returns {Promise<Synced>} */
+  sync() {
+    return this.call("sync", {}, 600);
   }
 
   /** Contribute only zeros from the next question on; lists do not change. @returns {Promise<boolean>} */

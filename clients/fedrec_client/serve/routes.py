@@ -14,6 +14,7 @@ from fedrec import __version__
 from fedrec_client.consent.report import Spending
 from fedrec_client.edge.answers import Explanation
 from fedrec_client.edge.client import EdgeClient
+from fedrec_client.releases.sync import Synced
 from fedrec_client.serve import messages as m
 
 Q = TypeVar("Q", bound=m.Taken)
@@ -33,6 +34,7 @@ class Route(Generic[Q, A]):
         gives: type of the answer.
         call: makes the answer; it runs in a thread.
         seconds: most seconds that it may take.
+        public: whether it answers without the token; such a route must give nothing personal.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Route(Generic[Q, A]):
     gives: type[A]
     call: Callable[[EdgeClient, Q], A]
     seconds: float = 30.0
+    public: bool = False
 
     @property
     def path(self) -> str:
@@ -104,6 +107,11 @@ def _budget(client: EdgeClient, _: m.Nothing) -> Spending:
     return client.budget()
 
 
+def _sync(client: EdgeClient, _: m.Nothing) -> Synced:
+    """A caller names no address: it is that of the sync which pinned the publisher's key."""
+    return client.sync()
+
+
 def _opt_out(client: EdgeClient, _: m.Nothing) -> m.Choice:
     client.opt_out()
     return m.Choice(opted_out=client.opted_out)
@@ -132,6 +140,7 @@ ROUTES: tuple[Route[Any, Any], ...] = (
     Route("explain", "Which own past items and public features led to a score.", m.Question, Explanation, _explain),
     Route("similar", "The items that are most alike to one.", m.Likeness, m.AlikeItems, _similar),
     Route("budget", "What the device spent of its privacy budget.", m.Nothing, Spending, _budget),
+    Route("sync", "Make the newest signed release of the known publisher the model.", m.Nothing, Synced, _sync, 600.0),
     Route("opt-out", "Contribute only zeros from the next question on.", m.Nothing, m.Choice, _opt_out),
     Route("opt-in", "Contribute again, within the limits of the policy.", m.Nothing, m.Choice, _opt_in),
 )

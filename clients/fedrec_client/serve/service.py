@@ -135,7 +135,8 @@ class Service:
             _check_method(request, "GET")
             return Response(static.content, media_type=static.media)
         # 5. The token, before anything says which routes there are.
-        self.entrance.check_token(headers)
+        if route is None or not route.public:
+            self.entrance.check_token(headers)
         if request.scope["query_string"]:
             raise Refusal(400, "query", "this API reads no query; send a JSON object as the body")
         if route is None:

@@ -209,6 +209,20 @@ def test_an_internal_error_shows_no_value(tmp_path: Path, capfd: pytest.CaptureF
     assert "secret-item" not in printed + json.dumps(answer)
 
 
+def test_only_a_public_route_answers_without_the_token(tmp_path: Path) -> None:
+    def answer(client: object, _: Nothing) -> Status:
+        return Status(version="1", model=None, events=0, opted_out=False)
+
+    route = Route("open", "Answer anybody.", Nothing, Status, answer, public=True)
+    with device(tmp_path / "d") as client, served(client, routes=(*ROUTES, route)) as server:
+        assert server.ask("/v1/open", Authorization=None)[0] == 200
+        assert server.ask("/v1/open", Authorization=None, Origin="https://evil.example")[0] == 403
+        assert server.ask("/v1/open", Authorization=None, Host="evil.example")[0] == 421
+        assert server.ask("/v1/status", Authorization=None)[0] == 401
+        paths = server.ask("/openapi.json", b"", method="GET")[2]["paths"]
+    assert [path for path, each in paths.items() if each["post"].get("security") == []] == ["/v1/open"]
+
+
 def test_nothing_personal_is_printed_or_logged(empty: Served, capfd: pytest.CaptureFixture[str], caplog) -> None:
     with caplog.at_level(0):
         empty.ask("/v1/record", {"item": "item-3"})

@@ -1,13 +1,15 @@
 """Every route answers as the OpenAPI document says, and as the method of EdgeClient does."""
 
 import json
+from pathlib import Path
 
 import pytest
 from fedrec_client.serve.described import described
 from fedrec_client.serve.routes import ROUTES
 from jsonschema import Draft202012Validator
 
-from tests.client.serve.servers import Served
+from tests.client.edge.devices import als, device
+from tests.client.serve.servers import Served, served
 
 ASKED = {
     "status": {},
@@ -47,8 +49,8 @@ def test_every_route_answers_as_the_document_says(empty: Served) -> None:
     status, headers, document = empty.ask("/openapi.json", b"", method="GET", Authorization=None)
     assert status == 200
     assert document == json.loads(json.dumps(described(ROUTES)))
-    assert {each.name for each in ROUTES} == set(ASKED), "each route is asked here"
-    assert set(document["paths"]) == {f"/v1/{name}" for name in ASKED}
+    assert {each.name for each in ROUTES} == {*ASKED, "sync"}, "each route is asked here or below"
+    assert set(document["paths"]) == {each.path for each in ROUTES}
     for name, request in ASKED.items():
         schema_of(document, name, "request").validate(request)
         status, headers, answer = empty.ask(f"/v1/{name}", request)
@@ -86,6 +88,26 @@ def test_answers_are_those_of_the_client(empty: Served) -> None:
     empty.ask("/v1/record-all", {"events": [{"item": "item-1", "time": 5}, {"item": "item-2", "time": 50}]})
     assert empty.ask("/v1/forget", {"before": 10})[2] == {"erased": 1}
     assert [each["item"] for each in empty.ask("/v1/events")[2]["events"]] == ["item-2"]
+
+
+def test_sync_asks_the_publisher_that_the_device_knows(empty: Served, tmp_path: Path) -> None:
+    pytest.importorskip("tuf", reason="needs the extra fedrec[sync]")
+    from tests.client.releases.publisher import OPERATOR, Publisher
+    from tests.client.releases.web_server import Web
+
+    assert empty.ask("/v1/sync", {"url": "http://127.0.0.1:1"})[0] == 400, "a caller names no address"
+    assert empty.ask("/v1/sync")[2]["error"]["code"] == "bad_input", "no publisher is known"
+    publisher = Publisher(tmp_path / "publisher")
+    publisher.publish(als(1))
+    with Web(publisher.folder.path) as web, device(tmp_path / "d") as client, served(client) as server:
+        web.start()
+        client.sync(web.url, keys=[OPERATOR.public.text])
+        publisher.publish(als(2))
+        status, _, answer = server.ask("/v1/sync")
+        web.shutdown()
+        assert (status, answer["changed"], answer["sequence"]) == (200, True, 2)
+        schema_of(described(ROUTES), "sync", "200").validate(answer)
+        assert server.ask("/v1/status")[2]["model"]["algorithm"] == "als"
 
 
 @pytest.mark.parametrize(
