@@ -2,13 +2,14 @@
 
 | check | against |
 |---|---|
-| the checkpoint is signed by the run's key, and by every witness that the device names | an unsigned or hidden ledger |
+| the key of the run's ledger is one that the signed root names | a thief of the release key with a ledger of his own |
+| the checkpoint is signed by that key, and by every witness that the device names | an unsigned or hidden ledger |
 | the proof puts the record under that checkpoint, at its end | a record that the ledger does not hold |
 | that record fixes the digests of model, manifest and ids | another model under a genuine ledger |
 | the head grew from the one that the device saw last | a ledger that was rewritten or shortened |
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from fedrec.audit.log import proofs
@@ -25,11 +26,14 @@ class Head:
     root: str
 
 
-def check(release: Release, seen: Head | None, witnesses: Sequence[PublicKey] = ()) -> Head:
+def check(
+    release: Release, ledgers: Collection[PublicKey], seen: Head | None, witnesses: Sequence[PublicKey] = ()
+) -> Head:
     """Check a release against the ledger of its run.
 
     Args:
         release: a record whose signature was checked.
+        ledgers: keys that the signed root names for ledgers.
         seen: the run's head that this device saw last; None for a run that is new to it.
         witnesses: keys that must all have cosigned the head.
 
@@ -40,6 +44,8 @@ def check(release: Release, seen: Head | None, witnesses: Sequence[PublicKey] = 
         VerificationError: where something does not hold, one line.
     """
     key = _key(release)
+    if key not in ledgers:
+        raise VerificationError(f"the root of the releases names no ledger of the key {key.id}; do not install it")
     found = _checked(release.proof, key)
     sealed, record = found.checkpoint, found.record
     if record is None or record.index != sealed.size - 1 or record.payload.get("type") != "files":

@@ -21,6 +21,8 @@ from fedrec.releases.parts import LARGEST_PART, Part
 
 TARGET = "release.json"
 """Name of the record among the signed targets."""
+LEDGER_KEYS = "x-fedrec-ledger-keys"
+"""Field of the signed root: the keys of the ledgers whose models a release may have."""
 FORMAT = "fedrec-release/1"
 LARGEST = 16 << 20
 """Most bytes of a record."""

@@ -12,6 +12,7 @@ DEVICE/releases/          mode 0700
 import fcntl
 import json
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -67,6 +68,11 @@ class ReleasePlaces:
             raise InputError(f"{self.path}: cannot be written ({error.strerror}); check disk and rights") from None
         finally:
             os.close(handle)
+
+    def tidy(self) -> None:
+        """Remove what a download left."""
+        for left in (self.new, self.parts):
+            shutil.rmtree(left, ignore_errors=True)
 
     # ---- whom to trust
 

@@ -13,7 +13,6 @@ Nothing that the server chooses is used before it is checked. A kill at any mome
 
 import hashlib
 import random
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -104,16 +103,17 @@ def synced(
             time.sleep(random.uniform(0, how.jitter))
         server = WebServer(source.url, how.patience)
         try:
-            content = trusted.newest(places, source, server)
-            release = record.parsed(content)
+            newest = trusted.newest(places, source, server)
+            release = record.parsed(newest.content)
             if release.size > how.most:
                 raise VerificationError(
                     f"{source.url}: its release has {release.size:,} bytes, more than {how.most:,}; allow it by most="
                 )
-            head = proven.check(release, places.seen(release.run), source.witnesses)
+            head = proven.check(release, newest.ledgers, places.seen(release.run), source.witnesses)
             places.keep_seen(release.run, head)
-            now, digest = state.pointer(), hashlib.sha256(content).hexdigest()
+            now, digest = state.pointer(), hashlib.sha256(newest.content).hexdigest()
             if now is not None and places.installed() == (digest, now.name):
+                places.tidy()
                 return Synced(False, release.sequence, release.run, release.size, 0)
             old = None if now is None else device / "models" / now.name
             fetched = fetch(release, places, server, old, how.progress or (lambda *_: None))
@@ -127,8 +127,7 @@ def synced(
                 lambda model: parity.check(model.model, model.ids, release.lists),
             )
         places.keep_installed(digest, fresh.pointer.name)
-        for left in (places.new, places.parts):
-            shutil.rmtree(left, ignore_errors=True)
+        places.tidy()
     return Synced(True, release.sequence, release.run, release.size, fetched.from_server)
 
 

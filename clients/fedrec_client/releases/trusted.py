@@ -7,6 +7,7 @@ pinned, too.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
@@ -16,9 +17,9 @@ from tuf.api.metadata import Metadata, Root
 from tuf.api.serialization import DeserializationError
 from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
-from fedrec.audit.log.keys import PublicKey
+from fedrec.audit.log.keys import PREFIX, PublicKey, public_key
 from fedrec.durable import sync
-from fedrec.errors import FedrecError, VerificationError
+from fedrec.errors import FedrecError, InputError, VerificationError
 from fedrec.received_files import read_below
 from fedrec.releases import record
 from fedrec_client.releases.places import ReleasePlaces, Source
@@ -63,8 +64,16 @@ class Fetcher(FetcherInterface):
             raise exceptions.DownloadError(str(error)) from None
 
 
-def newest(places: ReleasePlaces, source: Source, server: WebServer) -> bytes:
-    """Return the record of the newest release, its signatures, version, expiry, length and digest checked.
+@dataclass(frozen=True)
+class Newest:
+    """The newest release. Attributes: content: its record; ledgers: keys that the root names for ledgers."""
+
+    content: bytes
+    ledgers: tuple[PublicKey, ...]
+
+
+def newest(places: ReleasePlaces, source: Source, server: WebServer) -> Newest:
+    """Return the newest release, its signatures, version, expiry, length and digest checked.
 
     Args:
         places: of the device, locked.
@@ -98,7 +107,19 @@ def newest(places: ReleasePlaces, source: Source, server: WebServer) -> bytes:
         raise VerificationError(f"{server.url}: {_why(error)}") from None
     for file in [*places.metadata.glob("*.json"), *(places.metadata / "root_history").glob("*.json"), places.metadata]:
         sync(file)
-    return _kept(places.path)
+    return Newest(_kept(places.path), _ledgers(places))
+
+
+def _ledgers(places: ReleasePlaces) -> tuple[PublicKey, ...]:
+    """Return the keys of ledgers in the newest root, which was checked and kept."""
+    root = Metadata[Root].from_file(str(places.metadata / "root.json")).signed
+    found = root.unrecognized_fields.get(record.LEDGER_KEYS)
+    try:
+        if isinstance(found, list):
+            return tuple(public_key(text) for text in found if isinstance(text, str) and text.startswith(PREFIX))
+    except InputError:
+        pass
+    raise VerificationError(f"{places.metadata}/root.json: names no keys of ledgers; ask its publisher")
 
 
 def _kept(folder: Path) -> bytes:

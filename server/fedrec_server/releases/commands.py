@@ -45,6 +45,7 @@ def publish(
         list[str] | None,
         typer.Option(metavar="PUB", help="Demand a cosignature of the ledger's head by this witness; repeat it."),
     ] = None,
+    keep: Annotated[int, typer.Option(min=1, help="Newest releases that stay in the folder.")] = 3,
     valid_days: Valid = 7.0,
 ) -> None:
     """Sign the model of a run as the newest release in a folder that any static web server can serve.
@@ -67,6 +68,7 @@ def publish(
     """
     from fedrec.audit.log import keys
     from fedrec_server.releases import publish as publishing
+    from fedrec_server.releases.roles import RoleKeys
 
     online, place = _key(key), _folder(folder, valid_days)
     roots = [keys.load_key(file) for file in root_key or []] or [online]
@@ -74,8 +76,8 @@ def publish(
     with place.alone():
         first = not place.begun
         if first:
-            publishing.verified(run, began)  # no folder with a root and without a release
-            place.begin(roots, threshold, online.public)
+            found = publishing.verified(run, began)  # no folder with a root and without a release
+            place.begin(roots, RoleKeys(tuple(key.public for key in roots), threshold, online.public, (found.key,)))
         elif root_key or threshold != 1:
             raise InputError(f"{folder}: has its root keys already; change them with `fedrec server rotate {folder}`")
         made = publishing.publish(
@@ -85,6 +87,7 @@ def publish(
             began,
             public=public,
             witnesses=[keys.public_key(each) for each in witness or []],
+            keep=keep,
         )
     release = made.release
     say(
@@ -104,9 +107,9 @@ def renew(folder: Folder, key: Key = None, valid_days: Valid = 7.0) -> None:
     place, online = _folder(folder, valid_days), _key(key)
     _demand(place)
     with place.alone():
-        place.check_key(online.public)
-        until = place.renew(online)
-    say(f"{folder}: valid until {until:%Y-%m-%d %H:%M} UTC")
+        place.check_keys(online.public)
+        until, root = place.renew(online), place.root_until
+    say(f"{folder}: valid until {until:%Y-%m-%d %H:%M} UTC; its root until {root:%Y-%m-%d}, see `fedrec server rotate`")
 
 
 def rotate(
@@ -116,7 +119,13 @@ def rotate(
         list[Path] | None,
         typer.Option("--new-root-key", metavar="FILE", help="A root key from now on; repeat it. [default: as before]"),
     ] = None,
-    threshold: Annotated[int, typer.Option(min=1, help="Root keys that must sign the next change of keys.")] = 1,
+    threshold: Annotated[
+        int | None, typer.Option(min=1, help="Root keys that must sign the next change of keys. [default: as before]")
+    ] = None,
+    ledger_key: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PUB", help="A key of ledgers from now on; repeat it. [default: as before]"),
+    ] = None,
     new_key: Annotated[
         Path | None, typer.Option("--new-key", metavar="FILE", help="The release key from now on.")
     ] = None,
@@ -127,6 +136,9 @@ def rotate(
     Devices follow by themselves: they trust a new root that enough keys of the one before signed. What a stolen release
     key signed is void from then on, also a version number that it drove up.
 
+    The same keys again extend the root's time. The root also names the keys of ledgers, so that a thief of the release
+    key cannot publish a model of another ledger.
+
     Example: `fedrec server rotate releases --root-key root.pem --new-key release-2.pem`
     """
     from fedrec.audit.log import keys
@@ -136,10 +148,12 @@ def rotate(
         raise InputError("rotate: name the release key from now on with --new-key FILE (fedrec audit keys new FILE)")
     _demand(place)
     old = [keys.load_key(file) for file in root_key or []] or [_key(None)]
-    roots = [keys.load_key(file) for file in new_root_key or []] or old
+    roots = [keys.load_key(file) for file in new_root_key or []]
+    ledgers = [keys.public_key(text) for text in ledger_key or []]
     with place.alone():
-        version = place.rotate(old, roots, threshold, _key(new_key))
-    say(f"{folder}: root {version} is in force; new devices pin " + " ".join(key.public.text for key in roots))
+        version = place.rotate(old, _key(new_key), roots=roots, threshold=threshold, ledgers=ledgers)
+    pins = f"; new devices pin {' '.join(key.public.text for key in roots)}" if roots else ""
+    say(f"{folder}: root {version} is in force{pins}")
 
 
 def add_to(server: typer.Typer) -> None:

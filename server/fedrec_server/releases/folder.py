@@ -19,20 +19,20 @@ from pathlib import Path
 from typing import Any
 
 from securesystemslib.exceptions import FormatError
-from securesystemslib.signer import Key, Signature, Signer, SSlibKey
 from tuf.api.exceptions import RepositoryError, StorageError
 from tuf.api.metadata import Metadata, MetaFile, Root, Snapshot, TargetFile, Targets, Timestamp
 from tuf.api.serialization import DeserializationError
 
 from fedrec.audit.log.keys import PublicKey, SigningKey
 from fedrec.durable import replace, sync
-from fedrec.errors import InputError
+from fedrec.errors import InputError, VerificationError
 from fedrec.releases import record
 from fedrec.releases.record import Release
+from fedrec_server.releases.roles import KeySigner, RoleKeys
 
 METADATA, TARGETS = "metadata", "targets"
-ONLINE = (Targets.type, Snapshot.type, Timestamp.type)
-"""Roles of the release key; the fourth, root, has the root keys."""
+KEPT = 3
+"""Newest releases that stay in a folder."""
 
 
 @dataclass(frozen=True)
@@ -48,29 +48,6 @@ class Lifetimes:
     root: timedelta = timedelta(days=730)
     targets: timedelta = timedelta(days=180)
     timestamp: timedelta = timedelta(days=7)
-
-
-class KeySigner(Signer):
-    """A signing key of fedrec as a signer of TUF."""
-
-    def __init__(self, key: SigningKey) -> None:
-        self._own, self._public = key, tuf_key(key.public)
-
-    @property
-    def public_key(self) -> Key:
-        return self._public
-
-    def sign(self, payload: bytes) -> Signature:
-        return Signature(self._public.keyid, self._own.sign(payload).hex())
-
-    @classmethod
-    def from_priv_key_uri(cls, priv_key_uri: str, public_key: Key, secrets_handler: Any = None) -> "KeySigner":
-        raise NotImplementedError("keys are read by fedrec.audit.log.keys")
-
-
-def tuf_key(key: PublicKey) -> SSlibKey:
-    """Return a public key in the form of TUF."""
-    return SSlibKey(key.id, "ed25519", "ed25519", {"public": key.raw.hex()})
 
 
 class ReleaseFolder:
@@ -110,59 +87,77 @@ class ReleaseFolder:
 
     # ---- keys
 
-    def begin(self, roots: Sequence[SigningKey], threshold: int, online: PublicKey) -> None:
+    def begin(self, roots: Sequence[SigningKey], keys: RoleKeys) -> None:
         """Sign the first root.
 
         Args:
-            roots: keys of the root role.
-            threshold: how many of them must sign a later root.
-            online: key of the other roles.
+            roots: the private keys of the root role.
+            keys: of all roles.
         """
-        _check_threshold(threshold, len(roots))
-        self._write_root(
-            _root(1, self._until(self._lifetimes.root), [key.public for key in roots], threshold, online), roots
-        )
+        self._write_root(keys.root(1, self._until(self._lifetimes.root)), roots)
 
     def rotate(
-        self, signers: Sequence[SigningKey], roots: Sequence[SigningKey], threshold: int, online: SigningKey
+        self,
+        signers: Sequence[SigningKey],
+        online: SigningKey,
+        *,
+        roots: Sequence[SigningKey] = (),
+        threshold: int | None = None,
+        ledgers: Sequence[PublicKey] = (),
     ) -> int:
         """Replace keys: a new root, signed by the keys of before and by the new ones, and all other roles anew.
 
         Args:
             signers: private keys of the root of before, at least its threshold.
-            roots: keys of the new root role.
-            threshold: how many of them must sign a later root.
-            online: new key of the other roles.
+            online: release key from now on.
+            roots: all keys of the new root role; none to keep those of before.
+            threshold: how many of them must sign a later root; None for that of before.
+            ledgers: all keys of ledgers from now on; none to keep those of before.
 
         Returns:
             Version of the new root.
 
         Raises:
-            InputError: for too few of the old keys.
+            InputError: for too few keys.
         """
-        _check_threshold(threshold, len(roots))
-        old = self._root()
-        known = set(old.signed.roles[Root.type].keyids)
-        valid = {key.public.id for key in signers} & known
-        if len(valid) < old.signed.roles[Root.type].threshold:
-            raise InputError(
-                f"{self.path}: its root needs {old.signed.roles[Root.type].threshold} of its keys to sign a new one, "
-                f"and {len(valid)} are here; give them with --root-key"
-            )
-        version = old.signed.version + 1
-        made = _root(
-            version, self._until(self._lifetimes.root), [key.public for key in roots], threshold, online.public
+        old = self._root().signed
+        before = RoleKeys.of(old)
+        after = RoleKeys(
+            tuple(key.public for key in roots) or before.roots,
+            before.threshold if threshold is None else threshold,
+            online.public,
+            tuple(ledgers) or before.ledgers,
         )
-        self._write_root(made, [*(key for key in signers if key.public.id in known), *roots])
+        for keys, which in ((before, "its root"), (after, "the new root")):
+            given = {key.public for key in (*signers, *roots)} & set(keys.roots)
+            if len(given) < keys.threshold:
+                raise InputError(
+                    f"{self.path}: {which} needs {keys.threshold} of its keys to sign, and {len(given)} are here; give "
+                    "them with --root-key"
+                )
+        valid = {*before.roots, *after.roots}
+        made = after.root(old.version + 1, self._until(self._lifetimes.root))
+        self._write_root(made, [key for key in (*signers, *roots) if key.public in valid])
         if self._versions(Targets.type):
             self._sign_all(self._load(Targets.type).signed, online)
-        return version
+        return made.version
 
-    def check_key(self, online: PublicKey) -> None:
-        """Refuse a key that is not the release key. Raises: InputError."""
-        keyids = self._root().signed.roles[Targets.type].keyids
-        if online.id not in keyids:
-            raise InputError(f"{self.path}: its release key is {keyids[0]}, not {online.id}; give it with --key")
+    def check_keys(self, online: PublicKey, ledger: PublicKey | None = None) -> None:
+        """Refuse a key that is not the release key, or not one of ledgers. Raises: InputError."""
+        keys = RoleKeys.of(self._root().signed)
+        if online != keys.online:
+            raise InputError(f"{self.path}: its release key is {keys.online.id}, not {online.id}; give it with --key")
+        if ledger is not None and ledger not in keys.ledgers:
+            raise InputError(
+                f"{self.path}: its root does not name the ledger's key {ledger.id}; add it with `fedrec server rotate "
+                f"--ledger-key {ledger.text}` (repeat it for those of before)"
+            )
+
+    @property
+    def root_until(self) -> datetime:
+        """The time at which the root expires, UTC."""
+        until: datetime = self._root().signed.expires
+        return until
 
     # ---- releases
 
@@ -185,8 +180,14 @@ class ReleaseFolder:
         replace(place, content)
         return True
 
-    def add(self, release: Release, online: SigningKey) -> None:
-        """Sign a release as the newest; its parts are there already."""
+    def add(self, release: Release, online: SigningKey, keep: int = KEPT) -> None:
+        """Sign a release as the newest, and remove what only old releases need.
+
+        Args:
+            release: its parts are there already.
+            online: the release key.
+            keep: newest releases whose parts stay, for devices that download one now.
+        """
         content = release.content()
         if len(content) > record.LARGEST:
             raise InputError(f"the release's record has {len(content):,} bytes, more than {record.LARGEST:,}")
@@ -197,6 +198,25 @@ class ReleaseFolder:
         version = self._version(Targets.type)
         targets = Targets(version, expires=self._until(self._lifetimes.targets), targets={record.TARGET: about})
         self._sign_all(targets, online, bump=False)
+        self._remove_old(keep)
+
+    def _remove_old(self, keep: int) -> None:
+        known = []
+        for file in (self.path / TARGETS).glob(f"*.{record.TARGET}"):
+            try:
+                found = record.parsed(file.read_bytes())
+            except VerificationError:
+                return  # of another version: nobody here knows which parts it needs
+            known.append((found.sequence, file, {part.sha256 for each in found.files for part in each.parts}))
+        known.sort(key=lambda entry: entry[0], reverse=True)
+        used = set().union(*(parts for _, _, parts in known[:keep]))
+        old = [file for _, file, _ in known[keep:]]
+        old += [file for file in (self.path / record.PARTS).iterdir() if file.name not in used]
+        for role in (Targets.type, Snapshot.type):
+            last = self._version(role) - 1
+            old += [file for file in self._versions(role) if int(file.name.split(".")[0]) <= last - keep]
+        for file in old:
+            file.unlink()
 
     def renew(self, online: SigningKey) -> datetime:
         """Sign again that the newest release is the newest, and the release where half of its time is over.
@@ -271,18 +291,3 @@ class ReleaseFolder:
 
     def _until(self, time: timedelta) -> datetime:
         return self._now + time
-
-
-def _root(version: int, until: datetime, roots: Sequence[PublicKey], threshold: int, online: PublicKey) -> Root:
-    made = Root(version, expires=until, consistent_snapshot=True)
-    made.roles[Root.type].threshold = threshold
-    for key in roots:
-        made.add_key(tuf_key(key), Root.type)
-    for role in ONLINE:
-        made.add_key(tuf_key(online), role)
-    return made
-
-
-def _check_threshold(threshold: int, keys: int) -> None:
-    if not 1 <= threshold <= keys:
-        raise InputError(f"--threshold {threshold}: must be 1 to {keys}, the number of root keys")

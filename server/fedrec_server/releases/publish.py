@@ -22,7 +22,7 @@ from fedrec.releases import parity, proven
 from fedrec.releases.parts import Part, cut
 from fedrec.releases.proven import Head
 from fedrec.releases.record import PUBLIC, REQUIRED, ExpectedList, Release, ReleasedFile
-from fedrec_server.releases.folder import ReleaseFolder
+from fedrec_server.releases.folder import KEPT, ReleaseFolder
 
 LARGEST_FILE = 1 << 34
 
@@ -62,6 +62,7 @@ def publish(
     *,
     public: Path | None = None,
     witnesses: Sequence[PublicKey] = (),
+    keep: int = KEPT,
 ) -> Published:
     """Publish the release of a run as the newest of a folder.
 
@@ -72,13 +73,14 @@ def publish(
         ledger_key: the key that began the run's ledger.
         public: file with the public features of the items; None without.
         witnesses: keys that must all have cosigned the ledger's head.
+        keep: see `ReleaseFolder.add`.
 
     Raises:
         VerificationError: for a run that does not verify, or whose ledger does not extend the published one.
         InputError: for a run without a closing record or a model for devices.
     """
-    folder.check_key(online.public)
     found = verified(run, ledger_key, witnesses)
+    folder.check_keys(online.public, found.key)
     before = folder.newest()
     with tempfile.TemporaryDirectory(prefix="fedrec-publish-") as name:
         packed = pack(Path(name), _copied(run, Path(name), public), folder)
@@ -92,8 +94,8 @@ def publish(
         growth=tuple(_growth(found, before)),
         lists=packed.lists,
     )
-    proven.check(release, _published_head(before, release.run), witnesses)
-    folder.add(release, online)
+    proven.check(release, [found.key], _published_head(before, release.run), witnesses)
+    folder.add(release, online, keep)
     return Published(release, packed.new_bytes)
 
 

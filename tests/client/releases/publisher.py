@@ -10,6 +10,7 @@ from pathlib import Path
 from fedrec_client import EdgeClient, KeyFile
 from fedrec_server.releases.folder import Lifetimes, ReleaseFolder
 from fedrec_server.releases.publish import pack, published_heads
+from fedrec_server.releases.roles import RoleKeys
 
 from fedrec.audit.log import proofs
 from fedrec.audit.log.checkpoint import Checkpoint, Older
@@ -31,7 +32,8 @@ class Publisher:
         self.sequence, self._runs = 0, 0
         self.folder = self.at()
         with self.folder.alone():
-            self.folder.begin(roots, threshold, OPERATOR.public)
+            keys = RoleKeys(tuple(key.public for key in roots), threshold, OPERATOR.public, (OPERATOR.public,))
+            self.folder.begin(roots, keys)
 
     def at(self, now: datetime | None = None, lifetimes: Lifetimes | None = None) -> ReleaseFolder:
         """The folder at another time."""
@@ -42,11 +44,13 @@ class Publisher:
         self._runs += 1
         return released(model, self.path / f"run-{self._runs}", ids) / "release" / "model"
 
-    def ledger(self, folder: Path, *, records: int = 3, name: str = "", run: str | None = None) -> Ledger:
+    def ledger(
+        self, folder: Path, *, records: int = 3, name: str = "", run: str | None = None, key: SigningKey = OPERATOR
+    ) -> Ledger:
         """Make a ledger whose last record fixes the model in `folder`."""
         place = self.path / "ledgers" / (name or folder.parents[1].name)
         place.mkdir(parents=True)
-        ledger = Ledger(place / "ledger.jsonl", OPERATOR, run=run)
+        ledger = Ledger(place / "ledger.jsonl", key, run=run)
         for number in range(records - 1):
             ledger.append({"type": "note", "what": str(number)})
         close(ledger, folder)

@@ -15,7 +15,6 @@ import pytest
 import torch
 from fedrec_client import AsyncEdgeClient, SyncOptions
 from fedrec_client.releases import download
-from fedrec_client.releases.web import _followed, checked_url
 
 from fedrec.algorithms.als import ALSModel
 from fedrec.errors import InputError, VerificationError
@@ -183,61 +182,7 @@ def test_a_server_that_is_not_there(tmp_path: Path, publisher: Publisher, web: W
         refused(client, "cannot be reached", InputError)
 
 
-# ---- one host
-
-
-def test_a_redirect_on_the_host_is_followed_and_one_elsewhere_is_not(
-    tmp_path: Path, publisher: Publisher, web: Web
-) -> None:
-    with with_first(tmp_path / "device", publisher, web) as client, Web(publisher.folder.path) as other:
-        other.start()
-        publisher.publish(als(2))
-        place = {"to": f"http://localhost:{web.server_address[1]}/metadata/timestamp.json"}
-
-        def redirect(request) -> bool:
-            return request.path == "/metadata/timestamp.json" and answer(request, b"", 302, Location=place["to"])
-
-        web.hooks.append(redirect)
-        for to in (place["to"], f"{other.url}metadata/timestamp.json", "//example.org/x", "file:///etc/passwd", ""):
-            place["to"] = to
-            refused(client, "redirects to another place")
-        place["to"] = "/metadata/timestamp.json"
-        refused(client, "redirects in a circle")
-        place["to"] = "/metadata/../metadata//timestamp.json"
-        web.hooks[:] = [lambda request: redirect(request) if not request.headers.get("X") else False]
-        assert not other.asked
-        other.shutdown()
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "right"),
-    [
-        ("https://a.org/x", "https://a.org/y", True),
-        ("http://a.org/x", "https://a.org/x", True),
-        ("https://a.org/x", "http://a.org/x", False),
-        ("https://a.org/x", "https://b.org/x", False),
-        ("https://a.org/x", "https://a.org:8443/x", False),
-        ("http://a.org/x", "http://a.org:22/x", False),
-        ("https://a.org/x", "https://me@a.org/x", False),
-        ("https://a.org/x", "ftp://a.org/x", False),
-        ("https://a.org/x/y", "../z", True),
-    ],
-)
-def test_where_a_redirect_may_lead(before: str, after: str, right: bool) -> None:
-    if right:
-        assert _followed(before, after).startswith("https://a.org/")
-        return
-    with pytest.raises(VerificationError, match="another place"):
-        _followed(before, after)
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["ftp://a.org/", "file:///etc", "https://", "https://me:pw@a.org/", "a.org", "https://a.org/?x=1", "http://a b/"],
-)
-def test_what_is_no_address(url: str) -> None:
-    with pytest.raises(InputError, match="no address of a folder"):
-        checked_url(url)
+# ---- privacy
 
 
 def test_a_request_has_nothing_that_names_the_device(tmp_path: Path, offered: Publisher, web: Web) -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from fedrec_client import EdgeClient, SyncOptions
 from fedrec_client.releases import download
-from fedrec_server.releases.folder import Lifetimes, tuf_key
+from fedrec_server.releases.folder import Lifetimes
+from fedrec_server.releases.roles import RoleKeys, tuf_key
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, Timestamp
 
 from fedrec.audit.log.keys import SigningKey
@@ -229,7 +230,7 @@ def test_a_rotated_release_key(tmp_path: Path, publisher: Publisher, web: Web) -
     """Devices follow the root; what the old key signs afterwards is void."""
     with with_first(tmp_path / "device", publisher, web) as client:
         old, publisher.key = publisher.key, SigningKey.generate()
-        assert publisher.folder.rotate([old], [old], 1, publisher.key) == 2
+        assert publisher.folder.rotate([old], publisher.key) == 2
         publisher.publish(als(2))
         assert client.sync().sequence == 2
         publisher.key = old
@@ -237,21 +238,34 @@ def test_a_rotated_release_key(tmp_path: Path, publisher: Publisher, web: Web) -
         refused(client, "not signed by the keys")
 
 
+def test_a_thief_of_the_release_key_has_no_ledger(tmp_path: Path, publisher: Publisher, web: Web) -> None:
+    """The root names the keys of ledgers; the release key alone proves no model."""
+    thief, other = SigningKey.generate(), SigningKey.generate()
+    with with_first(tmp_path / "device", publisher, web) as client:
+        publisher.folder.rotate([OPERATOR], thief)
+        publisher.key = thief
+        place = publisher.model(als(2))
+        publisher.offer(publisher.release(place, publisher.ledger(place, key=other)))
+        refused(client, f"names no ledger of the key {other.public.id}")
+        publisher.folder.rotate([OPERATOR], thief, ledgers=[OPERATOR.public, other.public])
+        assert client.sync().changed
+
+
 def test_a_rotated_root_key(tmp_path: Path, publisher: Publisher, web: Web) -> None:
     """Old and new keys sign; a new device may pin either; the old key signs no further root."""
     new = SigningKey.generate()
     with with_first(tmp_path / "device", publisher, web) as client:
-        publisher.folder.rotate([OPERATOR], [new], 1, OPERATOR)
+        publisher.folder.rotate([OPERATOR], OPERATOR, roots=[new])
         publisher.publish(als(2))
         assert client.sync().sequence == 2
         for name, key in (("first", OPERATOR), ("later", new)):
             with bare(tmp_path / name) as device:
                 assert device.sync(web.url, keys=[key.public.text]).sequence == 2
-        with pytest.raises(InputError, match="needs 1 of its keys"):
-            publisher.folder.rotate([OPERATOR], [OPERATOR], 1, OPERATOR)
+        with pytest.raises(InputError, match="its root needs 1 of its keys to sign, and 0 are here"):
+            publisher.folder.rotate([OPERATOR], OPERATOR)
         thief = Publisher(tmp_path / "thief")
-        thief.folder.rotate([OPERATOR], [OPERATOR], 1, OPERATOR)
-        thief.folder.rotate([OPERATOR], [OPERATOR], 1, OPERATOR)
+        thief.folder.rotate([OPERATOR], OPERATOR)
+        thief.folder.rotate([OPERATOR], OPERATOR)
         shutil.copy(thief.metadata / "3.root.json", publisher.metadata / "3.root.json")
         refused(client, "not signed by the keys")
 
@@ -263,9 +277,11 @@ def test_a_root_needs_the_threshold_of_its_keys(tmp_path: Path, publisher: Publi
     web.root = careful.folder.path
     with bare(tmp_path / "device") as client:
         client.sync(web.url, keys=[one.public.text, two.public.text])
-        with pytest.raises(InputError, match="needs 2 of its keys to sign a new one, and 1 are here"):
-            careful.folder.rotate([one], [one, two, three], 2, OPERATOR)
-        careful.folder.rotate([one, three], [one, two], 2, OPERATOR)
+        with pytest.raises(InputError, match="its root needs 2 of its keys to sign, and 1 are here"):
+            careful.folder.rotate([one], OPERATOR)
+        careful.folder.rotate([one, three], OPERATOR)
+        kept = RoleKeys.of(careful.folder._root().signed)
+        assert (set(kept.roots), kept.threshold) == ({one.public, two.public, three.public}, 2), "as before"
         assert not client.sync().changed
         root = json.loads((careful.metadata / "2.root.json").read_text())
         mine = tuf_key(one.public).keyid
@@ -296,7 +312,7 @@ def test_recovery_from_a_fast_forward(tmp_path: Path, publisher: Publisher, web:
         restored.path = tmp_path / "restored"
         copied(genuine, tmp_path / "restored" / "web")
         restored.folder, restored.key = restored.at(), new
-        restored.folder.rotate([OPERATOR], [OPERATOR], 1, new)
+        restored.folder.rotate([OPERATOR], new)
         restored.publish(als(2))
         web.root = restored.folder.path
         assert client.sync().changed

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 from fedrec_client.edge.layout import DeviceFolder
 from fedrec_server.releases import publish
+from fedrec_server.releases.roles import RoleKeys
 
 import fedrec
 from fedrec.audit.evidence.received_run import received
-from fedrec.audit.log.keys import default_key, load_key, new_key
+from fedrec.audit.log.keys import MARKS_VARIABLE, default_key, load_key, new_key
+from fedrec.audit.log.ledger import Ledger
 from fedrec.cli import run
 from fedrec.errors import InputError, VerificationError
+from fedrec.releases import proven
 from fedrec.releases.record import Release, parsed
 from tests.client.releases.web_server import Web
 
@@ -133,29 +136,66 @@ def test_witnesses_are_demanded_and_handed_on(
     assert "has not cosigned" in command(f"client sync --state {tmp_path}/device", capsys, expected=4)
 
 
-def test_an_earlier_head_of_the_same_run_is_not_published(runs: list[Path], web: Web, tmp_path: Path) -> None:
-    """The publisher's own folder remembers the head, as devices do."""
+def test_an_earlier_head_of_the_same_run_is_not_published(
+    runs: list[Path], web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The publisher's own folder remembers the head, as devices do; a run that grew is published with a proof."""
+    monkeypatch.setenv(MARKS_VARIABLE, str(tmp_path / "marks"))
     folder, key = publish.ReleaseFolder(web.root), default_key()
+    grown = Path(shutil.copytree(runs[0], tmp_path / "grown"))
     with folder.alone():
-        folder.begin([key], 1, key.public)
-        made = publish.publish(runs[0], folder, key, key.public)
+        folder.begin([key], RoleKeys((key.public,), 1, key.public, (key.public,)))
+        first = publish.publish(runs[0], folder, key, key.public)
         again = publish.publish(runs[0], folder, key, key.public)
         assert again.new_bytes == 0
-        assert publish.published_heads(again.release) == publish.published_heads(made.release)
+        assert publish.published_heads(again.release) == publish.published_heads(first.release)
+        ledger = Ledger(grown / "release/privacy/ledger.jsonl", key)
+        ledger.append(ledger.entries[-1].payload)
+        ledger.seal()
+        second = publish.publish(grown, folder, key, key.public)
+        assert len(publish.published_heads(second.release)) == 2
+        monkeypatch.setenv(MARKS_VARIABLE, str(tmp_path / "no marks"))
+        with pytest.raises(VerificationError, match="forked or rolled back"):
+            publish.publish(runs[0], folder, default_key(), key.public)
+        with pytest.raises(VerificationError, match="forked or rolled back"):
+            proven.check(first.release, [key.public], publish.published_heads(second.release)[-1])
+
+
+def test_old_releases_leave_the_folder(
+    runs: list[Path], web: Web, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A device that missed some finds the newest one, and its parts."""
+    key = default_key().public.text
+    for number in range(5):
+        command(f"server publish {runs[number % 2]} {web.root} --keep 2", capsys)
+        if number == 0:
+            command(f"client sync --url {web.url} --key {key} --state {tmp_path}/device", capsys)
+    assert len(list((web.root / "targets").iterdir())) == 2
+    assert sorted(file.name for file in (web.root / "metadata").glob("*.targets.json")) == [
+        "4.targets.json",
+        "5.targets.json",
+    ]
+    named = {part.sha256 for file in newest(web.root).files for part in file.parts}
+    assert named <= {file.name for file in (web.root / "parts").iterdir()}
+    command(f"server publish {runs[0]} {web.root} --keep 1", capsys)
+    assert {part.sha256 for file in newest(web.root).files for part in file.parts} == {
+        file.name for file in (web.root / "parts").iterdir()
+    }
+    assert "Release 6" in command(f"client sync --state {tmp_path}/device", capsys)
 
 
 def test_keys_are_rotated_by_command(
     runs: list[Path], web: Web, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    roots = [new_key(tmp_path / f"root-{n}.pem") for n in range(3)]
+    roots = [new_key(tmp_path / f"root-{n}.pem") for n in range(4)]
     own, given = default_key().public.text, [f"--root-key {tmp_path}/root-{n}.pem" for n in range(3)]
     command(f"server publish {runs[0]} {web.root} {given[0]} {given[1]} --threshold 2", capsys)
     pins = " ".join(f"--key {key.public.text}" for key in roots[:2])
     command(f"client sync --url {web.url} {pins} --state {tmp_path}/device", capsys)
     new_key(tmp_path / "next.pem")
-    change = f"--new-key {tmp_path}/next.pem --new-root-key {tmp_path}/root-1.pem --new-root-key {tmp_path}/root-2.pem"
+    change = f"--new-key {tmp_path}/next.pem --new-root-key {tmp_path}/root-2.pem --new-root-key {tmp_path}/root-3.pem"
     said = command(f"server rotate {web.root} {given[0]} {change}", capsys, expected=2)
-    assert "needs 2 of its keys to sign a new one, and 1 are here" in said
+    assert "its root needs 2 of its keys to sign, and 1 are here" in said
     assert "root 2 is in force" in command(f"server rotate {web.root} {given[0]} {given[1]} {change}", capsys)
     assert load_key(tmp_path / "next.pem").public.id in command(f"server renew {web.root}", capsys, expected=2)
     assert "valid until" in command(f"server renew {web.root} --key {tmp_path}/next.pem", capsys)
@@ -169,7 +209,7 @@ def test_an_empty_folder_is_one_line(web: Web, capsys: pytest.CaptureFixture[str
     assert "holds no releases" in command(f"server renew {tmp_path}/none", capsys, expected=2)
     assert "--new-key" in command(f"server rotate {tmp_path}/none", capsys, expected=2)
     with pytest.raises(InputError, match="threshold 3: must be 1 to 1"):
-        publish.ReleaseFolder(web.root).begin([default_key()], 3, default_key().public)
+        RoleKeys((default_key().public,), 3, default_key().public, ())
 
 
 def test_the_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
