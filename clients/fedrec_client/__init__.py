@@ -12,6 +12,7 @@ __getattr__, __dir__, __all__ = _lazily(
         "EdgeClient": "fedrec_client.edge.client",
         "AsyncEdgeClient": "fedrec_client.edge.asynchronous",
         "Filters": "fedrec_client.edge.answers",
+        "Freshness": "fedrec_client.edge.answers",
         "SyncOptions": "fedrec_client.releases.sync",
         "Event": "fedrec_client.store.event",
         "Credential": "fedrec_client.store.key_sources",

@@ -1,4 +1,5 @@
 from fedrec_client.edge.answers import Filters as Filters
+from fedrec_client.edge.answers import Freshness as Freshness
 from fedrec_client.edge.asynchronous import AsyncEdgeClient as AsyncEdgeClient
 from fedrec_client.edge.client import EdgeClient as EdgeClient
 from fedrec_client.releases.sync import SyncOptions as SyncOptions

@@ -1,13 +1,12 @@
 """`fedrec client record`, `recommend` and the other commands of a device: each is a method of EdgeClient."""
 
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fedrec.errors import InputError
+from fedrec_client.edge_arguments import bounds_of, freshness_of, labels_of, moment
 from fedrec_client.edge_options import DEVICE, AsJson, Folder, Passphrase, folder_of, opened, show
 
 Item = Annotated[str, typer.Argument(metavar="ITEM", help="The item's id in the catalogue.")]
@@ -52,7 +51,7 @@ def record(
     Other users of the machine see the arguments of a command while it runs; `fedrec client import` reads a file.
     """
     with opened(state, passphrase, create=True) as client:
-        made = client.record(item, event, None if time is None else _moment(time), weight)
+        made = client.record(item, event, None if time is None else moment(time), weight)
         count = len(client.events())
     show({"number": made.number, **asdict(made.event)}, [f"Recorded. Events in the store: {count:,}."], as_json)
 
@@ -90,6 +89,10 @@ def recommend(
     diversity: Annotated[
         float | None, typer.Option(help="0 for the best scores, towards 1 for items that are unlike each other.")
     ] = None,
+    fresh: Annotated[
+        str | None,
+        typer.Option(metavar="BLOCK:HALF_LIFE", help="Prefer new items by a public number, e.g. year:10."),
+    ] = None,
     seen: Annotated[bool, typer.Option("--seen", help="Items with an event may be on the list.")] = False,
     explore: Annotated[float, typer.Option(help="Probability of each place to go to a drawn item.")] = 0.0,
     only: Annotated[
@@ -116,15 +119,44 @@ def recommend(
 ) -> None:
     """Print the person's list, best first: item, score, and why it is there.
 
-    exact: by its score. popular: nothing is known of the person. diverse: before items of a higher score.
+    exact: by its score. popular: nothing is known of the person. fresh, diverse: before items of a higher score.
     explored: drawn at random.
     """
     from fedrec_client.edge.answers import Filters
 
-    filters = Filters(only, exclude or (), _labels(having), _labels(without), _bounds(between))
+    filters = Filters(only, exclude or (), labels_of(having), labels_of(without), bounds_of(between))
     with opened(state, passphrase) as client:
-        found = client.recommend(k, filters=filters, diversity=diversity, exclude_seen=not seen, explore=explore)
+        found = client.recommend(
+            k,
+            filters=filters,
+            diversity=diversity,
+            freshness=None if fresh is None else freshness_of(fresh),
+            exclude_seen=not seen,
+            explore=explore,
+        )
     show(found, [f"{each.item:<24} {each.score:>12.6g}  {each.why}" for each in found], as_json)
+
+
+def questions(state: Folder = None, passphrase: Passphrase = False, as_json: AsJson = False) -> None:
+    """Print what a new person may be asked: blocks of public features and their labels."""
+    with opened(state, passphrase) as client:
+        found = client.questionnaire()
+    show(found, [f"{name}: {', '.join(labels)}" for name, labels in found.items()] or ["No questions."], as_json)
+
+
+def answer(
+    chosen: Annotated[
+        list[str] | None, typer.Argument(metavar="[BLOCK=LABEL]...", help="None takes the answers back.")
+    ] = None,
+    state: Folder = None,
+    passphrase: Passphrase = False,
+    as_json: AsJson = False,
+) -> None:
+    """Choose labels of `fedrec client questions`, in place of earlier ones. Lists use them until there are 3 events."""
+    with opened(state, passphrase, create=True) as client:
+        client.answer(labels_of(chosen))
+        found = client.answers
+    show(found, [f"Labels chosen: {sum(map(len, found.values()))}."], as_json)
 
 
 def explain(
@@ -165,7 +197,7 @@ def forget(
 
     A range of times also erases events without a time. What the device paid of its privacy budget stays.
     """
-    low, high = (None if text is None else _moment(text) for text in (since, before))
+    low, high = (None if text is None else moment(text) for text in (since, before))
     with opened(state, passphrase) as client:
         gone = client.forget(item, before=high, since=low, everything=everything)
     show({"erased": gone}, [f"Events erased: {gone:,}."], as_json)
@@ -201,6 +233,8 @@ def add_to(client: typer.Typer) -> None:
         ("import", import_),
         ("undo", undo),
         ("recommend", recommend),
+        ("questions", questions),
+        ("answer", answer),
         ("explain", explain),
         ("similar", similar),
         ("export", export),
@@ -218,39 +252,3 @@ def _opt(state: Path | None, out: bool) -> None:
     folder = folder_of(state)
     write_opted_out(folder, out)
     say(f"{folder / POLICY}: this device contributes {'only zeros' if out else 'within its policy'} from now on.")
-
-
-def _moment(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        pass
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        raise InputError("the time is not recognised; give UTC seconds since 1970, or e.g. 2026-01-31T18:00") from None
-    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-
-
-def _labels(given: list[str] | None) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for text in given or ():
-        name, equal, label = text.partition("=")
-        if not equal:
-            raise InputError(f"'{text}': write BLOCK=LABEL, e.g. genres=Drama")
-        found.setdefault(name, []).append(label)
-    return found
-
-
-def _bounds(given: list[str] | None) -> dict[str, tuple[float, float]]:
-    found: dict[str, tuple[float, float]] = {}
-    for text in given or ():
-        name, _, bounds = text.partition("=")
-        low, colon, high = bounds.partition(":")
-        try:
-            found[name] = (float(low or "-inf"), float(high or "inf"))
-        except ValueError:
-            colon = ""
-        if not colon:
-            raise InputError(f"'{text}': write BLOCK=LOW:HIGH, e.g. year=1990:1999; either bound may be left out")
-    return found

@@ -13,8 +13,8 @@ class Recommendation:
     Attributes:
         item: its id.
         score: of the model, comparable within one list.
-        why: `exact` by its score; `popular` since nothing is known of the person; `diverse` before items of a higher
-            score; `explored` drawn at random.
+        why: `exact` by its score; `popular` since nothing is known of the person; `fresh` and `diverse` before items of
+            a higher score; `explored` drawn at random.
     """
 
     item: str
@@ -74,6 +74,23 @@ class Filters:
     having: Mapping[str, Collection[str]] = field(default_factory=dict)
     without: Mapping[str, Collection[str]] = field(default_factory=dict)
     between: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """A preference for new items.
+
+    Attributes:
+        number: block of public numbers that grows with time, e.g. `year`.
+        half_life: age, in the unit of the number, at which the preference is half.
+        weight: what the newest item gains, relative to the spread of the scores from which a list is chosen.
+        now: value of an item of age 0; None for the largest of the catalogue.
+    """
+
+    number: str
+    half_life: float
+    weight: float = 0.3
+    now: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

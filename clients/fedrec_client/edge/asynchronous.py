@@ -1,12 +1,12 @@
 """AsyncEdgeClient: the methods of EdgeClient as coroutines. Each runs in a thread, so that the event loop is free."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from fedrec_client.edge.answers import Alike, Explanation, Filters, Installed, Recommendation
+from fedrec_client.edge.answers import Alike, Explanation, Filters, Freshness, Installed, Recommendation
 from fedrec_client.edge.client import NEWEST, EdgeClient
 from fedrec_client.store import Event, KeySource, Recorded
 
@@ -99,6 +99,7 @@ class AsyncEdgeClient:
         *,
         filters: Filters | None = None,
         diversity: float | None = None,
+        freshness: Freshness | None = None,
         exclude_seen: bool = True,
         explore: float = 0.0,
         seed: int | None = None,
@@ -109,6 +110,7 @@ class AsyncEdgeClient:
             k,
             filters=filters,
             diversity=diversity,
+            freshness=freshness,
             exclude_seen=exclude_seen,
             explore=explore,
             seed=seed,
@@ -121,6 +123,18 @@ class AsyncEdgeClient:
     async def similar(self, item: str | int, k: int = 10) -> list[Alike]:
         """See `EdgeClient.similar`."""
         return await asyncio.to_thread(self.client.similar, item, k)
+
+    async def questionnaire(self, most: int = 12) -> dict[str, list[str]]:
+        """See `EdgeClient.questionnaire`."""
+        return await asyncio.to_thread(self.client.questionnaire, most)
+
+    async def answer(self, chosen: Mapping[str, Collection[str]]) -> None:
+        """See `EdgeClient.answer`."""
+        await asyncio.to_thread(self.client.answer, chosen)
+
+    async def set_attribute(self, name: str, value: str | None) -> None:
+        """See `EdgeClient.set_attribute`."""
+        await asyncio.to_thread(self.client.set_attribute, name, value)
 
     async def budget(self) -> "Spending":
         """See `EdgeClient.budget`."""

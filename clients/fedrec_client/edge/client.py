@@ -26,7 +26,8 @@ import numpy as np
 from fedrec.data.spellings import canonical_id
 from fedrec.errors import InputError, nearest
 from fedrec.ondevice import lists, reasons
-from fedrec_client.edge.answers import Alike, Explanation, Filters, Installed, Recommendation, Share
+from fedrec_client.edge.about_person import AboutPerson
+from fedrec_client.edge.answers import Alike, Explanation, Filters, Freshness, Installed, Recommendation, Share
 from fedrec_client.edge.consent_of_device import ConsentOfDevice
 from fedrec_client.edge.kinds_of_events import KINDS
 from fedrec_client.edge.layout import DeviceFolder
@@ -41,7 +42,7 @@ NEWEST = 50
 """Most past items that `explain` leaves out one at a time."""
 
 
-class EdgeClient(ConsentOfDevice):
+class EdgeClient(AboutPerson, ConsentOfDevice):
     """A device's recommendations. Make one by `EdgeClient.open`.
 
     Threads may share a client, and processes its folder. Every method may raise InputError (a closed client, a busy
@@ -238,6 +239,7 @@ class EdgeClient(ConsentOfDevice):
         *,
         filters: Filters | None = None,
         diversity: float | None = None,
+        freshness: Freshness | None = None,
         exclude_seen: bool = True,
         explore: float = 0.0,
         seed: int | None = None,
@@ -249,6 +251,7 @@ class EdgeClient(ConsentOfDevice):
             filters: which items may be on it.
             diversity: 0 for the best scores, towards 1 for items that are unlike each other. None: 0, and .3 for a
                 person without a history where something says how alike items are.
+            freshness: a preference for new items; None for none.
             exclude_seen: leave out items with an event. Disliked ones are always left out.
             explore: probability of each place to go to an item drawn from the next best ones; such a place is marked.
             seed: of these draws; None for a new one each time.
@@ -264,6 +267,7 @@ class EdgeClient(ConsentOfDevice):
                 seen=True,
                 allowed=None if filters is None else model.allowed(filters),
                 diversity=diversity,
+                freshness=None if freshness is None else model.freshness(freshness),
                 explore=explore,
                 seed=secrets.randbits(62) if seed is None else seed,
             )
@@ -285,7 +289,8 @@ class EdgeClient(ConsentOfDevice):
         with self._lock:
             model, now = self._state.current()
         place = model.place(item)
-        falls = reasons.past(model.model, now.state, place, most=newest, newest=newest)
+        own = min(newest, len(now.past.history))  # after what answers of the person stand for
+        falls = reasons.past(model.model, now.state, place, most=own, newest=own)
         rises = reasons.groups(model.model, now.state, place, most=reasons.NEWEST)
         score = float(model.model.scores(now.state, np.array([place]))[0])
         past = _shares([(model.ids.at(other), fall) for other, fall in falls])

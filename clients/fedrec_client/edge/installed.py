@@ -21,6 +21,7 @@ import numpy as np
 from fedrec.data.spellings import canonical_id
 from fedrec.durable import replace, sync
 from fedrec.errors import FedrecError, InputError
+from fedrec.ondevice import lists
 from fedrec.ondevice.base import DeviceModel
 from fedrec.ondevice.history import History
 from fedrec.ondevice.ids import ItemIds
@@ -28,7 +29,7 @@ from fedrec.ondevice.lists import Rows
 from fedrec.ondevice.public_items import PublicItems
 from fedrec.ondevice.released import open_released, read_manifest
 from fedrec.received_files import read_below
-from fedrec_client.edge.answers import Filters, Installed
+from fedrec_client.edge.answers import Filters, Freshness, Installed
 from fedrec_client.edge.layout import DeviceFolder
 from fedrec_client.edge.received_models import PUBLIC, copy_model, model_folder, try_lists
 
@@ -96,6 +97,17 @@ class OpenModel:
             found &= listed
         found[self.ids.positions(map(canonical_id, filters.exclude))] = False
         return found
+
+    def freshness(self, wish: Freshness) -> lists.Freshness:
+        """Return the ages of the items. Raises: InputError for an unknown block, or one without values."""
+        if self.public is None:
+            raise InputError("freshness needs the public features of the items; install with public=FILE")
+        values = self.public.number(wish.number)
+        known = values[np.isfinite(values)]
+        if not len(known):
+            raise InputError(f"freshness: no item has a number '{wish.number}'; name another")
+        newest = float(known.max()) if wish.now is None else wish.now
+        return lists.Freshness(newest - values, wish.half_life, wish.weight)
 
 
 class Models:

@@ -1,11 +1,15 @@
 """PrivateState: what the model in use makes of all events in the store, kept in memory until either changes."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from fedrec.errors import InputError
-from fedrec.ondevice.history import State
+from fedrec.ondevice.history import History, State
+from fedrec.ondevice.newcomers import pseudo_history
+from fedrec_client.edge.about_person import ENOUGH, answers_in
 from fedrec_client.edge.installed import Models, OpenModel, Pointer
 from fedrec_client.edge.kinds_of_events import Past, extends, past_of
 from fedrec_client.edge.layout import DeviceFolder
@@ -96,8 +100,23 @@ class PrivateState:
         if found is None or (found.version, found.pointer) != (version, model.pointer):
             past = self._past(model)
             known = found if found is not None and found.pointer == model.pointer else None
-            self._now = found = Now(version, model.pointer, past, _state(model, past, known))
+            self._now = found = Now(
+                version, model.pointer, past, _state(model, past, self._started(model, past), known)
+            )
         return model, found
+
+    def _started(self, model: OpenModel, past: Past) -> History:
+        """Return the history, or for a person with few events who answered questions, one that begins with answers."""
+        history = past.history
+        if len(history) >= ENOUGH or model.rated or model.public is None:
+            return history
+        labels = model.public.labels
+        chosen = {
+            name: [each for each in of if each in labels.get(name, ())] for name, of in answers_in(self._store).items()
+        }
+        stand = pseudo_history(model.model, model.public, {name: of for name, of in chosen.items() if of}).items
+        stand = stand[~np.isin(stand, np.concatenate([past.seen, history.disliked]))]
+        return replace(history, items=np.concatenate([stand, history.items]), ordered=False) if len(stand) else history
 
     def _past(self, model: OpenModel) -> Past:
         if self._places[0] != model.pointer:
@@ -113,9 +132,11 @@ class PrivateState:
         return past_of(events, find, rated=model.rated, min_rating=model.pointer.min_rating)
 
 
-def _state(model: OpenModel, past: Past, old: Now | None) -> State:
+def _state(model: OpenModel, past: Past, started: History, old: Now | None) -> State:
     """Return the state of a history: from an older one where only a few events are new, else fitted."""
     history = past.history
+    if len(started) > len(history) or (old is not None and len(old.state.history) > len(old.past.history)):
+        return model.model.fit(started)  # answers count, or no longer do
     if old is None or not extends(history, old.past.history) or len(history) - len(old.past.history) > NEW_EVENTS:
         return model.model.fit(history)
     state, start = old.state, len(old.past.history)

@@ -96,4 +96,16 @@ def test_the_help_of_each_command_teaches(capsys: pytest.CaptureFixture[str]) ->
     rows = [row for row in rows if row != "--help"]
     assert rows[:5] == ["key", "budget", "start", "policy", "ledger"], "the node's own come first"
     assert rows[5:10] == ["install", "record", "import", "undo", "recommend"]
-    assert set(rows[10:]) == {"explain", "similar", "export", "forget", "opt-out", "opt-in", "store", "serve", "sync"}
+    assert set(rows[10:]) == {
+        "questions",
+        "answer",
+        "explain",
+        "similar",
+        "export",
+        "forget",
+        "opt-out",
+        "opt-in",
+        "store",
+        "serve",
+        "sync",
+    }
