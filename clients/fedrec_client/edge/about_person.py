@@ -1,7 +1,7 @@
 """What a person says about themselves: answers to a short questionnaire, and attributes. Both are private values in the
 encrypted store; nothing sends them.
 
-Answers make a first list before there are events. While fewer than `ENOUGH` events count, the model's most popular
+Answers make a first list before there are events. While fewer than 3 events count, the model's most popular
 items of each chosen label stand in front of the person's own, as a history without order. They are no events: they may
 be listed, are no reason in `explain`, and are in no contribution.
 """
@@ -11,19 +11,16 @@ import threading
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
-from fedrec.errors import InputError, VerificationError
+from fedrec.errors import InputError
 from fedrec.ondevice.newcomers import questions
 from fedrec.ondevice.public_items import PublicItems
+from fedrec_client.edge.personal_values import ANSWERS, ATTRIBUTES, answers_in, kept
 from fedrec_client.store import Store
 
 if TYPE_CHECKING:
     from fedrec_client.edge.installed import OpenModel
     from fedrec_client.edge.private_state import PrivateState
 
-ENOUGH = 3
-"""Events that count from which on answers do not."""
-ANSWERS, ATTRIBUTES = "answers", "attributes"
-"""Names of the private values in the store."""
 MOST = 100
 """Most chosen labels, and most attributes."""
 
@@ -102,27 +99,7 @@ class AboutPerson:
     def attributes(self) -> dict[str, str]:
         """The private attributes by name."""
         with self._lock:
-            return {str(name): str(value) for name, value in _read(self._store, ATTRIBUTES).items()}
-
-
-def answers_in(store: Store) -> dict[str, list[str]]:
-    """Return the labels that a person chose, by block.
-
-    Raises:
-        VerificationError: for a private value that no EdgeClient wrote.
-    """
-    return {str(name): [str(label) for label in labels] for name, labels in _read(store, ANSWERS).items()}
-
-
-def _read(store: Store, name: str) -> dict[str, list[str] | str]:
-    content = store.state(name)
-    try:
-        found = {} if content is None else json.loads(content)
-    except (ValueError, RecursionError):
-        found = None
-    if not isinstance(found, dict) or not all(isinstance(each, list | str) for each in found.values()):
-        raise VerificationError(f"the private value '{name}' was not written by fedrec; take it back with drop_state")
-    return found
+            return {str(name): str(value) for name, value in kept(self._store, ATTRIBUTES).items()}
 
 
 def _public(model: "OpenModel") -> PublicItems:

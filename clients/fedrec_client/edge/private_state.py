@@ -9,10 +9,10 @@ import numpy as np
 from fedrec.errors import InputError
 from fedrec.ondevice.history import History, State
 from fedrec.ondevice.newcomers import pseudo_history
-from fedrec_client.edge.about_person import ENOUGH, answers_in
 from fedrec_client.edge.installed import Models, OpenModel, Pointer
 from fedrec_client.edge.kinds_of_events import Past, extends, past_of
 from fedrec_client.edge.layout import DeviceFolder
+from fedrec_client.edge.personal_values import ENOUGH, answers_in
 from fedrec_client.store import Store
 
 NEW_EVENTS = 8
