@@ -263,7 +263,7 @@ class RunGate:
         if stored is not None:
             if proof.card and check_card(proof.card, keys, self._now(), witnesses).digest != card.digest:
                 raise CardRefused("card", f"run {card.run}: this node knows another run card of this run")
-        elif card.serial <= self._memory.serial(card.key.text):
+        elif not self._memory.new(card.run, card.key.text, card.serial):
             raise CardRefused("serial", f"run {card.run}: this node knows a later run card of the same key")
         return card, stored is not None
 

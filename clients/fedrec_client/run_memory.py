@@ -91,6 +91,16 @@ class RunMemory:
         """The ledger keys that ever showed an accepted card, the first one first."""
         return tuple(self._serials())
 
+    def new(self, run: str, key: str, serial: int) -> bool:
+        """Return whether a card that is not kept may be a new run's: no card of this key has a larger serial.
+
+        One of the same serial may be this card: its serial was written, and then the node was killed. It is that one
+        where nothing of its run was answered.
+        """
+        known = self.serial(key)
+        started = any(self._place(run, kind).exists() for kind in ("json", "receipts"))
+        return serial > known or (serial == known and not started)
+
     def accept(self, run: str, card: str, key: str, serial: int) -> None:
         """Keep a new run's card, and its serial, on disk."""
         self._write("keys.json", json.dumps(self._serials() | {key: serial}))

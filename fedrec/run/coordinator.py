@@ -166,7 +166,7 @@ class Coordinator:
                 noise is fresh. The repeated round is then a second release with a charge of its own, and the budget
                 may end before the last round.
         """
-        start = self._resumed() if resume else TrainingCheckpoint(0, self.algorithm.initial(), run=self.identity)
+        start = self._resumed() if resume else self._fresh()
         if self.ledger is not None and self.begin is not None and not self.ledger.entries:
             self.ledger.append(self.begin.payload())
         try:
@@ -176,6 +176,13 @@ class Coordinator:
         finally:
             if self.ledger is not None:
                 self.ledger.seal()
+
+    def prepare(self) -> None:
+        """Save the state before the first round, so that a run whose first record is public can be resumed."""
+        self._save(0, self._fresh().shared, [])
+
+    def _fresh(self) -> TrainingCheckpoint:
+        return TrainingCheckpoint(0, self.algorithm.initial(), run=self.identity)
 
     def _rounds(self, start: TrainingCheckpoint) -> Outcome:
         shared, history = start.shared, list(start.history)

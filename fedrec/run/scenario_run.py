@@ -14,6 +14,7 @@ from fedrec.audit.entries.records import BeginRecord
 from fedrec.audit.log.ledger import Ledger
 from fedrec.audit.report.html import page
 from fedrec.audit.statement.received import receive
+from fedrec.durable import replace
 from fedrec.model import ReleasedModel
 from fedrec.run.coordinator import Coordinator, Outcome, RoundReport
 from fedrec.run.directory import RunDirectory
@@ -97,7 +98,7 @@ class ScenarioRun(ABC):
         if not self.resume:
             place = folder.scenario
             text = self.scenario.toml(self.comment, None if self.movable else place.parent)
-            place.write_text(text, encoding="utf-8")
+            replace(place, text.encode())
         ledger = Ledger(folder.ledger)
         folder.public_key.write_bytes(ledger.key.public.pem())
         outcome = self._train(ledger)
@@ -116,7 +117,6 @@ class ScenarioRun(ABC):
             begin = opening(ledger, folder, self.scenario, setup.plan, self.data, self.under, self.reservation)
             if self.card is not None:
                 begin = begin.model_copy(update={"card": self.card})
-                self.publish(ledger, begin)
             coordinator = Coordinator(
                 setup.algorithm,
                 federation,
@@ -128,7 +128,12 @@ class ScenarioRun(ABC):
                 on_round=self.on_round,
                 observe=self.observe,
             )
-            return coordinator.run(resume=self.resume and folder.checkpoint.is_file())
+            resumed = self.resume and folder.checkpoint.is_file()
+            if self.card is not None:
+                if not resumed:
+                    coordinator.prepare()
+                self.publish(ledger, begin)
+            return coordinator.run(resume=resumed)
 
     def _release(self, ledger: Ledger, outcome: Outcome) -> dict[str, Any]:
         algorithm, plan = self.setup.algorithm, self.setup.plan

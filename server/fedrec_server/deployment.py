@@ -247,7 +247,7 @@ class Deployment(ScenarioRun):
                 if self.messenger.clock() >= until:
                     raise InputError(
                         f"{self.folder.path}: no witness of federation.witnesses has cosigned the run card in time; "
-                        "nothing was charged: start a new run, and have one do it (`fedrec audit witness`)"
+                        "nothing was charged: have one do it (`fedrec audit witness`), and continue with --resume"
                     )
                 self.messenger.wait()
         self.nodes.ledger = asking

@@ -151,16 +151,23 @@ class Found:
         return found + self.broken
 
 
-def found(world: Helped, out: Path) -> Found:
-    """Read what a run left, and remove the notes of its vectors."""
-    entries, seen, devices = read_ledger(RunDirectory(out).ledger)[0], world.root / "seen", world.devices()
+def found(seen: Path, devices: list[Path], out: Path, verify: Callable[[list[str]], str]) -> Found:
+    """Read what a run left, and remove the notes of its vectors.
+
+    Args:
+        seen: folder of the notes.
+        devices: folders of the nodes, in the order of their shards.
+        out: the run's.
+        verify: runs a command of `fedrec`, and returns what it said where it failed.
+    """
+    entries = read_ledger(RunDirectory(out).ledger)[0]
     charges = {n: entry.payload["round"] for n, entry in enumerate(entries) if entry.payload["type"] == "charge"}
     held = [json.loads(line)["receipts"] for line in (out / "private" / "receipts.jsonl").read_text().splitlines()]
     server = {text for texts in held for text in texts}
     run = parse_receipt(next(iter(server))).run
     own = [list(device.rglob(f"{run}.receipts")) for device in devices]
     texts = [{json.loads(line)["receipt"] for file in files for line in file.read_text().splitlines()} for files in own]
-    right, wrong, _, _ = compared(seen, world.nodes)
+    right, wrong, _, _ = compared(seen, len(devices))
     (card,) = {path.stem.split("-")[1].split(".")[0] for path in seen.iterdir()}
     result = Found(
         charges=charges,
@@ -177,12 +184,17 @@ def found(world: Helped, out: Path) -> Found:
     key = str(out / "release" / "privacy" / "ledger.pub")
     commands = [["audit", "verify", str(out), "--key", key, *receipts]]
     for command in commands + [["client", "ledger", "verify", str(device)] for device in devices]:
-        verdict = subprocess.run([*FEDREC, *command], capture_output=True, text=True, check=False)
-        if verdict.returncode:
-            result.broken.append(f"{' '.join(command[:3])}: {verdict.stdout}{verdict.stderr}")
+        if said := verify(command):
+            result.broken.append(f"{' '.join(command[:3])}: {said}")
     for path in seen.iterdir():
         path.unlink()
     return result
+
+
+def in_a_process(command: list[str]) -> str:
+    """Run a command of `fedrec`; return what it said where it failed."""
+    verdict = subprocess.run([*FEDREC, *command], capture_output=True, text=True, check=False)
+    return (verdict.stdout + verdict.stderr or "failed") if verdict.returncode else ""
 
 
 def _number(stem: str) -> int:
@@ -228,7 +240,7 @@ def disturbed(
     for number, victims in enumerate(runs):
         out, left, began = world.root / f"run-{number}", list(victims), time.monotonic()
         codes = disturb(world, out, left, rng, pause)
-        seconds, what = time.monotonic() - began, found(world, out)
+        seconds, what = time.monotonic() - began, found(world.root / "seen", world.devices(), out, in_a_process)
         results.append(
             {
                 "run": number,

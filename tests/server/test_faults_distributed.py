@@ -2,10 +2,12 @@
 
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from tests.server.faults_distributed import Found
+from tests.server.faults_mid_round import disturbed
 
 WHOLE = Found(
     charges={1: 0, 4: 1, 6: 1},
@@ -40,3 +42,13 @@ def test_a_run_that_keeps_everything_has_no_fault() -> None:
 )
 def test_each_lie_is_a_fault(changes: dict) -> None:
     assert len(replace(WHOLE, **changes).faults) >= 1
+
+
+@pytest.mark.slow
+def test_kills_in_the_middle_of_rounds_lose_nothing(tmp_path: Path) -> None:
+    """Server, helper and nodes send SIGKILL to themselves at drawn moments; `faults_mid_round.py` does more of it."""
+    runs, results = [("helper", ["server", "helper", "node"]), ("peers", ["node", "server"])], []
+    kills = disturbed(tmp_path, runs, seed=4, rounds=4, say=results.append)
+    assert kills >= 3
+    assert [result["faults"] for result in results] == [[], []]
+    assert all(result["right"] >= 1 and result["wrong"] == 0 for result in results)

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from fedrec_client.run_gate import Pins
+from fedrec_client.run_memory import LastQuestion, RunMemory
 from fedrec_server.flower.messenger import Messenger, TooFewNodes
 
 from fedrec import private_files
@@ -17,6 +18,7 @@ from fedrec.audit.log.ledger import read_ledger
 from fedrec.cli import run as fedrec
 from fedrec.errors import InputError
 from fedrec.federation import exchange
+from fedrec.run.coordinator import Coordinator
 from fedrec.wire import Packet
 from tests.server.carded import CHANGES, FIRST, Carded
 from tests.server.grid_in_memory import with_packet
@@ -235,7 +237,7 @@ def test_a_node_that_asks_for_a_witness_gets_a_cosigned_card(tmp_path, monkeypat
     with pytest.raises(InputError, match=r"no witness of federation\.witnesses has cosigned"):
         carded.run(tmp_path / "late", wait)
     assert [record["type"] for record in payloads(tmp_path / "late")] == ["begin"], "nothing is charged before"
-    with pytest.raises(InputError, match="ended before its first round"):
+    with pytest.raises(InputError, match=r"no witness .* and continue with --resume"):
         carded.run(tmp_path / "late", wait, resume=True)
     carded.answered[0].clear()
     seer_key, memory = tmp_path / "witness.pem", tmp_path / "memory"
@@ -248,3 +250,55 @@ def test_a_node_that_asks_for_a_witness_gets_a_cosigned_card(tmp_path, monkeypat
     monkeypatch.setattr(Messenger, "wait", cosign)
     carded.run(tmp_path / "run", wait)
     assert carded.codes() == []
+
+
+@pytest.mark.parametrize("written", ["keys.json", ".card", ".json"])
+def test_a_node_killed_while_it_keeps_a_new_card_takes_part_when_it_is_asked_again(
+    tmp_path, monkeypatch, written: str
+) -> None:
+    """After each file of the three: one that refused its own run's card for ever would end a run that needs it."""
+    carded = Carded(tmp_path)
+    monkeypatch.setenv(*carded.environment())
+    grid, write, killed = carded.grid(), RunMemory._write, []
+
+    def dying(self: RunMemory, name: str, text: str) -> None:
+        write(self, name, text)
+        if not killed and name.endswith(written):
+            killed.append(name)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunMemory, "_write", dying)
+        with pytest.raises(KeyboardInterrupt):
+            carded.run(tmp_path / "run", over=grid)
+    assert killed
+    carded.run(tmp_path / "run", resume=True)
+    assert "serial" not in carded.codes()
+    assert fedrec(["audit", "verify", str(tmp_path / "run"), "--trust-run-key"]) == 0
+
+
+def test_an_older_card_and_another_of_an_answered_run_stay_refused(tmp_path) -> None:
+    memory = RunMemory(tmp_path / "runs")
+    with memory.held():
+        assert memory.new("00" * 8, "key", 5)
+        memory.accept("00" * 8, "card", "key", 5)
+        memory.asked("00" * 8, LastQuestion("note", 1, "question"))
+        assert not memory.new("11" * 8, "key", 4)
+        assert not memory.new("00" * 8, "key", 5)
+        assert memory.new("11" * 8, "key", 6)
+
+
+def test_a_run_that_ended_after_its_first_record_continues(carded, tmp_path, monkeypatch) -> None:
+    """Its card has the public seed, which is on disk before the card is: nobody has to start anew."""
+
+    def dying(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Coordinator, "run", dying)
+        with pytest.raises(KeyboardInterrupt):
+            carded.run(tmp_path / "run")
+    assert [record["type"] for record in payloads(tmp_path / "run")] == ["begin"]
+    carded.run(tmp_path / "run", resume=True)
+    assert [record["type"] for record in payloads(tmp_path / "run")].count("charge") == 2
+    assert fedrec(["audit", "verify", str(tmp_path / "run"), "--trust-run-key"]) == 0
