@@ -95,7 +95,7 @@ def measure(folder: Path, index: Path, events: int, k: int, repeat: int, tries: 
 
     Args:
         folder: the model's folder.
-        index: where its index is kept. It is made first, and not measured.
+        index: where its index is kept, and next to it a device. Both are made first, and not measured.
         events: of a history.
         k: places of a list.
         repeat: measured lists.
@@ -105,6 +105,11 @@ def measure(folder: Path, index: Path, events: int, k: int, repeat: int, tries: 
     on_a_device(common | {"what": "first"})  # makes the index
     found: dict[str, Any] = {"first": on_a_device(common | {"what": "first"})}
     found |= on_a_device(common | {"what": "lists", "repeat": repeat})
+    if (folder / "items.json").is_file():
+        device = common | {"device": str(index.with_name(f"{index.name}-device"))}
+        on_a_device(device | {"what": "prepare"})
+        found["client"] = {"first": on_a_device(device | {"what": "client-first"})}
+        found["client"] |= on_a_device(device | {"what": "client", "repeat": repeat})
     if tries:
         found["exact"] = on_a_device(common | {"what": "exact", "repeat": tries})
     return found

@@ -1,4 +1,4 @@
-"""One measurement of `fedrec bench edge`, as a program of its own: numpy and `fedrec.ondevice` alone.
+"""One measurement of `fedrec bench edge`, as a program of its own: numpy, `fedrec.ondevice` and EdgeClient alone.
 
 `python -m fedrec_sim.benchmarks.edge_device JSON` prints its figures as JSON. CPU milliseconds are of this process;
 peak memory is that of the system's record, which begins with the program.
@@ -14,6 +14,7 @@ import numpy as np
 
 from fedrec.ondevice import draws
 from fedrec.ondevice.history import History
+from fedrec.ondevice.index_file import read_ids
 from fedrec.ondevice.released import Released, open_released
 
 
@@ -83,8 +84,57 @@ def exact(opened: Released, events: int, k: int, repeat: int) -> dict[str, Any]:
     return {"tries": repeat, "equal": equal}
 
 
+def prepare(folder: Path, device: Path, events: int) -> dict[str, Any]:
+    """Make a device with a model and so many events."""
+    from fedrec_client import EdgeClient, Event, KeyFile
+
+    with EdgeClient.open(device, KeyFile(device / "events.key"), model=folder) as client:
+        ids = list(read_ids(folder / "items.json"))
+        (items,) = histories(len(ids), events, 1)
+        client.record_all([Event(ids[item], time=float(number)) for number, item in enumerate(items)])
+        return {"events": len(client.events())}
+
+
+def first_of_client(device: Path, k: int) -> dict[str, Any]:
+    """The first list of EdgeClient since the process began: the store is opened, and its events are read."""
+    from fedrec_client import EdgeClient
+
+    client = EdgeClient.open(device)
+    found = client.recommend(k)
+    spent = 1e3 * time.process_time()
+    client.close()
+    return {"cpu_ms": spent, "listed": len(found)}
+
+
+def client_calls(folder: Path, device: Path, k: int, repeat: int) -> dict[str, Any]:
+    """CPU milliseconds of `record` and of the `recommend` after it; lists are compared with those of a new client.
+
+    Waiting for the disk takes no CPU time, so that of `record` is what it costs beyond the sync.
+    """
+    from fedrec_client import EdgeClient
+
+    ids, spent = list(read_ids(folder / "items.json")), {"record_ms": [0.0][:0], "recommend_ms": [0.0][:0]}
+    same = True
+    with EdgeClient.open(device) as client:
+        client.recommend(k)
+        for number, item in enumerate(np.random.default_rng(3).integers(0, len(ids), repeat).tolist()):
+            begin = time.process_time()
+            client.record(ids[item])
+            recorded = time.process_time()
+            found = client.recommend(k)
+            ended = time.process_time()
+            spent["record_ms"].append(recorded - begin)
+            spent["recommend_ms"].append(ended - recorded)
+            if number % 50 == (repeat - 1) % 50:
+                with EdgeClient.open(device) as again:
+                    same = same and again.recommend(k) == found
+    return {name: quantiles(values) for name, values in spent.items()} | {"refit_equal": same}
+
+
 def main(job: dict[str, Any]) -> dict[str, Any]:
-    """Run one measurement: `what` is first, lists or exact."""
+    """Run one measurement: `what` is first, lists or exact, and with a `device` prepare, client-first or client."""
+    if "device" in job:
+        return of_client(job) | {"peak_rss_mb": peak_mb()}
     opened = open_released(Path(job["folder"]), Path(job["index"]))
     what, events, k = job["what"], int(job["events"]), int(job["k"])
     if what == "first":
@@ -94,6 +144,16 @@ def main(job: dict[str, Any]) -> dict[str, Any]:
     else:
         found = exact(opened, events, k, int(job["repeat"]))
     return found | {"peak_rss_mb": peak_mb()}
+
+
+def of_client(job: dict[str, Any]) -> dict[str, Any]:
+    """Run one measurement of EdgeClient."""
+    folder, device = Path(job["folder"]), Path(job["device"])
+    if job["what"] == "prepare":
+        return prepare(folder, device, int(job["events"]))
+    if job["what"] == "client-first":
+        return first_of_client(device, int(job["k"]))
+    return client_calls(folder, device, int(job["k"]), int(job["repeat"]))
 
 
 if __name__ == "__main__":

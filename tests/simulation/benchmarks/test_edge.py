@@ -23,6 +23,11 @@ def test_generated_models_and_runs_are_measured(tmp_path: Path, capfd: pytest.Ca
         assert row["first"]["listed"] == 10
         assert 0 < row["first"]["cpu_ms"] < 60_000
         assert 0 < row["list_ms"]["median"] <= row["list_ms"]["99 %"]
+        own = row["client"]
+        assert own["refit_equal"] is True
+        assert own["first"]["listed"] == 10
+        assert 0 < own["record_ms"]["median"] <= own["record_ms"]["99 %"]
+        assert 10 < own["first"]["peak_rss_mb"] < 100
         assert 10 < row["first"]["peak_rss_mb"] < 100, "a process with torch has more"
     folder = trained.folder / "release" / "model"
     assert edge.parity(trained.folder, folder, 10) == {"users": 60, "differ": 0}
