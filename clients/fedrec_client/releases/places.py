@@ -123,7 +123,7 @@ class ReleasePlaces:
                 raise ValueError("no key")
             return Source(str(found["url"]), keys, witnesses)
         except (KeyError, TypeError, ValueError):
-            raise self._damaged("source.json") from None
+            raise self.damaged("source.json") from None
 
     def root(self) -> bytes | None:
         """Return the root that the pinned keys signed; None before the first sync."""
@@ -141,7 +141,7 @@ class ReleasePlaces:
         try:
             return None if about is None else Head(int(about["size"]), str(about["root"]))
         except (KeyError, TypeError, ValueError):
-            raise self._damaged("seen.json") from None
+            raise self.damaged("seen.json") from None
 
     def keep_seen(self, run: str, head: Head) -> None:
         """Keep the head of a run, on disk."""
@@ -149,8 +149,11 @@ class ReleasePlaces:
         self._write("seen.json", known | {run: {"size": head.size, "root": head.root}})
 
     def installed(self) -> tuple[str, str] | None:
-        """Return the SHA-256 of the installed release's record, and the folder of its model; None for none."""
-        found = self._read("installed.json") or {}
+        """Return the SHA-256 of the installed release's record, and the folder of its model; None where unknown."""
+        try:
+            found = self._read("installed.json") or {}
+        except InputError:
+            return None  # the release is installed again, from the parts of the model in use
         record, model = found.get("record"), found.get("model")
         return (record, model) if isinstance(record, str) and isinstance(model, str) else None
 
@@ -168,9 +171,10 @@ class ReleasePlaces:
                 return found
         except (ValueError, RecursionError):
             pass
-        raise self._damaged(name)
+        raise self.damaged(name)
 
-    def _damaged(self, name: str) -> InputError:
+    def damaged(self, name: str) -> InputError:
+        """Return the error for a damaged file."""
         return InputError(f"{self.path}/{name}: damaged; remove that folder and sync with --url and --key")
 
     def _write(self, name: str, value: dict[str, Any]) -> None:

@@ -88,6 +88,8 @@ def newest(places: ReleasePlaces, source: Source, server: WebServer) -> Newest:
     if root is None:
         root = _first_root(source, server)
         places.keep_root(root)
+    elif not all(_signed(root, key) for key in source.keys):
+        raise places.damaged("root.json")
     fetcher = Fetcher(server)
     place = places.path / record.TARGET
     try:
