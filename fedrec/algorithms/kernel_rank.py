@@ -7,7 +7,9 @@ co-occurrence among head items, denoised against the public content, adds the co
 
 Stages: popularity; co-occurrence; then the ranking weights by private gradient descent on a softmax loss over each
 user's newest training items against negatives from everything outside the user's training items. Scores start as the
-logarithm of popularity, and gradients alone move them from there.
+logarithm of popularity, and gradients alone move them from there. Where the budget is small and a first part of the
+co-occurrence shows that it teaches nothing, the rest of the budget asks for popularity again
+(`fedrec.algorithms.popularity_again`).
 
 Two groups of users, one for even items and one for odd ones; the model keeps to the group of a history:
 
@@ -21,7 +23,7 @@ Two groups of users, one for even items and one for odd ones; the model keeps to
 {1}
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -30,8 +32,13 @@ from torch import Tensor
 from fedrec.algorithms.base import PublicFacts, Shared
 from fedrec.algorithms.kernel_rank_features import KernelFeatures
 from fedrec.algorithms.kernel_rank_settings import (
+    FIRM_STRENGTH,
+    LEAST_LIFT,
+    MOST_ASKED,
+    MOST_LIFT,
     NETWORK_STRENGTH,
     PAIRS_STRENGTH,
+    PILOT_SHARE,
     SHARE_NAMES,
     TUNED_USERS,
     UNITS,
@@ -42,14 +49,29 @@ from fedrec.algorithms.kernel_rank_settings import (
     linear_rate,
 )
 from fedrec.algorithms.kernel_rank_weights import GRADIENT_CLIP, RankingWeights, parameter_count
+from fedrec.algorithms.popularity_again import (
+    AGAIN,
+    ALL,
+    COUNTED,
+    NEVER,
+    NOISE,
+    OR_POPULARITY,
+    PAIRS,
+    PopularityAgain,
+    counted,
+)
 from fedrec.algorithms.stage import Stage, Staged, popularity_stage
 from fedrec.data.users import UserBatch
-from fedrec.kernels.cooccurrence import LaggedPairs, cooccurrence_query
+from fedrec.kernels.cooccurrence import LaggedPairs, cooccurrence_query, pairs, triangle
 from fedrec.kernels.descent import Descent
+from fedrec.kernels.lift_evidence import squared_lift
 from fedrec.kernels.model import KernelModel
+from fedrec.kernels.popularity import denoise
 from fedrec.privacy.queries import Contribution, DenseContribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
 
+PILOT = ("pilot", "pilot noise")  # names in the state of the first part of the co-occurrence, and of its noise
+WEIGHTS = ("weights", f"weights{OR_POPULARITY}")  # names of the sum of a round of descent
 DOUBT = 2.0  # standard deviations that the estimate of users' lengths is lowered by
 
 
@@ -58,7 +80,7 @@ class KernelRank(Staged):
 
     name: ClassVar[str] = "kernel-rank"
     Config: ClassVar[type[Settings]] = KernelRankConfig
-    fixed_clips = {"weights": "its step size and its test for chance are made for gradients of norm 1"}
+    fixed_clips = dict.fromkeys(WEIGHTS, "its step size and its test for chance are made for gradients of norm 1")
     config: KernelRankConfig
 
     def __init__(self, config: KernelRankConfig, facts: PublicFacts) -> None:
@@ -80,6 +102,21 @@ class KernelRank(Staged):
         self.learning_rate = config.learning_rate or (4.0 if self.hidden else linear_rate(strength))
         descent = Descent(self.weight_rounds, self.learning_rate, config.momentum)
         self.weights = RankingWeights(config, facts, self.features, self.hidden, descent)
+        self.pilot_share = min(PILOT_SHARE, self.shares[2] / 2)
+        self.again = self._popularity_again(strength)
+
+    def _popularity_again(self, strength: float) -> PopularityAgain | None:
+        """The choice between co-occurrence and more popularity; None where the plan does not offer it."""
+        if not (self.facts.private and self.cooccurrence and self.config.cooccurrence is None):
+            return None
+        longest = max(self.items, self._parameters)
+        if strength >= FIRM_STRENGTH or self.weight_rounds * longest > MOST_ASKED * pairs(self.head_items):
+            return None
+        return PopularityAgain(self.facts, decided=2)
+
+    @property
+    def _parameters(self) -> int:
+        return parameter_count(self.features.count(cooccurrence=self.cooccurrence), self.hidden)
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -90,6 +127,8 @@ class KernelRank(Staged):
     @property
     def server_only(self) -> frozenset[str]:
         names = frozenset({"velocity", "average", "start", "noise", "root events"})
+        if self.again is not None:
+            names |= {COUNTED, NOISE, *PILOT}
         return names if self.cooccurrence else names | {"head"}
 
     @property
@@ -100,20 +139,45 @@ class KernelRank(Staged):
             popularity, weights, cooccurrence = popularity / rest, weights / rest, 0.0
         if not self.weight_rounds:
             popularity, weights = popularity + weights, 0.0
-        stages = [popularity_stage(self.facts, popularity, self._begin, public=self.features.public)]
-        if self.cooccurrence:
-            stages.append(Stage(1, (cooccurrence_query(self.head_items, cooccurrence),), self._pairs, self._lift))
-        return (*stages, Stage(self.weight_rounds, self._gradient_sum(weights), self._gradient, self._descend))
+        first = popularity_stage(self.facts, popularity, self._begin, public=self.features.public)
+        descent = Stage(self.weight_rounds, self._gradient_sum(weights), self._gradient, self._descend)
+        if not self.cooccurrence:
+            return (first, descent)
+        if self.again is None:
+            return (first, self._pairs_stage(cooccurrence, self._lift), descent)
+        more = self._pairs_stage(cooccurrence - self.pilot_share, self._lift)
+        return (
+            first,
+            self._pairs_stage(self.pilot_share, self._judge),
+            self.again.stage(more, PAIRS, then=self._restart),
+            self.again.stage(descent, ALL, then=dict),
+        )
+
+    def _pairs_stage(self, share: float, update: Callable[[Shared, Mapping[str, PrivateSum], int], Shared]) -> Stage:
+        return Stage(1, (cooccurrence_query(self.head_items, share),), self._pairs, update)
 
     def _gradient_sum(self, share: float) -> tuple[SumQuery, ...]:
         """The sum of a round of descent; `share` of the budget is for all rounds together."""
         if not self.weight_rounds:
             return ()
-        size = parameter_count(self.features.count(cooccurrence=self.cooccurrence), self.hidden)
-        return (SumQuery("weights", (size,), GRADIENT_CLIP, share / self.weight_rounds),)
+        return (SumQuery("weights", (self._parameters,), GRADIENT_CLIP, share / self.weight_rounds),)
+
+    def for_devices(self, shared: Shared, round_index: int) -> Shared:
+        sent = super().for_devices(shared, round_index)
+        if self.again is None:
+            return sent
+        if round_index < self.preparation or float(shared[AGAIN]) == ALL:
+            return {name: sent[name] for name in ("head", AGAIN) if name in sent}
+        return sent
+
+    def fault(self, shared: Shared, round_index: int) -> str:
+        if self.again is not None:
+            return self.again.fault(shared.get(AGAIN), round_index)
+        return "the server asks for popularity again, which the plan does not offer" if AGAIN in shared else ""
 
     def initial(self) -> Shared:
-        return self.weights.start({"popularity": torch.ones(self.items, device=self.facts.device)})
+        shared = self.weights.start({"popularity": torch.ones(self.items, device=self.facts.device)})
+        return shared if self.again is None else shared | self.again.chosen(NEVER)
 
     def _begin(self, _shared: Shared, popularity: Tensor, release: PrivateSum) -> Shared:
         """The first `head_items` items by popularity, and the mean root of a user's number of events.
@@ -124,7 +188,8 @@ class KernelRank(Staged):
         """
         top = popularity.argsort(descending=True, stable=True)[: self.head_items]
         root = (release.value.sum() - DOUBT * release.noise_std * self.items**0.5) / self.facts.expected_cohort
-        return self.weights.start({"popularity": popularity, "head": top, "root events": root.clamp(min=0.0)})
+        shared = {"popularity": popularity, "head": top, "root events": root.clamp(min=0.0)}
+        return self.weights.start(shared if self.again is None else shared | self.again.begin(release))
 
     def _pairs(self, shared: Shared, users: UserBatch, _step: int) -> dict[str, Contribution]:
         location = torch.full((self.items,), -1, device=users.device)
@@ -132,17 +197,51 @@ class KernelRank(Staged):
         return {"cooccurrence": LaggedPairs(users, location, self.head_items, skip=self.config.targets)}
 
     def _lift(self, shared: Shared, sums: Mapping[str, PrivateSum], _step: int) -> Shared:
-        return self.weights.start(shared | self.features.lift(shared, sums["cooccurrence"]))
+        release, (value, noise_std) = sums["cooccurrence"], PILOT
+        if value in shared:
+            release = PrivateSum(shared[value], float(shared[noise_std])).pooled(release)
+        return self.weights.start(shared | self.features.lift(shared, release))
+
+    def _judge(self, shared: Shared, sums: Mapping[str, PrivateSum], _step: int) -> Shared:
+        """Keep the first part of the co-occurrence, and choose what the rest of the budget asks for.
+
+        Two cases are refused more pairs. Either their lift is small, by the upper end of a confidence interval; then
+        history does not predict the next item, and weights learn nothing from it either. Or all the pairs together
+        could not show even a strong lift, as on a log whose users have hardly any; then weights can still learn from
+        public content, if histories are long enough.
+        """
+        assert self.again is not None
+        release = sums["cooccurrence"]
+        popularity, matrix = shared["popularity"][shared["head"]], triangle(release.value, self.head_items)
+        lift, error = squared_lift(matrix, release.noise_std, popularity, self.facts.expected_cohort)
+        if lift + DOUBT * error < LEAST_LIFT:
+            choice = ALL
+        elif DOUBT * error * self.pilot_share / self.shares[2] > MOST_LIFT:
+            choice = PAIRS if self.features.public.maps and not self.weights.cold(shared) else ALL
+        else:
+            choice = NEVER
+        noise_std = torch.tensor(release.noise_std, device=release.value.device)
+        kept = dict(zip(PILOT, (release.value, noise_std), strict=True)) if choice == NEVER else {}
+        return shared | kept | self.again.chosen(choice)
+
+    def _restart(self, shared: Shared) -> Shared:
+        """The state that starts from the popularity of all sums so far, without a co-occurrence."""
+        return self.weights.start(shared | {"popularity": denoise(counted(shared), self.features.public)})
 
     def _gradient(self, shared: Shared, users: UserBatch, _step: int) -> dict[str, Contribution]:
         return {"weights": DenseContribution(self.weights.gradients(shared, users))}
 
     def _descend(self, shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
         total, cohort = sums["weights"], self.facts.expected_cohort
-        return shared | self.weights.descent.step(shared, total.value / cohort, total.noise_std / cohort, step)
+        mean = total.value[: len(shared["parameters"])] / cohort  # without the kernels of pairs there are fewer
+        return shared | self.weights.descent.step(shared, mean, total.noise_std / cohort, step)
 
     def release(self, shared: Shared) -> KernelModel:
-        weights, network = self.weights.trained_weights(shared)
+        if float(shared.get(AGAIN, NEVER)) == ALL:
+            shared = self._restart(shared)
+            weights, network = self.weights.unpack(shared["start"])
+        else:
+            weights, network = self.weights.trained_weights(shared)
         if network:
             network["scales"] = shared["scales"]
         return KernelModel(self.features.space(shared), weights / shared["scales"], network).by(self.name)

@@ -16,12 +16,12 @@ UNITS = 16  # hidden units where they pay
 FAINT_STRENGTH = 0.07  # noise and signal of a gradient weigh the same (MovieLens-100K and generated `few-items`)
 FAST_STRENGTH = 0.3  # below, larger steps of a linear head gain nothing on ML-1M and lose on ML-100K
 PAIRS_STRENGTH = 0.07  # below, the noise of the co-occurrence exceeds its signal (ML-100K validation split)
+FIRM_STRENGTH = 0.7191  # from here on popularity needs its least share; below, its noise changes lists
 SHARES = {  # strength: parts of mu^2 for popularity, weights, co-occurrence
     0.0200: (0.80, 0.10, 0.10),
-    0.1200: (0.75, 0.08, 0.17),  # with less, lists of a log with a steep head fall below popularity
     0.1422: (0.60, 0.10, 0.30),
     0.2681: (0.50, 0.10, 0.40),
-    0.7191: (0.20, 0.05, 0.75),
+    FIRM_STRENGTH: (0.20, 0.05, 0.75),
     1.6660: (0.20, 0.03, 0.77),
 }
 BARE_SHARES = {  # without content, lists fall back to popularity until many users pay for pairs
@@ -29,6 +29,10 @@ BARE_SHARES = {  # without content, lists fall back to popularity until many use
     0.2681: (0.75, 0.06, 0.19),
     1.6660: (0.20, 0.03, 0.77),
 }
+PILOT_SHARE = 0.05  # most of the budget that a first look at the co-occurrence takes; a refused co-occurrence costs it
+MOST_ASKED = 2  # times the size of a co-occurrence that devices may upload so that popularity can be asked again
+LEAST_LIFT = 0.1  # mean squared lift, half of it mutual information in nats, below which pairs teach nothing
+MOST_LIFT = 1.0  # mean squared lift of a strong taste; a release that cannot show it teaches nothing
 
 
 SHARE_NAMES = ("popularity_share", "weights_share", "cooccurrence_share")
@@ -61,8 +65,9 @@ class KernelRankConfig(Settings):
     """Units of a network on the features, learned with the weights; 0 for a linear head. By default 16 where
     budget and users can pay for it (6,000 users: about epsilon 6 and more; 5 users a weight), else 0."""
     cooccurrence: bool | None = None
-    """False leaves the co-occurrence release out; its budget goes to the others. By default it is left out where the
-    budget and the users are too few for it."""
+    """False leaves the co-occurrence release out; its budget goes to the others. True asks for it in any case. By
+    default it is left out where the budget and the users are too few for it, and where they are few, a first part of
+    it decides whether the rest asks for popularity again."""
     popularity_share: float | None = Field(default=None, gt=0, lt=1)
     """Part of the privacy budget for popularity; by default chosen from epsilon and the users, like the next two."""
     weights_share: float | None = Field(default=None, gt=0, lt=1)

@@ -66,7 +66,7 @@ class RankingWeights:
             drawn = torch.randn(wide, generator=generator, device="cpu") / len(scales) ** 0.5
             start[len(scales) : len(scales) + wide] = drawn.to(self.facts.device)
         shared = shared | {"scales": scales, "gradient norm": scales.new_zeros(())} | self.descent.begin(start)
-        cold = "root events" in shared and self._part_with_target(shared) < COLD
+        cold = "root events" in shared and self.cold(shared)
         if self.facts.private or not cold or not self.trained:
             return shared
         return shared | {"gradient norm": self._tasteless(shared).norm(dim=1).mean().nan_to_num()}
@@ -128,7 +128,7 @@ class RankingWeights:
         popularity to fit the many items of the tail, which costs order among the few of the head: none of it is kept.
         """
         average, start = shared["average"], shared["start"]
-        cold = self._part_with_target(shared) < COLD
+        cold = self.cold(shared)
         if self.features.public.maps and not cold:
             return average
         if self._evident is None or self._evident[0] is not average:
@@ -144,6 +144,10 @@ class RankingWeights:
                 kept = torch.zeros_like(kept)
             self._evident = (average, start + kept)
         return self._evident[1]
+
+    def cold(self, shared: Shared) -> bool:
+        """Whether so few users have a training target that chance moves the weights further than taste does."""
+        return self._part_with_target(shared) < COLD
 
     def unpack(self, parameters: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """(weights (K,), the network's tensors by name; none without hidden units)."""

@@ -25,12 +25,12 @@ def popularity_query(items: int, share: float) -> SumQuery:
     return SumQuery("popularity", (items,), clip_norm=1.0, budget_share=share)
 
 
-def popularity_contribution(users: UserBatch, *, counts: bool = False) -> SparseContribution:
-    """x_u / sqrt(n_u) for each user; with `counts`, x_u."""
+def popularity_contribution(users: UserBatch, *, counts: bool = False, size: int | None = None) -> SparseContribution:
+    """x_u / sqrt(n_u) for each user; with `counts`, x_u. `size`: entries of a sum longer than the catalogue."""
     owners, items = users.distinct
     lengths = torch.bincount(owners, minlength=len(users))
     values = torch.ones_like(owners, dtype=torch.float32) if counts else lengths[owners].float().rsqrt()
-    return SparseContribution(owners, items, values, len(users), (users.n_items,))
+    return SparseContribution(owners, items, values, len(users), (size or users.n_items,))
 
 
 def mean_popularity(

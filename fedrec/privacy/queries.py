@@ -89,6 +89,13 @@ class PrivateSum:
     value: Tensor
     noise_std: float
 
+    def pooled(self, other: "PrivateSum") -> "PrivateSum":
+        """Return the mean of two private sums of the same query, each weighted by the inverse of its variance."""
+        mine, theirs = self.noise_std**2, other.noise_std**2
+        part = theirs / (mine + theirs) if mine + theirs else 0.5
+        value = part * self.value + (1 - part) * other.value
+        return PrivateSum(value, math.sqrt(part**2 * mine + (1 - part) ** 2 * theirs))
+
 
 class Contribution(ABC):
     """The parts of B users in one sum. Rows of weight zero are skipped, never multiplied (NaN * 0 is NaN).
@@ -220,3 +227,32 @@ class SparseContribution(Contribution):
         mine = self.owners == row
         total = torch.zeros(math.prod(self.shape), dtype=torch.float32, device=self.values.device)
         return total.index_add_(0, self.positions[mine], self.values[mine].float()).view(self.shape)
+
+
+class PaddedContribution(Contribution):
+    """Contributions to the first entries of a longer sum. The other entries get nothing but noise.
+
+    Args:
+        inner: contributions (n,), unpacked.
+        size: entries of the sum, n or more.
+    """
+
+    def __init__(self, inner: Contribution, size: int) -> None:
+        self.inner, self.size = inner, size
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (self.size,)
+
+    def norms(self) -> Tensor:
+        return self.inner.norms()
+
+    def unit_weights(self) -> Tensor:
+        return self.inner.unit_weights()
+
+    def add_to(self, total: Tensor, weights: Tensor, lattice: Lattice) -> None:
+        self.inner.add_to(total[: self.inner.shape[0]], weights, lattice)
+
+    def dense(self, row: int) -> Tensor:
+        mine = self.inner.dense(row)
+        return torch.cat([mine, mine.new_zeros(self.size - len(mine))])

@@ -1,7 +1,11 @@
 """The same run over nodes and in one process ends with the same model: one node, three, four; noise or none."""
 
+import math
+
 import pytest
 
+from fedrec.algorithms import kernel_rank
+from fedrec.algorithms.popularity_again import AGAIN, ALL, NEVER
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.testing.other_device import needs_other_device, other_device
 from tests.server.deployed import SETTINGS, deployed, difference, in_process
@@ -24,6 +28,17 @@ def test_nodes_end_with_the_bits_of_one_process(name, privacy) -> None:
     together = in_process(name, SEEN[privacy])
     for nodes in (1, 3, 4):
         assert difference(deployed(nodes, name, SEEN[privacy]).run(), together) == 0
+
+
+@pytest.mark.parametrize("least", [0.0, math.inf], ids=["pairs", "popularity again"])
+def test_server_and_nodes_agree_on_what_a_round_asks_for(least: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`kernel-rank` chooses from what was released; its nodes compute the sum that the state names."""
+    monkeypatch.setitem(SETTINGS, "kernel-rank", {"rounds": 3, "head_items": 20})
+    monkeypatch.setattr(kernel_rank, "LEAST_LIFT", least)
+    privacy = PrivacyConfig(epsilon=40.0, delta=1e-4)
+    together = in_process("kernel-rank", privacy)
+    assert float(together[AGAIN]) == (ALL if least else NEVER)
+    assert difference(deployed(3, "kernel-rank", privacy).run(), together) == 0
 
 
 @needs_other_device
