@@ -97,10 +97,10 @@ def synced(
     places = ReleasePlaces(device)
     if not 0 <= how.jitter < 1e6:
         raise InputError("jitter: must be seconds, at least 0")
+    if how.jitter:
+        time.sleep(random.uniform(0, how.jitter))
     with places.alone():
         source = places.source(url, _keys(keys), _keys(how.witnesses))
-        if how.jitter:
-            time.sleep(random.uniform(0, how.jitter))
         server = WebServer(source.url, how.patience)
         try:
             newest = trusted.newest(places, source, server)

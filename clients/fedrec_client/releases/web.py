@@ -103,6 +103,8 @@ class WebServer:
                     began = _start(response, start)
                 blocks = self._blocks(response, most - began, name, closing)
                 yield Answer(began, _strong(response.headers.get("ETag")), blocks)
+            except Missing:
+                raise
             except BaseException:
                 self.close()
                 raise
@@ -123,18 +125,21 @@ class WebServer:
     ) -> Iterator[bytes]:
         left = most
         if response.length is not None and response.length > left:
-            raise VerificationError(f"{self.url}{name}: is longer than it may be ({response.length:,} bytes)")
+            raise VerificationError(f"{urljoin(self.url, name)}: is longer than it may be ({response.length:,} bytes)")
         while True:
             with self._errors(closing):
                 block = response.read1(_BLOCK)
                 if not block and (closing.over or response.length):
                     raise http.client.HTTPException("the connection ended early")
             if not block:
+                response.close()  # the connection serves the next file
                 return
             self.received += len(block)
             left -= len(block)
             if left < 0:
-                raise VerificationError(f"{self.url}{name}: does not end where it must; do not trust this server")
+                raise VerificationError(
+                    f"{urljoin(self.url, name)}: does not end where it must; do not trust this server"
+                )
             yield block
 
     def _answered(self, url: str, start: int, etag: str | None, closing: "_Deadline") -> http.client.HTTPResponse:
@@ -146,7 +151,10 @@ class WebServer:
             response = self._asked(url, headers, closing)
             if response.status in (200, 206):
                 return response
-            self.close()
+            if response.length is not None and response.length <= _BLOCK:
+                response.read()
+            else:
+                self.close()
             if response.status not in _REDIRECTS:
                 raise Missing(response.status)
             url = _followed(url, response.headers.get("Location", ""))
@@ -167,18 +175,32 @@ class WebServer:
 
     def _sent(self, url: str, headers: dict[str, str], closing: "_Deadline") -> http.client.HTTPResponse:
         parts = urlsplit(url)
-        if self._connection is None:
-            host, port = str(parts.hostname), parts.port
-            if parts.scheme == "https":
-                context = ssl.create_default_context()
-                self._connection = http.client.HTTPSConnection(host, port, timeout=self._patience, context=context)
-            else:
-                self._connection = http.client.HTTPConnection(host, port, timeout=self._patience)
-            self._connection.connect()
+        if self._connection is None or self._connection.sock is None:
+            self._connection = self._connected(parts.scheme, str(parts.hostname), parts.port, closing)
             self._open_to = parts.scheme, parts.netloc
         closing.watch(self._connection.sock)
         self._connection.request("GET", parts.path + (f"?{parts.query}" if parts.query else ""), headers=headers)
         return self._connection.getresponse()
+
+    def _connected(self, scheme: str, host: str, port: int | None, closing: "_Deadline") -> http.client.HTTPConnection:
+        """Open a connection whose every step the deadline ends, the handshake of TLS, too."""
+        made: http.client.HTTPConnection
+        raw = socket.create_connection((host, port or (443 if scheme == "https" else 80)), self._patience)
+        try:
+            closing.watch(raw)
+            if scheme == "https":
+                context = ssl.create_default_context()
+                made = http.client.HTTPSConnection(host, port, context=context)
+                raw = context.wrap_socket(raw, server_hostname=host, do_handshake_on_connect=False)
+                closing.watch(raw)
+                raw.do_handshake()
+            else:
+                made = http.client.HTTPConnection(host, port)
+        except BaseException:
+            raw.close()
+            raise
+        made.sock, made.auto_open = raw, 0  # it never opens another one, which nothing would watch
+        return made
 
 
 class _Deadline:
@@ -210,7 +232,7 @@ class _Deadline:
             self.over = True
             if self._socket is not None:
                 try:
-                    self._socket.shutdown(socket.SHUT_RDWR)
+                    socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # under TLS, too: no word to the server
                 except OSError:
                     return  # closed already
 

@@ -191,6 +191,7 @@ def test_a_request_has_nothing_that_names_the_device(tmp_path: Path, offered: Pu
     for _, headers in web.asked:
         assert set(headers) == {"Host", "User-Agent", "Accept-Encoding"}
         assert headers["User-Agent"] == "fedrec"
+    assert web.connections == 1, "one for all files"
 
 
 def test_jitter_waits_a_random_part(

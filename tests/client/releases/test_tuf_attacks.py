@@ -181,7 +181,7 @@ def drip(headers: bool) -> Callable[[Handler], bool]:
     def one_byte_at_a_time(request: Handler) -> bool:
         if not headers:
             request.send_response(200)
-            request.send_header("Content-Length", "1000")
+            request.send_header("Content-Length", "300")
             request.end_headers()
         for _ in range(300):
             request.wfile.write(b"H")
@@ -191,16 +191,21 @@ def drip(headers: bool) -> Callable[[Handler], bool]:
     return one_byte_at_a_time
 
 
+@pytest.mark.parametrize("protocol", ["HTTP/1.1", "HTTP/1.0"])
 @pytest.mark.parametrize("headers", [True, False], ids=["headers", "body"])
 def test_slow_retrieval(
-    tmp_path: Path, publisher: Publisher, web: Web, headers: bool, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, publisher: Publisher, web: Web, headers: bool, protocol: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each byte comes before any time-out of the socket, and the download ends all the same."""
+    """Each byte comes before any time-out of the socket, and the download ends all the same.
+
+    A server of HTTP/1.0 closes the connection after each file.
+    """
     monkeypatch.setattr("fedrec_client.releases.web.LEAST_RATE", 1_000_000)
+    monkeypatch.setattr(Handler, "protocol_version", protocol)
     with with_first(tmp_path / "device", publisher, web) as client:
         publisher.publish(als(2))
         slow = drip(headers)
-        web.hooks.append(lambda request: "timestamp" in request.path and slow(request))
+        web.hooks.append(lambda request: "snapshot" in request.path and slow(request))
         began = time.monotonic()
         refused(client, "too slowly", InputError, IMPATIENT)
         assert time.monotonic() - began < 5

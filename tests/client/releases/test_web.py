@@ -1,11 +1,16 @@
 """Which host a download talks to: the named one, by HTTPS where it began with HTTPS."""
 
+import contextlib
 import shutil
+import socket
 import ssl
+import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from fedrec_client import SyncOptions
 from fedrec_client.releases.web import _followed, checked_url
 from fedrec_server.pki.key_making import make
 
@@ -14,6 +19,8 @@ from tests.client.edge.devices import als
 from tests.client.releases.publisher import Publisher, bare
 from tests.client.releases.test_tuf_attacks import KEYS, refused, with_first
 from tests.client.releases.web_server import Web, answer
+
+QUICK = SyncOptions(patience=0.3)
 
 
 def test_a_redirect_on_the_host_is_followed_and_one_elsewhere_is_not(
@@ -62,6 +69,25 @@ def test_https_needs_a_certificate_that_the_machine_trusts(
             client.sync()
         assert not web.asked
         secure.shutdown()
+
+
+def test_a_handshake_that_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server sends a record of TLS byte by byte."""
+    monkeypatch.setattr("fedrec_client.releases.web.LEAST_RATE", 1_000_000)
+
+    def drip(listening: socket.socket) -> None:
+        connection, _ = listening.accept()
+        with connection, contextlib.suppress(OSError):
+            for byte in b"\x16\x03\x03\x40\x00" + b"\x02" * 200:
+                connection.sendall(bytes([byte]))
+                time.sleep(0.05)
+
+    with socket.create_server(("127.0.0.1", 0)) as listening, bare(tmp_path / "device") as client:
+        threading.Thread(target=drip, args=(listening,), daemon=True).start()
+        began = time.monotonic()
+        with pytest.raises(InputError, match="too slowly"):
+            client.sync(f"https://127.0.0.1:{listening.getsockname()[1]}/", keys=KEYS, options=QUICK)
+        assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(

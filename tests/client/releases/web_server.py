@@ -74,9 +74,13 @@ class Web(ThreadingHTTPServer):
         self.root, self.ranges, self.version = root, True, 1
         self.hooks: list[Hook] = []
         self.asked: list[tuple[str, dict[str, str]]] = []
-        self.sent, self.breaks_after = 0, None
+        self.sent, self.breaks_after, self.connections = 0, None, 0
 
     breaks_after: int | None
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.connections += 1
+        super().process_request(request, client_address)
 
     @property
     def url(self) -> str:
