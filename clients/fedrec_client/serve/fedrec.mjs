@@ -11,7 +11,7 @@
  * @typedef {"view" | "like" | "rating" | "dislike"} Kind
  * @typedef {{number: number, item: string, event: string, time: number | null, weight: number}} Kept an event
  * @typedef {{item: string, event?: Kind, time?: number | null, weight?: number}} Act an event to record
- * @typedef {{item: string, score: number, why: "exact" | "popular" | "diverse" | "explored"}} Recommendation
+ * @typedef {{item: string, score: number, why: "exact" | "popular" | "fresh" | "diverse" | "explored"}} Recommendation
  * @typedef {{name: string, share: number}} Share
  * @typedef {{item: string, score: number, past: Share[], features: Share[]}} Explanation
  * @typedef {{item: string, likeness: number}} Alike
@@ -22,7 +22,9 @@
  * @typedef {{users: number, epsilon: number, used: number, limit: number, run_limit: number, delta: number,
  *   days: number, blocked_until: number, runs: RunSpending[]}} Spending
  * @typedef {{changed: boolean, sequence: number, run: string, size: number, downloaded: number}} Synced
- * @typedef {{diversity?: number, exclude_seen?: boolean, explore?: number, seed?: number, only?: string[],
+ * @typedef {{number: string, half_life: number, weight?: number, now?: number | null}} Freshness
+ * @typedef {Record<string, string[]>} Blocks labels by block of public categories
+ * @typedef {{diversity?: number, freshness?: Freshness, exclude_seen?: boolean, explore?: number, seed?: number, only?: string[],
  *   exclude?: string[], having?: Record<string, string[]>, without?: Record<string, string[]>,
  *   between?: Record<string, [number | null, number | null]>}} Wish
  */
@@ -165,6 +167,43 @@ export class Fedrec {
    */
   async similar(item, k = 10) {
     return (await this.call("similar", { item: String(item), k })).items;
+  }
+
+  /**
+   * @param {number} [most] most labels of a block
+   * @returns {Promise<Blocks>} what a new person may be asked
+   */
+  async questionnaire(most = 12) {
+    return (await this.call("questionnaire", { most })).blocks;
+  }
+
+  /**
+   * Keep the labels that the person chose, in place of earlier ones; nothing to take them back.
+   * @param {Blocks} chosen
+   * @returns {Promise<Blocks>} the labels that are kept
+   */
+  async answer(chosen) {
+    return (await this.call("answer", { chosen })).blocks;
+  }
+
+  /** @returns {Promise<Blocks>} the labels that the person chose */
+  async answers() {
+    return (await this.call("answers")).blocks;
+  }
+
+  /**
+   * Keep a private attribute of the person, which stays on the device.
+   * @param {string} name e.g. "language"
+   * @param {string | null} value null takes it back
+   * @returns {Promise<Record<string, string>>} all attributes
+   */
+  async setAttribute(name, value) {
+    return (await this.call("set-attribute", { name, value })).attributes;
+  }
+
+  /** @returns {Promise<Record<string, string>>} the private attributes by name */
+  async attributes() {
+    return (await this.call("attributes")).attributes;
   }
 
   /** @returns {Promise<Spending>} what the device spent of its privacy budget */

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field
 
 from fedrec.record_parts import ClosedPart
-from fedrec_client.edge.answers import Alike, Filters, Installed, Recommendation
+from fedrec_client.edge.answers import Alike, Filters, Freshness, Installed, Recommendation
 from fedrec_client.store.event import LONGEST_ITEM, Event, Recorded
 
 MOST_NAMES = 10_000
@@ -66,6 +66,24 @@ class Erase(Taken):
     """All events and private values; the device is as new."""
 
 
+class Newness(Taken):
+    """A preference for new items."""
+
+    number: str = Field(min_length=1)
+    """Block of public numbers that grows with time, e.g. year."""
+    half_life: float = Field(gt=0)
+    """Age, in the unit of the number, at which the preference is half."""
+    weight: float = 0.3
+    """What the newest item gains, relative to the spread of the scores."""
+    now: float | None = None
+    """Value of an item of age 0; null for the largest of the catalogue."""
+
+    @property
+    def freshness(self) -> Freshness:
+        """The same for EdgeClient."""
+        return Freshness(self.number, self.half_life, self.weight, self.now)
+
+
 class Wish(Taken):
     """A list to make."""
 
@@ -73,6 +91,8 @@ class Wish(Taken):
     """Most places."""
     diversity: float | None = Field(None, ge=0, le=1)
     """0 for the best scores, towards 1 for items that are unlike each other; null for the usual."""
+    freshness: Newness | None = None
+    """A preference for new items; null for none."""
     exclude_seen: bool = True
     """Whether items with an event are left out."""
     explore: float = Field(0.0, ge=0, le=1)
@@ -116,6 +136,43 @@ class Likeness(Taken):
     """Its id."""
     k: int = Field(10, ge=1, le=1000)
     """Most items."""
+
+
+class Interview(Taken):
+    """What to ask a new person."""
+
+    most: int = Field(12, ge=1, le=1000)
+    """Most labels of a block."""
+
+
+class Chosen(Taken):
+    """The labels that a person chose, in place of earlier ones."""
+
+    chosen: Labels
+    """Block of public categories -> labels; empty to take the answers back."""
+
+
+class Attribute(Taken):
+    """A private attribute of the person, which stays on the device."""
+
+    name: str = Field(min_length=1, max_length=100)
+    """Of the attribute, e.g. language."""
+    value: str | None = Field(min_length=1, max_length=1000)
+    """What it is; null takes it back."""
+
+
+class Blocks(ClosedPart):
+    """Labels of public categories."""
+
+    blocks: dict[str, tuple[str, ...]]
+    """Block -> labels."""
+
+
+class Attributes(ClosedPart):
+    """The private attributes."""
+
+    attributes: dict[str, str]
+    """By name."""
 
 
 class Kept(ClosedPart):

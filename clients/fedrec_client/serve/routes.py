@@ -6,7 +6,7 @@ browser and no log of a proxy gets one.
 
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -88,6 +88,7 @@ def _recommend(client: EdgeClient, wish: m.Wish) -> m.Listed:
         wish.k,
         filters=wish.filters,
         diversity=wish.diversity,
+        freshness=None if wish.freshness is None else wish.freshness.freshness,
         exclude_seen=wish.exclude_seen,
         explore=wish.explore,
         seed=wish.seed,
@@ -101,6 +102,32 @@ def _explain(client: EdgeClient, question: m.Question) -> Explanation:
 
 def _similar(client: EdgeClient, question: m.Likeness) -> m.AlikeItems:
     return m.AlikeItems(items=tuple(client.similar(question.item, question.k)))
+
+
+def _questionnaire(client: EdgeClient, interview: m.Interview) -> m.Blocks:
+    return _blocks(client.questionnaire(interview.most))
+
+
+def _answer(client: EdgeClient, given: m.Chosen) -> m.Blocks:
+    client.answer(given.chosen)
+    return _blocks(client.answers)
+
+
+def _answers(client: EdgeClient, _: m.Nothing) -> m.Blocks:
+    return _blocks(client.answers)
+
+
+def _blocks(found: Mapping[str, Iterable[str]]) -> m.Blocks:
+    return m.Blocks(blocks={name: tuple(labels) for name, labels in found.items()})
+
+
+def _set_attribute(client: EdgeClient, given: m.Attribute) -> m.Attributes:
+    client.set_attribute(given.name, given.value)
+    return m.Attributes(attributes=client.attributes)
+
+
+def _attributes(client: EdgeClient, _: m.Nothing) -> m.Attributes:
+    return m.Attributes(attributes=client.attributes)
 
 
 def _budget(client: EdgeClient, _: m.Nothing) -> Spending:
@@ -139,6 +166,11 @@ ROUTES: tuple[Route[Any, Any], ...] = (
     Route("recommend", "Rank the items for the person, best first.", m.Wish, m.Listed, _recommend),
     Route("explain", "Which own past items and public features led to a score.", m.Question, Explanation, _explain),
     Route("similar", "The items that are most alike to one.", m.Likeness, m.AlikeItems, _similar),
+    Route("questionnaire", "What a new person may be asked.", m.Interview, m.Blocks, _questionnaire),
+    Route("answer", "Keep the labels that the person chose, in place of earlier ones.", m.Chosen, m.Blocks, _answer),
+    Route("answers", "The labels that the person chose.", m.Nothing, m.Blocks, _answers),
+    Route("set-attribute", "Keep a private attribute of the person.", m.Attribute, m.Attributes, _set_attribute),
+    Route("attributes", "The private attributes of the person.", m.Nothing, m.Attributes, _attributes),
     Route("budget", "What the device spent of its privacy budget.", m.Nothing, Spending, _budget),
     Route("sync", "Make the newest signed release of the known publisher the model.", m.Nothing, Synced, _sync, 600.0),
     Route("opt-out", "Contribute only zeros from the next question on.", m.Nothing, m.Choice, _opt_out),

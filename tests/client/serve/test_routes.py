@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from fedrec_client import EdgeClient
 from fedrec_client.serve.described import described
 from fedrec_client.serve.routes import ROUTES
 from jsonschema import Draft202012Validator
@@ -19,6 +20,7 @@ ASKED = {
     "recommend": {
         "k": 4,
         "diversity": 0.2,
+        "freshness": {"number": "year", "half_life": 5},
         "explore": 0.5,
         "seed": 7,
         "exclude": ["item-1"],
@@ -28,6 +30,11 @@ ASKED = {
     },
     "explain": {"item": "item-5", "newest": 3},
     "similar": {"item": "item-3", "k": 2},
+    "questionnaire": {"most": 3},
+    "answer": {"chosen": {"taste": ["taste-1"]}},
+    "answers": {},
+    "set-attribute": {"name": "language", "value": "de"},
+    "attributes": {},
     "budget": {},
     "opt-out": {},
     "opt-in": {},
@@ -63,6 +70,15 @@ def test_every_route_answers_as_the_document_says(empty: Served) -> None:
     status, _, answer = empty.ask("/v1/explain", {"item": "nothing"})
     assert status == 400
     schema_of(document, "explain", "default").validate(answer)
+
+
+def test_every_method_of_the_client_has_a_route() -> None:
+    """But for those that name files or servers, which no caller may choose, and for opening and closing."""
+    methods = {name for name in dir(EdgeClient) if not name.startswith("_")}
+    routed = {each.name.replace("-", "_") for each in ROUTES}
+    in_others = {"model": "status", "opted_out": "status", "export_my_data": "export"}
+    assert methods - routed - in_others.keys() <= {"open", "close", "path", "install", "participate"}
+    assert routed - methods == {"status", "export"}
 
 
 def test_answers_are_those_of_the_client(empty: Served) -> None:
@@ -134,6 +150,9 @@ def test_sync_asks_the_publisher_that_the_device_knows(empty: Served, tmp_path: 
         ("recommend", {"having": {"taste": ["tast-1"]}}, "taste-1"),
         ("forget", {}, "forget needs one of"),
         ("similar", {"item": "nothing"}, "no item"),
+        ("answer", {"chosen": {"taste": ["tast-1"]}}, "taste-1"),
+        ("set-attribute", {"name": "language"}, "value"),
+        ("recommend", {"freshness": {"number": "year", "half_life": 0}}, "half_life"),
     ],
 )
 def test_bad_requests_are_one_line(empty: Served, name: str, request_: object, part: str) -> None:
