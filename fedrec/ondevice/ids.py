@@ -10,7 +10,9 @@ from fedrec.ondevice.tensor_file import TensorFile
 
 _BLOCK = 512  # hashes that are read at once at the end of a search
 _HELD = 1 << 16
-"""Items of a catalogue whose hashes and places, 12 bytes each, are held in memory."""
+"""Items of a catalogue whose ids, hashes and places are held in memory."""
+_TEXT = 4 << 20
+"""Most bytes of such ids."""
 
 
 class ItemIds(ABC):
@@ -57,7 +59,9 @@ class StoredIds(ItemIds):
     def __init__(self, index: TensorFile) -> None:
         self._index = index
         self._count = index.shape("ids/ends")[0]
-        self._held = (index.read("ids/hash"), index.read("ids/place")) if self._count <= _HELD else None
+        small = self._count <= _HELD and index.shape("ids/text")[0] <= _TEXT
+        self._held = (index.read("ids/hash"), index.read("ids/place")) if small else None
+        self._texts = (index.read("ids/text").tobytes(), index.read("ids/ends")) if small else None
 
     def __len__(self) -> int:
         return self._count
@@ -65,12 +69,15 @@ class StoredIds(ItemIds):
     def at(self, position: int) -> str:
         if not 0 <= position < self._count:
             raise IndexError(f"position {position} of {self._count}")
+        if self._texts is not None:
+            text, stops = self._texts
+            return text[stops[position - 1] if position else 0 : stops[position]].decode()
         ends = np.zeros(2, np.int64)
         first = max(position - 1, 0)
         self._index.read_into("ids/ends", first, ends[1 - (position - first) :])
-        text = np.empty(int(ends[1] - ends[0]), np.uint8)
-        self._index.read_into("ids/text", int(ends[0]), text)
-        return text.tobytes().decode()
+        read = np.empty(int(ends[1] - ends[0]), np.uint8)
+        self._index.read_into("ids/text", int(ends[0]), read)
+        return read.tobytes().decode()
 
     def find(self, item: str) -> int | None:
         places = self._of_hash(hash_of(item))

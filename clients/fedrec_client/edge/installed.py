@@ -115,9 +115,23 @@ class Models:
 
     def __init__(self, folder: DeviceFolder) -> None:
         self._folder = folder
+        self._read: tuple[tuple[int, ...], Pointer | None] | None = None
 
     def pointer(self) -> Pointer | None:
-        """Return the pointer to the model in use; None before the first was installed. Raises: InputError."""
+        """Return the pointer to the model in use; None before the first was installed. Raises: InputError.
+
+        The file is only ever replaced. It is read again when it is another file than before.
+        """
+        try:
+            about = os.lstat(self._folder.pointer)
+        except OSError:
+            return self._pointer()
+        file = (about.st_dev, about.st_ino, about.st_mtime_ns, about.st_ctime_ns, about.st_size, about.st_mode)
+        if self._read is None or self._read[0] != file:  # before the content: a file of in between is read next time
+            self._read = (file, self._pointer())
+        return self._read[1]
+
+    def _pointer(self) -> Pointer | None:
         content = read_below(self._folder.path, self._folder.pointer.name, 1 << 12)
         if content is None:
             return None

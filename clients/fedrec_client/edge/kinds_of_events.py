@@ -17,6 +17,7 @@
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from operator import attrgetter, itemgetter
 
 import numpy as np
 
@@ -42,11 +43,16 @@ class Past:
 
 def in_order(recorded: Iterable[Recorded]) -> list[Event]:
     """Return the events by time; one without a time comes right after the event recorded before it."""
-    moment, found = -math.inf, []
-    for each in sorted(recorded, key=lambda each: each.number):
-        moment = moment if each.event.time is None else each.event.time
-        found.append((moment, each.number, each.event))
-    return [event for *_, event in sorted(found, key=lambda each: each[:2])]
+    moment, found, ordered = -math.inf, [], True
+    for each in sorted(recorded, key=attrgetter("number")):
+        event = each.event
+        if event.time is not None:
+            ordered = ordered and event.time >= moment
+            moment = event.time
+        found.append((moment, event))
+    if not ordered:
+        found.sort(key=itemgetter(0))  # stable: of one time in the order of their numbers
+    return [event for _, event in found]
 
 
 def past_of(
@@ -64,16 +70,17 @@ def past_of(
     low: dict[int, bool] = {}
     ratings: dict[int, float] = {}
     for event in in_order(recorded):
-        place = find(event.item) if event.kind in KINDS else None
+        kind = event.kind
+        place = find(event.item) if kind in KINDS else None
         if place is None:
             continue
-        if event.kind == "dislike":
+        if kind == "dislike":
             low[place] = True
             continue
         seen.setdefault(place)
-        if event.kind == "like":
+        if kind == "like":
             low[place] = False
-        elif event.kind == "rating":
+        elif kind == "rating":
             ratings[place] = event.weight
             low[place] = not rated and min_rating is not None and event.weight < min_rating
     liked = [place for place in seen if not low.get(place) and (place in ratings or not rated)]

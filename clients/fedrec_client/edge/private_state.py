@@ -36,6 +36,18 @@ class Now:
     state: State
 
 
+class Places(dict[str, int | None]):
+    """Positions of the items that the person's events have, found once. None: the model has no such item."""
+
+    def __init__(self, model: OpenModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def __missing__(self, item: str) -> int | None:
+        self[item] = found = self.model.ids.find(item)
+        return found
+
+
 class PrivateState:
     """The state of a device's person. It is in memory alone: a start makes it again from the events.
 
@@ -57,7 +69,7 @@ class PrivateState:
         """Forget what is in memory."""
         self._model: OpenModel | None = None
         self._now: Now | None = None
-        self._places: tuple[Pointer | None, dict[str, int | None]] = (None, {})
+        self._places: Places | None = None
 
     def install(
         self,
@@ -119,17 +131,10 @@ class PrivateState:
         return replace(history, items=np.concatenate([stand, history.items]), ordered=False) if len(stand) else history
 
     def _past(self, model: OpenModel) -> Past:
-        if self._places[0] != model.pointer:
-            self._places = (model.pointer, {})
-        places = self._places[1]
-
-        def find(item: str) -> int | None:
-            if item not in places:
-                places[item] = model.ids.find(item)
-            return places[item]
-
-        events = self._store.events()
-        return past_of(events, find, rated=model.rated, min_rating=model.pointer.min_rating)
+        if self._places is None or self._places.model is not model:
+            self._places = Places(model)
+        find, least = self._places.__getitem__, model.pointer.min_rating
+        return past_of(self._store.events(), find, rated=model.rated, min_rating=least)
 
 
 def _state(model: OpenModel, past: Past, started: History, old: Now | None) -> State:
