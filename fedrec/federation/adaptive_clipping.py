@@ -50,6 +50,7 @@ class AdaptiveClipping(Wrapper):
     def __init__(self, inner: Algorithm, config: ClippingConfig) -> None:
         asked = _adaptable(inner)
         facts, rounds = inner.facts, _rounds(inner, asked)
+        config = config.moving(len(rounds))
         self.share = config.share if config.share is not None else _open_share(config, inner, asked)
         super().__init__(inner.rebuilt(replace(facts, mu=facts.mu * math.sqrt(1 - self.share))), config, facts)
         self.adapted = tuple(sorted(_adaptable(self.inner)))
@@ -126,7 +127,7 @@ class AdaptiveClipping(Wrapper):
 
     @property
     def chosen(self) -> dict[str, Any]:
-        return self.inner.chosen | {"clipping_share": self.share}
+        return self.inner.chosen | {"clipping_share": self.share, "clipping_rate": self.config.rate}
 
     def clips(self, shared: Shared) -> dict[str, float]:
         """Return the clip norm that the next round uses, by query."""

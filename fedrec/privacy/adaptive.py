@@ -32,6 +32,10 @@ from fedrec.settings import Settings
 
 FEWEST, MOST = 1e-6, 1e6
 """Bounds of the settings `smallest` and `largest`."""
+TRAVEL = 10.0
+"""By how much a clip can grow, and shrink, over a run whose rate is left open."""
+LEAST_RATE, MOST_RATE = 0.2, 10.0
+"""Bounds of a rate that is left open: the paper's choice for long runs, and the largest that may be set."""
 
 
 class ClippingConfig(Settings):
@@ -41,8 +45,9 @@ class ClippingConfig(Settings):
     """Move the clips of sums that are asked in several rounds towards a quantile of users' norms, by private sums."""
     quantile: float = Field(default=0.5, gt=0, lt=1)
     """Part of the users whose contributions stay as they are."""
-    rate: float = Field(default=0.2, gt=0, le=10)
-    """Step of the logarithm of a clip, for each unit between the measured part of users and `quantile`."""
+    rate: float | None = Field(default=None, gt=0, le=MOST_RATE)
+    """Step of the logarithm of a clip, for each unit between the measured part of users and `quantile`; by default,
+    what lets a clip grow or shrink by 10 over the run, and at least 0.2."""
     share: float | None = Field(default=None, gt=0, lt=1)
     """Part of the budget for measuring that; by default, at most 0.05, what leaves it a standard deviation of 0.05."""
     smallest: float = Field(default=0.01, ge=FEWEST, le=1)
@@ -57,6 +62,22 @@ class ClippingConfig(Settings):
             raise ValueError(f"privacy.clipping.{idle[0]} is for privacy.clipping.adaptive = true; leave it out")
         return self
 
+    def moving(self, rounds: int) -> "ClippingConfig":
+        """Return the same settings with a rate: where it is left open, one that lets a clip travel by `TRAVEL`.
+
+        A round moves the logarithm of a clip up by at most rate x quantile, and down by rate x (1 - quantile). So a
+        clip that is too small for everybody, or too large, is `TRAVEL` times as large, or as small, after the last
+        round. With 2 rounds and quantiles near 0 or 1 the largest rate is less than that.
+
+        Args:
+            rounds: in which the clips adapt, at least 1.
+        """
+        if self.rate is not None:
+            return self
+        least_step = min(self.quantile, 1 - self.quantile)
+        rate = min(MOST_RATE, max(LEAST_RATE, math.log(TRAVEL) / (rounds * least_step)))
+        return self.model_copy(update={"rate": rate})
+
     def next_factor(self, factor: float, total: float, expected_cohort: float) -> float:
         """Return the factor of the next round.
 
@@ -65,6 +86,8 @@ class ClippingConfig(Settings):
             total: the noisy sum of the users' bits less the quantile.
             expected_cohort: the public number of users expected in the round, never a count.
         """
+        if self.rate is None:
+            raise ValueError("clips without a rate; `moving` gives one")
         within = min(1.0, max(0.0, total / expected_cohort + self.quantile))
         moved = factor * math.exp(-self.rate * (within - self.quantile))
         return min(self.largest, max(self.smallest, moved))

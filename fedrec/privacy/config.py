@@ -261,8 +261,6 @@ def check_over_nodes(config: PrivacyConfig, nodes: int, seed: int | None, where:
             f"{where}: privacy.aggregator = helper needs a helper; start the server with --helper and --helper-key "
             "(see `fedrec helper --help`), or leave the setting out"
         )
-    if config.helped and config.hidden:
-        raise InputError(f"{where}: privacy.participation = hidden is offered with privacy.aggregator = peers; set it")
     if config.trust == "distributed" and nodes < FEWEST_NODES:
         raise InputError(
             f"{where}: trust model distributed needs at least {FEWEST_NODES} nodes, since each of two learns the "

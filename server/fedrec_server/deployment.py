@@ -95,7 +95,7 @@ def with_helper(scenario: Scenario, began: RunDirectory | None = None) -> Scenar
         began: folder of the run that continues, whose aggregator stays; None for a new run.
     """
     privacy = scenario.privacy
-    if privacy.trust != "distributed" or privacy.hidden or "aggregator" in privacy.model_fields_set:
+    if privacy.trust != "distributed" or "aggregator" in privacy.model_fields_set:
         return scenario
     aggregator = "helper"
     if began is not None and began.holds_run:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fedrec_client import coins
 from fedrec_client.run_gate import Pins
 from fedrec_client.users_noise import UsersNoise
 from fedrec_server.deployment import Deployment
@@ -20,6 +21,7 @@ from fedrec.audit.log.ledger import read_ledger
 from fedrec.cli import run as fedrec
 from fedrec.errors import FedrecError, InputError
 from fedrec.federation import exchange
+from fedrec.privacy.discrete.stream import WordStream
 from fedrec.run import masked
 from fedrec.run.directory import RunDirectory
 from fedrec.run.federation import RoundVoid
@@ -287,11 +289,51 @@ def test_without_a_helper_the_setting_is_refused_in_one_line(tmp_path: Path, car
     assert not (tmp_path / "run").exists()
 
 
-def test_hidden_participation_is_not_offered_with_a_helper(tmp_path: Path, carded: Carded, helper: Nearby) -> None:
-    hidden = ("privacy.participation=hidden", "privacy.sampling=0.5")
-    with pytest.raises(InputError, match=r"offered with privacy\.aggregator = peers"):
-        carded.run(tmp_path / "run", (*DISTRIBUTED, *hidden, "privacy.aggregator=helper"), helper=helper)
-    assert not (tmp_path / "run").exists()
+def test_secret_coins_with_a_helper_have_the_sums_of_one_process_and_show_in_nothing_that_it_is_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carded: Carded, helper: Nearby
+) -> None:
+    """Every node is asked about everybody, in every round; the helper sees seeds and these numbers alone."""
+    noise, drawn, added, draw = [], [], UsersNoise.added, coins.draw
+
+    def noted(self: UsersNoise, sums: dict, round_index: int, users: int) -> dict:
+        given = added(self, sums, round_index, users)
+        noise.append({name: given[name] - sums[name] for name in sums})
+        return given
+
+    def seen(users: int, sampling: float, words: WordStream) -> np.ndarray:
+        drawn.append(draw(users, sampling, words))
+        return drawn[-1]
+
+    monkeypatch.setattr(UsersNoise, "added", noted)
+    monkeypatch.setattr(coins, "draw", seen)
+    hidden = ("privacy.participation=hidden", "privacy.sampling=0.4")
+    scenario = load_scenario("quickstart", [*CHANGES, "engine.nodes=3", *DISTRIBUTED, *hidden])
+    made = Deployment(scenario, RunDirectory(tmp_path / "run"), Messenger(carded.grid(), poll=0.001), helper=helper)
+    sums, rounds = made.nodes.clipped_sums, []
+
+    def kept(algorithm, shared, round_index, cohort):
+        noise.clear(), drawn.clear()
+        totals = sums(algorithm, shared, round_index, cohort)
+        fell = np.flatnonzero(np.concatenate(drawn))
+        rounds.append(len(fell))
+        together = in_process(made, shared, round_index, fell)
+        for name, total in totals.items():
+            mask = (1 << made.setup.plan.discrete.encoding(round_index, name).bits) - 1
+            assert torch.equal((total - sum(each[name] for each in noise)) & mask, together[name])
+        return totals
+
+    made.nodes.clipped_sums = kept
+    made.run()
+    assert len(rounds) == 2
+    assert all(0 < count < 60 for count in rounds)
+    statement = verified(tmp_path / "run")
+    rows = {row["adversary"]: row for row in statement["adversaries"]}
+    for name in ("server", "helper", "server_and_helper"):
+        assert "amplified by sampling" in rows[name]["why"]
+    assert rows["helper"]["epsilon"] == rows["server"]["epsilon"] < rows["knows_the_cohort"]["epsilon"]
+    assert {asked.counts for asked in helper.asked} == {(20, 20, 20)}
+    asked = [packet for packet in carded.asked[0] if packet.kind == masked.HELPED]
+    assert all(packet.facts["everybody"] is True and "cohort" not in packet.tensors for packet in asked)
 
 
 def test_a_helper_that_lies_shifts_the_total_and_nothing_detects_it(

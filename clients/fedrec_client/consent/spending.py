@@ -26,7 +26,7 @@ import numpy as np
 
 from fedrec.errors import PrivacyError
 from fedrec.privacy.discrete import hidden
-from fedrec.privacy.discrete.renyi import SkellamEvent
+from fedrec.privacy.discrete.renyi import SkellamEvent, conversion
 
 GRID = 10**12
 CEILING = 10**6 * GRID
@@ -146,7 +146,7 @@ def epsilon(cost: Cost, delta: float) -> float:
     if not any(cost.renyi):
         return gaussian_epsilon(cost.gaussian / GRID * (1 + 1e-15), delta) if cost.gaussian < CEILING else math.inf
     spent = (
-        (order * cost.gaussian / 2 + rest) / GRID + _conversion(order, delta) if rest < CEILING else math.inf
+        (order * cost.gaussian / 2 + rest) / GRID + conversion(order, delta) if rest < CEILING else math.inf
         for order, rest in zip(ORDERS, cost.renyi, strict=True)
     )
     return max(0.0, min(spent)) * (1 + _MARGIN)
@@ -177,11 +177,6 @@ def _too_small(candidate: float, squared: float, delta: float) -> bool:
     upper = math.erfc(near / math.sqrt(2)) / 2
     lower = math.exp(candidate) * math.erfc(far / math.sqrt(2)) / 2
     return upper * (1 + 1e-12) - lower * (1 - 1e-12) > delta
-
-
-def _conversion(order: int, delta: float) -> float:
-    """Epsilon at delta less the Renyi DP at `order` (Canonne et al. 2020, proposition 12)."""
-    return math.log1p(-1 / order) - (math.log(delta) + math.log(order)) / (order - 1)
 
 
 @dataclass(frozen=True)
@@ -215,12 +210,12 @@ class Limit:
     @cached_property
     def order(self) -> int:
         """The order of the Renyi rule: the one that lets most Gaussian releases pass."""
-        return max(ORDERS, key=lambda order: (self.epsilon - _conversion(order, self.delta / 2)) / order)
+        return max(ORDERS, key=lambda order: (self.epsilon - conversion(order, self.delta / 2)) / order)
 
     @cached_property
     def renyi(self) -> int:
         """The most Renyi DP at `order`, in 1/GRID, rounded down; 0 where nothing is left."""
-        return max(0, math.floor((self.epsilon - _conversion(self.order, self.delta / 2)) * GRID * (1 - 1e-12)))
+        return max(0, math.floor((self.epsilon - conversion(self.order, self.delta / 2)) * GRID * (1 - 1e-12)))
 
     def allows(self, spent: Totals, cost: Cost) -> np.ndarray:
         """Return (rows,) bool: whose limit still covers this release after what was spent."""

@@ -105,7 +105,10 @@ def epsilon_of(rdp: Callable[[int], float], delta: float) -> float:
         rdp: the Renyi divergence at a whole order.
         delta: above 0 and below 1.
     """
-    best: float = min(
-        rdp(order) + math.log1p(-1 / order) - (math.log(delta) + math.log(order)) / (order - 1) for order in ORDERS
-    )
+    best: float = min(rdp(order) + conversion(order, delta) for order in ORDERS)
     return max(0.0, best)
+
+
+def conversion(order: int, delta: float) -> float:
+    """Return epsilon at `delta` less the Renyi divergence at an order above 1 (Canonne et al. 2020, proposition 12)."""
+    return math.log1p(-1 / order) - (math.log(delta) + math.log(order)) / (order - 1)
