@@ -89,7 +89,7 @@ def _gate(config: Mapping[str, Any], policy: Policy) -> RunGate | None:
     pins, key = Pins(policy.server.ledger_keys, policy.server.witnesses, policy.server.helpers), config.get("key")
     try:
         signer = load_node_key(Path(str(key))) if key else None
-        return RunGate(node_folder(config) / "runs", pins=lambda: pins, key=signer)
+        return RunGate(node_folder(config) / "runs", lambda: pins, signer, kept=not config.get("stock"))
     except InputError as error:
         raise ConfigError(str(error)) from None
 

@@ -117,6 +117,7 @@ def start(
     config |= {"columns": str(columns.absolute())} if columns is not None else {}
     config |= {"plugins": ",".join(sorted(check_plugins(plugin)))} if plugin else {}
     config |= {"device": device} if device else {}
+    config |= {"stock": True} if stock else {}
     place = State(state or default_folder())
     place.make()
     config |= {"state": str(place.path), "key": str(key.absolute())} | prepared(

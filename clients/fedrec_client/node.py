@@ -147,6 +147,8 @@ class UserNode:
         masks = None if self._gate is None else self._gate.masks
         if self._gate is None or masks is None:
             raise WireError("stage", "a node without a key takes part in no secure sum")
+        if not self._gate.kept:
+            raise WireError("stock", "a node that was started with --stock takes part in no secure sum among nodes")
         if packet.kind not in (masked.ADVERTISE, masked.MASKED):
             return masks.answer(packet)
         admitted, run = self._secure(packet, helped=False)

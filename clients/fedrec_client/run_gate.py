@@ -98,6 +98,7 @@ class RunGate:
         pins: called for every question, so that a changed policy counts at once.
         key: signs receipts; None for a node without a key, which a server with a folder of keys does not accept.
         now: the clock, with a zone.
+        kept: whether this process, with its secrets of a round, answers the next message, too.
 
     Attributes:
         masks: the node's part in secure sums among nodes; None for a node without a key.
@@ -110,8 +111,10 @@ class RunGate:
         pins: Callable[[], Pins] = Pins,
         key: NodeKey | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        *,
+        kept: bool = True,
     ) -> None:
-        self._memory, self._pins, self._key, self._now = RunMemory(folder), pins, key, now
+        self._memory, self._pins, self._key, self._now, self.kept = RunMemory(folder), pins, key, now, kept
         self.masks = None if key is None else Masks(key.masks_key(), folder / "masks")
         self.helped = None if key is None else HelpedMasks(key.masks_key(), folder / "masks")
 

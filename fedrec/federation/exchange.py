@@ -53,6 +53,7 @@ REFUSALS = {
     "head": "the run's ledger does not extend the one that it saw before; restore the newest ledger",
     "cohort": "the cohort names users that it does not host, or leaves out users of a run that asks everybody",
     "stage": "it is at another stage of the secure sum, or a message of it does not fit; it has dropped from the round",
+    "stock": "it was started with --stock, which keeps no secret between stages of a secure sum; a helper needs none",
     "roster": "the list of the nodes' keys is not the one of the run card, or lacks this node",
     "helper": "its policy accepts no such helper for secure sums; its operator adds the helper's key to server.helpers",
     "missing": "it no longer holds what was not sent again",

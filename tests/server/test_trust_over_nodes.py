@@ -353,3 +353,14 @@ def test_a_card_that_promises_larger_sums_than_are_opened_is_refused(
     with pytest.raises(TooFewNodes, match=r"0 of 4 nodes began .* its policy does not accept"):
         carded.run(tmp_path / "run", (*DISTRIBUTED, "privacy.dropout=0.25"))
     assert set(carded.codes()) == {"terms"}
+
+
+def test_nodes_whose_processes_end_with_each_message_mask_nothing_among_themselves(
+    tmp_path: Path, carded: Carded
+) -> None:
+    """`--stock`: the first stage's secrets would be gone at the second. No device pays for such a round."""
+    grid = carded.grid(kept=False)
+    with pytest.raises(FedrecError, match=r"started with --stock, which keeps no secret .* a helper needs none"):
+        carded.run(tmp_path / "run", DISTRIBUTED, over=grid)
+    assert {packet.facts["code"] for packet in answers(carded, exchange.REFUSAL)} == {"stock"}
+    assert not answers(carded, masked.MASKS)
