@@ -17,19 +17,23 @@ Downloads may be coarser than what the server holds. Error of an entry x, at mos
 
 Where a tensor holds NaN or infinity, or the coarser form could not hold it, it travels as it is. Uploads are never made
 coarser.
+
+A device without torch reads and sends numpy arrays of the same bytes. Only tensors of torch need torch here.
 """
 
 import hashlib
 import math
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import torch
-from torch import Tensor
+import numpy as np
 
 from fedrec.errors import FedrecError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 VERSION = 3
 """Of the protocol. Both sides refuse any other."""
@@ -48,21 +52,14 @@ RAW, HALF, ROWS = "fedrec.raw", "fedrec.half", "fedrec.rows"
 MOST_BYTES = 1 << 31
 """Of one tensor: Flower's own limit on a message is about that."""
 
-_DTYPES = {
-    str(dtype).removeprefix("torch."): dtype
-    for dtype in (
-        torch.float64,
-        torch.float32,
-        torch.float16,
-        torch.bfloat16,
-        torch.int64,
-        torch.int32,
-        torch.int16,
-        torch.int8,
-        torch.uint8,
-        torch.bool,
-    )
+Arrays = Literal["torch", "numpy"]
+"""What the tensors of a message become."""
+
+_SIZES = {
+    **{"float64": 8, "float32": 4, "float16": 2, "bfloat16": 2},
+    **{"int64": 8, "int32": 4, "int16": 2, "int8": 1, "uint8": 1, "bool": 1},
 }
+"""Bytes of a number of each type; numpy has no bfloat16."""
 _MOST_IN_ROWS = 1e38  # beyond, 127 scales may be more than a float32 holds
 _KEYS = {"version": int, "kind": str, "fingerprint": str, "round": int}
 _OWN = "fact."
@@ -81,13 +78,16 @@ class WireError(FedrecError):
 
 @dataclass(frozen=True)
 class Packet:
-    """One message. round: -1 outside rounds. fingerprint: of the run (empty before there is one)."""
+    """One message. round: -1 outside rounds. fingerprint: of the run (empty before there is one).
+
+    tensors: of torch, or on a device without it numpy arrays.
+    """
 
     kind: str
     fingerprint: str = ""
     round: int = -1
     facts: Mapping[str, Fact] = field(default_factory=dict)
-    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    tensors: Mapping[str, Any] = field(default_factory=dict)
     version: int = VERSION
 
     def expect(self, kind: str, fingerprint: str | None = None, round_index: int | None = None) -> "Packet":
@@ -122,8 +122,8 @@ def fingerprint(text: str) -> str:
     return hashlib.sha256(f"fedrec wire {_DESCRIBED}\n{text}".encode()).hexdigest()
 
 
-def digest(tensor: Tensor) -> str:
-    """Return the SHA-256 (hex, 32 digits) of a tensor's type, shape and bits."""
+def digest(tensor: "Tensor | np.ndarray") -> str:
+    """Return the SHA-256 (hex, 32 digits) of the type, shape and bits of a tensor or array."""
     head = f"{_name(tensor.dtype)} {tuple(tensor.shape)}\n".encode()
     return hashlib.sha256(head + _bytes(tensor)).hexdigest()[:32]
 
@@ -147,8 +147,24 @@ def to_record(packet: Packet, precision: Precision = "float32", keep: Collection
     return RecordDict(records)
 
 
-def from_record(record: Any) -> Packet:
-    """The packet in Flower's RecordDict; its tensors are on the CPU and share nothing with the record.
+def numpy_of(tensor: "Tensor | np.ndarray") -> np.ndarray:
+    """Return a tensor or array as an array on the CPU."""
+    return tensor if isinstance(tensor, np.ndarray) else tensor.cpu().numpy()
+
+
+def octets_of(tensor: "Tensor | np.ndarray | None") -> np.ndarray | None:
+    """Return bytes that travelled as a tensor, (n,) uint8; None for anything else."""
+    if tensor is None or _name(tensor.dtype) != "uint8" or len(tensor.shape) != 1:
+        return None
+    return numpy_of(tensor)
+
+
+def from_record(record: Any, kind: Arrays = "torch") -> Packet:
+    """The packet in Flower's RecordDict; its tensors are on the CPU, and no change of the record changes them.
+
+    Args:
+        record: as received.
+        kind: what its tensors become.
 
     Raises:
         WireError: for anything else.
@@ -158,7 +174,7 @@ def from_record(record: Any) -> Packet:
         if not {FACTS} <= set(record) <= {FACTS, TENSORS} or FACTS not in configs or TENSORS in configs:
             raise WireError("records", "a message of other records than the protocol's")
         facts = dict(configs[FACTS])
-        if any(type(facts.get(key)) is not kind for key, kind in _KEYS.items()):
+        if any(type(facts.get(key)) is not known for key, known in _KEYS.items()):
             raise WireError("records", "a message without version, kind, fingerprint and round")
         if facts["version"] != VERSION:  # its neighbours may mean something else there
             return Packet(facts["kind"], facts["fingerprint"], facts["round"], version=facts["version"])
@@ -166,7 +182,7 @@ def from_record(record: Any) -> Packet:
         if any(type(value) not in get_args(Fact) for value in own.values()):
             raise WireError("records", "a message with a fact that is neither text, number nor bytes")
         given = arrays[TENSORS].items() if TENSORS in arrays else ()
-        tensors = {name: _unpack(array.dtype, array.shape, array.stype, array.data) for name, array in given}
+        tensors = {name: _unpack(array.dtype, array.shape, array.stype, array.data, kind) for name, array in given}
     except (AttributeError, TypeError, KeyError, ValueError, OverflowError, RuntimeError):
         raise WireError("records", "a message that is not one of the protocol") from None
     return Packet(facts["kind"], facts["fingerprint"], facts["round"], own, tensors)
@@ -179,15 +195,20 @@ def size(record: Any) -> int:
     return arrays + sum(len(fact) for fact in facts if isinstance(fact, bytes))
 
 
-def coarse(tensor: Tensor, precision: Precision) -> Tensor:
+def coarse(tensor: "Tensor", precision: Precision) -> "Tensor":
     """Return `tensor` as the other side receives it."""
-    return _unpack(*_pack(tensor, precision))
+    found: Tensor = _unpack(*_pack(tensor, precision), "torch")
+    return found
 
 
-def _pack(tensor: Tensor, precision: Precision) -> tuple[str, tuple[int, ...], str, bytes]:
+def _pack(tensor: "Tensor | np.ndarray", precision: Precision) -> tuple[str, tuple[int, ...], str, bytes]:
     _little_endian()
-    tensor = tensor.detach().cpu().contiguous()
     dtype, shape = _name(tensor.dtype), tuple(tensor.shape)
+    if isinstance(tensor, np.ndarray):  # a device's, which is never made coarser
+        return dtype, shape, RAW, _bytes(tensor)
+    import torch
+
+    tensor = tensor.detach().cpu().contiguous()
     if precision != "float32" and tensor.dtype == torch.float32 and bool(tensor.isfinite().all()):
         if precision == "float16":
             half = tensor.half()
@@ -201,43 +222,61 @@ def _pack(tensor: Tensor, precision: Precision) -> tuple[str, tuple[int, ...], s
     return dtype, shape, RAW, _bytes(tensor)
 
 
-def _unpack(dtype: str, shape: tuple[int, ...], stype: str, data: bytes) -> Tensor:
+def _unpack(dtype: str, shape: tuple[int, ...], stype: str, data: bytes, arrays: Arrays) -> Any:
     _little_endian()
-    if dtype not in _DTYPES or not isinstance(data, bytes) or not isinstance(shape, tuple) or len(shape) > 8:
+    if dtype not in _SIZES or not isinstance(data, bytes) or not isinstance(shape, tuple) or len(shape) > 8:
         raise WireError("tensor", "a tensor of an unknown type or form")
     if any(type(side) is not int or not 0 <= side <= MOST_BYTES for side in shape):
         raise WireError("tensor", "a tensor with an impossible shape")
     count = math.prod(shape)
-    packed = {RAW: _DTYPES[dtype].itemsize * count, HALF: 2 * count, ROWS: count + 4 * (shape[0] if shape else 0)}
+    packed = {RAW: _SIZES[dtype] * count, HALF: 2 * count, ROWS: count + 4 * (shape[0] if shape else 0)}
     if stype not in packed or (stype != RAW and dtype != "float32") or (stype == ROWS and len(shape) < 2):
         raise WireError("tensor", "a tensor in an unknown packing")
     if len(data) != packed[stype] or len(data) > MOST_BYTES:
         raise WireError("tensor", "a tensor whose bytes do not fit its shape")
-    if stype == RAW:
-        return _read(data, _DTYPES[dtype], shape)
-    if stype == HALF:
-        return _read(data, torch.float16, shape).float()
-    scales = _read(data[: 4 * shape[0]], torch.float32, shape[:1])
-    levels = _read(data[4 * shape[0] :], torch.int8, (shape[0], count // shape[0] if shape[0] else 0))
-    return (levels * scales[:, None]).view(shape)
-
-
-def _read(data: bytes, dtype: torch.dtype, shape: tuple[int, ...]) -> Tensor:
-    if not data:
-        return torch.empty(shape, dtype=dtype)
-    if dtype == torch.bool and max(data) > 1:  # torch has no meaning for such a bool
+    if dtype == "bool" and max(data, default=0) > 1:  # torch has no meaning for such a bool
         raise WireError("tensor", "a truth value that is neither 0 nor 1")
-    return torch.frombuffer(bytearray(data), dtype=dtype).reshape(shape)
+    read: Callable[[bytes, str, tuple[int, ...]], Any] = _read_torch if arrays == "torch" else _read_numpy
+    if stype == RAW:
+        return read(data, dtype, shape)
+    if stype == HALF:
+        return _as_float(read(data, "float16", shape))
+    scales = read(data[: 4 * shape[0]], "float32", shape[:1])
+    levels = read(data[4 * shape[0] :], "int8", (shape[0], count // shape[0] if shape[0] else 0))
+    return (_as_float(levels) * scales[:, None]).reshape(shape)
 
 
-def _bytes(tensor: Tensor) -> bytes:
+def _read_torch(data: bytes, dtype: str, shape: tuple[int, ...]) -> "Tensor":
+    import torch
+
+    kind = getattr(torch, dtype)
+    if not data:
+        return torch.empty(shape, dtype=kind)
+    return torch.frombuffer(bytearray(data), dtype=kind).reshape(shape)
+
+
+def _read_numpy(data: bytes, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
+    if dtype == "bfloat16":
+        raise WireError("tensor", "a tensor of bfloat16, which a device without torch cannot read")
+    return np.frombuffer(data, dtype=dtype).reshape(shape)
+
+
+def _as_float(tensor: Any) -> Any:
+    return tensor.astype(np.float32) if isinstance(tensor, np.ndarray) else tensor.float()
+
+
+def _bytes(tensor: "Tensor | np.ndarray") -> bytes:
+    if isinstance(tensor, np.ndarray):
+        return tensor.tobytes()
+    import torch
+
     tensor = tensor.detach().cpu().contiguous()
     return tensor.flatten().view(torch.uint8).numpy().tobytes() if tensor.numel() else b""
 
 
-def _name(dtype: torch.dtype) -> str:
+def _name(dtype: Any) -> str:
     name = str(dtype).removeprefix("torch.")
-    if name not in _DTYPES:
+    if name not in _SIZES:
         raise ValueError(f"tensors of type {dtype} do not travel")
     return name
 

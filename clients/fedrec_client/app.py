@@ -23,9 +23,9 @@ from fedrec.transport.node_key import load_node_key
 from fedrec.wire import Packet, WireError
 from fedrec_client.consent.policy import Policy, parse
 from fedrec_client.consent_files import consent_of, node_folder, policy_text
-from fedrec_client.node import ConfigError, UserNode, log
+from fedrec_client.node import UserNode, log
+from fedrec_client.node_config import VIRTUAL, ConfigError, is_device
 from fedrec_client.run_gate import Pins, RunGate
-from fedrec_client.sources import VIRTUAL, allowed_plugins, finder
 
 app = ClientApp()
 
@@ -49,15 +49,16 @@ def answer_message(message: Message, context: Context) -> Message:
 
 
 def _answer(record: Any, context: Context) -> Packet:
+    arrays: wire.Arrays = "numpy" if is_device(dict(context.node_config)) else "torch"
     try:
-        packet = wire.from_record(record)
+        packet = wire.from_record(record, arrays)
     except WireError as error:
         log.warning("refused a message: %s", error)
         return exchange.refusal(error.code)
     try:
         config = dict(context.node_config)
         node = _node(json.dumps(config, sort_keys=True), policy_text(config))
-        for name, kept in _kept(context.state).items():
+        for name, kept in _kept(context.state, arrays).items():
             if node.held.get(name, ("",))[0] != kept[0]:
                 node.held[name] = kept
         answer = node.answer(packet)
@@ -76,9 +77,17 @@ def _answer(record: Any, context: Context) -> Packet:
 def _node(config: str, policy: str = "") -> UserNode:
     """Return the node of this process with that configuration and policy; a warm process keeps it between messages."""
     values, rules = json.loads(config), parse(policy, "policy")
+    gate, consent = _gate(values, rules), consent_of(values, rules)
+    if is_device(values):
+        if gate is None:
+            raise ConfigError("a device's store is for no simulation, whose data are one person's; start a node")
+        from fedrec_client.participation.device_node import device_node
+
+        return device_node(values, rules, gate, consent)
+    from fedrec_client.sources import allowed_plugins, finder
+
     bounds = {key: values[name] for key, name in _BOUNDS.items() if name in values}
     plugins = allowed_plugins(values, rules.run.plugins)
-    gate, consent = _gate(values, rules), consent_of(values, rules)
     return UserNode(finder(values, rules.data), plugins=plugins, gate=gate, consent=consent, **bounds)
 
 
@@ -103,10 +112,10 @@ def _keep(state: Any, node: UserNode) -> None:
     state.update(wire.to_record(Packet("held", facts={"digests": json.dumps(digests)}, tensors=tensors)))
 
 
-def _kept(state: Any) -> dict[str, Any]:
+def _kept(state: Any, arrays: wire.Arrays) -> dict[str, Any]:
     """What `_keep` kept, or nothing: a node that lost it asks for all again."""
     try:
-        packet = wire.from_record(state).expect("held")
+        packet = wire.from_record(state, arrays).expect("held")
         digests = json.loads(packet.fact("digests", str))
         return {name: (digests[name], tensor) for name, tensor in packet.tensors.items()}
     except (WireError, ValueError, KeyError, TypeError):

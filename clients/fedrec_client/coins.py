@@ -8,14 +8,19 @@ Every user's contribution is computed, clipped and encoded, whatever the coin: i
 one that is dropped. Work, size, receipt and device ledger are the same. No proof covers the time of an instruction.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
-import torch
-from torch import Tensor
 
 from fedrec.errors import PrivacyError
 from fedrec.privacy.discrete.stream import WordStream
-from fedrec.privacy.integers import Integers
-from fedrec.privacy.queries import Contribution, SumQuery
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from fedrec.privacy.integers import Integers
+    from fedrec.privacy.queries import Contribution, SumQuery
 
 _PRECISION = 53  # bits of a float64: `sampling * 2^53` is exact
 
@@ -33,24 +38,26 @@ class CoinedIntegers:
         counted: (C,) bool: who of the cohort counts, in the order in which the cohort is computed.
     """
 
-    def __init__(self, inner: Integers, counted: np.ndarray) -> None:
+    def __init__(self, inner: "Integers", counted: np.ndarray) -> None:
+        import torch
+
         self._inner, self._counted = inner, torch.from_numpy(counted)
         self._done: dict[str, int] = {}
         self._dropped: dict[str, Tensor] = {}
 
-    def zeros(self, query: SumQuery, round_index: int, device: torch.device) -> Tensor:
+    def zeros(self, query: "SumQuery", round_index: int, device: "torch.device") -> "Tensor":
         self._done[query.name] = 0
         self._dropped[query.name] = self._inner.zeros(query, round_index, device)
         return self._inner.zeros(query, round_index, device)
 
     def add(
         self,
-        total: Tensor,
-        query: SumQuery,
+        total: "Tensor",
+        query: "SumQuery",
         round_index: int,
-        contribution: Contribution,
-        weights: Tensor,
-        keys: Tensor,
+        contribution: "Contribution",
+        weights: "Tensor",
+        keys: "Tensor",
     ) -> None:
         start = self._done[query.name]
         self._done[query.name] = end = start + len(keys)
@@ -58,4 +65,4 @@ class CoinedIntegers:
             raise PrivacyError(f"round {round_index}, query '{query.name}': more users than coins")
         counted = self._counted[start:end].to(weights.device)
         for into, who in ((total, counted), (self._dropped[query.name], ~counted)):
-            self._inner.add(into, query, round_index, contribution, torch.where(who, weights, 0.0), keys)
+            self._inner.add(into, query, round_index, contribution, weights.masked_fill(~who, 0.0), keys)

@@ -15,8 +15,8 @@ from fedrec_client.consent.consent import Consent
 from fedrec_client.consent.device_ledger import FILE, DeviceLedger
 from fedrec_client.consent.files import default_folder
 from fedrec_client.consent.policy import BOUNDS, Policy, load
-from fedrec_client.node import COMPUTED, ConfigError
-from fedrec_client.sources import VIRTUAL, Value
+from fedrec_client.node import COMPUTED
+from fedrec_client.node_config import VIRTUAL, ConfigError, Value
 
 
 def node_folder(config: Mapping[str, Value]) -> Path:

@@ -4,7 +4,7 @@ import math
 
 from fedrec.algorithms.base import Algorithm
 from fedrec.errors import InputError
-from fedrec.federation.exchange import parse_data
+from fedrec.federation.data_request import parse_data
 from fedrec.federation.spec import RunSpec
 from fedrec_client.consent.policy import MOST_ROUNDS
 from fedrec_client.consent.spending import gaussian_epsilon

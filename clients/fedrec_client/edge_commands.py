@@ -227,6 +227,8 @@ def opt_in(state: Folder = None) -> None:
 
 def add_to(client: typer.Typer) -> None:
     """Add the commands of a device to `fedrec client`."""
+    from fedrec_client.participate_command import hub, items, participate
+
     for name, command in (
         ("install", install),
         ("record", record),
@@ -241,6 +243,9 @@ def add_to(client: typer.Typer) -> None:
         ("forget", forget),
         ("opt-out", opt_out),
         ("opt-in", opt_in),
+        ("items", items),
+        ("participate", participate),
+        ("hub", hub),
     ):
         client.command(name, rich_help_panel=DEVICE)(command)
 

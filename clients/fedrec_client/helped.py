@@ -7,9 +7,9 @@ restart. The helper checks what a node cannot see in one message: that enough us
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from torch import Tensor
 
 from fedrec.audit.card.card import RunCard
 from fedrec.privacy.shares import Shares
@@ -32,7 +32,7 @@ class Begun:
     sign: Callable[[bytes], bytes]
     journal: FileJournal
 
-    def masked(self, sums: Mapping[str, Tensor]) -> bytes:
+    def masked(self, sums: Mapping[str, Any]) -> bytes:
         """Return the message with the sums, masked.
 
         Args:

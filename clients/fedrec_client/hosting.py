@@ -10,16 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fedrec.errors import InputError
-from fedrec.transport import doorbell
+from fedrec.transport import doorbell, warm
 from fedrec.transport.environment import safe_environment
 from fedrec.transport.executor import executor_command
 from fedrec.transport.preflight import Unreachable, preflight
 from fedrec.transport.processes import Child, Children, children, free_port
 from fedrec.transport.refusals import diagnose
 from fedrec.transport.state import State
+from fedrec_client.node_config import is_device
 
 WAITS = (1.0, 2.0, 5.0, 10.0, 20.0)
 """Seconds before the node is started again; the last one over and over."""
+
+WITH_TORCH = "torch,fedrec_client.sources,fedrec_client.torch_run"
+"""What a node of a log or a shard needs; a node of devices needs none of it."""
 
 LINES_SECONDS = 0.3
 """From the first line of an error to its last."""
@@ -63,7 +67,7 @@ def host(
     with state.claim(), children(say) as made:
         tried, since = 0, time.monotonic()
         while True:
-            problem, welcome = _attempt(server, users, state, port, made, say)
+            problem, welcome = attempt(server, users, state, port, made, say)
             made.end()
             if welcome is not None:
                 tried, since = 0, time.monotonic()
@@ -75,10 +79,25 @@ def host(
             time.sleep(wait)
 
 
-def _attempt(
-    server: Server, users: Users, state: State, port: int | None, made: Children, say: Callable[[str], None]
+def attempt(
+    server: Server,
+    users: Users,
+    state: State,
+    port: int | None,
+    made: Children,
+    say: Callable[[str], None],
+    over: Callable[[], bool] = lambda: False,
 ) -> tuple[str, float | None]:
-    """Why the node ended, where that may pass, and when it was welcomed. Raises: InputError where it will not."""
+    """Run a node once.
+
+    Args:
+        server, users, state, port, say: see `host`.
+        made: takes the node's processes, which the caller ends.
+        over: asked several times a second whether to stop.
+
+    Returns: why the node ended, where that may pass, and "" where it is over; and when it was welcomed.
+    Raises: InputError where it ended for good.
+    """
     try:
         preflight(server.address, server.ca, server.key)
     except Unreachable as error:
@@ -101,6 +120,8 @@ def _attempt(
                 return found.line, welcome
         if answering.code is not None:
             return f"the process of the users ended with code {answering.code}; see {answering.log}", welcome
+        if over():
+            return "", welcome
         time.sleep(0.2)
 
 
@@ -112,7 +133,8 @@ def _start(server: Server, users: Users, state: State, own: str, made: Children)
     command += ["--node-config", " ".join(f"{name}={_toml(value)}" for name, value in users.config.items())]
     command += ["--host", own.rpartition(":")[0], "--port", own.rpartition(":")[2]]
     bell = {} if users.stock else {doorbell.VARIABLE: str(state.path / "doorbell")}
-    environment = safe_environment(state.path, **bell)
+    heavy = "" if is_device(users.config) else WITH_TORCH
+    environment = safe_environment(state.path, **bell, **{warm.PRELOAD: heavy})
     node = made.start("node", command, state.log("node"), environment)
     command = executor_command(users.app, own, None, secret, stock=users.stock)
     return node, made.start("users", command, state.log("users"), environment)

@@ -4,12 +4,11 @@ A node that restarts in a round has dropped from it: its journal holds the round
 masked for one charge. It has lost the keys that it made ahead, too.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from torch import Tensor
 
 from fedrec.errors import FedrecError
 from fedrec.privacy.shares import Shares as NoiseShares
@@ -88,7 +87,7 @@ class Masks:
         staged(lambda: peer.begin(asked.round(roster, layout)))
         self._peer, self._asked, self._layout, self._least = peer, asked, layout, shares.least
 
-    def masked(self, sums: dict[str, Tensor], inbox: bytes) -> bytes:
+    def masked(self, sums: Mapping[str, Any], inbox: bytes) -> bytes:
         """Mask the sums, which have their users' noise.
 
         Args:

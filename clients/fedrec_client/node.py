@@ -14,53 +14,29 @@ data may not enter contributes zero.
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from fedrec import wire
-from fedrec.algorithms.base import Shared
-from fedrec.data.catalogue import Catalogue
 from fedrec.errors import InputError
 from fedrec.federation import exchange
-from fedrec.federation.hosted import Clip, HostedUsers, Stopwatch, UserSource
-from fedrec.federation.spec import parse_spec
 from fedrec.plugins import PluginRefused, only
-from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.discrete.stream import WordStream
 from fedrec.run import masked
 from fedrec.wire import Packet, WireError
 from fedrec_client.consent.answering import Answer
 from fedrec_client.consent.consent import Asked, Consent
-from fedrec_client.described_terms import described_terms
-from fedrec_client.prepared_run import PreparedRun
+from fedrec_client.consent.policy import Policy
+from fedrec_client.hosted_data import Find, Hosted
+from fedrec_client.node_config import ConfigError
+from fedrec_client.prepared_run import Prepare, PreparedRun, Words
 from fedrec_client.run_gate import Admitted, HeadUnknown, RunGate
 from fedrec_client.secure_question import asked_of, secure_question
-from fedrec_client.users_noise import UsersNoise, Words
 
 log = logging.getLogger("fedrec.node")
-
-
-class ConfigError(InputError):
-    """The node's own configuration cannot be used. The text quotes nothing of the data, so it may be logged."""
-
-
-@dataclass(frozen=True)
-class Hosted:
-    """The data of a node: its users, the public catalogue, and the shard of a dataset (-1: none).
-
-    public: the users' data are a public dataset, so that they may take part in runs that clip nothing. Others never do.
-    """
-
-    source: UserSource
-    catalogue: Catalogue
-    place: int = -1
-    public: bool = False
 
 
 MOST_HELD = 64 << 20
@@ -69,12 +45,11 @@ MOST_HELD = 64 << 20
 COMPUTED = ("central", "distributed", "local")
 """Trust models whose messages a node makes: those of the run's description, which its card must promise, too."""
 
-Find = Callable[[str], Hosted]
-"""Return the users of a request (the text of a `DataRequest`). Raises: InputError."""
-
 
 class UserNode:
     """Answers for the users that `find` finds. bounds: those of `HostedUsers`, the device among them.
+
+    prepare: makes what computes a run; by default the code of a simulation, with torch (`torch_run`).
 
     plugins: names of installed plug-ins that runs may name here. By default none is: the node runs built-in code alone.
     None for all that are installed, which is for a simulation's virtual nodes.
@@ -94,14 +69,16 @@ class UserNode:
         gate: RunGate | None = None,
         consent: Consent | None = None,
         words: Words = WordStream.fresh,
+        prepare: Prepare | None = None,
         **bounds: Any,
     ) -> None:
-        self._find, self._gate, self._bounds, self._words = find, gate, bounds, words
+        self._find, self._gate = find, gate
+        self._prepare = with_torch(words, bounds) if prepare is None else prepare
         self._consent = Consent(computes=COMPUTED) if consent is None else consent
         self._plugins = None if plugins is None else frozenset(plugins)
-        self.held: dict[str, tuple[str, Tensor]] = {}
+        self.held: dict[str, tuple[str, Any]] = {}
         self._run: tuple[str, PreparedRun] | None = None
-        self._given: tuple[str, dict[str, Tensor]] | None = None
+        self._given: tuple[str, dict[str, Any]] | None = None
 
     def answer(self, packet: Packet) -> Packet:
         """Answer one message. It never raises, and never sends an error's text."""
@@ -139,7 +116,7 @@ class UserNode:
             raise WireError("terms", "a plain sum in a run of trust model distributed, whose sums are masked")
         sums = self._given_sums(packet, admitted, run)
         signed = {} if self._gate is None or admitted is None else self._gate.receipt(admitted, sums)
-        facts: dict[str, wire.Fact] = {} if run.noise is None else {exchange.NOISED: self._gate is not None}
+        facts: dict[str, wire.Fact] = {exchange.NOISED: self._gate is not None} if run.noised else {}
         return Packet(exchange.SUMS, packet.fingerprint, packet.round, facts | signed, sums)
 
     def _stage(self, packet: Packet) -> Packet:
@@ -152,7 +129,7 @@ class UserNode:
         if packet.kind not in (masked.ADVERTISE, masked.MASKED):
             return masks.answer(packet)
         admitted, run = self._secure(packet, helped=False)
-        cohort = exchange.cohort_of(packet, run.users.users)
+        cohort = exchange.cohort_of(packet, run.users)
         asked = asked_of(admitted, run, masked.counts_of(packet), masked.ahead_of(packet))
         layout, shares = run.layout(packet.round), run.shares
         if packet.kind == masked.MASKED:
@@ -182,7 +159,7 @@ class UserNode:
     def _secure(self, packet: Packet, *, helped: bool) -> tuple[Admitted, PreparedRun]:
         """Return an admitted question of a secure sum. helped: whether a helper must keep the masks."""
         admitted, run = self._admitted(packet)
-        if admitted is None or run.noise is None or run.spec.noise is None or run.spec.trust != "distributed":
+        if admitted is None or not run.noised or run.spec.trust != "distributed":
             raise WireError("terms", "a secure sum in a run of another trust model")
         if (admitted.card.helper is not None) != helped:
             raise WireError("terms", "the run card names another aggregator than the question's")
@@ -192,31 +169,32 @@ class UserNode:
         """Return the question as the gate admits it, and its run; the run's terms are those of the card."""
         admitted = None if self._gate is None else self._gate.admit(packet)
         run = self._prepared(packet)
-        if not 0 <= packet.round < run.algorithm.rounds:
-            raise WireError("request", f"round {packet.round} of a run of {run.algorithm.rounds} rounds")
+        if not 0 <= packet.round < run.rounds:
+            raise WireError("request", f"round {packet.round} of a run of {run.rounds} rounds")
         if self._gate is not None and admitted is not None:
-            self._gate.check_terms(admitted, run.spec, run.algorithm.queries(packet.round))
-            if run.noise is not None and (fault := run.noise.fault(admitted.card, packet.round)):
+            self._gate.check_terms(admitted, run.spec, run.queries(packet.round))
+            if run.noised and (fault := run.take_card(admitted.card, packet.round)):
                 raise WireError("terms", f"round {packet.round}, {fault}")
         return admitted, run
 
-    def _given_sums(self, packet: Packet, admitted: Admitted | None, run: PreparedRun) -> dict[str, Tensor]:
+    def _given_sums(self, packet: Packet, admitted: Admitted | None, run: PreparedRun) -> dict[str, Any]:
         """Return the sums that a question gets, charged before."""
-        shared = self._shared(packet, run.users.device)
-        if fault := run.algorithm.fault(shared, packet.round):
+        shared = self._shared(packet)
+        if fault := run.fault(shared, packet.round):
             raise WireError("terms", f"round {packet.round}: {fault}")
-        cohort = exchange.cohort_of(packet, run.users.users)
+        cohort = exchange.cohort_of(packet, run.users)
         if self._gate is not None and admitted is not None:
-            self._gate.check_cohort(admitted, cohort, run.users.users)
+            self._gate.check_cohort(admitted, cohort, run.users)
         return self._consented_sums(packet, run, admitted, shared, cohort)
 
     def _consented_sums(
-        self, packet: Packet, run: PreparedRun, admitted: Admitted | None, shared: Shared, cohort: np.ndarray
-    ) -> dict[str, Tensor]:
+        self, packet: Packet, run: PreparedRun, admitted: Admitted | None, shared: dict[str, Any], cohort: np.ndarray
+    ) -> dict[str, Any]:
         """Return the sums over those of the cohort whose data may enter; what they cost is charged before."""
-        terms, question = run.terms, _question(packet, cohort)
         if self._gate is not None and admitted is not None:
             terms, question = self._gate.terms(admitted, public=run.public), admitted.whole
+        else:
+            terms, question = run.described_terms(), _question(packet, cohort)
         held = self._given if self._given is not None and self._given[0] == question else None
         asked = Asked(packet.round, question, run.identities, cohort, run.public, held is not None)
         verdict = self._consent.decide(terms, asked)
@@ -227,17 +205,7 @@ class UserNode:
         if verdict.reasons:
             left_out = ", ".join(f"{users} ({reason.value})" for reason, users in verdict.reasons.items())
             log.warning("round %d: users who contribute zero: %s", packet.round, left_out)
-        given, watch = cohort[verdict.give], Stopwatch(run.users.device)
-        hidden = run.noise is not None and run.noise.hidden and self._gate is not None
-        nobody = not hidden and len(given) == 0 < len(cohort)
-        computed, clip = cohort if nobody or hidden else given, clip_of(run.spec.private)
-        # Where nobody's data enter, the sums are computed all the same: the time shows nothing of the reason.
-        integers = None if run.noise is None else run.noise.coined(verdict.give) if hidden else run.noise.integers
-        sums = run.users.clipped_sums(run.algorithm, shared, packet.round, computed, clip, watch, integers)
-        if nobody:
-            sums = {name: torch.zeros_like(total) for name, total in sums.items()}
-        if run.noise is not None and self._gate is not None:
-            sums = run.noise.added(sums, packet.round, len(cohort))
+        sums = run.sums(shared, packet.round, cohort, verdict.give, noise=self._gate is not None)
         small = sum(total.nbytes for total in sums.values()) <= MOST_HELD
         self._given = (question, sums) if small else None
         self._consent.released(terms, asked, verdict)
@@ -259,50 +227,32 @@ class UserNode:
         if wire.fingerprint(text) != packet.fingerprint:
             raise WireError("fingerprint", exchange.REFUSALS["fingerprint"])
         if self._run is None or self._run[0] != packet.fingerprint:
-            try:
-                spec = parse_spec(text)
-            except InputError as error:
-                raise WireError("request", str(error)) from None
-            hosted = self._hosted(spec.data)
-            if hosted.catalogue.digest != spec.catalogue:
-                raise WireError("catalogue", exchange.REFUSALS["catalogue"])
-            if not (spec.private or hosted.public):
-                raise WireError("privacy", exchange.REFUSALS["privacy"])
-            users = HostedUsers(hosted.source, seed=spec.seed, **self._bounds)
-            try:
-                algorithm = spec.build(hosted.catalogue, users.device)
-                most = self._consent.policy.run.rounds
-                if spec.noise is not None and algorithm.rounds > most:  # before each round's noise is planned
-                    raise WireError("terms", f"{algorithm.rounds} rounds: run.rounds allows 1 to {most}")
-                noise = None if spec.noise is None else UsersNoise(spec, algorithm, self._words)
-            except PluginRefused as error:
-                raise WireError("plugin", str(error)) from None
-            except InputError as error:
-                raise WireError("request", str(error)) from None
-            terms = described_terms(spec, algorithm, self._consent.policy.run.delta, hosted.public)
-            prepared = PreparedRun(algorithm, users, spec, terms, _identities(hosted.source), hosted.public, noise)
-            self._run = packet.fingerprint, prepared
+            self._run = packet.fingerprint, self._prepare(text, self._hosted, self._consent.policy)
         return self._run[1]
 
-    def _shared(self, packet: Packet, device: torch.device) -> Shared:
+    def _shared(self, packet: Packet) -> dict[str, Any]:
         digests, sent = exchange.shared_of(packet)
-        held = {name: (digest, sent[name].to(device)) for name, digest in digests.items() if name in sent}
+        held = {name: (digest, sent[name]) for name, digest in digests.items() if name in sent}
         for name, digest in digests.items():
             if name in held:
                 continue
             kept = self.held.get(name)
             if kept is None or kept[0] != digest:
                 raise WireError("missing", exchange.REFUSALS["missing"])
-            held[name] = (digest, kept[1].to(device))
+            held[name] = kept
         self.held = held
         return {name: tensor for name, (_, tensor) in held.items()}
 
 
-def clip_of(private: bool) -> Clip:
-    """Return the clip of a run: each user's whole contribution to the query's norm, or none without privacy."""
-    if private:
-        return lambda query, contribution: clip_weights(contribution, query.clip_norm)
-    return lambda _, contribution: contribution.unit_weights()
+def with_torch(words: Words, bounds: Mapping[str, Any]) -> Prepare:
+    """Return what prepares runs with torch, which is imported for the first of them."""
+
+    def prepare(text: str, find: Find, policy: Policy) -> PreparedRun:
+        from fedrec_client.torch_run import prepared
+
+        return prepared(text, find, policy, words, bounds)
+
+    return prepare
 
 
 def _question(packet: Packet, cohort: np.ndarray) -> str:
@@ -310,11 +260,6 @@ def _question(packet: Packet, cohort: np.ndarray) -> str:
     digests, _ = exchange.shared_of(packet)
     public = json.dumps([packet.fingerprint, packet.round, sorted(digests.items())])
     return hashlib.sha256(public.encode() + cohort.astype("<i8").tobytes()).hexdigest()
-
-
-def _identities(source: UserSource) -> np.ndarray:
-    known = getattr(source, "identities", None)
-    return np.arange(len(source)) if known is None else known
 
 
 def _where(error: BaseException) -> str:

@@ -1,47 +1,88 @@
-"""What a node makes of a run's description once, for all its rounds."""
+"""What a node makes of a run's description once, for all its rounds: with torch (`torch_run`), or without."""
 
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from fedrec.algorithms.base import Algorithm
-from fedrec.federation.hosted import HostedUsers
-from fedrec.federation.spec import RunSpec
+from fedrec.audit.card.card import RunCard
+from fedrec.privacy.discrete.stream import WordStream
 from fedrec.privacy.shares import Shares
 from fedrec.run.masked import Layout
+from fedrec_client.consent.policy import Policy
 from fedrec_client.consent.terms import RunTerms
-from fedrec_client.users_noise import UsersNoise
+from fedrec_client.described_run import AskedSum, DescribedRun
+from fedrec_client.hosted_data import Find
+
+Words = Callable[[], WordStream]
+"""Return fresh secret words. Only a test gives others than `WordStream.fresh`."""
 
 
-@dataclass(frozen=True)
-class PreparedRun:
-    """A run, as a node computes it.
+class PreparedRun(ABC):
+    """A run, as a node computes it. Sums and shared tensors are of torch, or numpy arrays.
 
     Attributes:
-        algorithm: built from the description.
-        users: those hosted here.
-        spec: the description, as received.
-        terms: what the description states, for a node without a gate.
+        spec: the description.
+        users: how many are hosted here.
         identities: (users,) int64: the hosted users, by numbers that stay theirs in other runs.
         public: whether their data are a public dataset.
-        noise: the users' integers and noise; None in trust model `central`.
     """
 
-    algorithm: Algorithm
-    users: HostedUsers
-    spec: RunSpec
-    terms: RunTerms
+    spec: DescribedRun
+    users: int
     identities: np.ndarray
     public: bool
-    noise: UsersNoise | None = None
-
-    def layout(self, round_index: int) -> Layout:
-        """Return the vector of a round's sums, where users add the noise."""
-        assert self.noise is not None
-        return self.noise.layout(round_index)
 
     @property
+    def noised(self) -> bool:
+        """Whether users add the noise."""
+        return self.spec.noise is not None
+
+    @property
+    @abstractmethod
+    def rounds(self) -> int:
+        """Number of rounds."""
+
+    @abstractmethod
+    def queries(self, round_index: int) -> Sequence[AskedSum]:
+        """Return the sums of a round."""
+
+    @abstractmethod
+    def described_terms(self) -> RunTerms:
+        """Return the terms that the description states, for a node without a gate."""
+
+    @abstractmethod
+    def take_card(self, card: RunCard, round_index: int) -> str:
+        """Compare a round with its card, where users add the noise. Returns: what differs; "" where nothing does."""
+
+    @abstractmethod
+    def fault(self, shared: Mapping[str, Any], round_index: int) -> str:
+        """Return what the node refuses in the state that a server sent; "" for nothing. It is public."""
+
+    @abstractmethod
+    def layout(self, round_index: int) -> Layout:
+        """Return the vector of a round's sums, where users add the noise; after `take_card`."""
+
+    @property
+    @abstractmethod
     def shares(self) -> Shares:
-        """The noise shares, where users add the noise."""
-        assert self.noise is not None
-        return self.noise.discrete.shares
+        """The noise shares, where users add the noise; after `take_card`."""
+
+    @abstractmethod
+    def sums(
+        self, shared: Mapping[str, Any], round_index: int, cohort: np.ndarray, give: np.ndarray, *, noise: bool
+    ) -> dict[str, Any]:
+        """Return the sums of a round, int64 by query.
+
+        Args:
+            shared: the state that the server sent.
+            round_index: position of the round, from 0.
+            cohort: (C,) int64, ascending: positions of the users in the question.
+            give: (C,) bool: whose data may enter. Where nobody's may, the same is computed, and zeros are returned.
+            noise: whether the users who add the noise do so here, with their secret coins where the run has some.
+        """
+
+
+Prepare = Callable[[str, Find, Policy], PreparedRun]
+"""Prepare a run: from its description's text, what finds the users, and the policy. Raises: WireError."""

@@ -22,9 +22,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from torch import Tensor
 
 from fedrec import wire
 from fedrec.audit.card.card import CardRefused, RunCard
@@ -35,13 +35,12 @@ from fedrec.audit.log.checkpoint import RUN_ID
 from fedrec.audit.log.keys import PublicKey, public_key
 from fedrec.federation import exchange
 from fedrec.federation.exchange import LedgerProof
-from fedrec.federation.spec import RunSpec
-from fedrec.privacy.queries import SumQuery
 from fedrec.secagg import Roster
 from fedrec.transport.node_key import NodeKey
 from fedrec.wire import Fact, Packet, WireError
 from fedrec_client.card_terms import card_terms
 from fedrec_client.consent.terms import RunTerms
+from fedrec_client.described_run import AskedSum, DescribedRun
 from fedrec_client.helped import HelpedMasks
 from fedrec_client.masking import Masks
 from fedrec_client.run_memory import LastQuestion, RunMemory
@@ -138,7 +137,7 @@ class RunGate:
                     raise HeadUnknown(str(error), last.checkpoint.size) from None
                 raise WireError(error.code, str(error)) from None
 
-    def check_terms(self, admitted: Admitted, spec: RunSpec, queries: Sequence[SumQuery]) -> None:
+    def check_terms(self, admitted: Admitted, spec: DescribedRun, queries: Sequence[AskedSum]) -> None:
         """Compare what the node would compute with the card.
 
         Args:
@@ -210,7 +209,7 @@ class RunGate:
         """
         return card_terms(admitted.card, [public_key(each) for each in self._pins().witnesses], public=public)
 
-    def receipt(self, admitted: Admitted, sums: Mapping[str, Tensor]) -> dict[str, Fact]:
+    def receipt(self, admitted: Admitted, sums: Mapping[str, Any]) -> dict[str, Fact]:
         """Sign an answer, and keep the receipt on disk. The same whether the sums are of users or zero.
 
         Args:

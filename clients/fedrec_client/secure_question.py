@@ -26,8 +26,8 @@ def secure_question(
     """
     roster, counts = masked.roster_of(packet)
     gate.check_roster(admitted, roster)
-    cohort = exchange.cohort_of(packet, run.users.users)
-    gate.check_cohort(admitted, cohort, run.users.users)
+    cohort = exchange.cohort_of(packet, run.users)
+    gate.check_cohort(admitted, cohort, run.users)
     terms = gate.terms(admitted, public=run.public)
     about = Asked(packet.round, admitted.whole, run.identities, cohort, run.public)
     if fault := consent.refusal(terms, about):

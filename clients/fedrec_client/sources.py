@@ -39,21 +39,15 @@ from fedrec.data.histories import Histories
 from fedrec.data.public import check_public
 from fedrec.data.readers import GENERATED
 from fedrec.errors import InputError, first_line
-from fedrec.federation.exchange import DataRequest, parse_data
+from fedrec.federation.data_request import DataRequest, parse_data
 from fedrec.federation.hosted import shard
 from fedrec.plugins import check_plugins
 from fedrec.settings import Settings, parse
 from fedrec.wire import WireError
+from fedrec_client.ages import allowed_ages
 from fedrec_client.consent.policy import DataPolicy
-from fedrec_client.node import ConfigError, Find, Hosted
-
-DAY = 86400.0
-
-Value = str | int | float | bool
-
-VIRTUAL = "FEDREC_VIRTUAL_NODES"
-"""Set in the processes of a simulation's virtual nodes, where the run and all data are one person's: they serve every
-dataset, and the files that the run names. No started node has it (`fedrec.transport.environment`)."""
+from fedrec_client.hosted_data import Find, Hosted
+from fedrec_client.node_config import VIRTUAL, ConfigError, Value
 
 
 class OwnColumns(Settings):
@@ -91,13 +85,6 @@ def finder(config: Mapping[str, Value], policy: DataPolicy = DataPolicy()) -> Fi
     except InputError as error:
         raise ConfigError(str(error)) from None
     return lambda request: _shard(request, place, of, folder, served)
-
-
-def allowed_ages(policy: DataPolicy, now: float) -> tuple[float, float]:
-    """Return Unix seconds from and before which events may be used, by whole days; (-inf, inf) for all."""
-    today = now // DAY * DAY
-    oldest = today - policy.oldest_days * DAY if policy.oldest_days else -math.inf
-    return oldest, today - policy.newest_days * DAY if policy.newest_days else math.inf
 
 
 def allowed_plugins(config: Mapping[str, Value], policy: Iterable[str] = ()) -> frozenset[str] | None:

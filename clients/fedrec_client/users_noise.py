@@ -6,7 +6,7 @@ too. A node draws the shares of its users at once: a sum of Skellam shares is Sk
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -26,9 +26,7 @@ from fedrec.run.masked import Layout
 from fedrec.settings import parse
 from fedrec_client import coins
 from fedrec_client.coins import CoinedIntegers
-
-Words = Callable[[], WordStream]
-"""Return fresh secret words. Only a test gives others than `WordStream.fresh`."""
+from fedrec_client.prepared_run import Words
 
 
 class UsersNoise:

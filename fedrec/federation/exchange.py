@@ -17,17 +17,16 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from pydantic import Field
-from torch import Tensor
 
-from fedrec.data.datasets import DataConfig
-from fedrec.errors import InputError
-from fedrec.settings import Settings, parse
-from fedrec.wire import Fact, Packet, WireError, digest
+from fedrec.wire import Fact, Packet, WireError, digest, octets_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from fedrec.federation.data_request import DataRequest
 
 HELLO, PRESENCE, SUM, SUMS, REFUSAL = "hello", "presence", "sum", "sums", "refusal"
 MASKS_KEY, MASKS_SIGNATURE = "masks", "masks_signature"
@@ -74,32 +73,7 @@ _SHARED = "shared."
 _COHORT = "cohort"
 
 
-class DataRequest(Settings):
-    """Which public log a node takes its shard of. A node with data of its own applies `min_rating`,
-    `dropped_as_negatives`, `repeats`, `ordered` and `balance.most_events` alone, none of which changes how many users
-    it hosts; which files and columns it reads, its own configuration says."""
-
-    data: DataConfig
-    """The scenario's table."""
-    on: Literal["test", "validation"] = "test"
-    """Which events are held out."""
-    seed: int = Field(ge=0)
-    """The public seed: generated data and splits come from it."""
-
-    def text(self) -> str:
-        """Return the request as one JSON text, for `parse_data`."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
-
-
-def parse_data(text: str) -> DataRequest:
-    """Parse a text of `DataRequest.text`. Raises: InputError."""
-    try:
-        return parse(DataRequest, json.loads(text), "the data that the run is about")
-    except (ValueError, TypeError, RecursionError):
-        raise InputError("the data that the run is about: not readable") from None
-
-
-def ask_hello(request: DataRequest, *, masks: bool = False) -> Packet:
+def ask_hello(request: "DataRequest", *, masks: bool = False) -> Packet:
     """The first message to a node. masks: ask for its key for masks, too."""
     facts: dict[str, Fact] = {"data": request.text()}
     return Packet(HELLO, facts=facts | {MASKS_KEY: True} if masks else facts)
@@ -147,7 +121,7 @@ def ask_sum(
     fingerprint: str,
     round_index: int,
     digests: Mapping[str, str],
-    sent: Mapping[str, Tensor],
+    sent: "Mapping[str, Tensor | np.ndarray]",
     cohort: np.ndarray | None,
     users: int | None = None,
     proof: LedgerProof | None = None,
@@ -171,7 +145,7 @@ def ask_sum(
     return Packet(SUM, fingerprint, round_index, facts | (proof.facts if proof is not None else {}), tensors)
 
 
-def shared_of(packet: Packet) -> tuple[dict[str, str], dict[str, Tensor]]:
+def shared_of(packet: Packet) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the digests and the tensors of a `sum` message. Raises: WireError."""
     try:
         digests = json.loads(packet.fact("digests", str))
@@ -187,10 +161,10 @@ def cohort_of(packet: Packet, users: int) -> np.ndarray:
     """Return the positions of the cohort, (C,) int64 ascending, each below `users`. Raises: WireError."""
     if packet.fact("everybody", bool):
         return np.arange(users)
-    bits = packet.tensors.get(_COHORT)
-    if bits is None or bits.dtype != torch.uint8 or bits.dim() != 1 or len(bits) > -(-users // 8):
+    bits = octets_of(packet.tensors.get(_COHORT))
+    if bits is None or len(bits) > -(-users // 8):
         raise WireError("cohort", "a question without a cohort of this node's users")
-    taking_part = np.flatnonzero(np.unpackbits(bits.numpy(), bitorder="little"))
+    taking_part = np.flatnonzero(np.unpackbits(bits, bitorder="little"))
     if len(taking_part) and taking_part[-1] >= users:
         raise WireError("cohort", "a cohort that names users who are not hosted here")
     return taking_part
@@ -203,11 +177,11 @@ def cohort_digest(packet: Packet) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _bits(cohort: np.ndarray, users: int | None) -> Tensor:
+def _bits(cohort: np.ndarray, users: int | None) -> np.ndarray:
     """(ceil(users / 8),) uint8, a bit for each user of the node."""
     taking_part = np.zeros(int(cohort.max(initial=-1)) + 1 if users is None else users, dtype=bool)
     taking_part[cohort] = True
-    return torch.from_numpy(np.packbits(taking_part, bitorder="little"))
+    return np.packbits(taking_part, bitorder="little")
 
 
 def refusal(code: str, packet: Packet | None = None, seen: int | None = None) -> Packet:

@@ -19,17 +19,19 @@ The keys of the next round travel ahead: `masked` is answered with an `Advertise
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from fedrec import wire
 from fedrec.errors import InputError
 from fedrec.run.secure_round import least_nodes, model_digest, one_vector
 from fedrec.secagg import Assumption, Roster, Round
 from fedrec.wire import Fact, Packet, WireError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ADVERTISE, SHARE, MASKED, CONFIRM, UNMASK = "advertise", "share", "masked", "confirm", "unmask"
 HELPED = "helped"
@@ -69,12 +71,14 @@ class Layout:
         """Elements of the vector."""
         return sum(int(np.prod(shape)) for _, _, shape in self.queries)
 
-    def vector(self, sums: Mapping[str, Tensor]) -> NDArray[Any]:
+    def vector(self, sums: "Mapping[str, Tensor | np.ndarray]") -> NDArray[Any]:
         """Return the vector of sums, int64 modulo 2^b by query."""
-        return one_vector([(sums[name].cpu().numpy(), b) for name, b, _ in self.queries], self.bits)
+        return one_vector([(wire.numpy_of(sums[name]), b) for name, b, _ in self.queries], self.bits)
 
-    def sums(self, vector: NDArray[Any]) -> dict[str, Tensor]:
+    def sums(self, vector: NDArray[Any]) -> "dict[str, Tensor]":
         """Return the sums in a vector: the inverse of `vector`."""
+        import torch
+
         found, start = {}, 0
         for name, bits, shape in self.queries:
             end = start + int(np.prod(shape))
@@ -197,9 +201,9 @@ def answer(packet: Packet, message: bytes, facts: Mapping[str, Fact] | None = No
     return Packet(MASKS, packet.fingerprint, packet.round, {**(facts or {}), MESSAGE: message})
 
 
-def octets(data: bytes) -> Tensor:
-    """Return bytes as a tensor, (n,) uint8."""
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8) if data else torch.zeros(0, dtype=torch.uint8)
+def octets(data: bytes) -> np.ndarray:
+    """Return bytes as an array, (n,) uint8, which travels as a tensor does."""
+    return np.frombuffer(data, np.uint8)
 
 
 def content(packet: Packet) -> bytes:
@@ -216,7 +220,7 @@ def following(packet: Packet) -> bytes | None:
 
 def masked_content(packet: Packet) -> bytes:
     """Return the bytes of a masked vector, to which the receipt commits. Raises: WireError."""
-    found = packet.tensors.get(MESSAGE)
-    if found is None or found.dtype != torch.uint8 or found.dim() != 1:
+    found = wire.octets_of(packet.tensors.get(MESSAGE))
+    if found is None:
         raise WireError("stage", f"a message of kind '{packet.kind}' without a masked vector")
-    return found.numpy().tobytes()
+    return found.tobytes()

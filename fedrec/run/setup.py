@@ -7,7 +7,7 @@ import torch
 from fedrec.algorithms.base import Algorithm
 from fedrec.data.catalogue import Catalogue
 from fedrec.evaluation.stopping import StoppingConfig
-from fedrec.federation.exchange import DataRequest
+from fedrec.federation.data_request import DataRequest
 from fedrec.federation.spec import RunSpec, UsersNoise
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
 from fedrec.settings import Settings

@@ -1,4 +1,4 @@
-"""Runs an app's tasks in processes that have PyTorch and fedrec loaded: `python -m fedrec.transport.warm APP OPTIONS`.
+"""Runs an app's tasks in processes that have its modules loaded: `python -m fedrec.transport.warm APP OPTIONS`.
 
 Flower starts a new interpreter for every message, which needs seconds for its imports. Here a parent without threads
 imports the app once and forks. A run of the ServerApp has a child of its own. One child receives all messages to a
@@ -26,6 +26,9 @@ from fedrec.transport import interfaces
 from fedrec.transport.doorbell import Doorbell
 
 log = logging.getLogger("fedrec.transport")
+
+PRELOAD = "FEDREC_PRELOAD"
+"""Environment variable with the modules that the parent imports besides the app, commas between."""
 
 NODE_DIED = 4
 """Exit code of this process after the child that answers for a node has died."""
@@ -163,7 +166,8 @@ def main() -> None:
     name = sys.argv.pop(1)
     module, _, attribute = name.partition(":")
     app = getattr(importlib.import_module(module), attribute)
-    importlib.import_module("torch")  # its threads start when a child first needs them
+    for module in filter(None, os.environ.get(PRELOAD, "torch").split(",")):  # torch's threads start in a child
+        importlib.import_module(module)
     logging.getLogger("flwr").propagate = False  # Flower prints its lines itself; a root handler would repeat them
     bell = Doorbell.of_environment()
     interfaces.executor_with(WarmExecutor(app), None if bell is None else bell.wait)()

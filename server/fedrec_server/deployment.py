@@ -25,7 +25,7 @@ from fedrec.devices import check_device
 from fedrec.errors import InputError
 from fedrec.evaluation.private import private_figures, private_report
 from fedrec.federation.adaptive_clipping import clip_figures
-from fedrec.federation.exchange import DataRequest
+from fedrec.federation.data_request import DataRequest
 from fedrec.model import ReleasedModel
 from fedrec.privacy.config import check_over_nodes
 from fedrec.run.checkpoint import load_checkpoint

@@ -5,7 +5,7 @@ from pathlib import Path
 from fedrec.data import datasets
 from fedrec.data.readers import NODES
 from fedrec.errors import InputError
-from fedrec.federation.exchange import DataRequest
+from fedrec.federation.data_request import DataRequest
 from fedrec.privacy.config import check_over_nodes
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.run.scenario import Scenario

@@ -15,7 +15,7 @@ from fedrec.devices import check_device, make_repeatable
 from fedrec.evaluation.metrics import check_metrics
 from fedrec.evaluation.private import private_report
 from fedrec.evaluation.report import evaluate
-from fedrec.federation.exchange import DataRequest
+from fedrec.federation.data_request import DataRequest
 from fedrec.model import ReleasedModel
 from fedrec.privacy.banded.comparison import compare
 from fedrec.privacy.plan import PrivacyConfig

@@ -5,13 +5,15 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
-import fedrec_client.node
+import fedrec_client.torch_run
 import numpy as np
 import pytest
 import torch
 from fedrec_client import app
-from fedrec_client.node import ConfigError, Hosted, UserNode
-from fedrec_client.sources import VIRTUAL, finder
+from fedrec_client.hosted_data import Hosted
+from fedrec_client.node import UserNode
+from fedrec_client.node_config import VIRTUAL, ConfigError
+from fedrec_client.sources import finder
 from flwr.app import Context, Message, RecordDict
 from flwr.supercore.task_identity import TaskIdentity
 from pydantic import BaseModel
@@ -22,7 +24,7 @@ from fedrec.data.catalogue import Catalogue
 from fedrec.data.datasets import DataConfig
 from fedrec.errors import InputError
 from fedrec.federation import exchange
-from fedrec.federation.exchange import DataRequest
+from fedrec.federation.data_request import DataRequest
 from fedrec.federation.spec import UsersNoise
 from fedrec.privacy.fixed_point import Lattice
 from fedrec.privacy.plan import PrivacyConfig
@@ -108,7 +110,7 @@ def test_rounds_beyond_the_policy_cost_no_plan(monkeypatch: pytest.MonkeyPatch) 
     noise = UsersNoise(trust="local", epsilon=2.0, delta=1e-4, sampling=1.0)
     spec = spec.model_copy(update={"settings": spec.settings | {"rounds": 10**7}, "noise": noise})
     planned = []
-    monkeypatch.setattr(fedrec_client.node, "UsersNoise", lambda *given: planned.append(given))
+    monkeypatch.setattr(fedrec_client.torch_run, "UsersNoise", lambda *given: planned.append(given))
     packet = exchange.ask_sum(spec.text(), spec.fingerprint, 0, {}, {}, None, 50)
     assert code(node().answer(packet)) == "terms"
     assert not planned

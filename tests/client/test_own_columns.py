@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fedrec_client import sources
-from fedrec_client.node import ConfigError, UserNode
+from fedrec_client.node import UserNode
+from fedrec_client.node_config import ConfigError
 from fedrec_client.sources import finder
 
 from fedrec.data.columns import LogColumns
@@ -14,7 +15,7 @@ from fedrec.data.datasets import DataConfig, load
 from fedrec.data.histories import Histories
 from fedrec.data.splits import split
 from fedrec.federation import exchange
-from fedrec.federation.exchange import DataRequest
+from fedrec.federation.data_request import DataRequest
 
 ROWS = "ann;1;5;10\nann;2;-1;20\nann;1;5;30\nbob;1;-1;5\nbob;3;4;15\n"
 

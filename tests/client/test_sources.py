@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from fedrec_client.commands import _hosted_users
 from fedrec_client.consent.policy import LARGEST_CLIP, DataPolicy
-from fedrec_client.node import ConfigError, UserNode
-from fedrec_client.sources import VIRTUAL, finder
+from fedrec_client.node import UserNode
+from fedrec_client.node_config import VIRTUAL, ConfigError
+from fedrec_client.sources import finder
 
 from fedrec import wire
 from fedrec.algorithms.discover import algorithm
@@ -17,7 +18,7 @@ from fedrec.data.holdouts import HoldOutConfig
 from fedrec.data.public import PUBLIC
 from fedrec.errors import InputError
 from fedrec.federation import exchange
-from fedrec.federation.exchange import DataRequest, parse_data
+from fedrec.federation.data_request import DataRequest, parse_data
 from fedrec.federation.spec import RunSpec
 from fedrec.transport.environment import safe_environment
 

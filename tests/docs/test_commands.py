@@ -25,6 +25,10 @@ NOT_RUN = {
         r"device-ledger\.md: fedrec client (start|budget|ledger)",
         3,
     ),
+    "needs a server and devices with events: run by tests/server/test_edge_guide.py": (
+        r"edge\.md: fedrec (keys|server|client (items|import phone|policy|key|hub|participate|budget))",
+        13,
+    ),
     "answers until it is stopped: tests/client/serve/test_command.py": ("fedrec client serve", 1),
     "needs a run over nodes: tests/server/test_run_card.py has one": (r"run-card\.md: fedrec", 1),
     "needs a web server: tests/server/releases/test_publish.py": (r"releases\.md: fedrec", 4),

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
-from fedrec_client.node import Hosted
+from fedrec_client.hosted_data import Hosted
 from fedrec_server.flower.federation import FlowerFederation
 from fedrec_server.flower.messenger import Messenger
 from fedrec_server.flower.nodes import NodeDirectory
@@ -15,7 +15,7 @@ from fedrec.algorithms.discover import algorithm
 from fedrec.data import datasets, splits
 from fedrec.data.datasets import DataConfig, Dataset
 from fedrec.data.splits import Split
-from fedrec.federation.exchange import DataRequest
+from fedrec.federation.data_request import DataRequest
 from fedrec.federation.hosted import shard
 from fedrec.federation.spec import RunSpec
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan

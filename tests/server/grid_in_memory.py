@@ -6,7 +6,8 @@ All messages of the nodes are recorded byte for byte. Tests can make nodes misbe
 import uuid
 from collections.abc import Callable, Iterable, Mapping
 
-from fedrec_client.node import Hosted, UserNode
+from fedrec_client.hosted_data import Hosted
+from fedrec_client.node import UserNode
 from flwr.app import Error, Message, RecordDict
 from flwr.common.serde import recorddict_from_proto, recorddict_to_proto
 from flwr.supercore.task_identity import TaskIdentity
@@ -38,6 +39,7 @@ class MemoryGrid:
         self.down: list[bytes] = []
         self.asked: list[tuple[int, str]] = []
         self.extra: list[Message] = []
+        self.arrays: dict[int, wire.Arrays] = {}
         self._replies: dict[str, Message] = {}
 
     @classmethod
@@ -63,7 +65,7 @@ class MemoryGrid:
         record, down = through_flower(message.content)
         self.down.append(down)
         try:
-            answer = self.nodes[node].answer(wire.from_record(record))
+            answer = self.nodes[node].answer(wire.from_record(record, self.arrays.get(node, "torch")))
         except WireError as error:
             answer = exchange.refusal(error.code)
         reply = wire.to_record(answer)

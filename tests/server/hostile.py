@@ -19,7 +19,8 @@ from fedrec.data.catalogue import Catalogue
 from fedrec.data.datasets import DataConfig
 from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.federation import exchange
-from fedrec.federation.exchange import DataRequest, LedgerProof
+from fedrec.federation.data_request import DataRequest
+from fedrec.federation.exchange import LedgerProof
 from fedrec.federation.spec import RunSpec
 from fedrec.wire import Packet
 from tests.core.audit.carded import begin, card

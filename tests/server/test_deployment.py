@@ -17,7 +17,7 @@ from fedrec.algorithms.discover import load_model
 from fedrec.audit.log.ledger import read_ledger
 from fedrec.cli import run as fedrec
 from fedrec.errors import InputError
-from fedrec.federation.exchange import DataRequest
+from fedrec.federation.data_request import DataRequest
 from fedrec.run.coordinator import Coordinator
 from fedrec.run.directory import RunDirectory
 from fedrec.run.scenario import load_scenario

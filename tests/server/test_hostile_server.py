@@ -20,7 +20,8 @@ from fedrec.audit.log.keys import SigningKey
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.datasets import DataConfig
 from fedrec.federation import exchange
-from fedrec.federation.exchange import DataRequest, LedgerProof
+from fedrec.federation.data_request import DataRequest
+from fedrec.federation.exchange import LedgerProof
 from fedrec.transport.node_key import load_node_key, new_node_key
 from tests.server.hostile import USERS, Hostile, histories, read
 

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 from fedrec_client.app import _node
-from fedrec_client.node import ConfigError, UserNode
+from fedrec_client.node import UserNode
+from fedrec_client.node_config import ConfigError
 from fedrec_client.sources import allowed_plugins, finder
 from fedrec_server.deployment import Deployment
 from fedrec_server.flower.messenger import Messenger
@@ -17,6 +18,7 @@ from fedrec.audit.log.ledger import read_ledger
 from fedrec.data.datasets import DataConfig
 from fedrec.errors import FedrecError, InputError
 from fedrec.federation import exchange
+from fedrec.federation.data_request import DataRequest
 from fedrec.plugins import check_plugins
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.run.directory import RunDirectory
@@ -109,7 +111,7 @@ def test_a_node_reads_no_data_with_code_of_others(module, tmp_path):
     """Nobody can allow it: a shard is of a built-in dataset, and data of a node's own are a file that fedrec reads."""
     (tmp_path / "foreign-data").mkdir()
     shard = f'{{"num-partitions": 1, "partition-id": 0, "data-dir": "{tmp_path}"'
-    asking = exchange.ask_hello(exchange.DataRequest(data=DataConfig(name="foreign-data"), seed=1))
+    asking = exchange.ask_hello(DataRequest(data=DataConfig(name="foreign-data"), seed=1))
     assert answer(_node(shard + "}"), asking).facts == {"code": "dataset"}
     for more in (', "datasets": "foreign-data"}', ', "plugins": "foreign-data"}'):
         with pytest.raises(ConfigError, match=r"a shard is of a built-in|plug-in 'foreign-data': no installed package"):

@@ -256,7 +256,7 @@ def test_a_node_that_asks_for_a_witness_gets_a_cosigned_card(tmp_path, monkeypat
 def test_a_node_killed_while_it_keeps_a_new_card_takes_part_when_it_is_asked_again(
     tmp_path, monkeypatch, written: str
 ) -> None:
-    """After each file of the three: one that always refused its own run's card would end a run that needs it."""
+    """After each file of the three: one that refused its own run's card forever would end a run that needs it."""
     carded = Carded(tmp_path)
     monkeypatch.setenv(*carded.environment())
     grid, write, killed = carded.grid(), RunMemory._write, []

@@ -24,7 +24,7 @@ from fedrec.data.shapes import SHAPES
 from fedrec.data.splits import split
 from fedrec.evaluation.ranking import Ranks, ranks
 from fedrec.evaluation.significance import user_values
-from fedrec.federation.exchange import DataRequest
+from fedrec.federation.data_request import DataRequest
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.run.scenario import EngineConfig
 

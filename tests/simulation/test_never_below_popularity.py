@@ -13,7 +13,7 @@ from fedrec.data.datasets import DataConfig, load
 from fedrec.data.shapes import SHAPES
 from fedrec.data.splits import split
 from fedrec.evaluation.ranking import ranks
-from fedrec.federation.exchange import DataRequest
+from fedrec.federation.data_request import DataRequest
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.run.scenario import EngineConfig
 from tests.simulation.below_popularity import ERRORS, Pair, behind, below, compared, real

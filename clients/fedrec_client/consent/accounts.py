@@ -67,6 +67,8 @@ class Accounts:
         self.rows = 0
         self.runs: dict[str, RunAccount] = {}
         self.period = Totals()
+        self.last_charge: int | None = None
+        """Unix seconds of the last charge; None for none."""
         self.blocked_until = 0.0
         """Unix seconds before which the period counts as spent in full."""
         self._recent: deque[Dated] = deque()
@@ -85,6 +87,7 @@ class Accounts:
         """Count a charge."""
         account, cost = self.runs[entry.run], self._costs.setdefault(entry.cost, entry.cost)
         who = padded(unpacked(entry.paid, entry.rows), self.rows)
+        self.last_charge = when
         account.totals.widen(self.rows)
         account.rounds = padded(account.rounds, self.rows)
         account.rounds[who] += 1

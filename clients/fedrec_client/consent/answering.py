@@ -83,6 +83,8 @@ class Asked:
         cohort: (C,) int64, ascending: positions of the users in the question.
         public: whether their data are a public dataset.
         held: whether the node still has the answer that it gave to this very question.
+        hosted: users of the whole node, for a question to one device of a hub; None for those of `identities`.
+        summed: users of the sum that leaves, likewise; None for those of the cohort.
     """
 
     round_index: int
@@ -91,6 +93,8 @@ class Asked:
     cohort: np.ndarray
     public: bool
     held: bool = False
+    hosted: int | None = None
+    summed: int | None = None
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ class Consent:
 
     def _fault(self, terms: RunTerms, asked: Asked) -> str:
         """Why the run is refused, judged once a run and number of users; its expiry is the ledger's to look at."""
-        users = len(asked.identities)
+        users = len(asked.identities) if asked.hosted is None else asked.hosted
         key = terms.run, users, asked.public
         if key not in self._judged:
             open_to_all = asked.public or self.ledger is None

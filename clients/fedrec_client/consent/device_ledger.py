@@ -196,9 +196,8 @@ class DeviceLedger:
         """Return why all contribute zero, whether they pay or not."""
         if self.policy.data.opted_out:
             return Reason.OPTED_OUT
-        return (
-            Reason.SMALL_SUM if terms.trust == "central" and len(asked.cohort) < self.policy.run.smallest_sum else None
-        )
+        together = len(asked.cohort) if asked.summed is None else asked.summed
+        return Reason.SMALL_SUM if terms.trust == "central" and together < self.policy.run.smallest_sum else None
 
     def _reasons(
         self, asked: np.ndarray, covered: np.ndarray, withheld: Reason | None, early: np.ndarray

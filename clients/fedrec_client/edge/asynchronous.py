@@ -1,7 +1,9 @@
 """AsyncEdgeClient: the methods of EdgeClient as coroutines. Each runs in a thread, so that the event loop is free."""
 
 import asyncio
+import threading
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
@@ -12,6 +14,8 @@ from fedrec_client.store import Event, KeySource, Recorded
 
 if TYPE_CHECKING:
     from fedrec_client.consent.report import Spending
+    from fedrec_client.hosting import Server
+    from fedrec_client.participation.stay import Participation, Plan
     from fedrec_client.releases.sync import Synced, SyncOptions
 
 
@@ -135,6 +139,18 @@ class AsyncEdgeClient:
     async def set_attribute(self, name: str, value: str | None) -> None:
         """See `EdgeClient.set_attribute`."""
         await asyncio.to_thread(self.client.set_attribute, name, value)
+
+    async def participate(self, server: "Server", items: str | Path, plan: "Plan | None" = None) -> "Participation":
+        """See `EdgeClient.participate`. A cancelled task ends the stay within a second."""
+        from fedrec_client.participation.stay import Plan
+
+        plan = Plan() if plan is None else plan
+        stop = plan.stop or threading.Event()
+        try:
+            return await asyncio.to_thread(self.client.participate, server, items, replace(plan, stop=stop))
+        except asyncio.CancelledError:
+            stop.set()
+            raise
 
     async def budget(self) -> "Spending":
         """See `EdgeClient.budget`."""

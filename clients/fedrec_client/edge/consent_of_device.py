@@ -1,4 +1,4 @@
-"""The methods of a device's consent: what it spent, and whether it contributes."""
+"""The methods of a device's consent: when it takes part, what it spent, and whether it contributes."""
 
 import threading
 from pathlib import Path
@@ -6,17 +6,40 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from fedrec_client.consent.report import Spending
+    from fedrec_client.hosting import Server
+    from fedrec_client.participation.stay import Participation, Plan
+    from fedrec_client.store import Store
 
 
 class ConsentOfDevice:
     """A base of EdgeClient, which has the device's folder and lock."""
 
     _lock: threading.RLock
+    _store: "Store"
 
     @property
     def path(self) -> Path:
         """The device's folder."""
         raise NotImplementedError
+
+    def participate(self, server: "Server", items: str | Path, plan: "Plan | None" = None) -> "Participation":
+        """Take part in a server's runs while the policy's table `[device]` lets the device; other threads may use it.
+
+        Args:
+            server: where it is, and the device's node key.
+            items: file of the run's items (`fedrec client items`).
+            plan: deadline, rounds, the event that ends it, and the source of the device's conditions.
+
+        Returns:
+            Why it ended, and the rounds that the device paid for.
+
+        Raises:
+            InputError: for files that cannot be used, a server that refuses the device, a folder in use.
+            VerificationError: for a damaged device ledger.
+        """
+        from fedrec_client.participation import stay
+
+        return stay.participate(self.path, self._store, server, Path(items), stay.Plan() if plan is None else plan)
 
     def budget(self) -> "Spending":
         """Return what the device spent of its privacy budget, as `fedrec client budget` shows it.

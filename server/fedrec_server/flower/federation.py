@@ -20,7 +20,7 @@ from fedrec import wire
 from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.errors import PrivacyError
 from fedrec.federation import exchange
-from fedrec.federation.exchange import parse_data
+from fedrec.federation.data_request import parse_data
 from fedrec.federation.hosted import add_up
 from fedrec.federation.spec import RunSpec
 from fedrec.privacy.plan import PrivacyPlan

@@ -14,7 +14,7 @@ import numpy as np
 from fedrec import wire
 from fedrec.errors import InputError
 from fedrec.federation import exchange
-from fedrec.federation.exchange import DataRequest
+from fedrec.federation.data_request import DataRequest
 from fedrec.run.masked import KEY
 from fedrec.transport.node_key import NodePublicKey
 from fedrec.wire import Packet, WireError

@@ -14,7 +14,7 @@ from torch import Tensor
 from fedrec import wire
 from fedrec.errors import FedrecError
 from fedrec.federation import exchange
-from fedrec.federation.exchange import DataRequest
+from fedrec.federation.data_request import DataRequest
 from fedrec.federation.spec import RunSpec
 from fedrec.privacy.skellam_noise import SkellamNoise
 from fedrec.run import masked

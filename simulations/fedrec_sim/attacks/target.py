@@ -13,7 +13,7 @@ from fedrec.data.datasets import Dataset
 from fedrec.data.histories import Histories
 from fedrec.data.splits import Split
 from fedrec.errors import InputError
-from fedrec.federation.exchange import DataRequest
+from fedrec.federation.data_request import DataRequest
 from fedrec.privacy.description import describe
 from fedrec.run.coordinator import Coordinator, Outcome
 from fedrec.run.directory import RunDirectory

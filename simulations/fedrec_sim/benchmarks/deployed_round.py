@@ -19,7 +19,7 @@ from fedrec_server.process.local import federation
 from fedrec_server.process.run_client import RunClient
 
 from fedrec.data import datasets, splits
-from fedrec.federation.exchange import DataRequest
+from fedrec.federation.data_request import DataRequest
 from fedrec.run.directory import RunDirectory
 from fedrec.run.scenario import Scenario, load_scenario
 from fedrec.transport.executor import OURS, Apps

@@ -89,7 +89,7 @@ def note_vectors(folder: Path) -> None:
     mask, mask_helped = Masks.masked, Begun.masked
     unmask, open_helped = PeerServer.unmasked, HelperServer.total
 
-    def by_peers(self: Masks, sums: dict[str, Tensor], inbox: bytes) -> bytes:
+    def by_peers(self: Masks, sums: Mapping[str, Any], inbox: bytes) -> bytes:
         found, peer = mask(self, sums, inbox), self._current
         np.save(folder / f"vector-{_name(peer.round)}-{peer.member}.npy", self._layout.vector(sums))
         return found

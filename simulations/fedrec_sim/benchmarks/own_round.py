@@ -13,7 +13,7 @@ from fedrec.algorithms.discover import algorithm
 from fedrec.data.datasets import DataConfig
 from fedrec.devices import make_repeatable
 from fedrec.errors import InputError
-from fedrec.federation.exchange import DataRequest
+from fedrec.federation.data_request import DataRequest
 from fedrec.privacy.config import PrivacyConfig
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.run.coordinator import Coordinator, RoundReport

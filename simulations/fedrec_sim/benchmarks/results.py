@@ -21,7 +21,7 @@ from fedrec.data import datasets, splits
 from fedrec.durable import replace
 from fedrec.errors import FedrecError, InputError
 from fedrec.evaluation.report import evaluate
-from fedrec.federation.exchange import DataRequest
+from fedrec.federation.data_request import DataRequest
 from fedrec.privacy.description import describe
 from fedrec.run.coordinator import Coordinator
 from fedrec.run.scenario import Scenario, checked

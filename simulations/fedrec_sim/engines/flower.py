@@ -19,7 +19,7 @@ from fedrec_server.flower.nodes import NodeDirectory
 
 from fedrec.data.folder import VARIABLE
 from fedrec.errors import FedrecError, InputError
-from fedrec.federation.exchange import parse_data
+from fedrec.federation.data_request import parse_data
 from fedrec.federation.spec import RunSpec
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.run.scenario import Scenario
@@ -57,7 +57,7 @@ def flower_federation(
 @contextmanager
 def virtual_nodes(count: int, data_dir: Path | None) -> Iterator[Any]:
     """Start `count` nodes in Ray processes of this machine, and yield their Grid. They end with the context."""
-    from fedrec_client.sources import VIRTUAL
+    from fedrec_client.node_config import VIRTUAL
 
     inherited = {"FLWR_TELEMETRY_ENABLED": "0", VIRTUAL: "1"}
     if data_dir is not None:

@@ -9,7 +9,7 @@ from fedrec.data import splits
 from fedrec.data.datasets import Dataset
 from fedrec.data.splits import Split
 from fedrec.evaluation.stopping import StoppingConfig
-from fedrec.federation.exchange import DataRequest
+from fedrec.federation.data_request import DataRequest
 from fedrec.model import ReleasedModel
 from fedrec.privacy.adaptive import ClippingConfig
 from fedrec.privacy.plan import PrivacyConfig

@@ -97,6 +97,9 @@ def test_the_help_of_each_command_teaches(capsys: pytest.CaptureFixture[str]) ->
     assert rows[:5] == ["key", "budget", "start", "policy", "ledger"], "the node's own come first"
     assert rows[5:10] == ["install", "record", "import", "undo", "recommend"]
     assert set(rows[10:]) == {
+        "items",
+        "participate",
+        "hub",
         "questions",
         "answer",
         "explain",

@@ -6,7 +6,7 @@ import struct
 import numpy as np
 import pytest
 import torch
-from fedrec_client.node import Hosted
+from fedrec_client.hosted_data import Hosted
 
 from fedrec.evaluation.private import PrivateEvaluation
 from fedrec.privacy.plan import PrivacyConfig

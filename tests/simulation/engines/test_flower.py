@@ -6,7 +6,7 @@ import os
 
 import pytest
 import torch
-from fedrec_client.sources import VIRTUAL
+from fedrec_client.node_config import VIRTUAL
 from fedrec_sim.engines.flower import inherited_environment
 from safetensors.torch import load_file
 

@@ -1,0 +1,97 @@
+"""The user of a device for a run: the events of its encrypted store, as positions in the run's catalogue.
+
+| the store | the run gets |
+|---|---|
+| events that count (`edge.kinds_of_events`), of an allowed age and rating | an item at its first event |
+| an item that the run's catalogue lacks | nothing |
+| a trust period, see `store_mark` | nothing: the device contributes zero, as one without events |
+
+The store is opened for each question and closed again, so `forget` counts from the next question on.
+"""
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedrec.errors import FedrecError
+from fedrec.ondevice.history import History
+from fedrec.ondevice.ids import ItemIds
+from fedrec_client.ages import allowed_ages
+from fedrec_client.consent.policy import Policy
+from fedrec_client.edge.kinds_of_events import past_of
+from fedrec_client.edge.layout import DeviceFolder
+from fedrec_client.node_config import ConfigError
+from fedrec_client.participation.device_spec import Wanted
+from fedrec_client.participation.store_mark import StoreMark
+from fedrec_client.store import Recorded, Store
+
+
+@dataclass(frozen=True)
+class StoredUser:
+    """One person's store.
+
+    Attributes:
+        folder: of the device.
+    """
+
+    folder: DeviceFolder
+
+    def opened(self) -> Store:
+        """Open the store. Raises: ConfigError where a person must give a passphrase, or it cannot be used."""
+        try:
+            return Store.open(self.folder.store, create=False)
+        except FedrecError as error:
+            raise ConfigError(str(error)) from None
+
+    def events(self, policy: Policy, now: float) -> list[Recorded]:
+        """Return the events that may enter sums; none in a trust period.
+
+        Args:
+            policy: the device's.
+            now: Unix seconds.
+        """
+        oldest, before = allowed_ages(policy.data, now)
+        with self.opened() as store:
+            if not StoreMark(self.folder.path, store).trusted(now, policy.device.trust_days):
+                return []
+            events = store.events()
+        if (oldest, before) == (-math.inf, math.inf):
+            return events
+        times = [(each, each.event.time) for each in events]
+        return [each for each, when in times if when is not None and oldest <= when < before]
+
+    def history(self, ids: ItemIds, wanted: Wanted, policy: Policy) -> History:
+        """Return the person's input of a run.
+
+        Args:
+            ids: of the run's items.
+            wanted: what of the events counts.
+            policy: the device's.
+        """
+        past = past_of(self.events(policy, time.time()), ids.find, rated=False, min_rating=wanted.min_rating)
+        items = past.history.items
+        return History(items if wanted.most_events is None else items[-wanted.most_events :])
+
+
+@dataclass(frozen=True)
+class StoredUsers:
+    """The users of a node: one device, or those of a hub.
+
+    Attributes:
+        users: in the order of their folders' names.
+        policies: of each.
+    """
+
+    users: Sequence[StoredUser]
+    policies: Sequence[Policy]
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    @property
+    def identities(self) -> np.ndarray:
+        """A device's ledger is its own, so its person has one number in it for good, also after `forget`."""
+        return np.zeros(len(self.users), dtype=np.int64)

@@ -1,0 +1,162 @@
+"""Devices answer rounds from their stores without torch, with the bits of nodes that compute the same with torch."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from fedrec_client import Event, KeyFile
+from fedrec_client.consent.device_ledger import FILE
+from fedrec_client.consent.policy import DataPolicy, Policy, RunPolicy
+from fedrec_client.participation.store_mark import StoreMark, forgot, mark_of
+from fedrec_client.store import Store
+from fedrec_client.torch_run import prepared
+from safetensors.torch import load_file
+
+from fedrec.cli import run as fedrec
+from fedrec.errors import FedrecError
+from fedrec.privacy.discrete.stream import WordStream
+from tests.client.participation.devices_over_nodes import DAY_ONE, FEW, Asked, Devices, person, rows_of
+
+LOCAL, DISTRIBUTED = ("privacy.trust=local",), ("privacy.trust=distributed", "privacy.colluding=0.0")
+ALS = ("algorithm.name=als", "algorithm.dim=2", "algorithm.rounds=2")
+
+
+@pytest.fixture
+def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Devices:
+    made = Devices(tmp_path / "nodes")
+    monkeypatch.setenv(*made.environment())
+    return made
+
+
+def with_torch(devices: Devices, n: int, asked: Asked, words=WordStream.fresh) -> dict[str, torch.Tensor]:
+    """The oracle: the same people's events in a file, computed by a node with torch."""
+    run = prepared(asked.text, devices.oracle(n), FEW, words, {})
+    shared = {name: torch.from_numpy(part.copy()) for name, part in asked.shared.items()}
+    return run.sums(shared, asked.round_index, asked.cohort, asked.give, noise=asked.noise)
+
+
+def verified(folder: Path) -> None:
+    assert fedrec(["audit", "verify", str(folder), "--trust-run-key"]) == 0
+
+
+def test_central_sums_of_stores_have_the_bits_of_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    devices = Devices(tmp_path / "hubs", sizes=(4, 4, 4))
+    monkeypatch.setenv(*devices.environment())
+    verified(devices.deploy(tmp_path / "run"))
+    for n in range(3):
+        (asked,) = devices.seen[n]
+        assert asked.give.all()
+        expected = with_torch(devices, n, asked)
+        assert {name: part.tolist() for name, part in asked.sums.items()} == {
+            name: part.tolist() for name, part in expected.items()
+        }
+        assert expected["popularity"].any()
+
+
+def test_local_sums_have_the_bits_noise_and_all(devices: Devices, tmp_path: Path) -> None:
+    verified(devices.deploy(tmp_path / "run", *LOCAL, words=lambda: WordStream.seeded("words")))
+    for n in range(3):
+        (asked,) = devices.seen[n]
+        expected = with_torch(devices, n, asked, lambda: WordStream.seeded("words"))
+        np.testing.assert_array_equal(asked.sums["popularity"], expected["popularity"].numpy())
+
+
+@pytest.mark.parametrize("changes", [(), ALS], ids=["popularity", "als"])
+def test_distributed_sums_differ_by_rounding_and_a_solve_alone(
+    changes: tuple[str, ...], devices: Devices, tmp_path: Path
+) -> None:
+    verified(devices.deploy(tmp_path / "run", *DISTRIBUTED, *changes, words=lambda: WordStream.seeded("words")))
+    for n in range(3):
+        assert len(devices.seen[n]) == (2 if changes else 1)
+        for asked in devices.seen[n]:
+            expected = with_torch(devices, n, asked, lambda: WordStream.seeded("words"))
+            for name, part in expected.items():
+                wide = 1 << asked.bits[name]
+                apart = (asked.sums[name].reshape(-1) - part.numpy().reshape(-1)) % wide
+                assert np.minimum(apart, wide - apart).max() <= 2 * devices.sizes[n], name
+
+
+def test_each_device_pays_in_its_own_ledger_before_its_data_enter(devices: Devices, tmp_path: Path) -> None:
+    devices.deploy(tmp_path / "run", *DISTRIBUTED)
+    for n, size in enumerate(devices.sizes):
+        for u in range(size):
+            (charge,) = devices.charges(n, u)
+            assert (charge["paid"], charge["gave"], charge["rows"]) == ("all", "all", 1)
+            assert charge["epsilon"] == pytest.approx(4.0, rel=0.01)
+
+
+def test_one_device_of_a_hub_that_refuses_or_spent_all_adds_zero_and_the_others_do_not(
+    devices: Devices, tmp_path: Path
+) -> None:
+    strict = replace(FEW, run=replace(FEW.run, epsilon=0.5))
+    out = replace(FEW, data=DataPolicy(opted_out=True))
+    for u, policy in ((0, strict), (1, out)):
+        (devices.device(0, u) / "policy.toml").unlink()
+        person(devices.device(0, u), [], policy)
+    verified(devices.deploy(tmp_path / "run", *LOCAL))
+    (asked,) = devices.seen[0]
+    assert asked.give.tolist() == [False, False, True, True]
+    assert devices.charges(0, 0) == []
+    assert [(each["paid"], each["gave"]) for each in devices.charges(0, 1)] == [("all", "none")]
+    assert [(each["paid"], each["gave"]) for each in devices.charges(0, 2)] == [("all", "all")]
+    assert '"kind":"refused"' in (devices.device(0, 0) / FILE).read_text()
+
+
+def test_a_single_device_gives_nothing_to_a_server_that_sees_its_sum(devices: Devices, tmp_path: Path) -> None:
+    with pytest.raises(FedrecError, match="2 of 3 nodes answered"):
+        devices.deploy(tmp_path / "run")
+    assert not devices.charges(2)
+
+
+def zeros_of(devices: Devices, out: Path) -> Asked:
+    """A run of trust model local without noise on a known device: the integers of the single device."""
+    devices.seen.clear()
+    devices.deploy(out, *LOCAL, words=lambda: WordStream.seeded("words"))
+    return devices.seen[2][0]
+
+
+@pytest.mark.parametrize("what", ["forgot", "restored", "everything"])
+def test_in_a_trust_period_a_device_pays_and_adds_what_one_without_events_adds(
+    what: str, devices: Devices, tmp_path: Path
+) -> None:
+    folder = devices.device(2, 0)
+    with Store.open(folder / "events.store", KeyFile(folder / "events.key")) as store:
+        if what == "forgot":
+            store.forget(str(rows_of(8)[0]))
+            forgot(store, DAY_ONE * 2)
+        elif what == "everything":
+            store.forget(everything=True)
+            store.append_many([Event(str(item), "view", DAY_ONE) for item in rows_of(8)])
+        else:
+            mark_of(folder).write_text('["00"]')
+            assert not StoreMark(folder, store).trusted(DAY_ONE * 2, 1.0)
+    given = zeros_of(devices, tmp_path / "run")
+    assert given.give.all()
+    assert [(each["paid"], each["gave"]) for each in devices.charges(2)] == [("all", "all")]
+    other = Devices(tmp_path / "empty")
+    empty = other.device(2, 0)
+    with Store.open(empty / "events.store", KeyFile(empty / "events.key")) as store:
+        for recorded in store.events():
+            store.forget(recorded.event.item)
+    limits = json.loads(other.limits.read_text())
+    devices.limits.write_text(json.dumps(limits))
+    np.testing.assert_array_equal(given.sums["popularity"], zeros_of(other, tmp_path / "run2").sums["popularity"])
+
+
+def test_old_events_and_unknown_items_do_not_enter(devices: Devices, tmp_path: Path) -> None:
+    folder = devices.device(2, 0)
+    (folder / "policy.toml").unlink()
+    person(folder, [], replace(FEW, data=DataPolicy(oldest_days=1.0)), [Event("no such item", "view", DAY_ONE)])
+    devices.deploy(tmp_path / "run", *LOCAL)
+    assert (tmp_path / "run" / "release" / "model" / "model.safetensors").exists()
+    assert load_file(tmp_path / "run" / "release" / "model" / "model.safetensors")["scores"].isfinite().all()
+
+
+def test_what_a_device_does_not_train_is_refused_before_it_is_charged(devices: Devices, tmp_path: Path) -> None:
+    with pytest.raises(FedrecError, match="0 of 3 nodes began"):
+        devices.deploy(tmp_path / "run", *DISTRIBUTED, "algorithm.name=tower-sgd", "algorithm.rounds=2")
+    assert not any(devices.charges(n) for n in range(3))
+    assert Policy().run == RunPolicy()
