@@ -1,8 +1,7 @@
 """The files of releases in a device's folder, and what the device keeps of them.
 
 DEVICE/releases/          mode 0700
-  source.json             address, pinned root keys and witnesses
-  root.json               the root that the pinned keys signed
+  source.json             address, pinned root keys, the root that they signed, and witnesses
   metadata/               newest trusted metadata of each role, kept by python-tuf
   seen.json               the head of each run's ledger that this device saw last
   installed.json          which release is installed
@@ -15,12 +14,13 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from fedrec.audit.log.keys import PublicKey, public_key
-from fedrec.durable import replace, sync
+from fedrec.durable import replace as replace_file
+from fedrec.durable import sync
 from fedrec.errors import InputError
 from fedrec.received_files import read_below
 from fedrec.releases.proven import Head
@@ -36,11 +36,13 @@ class Source:
         url: of the folder that `fedrec server publish` writes.
         keys: pinned keys of the root.
         witnesses: keys that must have cosigned each ledger.
+        root: the root that the pinned keys signed; empty before the first sync.
     """
 
     url: str
     keys: tuple[PublicKey, ...]
     witnesses: tuple[PublicKey, ...] = ()
+    root: bytes = b""
 
 
 class ReleasePlaces:
@@ -77,7 +79,7 @@ class ReleasePlaces:
     # ---- whom to trust
 
     def source(self, url: str | None, keys: Sequence[PublicKey], witnesses: Sequence[PublicKey]) -> Source:
-        """Return the source to use, and keep it: what is given, else what was given at the first sync.
+        """Return the source to use: what is given, else what was given at the first sync.
 
         Args:
             url: None for the known one. A new one is another mirror of the same releases.
@@ -97,21 +99,21 @@ class ReleasePlaces:
                 f"{self.path}: other root keys are pinned; they change by signed rotation alone. To trust another "
                 f"publisher, remove that folder"
             )
-        chosen = Source(
-            checked_url(url or known.url) if known else checked_url(str(url)),
-            known.keys if known else tuple(keys),
-            tuple(witnesses) or (known.witnesses if known else ()),
-        )
-        if chosen != known:
-            self._write(
-                "source.json",
-                {
-                    "url": chosen.url,
-                    "keys": [key.text for key in chosen.keys],
-                    "witnesses": [key.text for key in chosen.witnesses],
-                },
-            )
-        return chosen
+        if known is None:
+            return Source(checked_url(str(url)), tuple(keys), tuple(witnesses))
+        address = known.url if url is None else checked_url(url)
+        return replace(known, url=address, witnesses=tuple(witnesses) or known.witnesses)
+
+    def keep_source(self, source: Source) -> None:
+        """Keep a source whose root was checked; nothing is pinned before that."""
+        value = {
+            "url": source.url,
+            "keys": [key.text for key in source.keys],
+            "witnesses": [key.text for key in source.witnesses],
+            "root": source.root.decode(),
+        }
+        if self._read("source.json") != value:
+            self._write("source.json", value)
 
     def _known_source(self) -> Source | None:
         found = self._read("source.json")
@@ -121,17 +123,9 @@ class ReleasePlaces:
             keys, witnesses = (tuple(map(_key, found[name])) for name in ("keys", "witnesses"))
             if not keys:
                 raise ValueError("no key")
-            return Source(str(found["url"]), keys, witnesses)
-        except (KeyError, TypeError, ValueError):
+            return Source(str(found["url"]), keys, witnesses, found["root"].encode())
+        except (KeyError, TypeError, ValueError, AttributeError):
             raise self.damaged("source.json") from None
-
-    def root(self) -> bytes | None:
-        """Return the root that the pinned keys signed; None before the first sync."""
-        return read_below(self.path, "root.json", _MOST)
-
-    def keep_root(self, content: bytes) -> None:
-        """Keep the root that the pinned keys signed."""
-        self._put("root.json", content)
 
     # ---- what was seen
 
@@ -181,7 +175,7 @@ class ReleasePlaces:
         self._put(name, json.dumps(value).encode())
 
     def _put(self, name: str, content: bytes) -> None:
-        replace(self.path / name, content, 0o600)
+        replace_file(self.path / name, content, 0o600)
         sync(self.path)
 
 

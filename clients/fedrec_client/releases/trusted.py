@@ -7,7 +7,7 @@ pinned, too.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -84,17 +84,16 @@ def newest(places: ReleasePlaces, source: Source, server: WebServer) -> Newest:
         VerificationError: for what the specification refuses, one line.
         InputError: where the server cannot be reached.
     """
-    root = places.root()
-    if root is None:
-        root = _first_root(source, server)
-        places.keep_root(root)
-    elif not all(_signed(root, key) for key in source.keys):
-        raise places.damaged("root.json")
+    if not source.root:
+        source = replace(source, root=_first_root(source, server))
+        places.keep_source(source)
+    elif not all(_signed(source.root, key) for key in source.keys):
+        raise places.damaged("source.json")
     fetcher = Fetcher(server)
     place = places.path / record.TARGET
     try:
         metadata, targets = server.url + "metadata/", server.url + "targets/"
-        updater = Updater(str(places.metadata), metadata, None, targets, fetcher, LIMITS, bootstrap=root)
+        updater = Updater(str(places.metadata), metadata, None, targets, fetcher, LIMITS, bootstrap=source.root)
         updater.refresh()
         about = updater.get_targetinfo(record.TARGET)
         if about is None or about.length > record.LARGEST:
@@ -109,6 +108,7 @@ def newest(places: ReleasePlaces, source: Source, server: WebServer) -> Newest:
         raise VerificationError(f"{server.url}: {_why(error)}") from None
     for file in [*places.metadata.glob("*.json"), *(places.metadata / "root_history").glob("*.json"), places.metadata]:
         sync(file)
+    places.keep_source(source)
     return Newest(_kept(places.path), _ledgers(places))
 
 

@@ -309,7 +309,7 @@ def kill_at_random_moments(tmp_path: Path, publisher: Publisher, web: Web, turns
 
 
 def test_some_kills_leave_the_old_model_or_the_new(tmp_path: Path, publisher: Publisher, web: Web) -> None:
-    kill_at_random_moments(tmp_path, publisher, web, 6, 3)
+    kill_at_random_moments(tmp_path, publisher, web, 4, 3)
 
 
 @pytest.mark.slow

@@ -86,15 +86,31 @@ def test_arbitrary_software_signed_by_an_attacker(tmp_path: Path, publisher: Pub
 
 
 def test_the_pinned_key_decides_at_the_first_sync(tmp_path: Path, publisher: Publisher, web: Web) -> None:
+    """A wrong key pins nothing: the right one is accepted afterwards."""
     publisher.publish(als(1))
     other = SigningKey.generate().public.text
-    for keys in ([other], [other, *KEYS]):
-        with bare(tmp_path / keys[0][-8:].replace("/", "-") / str(len(keys))) as client:
+    with bare(tmp_path / "device") as client:
+        for keys in ([other], [other, *KEYS]):
             with pytest.raises(VerificationError, match="signed by the pinned key"):
                 client.sync(web.url, keys=keys)
             assert client.model is None
-    with bare(tmp_path / "unpinned") as client, pytest.raises(InputError, match="with --url and --key"):
-        client.sync(web.url)
+        with pytest.raises(InputError, match="with --url and --key"):
+            client.sync(web.url)
+        assert client.sync(web.url, keys=KEYS).changed
+
+
+def test_a_mirror_is_kept_once_it_served_a_release(tmp_path: Path, publisher: Publisher, web: Web) -> None:
+    with with_first(tmp_path / "device", publisher, web) as client, Web(publisher.folder.path) as mirror:
+        mirror.start()
+        with pytest.raises(InputError, match="cannot be reached"):
+            client.sync("http://127.0.0.1:9/nothing")
+        assert not client.sync().changed
+        assert not client.sync(mirror.url).changed
+        web.asked.clear()
+        assert not client.sync().changed
+        assert not web.asked
+        assert mirror.asked
+        mirror.shutdown()
 
 
 def test_other_keys_never_replace_the_pinned_ones(tmp_path: Path, publisher: Publisher, web: Web) -> None:
