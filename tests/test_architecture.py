@@ -89,7 +89,7 @@ ALLOWED: dict[str, set[str]] = {
     | SUMS
     | {"fedrec.data", "fedrec.algorithms", "fedrec.evaluation", "fedrec.privacy.clipping", "fedrec.model"}
     | {"fedrec.ondevice", "fedrec.recommend.device_lists", "fedrec.privacy.integers", "fedrec.privacy.discrete"}
-    | {"fedrec.privacy.adaptive", "fedrec.federation.adaptive_clipping"},
+    | {"fedrec.releases.parity", "fedrec.privacy.adaptive", "fedrec.federation.adaptive_clipping"},
     "fedrec.transport": BASE,
     "fedrec.cli": BASE | {"fedrec.commands"},
     "fedrec.lazy_names": {"fedrec.errors", "fedrec.extras"},

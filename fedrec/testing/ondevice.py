@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,14 @@ import pytest
 import torch
 from safetensors.torch import save
 
+from fedrec.errors import InputError
 from fedrec.model import ReleasedModel
 from fedrec.ondevice.base import DeviceModel
 from fedrec.ondevice.history import History
+from fedrec.ondevice.ids import HeldIds
 from fedrec.ondevice.released import FORMS, WITHOUT_FORM, load
 from fedrec.recommend.device_lists import differing, history_of
+from fedrec.releases import parity
 from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows, planted_rows
 
 
@@ -95,6 +99,20 @@ class DeviceFormContract:
             kept = [item for item in order.tolist() if allowed[item] and item not in row]
             for k in (1, 5, ITEMS):
                 assert form.top(state, k, np.array(row, np.int64), allowed)[0].tolist() == kept[:k]
+
+    def test_a_release_has_lists_that_the_device_repeats(self, form: DeviceModel) -> None:
+        """`fedrec.releases.parity` accepts the same model, and refuses a score that is another by 1 %."""
+        ids = HeldIds([f"item-{place}" for place in range(ITEMS)])
+        lists = parity.expected(form, ids)
+        assert [len(each.items) for each in lists] == [min(parity.PLACES, ITEMS)] * 2
+        parity.check(form, ids, lists)
+        most = max(abs(score) for _, score in lists[1].items)
+        (item, score), *rest = lists[1].items
+        for wrong in (score + 0.01 * most + 1e-6, -score - most - 1e-6):
+            with pytest.raises(InputError, match="other scores"):
+                parity.check(form, ids, (replace(lists[1], items=((item, wrong), *rest)),))
+        with pytest.raises(InputError, match="does not have"):
+            parity.check(form, ids, (replace(lists[1], items=(("another", score), *rest)),))
 
     def test_a_device_explains_as_the_torch_form(self, model: ReleasedModel, form: DeviceModel) -> None:
         users = batch_of([[4, 9, 13], list(range(20))])

@@ -1,9 +1,11 @@
 """Which host a download talks to: the named one, by HTTPS where it began with HTTPS."""
 
 import contextlib
+import re
 import shutil
 import socket
 import ssl
+import sys
 import threading
 import time
 from datetime import UTC, datetime
@@ -14,6 +16,7 @@ from fedrec_client import SyncOptions
 from fedrec_client.releases.web import _followed, checked_url
 from fedrec_server.pki.key_making import make
 
+from fedrec.cli import run
 from fedrec.errors import InputError, VerificationError
 from tests.client.edge.devices import als
 from tests.client.releases.publisher import Publisher, bare
@@ -119,3 +122,17 @@ def test_where_a_redirect_may_lead(before: str, after: str, right: bool) -> None
 def test_what_is_no_address(url: str) -> None:
     with pytest.raises(InputError, match="no address of a folder"):
         checked_url(url)
+
+
+def test_without_python_tuf_a_sync_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in [each for each in sys.modules if each.split(".")[0] in ("tuf", "securesystemslib")]:
+        monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "fedrec_client.releases.trusted", raising=False)
+    monkeypatch.delattr("fedrec_client.releases.trusted", raising=False)
+    line = "pip install 'fedrec[sync]'"
+    assert run(["client", "sync", "--url", "http://127.0.0.1:9/", "--key", *KEYS, "--state", f"{tmp_path}/device"]) == 2
+    assert line in capsys.readouterr().err
+    with bare(tmp_path / "device") as client, pytest.raises(InputError, match=re.escape(line)):
+        client.sync("http://127.0.0.1:9/", keys=KEYS)
