@@ -6,7 +6,7 @@ RUN := $(VENV)/bin/python -m
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help simulate test test-slow coverage lint types docs clean
+.PHONY: help simulate demo test test-slow coverage lint types docs clean
 
 help: ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,6 +14,9 @@ help: ## what there is to make
 
 simulate: $(VENV)/.ready ## run a simulation: make simulate ARGS="ml-1m-dp --set privacy.epsilon=3"
 	@$(VENV)/bin/fedrec simulate $(ARGS)
+
+demo: $(VENV)/.ready-demo ## show a federation on this machine as a web page
+	@$(VENV)/bin/fedrec demo $(ARGS)
 
 PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) pytest -n auto --maxprocesses 8
 

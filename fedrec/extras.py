@@ -41,6 +41,7 @@ COMMANDS = {
     "evaluate": "simulate",
     "tune": "tune",
     "bench": "bench",
+    "demo": "demo",
     "audit attack": "simulate",
     "keys": "deploy",
     "helper": "deploy",

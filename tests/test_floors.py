@@ -20,7 +20,7 @@ ROOMS = [
     *("fedrec_server.process", "fedrec_server.releases"),
     *("fedrec_server.planned", "fedrec_server.default_trust", "fedrec_server.app", "fedrec_server.commands"),
     *("fedrec_sim.engines", "fedrec_sim.report", "fedrec_sim.simulation", "fedrec_sim.experiment"),
-    *("fedrec_sim.attacks", "fedrec_sim.benchmarks", "fedrec_sim.commands", "fedrec.api"),
+    *("fedrec_sim.attacks", "fedrec_sim.benchmarks", "fedrec_sim.demo", "fedrec_sim.commands", "fedrec.api"),
     "fedrec.testing",
 ]
 """The rooms from the ground up, each above all that it imports; below them all are the files of `BASE`."""
