@@ -15,7 +15,7 @@
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter, itemgetter
 
@@ -55,41 +55,82 @@ def in_order(recorded: Iterable[Recorded]) -> list[Event]:
     return [event for _, event in found]
 
 
-def past_of(
-    recorded: Iterable[Recorded], find: Callable[[str], int | None], *, rated: bool, min_rating: float | None
-) -> Past:
-    """Make a model's input of a store's events.
+class Reading:
+    """The rule, applied to events one after another.
 
     Args:
-        recorded: the events.
         find: from an item's id to its position in the model; None where the model has no such item.
         rated: True for a model of ratings.
         min_rating: least rating of an item that a model of events learns from; None for any.
     """
-    seen: dict[int, None] = {}
-    low: dict[int, bool] = {}
-    ratings: dict[int, float] = {}
-    for event in in_order(recorded):
+
+    def __init__(self, find: Callable[[str], int | None], *, rated: bool, min_rating: float | None) -> None:
+        self._find, self._rated, self._least = find, rated, min_rating
+        self._restart()
+
+    def _restart(self) -> None:
+        self._read: list[Recorded] = []
+        self._moment = self._latest = -math.inf  # of the event recorded last, and of all
+        self._seen: dict[int, None] = {}
+        self._low: dict[int, bool] = {}
+        self._ratings: dict[int, float] = {}
+
+    def read(self, recorded: Sequence[Recorded]) -> Past:
+        """Make a model's input of a store's events. New ones at the end are added; else all are read anew.
+
+        Args:
+            recorded: the events, in the order of their recording.
+        """
+        known = len(self._read)
+        if not (self._read == recorded[:known] and self._follow(recorded[known:])):
+            self._restart()
+            moments, moment = [], -math.inf
+            for each in recorded:
+                moment = moment if each.event.time is None else each.event.time
+                moments.append(moment)
+            self._moment, self._latest = moment, max(moments, default=-math.inf)
+            for event in in_order(recorded):
+                self._add(event)
+        self._read = list(recorded)
+        return self._past()
+
+    def _follow(self, new: Sequence[Recorded]) -> bool:
+        """Add new events, if each is later than all before it."""
+        moment, latest = self._moment, self._latest
+        for each in new:
+            moment = moment if each.event.time is None else each.event.time
+            if moment < latest:
+                return False
+            latest = moment
+        for each in new:
+            self._add(each.event)
+        self._moment, self._latest = moment, latest
+        return True
+
+    def _add(self, event: Event) -> None:
         kind = event.kind
-        place = find(event.item) if kind in KINDS else None
+        place = self._find(event.item) if kind in KINDS else None
         if place is None:
-            continue
+            return
         if kind == "dislike":
-            low[place] = True
-            continue
-        seen.setdefault(place)
+            self._low[place] = True
+            return
+        self._seen.setdefault(place)
         if kind == "like":
-            low[place] = False
+            self._low[place] = False
         elif kind == "rating":
-            ratings[place] = event.weight
-            low[place] = not rated and min_rating is not None and event.weight < min_rating
-    liked = [place for place in seen if not low.get(place) and (place in ratings or not rated)]
-    history = History(
-        items=np.array(liked, np.int64),
-        ratings=np.array([ratings[place] for place in liked], np.float32) if rated else None,
-        disliked=np.array([place for place, bad in low.items() if bad], np.int64),
-    )
-    return Past(history, np.array(list(seen), np.int64))
+            self._ratings[place] = event.weight
+            self._low[place] = not self._rated and self._least is not None and event.weight < self._least
+
+    def _past(self) -> Past:
+        low, ratings, rated = self._low, self._ratings, self._rated
+        liked = [place for place in self._seen if not low.get(place) and (place in ratings or not rated)]
+        history = History(
+            items=np.array(liked, np.int64),
+            ratings=np.array([ratings[place] for place in liked], np.float32) if rated else None,
+            disliked=np.array([place for place, bad in low.items() if bad], np.int64),
+        )
+        return Past(history, np.array(list(self._seen), np.int64))
 
 
 def extends(longer: History, shorter: History) -> bool:

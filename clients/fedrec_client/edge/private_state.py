@@ -10,7 +10,7 @@ from fedrec.errors import InputError
 from fedrec.ondevice.history import History, State
 from fedrec.ondevice.newcomers import pseudo_history
 from fedrec_client.edge.installed import Models, OpenModel, Pointer
-from fedrec_client.edge.kinds_of_events import Past, extends, past_of
+from fedrec_client.edge.kinds_of_events import Past, Reading, extends
 from fedrec_client.edge.layout import DeviceFolder
 from fedrec_client.edge.personal_values import ENOUGH, answers_in
 from fedrec_client.store import Store
@@ -41,10 +41,10 @@ class Places(dict[str, int | None]):
 
     def __init__(self, model: OpenModel) -> None:
         super().__init__()
-        self.model = model
+        self._ids = model.ids
 
     def __missing__(self, item: str) -> int | None:
-        self[item] = found = self.model.ids.find(item)
+        self[item] = found = self._ids.find(item)
         return found
 
 
@@ -69,7 +69,7 @@ class PrivateState:
         """Forget what is in memory."""
         self._model: OpenModel | None = None
         self._now: Now | None = None
-        self._places: Places | None = None
+        self._reading: tuple[OpenModel, Reading] | None = None
 
     def install(
         self,
@@ -131,10 +131,10 @@ class PrivateState:
         return replace(history, items=np.concatenate([stand, history.items]), ordered=False) if len(stand) else history
 
     def _past(self, model: OpenModel) -> Past:
-        if self._places is None or self._places.model is not model:
-            self._places = Places(model)
-        find, least = self._places.__getitem__, model.pointer.min_rating
-        return past_of(self._store.events(), find, rated=model.rated, min_rating=least)
+        if self._reading is None or self._reading[0] is not model:
+            find, least = Places(model).__getitem__, model.pointer.min_rating
+            self._reading = (model, Reading(find, rated=model.rated, min_rating=least))
+        return self._reading[1].read(self._store.events())
 
 
 def _state(model: OpenModel, past: Past, started: History, old: Now | None) -> State:

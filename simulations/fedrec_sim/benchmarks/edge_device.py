@@ -84,14 +84,22 @@ def exact(opened: Released, events: int, k: int, repeat: int) -> dict[str, Any]:
     return {"tries": repeat, "equal": equal}
 
 
+def ids_of(folder: Path, items: np.ndarray) -> list[str]:
+    """The ids of items (n,) by their positions; the others are read and not kept."""
+    wanted = set(items.tolist())
+    found = {place: item for place, item in enumerate(read_ids(folder / "items.json")) if place in wanted}
+    return [found[place] for place in items.tolist()]
+
+
 def prepare(folder: Path, device: Path, events: int) -> dict[str, Any]:
     """Make a device with a model and so many events."""
     from fedrec_client import EdgeClient, Event, KeyFile
 
     with EdgeClient.open(device, KeyFile(device / "events.key"), model=folder) as client:
-        ids = list(read_ids(folder / "items.json"))
-        (items,) = histories(len(ids), events, 1)
-        client.record_all([Event(ids[item], time=float(number)) for number, item in enumerate(items)])
+        assert client.model is not None
+        (items,) = histories(client.model.items, events, 1)
+        ids = ids_of(folder, items)
+        client.record_all([Event(item, time=float(number)) for number, item in enumerate(ids)])
         return {"events": len(client.events())}
 
 
@@ -113,13 +121,14 @@ def client_calls(folder: Path, device: Path, k: int, repeat: int) -> dict[str, A
     """
     from fedrec_client import EdgeClient
 
-    ids, spent = list(read_ids(folder / "items.json")), {"record_ms": [0.0][:0], "recommend_ms": [0.0][:0]}
-    same = True
+    spent, same = {"record_ms": [0.0][:0], "recommend_ms": [0.0][:0]}, True
     with EdgeClient.open(device) as client:
+        assert client.model is not None
+        drawn = np.random.default_rng(3).integers(0, client.model.items, repeat)
         client.recommend(k)
-        for number, item in enumerate(np.random.default_rng(3).integers(0, len(ids), repeat).tolist()):
+        for number, item in enumerate(ids_of(folder, drawn)):
             begin = time.process_time()
-            client.record(ids[item])
+            client.record(item)
             recorded = time.process_time()
             found = client.recommend(k)
             ended = time.process_time()

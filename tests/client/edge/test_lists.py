@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fedrec_client import AsyncEdgeClient, EdgeClient, Event, Filters
-from fedrec_client.edge.kinds_of_events import KINDS, past_of
+from fedrec_client.edge.kinds_of_events import KINDS, Reading
 from fedrec_client.store import Recorded
 
 import fedrec
@@ -82,7 +82,7 @@ def test_random_steps_give_the_list_of_a_full_refit(tmp_path: Path, model: Calla
                 client.record_all([Event(f"item-{steps.randrange(32)}", kind, time, steps.randint(1, 5))])
             if steps.random() < 0.5:
                 rated = model is of_ratings
-                past = past_of(client.events(), IDS_AT.get, rated=rated, min_rating=None)
+                past = Reading(IDS_AT.get, rated=rated, min_rating=None).read(client.events())
                 left_out = np.concatenate([past.seen, past.history.disliked])
                 items, scores = form.top(form.fit(past.history), 9, left_out)
                 expected = [(IDS[item], score) for item, score in zip(items.tolist(), scores.tolist(), strict=True)]
@@ -93,7 +93,7 @@ def test_which_event_counts_how() -> None:
     def past(*events: Event, rated: bool = False, least: float | None = None) -> tuple[list, list | None, list, list]:
         made = [Recorded(number, event) for number, event in enumerate(events, 1)]
         find = {str(n): n for n in range(9)}.get
-        found = past_of(made, find, rated=rated, min_rating=least)
+        found = Reading(find, rated=rated, min_rating=least).read(made)
         ratings = None if found.history.ratings is None else found.history.ratings.tolist()
         return found.history.items.tolist(), ratings, found.history.disliked.tolist(), found.seen.tolist()
 
@@ -108,6 +108,27 @@ def test_which_event_counts_how() -> None:
     assert past(view, like, view)[0] == [1, 2], "an item counts once, at its first event"
     assert past(Event("1", time=9.0), Event("2"), Event("3", time=1.0))[0] == [3, 1, 2]
     assert past(Event("1", "impression"), Event("elsewhere")) == ([], None, [], [])
+
+
+def test_events_that_are_added_give_what_all_of_them_give() -> None:
+    steps = random.Random(8)
+    for rated, least in ((False, None), (False, 3.0), (True, None)):
+        for late in (0.0, 0.05, 0.5):
+            growing, made = Reading(IDS_AT.get, rated=rated, min_rating=least), []
+            for number in range(1, 120):
+                time = None if steps.random() < 0.2 else number - (steps.random() < late) * steps.randrange(50)
+                made.append(
+                    Recorded(number, Event(f"item-{steps.randrange(32)}", steps.choice(KINDS), time, number % 5))
+                )
+                if steps.random() < 0.05:
+                    del made[steps.randrange(len(made))]
+                if steps.random() < 0.3:
+                    continue
+                whole = Reading(IDS_AT.get, rated=rated, min_rating=least).read(made)
+                found = growing.read(made)
+                for name in ("items", "ratings", "disliked"):
+                    assert np.array_equal(getattr(found.history, name), getattr(whole.history, name)), number
+                assert np.array_equal(found.seen, whole.seen)
 
 
 def test_an_unknown_item_counts_when_a_later_model_has_it(tmp_path: Path) -> None:
