@@ -1,8 +1,11 @@
 """Damage that is no attack: files of the device that a crash cut short, and a publisher that is killed."""
 
+import pytest
+
+pytest.importorskip("tuf", reason="needs the extra fedrec[sync]")
+
 from pathlib import Path
 
-import pytest
 from fedrec_server.releases import folder as folders
 
 from fedrec.errors import FedrecError

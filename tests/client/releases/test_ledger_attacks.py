@@ -1,10 +1,13 @@
 """Releases that are signed as they must be, and that the ledger of the run does not prove: each is refused."""
 
+import pytest
+
+pytest.importorskip("tuf", reason="needs the extra fedrec[sync]")
+
 import base64
 import contextlib
 from pathlib import Path
 
-import pytest
 from fedrec_client import EdgeClient, SyncOptions
 from fedrec_server.releases import publish
 

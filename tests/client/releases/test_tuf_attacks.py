@@ -1,5 +1,9 @@
 """Each attack of the TUF specification (section 1.5.2), played by the web server: one line, and the old model stays."""
 
+import pytest
+
+pytest.importorskip("tuf", reason="needs the extra fedrec[sync]")
+
 import json
 import shutil
 import time
@@ -7,7 +11,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-import pytest
 from fedrec_client import EdgeClient, SyncOptions
 from fedrec_client.releases import download
 from fedrec_server.releases.folder import Lifetimes

@@ -1,5 +1,9 @@
 """Which host a download talks to: the named one, by HTTPS where it began with HTTPS."""
 
+import pytest
+
+pytest.importorskip("tuf", reason="needs the extra fedrec[sync]")
+
 import contextlib
 import re
 import shutil
@@ -11,7 +15,6 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pytest
 from fedrec_client import SyncOptions
 from fedrec_client.releases.web import _followed, checked_url
 from fedrec_server.pki.key_making import make

@@ -1,11 +1,14 @@
 """`fedrec server publish`, `renew` and `rotate`, with real runs, and `fedrec client sync` at the other end."""
 
+import pytest
+
+pytest.importorskip("tuf", reason="needs the extra fedrec[sync]")
+
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
 from fedrec_client.edge.layout import DeviceFolder
 from fedrec_server.releases import publish
 from fedrec_server.releases.roles import RoleKeys

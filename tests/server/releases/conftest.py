@@ -1,3 +1,0 @@
-import pytest
-
-pytest.importorskip("tuf", reason="needs the extra fedrec[sync]")
