@@ -168,7 +168,7 @@ def found(seen: Path, devices: list[Path], out: Path, verify: Callable[[list[str
     own = [list(device.rglob(f"{run}.receipts")) for device in devices]
     texts = [{json.loads(line)["receipt"] for file in files for line in file.read_text().splitlines()} for files in own]
     right, wrong, _, _ = compared(seen, len(devices))
-    (card,) = {path.stem.split("-")[1].split(".")[0] for path in seen.iterdir()}
+    (card,) = {path.stem.split("-")[1].split(".")[0] for path in seen.glob("[tv]*-*")}
     result = Found(
         charges=charges,
         totals=[_number(path.stem) for path in seen.glob("total-*.npz")],

@@ -16,7 +16,6 @@ import contextlib
 import io
 import json
 import os
-import pickle
 import random
 import shutil
 import signal
@@ -25,7 +24,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from multiprocessing import connection, get_context
+from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
@@ -49,66 +48,26 @@ from fedrec.run.scenario import load_scenario
 from fedrec.transport.node_key import load_node_key, new_node_key
 from fedrec.wire import WireError
 from tests.server.carded import FIRST
+from tests.server.fatal import Fatal, call, serve
 from tests.server.faults_distributed import found
 from tests.server.grid_in_memory import MemoryGrid
+from tests.server.noted_noise import note_helper_noise, without_noise
 
 FORK = get_context("fork")
 SCENARIO = [
     "data.users=60", "data.items=20", "data.interactions_per_user=6", "algorithm.name=als", "algorithm.dim=2",
-    "privacy.trust=distributed", "privacy.dropout=0.3", "privacy.colluding=0.0", "federation.deadline=2",
-    "federation.patience=20",
+    "privacy.trust=distributed", "privacy.dropout=0.3", "federation.deadline=2", "federation.patience=20",
 ]  # fmt: skip
+AGGREGATORS = {
+    "peers": ["privacy.aggregator=peers", "privacy.colluding=0.0"],
+    "helper": ["privacy.aggregator=helper", "privacy.colluding=0.0"],
+    "both": ["privacy.noise_by=aggregators"],
+}
+"""Who keeps the masks; of "both", server and helper add the noise, too."""
 POINTS = {"server": 90, "helper": 30, "node": 25}
 """Kills are drawn among as many moments, some more than a round has."""
 EXHAUSTED, FAILED = 3, 5
 LONGEST = 300.0
-
-
-class Fatal:
-    """Counts the moments of this process, and ends it at the one that `left` holds. left: 0 for never."""
-
-    def __init__(self, left: Any) -> None:
-        self._left = left
-
-    def point(self) -> None:
-        if self._left.value > 0:
-            self._left.value -= 1
-            if self._left.value == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    def around(self, call: Callable[..., Any]) -> Callable[..., Any]:
-        def watched(*arguments: Any, **named: Any) -> Any:
-            self.point()
-            result = call(*arguments, **named)
-            self.point()
-            return result
-
-        return watched
-
-    def watch(self) -> None:
-        for name in ("fsync", "replace", "rename", "link"):
-            setattr(os, name, self.around(getattr(os, name)))
-
-
-def serve(place: Path, work: Callable[[Any], Any], fatal: Fatal) -> None:
-    """Answer requests, one after the other, until this process dies."""
-    place.unlink(missing_ok=True)
-    with connection.Listener(str(place)) as listener:
-        while True:
-            with listener.accept() as caller:
-                asked = pickle.loads(caller.recv_bytes())
-                fatal.point()
-                answer = pickle.dumps(work(asked))
-                fatal.point()
-                with contextlib.suppress(OSError):  # the server has died
-                    caller.send_bytes(answer)
-
-
-def call(place: Path, asked: Any) -> Any:
-    """Ask a process. Raises: OSError or EOFError where it is not there, or dies before its answer."""
-    with connection.Client(str(place)) as link:
-        link.send_bytes(pickle.dumps(asked))
-        return pickle.loads(link.recv_bytes())
 
 
 class Grid(MemoryGrid):
@@ -174,6 +133,7 @@ def node(world: "World", n: int, left: Any) -> None:
 
 
 def helper(world: "World", left: Any) -> None:
+    note_helper_noise(world.seen)
     service, fatal = HelperService(world.helper, HelperKeys(world.helper)), Fatal(left)
     fatal.watch()
 
@@ -191,14 +151,16 @@ def helper(world: "World", left: Any) -> None:
 
 
 def server(world: "World", out: Path, aggregator: str, left: Any) -> None:
+    if aggregator == "both":
+        without_noise(world.seen)
     note_vectors(world.seen)
     os.environ[VARIABLE] = str(world.limits)
     fatal = Fatal(left)
     fatal.watch()
-    settings = [*SCENARIO, f"engine.nodes={world.nodes}", f"algorithm.rounds={world.rounds}"]
-    scenario = load_scenario("quickstart", [*settings, f"privacy.aggregator={aggregator}"])
+    settings = [*SCENARIO, *AGGREGATORS[aggregator], f"engine.nodes={world.nodes}", f"algorithm.rounds={world.rounds}"]
+    scenario = load_scenario("quickstart", settings)
     grid = Grid({FIRST + n: Remote(world.place(f"node{n}")) for n in range(world.nodes)})  # type: ignore[dict-item]
-    access = FarHelper(world.place("helper"), world.helper) if aggregator == "helper" else None
+    access = FarHelper(world.place("helper"), world.helper) if aggregator != "peers" else None
     resume = (out / "release" / "scenario.toml").is_file()
     try:
         made = Deployment(scenario, RunDirectory(out), Messenger(grid, poll=0.005), resume=resume, helper=access)
@@ -260,7 +222,7 @@ class World:
     def policy(self) -> str:
         pinned = HelperKeys(self.helper).public.helper.key.text
         keys = f'ledger_keys = ["{default_key().public.text}"]'
-        return f'[server]\n{keys}\nhelpers = ["{pinned}"]\n[run]\nrepeats = 50\n'
+        return f'[server]\n{keys}\nhelpers = ["{pinned}"]\n[run]\nrepeats = 50\nnoise_by = ["users", "aggregators"]\n'
 
     def device(self, n: int) -> Path:
         return self.root / f"device{n}"
@@ -363,11 +325,11 @@ def drawn(runs: int, kills: int, rng: random.Random) -> list[tuple[str, list[str
     """Victims of some runs: server, node and helper in turn, the helper where there is one."""
     found = []
     for number in range(runs):
-        helped = number % 3 < 2
-        names = ["helper", "server", "node"] if helped else ["server", "node"]
+        aggregator = ("helper", "both", "peers")[number % 3]
+        names = ["server", "node"] if aggregator == "peers" else ["helper", "server", "node"]
         victims = [names[n % len(names)] for n in range(kills)]
         rng.shuffle(victims)
-        found.append(("helper" if helped else "peers", victims))
+        found.append((aggregator, victims))
     return found
 
 

@@ -47,7 +47,7 @@ def test_each_lie_is_a_fault(changes: dict) -> None:
 @pytest.mark.slow
 def test_kills_in_the_middle_of_rounds_lose_nothing(tmp_path: Path) -> None:
     """Server, helper and nodes send SIGKILL to themselves at drawn moments; `faults_mid_round.py` does more of it."""
-    runs, results = [("helper", ["server", "helper", "node"]), ("peers", ["node", "server"])], []
+    runs, results = [("both", ["server", "helper", "node"]), ("peers", ["node", "server"])], []
     kills = disturbed(tmp_path, runs, seed=4, rounds=4, say=results.append)
     assert kills >= 3
     assert [result["faults"] for result in results] == [[], []]

@@ -223,7 +223,7 @@ def not_protected(begin: BeginRecord) -> list[str]:
                 "the noise of this run follows from its seed: anyone who knows the seed can take the noise off"
             )
         else:
-            where = "the server" if begin.shares is None else "each device"
+            where = "the server" if begin.shares is None else "each device" if shared else "server and helper"
             found.append(f"the operating system's random generator and the memory of {where} are trusted")
         found.append(_SAMPLER_LIMITS if begin.shares is None else _SHARE_LIMITS)
     if begin.tuned_on:

@@ -133,6 +133,7 @@ def test_what_a_plan_charges_is_sound_and_the_statement_has_a_row_for_each_party
     for line in ("the server adds the whole noise", "the helper adds the whole noise", "the helper does not collude"):
         assert any(line in must for must in musts), line
     assert not any("the other clients" in must for must in musts)
+    assert any("memory of server and helper" in line for line in stated.not_protected)
 
 
 def users_noise(edited: list[dict[str, Any]]) -> None:
