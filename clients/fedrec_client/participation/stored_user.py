@@ -21,7 +21,7 @@ from fedrec.ondevice.history import History
 from fedrec.ondevice.ids import ItemIds
 from fedrec_client.ages import allowed_ages
 from fedrec_client.consent.policy import Policy
-from fedrec_client.edge.kinds_of_events import past_of
+from fedrec_client.edge.kinds_of_events import Reading
 from fedrec_client.edge.layout import DeviceFolder
 from fedrec_client.node_config import ConfigError
 from fedrec_client.participation.device_spec import Wanted
@@ -71,7 +71,8 @@ class StoredUser:
             wanted: what of the events counts.
             policy: the device's.
         """
-        past = past_of(self.events(policy, time.time()), ids.find, rated=False, min_rating=wanted.min_rating)
+        reading = Reading(ids.find, rated=False, min_rating=wanted.min_rating)
+        past = reading.read(self.events(policy, time.time()))
         items = past.history.items
         return History(items if wanted.most_events is None else items[-wanted.most_events :])
 
