@@ -19,6 +19,11 @@ Authority = Annotated[Path, typer.Option(metavar="FILE", help="The server's ca.c
 NodeKeyFile = Annotated[Path, typer.Option(metavar="FILE", help="The node's key (fedrec client key FILE).")]
 ItemsFile = Annotated[Path, typer.Option(metavar="FILE", help="The run's items, as `fedrec client items` writes them.")]
 
+Catalogue = Annotated[
+    Path | None,
+    typer.Option("--catalogue", metavar="FILE", help="The server's file of items, for algorithms that need PyTorch."),
+]
+
 
 def items(
     catalogue: Annotated[Path, typer.Argument(metavar="CATALOGUE", help="The public items, the server's file.")],
@@ -42,6 +47,7 @@ def participate(
     key: NodeKeyFile,
     items: ItemsFile,
     seconds: Annotated[float, typer.Option(min=1, help="Deadline.")] = 3600.0,
+    catalogue: Catalogue = None,
     rounds: Annotated[
         int | None, typer.Option(min=1, help="End after this many rounds. [default: stay until the deadline]")
     ] = None,
@@ -61,7 +67,7 @@ def participate(
     plan = stay.Plan(seconds=seconds, rounds=rounds)
     with opened(state, passphrase) as client, signals_interrupt():
         told = partial(say, err=True)
-        found = stay.participate(client.path, client._store, place, items, plan, say=told)
+        found = stay.participate(client.path, client._store, place, items, plan, catalogue=catalogue, say=told)
     why = f" ({'; '.join(found.obstacles)})" if found.obstacles else ""
     line = f"Ended: {found.ended.value}{why}. Rounds that this device paid for: {found.charged}."
     show({**asdict(found), "ended": found.ended.value}, [line], as_json)
@@ -73,6 +79,7 @@ def hub(
     ca: Authority,
     key: NodeKeyFile,
     items: ItemsFile,
+    catalogue: Catalogue = None,
     policy: Annotated[Path | None, typer.Option(metavar="FILE", help="The hub's policy. [default: in DIR]")] = None,
     patience: Annotated[float, typer.Option(min=0, help="Seconds to try before giving up a server.")] = 120.0,
 ) -> None:
@@ -93,6 +100,7 @@ def hub(
         "state": str(place.path),
         "key": str(key.absolute()),
     }
+    config |= {} if catalogue is None else {"catalogue": str(catalogue.absolute())}
     count = len(folders_of(config))
     place.make()
     config |= prepared(place.path, policy, told)

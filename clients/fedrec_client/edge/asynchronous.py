@@ -140,14 +140,18 @@ class AsyncEdgeClient:
         """See `EdgeClient.set_attribute`."""
         await asyncio.to_thread(self.client.set_attribute, name, value)
 
-    async def participate(self, server: "Server", items: str | Path, plan: "Plan | None" = None) -> "Participation":
+    async def participate(
+        self, server: "Server", items: str | Path, plan: "Plan | None" = None, *, catalogue: str | Path | None = None
+    ) -> "Participation":
         """See `EdgeClient.participate`. A cancelled task ends the stay within a second."""
         from fedrec_client.participation.stay import Plan
 
         plan = Plan() if plan is None else plan
         stop = plan.stop or threading.Event()
         try:
-            return await asyncio.to_thread(self.client.participate, server, items, replace(plan, stop=stop))
+            return await asyncio.to_thread(
+                self.client.participate, server, items, replace(plan, stop=stop), catalogue=catalogue
+            )
         except asyncio.CancelledError:
             stop.set()
             raise

@@ -22,12 +22,15 @@ class ConsentOfDevice:
         """The device's folder."""
         raise NotImplementedError
 
-    def participate(self, server: "Server", items: str | Path, plan: "Plan | None" = None) -> "Participation":
+    def participate(
+        self, server: "Server", items: str | Path, plan: "Plan | None" = None, *, catalogue: str | Path | None = None
+    ) -> "Participation":
         """Take part in a server's runs while the policy's table `[device]` lets the device; other threads may use it.
 
         Args:
             server: where it is, and the device's node key.
             items: file of the run's items (`fedrec client items`).
+            catalogue: the server's file of items, for algorithms that need torch; None to refuse these.
             plan: deadline, rounds, the event that ends it, and the source of the device's conditions.
 
         Returns:
@@ -39,7 +42,8 @@ class ConsentOfDevice:
         """
         from fedrec_client.participation import stay
 
-        return stay.participate(self.path, self._store, server, Path(items), stay.Plan() if plan is None else plan)
+        made, public = stay.Plan() if plan is None else plan, None if catalogue is None else Path(catalogue)
+        return stay.participate(self.path, self._store, server, Path(items), made, catalogue=public)
 
     def budget(self) -> "Spending":
         """Return what the device spent of its privacy budget, as `fedrec client budget` shows it.

@@ -5,6 +5,7 @@
 | `store` | the folder of one device (`fedrec_client.edge.layout`), which is the node's own folder, too |
 | `hub` | instead: a folder with a folder for each device, which has its own key, policy and ledger |
 | `items` | the items of the run: a file of `fedrec.ondevice.run_items.RunItems` |
+| `catalogue` | the public items, the file that the server has; without it, algorithms that need torch are refused |
 """
 
 from collections.abc import Mapping
@@ -43,12 +44,13 @@ def device_node(
     Raises: ConfigError for a folder or file that cannot be used.
     """
     folders, items = folders_of(config), _items_of(config)
+    catalogue = Path(str(config["catalogue"])) if "catalogue" in config else None
     users = [StoredUser(DeviceFolder(folder)) for folder in folders]
     if STORE in config:
-        return UserNode(_find(users, [policy], items), gate=gate, consent=consent, prepare=prepared(words))
+        return UserNode(_find(users, [policy], items), gate=gate, consent=consent, prepare=prepared(words, catalogue))
     own = [policy_of(folder) for folder in folders]
     asked = HubConsent(consent, folders, own)
-    return UserNode(_find(users, own, items), gate=gate, consent=asked, prepare=prepared(words))
+    return UserNode(_find(users, own, items), gate=gate, consent=asked, prepare=prepared(words, catalogue))
 
 
 def folders_of(config: Mapping[str, Value]) -> list[Path]:

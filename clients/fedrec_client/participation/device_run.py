@@ -1,4 +1,4 @@
-"""A run on a device with numpy alone: popularity and als, under every trust model.
+"""A run on a device: popularity and als with numpy alone, other algorithms by a process with torch that ends.
 
 A node with torch derives each query's integers and noise from the run's description. A device takes them from the
 signed run card, and checks that what its price rests on holds: the bound on its integers is enforced on the integers
@@ -9,6 +9,7 @@ import math
 import secrets
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -31,11 +32,14 @@ from fedrec_client import coins
 from fedrec_client.consent.policy import Policy
 from fedrec_client.consent.terms import RunTerms
 from fedrec_client.hosted_data import Find
+from fedrec_client.participation.child_run import TorchTraining, trained
 from fedrec_client.participation.device_spec import DeviceSpec, parse
 from fedrec_client.participation.stored_user import StoredUsers
 from fedrec_client.prepared_run import PreparedRun, Words
 
 _CLOSE = 1e-9
+OF_EVENTS = ("kernel-rank", "tower-sgd", "fcf", "spectral", "fedncf", "pfedrec", "fedrecon")
+"""Algorithms that learn from events, and need torch."""
 
 
 class DeviceRun(PreparedRun):
@@ -86,7 +90,7 @@ class DeviceRun(PreparedRun):
         return ""
 
     def fault(self, shared: Mapping[str, Any], round_index: int) -> str:
-        return ""
+        return self._form.fault(shared, round_index) if isinstance(self._form, TorchTraining) else ""
 
     def layout(self, round_index: int) -> Layout:
         made = [(query, self._encoding(round_index, query)) for query in self.queries(round_index)]
@@ -120,10 +124,14 @@ class DeviceRun(PreparedRun):
             assert own is not None
             counted = give & coins.draw(len(give), own.sampling, self._words())
         totals, dropped = self._zeros(round_index), self._zeros(round_index)
-        # Who does not count is computed all the same where secret coins, or all users' reasons, would show otherwise.
-        for place, counts in zip(cohort.tolist(), counted.tolist(), strict=True):
-            if counts or hidden or nobody:
-                self._add(totals if counts else dropped, shared, round_index, place)
+        try:
+            # Who does not count is computed all the same where coins, or all users' reasons, would show otherwise.
+            for place, counts in zip(cohort.tolist(), counted.tolist(), strict=True):
+                if counts or hidden or nobody:
+                    self._add(totals if counts else dropped, shared, round_index, place)
+        finally:
+            if isinstance(self._form, TorchTraining):
+                self._form.end()
         return totals if own is None or own.by_aggregators else self._noised(totals, round_index, len(cohort))
 
     def _zeros(self, round_index: int) -> dict[str, np.ndarray]:
@@ -138,6 +146,9 @@ class DeviceRun(PreparedRun):
         history: History = user.history(self._items.ids, self._spec.wanted, policy)
         # The rounding of a person is of no other's, so that errors of many devices do not add up.
         key = secrets.randbits(62)
+        if isinstance(self._form, TorchTraining):
+            self._add_given(totals, self._form, history, key, round_index)
+            return
         with np.errstate(all="ignore"):
             parts = self._form.parts(shared, history, round_index)
             for query in self.queries(round_index):
@@ -149,6 +160,17 @@ class DeviceRun(PreparedRun):
                 draws = partial(users_draws, self._spec.seed, round_index, query.name, key)
                 total += integers.encoded(query, part, self._spec.users, made, draws).reshape(total.shape)
                 total &= (1 << made.bits) - 1
+
+    def _add_given(
+        self, totals: dict[str, np.ndarray], form: TorchTraining, history: History, key: int, round_index: int
+    ) -> None:
+        """Add one user's integers, which a process with torch makes, to the totals."""
+        noise, queries = self._spec.noise, self.queries(round_index)
+        made = {} if noise is None else {query.name: self._encoding(round_index, query) for query in queries}
+        for name, part in form.integers(history, key, made).items():
+            totals[name] += part.reshape(totals[name].shape)
+            if name in made:
+                totals[name] &= (1 << made[name].bits) - 1
 
     def _noised(self, totals: dict[str, np.ndarray], round_index: int, users: int) -> dict[str, np.ndarray]:
         """Return the totals with the shares of all users who were asked, in one draw of the same distribution."""
@@ -173,13 +195,19 @@ class DeviceRun(PreparedRun):
         return Encoding(_kind(made), query.size, made.dimension, made.bits, made.length, made.squared, label)
 
 
-def prepared(words: Words) -> Callable[[str, Find, Policy], DeviceRun]:
-    """Return what prepares runs without torch. words: makes the secret words of noise and coins."""
+def prepared(words: Words, catalogue: Path | None = None) -> Callable[[str, Find, Policy], DeviceRun]:
+    """Return what prepares runs.
+
+    Args:
+        words: makes the secret words of noise and coins.
+        catalogue: file of the public items, for algorithms that need torch; None to refuse these.
+    """
 
     def prepare(text: str, find: Find, policy: Policy) -> DeviceRun:
         spec = parse(text)
-        if spec.algorithm not in TRAININGS or not spec.plain:
-            raise WireError("request", f"'{spec.algorithm}' with these settings is not trained without torch")
+        known = spec.algorithm in TRAININGS or spec.algorithm in OF_EVENTS
+        if not known or not spec.plain or spec.settings.get("ratings"):
+            raise WireError("request", f"'{spec.algorithm}' with these settings is not trained on a device")
         hosted = find(spec.data)
         if hosted.catalogue.digest != spec.catalogue:
             raise WireError("catalogue", exchange.REFUSALS["catalogue"])
@@ -187,8 +215,12 @@ def prepared(words: Words) -> Callable[[str, Find, Policy], DeviceRun]:
             raise WireError("privacy", exchange.REFUSALS["privacy"])
         assert isinstance(hosted.catalogue, RunItems)
         assert isinstance(hosted.source, StoredUsers)
+        form: Training
         try:
-            form = training(spec.algorithm, spec.settings, len(hosted.catalogue), private=spec.private)
+            if spec.algorithm not in TRAININGS:
+                form = trained(text, spec.algorithm, catalogue, len(hosted.catalogue), policy.run.rounds)
+            else:
+                form = training(spec.algorithm, spec.settings, len(hosted.catalogue), private=True)
         except InputError as error:
             raise WireError("request", str(error)) from None
         if not 1 <= form.rounds <= policy.run.rounds:

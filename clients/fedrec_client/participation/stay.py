@@ -27,6 +27,7 @@ from fedrec.transport.state import State
 from fedrec_client.consent.device_ledger import FILE, DeviceLedger
 from fedrec_client.consent.files import policy_of, prepared
 from fedrec_client.consent.policy import DevicePolicy
+from fedrec_client.edge.layout import DeviceFolder
 from fedrec_client.hosting import Server, Users, attempt
 from fedrec_client.node_config import STORE
 from fedrec_client.participation import conditions as conditions_of_linux
@@ -34,6 +35,7 @@ from fedrec_client.participation.conditions import Source
 from fedrec_client.participation.eligibility import Obstacle, obstacles
 from fedrec_client.participation.retrying import Backoff
 from fedrec_client.participation.store_mark import StoreMark
+from fedrec_client.participation.stored_user import StoredUser
 from fedrec_client.store import Store
 
 LOOK_SECONDS = 5.0
@@ -102,6 +104,7 @@ def participate(
     items: Path,
     plan: Plan,
     *,
+    catalogue: Path | None = None,
     say: Callable[[str], None] = lambda _: None,
     app: str = OURS.client,
 ) -> Participation:
@@ -113,15 +116,19 @@ def participate(
         server: where it is, and the device's key.
         items: file of the run's items (`fedrec.ondevice.run_items.RunItems`).
         plan: how long.
+        catalogue: file of the public items, as the server has it, for algorithms that need torch; None to refuse these.
         say: receives a line for each event.
         app: the ClientApp that answers.
 
     Raises:
-        InputError: for files that cannot be used, and a server that refuses the device for good.
+        InputError: for files that cannot be used, a store that needs a passphrase, which the node's own process cannot
+            ask for, and a server that refuses the device for good.
         VerificationError: for a damaged ledger.
     """
+    StoredUser(DeviceFolder(folder)).opened().close()  # as the node's own process will, which can ask for nothing
     watch = _Watch(folder, plan, policy_of(folder).device)
     config = {STORE: str(folder), "items": str(items.absolute()), "state": str(folder), "key": str(server.key)}
+    config |= {} if catalogue is None else {"catalogue": str(catalogue.absolute())}
     config |= prepared(folder, None, say)
     if standing := watch.obstacles(first=True):
         return Participation(Ended.NOT_ELIGIBLE, obstacles=tuple(each.text for each in standing))

@@ -10,6 +10,7 @@ from fedrec.data.folder import DataDir
 from fedrec.devices import check_device
 from fedrec.errors import InputError, nearest
 from fedrec.screen import plain_console, say, write
+from fedrec_sim.benchmarks.asked_command import device_round
 from fedrec_sim.benchmarks.deploy_command import deploy, dropping
 from fedrec_sim.benchmarks.edge_command import edge
 from fedrec_sim.benchmarks.options import (
@@ -264,6 +265,7 @@ bench.command("deploy")(deploy)
 bench.command("dropping")(dropping)
 bench.command("secagg")(secagg)
 bench.command("edge")(edge)
+bench.command("device-round")(device_round)
 
 
 def _show(document: dict[str, Any], out: Path | None) -> None:

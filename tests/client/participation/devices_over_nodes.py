@@ -68,6 +68,7 @@ class Devices(Carded):
     """Nodes of devices: `sizes[n]` of them at node n, a hub unless it is a single one."""
 
     sizes: tuple[int, ...] = (4, 4, 1)
+    with_torch: bool = False
     seen: dict[int, list[Asked]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -97,14 +98,17 @@ class Devices(Carded):
 
     def oracle(self, n: int) -> Any:
         """What finds the same people's events in a file, for a node with torch."""
-        lines = [f"{u},{item}" for u in range(self.sizes[n]) for item in rows_of(self.user(n, u))]
+        lines = [
+            f"{u},{item},{place}" for u in range(self.sizes[n]) for place, item in enumerate(rows_of(self.user(n, u)))
+        ]
         file = self.folder / f"{n}.csv"
-        file.write_text("\n".join(["user_id,item_id", *lines]) + "\n")
+        file.write_text("\n".join(["user_id,item_id,timestamp", *lines]) + "\n")
         return finder({"data": str(file), "catalogue": str(self.folder / "items.csv")})
 
     def node(self, n: int, **options: Any) -> UserNode:
         place = self.folder / f"node{n}"
         config = {"items": str(self.folder / "items.json")}
+        config |= {"catalogue": str(self.folder / "items.csv")} if self.with_torch else {}
         config |= {"hub": str(place)} if self.sizes[n] > 1 else {"store": str(self.device(n, 0))}
         own = place if self.sizes[n] > 1 else self.device(n, 0)
         ledger = DeviceLedger(own / FILE, FEW)

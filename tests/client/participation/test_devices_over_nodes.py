@@ -10,17 +10,21 @@ import torch
 from fedrec_client import Event, KeyFile
 from fedrec_client.consent.device_ledger import FILE
 from fedrec_client.consent.policy import DataPolicy, Policy, RunPolicy
+from fedrec_client.participation import child_run, device_run
 from fedrec_client.participation.store_mark import StoreMark, forgot, mark_of
 from fedrec_client.store import Store
 from fedrec_client.torch_run import prepared
 from safetensors.torch import load_file
 
 from fedrec.cli import run as fedrec
+from fedrec.data.histories import Histories
 from fedrec.errors import FedrecError
 from fedrec.privacy.discrete.stream import WordStream
 from tests.client.participation.devices_over_nodes import DAY_ONE, FEW, Asked, Devices, person, rows_of
 
 LOCAL, DISTRIBUTED = ("privacy.trust=local",), ("privacy.trust=distributed", "privacy.colluding=0.0")
+TRUST = ("forgot", "restored", "everything")
+KEY = 12345
 ALS = ("algorithm.name=als", "algorithm.dim=2", "algorithm.rounds=2")
 
 
@@ -64,7 +68,7 @@ def test_local_sums_have_the_bits_noise_and_all(devices: Devices, tmp_path: Path
         np.testing.assert_array_equal(asked.sums["popularity"], expected["popularity"].numpy())
 
 
-@pytest.mark.parametrize("changes", [(), ALS], ids=["popularity", "als"])
+@pytest.mark.parametrize("changes", [(), pytest.param(ALS, marks=pytest.mark.slow)], ids=["popularity", "als"])
 def test_distributed_sums_differ_by_rounding_and_a_solve_alone(
     changes: tuple[str, ...], devices: Devices, tmp_path: Path
 ) -> None:
@@ -118,7 +122,7 @@ def zeros_of(devices: Devices, out: Path) -> Asked:
     return devices.seen[2][0]
 
 
-@pytest.mark.parametrize("what", ["forgot", "restored", "everything"])
+@pytest.mark.parametrize("what", ["forgot", *(pytest.param(name, marks=pytest.mark.slow) for name in TRUST[1:])])
 def test_in_a_trust_period_a_device_pays_and_adds_what_one_without_events_adds(
     what: str, devices: Devices, tmp_path: Path
 ) -> None:
@@ -155,7 +159,42 @@ def test_old_events_and_unknown_items_do_not_enter(devices: Devices, tmp_path: P
     assert load_file(tmp_path / "run" / "release" / "model" / "model.safetensors")["scores"].isfinite().all()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "changes",
+    [("algorithm.name=tower-sgd", "algorithm.rounds=1"), ("algorithm.name=kernel-rank",)],
+    ids=["tower-sgd", "kernel-rank"],
+)
+def test_other_algorithms_are_computed_by_a_process_with_torch_that_ends(
+    changes: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices, ended = Devices(tmp_path / "nodes", sizes=(4, 1, 1), with_torch=True), []
+    monkeypatch.setenv(*devices.environment())
+    monkeypatch.setattr(device_run.secrets, "randbits", lambda _: KEY)
+    end = child_run.Child.end
+
+    def noted(self: child_run.Child) -> None:
+        end(self)
+        ended.append(self._process.returncode)
+
+    monkeypatch.setattr(child_run.Child, "end", noted)
+    begun = child_run.Child.__init__
+    made: list[child_run.Child] = []
+    monkeypatch.setattr(child_run.Child, "__init__", lambda self, *given: made.append(self) or begun(self, *given))
+    monkeypatch.setattr(Histories, "_identities", lambda _, users: np.zeros(len(users), np.int64))
+    monkeypatch.setattr("fedrec.data.histories.keys", lambda _, users: torch.full_like(users, KEY))
+    verified(devices.deploy(tmp_path / "run", *LOCAL, *changes, words=lambda: WordStream.seeded("words")))
+    for n in range(3):
+        for asked in devices.seen[n]:
+            expected = with_torch(devices, n, asked, lambda: WordStream.seeded("words"))
+            for name, part in expected.items():
+                np.testing.assert_array_equal(asked.sums[name], part.numpy())
+    assert made
+    assert all(child._process.poll() is not None for child in made)
+
+
 def test_what_a_device_does_not_train_is_refused_before_it_is_charged(devices: Devices, tmp_path: Path) -> None:
+    """Here for lack of the catalogue's file."""
     with pytest.raises(FedrecError, match="0 of 3 nodes began"):
         devices.deploy(tmp_path / "run", *DISTRIBUTED, "algorithm.name=tower-sgd", "algorithm.rounds=2")
     assert not any(devices.charges(n) for n in range(3))

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from fedrec_client import AsyncEdgeClient, Conditions, EdgeClient, KeyFile, Plan, Server
+from fedrec_client import AsyncEdgeClient, Conditions, EdgeClient, KeyFile, Passphrase, Plan, Server
 from fedrec_client.consent.device_ledger import FILE, DeviceLedger
 from fedrec_client.participation import stay
 from fedrec_client.participation.retrying import Backoff
@@ -134,6 +134,15 @@ def test_an_end_for_good_is_the_callers_error(node: Node, tmp_path: Path) -> Non
     with pytest.raises(InputError, match="refused this node's signature"):
         took_part(tmp_path / "device")
     assert took_part.__name__
+
+
+def test_a_store_that_asks_for_a_passphrase_is_one_line_before_anything_starts(node: Node, tmp_path: Path) -> None:
+    folder = tmp_path / "device"
+    with EdgeClient.open(folder, Passphrase("a long secret of words")) as client:
+        client.record("1")
+        with pytest.raises(InputError, match="passphrase"):
+            client.participate(Server("here:1", folder, folder), folder / "items.json", Plan(conditions=lambda: GOOD))
+    assert node.attempts == 0
 
 
 @pytest.mark.parametrize("plan", [{"seconds": 0}, {"seconds": float("inf")}, {"rounds": 0}])
