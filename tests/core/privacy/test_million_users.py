@@ -34,7 +34,10 @@ def total(plan: PrivacyPlan, values: torch.Tensor, keys: torch.Tensor) -> torch.
 
 
 @pytest.mark.parametrize("trust", ["central", "local"])
-@pytest.mark.parametrize("leaves", [0, CHUNK - 1, CHUNK, USERS - 1])
+@pytest.mark.parametrize(
+    "leaves",
+    [pytest.param(0, marks=pytest.mark.slow), CHUNK - 1, CHUNK, pytest.param(USERS - 1, marks=pytest.mark.slow)],
+)
 def test_a_user_of_a_million_who_leaves_moves_the_sum_by_its_own_integers(trust: str, leaves: int) -> None:
     config = PrivacyConfig(epsilon=1.0, delta=1e-7, trust=trust)
     plan = PrivacyPlan.build(config, [(QUERY,)], USERS, 1, "public")
