@@ -8,8 +8,8 @@ co-occurrence among head items, denoised against the public content, adds the co
 Stages: popularity; co-occurrence; then the ranking weights by private gradient descent on a softmax loss over each
 user's newest training items against negatives from everything outside the user's training items. Scores start as the
 logarithm of popularity, and gradients alone move them from there. Where the budget is small and a first part of the
-co-occurrence shows that it teaches nothing, the rest of the budget asks for popularity again
-(`fedrec.algorithms.popularity_again`).
+co-occurrence, or of the rounds of weights, shows that it teaches nothing, the rest of the budget asks for popularity
+again (`fedrec.algorithms.popularity_again`).
 
 Two groups of users, one for even items and one for odd ones; the model keeps to the group of a history:
 
@@ -23,6 +23,7 @@ Two groups of users, one for even items and one for odd ones; the model keeps to
 {1}
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -72,6 +73,7 @@ from fedrec.settings import Settings
 
 PILOT = ("pilot", "pilot noise")  # names in the state of the first part of the co-occurrence, and of its noise
 WEIGHTS = ("weights", f"weights{OR_POPULARITY}")  # names of the sum of a round of descent
+TRIAL = 0.25  # part of the rounds of weights after which they must show more than noise
 DOUBT = 2.0  # standard deviations that the estimate of users' lengths is lowered by
 
 
@@ -106,13 +108,18 @@ class KernelRank(Staged):
         self.again = self._popularity_again(strength)
 
     def _popularity_again(self, strength: float) -> PopularityAgain | None:
-        """The choice between co-occurrence and more popularity; None where the plan does not offer it."""
-        if not (self.facts.private and self.cooccurrence and self.config.cooccurrence is None):
+        """The choice between what is learned and more popularity; None where the plan does not offer it."""
+        if not (self.facts.private and self.weight_rounds and self.config.cooccurrence is None):
             return None
         longest = max(self.items, self._parameters)
         if strength >= FIRM_STRENGTH or self.weight_rounds * longest > MOST_ASKED * pairs(self.head_items):
             return None
-        return PopularityAgain(self.facts, decided=2)
+        return PopularityAgain(self.facts, decided=2 if self.cooccurrence else 1 + self._trial)
+
+    @property
+    def _trial(self) -> int:
+        """Number of the first rounds of weights, after which they must show more than noise."""
+        return math.ceil(TRIAL * self.weight_rounds)
 
     @property
     def _parameters(self) -> int:
@@ -141,16 +148,19 @@ class KernelRank(Staged):
             popularity, weights = popularity + weights, 0.0
         first = popularity_stage(self.facts, popularity, self._begin, public=self.features.public)
         descent = Stage(self.weight_rounds, self._gradient_sum(weights), self._gradient, self._descend)
+        if self.again is None:
+            return (
+                (first, self._pairs_stage(cooccurrence, self._lift), descent) if self.cooccurrence else (first, descent)
+            )
+        descent = self.again.stage(descent, ALL, then=dict)
         if not self.cooccurrence:
             return (first, descent)
-        if self.again is None:
-            return (first, self._pairs_stage(cooccurrence, self._lift), descent)
         more = self._pairs_stage(cooccurrence - self.pilot_share, self._lift)
         return (
             first,
             self._pairs_stage(self.pilot_share, self._judge),
             self.again.stage(more, PAIRS, then=self._restart),
-            self.again.stage(descent, ALL, then=dict),
+            descent,
         )
 
     def _pairs_stage(self, share: float, update: Callable[[Shared, Mapping[str, PrivateSum], int], Shared]) -> Stage:
@@ -226,7 +236,8 @@ class KernelRank(Staged):
 
     def _restart(self, shared: Shared) -> Shared:
         """The state that starts from the popularity of all sums so far, without a co-occurrence."""
-        return self.weights.start(shared | {"popularity": denoise(counted(shared), self.features.public)})
+        kept = {name: shared[name] for name in ("head", "root events", AGAIN, COUNTED, NOISE)}
+        return self.weights.start(kept | {"popularity": denoise(counted(shared), self.features.public)})
 
     def _gradient(self, shared: Shared, users: UserBatch, _step: int) -> dict[str, Contribution]:
         return {"weights": DenseContribution(self.weights.gradients(shared, users))}
@@ -234,7 +245,10 @@ class KernelRank(Staged):
     def _descend(self, shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
         total, cohort = sums["weights"], self.facts.expected_cohort
         mean = total.value[: len(shared["parameters"])] / cohort  # without the kernels of pairs there are fewer
-        return shared | self.weights.descent.step(shared, mean, total.noise_std / cohort, step)
+        moved = shared | self.weights.descent.step(shared, mean, total.noise_std / cohort, step)
+        if self.again is None or step + 1 != self._trial or self.weights.promising(moved):
+            return moved
+        return moved | self.again.chosen(ALL)
 
     def release(self, shared: Shared) -> KernelModel:
         if float(shared.get(AGAIN, NEVER)) == ALL:

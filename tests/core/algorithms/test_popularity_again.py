@@ -46,9 +46,9 @@ def tasteful() -> list[list[int]]:
     return planted_rows(USERS)[0]
 
 
-def states(algo: Algorithm, rows: list[list[int]]) -> list[Shared]:
+def states(algo: Algorithm, rows: list[list[int]], noise_std: float = NOISE_STD) -> list[Shared]:
     """The state before each round and after the last."""
-    return AlgorithmContract().run(algo, batch_of(rows), NOISE_STD)
+    return AlgorithmContract().run(algo, batch_of(rows), noise_std)
 
 
 @cache
@@ -110,8 +110,8 @@ def test_the_plan_and_its_price_are_those_of_a_run_that_never_chooses() -> None:
 
 @pytest.mark.parametrize(
     "algo",
-    [small(FIXED), small(mu=math.inf), small(mu=25.0), small(mu=0.5), small(users=9)],
-    ids=["set", "no privacy", "strong", "weak", "few"],
+    [small(FIXED), small(mu=math.inf), small(mu=25.0)],
+    ids=["set", "no privacy", "strong"],
 )
 def test_where_the_plan_offers_no_choice(algo: KernelRank) -> None:
     names = {query.name for number in range(algo.rounds) for query in algo.queries(number)}
@@ -151,6 +151,21 @@ def test_what_the_first_pairs_decide(rows: list[list[int]], bare: bool, choice: 
     else:
         assert "lift" not in last
         assert bool((last["parameters"] != last["start"]).any()) == (choice == PAIRS)
+
+
+@pytest.mark.parametrize(("rows", "choice"), [(tasteful(), NEVER), (indifferent(), ALL)], ids=["taste", "no taste"])
+def test_without_pairs_the_first_weights_decide(rows: list[list[int]], choice: int) -> None:
+    algo = small(mu=0.5)
+    assert [algo.queries(number)[0].name for number in range(algo.rounds)] == [NAMES[0], *NAMES[3:]]
+    noise = 1 / (0.5 * math.sqrt(algo.queries(1)[0].budget_share))
+    run = states(algo, rows, noise)
+    assert [float(state[AGAIN]) for state in run] == [NEVER] * 2 + [choice] * 4, "a quarter of four rounds is a trial"
+    assert (float(run[-1][NOISE]) < float(run[1][NOISE])) == (choice == ALL)
+    model = algo.release(run[-1])
+    alike = torch.equal(*(model.score(model.fit(batch_of([[n, n + 4, n + 8]]))).argsort(stable=True) for n in (0, 1)))
+    assert alike == (choice == ALL)
+    assert "in a round before 3" in algo.fault({AGAIN: torch.tensor(2.0)}, 1)
+    assert not algo.fault({AGAIN: torch.tensor(2.0)}, 2)
 
 
 def test_all_sums_of_popularity_count_by_the_inverse_of_their_noise() -> None:
