@@ -82,7 +82,9 @@ class KernelRank(Staged):
 
     name: ClassVar[str] = "kernel-rank"
     Config: ClassVar[type[Settings]] = KernelRankConfig
-    fixed_clips = dict.fromkeys(WEIGHTS, "its step size and its test for chance are made for gradients of norm 1")
+    fixed_clips = dict.fromkeys(WEIGHTS, "its step size and its test for chance are made for gradients of norm 1") | {
+        f"cooccurrence{OR_POPULARITY}": "no user's part is longer than 1"
+    }
     config: KernelRankConfig
 
     def __init__(self, config: KernelRankConfig, facts: PublicFacts) -> None:
@@ -114,7 +116,7 @@ class KernelRank(Staged):
         longest = max(self.items, self._parameters)
         if strength >= FIRM_STRENGTH or self.weight_rounds * longest > MOST_ASKED * pairs(self.head_items):
             return None
-        return PopularityAgain(self.facts, decided=2 if self.cooccurrence else 1 + self._trial)
+        return PopularityAgain(self.facts, decided=1)
 
     @property
     def _trial(self) -> int:
@@ -158,7 +160,7 @@ class KernelRank(Staged):
         more = self._pairs_stage(cooccurrence - self.pilot_share, self._lift)
         return (
             first,
-            self._pairs_stage(self.pilot_share, self._judge),
+            self.again.stage(self._pairs_stage(self.pilot_share, self._judge), ALL, then=dict),
             self.again.stage(more, PAIRS, then=self._restart),
             descent,
         )
@@ -176,7 +178,9 @@ class KernelRank(Staged):
         sent = super().for_devices(shared, round_index)
         if self.again is None:
             return sent
-        if round_index < self.preparation or float(shared[AGAIN]) == ALL:
+        if float(shared[AGAIN]) == ALL:
+            return {AGAIN: sent[AGAIN]}
+        if round_index < self.preparation:
             return {name: sent[name] for name in ("head", AGAIN) if name in sent}
         return sent
 
@@ -199,7 +203,10 @@ class KernelRank(Staged):
         top = popularity.argsort(descending=True, stable=True)[: self.head_items]
         root = (release.value.sum() - DOUBT * release.noise_std * self.items**0.5) / self.facts.expected_cohort
         shared = {"popularity": popularity, "head": top, "root events": root.clamp(min=0.0)}
-        return self.weights.start(shared if self.again is None else shared | self.again.begin(release))
+        if self.again is None:
+            return self.weights.start(shared)
+        shared = self.weights.start(shared | self.again.begin(release))
+        return shared | self.again.chosen(ALL) if self.weights.cold(shared) else shared
 
     def _pairs(self, shared: Shared, users: UserBatch, _step: int) -> dict[str, Contribution]:
         location = torch.full((self.items,), -1, device=users.device)
@@ -218,7 +225,7 @@ class KernelRank(Staged):
         Two cases are refused more pairs. Either their lift is small, by the upper end of a confidence interval; then
         history does not predict the next item, and weights learn nothing from it either. Or all the pairs together
         could not show even a strong lift, as on a log whose users have hardly any; then weights can still learn from
-        public content, if histories are long enough.
+        public content. A log whose users have hardly an event asks for no pairs in the first place.
         """
         assert self.again is not None
         release = sums["cooccurrence"]
@@ -227,7 +234,7 @@ class KernelRank(Staged):
         if lift + DOUBT * error < LEAST_LIFT:
             choice = ALL
         elif DOUBT * error * self.pilot_share / self.shares[2] > MOST_LIFT:
-            choice = PAIRS if self.features.public.maps and not self.weights.cold(shared) else ALL
+            choice = PAIRS if self.features.public.maps else ALL
         else:
             choice = NEVER
         noise_std = torch.tensor(release.noise_std, device=release.value.device)
