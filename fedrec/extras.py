@@ -20,8 +20,8 @@ PACKAGES = {
     "matplotlib": "simulate",
     "tuf": "sync",
     "securesystemslib": "sync",
-    "flwr": "deploy",
-    "httpx": "deploy",
+    "flwr": "participate",
+    "httpx": "participate",
     "starlette": "serve",
     "uvicorn": "serve",
     "h11": "serve",
@@ -47,6 +47,7 @@ COMMANDS = {
     "helper": "deploy",
     "server": "deploy",
     "client start": "deploy",
+    "client participate": "participate",
     "client serve": "serve",
     "client sync": "sync",
 }

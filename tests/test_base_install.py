@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from fedrec.extras import COMMANDS, PACKAGES
+from fedrec.extras import COMMANDS, PACKAGES, missing
 from tests.base_install import ROOT, base_site, built_wheel, run_in
 from tests.client.edge.devices import als, kernel_rank, released
 from tests.docs.fences import blocks
@@ -127,6 +127,17 @@ def test_what_is_missing_is_one_line(line: str, extra: str, base_site: Path, tmp
         rf"error: fedrec [a-z -]+ needs the package \w+; install it with: pip install 'fedrec\[{extra}\]'\n",
         done.stderr,
     ), done.stderr
+
+
+def test_the_extra_is_that_of_the_longest_command_that_has_one() -> None:
+    lacking = ModuleNotFoundError("no", name="flwr.app")
+    for what, extra in (("client participate", "participate"), ("client start", "deploy"), ("other", "participate")):
+        assert str(missing(lacking, what)).endswith(
+            f"needs the package flwr; install it with: pip install 'fedrec[{extra}]'"
+        )
+    assert missing(ModuleNotFoundError("no", name="fedrec.nowhere"), "client start") is None, (
+        "a fault keeps its traceback"
+    )
 
 
 def test_the_python_api_names_the_extra(base_site: Path, tmp_path: Path) -> None:
