@@ -15,7 +15,7 @@ def test_a_round_of_a_large_catalogue_stays_within_150_mb_and_3_seconds(tmp_path
     assert found["cpu_s"] < 3
     numbers = 3706 * (136 + 16 + 1) + 136
     assert found["bytes_up"] == 8 * numbers
-    assert masked in (4 * numbers, 8 * numbers)
+    assert masked == 8 * (numbers - 136 + 1024), "the Gram matrix is rotated, and padded for it"
     down = bytes_down(packet)
     assert down["int8"] < down["float16"] < down["float32"]
     assert abs(down["float32"] - 4 * (3706 * 16 + 16 * 16)) < 100
