@@ -115,6 +115,7 @@ def test_the_help_lists_every_command(base_site: Path, tmp_path: Path) -> None:
         ("server local", "deploy"),
         ("keys init keys", "deploy"),
         ("client serve", "serve"),
+        ("demo", "demo"),
         ("client start --server a:1 --ca c --key k --shard 0/2", "deploy"),
         ("recommend run --history h.txt", "train"),
         ("data list", "train"),
@@ -138,6 +139,11 @@ def test_the_extra_is_that_of_the_longest_command_that_has_one() -> None:
     assert missing(ModuleNotFoundError("no", name="fedrec.nowhere"), "client start") is None, (
         "a fault keeps its traceback"
     )
+
+
+def test_pages_and_the_javascript_client_are_in_the_wheel(base_site: Path) -> None:
+    pages = [f"fedrec_sim/demo/page/{name}" for name in ("index.html", "demo.css", "demo.mjs", "icon.svg")]
+    assert all((base_site / name).is_file() for name in [*pages, "fedrec_client/serve/fedrec.mjs"])
 
 
 def test_the_python_api_names_the_extra(base_site: Path, tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ co-occurrence among head items, denoised against the public content, adds the co
 Stages: popularity; co-occurrence; then the ranking weights by private gradient descent on a softmax loss over each
 user's newest training items against negatives from everything outside the user's training items. Scores start as the
 logarithm of popularity, and gradients alone move them from there. Where the budget is small and a first part of the
-co-occurrence, or of the rounds of weights, shows that it teaches nothing, the rest of the budget asks for popularity
-again (`fedrec.algorithms.popularity_again`).
+co-occurrence shows that it teaches nothing, the rest of the budget asks for popularity again
+(`fedrec.algorithms.popularity_again`).
 
 Two groups of users, one for even items and one for odd ones; the model keeps to the group of a history:
 
@@ -23,7 +23,6 @@ Two groups of users, one for even items and one for odd ones; the model keeps to
 {1}
 """
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -73,7 +72,6 @@ from fedrec.settings import Settings
 
 PILOT = ("pilot", "pilot noise")  # names in the state of the first part of the co-occurrence, and of its noise
 WEIGHTS = ("weights", f"weights{OR_POPULARITY}")  # names of the sum of a round of descent
-TRIAL = 0.25  # part of the rounds of weights after which they must show more than noise
 DOUBT = 2.0  # standard deviations that the estimate of users' lengths is lowered by
 
 
@@ -82,9 +80,7 @@ class KernelRank(Staged):
 
     name: ClassVar[str] = "kernel-rank"
     Config: ClassVar[type[Settings]] = KernelRankConfig
-    fixed_clips = dict.fromkeys(WEIGHTS, "its step size and its test for chance are made for gradients of norm 1") | {
-        f"cooccurrence{OR_POPULARITY}": "no user's part is longer than 1"
-    }
+    fixed_clips = dict.fromkeys(WEIGHTS, "its step size and its test for chance are made for gradients of norm 1")
     config: KernelRankConfig
 
     def __init__(self, config: KernelRankConfig, facts: PublicFacts) -> None:
@@ -110,18 +106,13 @@ class KernelRank(Staged):
         self.again = self._popularity_again(strength)
 
     def _popularity_again(self, strength: float) -> PopularityAgain | None:
-        """The choice between what is learned and more popularity; None where the plan does not offer it."""
-        if not (self.facts.private and self.weight_rounds and self.config.cooccurrence is None):
+        """The choice between co-occurrence and more popularity; None where the plan does not offer it."""
+        if not (self.facts.private and self.cooccurrence and self.config.cooccurrence is None):
             return None
         longest = max(self.items, self._parameters)
         if strength >= FIRM_STRENGTH or self.weight_rounds * longest > MOST_ASKED * pairs(self.head_items):
             return None
-        return PopularityAgain(self.facts, decided=1)
-
-    @property
-    def _trial(self) -> int:
-        """Number of the first rounds of weights, after which they must show more than noise."""
-        return math.ceil(TRIAL * self.weight_rounds)
+        return PopularityAgain(self.facts, decided=2)
 
     @property
     def _parameters(self) -> int:
@@ -150,19 +141,16 @@ class KernelRank(Staged):
             popularity, weights = popularity + weights, 0.0
         first = popularity_stage(self.facts, popularity, self._begin, public=self.features.public)
         descent = Stage(self.weight_rounds, self._gradient_sum(weights), self._gradient, self._descend)
-        if self.again is None:
-            return (
-                (first, self._pairs_stage(cooccurrence, self._lift), descent) if self.cooccurrence else (first, descent)
-            )
-        descent = self.again.stage(descent, ALL, then=dict)
         if not self.cooccurrence:
             return (first, descent)
+        if self.again is None:
+            return (first, self._pairs_stage(cooccurrence, self._lift), descent)
         more = self._pairs_stage(cooccurrence - self.pilot_share, self._lift)
         return (
             first,
-            self.again.stage(self._pairs_stage(self.pilot_share, self._judge), ALL, then=dict),
+            self._pairs_stage(self.pilot_share, self._judge),
             self.again.stage(more, PAIRS, then=self._restart),
-            descent,
+            self.again.stage(descent, ALL, then=dict),
         )
 
     def _pairs_stage(self, share: float, update: Callable[[Shared, Mapping[str, PrivateSum], int], Shared]) -> Stage:
@@ -178,9 +166,7 @@ class KernelRank(Staged):
         sent = super().for_devices(shared, round_index)
         if self.again is None:
             return sent
-        if float(shared[AGAIN]) == ALL:
-            return {AGAIN: sent[AGAIN]}
-        if round_index < self.preparation:
+        if round_index < self.preparation or float(shared[AGAIN]) == ALL:
             return {name: sent[name] for name in ("head", AGAIN) if name in sent}
         return sent
 
@@ -203,10 +189,7 @@ class KernelRank(Staged):
         top = popularity.argsort(descending=True, stable=True)[: self.head_items]
         root = (release.value.sum() - DOUBT * release.noise_std * self.items**0.5) / self.facts.expected_cohort
         shared = {"popularity": popularity, "head": top, "root events": root.clamp(min=0.0)}
-        if self.again is None:
-            return self.weights.start(shared)
-        shared = self.weights.start(shared | self.again.begin(release))
-        return shared | self.again.chosen(ALL) if self.weights.cold(shared) else shared
+        return self.weights.start(shared if self.again is None else shared | self.again.begin(release))
 
     def _pairs(self, shared: Shared, users: UserBatch, _step: int) -> dict[str, Contribution]:
         location = torch.full((self.items,), -1, device=users.device)
@@ -225,7 +208,7 @@ class KernelRank(Staged):
         Two cases are refused more pairs. Either their lift is small, by the upper end of a confidence interval; then
         history does not predict the next item, and weights learn nothing from it either. Or all the pairs together
         could not show even a strong lift, as on a log whose users have hardly any; then weights can still learn from
-        public content. A log whose users have hardly an event asks for no pairs in the first place.
+        public content, if histories are long enough.
         """
         assert self.again is not None
         release = sums["cooccurrence"]
@@ -234,7 +217,7 @@ class KernelRank(Staged):
         if lift + DOUBT * error < LEAST_LIFT:
             choice = ALL
         elif DOUBT * error * self.pilot_share / self.shares[2] > MOST_LIFT:
-            choice = PAIRS if self.features.public.maps else ALL
+            choice = PAIRS if self.features.public.maps and not self.weights.cold(shared) else ALL
         else:
             choice = NEVER
         noise_std = torch.tensor(release.noise_std, device=release.value.device)
@@ -243,8 +226,7 @@ class KernelRank(Staged):
 
     def _restart(self, shared: Shared) -> Shared:
         """The state that starts from the popularity of all sums so far, without a co-occurrence."""
-        kept = {name: shared[name] for name in ("head", "root events", AGAIN, COUNTED, NOISE)}
-        return self.weights.start(kept | {"popularity": denoise(counted(shared), self.features.public)})
+        return self.weights.start(shared | {"popularity": denoise(counted(shared), self.features.public)})
 
     def _gradient(self, shared: Shared, users: UserBatch, _step: int) -> dict[str, Contribution]:
         return {"weights": DenseContribution(self.weights.gradients(shared, users))}
@@ -252,10 +234,7 @@ class KernelRank(Staged):
     def _descend(self, shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
         total, cohort = sums["weights"], self.facts.expected_cohort
         mean = total.value[: len(shared["parameters"])] / cohort  # without the kernels of pairs there are fewer
-        moved = shared | self.weights.descent.step(shared, mean, total.noise_std / cohort, step)
-        if self.again is None or step + 1 != self._trial or self.weights.promising(moved):
-            return moved
-        return moved | self.again.chosen(ALL)
+        return shared | self.weights.descent.step(shared, mean, total.noise_std / cohort, step)
 
     def release(self, shared: Shared) -> KernelModel:
         if float(shared.get(AGAIN, NEVER)) == ALL:

@@ -17,7 +17,7 @@ from fedrec.algorithms.kernel_rank_settings import KernelRankConfig
 from fedrec.data.users import UserBatch
 from fedrec.kernels.descent import Descent
 from fedrec.kernels.evidence import Chance, evident
-from fedrec.kernels.model import POPULARITY_FEATURES, weigh
+from fedrec.kernels.model import weigh
 from fedrec.kernels.negatives import mixed_negatives
 from fedrec.kernels.synthetic import feature_scales, synthetic_users
 
@@ -144,17 +144,6 @@ class RankingWeights:
                 kept = torch.zeros_like(kept)
             self._evident = (average, start + kept)
         return self._evident[1]
-
-    def promising(self, shared: Shared) -> bool:
-        """Whether the weights of kernels and numbers, in the midst of the descent, moved further than noise moves them.
-
-        All of them are judged together, by the chi-square test of `fedrec.kernels.evidence`. Popularity is left out:
-        the shape of its weight is no taste.
-        """
-        moved = (shared["average"] - shared["start"])[len(POPULARITY_FEATURES) : len(shared["scales"])]
-        noise = float(shared["noise"])
-        covariance = noise**2 * torch.eye(len(moved), dtype=torch.float64, device=moved.device)
-        return bool(evident(moved, covariance, [slice(0, len(moved))]).any())
 
     def cold(self, shared: Shared) -> bool:
         """Whether so few users have a training target that chance moves the weights further than taste does."""

@@ -108,9 +108,10 @@ def _noise(values: Any) -> DeviceNoise | None:
         raise ValueError("another participation")
     if values.get("noise_by") not in (None, "aggregators"):
         raise ValueError("another source of noise")
-    hidden, aggregators = values.get("participation") == "hidden", values.get("noise_by") == "aggregators"
-    dropout = 0.0 if local and values.get("dropout") is None else _number(values["dropout"])
-    colluding = 0.0 if (local or aggregators) and values.get("colluding") is None else _number(values["colluding"])
+    parts = [values.get(name) for name in ("dropout", "colluding")]
+    dropout, colluding = (0.0 if local and part is None else _number(part, least=0.0) for part in parts)
+    hidden = values.get("participation") == "hidden"
+    aggregators = values.get("noise_by") == "aggregators"
     return DeviceNoise(values["trust"], _number(values["sampling"], most=1.0), hidden, aggregators, dropout, colluding)
 
 

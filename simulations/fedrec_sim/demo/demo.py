@@ -17,13 +17,17 @@ from fedrec_client.consent.files import POLICY, write_policy
 from fedrec_client.consent.policy import DevicePolicy, PeriodPolicy, Policy, RunPolicy
 
 from fedrec.errors import FedrecError, InputError
+from fedrec.screen import say
 from fedrec_sim.demo.federation import Federation, federation, first_model
 from fedrec_sim.demo.participation import taking_part
 from fedrec_sim.demo.world import World
 
 FIRST = ("privacy.epsilon=4",)
 """Settings of the first model, which the other people train without the person."""
-ROUND = ("algorithm.name=popularity", "privacy.trust=distributed", "privacy.epsilon=1", "evaluation.every=0")
+ROUND = (
+    *("algorithm.name=popularity", "privacy.trust=distributed", "privacy.epsilon=1", "evaluation.every=0"),
+    *("federation.deadline=180", "federation.patience=60"),
+)
 """Settings of a run in which the person takes part: one round, masked, with the noise of the devices."""
 POLICY_OF_PERSON = Policy(
     run=RunPolicy(epsilon=2.0),
@@ -152,8 +156,12 @@ class Demo:
         self._step(f"A server and {len(self.world.hubs)} hubs start, with keys and encrypted connections")
         with federation(self.folder / "federation", self.world) as running:
             self._ended("ready")
-            while self._orders.get():
-                self._round(running)
+            try:
+                while self._orders.get():
+                    self._round(running)
+            except KeyboardInterrupt:
+                say("The server and the hubs end; this takes some seconds.", err=True)
+                raise
 
     def _round(self, running: Federation) -> None:
         out = self.folder / "runs" / f"round-{self._rounds + 1}-{secrets.token_hex(3)}"

@@ -141,11 +141,11 @@ class Devices(Carded):
         )
         return load_scenario(str(file), list(changes))
 
-    def deploy(self, out: Path, *changes: str, helper: Any = None, **options: Any) -> Path:
+    def deploy(self, out: Path, *changes: str, **options: Any) -> Path:
         made = {FIRST + n: self.node(n, **options) for n in range(self.nodes)}
         grid = MemoryGrid(made)
         grid.arrays = dict.fromkeys(made, "numpy")
-        Deployment(self.scenario(*changes), RunDirectory(out), Messenger(grid, poll=0.001), helper=helper).run()
+        Deployment(self.scenario(*changes), RunDirectory(out), Messenger(grid, poll=0.001)).run()
         return out
 
     def charges(self, n: int, u: int = 0) -> list[dict]:

@@ -9,21 +9,18 @@ import pytest
 import torch
 from fedrec_client import Event, KeyFile
 from fedrec_client.consent.device_ledger import FILE
-from fedrec_client.consent.policy import DataPolicy, Policy, RunPolicy, ServerPolicy
+from fedrec_client.consent.policy import DataPolicy, Policy, RunPolicy
 from fedrec_client.participation import child_run, device_run
 from fedrec_client.participation.store_mark import StoreMark, forgot, mark_of
-from fedrec_client.run_gate import Pins
 from fedrec_client.store import Store
 from fedrec_client.torch_run import prepared
 from safetensors.torch import load_file
 
-from fedrec.audit.log.keys import default_key
 from fedrec.cli import run as fedrec
 from fedrec.data.histories import Histories
 from fedrec.errors import FedrecError
 from fedrec.privacy.discrete.stream import WordStream
 from tests.client.participation.devices_over_nodes import DAY_ONE, FEW, Asked, Devices, person, rows_of
-from tests.server.nearby import Nearby
 
 LOCAL, DISTRIBUTED = ("privacy.trust=local",), ("privacy.trust=distributed", "privacy.colluding=0.0")
 TRUST = ("forgot", "restored", "everything")
@@ -202,36 +199,3 @@ def test_what_a_device_does_not_train_is_refused_before_it_is_charged(devices: D
         devices.deploy(tmp_path / "run", *DISTRIBUTED, "algorithm.name=tower-sgd", "algorithm.rounds=2")
     assert not any(devices.charges(n) for n in range(3))
     assert Policy().run == RunPolicy()
-
-
-def test_devices_add_no_noise_where_server_and_helper_do_and_their_policies_accept_it(
-    devices: Devices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """By default every one of them refuses; with both accepted, the sums are those without any noise."""
-    helper = Nearby(tmp_path / "helper")
-    pinned = replace(FEW, server=ServerPolicy(helpers=(helper.named.key.text,)))
-    devices.pins = Pins((default_key().public.text,), helpers=(helper.named.key.text,))
-    both = ("privacy.trust=distributed", "privacy.noise_by=aggregators")
-    for name, policy in (
-        ("refused", pinned),
-        ("run", replace(pinned, run=replace(FEW.run, noise_by=("aggregators",)))),
-    ):
-        monkeypatch.setattr("tests.client.participation.devices_over_nodes.FEW", policy)
-        for n, size in enumerate(devices.sizes):
-            for u in range(size):
-                (devices.device(n, u) / "policy.toml").unlink()
-                person(devices.device(n, u), [], policy)
-        devices.seen.clear()
-        if name == "refused":
-            with pytest.raises(FedrecError):
-                devices.deploy(tmp_path / name, *both, helper=helper)
-            assert not any(asked.give.any() for each in devices.seen.values() for asked in each)
-            continue
-        verified(devices.deploy(tmp_path / name, *both, helper=helper))
-        for n in range(3):
-            (asked,) = devices.seen[n]
-            expected = with_torch(devices, n, replace(asked, noise=False))
-            for query, part in expected.items():
-                wide = 1 << asked.bits[query]
-                apart = (asked.sums[query].reshape(-1) - part.numpy().reshape(-1)) % wide
-                assert np.minimum(apart, wide - apart).max() <= 2 * devices.sizes[n]

@@ -137,6 +137,14 @@ def test_taps_change_the_list_and_reasons_follow(shown: Shown, browser: Chromium
     entered(browser, shown)
     assert "Nothing is known of you" in browser.evaluate("document.getElementById('list-note').textContent")
     assert browser.evaluate("document.getElementById('left-big').textContent") == "Nothing"
+    browser.evaluate("(each => { each.focus(); each.click(); })(document.querySelector('.label'))")
+    until(browser, "document.querySelector('.label[aria-pressed=true]') !== null")
+    assert browser.evaluate("document.activeElement.ariaPressed") == "true", "the keyboard stays where it was"
+    picked = browser.evaluate("document.querySelector('.label[aria-pressed=true]').textContent")
+    assert shown.demo.client.answers == {"taste": [picked]}
+    browser.evaluate("document.querySelector('.label').click()")
+    until(browser, "document.querySelector('.label[aria-pressed=true]') === null")
+    assert shown.demo.client.answers == {}
     items = "[...document.querySelectorAll('#list .row')].map(each => each.dataset.item).join()"
     before = browser.evaluate(items)
     browser.evaluate("document.querySelector('#list [title=Like]').click()")

@@ -30,6 +30,14 @@ function make(tag, { text, on = {}, ...attributes } = {}, ...children) {
   return found;
 }
 
+/** Replace the children of an element; the keyboard stays where it was, or at the element. */
+function redraw(parent, children) {
+  const key = parent.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
+  parent.replaceChildren(...children);
+  if (key === undefined) return;
+  (parent.querySelector(`[data-key="${CSS.escape(key)}"]`) ?? parent).focus({ preventScroll: true });
+}
+
 function icon(name) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
   const use = document.createElementNS("http://www.w3.org/2000/svg", "use");
@@ -94,6 +102,7 @@ const refuse = act(async (item) => {
 
 function because(entry) {
   const past = reasons.get(entry.item)?.past ?? [];
+  if (!events.length && entry.why === "exact") return ["plain", "Because of what you picked"];
   if (entry.why === "popular") return ["plain", "Popular, until you tap something"];
   if (entry.why === "explored") return ["plain", "A try: drawn at random from the next best"];
   if (!past.length && entry.why === "diverse") return ["plain", "Unlike the others on the list"];
@@ -120,11 +129,11 @@ function row(entry, place) {
   const why = kind === "plain"
     ? make("p", { class: "why plain", text })
     : make("button", {
-        class: "why", type: "button", text, "aria-expanded": String(isOpen),
+        class: "why", type: "button", text, "data-key": `why ${entry.item}`, "aria-expanded": String(isOpen),
         on: { click: () => { open = isOpen ? null : entry.item; drawList(); } },
       });
-  const heart = make("button", { class: "round-button", type: "button", "aria-label": `Like ${about.title}`, title: "Like", on: { click: () => like(entry.item) } }, icon("heart"));
-  const cross = make("button", { class: "round-button", type: "button", "aria-label": `Not for me: ${about.title}`, title: "Not for me", on: { click: () => refuse(entry.item) } }, icon("cross"));
+  const heart = make("button", { class: "round-button", type: "button", "data-key": `like ${entry.item}`, "aria-label": `Like ${about.title}`, title: "Like", on: { click: () => like(entry.item) } }, icon("heart"));
+  const cross = make("button", { class: "round-button", type: "button", "data-key": `not ${entry.item}`, "aria-label": `Not for me: ${about.title}`, title: "Not for me", on: { click: () => refuse(entry.item) } }, icon("cross"));
   const words = make("div", {}, make("p", { class: "title", text: about.title }), make("p", { class: "meta", text: meta(about) }), why);
   const line = make("div", { class: "line" }, make("span", { class: "rank", text: String(place + 1) }), cover(about), words, make("span", { class: "acts" }, heart, cross));
   const found = make("li", { class: "row", "data-item": entry.item }, line);
@@ -140,7 +149,7 @@ let list = [];
 
 function drawList() {
   const before = new Map([...$("list").children].map((each) => [each.dataset.item, each.getBoundingClientRect().top]));
-  $("list").replaceChildren(...list.map(row));
+  redraw($("list"), list.map(row));
   $("list-empty").hidden = list.length > 0;
   if (still.matches || !before.size) return;
   for (const each of $("list").children) {
@@ -157,10 +166,10 @@ function drawTaps() {
   const chips = [...newest.values()].reverse().map((each) => make("li", { class: each.event === "dislike" ? "tap low" : "tap" },
     make("span", { text: thing(each.item).title }),
     make("button", {
-      type: "button", "aria-label": `Forget ${thing(each.item).title}`, title: "Forget",
+      type: "button", "data-key": each.item, "aria-label": `Forget ${thing(each.item).title}`, title: "Forget",
       on: { click: act(async () => { await device.forget({ item: each.item }); await refresh(); }) },
     }, icon("cross"))));
-  $("taps").replaceChildren(...chips);
+  redraw($("taps"), chips);
   $("taps-empty").hidden = chips.length > 0;
   $("undo").hidden = chips.length === 0;
 }
@@ -171,12 +180,31 @@ function drawShelf() {
     const text = `${each.title} ${each.kinds.join(" ")} ${each.year ?? ""}`.toLowerCase();
     return words.every((word) => text.includes(word));
   });
-  $("shelf").replaceChildren(...found.slice(0, shown).map((each) => make("li", {},
-    make("button", { class: "tile", type: "button", "aria-pressed": String(opinion(each.item) === "like"), on: { click: () => like(each.item) } },
+  redraw($("shelf"), found.slice(0, shown).map((each) => make("li", {},
+    make("button", { class: "tile", type: "button", "data-key": each.item, "aria-pressed": String(opinion(each.item) === "like"), on: { click: () => like(each.item) } },
       cover(each, icon("heart")),
       make("span", {}, make("span", { class: "title", text: each.title }), make("span", { class: "meta", text: meta(each) }))))));
   $("shelf-empty").hidden = found.length > 0;
   $("more").hidden = found.length <= shown;
+}
+
+/** Labels of public features that a person without events may pick. The device keeps them as it keeps taps. */
+async function drawQuestions() {
+  $("ask").hidden = events.length > 0;
+  if (events.length) return;
+  const [asked, chosen] = await Promise.all([device.questionnaire(10), device.answers()]);
+  const block = Object.keys(asked)[0];
+  const picked = new Set(chosen[block] ?? []);
+  $("ask").hidden = block === undefined;
+  if (picked.size) $("list-note").textContent = "Ranked on this device by what you picked.";
+  redraw($("ask-labels"), (asked[block] ?? []).map((label) => make("li", {}, make("button", {
+    class: "label", type: "button", "data-key": label, text: label, "aria-pressed": String(picked.has(label)),
+    on: { click: act(async () => {
+      if (!picked.delete(label)) picked.add(label);
+      await device.answer({ [block]: [...picked] });
+      await refresh();
+    }) },
+  }))));
 }
 
 /** Fetch the events and the list, then the reasons of its places. */
@@ -191,6 +219,8 @@ async function refresh() {
   $("list-note").textContent = events.length
     ? "Ranked on this device. It learned from your last tap already."
     : "Nothing is known of you yet. Tap a heart.";
+  await drawQuestions();
+  if (mine !== turn) return;
   drawTaps();
   drawShelf();
   if (found.every((each) => each.why === "popular") || !events.length) return drawList();
@@ -205,7 +235,7 @@ async function refresh() {
 const COUNTS = { 2: "Two", 3: "Three", 4: "Four", 5: "Five", 6: "Six" };
 
 const OUTCOMES = {
-  released: "Your part was in the sum",
+  released: "Your answer was in the sum",
   zero: "Only a zero was in the sum",
   void: "The round failed, and was paid for",
 };
