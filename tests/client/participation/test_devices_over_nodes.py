@@ -24,6 +24,7 @@ from tests.client.participation.devices_over_nodes import DAY_ONE, FEW, Asked, D
 
 LOCAL, DISTRIBUTED = ("privacy.trust=local",), ("privacy.trust=distributed", "privacy.colluding=0.0")
 TRUST = ("forgot", "restored", "everything")
+HIDDEN = ("privacy.participation=hidden", "privacy.sampling=0.5")
 KEY = 12345
 ALS = ("algorithm.name=als", "algorithm.dim=2", "algorithm.rounds=2")
 
@@ -81,6 +82,25 @@ def test_distributed_sums_differ_by_rounding_and_a_solve_alone(
                 wide = 1 << asked.bits[name]
                 apart = (asked.sums[name].reshape(-1) - part.numpy().reshape(-1)) % wide
                 assert np.minimum(apart, wide - apart).max() <= 2 * devices.sizes[n], name
+
+
+def test_secret_coins_of_devices_decide_who_counts_and_all_pay(
+    devices: Devices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coins, drawn = device_run.coins.draw, []
+
+    def noted(users: int, sampling: float, words: WordStream) -> np.ndarray:
+        drawn.append(coins(users, sampling, words))
+        return drawn[-1]
+
+    monkeypatch.setattr(device_run.coins, "draw", noted)
+    added, add = [], device_run.DeviceRun._add
+    monkeypatch.setattr(device_run.DeviceRun, "_add", lambda self, *given: added.append(given[3]) or add(self, *given))
+    verified(devices.deploy(tmp_path / "run", *DISTRIBUTED, *HIDDEN))
+    assert sorted(len(each) for each in drawn) == [1, 4, 4]
+    assert len(added) == 9, "each is computed, whatever its coin"
+    for n, size in enumerate(devices.sizes):
+        assert [charge["gave"] for u in range(size) for charge in devices.charges(n, u)] == ["all"] * size
 
 
 def test_each_device_pays_in_its_own_ledger_before_its_data_enter(devices: Devices, tmp_path: Path) -> None:
