@@ -4,6 +4,9 @@
 in an extra, and is imported when it is used.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 from fedrec.errors import InputError
 
 PACKAGES = {
@@ -72,3 +75,12 @@ def missing(error: ModuleNotFoundError, what: str) -> MissingExtra | None:
     known = (" ".join(words[:count]) for count in range(len(words), 0, -1))
     extra = next((COMMANDS[each] for each in known if each in COMMANDS), PACKAGES[package])
     return MissingExtra(f"fedrec {what} needs the package {package}; install it with: pip install 'fedrec[{extra}]'")
+
+
+@contextlib.contextmanager
+def named(what: str) -> Iterator[None]:
+    """Make of an import that fails inside the error of `missing`. what: as there."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise missing(error, what) or error from None

@@ -18,12 +18,10 @@ def lazily(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any]
 
     def get(name: str) -> Any:
         if name in homes:
-            try:
-                return getattr(importlib.import_module(homes[name]), name)
-            except ModuleNotFoundError as error:
-                from fedrec.extras import missing
+            from fedrec.extras import named
 
-                raise missing(error, name) or error from None
+            with named(name):
+                return getattr(importlib.import_module(homes[name]), name)
         if name == "__version__":
             from importlib.metadata import version
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+import fedrec
+from fedrec.errors import InputError
 from fedrec.extras import COMMANDS, PACKAGES, missing
 from tests.base_install import ROOT, base_site, built_wheel, run_in
 from tests.client.edge.devices import als, kernel_rank, released
@@ -178,3 +180,16 @@ def fresh_environment(folder: Path) -> Path:
         pytest.skip(f"pip reaches no package index: {done.stderr.strip().splitlines()[-1]}")
     assert done.returncode == 0, done.stderr
     return python
+
+
+def test_a_run_from_python_with_the_training_extra_alone_names_the_extra_for_simulations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in [name for name in sys.modules if name.startswith(("fedrec_sim", "matplotlib"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    data = fedrec.load_dataset("quickstart", users=60, items=20)
+    with pytest.raises(
+        InputError, match=r"needs the package matplotlib; install it with: pip install 'fedrec\[simulate\]'"
+    ):
+        fedrec.simulate("popularity", data, epsilon=1, delta=1e-3, seed=1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fedrec.api.data import Data, generated
 from fedrec.api.run import Run
 from fedrec.errors import BudgetExhausted, InputError
+from fedrec.extras import named
 from fedrec.settings import Settings
 
 if TYPE_CHECKING:
@@ -176,7 +177,8 @@ def _run(
     resumed: bool,
     temporary: bool,
 ) -> Run:
-    from fedrec_sim.simulation import Simulation
+    with named("simulate"):
+        from fedrec_sim.simulation import Simulation
 
     from fedrec.api.progress import progress_of
     from fedrec.run.directory import RunDirectory
