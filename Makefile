@@ -23,7 +23,7 @@ PYTEST := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(RUN) pytest -n auto --maxp
 test: $(VENV)/.ready-test ## run the quick tests, a process a core: make test ARGS="tests/core -k ranks"
 	@$(PYTEST) -m "not slow" $(ARGS)
 
-test-slow: $(VENV)/.ready-test ## run the tests that take longer than 20 seconds
+test-slow: $(VENV)/.ready-test ## run the tests that take longer than 10 seconds
 	@$(PYTEST) -m slow --dist worksteal $(ARGS)
 
 coverage: $(VENV)/.ready-test ## run the quick tests and list the lines of the packages that none of them reaches

@@ -17,6 +17,7 @@ def test_there_are_examples() -> None:
     assert list(EXAMPLES.glob("*.ipynb"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
 def test_a_program_runs_in_an_empty_folder(program: Path, tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, str(program)], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -25,6 +26,7 @@ def test_a_program_runs_in_an_empty_folder(program: Path, tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == [], "it leaves nothing where it was started"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("notebook", sorted(EXAMPLES.glob("*.ipynb")), ids=lambda notebook: notebook.name)
 def test_a_notebook_runs_from_top_to_bottom(notebook: Path, tmp_path: Path) -> None:
     nbformat = pytest.importorskip("nbformat", reason="needs the extra fedrec[test]")

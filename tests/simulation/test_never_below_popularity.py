@@ -24,6 +24,7 @@ def test_generated_shapes(shape: str) -> None:
     assert not below(behind([compared({"name": shape}, 3.0, 0)]))
 
 
+@pytest.mark.slow
 def test_cold_users_without_noise() -> None:
     """Weights that two or three events a user teach must not rank worse than the popularity that they start from."""
     assert not below(behind([compared({"name": "cold-users"}, "none", seed) for seed in range(2)]))

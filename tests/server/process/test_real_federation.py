@@ -21,6 +21,8 @@ from fedrec.transport.control import control
 from fedrec.transport.state import State
 from tests.server.real_flower import until
 
+pytestmark = pytest.mark.slow
+
 NODES = 2
 SMALL = [
     "data.users=150", "data.items=60", "data.interactions_per_user=12", "seed=5", f"engine.nodes={NODES}",

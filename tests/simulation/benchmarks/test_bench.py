@@ -28,6 +28,7 @@ def test_a_job_that_fails_in_its_process_ends_in_one_line(capfd: pytest.CaptureF
     assert line.startswith("error: ")
 
 
+@pytest.mark.slow
 def test_a_round_is_measured_phase_by_phase(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     assert run([*SMALL, "--users", "50,100", "--set", "dim=8", "--out", str(tmp_path / "b"), "--json"]) == 0
     document = json.loads(capfd.readouterr().out)
@@ -42,6 +43,7 @@ def test_a_round_is_measured_phase_by_phase(tmp_path: Path, capfd: pytest.Captur
     assert (tmp_path / "b" / "bench.svg").read_text().startswith("<?xml")
 
 
+@pytest.mark.slow
 def test_implicit_is_measured_on_the_same_users(capfd: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("implicit", reason="needs the extra fedrec[bench]")
     assert run([*SMALL, "--users", "80", "--compare", "implicit", "--json"]) == 0
