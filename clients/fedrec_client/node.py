@@ -208,7 +208,7 @@ class UserNode:
         sums = run.sums(shared, packet.round, cohort, verdict.give, noise=self._gate is not None)
         small = sum(total.nbytes for total in sums.values()) <= MOST_HELD
         self._given = (question, sums) if small else None
-        self._consent.released(terms, asked, verdict)
+        self._consent.released(terms, asked, verdict, run.without)
         return sums
 
     def _hosted(self, text: str) -> Hosted:

@@ -10,6 +10,8 @@ from fedrec.audit.card.card import RunCard
 from fedrec.privacy.discrete.stream import WordStream
 from fedrec.privacy.shares import Shares
 from fedrec.run.masked import Layout
+from fedrec_client.consent.answering import WithoutEvents
+from fedrec_client.consent.consent import NONE
 from fedrec_client.consent.policy import Policy
 from fedrec_client.consent.terms import RunTerms
 from fedrec_client.described_run import AskedSum, DescribedRun
@@ -27,12 +29,15 @@ class PreparedRun(ABC):
         users: how many are hosted here.
         identities: (users,) int64: the hosted users, by numbers that stay theirs in other runs.
         public: whether their data are a public dataset.
+        without: position of a user of the last sums -> why its part is that of a person without events; empty where
+            the run does not look.
     """
 
     spec: DescribedRun
     users: int
     identities: np.ndarray
     public: bool
+    without: Mapping[int, WithoutEvents] = NONE
 
     @property
     def noised(self) -> bool:

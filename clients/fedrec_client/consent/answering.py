@@ -14,7 +14,9 @@
 | no event of an allowed age, no event at all | data | zero | yes |
 | nothing | | the contribution | yes |
 
-A zero contribution enters the sum as a user without events would. Refusals name one word of the protocol.
+A zero contribution enters the sum as a user without events would. Where the answer given is that of a person without
+events, the device's ledger has the reason (`WithoutEvents`); a server sees no difference. Refusals name one word of the
+protocol.
 """
 
 from dataclasses import dataclass
@@ -98,6 +100,21 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class WithoutEvents:
+    """Why a user's answer is that of a person without events, for the device's own ledger.
+
+    Attributes:
+        why: `no event` that counts in the run, or the cause of a trust period (`participation.store_mark`).
+        since: Unix seconds from which the trust period counts; None outside of one.
+        until: Unix seconds of its end; None outside of one.
+    """
+
+    why: str
+    since: int | None = None
+    until: int | None = None
+
+
+@dataclass(frozen=True)
 class Verdict:
     """The answer to one question.
 
@@ -106,9 +123,11 @@ class Verdict:
         give: (cohort,) bool: whose data enter the sum. The others contribute zero.
         reasons: for the node's own log: how many users were left out, by reason.
         text: of a refusal, for the node's own log.
+        each: the verdict of each asked device of a hub; empty elsewhere.
     """
 
     answer: Answer
     give: np.ndarray
     reasons: dict[Reason, int]
     text: str = ""
+    each: "tuple[Verdict, ...]" = ()

@@ -1,15 +1,18 @@
 """Consent: the one place where a node decides on a question: policy, then ledger, then the rule of answers."""
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 
 import numpy as np
 
-from fedrec_client.consent.answering import Answer, Asked, Reason, Verdict
+from fedrec_client.consent.answering import Answer, Asked, Reason, Verdict, WithoutEvents
 from fedrec_client.consent.device_ledger import DeviceLedger
 from fedrec_client.consent.objections import objections
 from fedrec_client.consent.policy import BOUNDS, Policy
 from fedrec_client.consent.terms import RunTerms
+
+NONE: Mapping[int, WithoutEvents] = MappingProxyType({})
 
 
 class Consent:
@@ -47,11 +50,31 @@ class Consent:
             return Verdict(Answer.GIVE, np.ones(len(asked.cohort), dtype=bool), {})
         return self.ledger.charge(terms, asked)
 
-    def released(self, terms: RunTerms, asked: Asked, verdict: Verdict) -> None:
-        """Write down that the answer leaves."""
-        if self.ledger is not None and verdict.answer is Answer.GIVE:
-            what = "released" if verdict.give.any() else "zero"
-            self.ledger.outcome(terms.run, asked.round_index, asked.question, what)
+    def released(
+        self, terms: RunTerms, asked: Asked, verdict: Verdict, without: Mapping[int, WithoutEvents] = NONE
+    ) -> None:
+        """Write down that the answer leaves, and what it is.
+
+        Args:
+            terms: of the run.
+            asked: the question.
+            verdict: what `decide` returned.
+            without: position of a user -> why its answer is that of a person without events.
+        """
+        if self.ledger is None or verdict.answer is not Answer.GIVE:
+            return
+        given = asked.cohort[verdict.give].tolist()
+        if not given:
+            why = ", ".join(reason.value for reason in verdict.reasons)
+            self._became(terms, asked, "zero", WithoutEvents(why))
+        elif all(place in without for place in given):
+            self._became(terms, asked, "empty", without[given[0]])
+        else:
+            self._became(terms, asked, "released", None)
+
+    def _became(self, terms: RunTerms, asked: Asked, what: str, because: WithoutEvents | None) -> None:
+        assert self.ledger is not None
+        self.ledger.outcome(terms.run, asked.round_index, asked.question, what, because)
 
     def _fault(self, terms: RunTerms, asked: Asked) -> str:
         """Why the run is refused, judged once a run and number of users; its expiry is the ledger's to look at."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from fedrec.errors import PrivacyError, VerificationError
 from fedrec_client.consent.accounts import Accounts, padded
-from fedrec_client.consent.answering import RULES, Answer, Asked, Reason, Verdict
+from fedrec_client.consent.answering import RULES, Answer, Asked, Reason, Verdict, WithoutEvents
 from fedrec_client.consent.chain import Chain, Fields
 from fedrec_client.consent.entries import (
     Accepted,
@@ -39,6 +39,7 @@ from fedrec_client.consent.spending import Cost, epsilon
 from fedrec_client.consent.terms import RunTerms
 
 FILE = "device-ledger.jsonl"
+OUTCOMES = ("released", "empty", "zero", "void")
 MOST_REFUSALS = 1000
 """Refusals that are written down by one process, so that a server cannot fill the disk."""
 
@@ -67,6 +68,8 @@ class DeviceLedger:
         self.accounts = Accounts(self.policy)
         self.name = ""
         self.gaps: list[tuple[int, Gap]] = []
+        self.answers: dict[str, Counter[tuple[str, str]]] = {}
+        self.latest: Outcome | None = None
         self._rows: dict[int, int] = {}
         self.kinds: Counter[str] = Counter()
         self._restarts = self._chain.restarts
@@ -141,12 +144,24 @@ class DeviceLedger:
             self._append([self._entry(terms.run, asked, cost, covered, gave)])
             return Verdict(Answer.GIVE, gave[rows], self._reasons(there, covered, withheld, early))
 
-    def outcome(self, run: str, round_index: int, question: str, what: str) -> None:
-        """Write down what became of a charge: released, zero or void. It gives nothing back."""
-        if what not in ("released", "zero", "void"):
-            raise ValueError(f"outcome {what!r}: released, zero or void")
+    def outcome(
+        self, run: str, round_index: int, question: str, what: str, because: WithoutEvents | None = None
+    ) -> None:
+        """Write down what became of a charge. It gives nothing back.
+
+        Args:
+            run: its id.
+            round_index: from 0.
+            question: that of the charge.
+            what: released, empty, zero or void (`entries.Outcome`).
+            because: why it is `empty` or `zero`.
+        """
+        if what not in OUTCOMES:
+            raise ValueError(f"outcome {what!r}: {', '.join(OUTCOMES[:-1])} or {OUTCOMES[-1]}")
+        why = WithoutEvents("") if because is None else because
         with self._open():
-            self._append([Outcome(run, round_index, question, what)], acknowledged=False)
+            made = Outcome(run, round_index, question, what, why.why, why.since, why.until)
+            self._append([made], acknowledged=False)
 
     def refused(self, run: str, why: str) -> None:
         """Write down that a run's terms, or a question, were refused; the same refusal once."""
@@ -277,3 +292,6 @@ class DeviceLedger:
         elif isinstance(entry, Gap):
             self.accounts.gap(entry)
             self.gaps.append((n, entry))
+        elif isinstance(entry, Outcome):
+            self.answers.setdefault(entry.run, Counter())[entry.outcome, entry.why] += 1
+            self.latest = entry

@@ -6,7 +6,7 @@
 | `users` | users whose spending has rows from here on, by keyed hashes of their ids |
 | `accepted` | a run and its public terms |
 | `charge` | a question that was paid for, by whom, and whose data enter the answer; written BEFORE the answer leaves |
-| `outcome` | `released`, `zero` or `void`: what became of a charge; it changes no spending |
+| `outcome` | `released`, `empty`, `zero` or `void`: what became of a charge; it changes no spending |
 | `refused` | a run's terms, or a question, that were refused, and why |
 | `gap` | lines are missing: the period is spent in full, and so is every run accepted before |
 """
@@ -110,13 +110,29 @@ class Charge:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a charge: released, zero or void."""
+    """What became of a charge.
+
+    Attributes:
+        run: its id.
+        round: index from 0.
+        question: that of the charge.
+        outcome: `released`: data are in the answer; `empty`: it is that of a person without events; `zero`: a zero;
+            `void`: none left.
+        why: cause of `empty` or `zero`; "" for none, and in lines of versions that kept none.
+        since: of `empty` in a trust period, Unix seconds of its begin; None otherwise.
+        until: likewise, of its end by the policy of then.
+
+    A line leaves out what is "" or None, so that a line without a cause is that of earlier versions.
+    """
 
     kind: ClassVar[str] = "outcome"
     run: str
     round: int
     question: str
     outcome: str
+    why: str = ""
+    since: int | None = None
+    until: int | None = None
 
 
 @dataclass(frozen=True)
@@ -143,7 +159,10 @@ _KINDS: Mapping[str, type[Any]] = {kind.kind: kind for kind in (Begin, Users, Ac
 
 def written(entry: Entry) -> dict[str, Any]:
     """Return the line's own fields."""
-    return {"kind": entry.kind, **asdict(entry)}
+    own = asdict(entry)
+    if isinstance(entry, Outcome):
+        own = {name: value for name, value in own.items() if value not in ("", None)}
+    return {"kind": entry.kind, **own}
 
 
 def entry_of(line: Line) -> Entry:

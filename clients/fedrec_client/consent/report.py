@@ -1,6 +1,7 @@
 """What a device ledger shows its owner: spending by run and period, what is left, and whether the file is whole."""
 
 import math
+from collections import Counter
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -9,8 +10,28 @@ from typing import Any
 
 from fedrec.errors import VerificationError
 from fedrec.plain_text import plain
+from fedrec_client.consent.answering import WithoutEvents
 from fedrec_client.consent.device_ledger import FILE, DeviceLedger, counter_of
 from fedrec_client.consent.policy import Policy, load
+
+
+@dataclass(frozen=True)
+class Answered:
+    """Answers of one kind.
+
+    Attributes:
+        outcome: `released`, `empty` (that of a person without events), `zero` or `void`.
+        why: cause of `empty` or `zero`; "" where none is known.
+        number: how many.
+    """
+
+    outcome: str
+    why: str
+    number: int
+
+    def __str__(self) -> str:
+        what = {"empty": "without events", "zero": "zero"}.get(self.outcome, plain(self.outcome))
+        return f"{self.number} {what} ({plain(self.why)})" if self.why else f"{self.number} {what}"
 
 
 @dataclass(frozen=True)
@@ -26,6 +47,7 @@ class RunSpending:
         epsilon: of the user who spent most; None for public data.
         used: part of the run's limit that this user has used, 0 to 1.
         exhausted: users for whom the limit is reached by the least further release.
+        answers: what the answers were, by kind and cause.
     """
 
     run: str
@@ -36,6 +58,7 @@ class RunSpending:
     epsilon: float | None
     used: float
     exhausted: int
+    answers: tuple[Answered, ...]
 
 
 @dataclass(frozen=True)
@@ -51,6 +74,8 @@ class Spending:
         days: length of the period.
         blocked_until: Unix seconds until which the period counts as spent in full, after lines were missing; else 0.
         runs: newest first.
+        without_events: the trust period in which answers are those of a person without events, as the newest answer
+            shows it; None for none. `EdgeClient.budget` looks into the store, too, so it shows one before any answer.
     """
 
     users: int
@@ -62,6 +87,7 @@ class Spending:
     days: float
     blocked_until: float
     runs: tuple[RunSpending, ...]
+    without_events: WithoutEvents | None = None
 
     def json(self) -> dict[str, Any]:
         """Return it as one JSON-able object."""
@@ -75,16 +101,22 @@ class Spending:
         ]
         if self.blocked_until:
             found.append(f"Lines are missing: only zeros are contributed until {_time(self.blocked_until)}.")
+        period = self.without_events
+        if period is not None and period.since is not None and period.until is not None:
+            found.append(
+                f"Answers are those of a person without events until {_time(period.until)} "
+                f"(since {_time(period.since)}: {plain(period.why)})."
+            )
         return [*found, f"A run may cost {self.run_limit:g}:" if self.runs else "No run so far."]
 
     def table(self) -> list[str]:
         """Return the runs as lines of aligned columns, under a line with the names of the columns."""
-        rows = [["run", "algorithm", "trust", "since", "rounds", "epsilon", "left"]]
+        rows = [["run", "algorithm", "trust", "since", "rounds", "epsilon", "left", "answers"]]
         for run in self.runs:
             spent = "public data" if run.epsilon is None else f"{run.epsilon:.4f}"
             left = "" if run.epsilon is None else _left(run.used)
             names = [plain(each) for each in (run.run[:12], run.algorithm, run.trust)]
-            rows.append([*names, _time(run.since), str(run.rounds), spent, left])
+            rows.append([*names, _time(run.since), str(run.rounds), spent, left, ", ".join(map(str, run.answers))])
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         return ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
 
@@ -117,6 +149,7 @@ def spending(path: Path, policy: Path | None = None) -> Spending:
                     epsilon=None if public else _up(totals.epsilons(delta).max(initial=0.0)),
                     used=1.0 if account.closed else float(shares.max(initial=0.0)),
                     exhausted=int((shares >= 1).sum()),
+                    answers=_answered(ledger.answers.get(name, Counter())),
                 )
             )
         blocked = ledger.blocked_until or 0.0
@@ -130,6 +163,7 @@ def spending(path: Path, policy: Path | None = None) -> Spending:
             days=rules.period.days,
             blocked_until=blocked,
             runs=tuple(reversed(runs)),
+            without_events=_period(ledger),
         )
 
 
@@ -147,9 +181,23 @@ def verified(path: Path, policy: Path | None = None) -> list[str]:
             f"{path}: {ledger.kinds.total()} lines ({counted}), each with the hash of the one before.",
             "The counter fits.",
         ]
+        if ledger.answers:
+            answers = _answered(sum(ledger.answers.values(), Counter()))
+            found.append(f"Answers: {', '.join(map(str, answers))}.")
         for number, gap in ledger.gaps:
             found.append(f"Line {number}: a gap ({plain(gap.why)}), known until {_time(gap.until)}.")
         return found
+
+
+def _answered(counted: Counter[tuple[str, str]]) -> tuple[Answered, ...]:
+    return tuple(Answered(outcome, why, number) for (outcome, why), number in counted.items())
+
+
+def _period(ledger: DeviceLedger) -> WithoutEvents | None:
+    latest = ledger.latest
+    if latest is None or latest.until is None or latest.until <= ledger.now():
+        return None
+    return WithoutEvents(latest.why, latest.since, latest.until)
 
 
 def _up(value: float) -> float:

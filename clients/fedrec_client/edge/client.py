@@ -32,7 +32,7 @@ from fedrec_client.edge.consent_of_device import ConsentOfDevice
 from fedrec_client.edge.kinds_of_events import KINDS
 from fedrec_client.edge.layout import DeviceFolder
 from fedrec_client.edge.private_state import PrivateState
-from fedrec_client.participation.store_mark import forgot
+from fedrec_client.participation.store_mark import StoreMark
 from fedrec_client.store import Event, KeySource, Recorded, Store, export_my_data
 
 if TYPE_CHECKING:
@@ -218,9 +218,12 @@ class EdgeClient(AboutPerson, ConsentOfDevice):
         with self._lock:
             self._state.clear()
             own = None if item is None else _id(item)
-            gone = self._store.forget(own, before=before, since=since, everything=everything)
-            forgot(self._store, clock.time())
-            return gone
+            mark = StoreMark(self.path, self._store)
+            mark.forgot(clock.time())  # before, so that no question meets a part of the events
+            try:
+                return self._store.forget(own, before=before, since=since, everything=everything)
+            finally:
+                mark.forgot(clock.time())  # again, as the mark in the store is erased with everything
 
     def export_my_data(self, file: str | Path | TextIO) -> int:
         """Write all events and private values as JSON lines in clear, to a new file of mode 0600 or an open stream.

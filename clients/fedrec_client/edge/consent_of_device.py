@@ -1,6 +1,8 @@
 """The methods of a device's consent: when it takes part, what it spent, and whether it contributes."""
 
 import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,19 +48,24 @@ class ConsentOfDevice:
         return stay.participate(self.path, self._store, server, Path(items), made, catalogue=public)
 
     def budget(self) -> "Spending":
-        """Return what the device spent of its privacy budget, as `fedrec client budget` shows it.
+        """Return what the device spent of its privacy budget, and whether its answers are without events now.
+
+        `fedrec client budget` shows the same of the ledger alone: of a trust period, what the newest answer shows.
 
         Raises:
             InputError: for a policy that cannot be used, or a ledger that is missing where its counter is there.
             VerificationError: for a damaged device ledger.
         """
         from fedrec_client.consent.device_ledger import FILE
-        from fedrec_client.consent.files import POLICY
+        from fedrec_client.consent.files import POLICY, policy_of
         from fedrec_client.consent.report import spending
+        from fedrec_client.participation.store_mark import StoreMark
 
         with self._lock:
             policy = self.path / POLICY
-            return spending(self.path / FILE, policy if policy.exists() else None)
+            found = spending(self.path / FILE, policy if policy.exists() else None)
+            days = policy_of(self.path).device.trust_days
+            return replace(found, without_events=StoreMark(self.path, self._store).trust_period(time.time(), days))
 
     @property
     def opted_out(self) -> bool:

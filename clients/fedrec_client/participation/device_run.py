@@ -29,6 +29,7 @@ from fedrec.privacy.shares import Shares
 from fedrec.run.masked import Layout
 from fedrec.wire import WireError
 from fedrec_client import coins
+from fedrec_client.consent.answering import WithoutEvents
 from fedrec_client.consent.policy import Policy
 from fedrec_client.consent.terms import RunTerms
 from fedrec_client.hosted_data import Find
@@ -59,6 +60,7 @@ class DeviceRun(PreparedRun):
         self.spec, self._spec, self.users, self.identities = spec, spec, len(hosted), hosted.identities
         self._items, self._hosted, self._form, self._words = items, hosted, form, words
         self._card: RunCard | None = None
+        self.without: dict[int, WithoutEvents] = {}
 
     @property
     def rounds(self) -> int:
@@ -123,6 +125,7 @@ class DeviceRun(PreparedRun):
         if hidden:
             assert own is not None
             counted = give & coins.draw(len(give), own.sampling, self._words())
+        self.without = {}
         totals, dropped = self._zeros(round_index), self._zeros(round_index)
         try:
             # Who does not count is computed all the same where coins, or all users' reasons, would show otherwise.
@@ -143,7 +146,9 @@ class DeviceRun(PreparedRun):
     def _add(self, totals: dict[str, np.ndarray], shared: Mapping[str, Any], round_index: int, place: int) -> None:
         """Add one user's integers to the totals."""
         user, policy = self._hosted.users[place], self._hosted.policies[place]
-        history: History = user.history(self._items.ids, self._spec.wanted, policy)
+        history, without = user.history(self._items.ids, self._spec.wanted, policy)
+        if without is not None:
+            self.without[place] = without
         # The rounding of a person is of no other's, so that errors of many devices do not add up.
         key = secrets.randbits(62)
         if isinstance(self._form, TorchTraining):

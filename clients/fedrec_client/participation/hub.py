@@ -9,14 +9,14 @@ any node: one sum over the hub's users, which a secure sum hides, too.
 | the policy or budget of one device | that device contributes zero, and the others do not |
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from fedrec_client.consent.answering import Answer, Asked, Reason, Verdict
-from fedrec_client.consent.consent import Consent
+from fedrec_client.consent.answering import Answer, Asked, Reason, Verdict, WithoutEvents
+from fedrec_client.consent.consent import NONE, Consent
 from fedrec_client.consent.device_ledger import FILE, DeviceLedger
 from fedrec_client.consent.policy import Policy
 from fedrec_client.consent.terms import RunTerms
@@ -52,17 +52,17 @@ class HubConsent(Consent):
             for reason in each.reasons:
                 reasons[reason] = reasons.get(reason, 0) + 1
         give = [each.answer is Answer.GIVE and bool(each.give[0]) for each in verdicts]
-        return Verdict(Answer.GIVE, np.array(give, dtype=bool), reasons)
+        return Verdict(Answer.GIVE, np.array(give, dtype=bool), reasons, each=tuple(verdicts))
 
-    def released(self, terms: RunTerms, asked: Asked, verdict: Verdict) -> None:
-        """Write down, in the ledger of each device, that the answer leaves."""
+    def released(
+        self, terms: RunTerms, asked: Asked, verdict: Verdict, without: Mapping[int, WithoutEvents] = NONE
+    ) -> None:
+        """Write down, in the ledger of each device that was charged, that the answer leaves, and what it is."""
         if verdict.answer is not Answer.GIVE:
             return
-        for place, gave in zip(asked.cohort.tolist(), verdict.give.tolist(), strict=True):
-            ledger = self._devices[place].ledger
-            assert ledger is not None
-            if terms.run in ledger.accounts.runs:
-                ledger.outcome(terms.run, asked.round_index, asked.question, "released" if gave else "zero")
+        for place, own in zip(asked.cohort.tolist(), verdict.each, strict=True):
+            found = {0: without[place]} if place in without else {}
+            self._devices[place].released(terms, self._one(asked), own, found)
 
     @staticmethod
     def _one(asked: Asked) -> Asked:

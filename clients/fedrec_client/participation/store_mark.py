@@ -8,28 +8,37 @@ paid is in neither, but in the device ledger, whose own counter is there too.
 | both marks are equal | the store that took part last | nothing |
 | neither is there | a device that never took part | nothing |
 | another mark in the store | a copy of before the last stay was restored | a trust period |
-| no mark in the store | all was forgotten, or the store was made anew | a trust period |
+| no mark in the store | the store was made anew | a trust period |
 | no file outside | it was lost; nothing proves that the store is the newest | a trust period |
 
-In the trust period (`device.trust_days`) the device answers and pays, and contributes zeros, which a server cannot see.
-`forget` of some events begins one, too. A copy that was made after the last stay began is not noticed, and neither is
-one that was restored together with the file outside; budgets are counted right in both cases.
+In the trust period (`device.trust_days`) the device answers and pays as a person without events, which a server cannot
+see. `forget` begins one, too. The store has its cause, and the device ledger has it with each such answer. A copy that
+was made after the last stay, or the last `forget`, is not noticed, and neither is one that was restored together with
+the file outside; budgets are counted right in both cases.
 """
 
 import hashlib
 import json
+import math
 import secrets
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from fedrec.durable import replace, sync
+from fedrec import durable
 from fedrec.errors import InputError
+from fedrec_client.consent.answering import WithoutEvents
 from fedrec_client.store import Store
 
 STATE = "participation"
 """Name of the private value in the store."""
 
 DAY = 86400.0
+
+FORGOTTEN, RESTORED, NEW_STORE, NO_MARK = "forgotten", "restored", "new store", "no mark"
+"""Causes of a trust period: `forget`; another mark in the store; none in it; none outside of it."""
+
+UNKNOWN = "trust"
+"""The cause of one that began under a version which kept none."""
 
 
 def mark_of(folder: Path) -> Path:
@@ -39,10 +48,17 @@ def mark_of(folder: Path) -> Path:
 
 @dataclass(frozen=True)
 class Inside:
-    """The store's part. Attributes: mark: hex; since: Unix seconds from which the trust period counts; 0 for none."""
+    """The store's part.
+
+    Attributes:
+        mark: hex.
+        since: Unix seconds from which the latest trust period counts; 0 for none.
+        why: its cause.
+    """
 
     mark: str = ""
     since: float = 0.0
+    why: str = UNKNOWN
 
     @classmethod
     def of(cls, store: Store) -> "Inside | None":
@@ -52,7 +68,7 @@ class Inside:
 
     def keep(self, store: Store) -> None:
         """Put this part into a store."""
-        store.set_state(STATE, json.dumps({"mark": self.mark, "since": self.since}).encode())
+        store.set_state(STATE, json.dumps(asdict(self)).encode())
 
 
 class StoreMark:
@@ -66,8 +82,8 @@ class StoreMark:
     def __init__(self, folder: Path, store: Store) -> None:
         self._file, self._store = mark_of(folder), store
 
-    def trusted(self, now: float, days: float) -> bool:
-        """Compare the marks, and return whether the device's data may enter sums.
+    def trust_period(self, now: float, days: float) -> WithoutEvents | None:
+        """Compare the marks, and return the present trust period; None where the device's data may enter sums.
 
         Args:
             now: Unix seconds.
@@ -75,13 +91,15 @@ class StoreMark:
         """
         with self._store.transaction():
             inside = self._compared(now)
-        return inside is None or not inside.since or now - inside.since >= days * DAY
+        if inside is None or not inside.since or now - inside.since >= days * DAY:
+            return None
+        return WithoutEvents(inside.why, int(inside.since), math.ceil(inside.since + days * DAY))
 
     def renew(self, now: float) -> None:
         """Begin a stay: compare, and give both sides a new mark. A kill at any moment leaves marks that fit."""
         with self._store.transaction():
             inside = self._compared(now) or Inside()
-        fresh = Inside(secrets.token_hex(16), inside.since)
+        fresh = replace(inside, mark=secrets.token_hex(16))
         self._write(inside.mark, fresh.mark)
         fresh.keep(self._store)
         self._write(fresh.mark)
@@ -93,7 +111,21 @@ class StoreMark:
             return None
         if inside is not None and outside is not None and _hash(inside.mark) in outside:
             return inside
-        found = Inside(secrets.token_hex(16), now)
+        return self._begun(now, NEW_STORE if inside is None else NO_MARK if outside is None else RESTORED)
+
+    def forgot(self, now: float) -> None:
+        """Begin a trust period, since events are erased; a device that never took part needs none.
+
+        Args:
+            now: Unix seconds.
+        """
+        with self._store.transaction():
+            if Inside.of(self._store) is not None or self._outside() is not None:
+                self._begun(now, FORGOTTEN)
+
+    def _begun(self, now: float, why: str) -> Inside:
+        """Begin a trust period with a new mark. A kill in between leaves marks that do not fit, and so begins one."""
+        found = Inside(secrets.token_hex(16), now, why)
         self._write(found.mark)
         found.keep(self._store)
         return found
@@ -110,23 +142,10 @@ class StoreMark:
     def _write(self, *marks: str) -> None:
         """Write the hashes of marks that fit, on disk."""
         try:
-            replace(self._file, json.dumps([_hash(mark) for mark in marks]).encode(), mode=0o600)
-            sync(self._file.parent)
+            durable.replace(self._file, json.dumps([_hash(mark) for mark in marks]).encode(), mode=0o600)
+            durable.sync(self._file.parent)
         except OSError as error:
             raise InputError(f"{self._file}: the store's mark cannot be written ({error.strerror})") from None
-
-
-def forgot(store: Store, now: float) -> None:
-    """Begin a trust period after some events were erased; a device that never took part needs none.
-
-    Args:
-        store: the device's.
-        now: Unix seconds.
-    """
-    with store.transaction():
-        inside = Inside.of(store)
-        if inside is not None:
-            Inside(inside.mark, now).keep(store)
 
 
 def _hash(mark: str) -> str:

@@ -20,6 +20,7 @@ from fedrec.errors import FedrecError
 from fedrec.ondevice.history import History
 from fedrec.ondevice.ids import ItemIds
 from fedrec_client.ages import allowed_ages
+from fedrec_client.consent.answering import WithoutEvents
 from fedrec_client.consent.policy import Policy
 from fedrec_client.edge.kinds_of_events import Reading
 from fedrec_client.edge.layout import DeviceFolder
@@ -27,6 +28,9 @@ from fedrec_client.node_config import ConfigError
 from fedrec_client.participation.device_spec import Wanted
 from fedrec_client.participation.store_mark import StoreMark
 from fedrec_client.store import Recorded, Store
+
+NO_EVENT = "no event"
+"""Why the input of a run is empty outside of a trust period: no event that counts in it."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +50,8 @@ class StoredUser:
         except FedrecError as error:
             raise ConfigError(str(error)) from None
 
-    def events(self, policy: Policy, now: float) -> list[Recorded]:
-        """Return the events that may enter sums; none in a trust period.
+    def events(self, policy: Policy, now: float) -> tuple[list[Recorded], WithoutEvents | None]:
+        """Return the events that may enter sums; none in a trust period, which is returned, too.
 
         Args:
             policy: the device's.
@@ -55,16 +59,15 @@ class StoredUser:
         """
         oldest, before = allowed_ages(policy.data, now)
         with self.opened() as store:
-            if not StoreMark(self.folder.path, store).trusted(now, policy.device.trust_days):
-                return []
-            events = store.events()
-        if (oldest, before) == (-math.inf, math.inf):
-            return events
-        times = [(each, each.event.time) for each in events]
-        return [each for each, when in times if when is not None and oldest <= when < before]
+            period = StoreMark(self.folder.path, store).trust_period(now, policy.device.trust_days)
+            events = [] if period is not None else store.events()
+        if (oldest, before) != (-math.inf, math.inf):
+            times = [(each, each.event.time) for each in events]
+            events = [each for each, when in times if when is not None and oldest <= when < before]
+        return events, period
 
-    def history(self, ids: ItemIds, wanted: Wanted, policy: Policy) -> History:
-        """Return the person's input of a run.
+    def history(self, ids: ItemIds, wanted: Wanted, policy: Policy) -> tuple[History, WithoutEvents | None]:
+        """Return the person's input of a run, and why it is empty; None where it is not.
 
         Args:
             ids: of the run's items.
@@ -72,9 +75,10 @@ class StoredUser:
             policy: the device's.
         """
         reading = Reading(ids.find, rated=False, min_rating=wanted.min_rating)
-        past = reading.read(self.events(policy, time.time()))
-        items = past.history.items
-        return History(items if wanted.most_events is None else items[-wanted.most_events :])
+        events, period = self.events(policy, time.time())
+        items = reading.read(events).history.items
+        items = items if wanted.most_events is None else items[-wanted.most_events :]
+        return History(items), period if len(items) or period is not None else WithoutEvents(NO_EVENT)
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@
  * @typedef {{algorithm: string, items: number, sha256: string, rated: boolean}} Model
  * @typedef {{version: string, model: Model | null, events: number, opted_out: boolean}} Status
  * @typedef {{run: string, algorithm: string, trust: string, since: number, rounds: number, epsilon: number | null,
- *   used: number, exhausted: number}} RunSpending
+ *   used: number, exhausted: number, answers: {outcome: string, why: string, number: number}[]}} RunSpending
  * @typedef {{users: number, epsilon: number, used: number, limit: number, run_limit: number, delta: number,
- *   days: number, blocked_until: number, runs: RunSpending[]}} Spending
+ *   days: number, blocked_until: number, runs: RunSpending[],
+ *   without_events: {why: string, since: number | null, until: number | null} | null}} Spending
  * @typedef {{changed: boolean, sequence: number, run: string, size: number, downloaded: number}} Synced
  * @typedef {{number: string, half_life: number, weight?: number, now?: number | null}} Freshness
  * @typedef {Record<string, string[]>} Blocks labels by block of public categories

@@ -20,8 +20,11 @@ class Left:
         round: from 1.
         time: of the charge, Unix seconds.
         epsilon: of the run so far; None for public data.
-        gave: whether the person's data are in it; otherwise it is a zero.
-        outcome: released, zero or void; None while the answer is made.
+        gave: whether the policy let the person's data in; otherwise it is a zero.
+        outcome: released, empty, zero or void (`entries.Outcome`); None while the answer is made.
+        why: cause of empty or zero.
+        since: of a trust period, Unix seconds of its begin; None outside of one.
+        until: of its end.
     """
 
     run: str
@@ -33,6 +36,9 @@ class Left:
     epsilon: float | None
     gave: bool
     outcome: str | None
+    why: str
+    since: int | None
+    until: int | None
 
 
 def answers(folder: Path) -> tuple[Left, ...]:
@@ -50,7 +56,7 @@ def answers(folder: Path) -> tuple[Left, ...]:
     chain = Chain(path, counter_of(path))
     runs: dict[str, Accepted] = {}
     found: dict[tuple[str, int, str], tuple[Charge, float]] = {}
-    ends: dict[tuple[str, int, str], str] = {}
+    ends: dict[tuple[str, int, str], Outcome] = {}
     with chain.locked(write=False):
         lines = chain.taken()
     for line in lines:
@@ -60,10 +66,11 @@ def answers(folder: Path) -> tuple[Left, ...]:
         elif isinstance(entry, Charge):
             found[entry.run, entry.round, entry.question] = (entry, line.time)
         elif isinstance(entry, Outcome):
-            ends[entry.run, entry.round, entry.question] = entry.outcome
+            ends[entry.run, entry.round, entry.question] = entry
     made = []
     for key, (charge, time) in found.items():
         run = runs[charge.run]
+        end = ends.get(key)
         gave = bool(unpacked(charge.gave, charge.rows).any())
         made.append(
             Left(
@@ -75,7 +82,10 @@ def answers(folder: Path) -> tuple[Left, ...]:
                 time=time,
                 epsilon=charge.epsilon,
                 gave=gave,
-                outcome=ends.get(key),
+                outcome=None if end is None else end.outcome,
+                why="" if end is None else end.why,
+                since=None if end is None else end.since,
+                until=None if end is None else end.until,
             )
         )
     return tuple(reversed(made))

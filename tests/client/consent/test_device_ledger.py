@@ -127,7 +127,7 @@ def test_zeros_are_charged_like_contributions_and_look_alike(tmp_path: Path) -> 
         with made.reading() as again:
             spent.append(again.accounts.period.gaussian.tolist())
     assert spent[0] == spent[1] == spent[2] == [2 * Cost.of_gaussians([4.0]).gaussian]
-    with pytest.raises(ValueError, match="released, zero or void"):
+    with pytest.raises(ValueError, match="released, empty, zero or void"):
         real.outcome("run-1", 0, "q0", "other")
 
 

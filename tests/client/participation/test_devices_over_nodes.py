@@ -11,7 +11,7 @@ from fedrec_client import Event, KeyFile
 from fedrec_client.consent.device_ledger import FILE
 from fedrec_client.consent.policy import DataPolicy, Policy, RunPolicy
 from fedrec_client.participation import child_run, device_run
-from fedrec_client.participation.store_mark import StoreMark, forgot, mark_of
+from fedrec_client.participation.store_mark import StoreMark, mark_of
 from fedrec_client.store import Store
 from fedrec_client.torch_run import prepared
 from safetensors.torch import load_file
@@ -150,13 +150,13 @@ def test_in_a_trust_period_a_device_pays_and_adds_what_one_without_events_adds(
     with Store.open(folder / "events.store", KeyFile(folder / "events.key")) as store:
         if what == "forgot":
             store.forget(str(rows_of(8)[0]))
-            forgot(store, DAY_ONE * 2)
+            StoreMark(folder, store).forgot(DAY_ONE * 2)
         elif what == "everything":
             store.forget(everything=True)
             store.append_many([Event(str(item), "view", DAY_ONE) for item in rows_of(8)])
         else:
             mark_of(folder).write_text('["00"]')
-            assert not StoreMark(folder, store).trusted(DAY_ONE * 2, 1.0)
+            assert StoreMark(folder, store).trust_period(DAY_ONE * 2, 1.0)
     given = zeros_of(devices, tmp_path / "run")
     assert given.give.all()
     assert [(each["paid"], each["gave"]) for each in devices.charges(2)] == [("all", "all")]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from fedrec_client import EdgeClient, Event, KeyFile
-from fedrec_client.participation.store_mark import DAY, STATE, StoreMark, forgot, mark_of
+from fedrec_client.participation.store_mark import DAY, STATE, StoreMark, mark_of
 from fedrec_client.store import Store
 
 NOW = 1.7e9
@@ -18,7 +18,7 @@ def opened(folder: Path) -> Store:
 
 def trusted(folder: Path, now: float = NOW, days: float = 1.0) -> bool:
     with opened(folder) as store:
-        return StoreMark(folder, store).trusted(now, days)
+        return StoreMark(folder, store).trust_period(now, days) is None
 
 
 def stay(folder: Path, now: float = NOW) -> None:
@@ -77,11 +77,11 @@ def test_a_lost_or_damaged_file_outside_begins_it(device: Path, content: bytes |
 
 def test_forgetting_begins_it_only_where_something_was_given_before(device: Path) -> None:
     with opened(device) as store:
-        forgot(store, NOW)
+        StoreMark(device, store).forgot(NOW)
     assert trusted(device)
     stay(device)
     with opened(device) as store:
-        forgot(store, NOW + 5)
+        StoreMark(device, store).forgot(NOW + 5)
     assert not trusted(device, NOW + DAY)
     assert trusted(device, NOW + 5 + DAY)
     assert not trusted(device, NOW)  # a clock that was set back

@@ -4,14 +4,16 @@ import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from fedrec_client.consent.answering import Asked
+from fedrec_client.consent.answering import Asked, WithoutEvents
 from fedrec_client.consent.device_ledger import FILE, DeviceLedger
 from fedrec_client.consent.files import policy_of
+from fedrec_client.participation.store_mark import StoreMark
 from fedrec_client.serve.routes import ROUTES
 from fedrec_client.serve.token_file import token_of
 from fedrec_sim.demo.demo import Demo
@@ -88,14 +90,14 @@ def entered(browser: Chromium, shown: Shown, **how: Any) -> None:
     until(browser, "document.querySelectorAll('#list .row').length === 8")
 
 
-def charge(shown: Shown, name: str) -> None:
+def charge(shown: Shown, name: str, what: str = "released", because: WithoutEvents | None = None) -> None:
     """Pay for an answer as a node of the device does."""
     folder = shown.demo.client.path
     ledger = DeviceLedger(folder / FILE, policy_of(folder))
     ledger.open()
     asked = Asked(0, "q", np.array([7]), np.array([0]), public=False)
     ledger.charge(run(name, 1, noise=6.0, epsilon=1.0), asked)
-    ledger.outcome(name, 0, "q", "released")
+    ledger.outcome(name, 0, "q", what, because)
 
 
 def test_a_code_opens_the_page_once(shown: Shown, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,9 +203,38 @@ def test_the_ledger_is_what_the_page_shows(shown: Shown, browser: Chromium) -> N
     while not shown.demo.client.opted_out and time.monotonic() < end:
         time.sleep(0.05)
     assert shown.demo.client.opted_out
-    charge(shown, "f6f7f8")
+    charge(shown, "f6f7f8", "zero", WithoutEvents("opted out"))
     assert answers(shown.demo.client.path)[0].gave is False
+    shown.demo._note()
+    until(browser, "document.querySelectorAll('#ledger li').length === 2")
+    newest = "document.querySelector('#ledger li').textContent"
+    assert "Only a zero was in the sum, as you chose, with" in browser.evaluate(newest)
     shown.demo.client.opt_in()
+
+
+def test_the_page_says_when_an_answer_was_that_of_a_person_without_events(shown: Shown, browser: Chromium) -> None:
+    entered(browser, shown)
+    assert browser.evaluate("document.getElementById('period-note').hidden")
+    client = shown.demo.client
+    client.record(IDS[0], "like")
+    StoreMark(client.path, client._store).renew(time.time())
+    browser.evaluate("document.getElementById('forget').click()")
+    browser.evaluate("document.querySelector('#sure .danger').click()")
+    until(browser, "!document.getElementById('period-note').hidden")
+    period = client.budget().without_events
+    assert period is not None
+    assert period.until is not None
+    note = browser.evaluate("document.getElementById('period-note').textContent")
+    assert "answers as a person without events, since you forgot on" in note
+    charge(shown, "0a0b0c", "empty", period)
+    shown.demo._note()
+    newest = "document.querySelector('#ledger li').textContent"
+    until(browser, f"{newest}.includes('0a0b0c')")
+    assert "An answer of a person without events, since you forgot on" in browser.evaluate(newest)
+    assert "in the sum" not in browser.evaluate(newest)
+    day = datetime.fromtimestamp(period.until).day
+    assert f"so are all until {day} " in browser.evaluate(newest)
+    assert browser.messages == []
 
 
 @pytest.mark.parametrize("dark", [False, True])

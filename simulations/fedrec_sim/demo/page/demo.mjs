@@ -240,6 +240,29 @@ const OUTCOMES = {
   void: "The round failed, and was paid for",
 };
 
+/** Causes of an answer without events, or of a zero, as the ledger names them. */
+const CAUSES = {
+  forgotten: "since you forgot",
+  restored: "since an older copy of the events was restored",
+  "new store": "since the events were lost",
+  "no mark": "since the mark next to the events was lost",
+  trust: "in a trust period",
+  "no event": "since nothing that you did counts in this run",
+  "opted out": "as you chose",
+  exhausted: "since the budget is spent",
+};
+
+const when = (seconds) => new Date(seconds * 1000).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "short" });
+
+/** What an answer was. @param {{outcome: string | null, why: string, since: number | null, until: number | null}} each */
+function became(each) {
+  if (each.outcome !== "empty" && each.outcome !== "zero") return OUTCOMES[each.outcome] ?? "Charged, and not answered yet";
+  const what = each.outcome === "zero" ? OUTCOMES.zero : "An answer of a person without events";
+  const cause = each.why === "" ? "" : `, ${CAUSES[each.why] ?? each.why}`;
+  const period = each.since === null || each.until === null ? "" : ` on ${when(each.since)}; so are all until ${when(each.until)}`;
+  return `${what}${cause}${period}`;
+}
+
 async function drawLedger() {
   const [left, spent] = await Promise.all([device.call("demo-left"), device.budget()]);
   const answers = left.answers;
@@ -247,9 +270,9 @@ async function drawLedger() {
   $("left-note").textContent = answers.length === 0
     ? "The ledger of this device has no charge. Taps, lists and reasons are made here, without any network."
     : "Each answer is masked, so that only the sum over all can be read, and carries noise. The lines are those of the ledger on this device.";
-  $("ledger").replaceChildren(...answers.slice(0, 6).map((each) => make("li", { class: each.gave ? "" : "zero" },
+  $("ledger").replaceChildren(...answers.slice(0, 6).map((each) => make("li", { class: each.gave && each.outcome !== "empty" ? "" : "zero" },
     make("strong", {}, make("span", { text: `${each.algorithm}, round ${each.round}` }), make("span", { text: each.epsilon === null ? "" : `ε ${number(each.epsilon)}` })),
-    make("span", { text: `${OUTCOMES[each.outcome] ?? "Charged, and not answered yet"}, with ${number(each.users - 1)} other people, in trust model ${each.trust}` }),
+    make("span", { text: `${became(each)}, with ${number(each.users - 1)} other people, in trust model ${each.trust}` }),
     make("code", { text: `run ${each.run.slice(0, 8)} · ${new Date(each.time * 1000).toLocaleTimeString("en-GB")}` }))));
   $("spent").textContent = `ε ${number(spent.epsilon)}`;
   $("limit").textContent = `${number(spent.limit)} in ${number(spent.days)} days`;
@@ -260,6 +283,9 @@ async function drawLedger() {
   $("cost-note").textContent = spent.used > 0
     ? `${percent(Math.max(0, 1 - spent.used))} of the limit is left: small costs add up more slowly than their epsilons. At the limit this device answers with zeros alone.`
     : `A run may cost at most ε ${number(spent.run_limit)}, at δ ${spent.delta}. The device writes the price down before it answers.`;
+  const period = spent.without_events;
+  $("period-note").hidden = period === null;
+  $("period-note").textContent = period === null ? "" : `Until ${when(period.until)} this device pays, and answers as a person without events, ${CAUSES[period.why] ?? period.why} on ${when(period.since)}. The server cannot see it.`;
 }
 
 const PHASES = {
@@ -342,6 +368,7 @@ $("sure").addEventListener("close", act(async () => {
   const gone = await device.forget({ everything: true });
   open = null;
   await refresh();
+  await drawLedger();
   say(`${gone} ${gone === 1 ? "event" : "events"} erased. This device knows nothing of you.`);
 }));
 $("export").addEventListener("click", act(async () => {
