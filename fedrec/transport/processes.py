@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -75,9 +76,17 @@ class Child:
         """Return the last lines of the output, for readers."""
         return "\n".join(self.text.strip().splitlines()[-count:])
 
+    def ask(self) -> None:
+        """Send SIGTERM to the process and its descendants."""
+        self._signal(signal.SIGTERM)
+
     def end(self, grace: float = GRACE) -> None:
         """Send SIGTERM to the process and its descendants, and SIGKILL after `grace` seconds."""
-        self._signal(signal.SIGTERM)
+        self.ask()
+        self.ended(grace)
+
+    def ended(self, grace: float) -> None:
+        """Wait for the end of a process that was asked to end, and send SIGKILL after `grace` seconds."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self.process.wait(grace)
         self._signal(signal.SIGKILL)
@@ -89,15 +98,17 @@ class Child:
 
 
 class Children:
-    """Processes that end together, the last one first.
+    """Processes that end with their owner.
 
     Args:
         say: receives each command, once.
+        at_once: whether all are asked to end at once, with one deadline. Otherwise each is asked when the one that
+            started after it has ended, so that a process outlives those that use it.
     """
 
-    def __init__(self, say: Callable[[str], None] = lambda _: None) -> None:
+    def __init__(self, say: Callable[[str], None] = lambda _: None, *, at_once: bool = False) -> None:
         self.all: list[Child] = []
-        self._say = say
+        self._say, self._at_once = say, at_once
 
     def start(self, name: str, command: Sequence[str], log: Path, environment: Mapping[str, str]) -> Child:
         """Start `command`. Secrets belong in files or the environment, never in a command line."""
@@ -119,15 +130,27 @@ class Children:
 
     def end(self) -> None:
         """End all processes."""
-        for child in reversed(self.all):
-            child.end()
+        if self._at_once:
+            for child in self.all:
+                child.ask()
+            deadline = time.monotonic() + GRACE
+            for child in self.all:
+                child.ended(max(0.0, deadline - time.monotonic()))
+        else:
+            for child in reversed(self.all):
+                child.end()
         self.all.clear()
 
 
 @contextlib.contextmanager
-def children(say: Callable[[str], None] = lambda _: None) -> Iterator[Children]:
-    """Yield children that end with the block, also on SIGTERM or SIGHUP, which raise KeyboardInterrupt here."""
-    made = Children(say)
+def children(say: Callable[[str], None] = lambda _: None, *, at_once: bool = False) -> Iterator[Children]:
+    """Yield children that end with the block, also on SIGTERM or SIGHUP, which raise KeyboardInterrupt here.
+
+    Args:
+        say: receives each command, once.
+        at_once: as of `Children`.
+    """
+    made = Children(say, at_once=at_once)
     with signals_interrupt():
         try:
             yield made

@@ -90,7 +90,7 @@ def federation(folder: Path, world: World) -> Iterator[Federation]:
         node_limits.put(keyring, name, MOST_USERS)
     node_limits.put(keyring, PERSON, 1)
     state, port = State(folder / "server"), free_port()
-    with children() as made:
+    with children(at_once=True) as made:
         options = ["--keys", str(keyring.path), "--state", str(state.path), "--port", str(port)]
         _start(made, folder, "server", ["server", "start", *options])
 

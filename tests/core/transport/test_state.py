@@ -130,6 +130,46 @@ def test_children_end_with_the_block(tmp_path: Path, command: list[str], monkeyp
     assert said[0].startswith("one: ")
 
 
+WAITS_FOR_OTHERS = """
+import signal, sys, time
+from pathlib import Path
+
+def asked(*_):
+    Path(sys.argv[1]).touch()
+    end = time.monotonic() + 5
+    while len(list(Path(sys.argv[1]).parent.glob("*.asked"))) < 3:
+        if time.monotonic() > end:
+            sys.exit(1)
+        time.sleep(0.01)
+    sys.exit(0)
+
+signal.signal(signal.SIGTERM, asked)
+print("here", flush=True)
+while True:
+    time.sleep(60)
+"""
+
+
+def test_children_that_end_at_once_are_all_asked_before_any_is_awaited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three that end only once all were asked, and one that never ends by itself: one deadline for all."""
+    with children(at_once=True) as made:
+        polite = [
+            made.start(
+                name, [sys.executable, "-c", WAITS_FOR_OTHERS, str(tmp_path / f"{name}.asked")], tmp_path / name, {}
+            )
+            for name in "abc"
+        ]
+        stubborn = made.start("stubborn", STUBBORN, tmp_path / "stubborn", safe_environment(tmp_path))
+        assert until(lambda: all(child.text == "here\n" for child in [*polite, stubborn]))
+        monkeypatch.setattr("fedrec.transport.processes.GRACE", 1.5)
+        begin = time.monotonic()
+    assert [child.code for child in polite] == [0, 0, 0]
+    assert stubborn.code == -signal.SIGKILL
+    assert time.monotonic() - begin < 4
+
+
 def test_a_signal_ends_the_block_and_the_children(tmp_path: Path) -> None:
     started = []
 
