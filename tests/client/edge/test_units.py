@@ -7,6 +7,8 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from fedrec_client.consent.policy import DevicePolicy
+from fedrec_client.edge.layout import DeviceFolder
 from fedrec_client.store.key_sources import Credential
 
 from tests.docs.test_commands import ROOT, parse
@@ -57,6 +59,27 @@ def test_lists_are_served_without_a_network() -> None:
     assert unit["RestrictAddressFamilies"] == ["AF_UNIX"]
     assert unit["RuntimeDirectory"] == ["fedrec"]
     assert "--unix %t/fedrec/" in unit["ExecStart"][0]
+
+
+def test_taking_part_gets_the_server_from_a_file_and_ends_in_time() -> None:
+    unit = settings(FOLDER / "fedrec-participate.service")
+    (command,), (place,) = unit["ExecStart"], unit["EnvironmentFile"]
+    example = settings(FOLDER / Path(place).name)
+    assert set(re.findall(r"\$\{(\w+)\}", command)) == set(example), "the example sets what the command uses"
+    asked = parse(command.replace("/opt/fedrec/bin/", "").replace("${FEDREC_SERVER}", example["FEDREC_SERVER"][0]))
+    assert asked["server"] == "fed.example.org:9092"
+    (limit,) = re.findall(r"^(\d+)min$", unit["TimeoutStartSec"][0])
+    assert float(str(asked["seconds"])) + 300 <= 60 * int(limit), "systemd would end a stay before its deadline"
+    assert float(str(asked["seconds"])) <= 3600, "the timer starts it every hour"
+    assert unit["ConditionPathExists"] == [place, f"%S/private/fedrec/device/{DeviceFolder(Path()).store.name}"]
+
+
+def test_what_the_policy_asks_for_can_be_read_in_the_unit() -> None:
+    """The load is in /proc/loadavg, which `ProcSubset=pid` hides: the device would never be eligible."""
+    unit = settings(FOLDER / "fedrec-participate.service")
+    assert DevicePolicy().load > 0
+    assert unit["ProcSubset"] == ["all"]
+    assert "AF_UNIX" in unit["RestrictAddressFamilies"][0], "NetworkManager is asked over a socket"
 
 
 def test_each_timer_has_its_service() -> None:
