@@ -103,7 +103,7 @@ class DevicePolicy:
     from_hour: float = _setting(0.0, "Local hour from which it takes part.", 0, 24)
     to_hour: float = _setting(24.0, "Local hour before which it takes part; below from_hour: past midnight.", 0, 24)
     separation_hours: float = _setting(12.0, "Hours between its last charge and the next time it takes part.", 0)
-    trust_days: float = _setting(1.0, "Days of zeros after forgetting events, or restoring an older store.", 0)
+    trust_days: float = _setting(1.0, "Days of answers without events, after forgetting or an older store.", 0)
     unknown_passes: bool = _setting(False, "Whether a condition that nothing shows counts as met.")
 
 

@@ -6,9 +6,9 @@
         client.record("260", "like")
         print([entry.item for entry in client.recommend(5)])
 
-Only `sync` asks a server, for files; nothing else here sends anything. Events are in the device's encrypted store; a
-list is made of them and of the installed model by numpy. `fedrec_client.edge.layout` shows the folder,
-`fedrec_client.edge.kinds_of_events` which event counts how.
+`sync` asks a server for files, and `participate` answers one; nothing else here uses a network. Events are in the
+device's encrypted store; a list is made of them and of the installed model by numpy. `fedrec_client.edge.layout` shows
+the folder, `fedrec_client.edge.kinds_of_events` which event counts how.
 """
 
 import secrets
@@ -207,7 +207,7 @@ class EdgeClient(AboutPerson, ConsentOfDevice):
             item: erase the events with this item.
             before: erase events before this time, UTC seconds, and those without a time.
             since: erase events at or after this time, and those without a time. With `before`, the range.
-            everything: erase all events and private values; the device is as new.
+            everything: erase all events and private values; lists are those of a new device.
 
         Returns:
             Number of erased events.

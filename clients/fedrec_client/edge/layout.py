@@ -9,7 +9,9 @@ DEVICE/                   mode 0700
   releases/               what `sync` keeps: pinned keys, trusted metadata, unfinished downloads
   http-token              the secret of `fedrec client serve`, where it was used
   policy.toml             what the node agrees to
-  device-ledger.jsonl     what the device paid; its counter is next to DEVICE
+  device-ledger.jsonl     what the device paid
+DEVICE.counter            shows an older copy of the ledger
+DEVICE.mark               shows an older copy of the store
 """
 
 from dataclasses import dataclass

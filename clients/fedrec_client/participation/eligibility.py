@@ -1,8 +1,8 @@
 """Eligibility: which conditions of the policy's table `[device]` a device does not meet now.
 
 All of it depends on the machine and the clock, never on what the person did. A device that is not eligible is away, as
-one without a network is. What depends on the person (opted out, budget spent, data forgotten) is answered with zeros:
-see `fedrec_client.consent.answering` and `fedrec_client.participation.store_mark`.
+one without a network is. What depends on the person (opted out, budget spent, data forgotten) is answered with zeros,
+or as a person without events: see `fedrec_client.consent.answering` and `fedrec_client.participation.store_mark`.
 """
 
 from dataclasses import dataclass

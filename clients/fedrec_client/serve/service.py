@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from fedrec.errors import BudgetExhausted, FedrecError, VerificationError
+from fedrec.errors import FedrecError, VerificationError
 from fedrec.plain_text import plain
 from fedrec.screen import say
 from fedrec_client.edge.client import EdgeClient
@@ -33,7 +33,7 @@ _ALWAYS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-_CODES = {BudgetExhausted: (409, "budget_exhausted"), VerificationError: (500, "verification_failed")}
+_CODES: dict[type[FedrecError], tuple[int, str]] = {VerificationError: (500, "verification_failed")}
 
 
 @dataclass(frozen=True)
