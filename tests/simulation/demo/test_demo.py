@@ -94,6 +94,16 @@ def test_a_person_taps_takes_part_and_is_forgotten(running: Running, tmp_path: P
             until(browser, running, "document.querySelectorAll('.tap').length === 0")
             assert client.events() == []
             assert client.budget().epsilon == spent.epsilon, "what was paid stays paid"
+            client.record("item-3", "like")
+
+            browser.evaluate("document.getElementById('round').click()")
+            until(browser, running, "document.body.dataset.phase === 'round'")
+            until(browser, running, "document.body.dataset.phase === 'ready'")
+            (newest, _) = answers(device)
+            assert (newest.gave, newest.outcome, newest.why) == (True, "empty", "forgotten")
+            until(browser, running, "document.querySelectorAll('#ledger li').length === 2")
+            assert "An answer of a person without events, since you forgot on" in text(browser, "ledger")
+            assert client.budget().epsilon > spent.epsilon, "it pays as before"
         assert browser.messages == []
         assert len({each.split("/")[2] for each in browser.requests}) == 1, "no other host"
     finally:
