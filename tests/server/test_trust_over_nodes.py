@@ -174,7 +174,7 @@ def test_every_round_is_right_or_void_whatever_nodes_drop(tmp_path: Path, monkey
 
     def noted(self: UsersNoise, totals: dict, round_index: int, users: int) -> dict:
         found = exact(self, totals, round_index, users)
-        asked = [n for n in range(16) if (run := grid.nodes[FIRST + n]._run) is not None and run[1].noise is self]
+        asked = [n for n in range(16) if (run := grid.nodes[FIRST + n]._run) is not None and run[1]._noise is self]
         given[asked[0]] = found
         return found
 
