@@ -59,8 +59,8 @@ def test_twenty_kills_while_recording(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_thousand_kills_while_recording(tmp_path: Path) -> None:
-    kills(tmp_path, 1000, 2)
+def test_three_hundred_kills_while_recording(tmp_path: Path) -> None:
+    kills(tmp_path, 300, 2)
 
 
 def dies_before(step: int, work: Callable[[Store], object], folder: Path) -> int:
