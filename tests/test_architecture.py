@@ -82,18 +82,24 @@ ALLOWED: dict[str, set[str]] = {
     "fedrec.wire": BASE,
     "fedrec.ondevice": {
         *("fedrec.errors", "fedrec.durable", "fedrec.received_files"),
-        *("fedrec.privacy.fixed_point", "fedrec.privacy.discrete"),
+        *("fedrec.privacy.fixed_point", "fedrec.privacy.discrete", "fedrec.algorithms.kernel_rank_plan"),
     },
     "fedrec.releases": {"fedrec.errors", "fedrec.audit.log", "fedrec.ondevice"},
     "fedrec.testing": BASE
     | SUMS
     | {"fedrec.data", "fedrec.algorithms", "fedrec.evaluation", "fedrec.privacy.clipping", "fedrec.model"}
-    | {"fedrec.ondevice", "fedrec.recommend.device_lists", "fedrec.privacy.integers", "fedrec.privacy.discrete"}
+    | {
+        "fedrec.recommend.kernel_items",
+        "fedrec.ondevice",
+        "fedrec.recommend.device_lists",
+        "fedrec.privacy.integers",
+        "fedrec.privacy.discrete",
+    }
     | {"fedrec.releases.parity", "fedrec.privacy.adaptive", "fedrec.federation.adaptive_clipping"},
     "fedrec.transport": BASE,
     "fedrec.cli": BASE | {"fedrec.commands"},
     "fedrec.lazy_names": {"fedrec.errors", "fedrec.extras"},
-    "fedrec.recommend": BASE | {"fedrec.data", "fedrec.model", "fedrec.ondevice"},
+    "fedrec.recommend": BASE | {"fedrec.data", "fedrec.kernels", "fedrec.model", "fedrec.ondevice"},
     "fedrec.api": {"fedrec", "fedrec_sim"},
     "fedrec_client": {"fedrec"},
     "fedrec_server": {"fedrec"},

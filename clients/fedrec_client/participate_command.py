@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from fedrec.errors import InputError
 from fedrec.screen import say
 from fedrec.transport.executor import OURS
 from fedrec_client.edge_options import AsJson, Folder, Passphrase, opened, show
@@ -31,13 +32,26 @@ def items(
 ) -> None:
     """Write the items of a run for devices: their ids and the catalogue's digest, as JSON.
 
+    A second file of the same name, ending in `.features`, has what `kernel-rank` needs of them. A catalogue with
+    vectors has none: devices then train kernel-rank with PyTorch and `--catalogue`.
+
     It reads tables, which `pip install 'fedrec[train]'` brings; devices need the file alone.
     """
     from fedrec.data.datasets import DataConfig, public_catalogue
+    from fedrec.ondevice.kernel_items import features_of
+    from fedrec.recommend.kernel_items import kernel_items
     from fedrec.recommend.run_items import run_items
 
-    found = run_items(public_catalogue(DataConfig(name="nodes", catalogue=catalogue), None, 0)[0])
+    place = features_of(file)
+    if place == file:
+        raise InputError(f"{file}: the features of the items get this name; name the items' file otherwise")
+    public = public_catalogue(DataConfig(name="nodes", catalogue=catalogue), None, 0)[0]
+    found, features = run_items(public), kernel_items(public)
     found.write(file)
+    if features is None:
+        place.unlink(missing_ok=True)
+    else:
+        features.write(place)
     say(f"{file}: {len(found):,} items")
 
 

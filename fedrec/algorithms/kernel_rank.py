@@ -31,38 +31,32 @@ from torch import Tensor
 
 from fedrec.algorithms.base import PublicFacts, Shared
 from fedrec.algorithms.kernel_rank_features import KernelFeatures
-from fedrec.algorithms.kernel_rank_settings import (
-    FIRM_STRENGTH,
-    LEAST_LIFT,
-    MOST_ASKED,
-    MOST_LIFT,
-    NETWORK_STRENGTH,
-    PAIRS_STRENGTH,
-    PILOT_SHARE,
-    SHARE_NAMES,
-    TUNED_USERS,
-    UNITS,
-    USERS_PER_WEIGHT,
-    KernelRankConfig,
-    chosen_shares,
-    default_head,
-    linear_rate,
-)
-from fedrec.algorithms.kernel_rank_weights import GRADIENT_CLIP, RankingWeights, parameter_count
-from fedrec.algorithms.popularity_again import (
+from fedrec.algorithms.kernel_rank_plan import (
     AGAIN,
     ALL,
-    COUNTED,
+    DECIDED,
+    GRADIENT_CLIP,
     NEVER,
-    NOISE,
+    NOT_OFFERED,
     OR_POPULARITY,
     PAIRS,
-    PopularityAgain,
-    counted,
+    TUNED_USERS,
+    KernelRankPlan,
 )
+from fedrec.algorithms.kernel_rank_settings import (
+    LEAST_LIFT,
+    MOST_LIFT,
+    PILOT_SHARE,
+    SHARE_NAMES,
+    KernelRankConfig,
+    chosen_shares,
+    linear_rate,
+)
+from fedrec.algorithms.kernel_rank_weights import RankingWeights
+from fedrec.algorithms.popularity_again import COUNTED, NOISE, PopularityAgain, counted
 from fedrec.algorithms.stage import Stage, Staged, popularity_stage
 from fedrec.data.users import UserBatch
-from fedrec.kernels.cooccurrence import LaggedPairs, cooccurrence_query, pairs, triangle
+from fedrec.kernels.cooccurrence import LaggedPairs, cooccurrence_query, triangle
 from fedrec.kernels.descent import Descent
 from fedrec.kernels.lift_evidence import squared_lift
 from fedrec.kernels.model import KernelModel
@@ -90,33 +84,23 @@ class KernelRank(Staged):
         content = bool(self.features.public.maps)
         strength = facts.strength / TUNED_USERS
         self.shares = chosen_shares(config, strength, content=content)
-        self.head_items = min(self.items, config.head_items or default_head(facts.users, facts.mu))
-        wanted = strength >= PAIRS_STRENGTH if config.cooccurrence is None else config.cooccurrence
-        self.cooccurrence = wanted and self.head_items > 1
-        count = self.features.count(cooccurrence=self.cooccurrence)
-        network = strength >= NETWORK_STRENGTH and facts.users >= USERS_PER_WEIGHT * UNITS * count
-        network = network and not (facts.private and not content)  # there, each weight must show evidence
-        self.hidden = config.hidden if config.hidden is not None else UNITS if network else 0
-        rounds = 80 if self.hidden else 40 if content or self.cooccurrence else 0
-        self.weight_rounds = rounds if config.rounds is None else config.rounds
+        self.plan = KernelRankPlan.of(
+            config,
+            items=self.items,
+            users=facts.users,
+            mu=facts.mu,
+            kernels=len(self.features.public.maps),
+            own=self.features.own,
+            decays=len(config.decays),
+        )
+        self.head_items, self.cooccurrence = self.plan.head_items, self.plan.cooccurrence
+        self.hidden, self.weight_rounds = self.plan.hidden, self.plan.rounds
         self.learning_rate = config.learning_rate or (4.0 if self.hidden else linear_rate(strength))
         descent = Descent(self.weight_rounds, self.learning_rate, config.momentum)
         self.weights = RankingWeights(config, facts, self.features, self.hidden, descent)
         self.pilot_share = min(PILOT_SHARE, self.shares[2] / 2)
-        self.again = self._popularity_again(strength)
-
-    def _popularity_again(self, strength: float) -> PopularityAgain | None:
+        self.again = PopularityAgain(facts, decided=DECIDED) if self.plan.again else None
         """The choice between co-occurrence and more popularity; None where the plan does not offer it."""
-        if not (self.facts.private and self.cooccurrence and self.config.cooccurrence is None):
-            return None
-        longest = max(self.items, self._parameters)
-        if strength >= FIRM_STRENGTH or self.weight_rounds * longest > MOST_ASKED * pairs(self.head_items):
-            return None
-        return PopularityAgain(self.facts, decided=2)
-
-    @property
-    def _parameters(self) -> int:
-        return parameter_count(self.features.count(cooccurrence=self.cooccurrence), self.hidden)
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -160,7 +144,7 @@ class KernelRank(Staged):
         """The sum of a round of descent; `share` of the budget is for all rounds together."""
         if not self.weight_rounds:
             return ()
-        return (SumQuery("weights", (self._parameters,), GRADIENT_CLIP, share / self.weight_rounds),)
+        return (SumQuery("weights", (self.plan.parameters,), GRADIENT_CLIP, share / self.weight_rounds),)
 
     def for_devices(self, shared: Shared, round_index: int) -> Shared:
         sent = super().for_devices(shared, round_index)
@@ -173,7 +157,7 @@ class KernelRank(Staged):
     def fault(self, shared: Shared, round_index: int) -> str:
         if self.again is not None:
             return self.again.fault(shared.get(AGAIN), round_index)
-        return "the server asks for popularity again, which the plan does not offer" if AGAIN in shared else ""
+        return NOT_OFFERED if AGAIN in shared else ""
 
     def initial(self) -> Shared:
         shared = self.weights.start({"popularity": torch.ones(self.items, device=self.facts.device)})

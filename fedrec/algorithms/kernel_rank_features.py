@@ -12,9 +12,6 @@ from fedrec.kernels.model import KernelSpace, centred_space
 from fedrec.kernels.public import number_scores, public_kernels
 from fedrec.privacy.queries import PrivateSum
 
-RELEASED_KERNELS = 3
-"""Kernels of the co-occurrence: its lift for all items, and for head items what is left of it, and its cosine."""
-
 
 class KernelFeatures:
     """The feature spaces of a run: the public kernels of its items, with those of a state."""
@@ -26,11 +23,11 @@ class KernelFeatures:
         self.numbers = number_scores(facts.catalogue).to(facts.device)
         self._space: tuple[Tensor, KernelSpace] | None = None
 
-    def count(self, *, cooccurrence: bool) -> int:
-        """Number of features, with the kernels of the co-occurrence or without."""
-        kernels = len(self.public.maps) + (RELEASED_KERNELS if cooccurrence else 0)
-        empty = KernelSpace({}, {}, self.decays, torch.zeros(0, device=self.numbers.device), self.numbers)
-        return empty.own + kernels * len(self.decays)
+    @property
+    def own(self) -> int:
+        """Number of features that are not kernels."""
+        empty = torch.zeros(0, device=self.numbers.device)
+        return KernelSpace({}, {}, self.decays, empty, self.numbers).own
 
     def build(self, shared: Shared) -> KernelSpace:
         """The feature space of a state with `popularity` and, where it is released, the lift of the co-occurrence."""

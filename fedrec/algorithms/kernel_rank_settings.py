@@ -6,17 +6,12 @@ from typing import Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from fedrec.algorithms.kernel_rank_plan import FIRM_STRENGTH
 from fedrec.kernels.model import Decays
 from fedrec.settings import Settings
 
-TUNED_USERS = 6040  # of MovieLens-1M, on whose validation split the choices below were made
-NETWORK_STRENGTH = 1.3  # from here on hidden units gain more than their noise costs
-USERS_PER_WEIGHT = 5  # with fewer, hidden units learn users by heart, with privacy or without
-UNITS = 16  # hidden units where they pay
 FAINT_STRENGTH = 0.07  # noise and signal of a gradient weigh the same (MovieLens-100K and generated `few-items`)
 FAST_STRENGTH = 0.3  # below, larger steps of a linear head gain nothing on ML-1M and lose on ML-100K
-PAIRS_STRENGTH = 0.07  # below, the noise of the co-occurrence exceeds its signal (ML-100K validation split)
-FIRM_STRENGTH = 0.7191  # from here on popularity needs its least share; below, its noise changes lists
 SHARES = {  # strength: parts of mu^2 for popularity, weights, co-occurrence
     0.0200: (0.80, 0.10, 0.10),
     0.1422: (0.60, 0.10, 0.30),
@@ -30,7 +25,6 @@ BARE_SHARES = {  # without content, lists fall back to popularity until many use
     1.6660: (0.20, 0.03, 0.77),
 }
 PILOT_SHARE = 0.05  # most of the budget that a first look at the co-occurrence takes; a refused co-occurrence costs it
-MOST_ASKED = 2  # times the size of a co-occurrence that devices may upload so that popularity can be asked again
 LEAST_LIFT = 0.1  # mean squared lift, half of it mutual information in nats, below which pairs teach nothing
 MOST_LIFT = 1.0  # mean squared lift of a strong taste; a release that cannot show it teaches nothing
 
@@ -133,9 +127,3 @@ def linear_rate(strength: float) -> float:
     """Step of a linear head. Noise moves the weights in proportion to the step, so the step shrinks with the share
     of noise in a gradient, as Wiener's filter does."""
     return (1.0 if strength >= FAST_STRENGTH else 0.3) / (1 + (FAINT_STRENGTH / strength) ** 2)
-
-
-def default_head(users: int, mu: float) -> int:
-    """Number of head items of the co-occurrence: the signal of a pair grows with users and mu."""
-    factor = 10.3 if mu <= 0.27 else 19.3 if mu < 10 else 32.0
-    return max(50, round(factor * users**0.5))

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fedrec.algorithms.base import PublicFacts, Shared
 from fedrec.algorithms.kernel_rank_features import KernelFeatures
+from fedrec.algorithms.kernel_rank_plan import FEWEST, GRADIENT_CLIP, parameter_count
 from fedrec.algorithms.kernel_rank_settings import KernelRankConfig
 from fedrec.data.users import UserBatch
 from fedrec.kernels.descent import Descent
@@ -21,16 +22,9 @@ from fedrec.kernels.model import weigh
 from fedrec.kernels.negatives import mixed_negatives
 from fedrec.kernels.synthetic import feature_scales, synthetic_users
 
-GRADIENT_CLIP = 1.0
 COLD = 0.5  # with a smaller part of users who have a target, chance moves weights further than taste does
 SYNTHETIC = 1000  # users without a taste, whose gradients show the size of chance
 LEAST_PART = 0.02  # least part of the users with a training target, where the released sum is too small
-FEWEST = 1  # events that a history must have before an item counts as a training target
-
-
-def parameter_count(features: int, hidden: int) -> int:
-    """Weights of so many features, with a network of `hidden` units: a row, a bias and an output for each unit."""
-    return features + hidden * (features + 2)
 
 
 @dataclass

@@ -17,18 +17,12 @@ import torch
 from torch import Tensor
 
 from fedrec.algorithms.base import PublicFacts, Shared
+from fedrec.algorithms.kernel_rank_plan import AGAIN, NEVER, OR_POPULARITY, fault_of_choice
 from fedrec.algorithms.stage import Stage
 from fedrec.data.users import UserBatch
 from fedrec.kernels.popularity import popularity_contribution
 from fedrec.privacy.queries import Contribution, PaddedContribution, PrivateSum
 
-OR_POPULARITY = " or popularity"
-"""End of the name of a query that may ask for popularity."""
-AGAIN = "again"
-"""Name in the shared state of the choice, a number: the rounds that ask for popularity are those of this grade or a
-lower one."""
-NEVER, PAIRS, ALL = 0, 1, 2
-"""Choices: no round asks again; the rest of the co-occurrence does; the rounds of weights do too."""
 COUNTED, NOISE = "counted", "counted noise"
 """Names in the shared state of the noisy sum of popularity so far, (items,), and of its standard deviation."""
 
@@ -79,11 +73,8 @@ class PopularityAgain:
 
     def fault(self, choice: Tensor | None, round_index: int) -> str:
         """Return what a device refuses in the server's choice for a round; "" for nothing."""
-        if choice is None or choice.numel() != 1 or float(choice) not in (NEVER, PAIRS, ALL):
-            return "the server's choice between a sum and popularity is missing, or is none of those that the plan has"
-        if float(choice) != NEVER and round_index < self.decided:
-            return f"the server asks for popularity again in a round before {self.decided + 1}, where the plan does not"
-        return ""
+        one = None if choice is None or choice.numel() != 1 else float(choice)
+        return fault_of_choice(one, round_index, self.decided)
 
     @property
     def _items(self) -> int:

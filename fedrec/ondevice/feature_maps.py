@@ -10,6 +10,7 @@ import numpy as np
 from fedrec.ondevice.exact import lengths
 
 UNIT = 2.0**-24
+CHUNK = 4096
 
 
 class DeviceMap(ABC):
@@ -32,6 +33,10 @@ class DeviceMap(ABC):
         """Add approximate products of all items with `mixed` (width, C) float64 to `total` (items, C) float64, and the
         bounds of their errors, weighed by `weights` (C,) and summed, to `error` (items,)."""
 
+    @abstractmethod
+    def mean(self, weights: np.ndarray) -> np.ndarray:
+        """The sum of all rows by `weights` (items,), signs included, (width,) float64; zeros for some items only."""
+
     def against(self, vectors: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Products of `items` (n,) with `vectors` (width, C), (n, C) float64."""
         found: np.ndarray = self.rows(items) @ vectors
@@ -50,6 +55,12 @@ class DenseRows(DeviceMap):
 
     def rows(self, items: np.ndarray) -> np.ndarray:
         return self.values[items].astype(np.float64)
+
+    def mean(self, weights: np.ndarray) -> np.ndarray:
+        found = np.zeros(self.width)
+        for start in range(0, len(self.values), CHUNK):
+            found += weights[start : start + CHUNK] @ self.values[start : start + CHUNK]
+        return found if self.signs is None else found * self.signs
 
     def add_products(self, mixed: np.ndarray, weights: np.ndarray, total: np.ndarray, error: np.ndarray) -> None:
         total += self.values @ mixed.astype(np.float32)
@@ -73,6 +84,9 @@ class HeadRows(DeviceMap):
         place = self.place[items]
         return np.where((place >= 0)[:, None], self.inner.rows(place.clip(min=0)), 0.0)
 
+    def mean(self, weights: np.ndarray) -> np.ndarray:
+        return np.zeros(self.width)
+
     def add_products(self, mixed: np.ndarray, weights: np.ndarray, total: np.ndarray, error: np.ndarray) -> None:
         part, off = np.zeros((len(self.head), mixed.shape[1])), np.zeros(len(self.head))
         self.inner.add_products(mixed, weights, part, off)
@@ -95,6 +109,10 @@ class SparseRows(DeviceMap):
         dense = np.zeros((len(items), self.width))
         np.add.at(dense, (np.arange(len(items))[:, None], self.columns[items]), self.values[items])
         return dense
+
+    def mean(self, weights: np.ndarray) -> np.ndarray:
+        weighed = weights[:, None] * self.values
+        return np.bincount(self.columns.ravel(), weighed.ravel(), self.width).astype(np.float64)
 
     def against(self, vectors: np.ndarray, items: np.ndarray) -> np.ndarray:
         return self._products(vectors, self.columns[items], self.values[items])

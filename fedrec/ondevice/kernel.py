@@ -171,7 +171,7 @@ class KernelForm(DeviceModel):
         if not len(state.history):
             return {}
         average = np.linspace(0, self.n_items - 1, min(self.n_items, AVERAGED)).astype(np.int64)
-        usual, features = self._features(state, average).mean(0), self._features(state, items)
+        usual, features = self.features(state, average).mean(0), self.features(state, items)
         whole, found = self._bend(features @ self.columns), {}
         for name, columns in self.groups().items():
             changed = features.copy()
@@ -179,7 +179,7 @@ class KernelForm(DeviceModel):
             found[name] = whole - self._bend(changed @ self.columns)
         return found
 
-    def _features(self, state: State, items: np.ndarray) -> np.ndarray:
+    def features(self, state: State, items: np.ndarray) -> np.ndarray:
         """All features of `items` (n,), (n, K) float64."""
         parts, many = [self._own(state, items)], len(self.decays)
         for name, map_ in self.maps.items():

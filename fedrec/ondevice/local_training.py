@@ -41,23 +41,25 @@ def draw_examples(history: History, n_items: int, events: int, negatives: int) -
     place = np.arange(len(history), dtype=np.uint64)
     value = draws.uniform(draws.mix(draws.mix(key) + place), _EVENT, 1)[:, 0]
     chosen = history.items[np.argsort(value, kind="stable")][:events]
-    drawn = _negatives(history, key, n_items, len(chosen) * negatives)
+    drawn = uniform_negatives(history, n_items, len(chosen) * negatives, _NEGATIVE)
     items = np.concatenate([chosen, drawn])
     label = np.concatenate([np.ones(len(chosen)), np.zeros(len(drawn))])
     distinct, where, count = np.unique(items, return_inverse=True, return_counts=True)
     return Examples(distinct, np.bincount(where, label, len(distinct)), count.astype(np.float64))
 
 
-def _negatives(history: History, key: np.ndarray, n_items: int, count: int) -> np.ndarray:
+def uniform_negatives(history: History, n_items: int, count: int, stream: int) -> np.ndarray:
+    """Draw uniformly from outside a history, (count,) int64, as `fedrec.data.users.UserBatch.negatives`."""
+    key = np.array([history.key], np.uint64)
     known = distinct_of(history.items)
     outside = n_items - len(known)
     high = outside if outside > 0 else n_items
-    drawn = np.minimum((draws.uniform(key, _NEGATIVE, count)[0] * high).astype(np.int64), high - 1)
+    drawn = np.minimum((draws.uniform(key, stream, count)[0] * high).astype(np.int64), high - 1)
     if outside > 0:
         drawn = drawn + np.searchsorted(known - np.arange(len(known)), drawn, side="right")
     many = len(history.disliked)
     if many:
-        u = draws.uniform(draws.mix(key), _NEGATIVE, count // 2)[0]
+        u = draws.uniform(draws.mix(key), stream, count // 2)[0]
         drawn[1::2] = history.disliked[np.minimum((u * many).astype(np.int64), many - 1)]
     return drawn
 

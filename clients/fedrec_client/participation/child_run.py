@@ -14,7 +14,7 @@ import numpy as np
 
 from fedrec.errors import InputError
 from fedrec.ondevice.history import History
-from fedrec.ondevice.training.base import DeviceQuery, Part, Shared, Training
+from fedrec.ondevice.training.base import DeviceQuery, Part, RunFacts, Shared, Training
 from fedrec.wire import WireError
 from fedrec_client.participation.torch_child import receive, send
 
@@ -82,7 +82,7 @@ class TorchTraining(Training):
     algorithm = "any"
 
     def __init__(self, text: str, name: str, catalogue: Path, items: int, most: int) -> None:
-        super().__init__({}, items, private=True)
+        super().__init__({}, RunFacts(items))
         self._text, self._catalogue, self.name, self._most = text, catalogue, name, most
         self._child: Child | None = None
         self._rounds: list[tuple[DeviceQuery, ...]] = []

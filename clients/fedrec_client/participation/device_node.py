@@ -4,7 +4,8 @@
 |---|---|
 | `store` | the folder of one device (`fedrec_client.edge.layout`), which is the node's own folder, too |
 | `hub` | instead: a folder with a folder for each device, which has its own key, policy and ledger |
-| `items` | the items of the run: a file of `fedrec.ondevice.run_items.RunItems` |
+| `items` | the items of the run: a file of `fedrec.ondevice.run_items.RunItems`; the file of the same name that ends in
+`.features` holds what `kernel-rank` needs (`fedrec.ondevice.kernel_items`) |
 | `catalogue` | the public items, the file that the server has; without it, algorithms that need torch are refused |
 """
 
@@ -13,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from fedrec.errors import FedrecError
+from fedrec.ondevice.kernel_items import features_of
 from fedrec.ondevice.run_items import RunItems
 from fedrec.privacy.discrete.stream import WordStream
 from fedrec_client.consent.consent import Consent
@@ -46,11 +48,13 @@ def device_node(
     folders, items = folders_of(config), _items_of(config)
     catalogue = Path(str(config["catalogue"])) if "catalogue" in config else None
     users = [StoredUser(DeviceFolder(folder)) for folder in folders]
+    features = features_of(items)
+    prepare = prepared(words, catalogue, features if features.is_file() else None)
     if STORE in config:
-        return UserNode(_find(users, [policy], items), gate=gate, consent=consent, prepare=prepared(words, catalogue))
+        return UserNode(_find(users, [policy], items), gate=gate, consent=consent, prepare=prepare)
     own = [policy_of(folder) for folder in folders]
     asked = HubConsent(consent, folders, own)
-    return UserNode(_find(users, own, items), gate=gate, consent=asked, prepare=prepared(words, catalogue))
+    return UserNode(_find(users, own, items), gate=gate, consent=asked, prepare=prepare)
 
 
 def folders_of(config: Mapping[str, Value]) -> list[Path]:

@@ -1,4 +1,4 @@
-"""A run on a device: popularity and als with numpy alone, other algorithms by a process with torch that ends.
+"""A run on a device: some algorithms with numpy alone, others by a process with torch that ends.
 
 A node with torch derives each query's integers and noise from the run's description. A device takes them from the
 signed run card, and checks that what its price rests on holds: the bound on its integers is enforced on the integers
@@ -8,6 +8,7 @@ themselves, and the card's noise is the noise that it draws.
 import math
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -18,9 +19,10 @@ from fedrec.audit.card.card import Integers, QueryTerms, RunCard
 from fedrec.errors import InputError, PrivacyError
 from fedrec.federation import exchange
 from fedrec.ondevice.history import History
+from fedrec.ondevice.kernel_items import KernelItems
 from fedrec.ondevice.run_items import RunItems
 from fedrec.ondevice.training import integers
-from fedrec.ondevice.training.base import DeviceQuery, Training
+from fedrec.ondevice.training.base import DeviceQuery, RunFacts, Training
 from fedrec.ondevice.training.discover import TRAININGS, training
 from fedrec.privacy.discrete.encoding import MOST_BITS, Encoding
 from fedrec.privacy.discrete.rounding import LARGEST_SQUARED, users_draws
@@ -39,8 +41,10 @@ from fedrec_client.participation.stored_user import StoredUsers
 from fedrec_client.prepared_run import PreparedRun, Words
 
 _CLOSE = 1e-9
-OF_EVENTS = ("kernel-rank", "tower-sgd", "fcf", "spectral", "fedncf", "pfedrec", "fedrecon")
+OF_EVENTS = ("tower-sgd", "fcf", "spectral", "fedncf", "pfedrec", "fedrecon")
 """Algorithms that learn from events, and need torch."""
+OF_FEATURES = ("kernel-rank",)
+"""Algorithms that numpy trains where the device has the features of the items; else they need torch."""
 
 
 class DeviceRun(PreparedRun):
@@ -92,7 +96,7 @@ class DeviceRun(PreparedRun):
         return ""
 
     def fault(self, shared: Mapping[str, Any], round_index: int) -> str:
-        return self._form.fault(shared, round_index) if isinstance(self._form, TorchTraining) else ""
+        return self._form.fault(shared, round_index)
 
     def layout(self, round_index: int) -> Layout:
         made = [(query, self._encoding(round_index, query)) for query in self.queries(round_index)]
@@ -133,8 +137,7 @@ class DeviceRun(PreparedRun):
                 if counts or hidden or nobody:
                     self._add(totals if counts else dropped, shared, round_index, place)
         finally:
-            if isinstance(self._form, TorchTraining):
-                self._form.end()
+            self._form.end()
         return totals if own is None or own.by_aggregators else self._noised(totals, round_index, len(cohort))
 
     def _zeros(self, round_index: int) -> dict[str, np.ndarray]:
@@ -155,7 +158,7 @@ class DeviceRun(PreparedRun):
             self._add_given(totals, self._form, history, key, round_index)
             return
         with np.errstate(all="ignore"):
-            parts = self._form.parts(shared, history, round_index)
+            parts = self._form.parts(shared, replace(history, key=key), round_index)
             for query in self.queries(round_index):
                 total, part = totals[query.name], parts[query.name]
                 if self._spec.noise is None:
@@ -200,13 +203,17 @@ class DeviceRun(PreparedRun):
         return Encoding(_kind(made), query.size, made.dimension, made.bits, made.length, made.squared, label)
 
 
-def prepared(words: Words, catalogue: Path | None = None) -> Callable[[str, Find, Policy], DeviceRun]:
+def prepared(
+    words: Words, catalogue: Path | None = None, features: Path | None = None
+) -> Callable[[str, Find, Policy], DeviceRun]:
     """Return what prepares runs.
 
     Args:
         words: makes the secret words of noise and coins.
         catalogue: file of the public items, for algorithms that need torch; None to refuse these.
+        features: file of the items' features (`fedrec.ondevice.kernel_items.KernelItems`), where there is one.
     """
+    by_numpy = [name for name in TRAININGS if features is not None or name not in OF_FEATURES]
 
     def prepare(text: str, find: Find, policy: Policy) -> DeviceRun:
         spec = parse(text)
@@ -222,10 +229,17 @@ def prepared(words: Words, catalogue: Path | None = None) -> Callable[[str, Find
         assert isinstance(hosted.source, StoredUsers)
         form: Training
         try:
-            if spec.algorithm not in TRAININGS:
-                form = trained(text, spec.algorithm, catalogue, len(hosted.catalogue), policy.run.rounds)
+            items = len(hosted.catalogue)
+            if spec.algorithm in OF_FEATURES and features is None and catalogue is None:
+                raise InputError(f"'{spec.algorithm}' needs the file of features that `fedrec client items` writes")
+            if spec.algorithm not in by_numpy:
+                form = trained(text, spec.algorithm, catalogue, items, policy.run.rounds)
             else:
-                form = training(spec.algorithm, spec.settings, len(hosted.catalogue), private=True)
+                found = None
+                if features is not None and spec.algorithm in OF_FEATURES:
+                    found = KernelItems.read(features, spec.catalogue, items)
+                facts = RunFacts(items, spec.users, spec.mu, spec.seed, found)
+                form = training(spec.algorithm, spec.settings, facts)
         except InputError as error:
             raise WireError("request", str(error)) from None
         if not 1 <= form.rounds <= policy.run.rounds:

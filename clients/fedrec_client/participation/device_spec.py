@@ -49,7 +49,7 @@ class DeviceSpec:
         catalogue: digest of the catalogue.
         users: size of the population.
         expected_cohort: fixed denominator of every average.
-        private: whether contributions are clipped.
+        mu: total signal-to-noise of all releases; infinite without privacy, and then nothing is clipped.
         seed: public randomness.
         noise: of the users; None where the server adds it.
         plain: whether clips are fixed and no round evaluates, so that the algorithm's own sums are all.
@@ -62,10 +62,15 @@ class DeviceSpec:
     catalogue: str
     users: int
     expected_cohort: float
-    private: bool
+    mu: float
     seed: int
     noise: DeviceNoise | None
     plain: bool
+
+    @property
+    def private(self) -> bool:
+        """Whether contributions are clipped."""
+        return math.isfinite(self.mu)
 
     @property
     def trust(self) -> str:
@@ -88,7 +93,7 @@ def parse(text: str) -> DeviceSpec:
             catalogue=_is(values["catalogue"], str),
             users=_whole(values["users"]),
             expected_cohort=_number(values["expected_cohort"]),
-            private=mu is not None,
+            mu=math.inf if mu is None else _number(mu),
             seed=_is(values["seed"], int),
             noise=_noise(values.get("noise")),
             plain=values.get("clipping") is None and not values["evaluation_share"],

@@ -12,7 +12,7 @@ import numpy as np
 
 from fedrec.ondevice.factors import ridge_solve
 from fedrec.ondevice.history import History
-from fedrec.ondevice.training.base import DeviceQuery, Part, Shared, Training
+from fedrec.ondevice.training.base import DeviceQuery, Part, RunFacts, Shared, Training
 from fedrec.privacy.fixed_point import Lattice
 
 NOISY = (16, 2)
@@ -65,9 +65,9 @@ class ALSTraining(Training):
 
     algorithm: ClassVar[str] = "als"
 
-    def __init__(self, settings: Mapping[str, Any], items: int, private: bool) -> None:
-        super().__init__(settings, items, private)
-        dim, rounds = NOISY if private else NOISELESS
+    def __init__(self, settings: Mapping[str, Any], facts: RunFacts) -> None:
+        super().__init__(settings, facts)
+        dim, rounds = NOISY if facts.private else NOISELESS
         self.dim, self._rounds = int(settings["dim"] or dim), int(settings["rounds"] or rounds)
 
     @property

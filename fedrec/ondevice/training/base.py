@@ -13,10 +13,35 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fedrec.ondevice.history import History
+from fedrec.ondevice.kernel_items import KernelItems
 from fedrec.privacy.fixed_point import Lattice
 
 Shared = Mapping[str, np.ndarray]
 """The public tensors of a round, by name."""
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What is public of a run before it starts.
+
+    Attributes:
+        items: size of the catalogue.
+        users: size of the population.
+        mu: total signal-to-noise of all releases, infinite without privacy.
+        seed: public randomness.
+        features: of the items; None where the device does not have them.
+    """
+
+    items: int
+    users: int = 1
+    mu: float = math.inf
+    seed: int = 0
+    features: KernelItems | None = None
+
+    @property
+    def private(self) -> bool:
+        """Whether the run clips and adds noise."""
+        return math.isfinite(self.mu)
 
 
 @dataclass(frozen=True)
@@ -69,14 +94,13 @@ class Training(ABC):
 
     Args:
         settings: the algorithm's own, as a run's description states them.
-        items: size of the catalogue.
-        private: whether the run clips and adds noise.
+        facts: of the run.
     """
 
     algorithm: ClassVar[str]
 
-    def __init__(self, settings: Mapping[str, Any], items: int, private: bool) -> None:
-        self.settings, self.items, self.private = settings, items, private
+    def __init__(self, settings: Mapping[str, Any], facts: RunFacts) -> None:
+        self.settings, self.facts, self.items = settings, facts, facts.items
 
     @property
     @abstractmethod
@@ -98,3 +122,11 @@ class Training(ABC):
 
         Raises: ValueError for tensors of other shapes than the algorithm's.
         """
+
+    def fault(self, shared: Shared, round_index: int) -> str:
+        """Return what the device refuses in the tensors of a round, before it pays; "" for nothing."""
+        return ""
+
+    def end(self) -> None:
+        """Forget what was made for the users of one question."""
+        return

@@ -21,7 +21,9 @@ from fedrec_server.deployment import Deployment
 from fedrec_server.flower.messenger import Messenger
 
 from fedrec.federation.data_request import DataRequest
+from fedrec.ondevice.kernel_items import features_of
 from fedrec.privacy.discrete.stream import WordStream
+from fedrec.recommend.kernel_items import kernel_items
 from fedrec.recommend.run_items import run_items
 from fedrec.run.directory import RunDirectory
 from fedrec.run.scenario import load_scenario
@@ -81,9 +83,13 @@ class Devices(Carded):
             for u in range(size):
                 person(self.device(n, u), rows_of(self.user(n, u)))
         self.limits.write_text(json.dumps(limits))
-        titles = "".join(f"{i},film {i}\n" for i in range(ITEMS))
-        (self.folder / "items.csv").write_text(f"item_id,title\n{titles}")
-        run_items(self.oracle(0)(self.request.text()).catalogue).write(self.folder / "items.json")
+        rows = "".join(f"{i},film {i},{1990 + i % 7},{'a|b' if i % 2 else 'a'}\n" for i in range(ITEMS))
+        (self.folder / "items.csv").write_text(f"item_id,title,year,genres\n{rows}")
+        catalogue = self.oracle(0)(self.request.text()).catalogue
+        run_items(catalogue).write(self.folder / "items.json")
+        features = kernel_items(catalogue)
+        if features is not None and not self.with_torch:
+            features.write(features_of(self.folder / "items.json"))
 
     @property
     def request(self) -> DataRequest:

@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from fedrec.cli import run as fedrec
 from fedrec.data.histories import Histories
 from fedrec.errors import FedrecError
+from fedrec.ondevice.kernel_items import features_of
 from fedrec.privacy.discrete.stream import WordStream
 from tests.client.participation.devices_over_nodes import DAY_ONE, FEW, Asked, Devices, person, rows_of
 
@@ -179,10 +180,62 @@ def test_old_events_and_unknown_items_do_not_enter(devices: Devices, tmp_path: P
     assert load_file(tmp_path / "run" / "release" / "model" / "model.safetensors")["scores"].isfinite().all()
 
 
+def test_kernel_rank_adds_what_a_node_with_torch_adds(
+    devices: Devices, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the same draws of negatives, popularity and pairs are equal bit for bit, and gradients nearly."""
+    monkeypatch.setattr(device_run.secrets, "randbits", lambda _: KEY)
+    monkeypatch.setattr(Histories, "_identities", lambda _, users: np.zeros(len(users), np.int64))
+    monkeypatch.setattr("fedrec.data.histories.keys", lambda _, users: torch.full_like(users, KEY))
+    changes = ("algorithm.name=kernel-rank", "algorithm.rounds=2", "algorithm.cooccurrence=true")
+    settings = ("algorithm.kernel_rank=8", "algorithm.head_items=12", "algorithm.targets=2")
+    seeded = {"words": lambda: WordStream.seeded("words")}
+    verified(devices.deploy(tmp_path / "run", *LOCAL, *changes, *settings, **seeded))
+    for n in range(3):
+        assert [list(asked.sums) for asked in devices.seen[n]] == [
+            ["popularity"],
+            ["cooccurrence"],
+            ["weights"],
+            ["weights"],
+        ]
+        for asked in devices.seen[n]:
+            expected = with_torch(devices, n, asked, lambda: WordStream.seeded("words"))
+            for name, part in expected.items():
+                wide = 1 << asked.bits[name]
+                apart = (asked.sums[name].reshape(-1) - part.numpy().reshape(-1)) % wide
+                most = 2 * devices.sizes[n] if name == "weights" else 0
+                assert np.minimum(apart, wide - apart).max() <= most, name
+
+
+@pytest.mark.parametrize("fault", ["another catalogue", "cut short", "none"])
+def test_features_that_do_not_fit_are_refused_before_anything_is_charged(
+    fault: str, devices: Devices, tmp_path: Path
+) -> None:
+    file = features_of(devices.folder / "items.json")
+    if fault == "none":
+        file.unlink()
+    else:
+        content = file.read_bytes()
+        digest = devices.oracle(0)(devices.request.text()).catalogue.digest.encode()
+        assert digest in content
+        file.write_bytes(content.replace(digest, b"00" * 32) if fault == "another catalogue" else content[:-9])
+    with pytest.raises(FedrecError, match="0 of 3 nodes began"):
+        devices.deploy(tmp_path / "run", *DISTRIBUTED, "algorithm.name=kernel-rank", "algorithm.rounds=2")
+    assert not any(devices.charges(n) for n in range(3))
+
+
+def test_the_command_that_writes_items_writes_their_features(devices: Devices, tmp_path: Path) -> None:
+    made = tmp_path / "items.json"
+    assert fedrec(["client", "items", str(devices.folder / "items.csv"), str(made)]) == 0
+    assert features_of(made).read_bytes() == features_of(devices.folder / "items.json").read_bytes()
+    assert fedrec(["client", "items", str(devices.folder / "items.csv"), str(features_of(made))]) == 2
+    assert features_of(made).read_bytes() == features_of(devices.folder / "items.json").read_bytes()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
-    [("algorithm.name=tower-sgd", "algorithm.rounds=1"), ("algorithm.name=kernel-rank",)],
+    [("algorithm.name=tower-sgd", "algorithm.rounds=1"), ("algorithm.name=kernel-rank", "algorithm.rounds=1")],
     ids=["tower-sgd", "kernel-rank"],
 )
 def test_other_algorithms_are_computed_by_a_process_with_torch_that_ends(

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from fedrec.algorithms.base import Algorithm, PublicFacts
 from fedrec.algorithms.kernel_rank import KernelRank
+from fedrec.algorithms.kernel_rank_plan import GRADIENT_CLIP, parameter_count
 from fedrec.algorithms.kernel_rank_settings import SHARES, KernelRankConfig, chosen_shares, default_shares
-from fedrec.algorithms.kernel_rank_weights import GRADIENT_CLIP, parameter_count
 from fedrec.data.catalogue import Catalogue, Texts
 from fedrec.privacy.queries import PrivateSum
 from fedrec.testing.algorithm import AlgorithmContract
@@ -165,7 +165,7 @@ def mean_loss(parameters: Tensor, features: Tensor, offsets: Tensor, valid: Tens
 def test_the_gradient_is_that_of_the_mean_softmax_loss(hidden: int) -> None:
     algo = KernelRank(small(hidden=hidden), plain())
     generator = torch.Generator().manual_seed(0)
-    width = algo.features.count(cooccurrence=True)
+    width = algo.plan.features(cooccurrence=True)
     parameters = torch.randn(parameter_count(width, hidden), generator=generator) / 5
     features = torch.randn(6, 3, 5, width, generator=generator) / 5
     valid = torch.tensor([[1, 1, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0], [0, 1, 0], [1, 1, 1]]).bool()

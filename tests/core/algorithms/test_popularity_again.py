@@ -13,8 +13,9 @@ from fedrec.algorithms import kernel_rank
 from fedrec.algorithms.base import Algorithm, PublicFacts, Shared
 from fedrec.algorithms.kernel_rank import KernelRank
 from fedrec.algorithms.kernel_rank_features import KernelFeatures
+from fedrec.algorithms.kernel_rank_plan import AGAIN, ALL, NEVER, PAIRS
 from fedrec.algorithms.kernel_rank_settings import KernelRankConfig
-from fedrec.algorithms.popularity_again import AGAIN, ALL, COUNTED, NEVER, NOISE, PAIRS
+from fedrec.algorithms.popularity_again import COUNTED, NOISE
 from fedrec.data.catalogue import Catalogue
 from fedrec.kernels.popularity import popularity_contribution
 from fedrec.model import ReleasedModel

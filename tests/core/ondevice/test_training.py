@@ -13,7 +13,7 @@ from fedrec.algorithms.popularity import Popularity, PopularityConfig
 from fedrec.errors import InputError
 from fedrec.ondevice.training import integers
 from fedrec.ondevice.training.als import GramPart, ItemsPart
-from fedrec.ondevice.training.base import DeviceQuery
+from fedrec.ondevice.training.base import DeviceQuery, RunFacts
 from fedrec.ondevice.training.discover import training
 from fedrec.privacy.clipping import clip_weights
 from fedrec.privacy.fixed_point import Lattice
@@ -41,7 +41,7 @@ class TestALS(DeviceTrainingContract):
 def test_sizes_that_settings_leave_open_are_those_of_the_torch_form(private: bool) -> None:
     mu = 0.5 if private else math.inf
     made = ALS(ALSConfig(), PublicFacts(planted_catalogue(), users=USERS, expected_cohort=USERS, mu=mu))
-    found = training("als", ALSConfig().model_dump(mode="json"), ITEMS, private=private)
+    found = training("als", ALSConfig().model_dump(mode="json"), RunFacts(ITEMS, USERS, mu))
     assert (found.rounds, found.queries(0)[1].shape) == (made.rounds, tuple(made.queries(0)[1].shape))
 
 
@@ -70,4 +70,4 @@ def test_equal_vectors_make_equal_integers(clip: float) -> None:
 
 def test_settings_of_another_version_are_one_line() -> None:
     with pytest.raises(InputError, match="install the server's fedrec"):
-        training("als", {"dim": None}, ITEMS, private=True)
+        training("als", {"dim": None}, RunFacts(ITEMS))

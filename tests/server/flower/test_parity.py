@@ -5,7 +5,7 @@ import math
 import pytest
 
 from fedrec.algorithms import kernel_rank
-from fedrec.algorithms.popularity_again import AGAIN, ALL, NEVER
+from fedrec.algorithms.kernel_rank_plan import AGAIN, ALL, NEVER
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.testing.other_device import needs_other_device, other_device
 from tests.server.deployed import SETTINGS, deployed, difference, in_process
