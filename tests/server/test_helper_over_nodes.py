@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fedrec_client import coins
 from fedrec_client.run_gate import Pins
 from fedrec_client.users_noise import UsersNoise
 from fedrec_server.deployment import Deployment
@@ -21,7 +20,6 @@ from fedrec.audit.log.ledger import read_ledger
 from fedrec.cli import run as fedrec
 from fedrec.errors import FedrecError, InputError
 from fedrec.federation import exchange
-from fedrec.privacy.discrete.stream import WordStream
 from fedrec.run import masked
 from fedrec.run.directory import RunDirectory
 from fedrec.run.federation import RoundVoid
@@ -29,6 +27,7 @@ from fedrec.run.scenario import load_scenario
 from fedrec.secagg import Opening, vectors
 from fedrec.wire import Packet
 from tests.server.carded import CHANGES, FIRST, Carded
+from tests.server.hidden_rounds import compared
 from tests.server.nearby import Nearby
 from tests.server.test_trust_over_nodes import DISTRIBUTED, answers, in_process, verified
 
@@ -293,39 +292,13 @@ def test_secret_coins_with_a_helper_have_the_sums_of_one_process_and_show_in_not
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, carded: Carded, helper: Nearby
 ) -> None:
     """Every node is asked about everybody, in every round; the helper sees seeds and these numbers alone."""
-    noise, drawn, added, draw = [], [], UsersNoise.added, coins.draw
-
-    def noted(self: UsersNoise, sums: dict, round_index: int, users: int) -> dict:
-        given = added(self, sums, round_index, users)
-        noise.append({name: given[name] - sums[name] for name in sums})
-        return given
-
-    def seen(users: int, sampling: float, words: WordStream) -> np.ndarray:
-        drawn.append(draw(users, sampling, words))
-        return drawn[-1]
-
-    monkeypatch.setattr(UsersNoise, "added", noted)
-    monkeypatch.setattr(coins, "draw", seen)
     hidden = ("privacy.participation=hidden", "privacy.sampling=0.4")
     scenario = load_scenario("quickstart", [*CHANGES, "engine.nodes=3", *DISTRIBUTED, *hidden])
     made = Deployment(scenario, RunDirectory(tmp_path / "run"), Messenger(carded.grid(), poll=0.001), helper=helper)
-    sums, rounds = made.nodes.clipped_sums, []
-
-    def kept(algorithm, shared, round_index, cohort):
-        noise.clear(), drawn.clear()
-        totals = sums(algorithm, shared, round_index, cohort)
-        fell = np.flatnonzero(np.concatenate(drawn))
-        rounds.append(len(fell))
-        together = in_process(made, shared, round_index, fell)
-        for name, total in totals.items():
-            mask = (1 << made.setup.plan.discrete.encoding(round_index, name).bits) - 1
-            assert torch.equal((total - sum(each[name] for each in noise)) & mask, together[name])
-        return totals
-
-    made.nodes.clipped_sums = kept
+    rounds = compared(made, monkeypatch, users=20)
     made.run()
     assert len(rounds) == 2
-    assert all(0 < count < 60 for count in rounds)
+    assert all(0 < len(fell) < 60 for fell in rounds)
     statement = verified(tmp_path / "run")
     rows = {row["adversary"]: row for row in statement["adversaries"]}
     for name in ("server", "helper", "server_and_helper"):

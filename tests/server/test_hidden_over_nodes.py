@@ -27,7 +27,8 @@ from fedrec.run.scenario import load_scenario
 from fedrec.wire import Packet
 from tests.server.carded import CHANGES, FIRST, Carded
 from tests.server.grid_in_memory import MemoryGrid
-from tests.server.test_trust_over_nodes import answers, in_process, verified
+from tests.server.hidden_rounds import compared
+from tests.server.test_trust_over_nodes import answers, verified
 
 HIDDEN = ("privacy.participation=hidden", "privacy.sampling=0.4")
 POLICY = Policy(
@@ -58,36 +59,9 @@ def test_sums_are_those_of_one_process_with_the_same_coins(
     tmp_path: Path, carded: Carded, monkeypatch: pytest.MonkeyPatch, trust: str, more: tuple[str, ...]
 ) -> None:
     """With the nodes' noise taken off, the total is that of the users whose coin fell, modulo 2^b."""
-    noise, drawn, added, draw = [], [], UsersNoise.added, coins.draw
-
-    def noted(self: UsersNoise, sums: dict, round_index: int, users: int) -> dict:
-        found = added(self, sums, round_index, users)
-        noise.append({name: found[name] - sums[name] for name in sums})
-        assert users == 20
-        return found
-
-    def seen(users: int, sampling: float, words: WordStream) -> np.ndarray:
-        drawn.append(draw(users, sampling, words))
-        return drawn[-1]
-
-    monkeypatch.setattr(UsersNoise, "added", noted)
-    monkeypatch.setattr(coins, "draw", seen)
     scenario = load_scenario("quickstart", [*CHANGES, "engine.nodes=3", *TRUST[trust], *HIDDEN, *more])
     made = Deployment(scenario, RunDirectory(tmp_path / "run"), Messenger(carded.grid(), poll=0.001))
-    sums, rounds = made.nodes.clipped_sums, []
-
-    def kept(algorithm, shared, round_index, cohort):
-        noise.clear(), drawn.clear()
-        totals = sums(algorithm, shared, round_index, cohort)
-        fell = np.flatnonzero(np.concatenate(drawn))
-        rounds.append(tuple(fell))
-        together = in_process(made, shared, round_index, fell)
-        for name, total in totals.items():
-            mask = (1 << made.setup.plan.discrete.encoding(round_index, name).bits) - 1
-            assert torch.equal((total - sum(each[name] for each in noise)) & mask, together[name])
-        return totals
-
-    made.nodes.clipped_sums = kept
+    rounds = compared(made, monkeypatch, users=20)
     made.run()
     assert len(set(rounds)) == len(rounds) == 2
     assert all(0 < len(fell) < 60 for fell in rounds)

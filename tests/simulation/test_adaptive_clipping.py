@@ -1,6 +1,8 @@
 """Adaptive clips in a simulation: resumed to the same bits, left out of older texts, and refused in one line."""
 
+import contextlib
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,9 @@ ADAPTIVE = ("--set", "privacy.clipping.adaptive=true", "--set", "evaluation.ever
 BARE = ("--set", "evaluation.baselines=false", "--set", "evaluation.order_free=false")
 
 
-def test_a_killed_run_resumes_with_the_clip_that_it_had(
-    simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert simulate(*ALS, *ADAPTIVE, *BARE, "--out", "whole", "--seed", 2) == 0
+@contextlib.contextmanager
+def killed_in_its_second_round(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Simulations inside are interrupted before the sums of round 1."""
     real = InProcessFederation.clipped_sums
 
     def dying(self, algorithm, shared, round_index, cohort):
@@ -33,6 +34,14 @@ def test_a_killed_run_resumes_with_the_clip_that_it_had(
 
     with monkeypatch.context() as patch:
         patch.setattr(InProcessFederation, "clipped_sums", dying)
+        yield
+
+
+def test_a_killed_run_resumes_with_the_clip_that_it_had(
+    simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert simulate(*ALS, *ADAPTIVE, *BARE, "--out", "whole", "--seed", 2) == 0
+    with killed_in_its_second_round(monkeypatch):
         assert simulate(*ALS, *ADAPTIVE, *BARE, "--out", "r", "--seed", 2) == 130
     assert simulate("--resume", "--out", "r", "--quiet") == 0
     whole, resumed = model(tmp_path / "whole"), model(tmp_path / "r")

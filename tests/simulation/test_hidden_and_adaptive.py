@@ -16,7 +16,7 @@ from fedrec.privacy.adaptive import ClippingConfig
 from fedrec.privacy.config import PrivacyConfig
 from fedrec.run.checkpoint import load_checkpoint
 from tests.server.deployed import data, plan_of, spec_of
-from tests.simulation.test_adaptive_clipping import ADAPTIVE, BARE
+from tests.simulation.test_adaptive_clipping import ADAPTIVE, BARE, killed_in_its_second_round
 from tests.simulation.test_simulate import ALS, Simulate, model, simulate
 
 __all__ = ["simulate"]
@@ -30,15 +30,7 @@ def test_a_killed_run_resumes_to_the_same_bits_and_verifies(
 ) -> None:
     setting = (*ALS, *ADAPTIVE, *BARE, *HIDDEN, "--set", f"privacy.trust={trust}", "--seed", 2)
     assert simulate(*setting, "--out", "whole") == 0
-    real = InProcessFederation.clipped_sums
-
-    def dying(self, algorithm, shared, round_index, cohort):
-        if round_index == 1:
-            raise KeyboardInterrupt
-        return real(self, algorithm, shared, round_index, cohort)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(InProcessFederation, "clipped_sums", dying)
+    with killed_in_its_second_round(monkeypatch):
         assert simulate(*setting, "--out", "r") == 130
     assert simulate("--resume", "--out", "r", "--quiet") == 0
     whole, resumed = model(tmp_path / "whole"), model(tmp_path / "r")
