@@ -80,8 +80,8 @@ def participate(
     place = Server(server, ca.absolute(), key.absolute())
     plan = stay.Plan(seconds=seconds, rounds=rounds)
     with opened(state, passphrase) as client, signals_interrupt():
-        told = partial(say, err=True)
-        found = stay.participate(client.path, client._store, place, items, plan, catalogue=catalogue, say=told)
+        note = partial(say, err=True)
+        found = stay.participate(client.path, client._store, place, items, plan, catalogue=catalogue, say=note)
     why = f" ({'; '.join(found.obstacles)})" if found.obstacles else ""
     line = f"Ended: {found.ended.value}{why}. Rounds that this device paid for: {found.charged}."
     show({**asdict(found), "ended": found.ended.value}, [line], as_json)
@@ -107,7 +107,7 @@ def hub(
     from fedrec_client.node_config import HUB
     from fedrec_client.participation.device_node import folders_of
 
-    place, told = State(devices / OWN), partial(say, err=True)
+    place, note = State(devices / OWN), partial(say, err=True)
     config = {
         HUB: str(devices.absolute()),
         "items": str(items.absolute()),
@@ -117,7 +117,7 @@ def hub(
     config |= {} if catalogue is None else {"catalogue": str(catalogue.absolute())}
     count = len(folders_of(config))
     place.make()
-    config |= prepared(place.path, policy, told)
-    told(f"{devices}: {count:,} devices")
+    config |= prepared(place.path, policy, note)
+    note(f"{devices}: {count:,} devices")
     made = Users(config, OURS.client)
-    host(Server(server, ca.absolute(), key.absolute()), made, place, patience=patience, say=told)
+    host(Server(server, ca.absolute(), key.absolute()), made, place, patience=patience, say=note)

@@ -52,12 +52,12 @@ def test_the_first_private_contribution_in_twenty_lines(tmp_path: Path) -> None:
                         until(lambda name=name: f"{name}  online" in machine("fedrec server status"))
                 if line.startswith("fedrec client budget"):
                     assert waiting[1].wait(60) == 0
-                told = machine(words)
+                shown = machine(words)
             if "policy init" in line:  # what the text says of a machine without NetworkManager, and a busy one
                 file = tmp_path / "phone" / "policy.toml"
                 policy = file.read_text().replace("unmetered = true", "unmetered = false")
                 file.write_text(policy.replace("\nload = 0.5", "\nload = 0.0"))
-        assert "als        local" in told
+        assert "als        local" in shown
         assert "Rounds that this device paid for: 1." in (tmp_path / "1.log").read_text()
         assert mark_of(tmp_path / "phone").exists()
         assert (tmp_path / "runs" / "first" / "release" / "model" / "model.safetensors").is_file()

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,16 +14,16 @@ if TYPE_CHECKING:
     from fedrec_client.store import Store
 
 
-class ConsentOfDevice:
+class ConsentOfDevice(ABC):
     """A base of EdgeClient, which has the device's folder and lock."""
 
     _lock: threading.RLock
     _store: "Store"
 
     @property
+    @abstractmethod
     def path(self) -> Path:
         """The device's folder."""
-        raise NotImplementedError
 
     def participate(
         self, server: "Server", items: str | Path, plan: "Plan | None" = None, *, catalogue: str | Path | None = None
