@@ -10,8 +10,11 @@ import select
 import shutil
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 FLAGS = [
@@ -149,3 +152,22 @@ class Chromium:
             self.messages.append(told["entry"]["text"])
         elif event == "Network.requestWillBeSent":
             self.requests.append(told["request"]["url"])
+
+    def small_texts(self, pixels: int = 12) -> int:
+        """Return how many elements of the page's `main` show text in a smaller font."""
+        return int(
+            self.evaluate(
+                "[...document.querySelectorAll('main *')].filter(n => n.childNodes.length && n.innerText && "
+                f"n.getBoundingClientRect().width && parseFloat(getComputedStyle(n).fontSize) < {pixels}).length"
+            )
+        )
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    """A browser for the tests of a module, which are skipped where there is none."""
+    if executable() is None:
+        pytest.skip("no Chromium on this machine")
+    opened = Chromium(tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()

@@ -18,7 +18,9 @@ from fedrec_client.serve.routes import ROUTES
 from fedrec_client.serve.service import Service
 
 from tests.client.serve.servers import Served
-from tests.core.chromium import Chromium, executable
+from tests.core.chromium import Chromium, browser
+
+__all__ = ["browser"]
 
 MODULE = Path(serve.__path__[0]) / "fedrec.mjs"
 NODE = shutil.which("node")
@@ -48,15 +50,6 @@ def test_it_has_a_method_for_each_route(empty: Served) -> None:
         name for name in map(str, text.split('call("')[1:]) for name in [name.split('"')[0]]
     }
     assert "import " not in text.replace("import {", "", 1), "it needs no other file"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    if executable() is None:
-        pytest.skip("no Chromium on this machine")
-    opened = Chromium(tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(scope="module")

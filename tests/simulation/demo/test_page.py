@@ -25,7 +25,9 @@ from fedrec.errors import InputError
 from tests.client.consent.runs import run
 from tests.client.edge.devices import IDS, features, kernel_rank, released
 from tests.client.serve.servers import Served, served
-from tests.core.chromium import Chromium, executable
+from tests.core.chromium import Chromium, browser
+
+__all__ = ["browser"]
 
 HOSTILE = """"></b><img src=x onerror="document.title='run'"><script>document.title='run'</script> & 'quotes'"""
 NOBODY = Path("/nonexistent")
@@ -64,15 +66,6 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     with served(demo.client, routes=(*ROUTES, *routes(demo)), files=page()) as server:
         yield Shown(demo, server, links)
     demo.client.close()
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    if executable() is None:
-        pytest.skip("no Chromium on this machine")
-    opened = Chromium(tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
 
 
 def until(browser: Chromium, holds: str, seconds: float = 20) -> None:
@@ -229,7 +222,7 @@ def test_the_page_says_when_an_answer_was_that_of_a_person_without_events(shown:
     charge(shown, "0a0b0c", "empty", period)
     shown.demo._note()
     newest = "document.querySelector('#ledger li').textContent"
-    until(browser, f"{newest}.includes('0a0b0c')")
+    until(browser, "document.querySelector('#ledger li')?.textContent.includes('0a0b0c') === true")
     assert "An answer of a person without events, since you forgot on" in browser.evaluate(newest)
     assert "in the sum" not in browser.evaluate(newest)
     day = datetime.fromtimestamp(period.until).day
@@ -244,11 +237,7 @@ def test_it_fits_dark_light_and_narrow_screens(shown: Shown, browser: Chromium, 
     assert browser.evaluate("document.documentElement.scrollWidth") <= width, "it scrolls sideways"
     ground = browser.evaluate("getComputedStyle(document.body).backgroundColor")
     assert ground == ("rgb(18, 21, 24)" if dark else "rgb(246, 244, 238)")
-    small = (
-        "[...document.querySelectorAll('main *')].filter(n => n.childNodes.length && n.innerText && "
-        "n.getBoundingClientRect().width && parseFloat(getComputedStyle(n).fontSize) < 12).length"
-    )
-    assert browser.evaluate(small) == 0, "text smaller than 12 px"
+    assert browser.small_texts() == 0, "text smaller than 12 px"
     nameless = "[...document.querySelectorAll('button, input')].filter(n => "
     nameless += "!n.textContent.trim() && !n.ariaLabel && !n.labels?.length)"
     assert browser.evaluate(f"{nameless}.length") == 0, "a control without a name"

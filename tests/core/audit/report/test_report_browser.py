@@ -8,16 +8,11 @@ import pytest
 from fedrec.audit.report.html import page
 from fedrec.audit.statement.received import receive
 from tests.core.audit.audited_run import HOSTILE, audited_run
-from tests.core.chromium import Chromium, executable
+from tests.core.chromium import browser, executable
+
+__all__ = ["browser"]
 
 pytestmark = pytest.mark.skipif(executable() is None, reason="no Chromium on this machine")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    opened = Chromium(tmp_path_factory.mktemp("profile"))
-    yield opened
-    opened.close()
 
 
 @pytest.fixture(scope="module")
@@ -37,11 +32,7 @@ def test_it_renders_without_error_or_request(browser, address, width: int, dark:
     assert browser.evaluate("document.documentElement.scrollWidth") <= width, "it scrolls sideways"
     ground = browser.evaluate("getComputedStyle(document.body).backgroundColor")
     assert ground == ("rgb(20, 23, 28)" if dark else "rgb(251, 250, 246)")
-    small = (
-        "[...document.querySelectorAll('main *')].filter(n => n.childNodes.length && n.innerText && "
-        "n.getBoundingClientRect().width && parseFloat(getComputedStyle(n).fontSize) < 12).length"
-    )
-    assert browser.evaluate(small) == 0, "text smaller than 12 px"
+    assert browser.small_texts() == 0, "text smaller than 12 px"
 
 
 def test_a_planted_fault_is_seen(browser, tmp_path: Path) -> None:
