@@ -12,8 +12,8 @@ from fedrec.settings import Settings, parse
 
 class DataRequest(Settings):
     """Which public log a node takes its shard of. A node with data of its own applies `min_rating`,
-    `dropped_as_negatives`, `repeats`, `ordered` and `balance.most_events` alone, none of which changes how many users
-    it hosts; which files and columns it reads, its own configuration says."""
+    `dropped_as_negatives`, `repeats`, `ordered`, `cleaning` and `balance.most_events` alone, none of which changes how
+    many users it hosts; which files and columns it reads, its own configuration says."""
 
     data: DataConfig
     """The scenario's table."""
@@ -24,7 +24,11 @@ class DataRequest(Settings):
 
     def text(self) -> str:
         """Return the request as one JSON text, for `parse_data`."""
-        return json.dumps(self.model_dump(mode="json"), sort_keys=True)
+        values = self.model_dump(mode="json")
+        for name in ("vectors", "cleaning", "people"):  # the text of a run without them is that of older versions
+            if values["data"][name] is None:
+                del values["data"][name]
+        return json.dumps(values, sort_keys=True)
 
 
 def parse_data(text: str) -> DataRequest:

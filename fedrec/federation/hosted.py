@@ -42,6 +42,10 @@ class UserSource(Protocol):
         """The users at these positions as tensors on `device`."""
         ...
 
+    def keys(self, users: np.ndarray, seed: int) -> Tensor:
+        """The keys of their batch, (B,) int64."""
+        ...
+
 
 class Stopwatch:
     """A clock of named phases. On CUDA it waits for the device at every lap, so that the parts are true."""
@@ -84,22 +88,28 @@ class HostedUsers:
         self.device = torch.device(device)
         self.batch_users, self.batch_events = min(batch_users, USERS_AT_ONCE), batch_events
         self.memory_bytes, self.precision = memory_bytes, precision
-        self._kept: dict[int, list[UserBatch]] = {}
+        self._kept: dict[tuple[int, int], list[UserBatch]] = {}
 
     @property
     def users(self) -> int:
         """Number of users."""
         return len(self.source)
 
-    def chunks(self, cohort: np.ndarray) -> Iterator[UserBatch]:
+    def chunks(self, cohort: np.ndarray, lasting: bool | None = None) -> Iterator[UserBatch]:
         """The cohort in order, cut into batches within the bounds.
 
         When everybody takes part, every round has the same chunks: what their devices remember is kept, up to
         `memory_bytes`. The memory of an algorithm's devices saves time and never changes a result.
+
+        Args:
+            cohort: positions in `source`, ascending.
+            lasting: whether other rounds have the same cohort, which its length then identifies; None: of everybody.
         """
-        everybody, held = len(cohort) == self.users, sum(map(_bytes, self._kept.values()))
+        lasting = len(cohort) == self.users if lasting is None else lasting
+        held = sum(map(_bytes, self._kept.values()))
         for start in range(0, len(cohort), self.batch_users):
-            chunks = self._kept.pop(start, None) if everybody else None
+            place = len(cohort), start
+            chunks = self._kept.pop(place, None) if lasting else None
             if chunks is None:
                 chunks = list(
                     self._cut(self.source.batch(cohort[start : start + self.batch_users], self.seed, self.device))
@@ -107,8 +117,8 @@ class HostedUsers:
             else:
                 held -= _bytes(chunks)
             yield from chunks
-            if everybody and held + (size := _bytes(chunks)) <= self.memory_bytes:
-                self._kept[start] = chunks
+            if lasting and held + (size := _bytes(chunks)) <= self.memory_bytes:
+                self._kept[place] = chunks
                 held += size
 
     def clipped_sums(
@@ -145,7 +155,12 @@ class HostedUsers:
         queries, ours = algorithm.queries(round_index), all(is_own(type(each)) for each in layers(algorithm))
         made = ExactIntegers(population) if integers is None else integers
         totals = {query.name: made.zeros(query, round_index, self.device) for query in queries}
-        for number, users in enumerate(_counted(self.chunks(cohort), len(cohort))):
+        everybody = len(cohort) == self.users
+        adds = algorithm.adds(self.source.keys(cohort, self.seed), round_index)
+        if adds is not None:
+            cohort = cohort[adds.numpy()]
+            self._forget(len(cohort))
+        for number, users in enumerate(_counted(self.chunks(cohort, everybody), len(cohort))):
             watch.lap("load")
             with users_precision(self.precision, self.device), rowwise(self.device):
                 contributions = algorithm.contribute(shared, users, round_index)
@@ -170,6 +185,10 @@ class HostedUsers:
         for total in totals.values():
             check_room(total)
         return totals
+
+    def _forget(self, users: int) -> None:
+        """Make room for a cohort of so many users: what others remember is of earlier rounds."""
+        self._kept = {place: chunks for place, chunks in self._kept.items() if place[0] == users}
 
     def _cut(self, batch: UserBatch) -> Iterator[UserBatch]:
         ends = batch.offsets[1:].cpu().numpy()

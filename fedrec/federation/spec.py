@@ -12,13 +12,14 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 
-from fedrec.algorithms.base import Algorithm, PublicFacts
+from fedrec.algorithms.base import Algorithm, ItemStart, PublicFacts
 from fedrec.algorithms.discover import algorithm
 from fedrec.data.catalogue import Catalogue
 from fedrec.errors import InputError
 from fedrec.evaluation.private import PrivateEvaluation, PrivateEvaluationConfig
 from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.federation.adaptive_clipping import AdaptiveClipping
+from fedrec.federation.row_cap import RowCapConfig, RowCapped
 from fedrec.privacy.adaptive import ClippingConfig
 from fedrec.settings import Settings, parse
 from fedrec.wire import fingerprint
@@ -68,6 +69,8 @@ class RunSpec(Settings):
     """Of trust models `distributed` and `local`; None where the server adds the noise."""
     clipping: ClippingConfig | None = None
     """How clips adapt; None where they are fixed."""
+    row_cap: float | None = Field(default=None, gt=0, le=1)
+    """Largest norm of an item's row of a user's part, in clips; None for no cap."""
 
     @property
     def private(self) -> bool:
@@ -77,7 +80,11 @@ class RunSpec(Settings):
     def text(self) -> str:
         """The description as one JSON text, the same for the same run; `parse_spec` reads it."""
         values = self.model_dump(mode="json")
-        for name in ("noise", "clipping"):  # so that the fingerprint of a run without them is that of older versions
+        for name in (
+            "noise",
+            "clipping",
+            "row_cap",
+        ):  # so that the fingerprint of a run without them is that of older versions
             if values[name] is None:
                 del values[name]
         for name in ("participation", "noise_by"):  # the same for runs whose cohort is known and whose users add noise
@@ -98,7 +105,11 @@ class RunSpec(Settings):
         return fingerprint(self.text())
 
     def build(
-        self, catalogue: Catalogue, device: torch.device | str = "cpu", kind: type[Algorithm] | None = None
+        self,
+        catalogue: Catalogue,
+        device: torch.device | str = "cpu",
+        kind: type[Algorithm] | None = None,
+        start: ItemStart | None = None,
     ) -> Algorithm:
         """The algorithm of the run.
 
@@ -107,6 +118,7 @@ class RunSpec(Settings):
             device: where it computes.
             kind: the class, where the caller has it; else the built-in or installed one of that name. The description
                 itself never names a module.
+            start: item vectors of another run, which the server's first state starts from. Nodes get that state.
 
         Raises: InputError when the catalogue is another, or the settings do not fit; PluginRefused for a plug-in that
             this process does not allow.
@@ -121,8 +133,11 @@ class RunSpec(Settings):
             mu=math.inf if self.mu is None else self.mu,
             seed=self.seed,
             device=torch.device(device),
+            start=start,
         )
         made = kind(parse(kind.Config, self.settings, f"the run's settings of '{self.algorithm}'"), facts)
+        if self.row_cap is not None:
+            made = RowCapped(made, RowCapConfig(cap=self.row_cap))
         if self.clipping is not None:
             made = AdaptiveClipping(made, self.clipping)
         if self.evaluation_share > 0:

@@ -60,6 +60,9 @@ class PrivacyConfig(Settings):
     """Part of the budget for private metrics: one look at the end, or several with `stopping.every`; 0 = none."""
     clipping: ClippingConfig = Field(default_factory=ClippingConfig)
     """Whether the clips of sums of several rounds adapt."""
+    row_cap: float | None = Field(default=None, gt=0, le=1)
+    """Largest norm of one item's row of a user's contribution, in clips: against users who push an item. No cap if left
+    out."""
     budget: str | None = None
     """File of a budget that this run shares with others on the same people; see `fedrec audit budget --help`."""
 
@@ -109,6 +112,10 @@ class PrivacyConfig(Settings):
             self._added_by_aggregators()
         if self.clipping.adaptive and not self.private:
             raise ValueError("privacy.clipping.adaptive needs an epsilon: without privacy nothing is clipped")
+        if self.row_cap is not None and not self.private:
+            raise ValueError("privacy.row_cap is a part of the clip, and needs an epsilon: else nothing is clipped")
+        if self.row_cap is not None and self.clipping.adaptive:
+            raise ValueError("privacy.row_cap is for clips that stay; leave privacy.clipping.adaptive out")
         if (self.noise == "banded") != (self.separation is not None):
             raise ValueError(
                 "privacy.noise = 'banded' and privacy.separation, rounds between two participations of a user, belong "

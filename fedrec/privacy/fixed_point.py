@@ -4,7 +4,7 @@ A query's lattice follows from its clip and from the public number of users, nev
 two with an even exponent:
 
     E    = the smallest even number with clip <= 2^E
-    bits = min(MOST_BITS, ROOM - ceil(log2 users)), rounded down to an even number
+    bits = min(those of the query, MOST_BITS, ROOM - ceil(log2 users)), rounded down to an even number
     step = 2^(E - bits)           root = 2^((E - bits) / 2), so that root * root = step
 
 A user's contribution c has an L2 norm; the clip gives it a weight w with w * norm(c) <= clip
@@ -48,6 +48,9 @@ MARGIN = 2.0**-20
 MOST_BITS = 36
 """Steps of a clip, as a power of two, where the population leaves room for them."""
 
+FEWEST_BITS = 8
+"""Fewest steps of a clip that a query may ask for, as a power of two."""
+
 ROOM = 60
 """A total stays below 2^ROOM."""
 
@@ -72,14 +75,16 @@ class Lattice:
     exponent: int
 
     @classmethod
-    def of(cls, clip_norm: float, users: int) -> "Lattice":
+    def of(cls, clip_norm: float, users: int, bits: int = MOST_BITS) -> "Lattice":
         """Return the lattice of sums of up to `users` contributions with L2 norms of at most `clip_norm`.
+
+        bits: steps of a clip at most, as an even power of two: `SumQuery.bits`.
 
         Raises: PrivacyError for more than MOST_USERS users, or none.
         """
         if not 1 <= users <= MOST_USERS:
             raise PrivacyError(f"exact sums hold 1 to {MOST_USERS} users, got {users}")
-        return cls.with_bits(clip_norm, min(MOST_BITS, ROOM - (users - 1).bit_length()) // 2 * 2)
+        return cls.with_bits(clip_norm, min(bits, MOST_BITS, ROOM - (users - 1).bit_length()) // 2 * 2)
 
     @classmethod
     def with_bits(cls, clip_norm: float, bits: int) -> "Lattice":
@@ -120,6 +125,14 @@ class Lattice:
         ratio = left.double().clamp(min=1e-150) / right.double().clamp(min=1e-150)
         shift = torch.frexp(ratio.sqrt()).exponent
         return _power(shift) * self.root, _power(-shift) * self.root
+
+    def octets(self, clip_norm: float, users: int) -> int:
+        """Return the bytes that hold an entry of any sum of so many clipped contributions, with its sign; 8 at most.
+
+        It follows from public numbers alone, so the length of a message shows nothing of a history.
+        """
+        most = users * math.floor(clip_norm / self.step)
+        return min(8, -(-(most.bit_length() + 1) // 8))
 
     def values(self, total: "Tensor") -> "Tensor":
         """Return the numbers (float64) of a total in steps (int64, or integers as float64)."""

@@ -7,7 +7,6 @@ rounded to a grid that `ROUNDING` describes.
 import math
 from collections.abc import Iterable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -36,26 +35,26 @@ def check_fits(query: SumQuery, lattice: Lattice, std: float, where: str) -> Non
         )
 
 
-def noisy(query: SumQuery, total: Tensor, lattice: Lattice, std: float, drawn: Iterable[np.ndarray]) -> PrivateSum:
-    """Add Gaussian noise to an exact sum of clipped contributions.
+def noisy(query: SumQuery, total: Tensor, lattice: Lattice, std: float, drawn: Iterable[Tensor]) -> PrivateSum:
+    """Add Gaussian noise to an exact sum of clipped contributions, on the sum's device.
 
     Args:
         query: the query.
         total: int64 of the query's shape, in steps of `lattice`.
         lattice: of the sum.
         std: standard deviation of the noise, in the sum's units.
-        drawn: the noise in units of `std`, one number for each entry of the sum, in blocks.
+        drawn: the noise in units of `std`, float64, one number for each entry of the sum, in blocks.
     """
     check_room(total)
-    grid = 2.0 ** math.floor(math.log2(std * ROUNDING))
-    flat = total.detach().cpu().reshape(-1).numpy()
-    units = query.units(torch.device("cpu"))
-    row = np.ones(1) if units is None else units.numpy()
-    released = np.empty(query.size, dtype=np.float32)
+    grid, device = 2.0 ** math.floor(math.log2(std * ROUNDING)), total.device
+    flat, units = total.detach().reshape(-1), query.units(device)
+    row = torch.ones(1, dtype=torch.float64, device=device) if units is None else units
+    released = torch.empty(query.size, device=device)
     start = 0
     for normals in drawn:
-        steps = lattice.step * row[np.arange(start, start + len(normals)) % len(row)]
-        noisy = flat[start : start + len(normals)] + np.rint(std * normals / steps).astype(np.int64)
-        released[start : start + len(normals)] = np.rint(noisy * steps / grid) * grid
-        start += len(normals)
-    return PrivateSum(torch.from_numpy(released).view(query.shape).to(total.device), std)
+        end = start + len(normals)
+        steps = lattice.step * row[torch.arange(start, end, device=device) % len(row)]
+        noisy = flat[start:end] + (std * normals.to(device) / steps).round_().long()
+        released[start:end] = (noisy * steps / grid).round_() * grid
+        start = end
+    return PrivateSum(released.view(query.shape), std)

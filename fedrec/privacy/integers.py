@@ -72,7 +72,7 @@ class ExactIntegers:
         weights: Tensor,
         keys: Tensor,
     ) -> None:
-        contribution.add_to(total, weights, Lattice.of(query.clip_norm, self.population))
+        contribution.add_to(total, weights, query.lattice(self.population))
 
 
 class EncodedIntegers:
@@ -104,7 +104,7 @@ class EncodedIntegers:
         if made.kind == "plain":
             contribution.add_to(total, weights, plain_lattice(query, made))
         else:
-            fine = Lattice.of(query.clip_norm, self.population)
+            fine = query.lattice(self.population)
             for users, whole in self._rows(query, contribution, weights, fine, made.dimension):
                 draws = [users_draws(self.seed, round_index, query.name, int(key)) for key in keys[users]]
                 rows = made.rotated(whole, query.clip_norm / fine.step, draws)

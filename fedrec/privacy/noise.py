@@ -16,14 +16,18 @@ import numpy as np
 import torch
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers.algorithms import ChaCha20
+from torch import Tensor
 
 from fedrec.parallel import in_order
+from fedrec.privacy import chacha
 from fedrec.privacy.discrete.stream import WordStream
+from fedrec.privacy.normals import SUMMED, normals_of, uniform
 
 BLOCK = 1 << 16
 """Normals drawn at a time. A part of the stream's definition: changing it changes every seeded run."""
 
-_SUMMED = 4
+_TOGETHER = 64
+"""Blocks that a GPU draws at once: some 4 million normals, 1 GB of memory."""
 
 
 class NoiseSource:
@@ -57,11 +61,14 @@ class NoiseSource:
         self, purpose: str, round_index: int, name: str, time: int, counts: Iterator[int]
     ) -> Iterator[np.ndarray]:
         """Yield uint64 arrays of the lengths `counts` from the stream that the other arguments select."""
-        label = f"fedrec\0{purpose}\0{round_index}\0{name}" + (f"\0{time}" if time > 1 else "")
-        key = hmac.digest(self._key, label.encode(), "sha256")
+        key = self._derived(purpose, round_index, name, time)
         stream = Cipher(ChaCha20(key, bytes(16)), mode=None).encryptor()
         for count in counts:
             yield np.frombuffer(stream.update(bytes(8 * count)), dtype="<u8")
+
+    def _derived(self, purpose: str, round_index: int, name: str, time: int) -> bytes:
+        label = f"fedrec\0{purpose}\0{round_index}\0{name}" + (f"\0{time}" if time > 1 else "")
+        return hmac.digest(self._key, label.encode(), "sha256")
 
     def skellam_words(self, round_index: int, name: str, time: int = 1) -> WordStream:
         """Return the random words of one query's Skellam noise.
@@ -83,9 +90,31 @@ class NoiseSource:
             time: 2 for the second release of the same round, and so on: each has noise of its own.
         """
         blocks = -(-size // BLOCK)
-        words = self._words("noise", round_index, name, time, iter([_SUMMED * BLOCK] * blocks))
-        for block, normals in enumerate(in_order(_normals, words, torch.device("cpu"))):
-            yield normals[: size - block * BLOCK]
+        words = self._words("noise", round_index, name, time, iter([SUMMED * BLOCK] * blocks))
+        for block, drawn in enumerate(in_order(normals_of, words, torch.device("cpu"))):
+            yield drawn[: size - block * BLOCK]
+
+    def normals_on(
+        self, device: torch.device, round_index: int, name: str, size: int, time: int = 1
+    ) -> Iterator[Tensor]:
+        """Return the normals of `normal_blocks` as float64 tensors of a device; a GPU draws them itself.
+
+        Both read the same words. The logarithm and the cosine of a GPU may differ in the last bit.
+        """
+        if device.type == "cpu":
+            return map(torch.from_numpy, self.normal_blocks(round_index, name, size, time))
+        return self._drawn_on(device, round_index, name, size, time)
+
+    def _drawn_on(self, device: torch.device, round_index: int, name: str, size: int, time: int) -> Iterator[Tensor]:
+        key, blocks = self._derived("noise", round_index, name, time), -(-size // BLOCK)
+        keys = SUMMED * BLOCK // 8  # blocks of ChaCha20 for one of ours
+        for start in range(0, blocks, _TOGETHER):
+            count = min(_TOGETHER, blocks - start)
+            words = chacha.key_stream(key, start * keys, count * keys, device)
+            radius, angle = chacha.uniforms(words).view(count, 2, SUMMED, -1).unbind(1)  # each (blocks, 4, BLOCK / 2)
+            radius, angle = radius.log_().mul_(-2.0).sqrt_(), angle.mul_(2.0 * np.pi)
+            both = torch.cat([radius * angle.cos(), radius * angle.sin()], 2).sum(1).div_(np.sqrt(SUMMED))
+            yield both.view(-1)[: size - start * BLOCK]
 
     def cohort(self, round_index: int, users: int, probability: float, time: int = 1) -> np.ndarray:
         """Draw a Poisson sample of 0..users-1: each with `probability` independently, int64, ascending.
@@ -98,18 +127,5 @@ class NoiseSource:
         """
         counts = [min(BLOCK, users - start) for start in range(0, users, BLOCK)]
         drawn = self._words("cohort", round_index, "", time, iter(counts))
-        taken = [np.flatnonzero(_uniform(words) <= probability) + i * BLOCK for i, words in enumerate(drawn)]
+        taken = [np.flatnonzero(uniform(words) <= probability) + i * BLOCK for i, words in enumerate(drawn)]
         return np.concatenate(taken).astype(np.int64) if taken else np.zeros(0, dtype=np.int64)
-
-
-def _uniform(words: np.ndarray) -> np.ndarray:
-    return ((words >> np.uint64(11)).astype(np.float64) + 1.0) * 2.0**-53  # (0, 1]
-
-
-def _normals(words: np.ndarray) -> np.ndarray:
-    uniform = _uniform(words).reshape(2, _SUMMED, -1)
-    radius = np.sqrt(-2.0 * np.log(uniform[0]))  # (4, BLOCK / 2)
-    angle = 2.0 * np.pi * uniform[1]
-    both = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1)  # (4, BLOCK)
-    normals: np.ndarray = both.sum(axis=0) / np.sqrt(_SUMMED)
-    return normals

@@ -256,9 +256,10 @@ class PrivacyPlan:
         if std == 0:
             return PrivateSum(query.decode(total, lattice).float(), 0.0)
         if self.banded is None:
-            drawn = self._source.normal_blocks(round_index, query.name, query.size, self._time(round_index))
+            time = self._time(round_index)
+            drawn = self._source.normals_on(total.device, round_index, query.name, query.size, time)
         else:
-            drawn = self.banded.normals(self._source, round_index, query, self._charged)
+            drawn = map(torch.from_numpy, self.banded.normals(self._source, round_index, query, self._charged))
         release = gaussian_noise.noisy(query, total, lattice, std, drawn)
         return release if self.banded is None else self.banded.released(release, round_index, self._charged)
 
@@ -269,7 +270,7 @@ class PrivacyPlan:
 
     def lattice(self, query: SumQuery) -> Lattice:
         """Return the lattice of the query's sums, which follows from the clip and the public number of users."""
-        return Lattice.of(query.clip_norm, self.users)
+        return query.lattice(self.users)
 
     def epsilon(self, rounds_done: int | None = None, *, prv: bool = False) -> dict[str, float]:
         """Compute epsilon by accountant, {"pld", "rdp"}; infinite without privacy once anything was released.

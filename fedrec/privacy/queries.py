@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from fedrec.errors import PrivacyError
-from fedrec.privacy.fixed_point import Lattice, add_whole
+from fedrec.privacy.fixed_point import FEWEST_BITS, MOST_BITS, Lattice, add_whole
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,10 @@ class SumQuery:
         packed: 0, or the side of a symmetric matrix whose upper triangle the last dimension begins with; see `units`.
         factors: smallest and largest factor on the clip, where it adapts (`fedrec.privacy.adaptive`): `clip_norm`
             bounds a contribution divided by the round's factor. None: the clip is fixed.
+        bits: steps of a clip at most, as an even power of two. Fewer make messages shorter; contributions are rounded
+            towards zero to them, so that the clip stays the sensitivity.
+        row_cap: largest L2 norm of a row of a user's contribution, in clips (`fedrec.privacy.row_cap`); None for no
+            cap.
     """
 
     name: str
@@ -36,12 +40,20 @@ class SumQuery:
     budget_share: float
     packed: int = 0
     factors: tuple[float, float] | None = None
+    bits: int = MOST_BITS
+    row_cap: float | None = None
 
     def __post_init__(self) -> None:
         if not (self.clip_norm > 0 and math.isfinite(self.clip_norm)):
             raise PrivacyError(f"query '{self.name}': clip norm must be a positive number, got {self.clip_norm}")
         if not 0 < self.budget_share <= 1:
             raise PrivacyError(f"query '{self.name}': budget share must be in (0, 1], got {self.budget_share}")
+        if not (FEWEST_BITS <= self.bits <= MOST_BITS and self.bits % 2 == 0):
+            raise PrivacyError(
+                f"query '{self.name}': bits must be even, from {FEWEST_BITS} to {MOST_BITS}, got {self.bits}"
+            )
+        if self.row_cap is not None and not 0 < self.row_cap <= 1:
+            raise PrivacyError(f"query '{self.name}': a cap on rows must be in (0, 1] clips, got {self.row_cap}")
         if self.factors is not None and not 0 < self.factors[0] <= 1 <= self.factors[1] < math.inf:
             raise PrivacyError(f"query '{self.name}': factors on the clip must lie around 1, got {self.factors}")
 
@@ -49,6 +61,10 @@ class SumQuery:
     def size(self) -> int:
         """The number of entries in the sum."""
         return math.prod(self.shape)
+
+    def lattice(self, users: int) -> Lattice:
+        """Return the lattice of sums of up to so many users."""
+        return Lattice.of(self.clip_norm, users, self.bits)
 
     def decode(self, total: Tensor, lattice: Lattice) -> Tensor:
         """Return the sum, float64, of integers (int64) in steps of `lattice`."""
@@ -150,6 +166,37 @@ class Contribution(ABC):
 
 
 _VIEW_BITS = 46
+
+
+class FewRows(Contribution):
+    """Contributions of some users of a batch as dense rows; the others add zeros.
+
+    Args:
+        values: their rows, (n, *shape).
+        users: their positions in the batch, ascending, (n,) int64.
+        batch: users of the batch.
+    """
+
+    def __init__(self, values: Tensor, users: Tensor, batch: int) -> None:
+        self.few, self.users, self.batch = DenseContribution(values), users, batch
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.few.shape
+
+    def norms(self) -> Tensor:
+        norms = torch.zeros(self.batch, dtype=torch.float64, device=self.users.device)
+        return norms.index_copy_(0, self.users, self.few.norms())
+
+    def unit_weights(self) -> Tensor:
+        return torch.ones(self.batch, dtype=torch.float64, device=self.users.device)
+
+    def add_to(self, total: Tensor, weights: Tensor, lattice: Lattice) -> None:
+        self.few.add_to(total, weights[self.users], lattice)
+
+    def dense(self, row: int) -> Tensor:
+        place = (self.users == row).nonzero()[:, 0]
+        return self.few.dense(int(place)) if len(place) else self.few.values.new_zeros(self.shape).float()
 
 
 class DenseContribution(Contribution):

@@ -263,7 +263,8 @@ class SkellamNoise:
             if self.config.trust == "distributed" and query.size <= LARGEST_ROTATED:
                 made = encoding.rotated(query.size, self.shares.contributing, spread, self.config.bits)
             else:
-                step = Lattice.with_bits(query.clip_norm, encoding.plain_steps(spread)).step
+                steps = min(query.bits, encoding.plain_steps(spread))
+                step = Lattice.with_bits(query.clip_norm, steps).step
                 made = encoding.plain(query.size, self.shares.contributing, spread, step, query.clip_norm)
         except ValueError as error:
             raise PrivacyError(f"query '{query.name}': {error}; raise privacy.epsilon or privacy.bits") from None
@@ -304,4 +305,4 @@ class SkellamNoise:
 
 
 def _kind(query: SumQuery) -> tuple[Any, ...]:
-    return query.size, query.clip_norm, query.budget_share, query.packed
+    return query.size, query.clip_norm, query.budget_share, query.packed, query.bits

@@ -105,7 +105,7 @@ class AlgorithmContract(ModelContract, DeviceFormContract, SumsContract, Clippin
                 assert close(part.norms(), rows.double().flatten(1).norm(dim=1), 1e-4), query.name
                 total = torch.tensordot(weights.double(), rows.double(), dims=1)
                 assert close(part.weighted_sum(weights), total), query.name
-                lattice = Lattice.of(query.clip_norm, USERS)
+                lattice = query.lattice(USERS)
                 running = torch.ones(query.shape, dtype=torch.int64)
                 part.add_to(running, weights.double(), lattice)
                 assert close(query.decode(running - 1, lattice), total), query.name

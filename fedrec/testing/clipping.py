@@ -10,7 +10,6 @@ from fedrec.errors import InputError
 from fedrec.federation.adaptive_clipping import FACTORS, QUERY, AdaptiveClipping
 from fedrec.privacy.adaptive import ClippingConfig
 from fedrec.privacy.clipping import clip_weights
-from fedrec.privacy.fixed_point import Lattice
 from fedrec.rowwise import rowwise
 from fedrec.testing.steps import Steps
 from fedrec.testing.toy_users import USERS, batch_of, edge_rows
@@ -38,7 +37,7 @@ class ClippingContract(Steps):
             with rowwise(odd.device):
                 parts = adaptive.contribute(shared, odd, last)
                 for query in adaptive.queries(last):
-                    lattice, part = Lattice.of(query.clip_norm, USERS), parts[query.name]
+                    lattice, part = query.lattice(USERS), parts[query.name]
                     assert part.packed == query.packed
                     weights = clip_weights(part, query.clip_norm)
                     for row in range(len(odd)):

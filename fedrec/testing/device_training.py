@@ -1,5 +1,6 @@
 """The contract between an algorithm and its device form without torch: the same sums, and the same integers in them."""
 
+import math
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -50,11 +51,19 @@ class DeviceTrainingContract:
         """The state of each round, made of these users without noise."""
         return self.run(algorithm, rows)
 
+    def batch(self, rows: list[list[int]]) -> UserBatch:
+        """The users with these histories."""
+        return batch_of(rows)
+
+    def person(self, row: list[int]) -> History:
+        """The only user of `batch([row])`."""
+        return History(np.array(row, np.int64), key=int(batch_of([row]).keys[0]) & (1 << 64) - 1)
+
     def run(self, algorithm: Algorithm, rows: list[list[int]]) -> list[Shared]:
         """Return the state before each round, made of these users without noise."""
         found = [algorithm.initial()]
         for number in range(algorithm.rounds - 1):
-            given = algorithm.contribute(found[-1], batch_of(rows), number)
+            given = algorithm.contribute(found[-1], self.batch(rows), number)
             sums = {name: PrivateSum(part.weighted_sum(part.unit_weights()), 0.0) for name, part in given.items()}
             found.append(algorithm.update(found[-1], sums, number))
         return found
@@ -66,7 +75,7 @@ class DeviceTrainingContract:
         self, algorithm: Algorithm, shared: Shared, row: list[int], number: int, query: SumQuery, made: Integers
     ) -> np.ndarray:
         """The oracle: what the torch form adds for one user alone."""
-        users: UserBatch = batch_of([row])
+        users = self.batch([row])
         with rowwise(torch.device("cpu")):
             part = algorithm.contribute(shared, users, number)[query.name]
             total = made.zeros(query, number, torch.device("cpu"))
@@ -75,8 +84,8 @@ class DeviceTrainingContract:
         return found
 
     def most(self, query: SumQuery) -> float:
-        """Most steps by which an integer may differ."""
-        return self.steps + self.relative * query.clip_norm / Lattice.of(query.clip_norm, USERS).step
+        """Most steps by which an integer may differ; at the border of two steps a number may fall to either."""
+        return self.steps + math.ceil(self.relative * query.clip_norm / query.lattice(USERS).step)
 
     def encodings(self, size: int, clip_norm: float) -> list[Encoding]:
         step = Lattice.with_bits(clip_norm, plain_steps(4.0)).step
@@ -93,7 +102,7 @@ class DeviceTrainingContract:
     ) -> None:
         for number, shared in enumerate(states):
             for row in rows:
-                parts = form.parts(self.sent(algorithm, shared, number), _person(row), number)
+                parts = form.parts(self.sent(algorithm, shared, number), self.person(row), number)
                 for query, own in zip(algorithm.queries(number), form.queries(number), strict=True):
                     expected = self.torch_total(algorithm, shared, row, number, query, ExactIntegers(USERS))
                     found = integers.exact(own, parts[query.name], USERS)
@@ -108,7 +117,7 @@ class DeviceTrainingContract:
         number = algorithm.rounds - 1
         key = int(batch_of([[0]]).keys[0])
         for row in rows[:7]:
-            parts = form.parts(self.sent(algorithm, shared, number), _person(row), number)
+            parts = form.parts(self.sent(algorithm, shared, number), self.person(row), number)
             for query, own in zip(algorithm.queries(number), form.queries(number), strict=True):
                 for made in self.encodings(query.size, query.clip_norm):
                     oracle = EncodedIntegers(_given(made), USERS, seed=5)
@@ -131,14 +140,14 @@ class DeviceTrainingContract:
             for row in ([], [0], list(range(ITEMS)), [4] * 50):
                 with np.errstate(all="ignore"):
                     try:
-                        parts = form.parts(hostile, _person(row), number)
+                        parts = form.parts(hostile, self.person(row), number)
                     except ValueError:
                         continue  # refused: nothing leaves
                     for query in form.queries(number):
                         self.within_the_clip(query, parts[query.name])
 
     def within_the_clip(self, query: DeviceQuery, part: Part) -> None:
-        lattice, units = Lattice.of(query.clip_norm, USERS), query.units()
+        lattice, units = query.lattice(USERS), query.units()
         found = integers.exact(query, part, USERS) * lattice.step
         assert np.linalg.norm(found if units is None else found * units) <= query.clip_norm
         for made in self.encodings(query.size, query.clip_norm):
@@ -149,7 +158,7 @@ class DeviceTrainingContract:
         self, algorithm: Algorithm, form: Training, states: list[Shared]
     ) -> None:
         for number in range(algorithm.rounds):
-            parts = form.parts(self.sent(algorithm, states[number], number), _person([]), number)
+            parts = form.parts(self.sent(algorithm, states[number], number), self.person([]), number)
             for query in form.queries(number):
                 assert not integers.exact(query, parts[query.name], USERS).any()
 
@@ -160,7 +169,7 @@ class DeviceTrainingContract:
         for name, part in self.sent(algorithm, states[number], number).items():
             changed = self.sent(algorithm, states[number], number) | {name: part[:-1] if part.ndim else part[None][:0]}
             with pytest.raises(ValueError, match=r"the run has|the server's choice"):
-                form.parts(changed, _person([1, 2]), number)
+                form.parts(changed, self.person([1, 2]), number)
 
 
 def device_form(algorithm: Algorithm) -> Training:
@@ -169,11 +178,6 @@ def device_form(algorithm: Algorithm) -> Training:
     features = kernel_items(facts.catalogue)
     given = RunFacts(len(facts.catalogue), facts.users, facts.mu, facts.seed, features)
     return training(algorithm.name, settings, given)
-
-
-def _person(row: list[int]) -> History:
-    """The only user of `batch_of([row])`."""
-    return History(np.array(row, np.int64), key=int(batch_of([row]).keys[0]) & (1 << 64) - 1)
 
 
 @lru_cache(maxsize=8)

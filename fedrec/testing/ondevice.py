@@ -12,10 +12,11 @@ from safetensors.torch import save
 
 from fedrec.errors import InputError
 from fedrec.model import ReleasedModel
-from fedrec.ondevice.base import DeviceModel
+from fedrec.ondevice.base import Asked, DeviceModel
 from fedrec.ondevice.history import History
 from fedrec.ondevice.ids import HeldIds
 from fedrec.ondevice.released import FORMS, WITHOUT_FORM, load
+from fedrec.recommend.device_form import device_form
 from fedrec.recommend.device_lists import differing, history_of
 from fedrec.releases import parity
 from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows, planted_rows
@@ -87,6 +88,14 @@ class DeviceFormContract:
             for found, expected in zip(form.top(state, 7), form.top(again, 7), strict=True):
                 assert np.array_equal(found, expected)
 
+    def test_lists_of_a_batch_are_those_of_one_alone(self, form: DeviceModel) -> None:
+        states = [form.fit(History(np.array(row, np.int64))) for row in [*edge_rows(), [], [3]]]
+        asked = [Asked(state, 3 + place, state.history.items) for place, state in enumerate(states)]
+        for one, (items, scores) in zip(asked, form.top_many(asked), strict=True):
+            alone = form.top(one.state, one.k, one.exclude)
+            assert np.array_equal(items, alone[0])
+            assert np.array_equal(scores, alone[1])
+
     def test_no_item_is_missed(self, form: DeviceModel) -> None:
         """The list equals that of all items, scored exactly and sorted; with items left out, too."""
         from fedrec.ondevice import draws
@@ -123,6 +132,26 @@ class DeviceFormContract:
             assert list(found) == list(expected)
             for name, value in expected.items():
                 assert np.allclose(found[name], value[0].double().numpy(), rtol=1e-6, atol=1e-7), name
+
+    def test_the_shares_of_a_score_sum_to_it(self, model: ReleasedModel, form: DeviceModel) -> None:
+        """To the score of the torch form; the form in memory, which Python uses, gives the same bits."""
+        users, held = batch_of(edge_rows()), device_form(model)
+        expected = model.precise.score(model.precise.fit(users)).double().numpy()
+        scale = max(float(np.abs(expected).max()), 1e-6)
+        for row in range(len(users)):
+            history = history_of(users, row)
+            state, again = form.fit(history), held.fit(history)
+            for item in (0, 9, ITEMS - 1):
+                found, same = form.attribute(state, item), held.attribute(again, item)
+                assert abs(found.baseline + found.total - expected[row, item]) <= 1e-8 * scale
+                assert all(part.shape == (len(history),) for part in found.events.values())
+                assert bool(found.events) == (len(history) > 0 and model.kind != "popularity")
+                assert found.rest == same.rest
+                assert all(np.array_equal(found.events[name], same.events[name]) for name in same.events)
+                if any(part.any() for part in found.events.values()):
+                    doubled = {name: 2 * part for name, part in found.events.items()}
+                    with pytest.raises(InputError, match="miss the score"):
+                        replace(found, events=doubled).checked(form.called)
 
     def test_a_device_compares_items_as_the_torch_form(self, model: ReleasedModel, form: DeviceModel) -> None:
         items = torch.tensor([3, 0, ITEMS - 1])

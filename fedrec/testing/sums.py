@@ -5,7 +5,6 @@ import torch
 from fedrec.algorithms.base import Algorithm, Shared
 from fedrec.data.users import UserBatch
 from fedrec.privacy.clipping import clip_weights
-from fedrec.privacy.fixed_point import Lattice
 from fedrec.rowwise import rowwise
 from fedrec.testing.steps import Rounds, Steps
 from fedrec.testing.toy_users import USERS, batch_of, edge_rows, planted_rows
@@ -41,7 +40,7 @@ class SumsContract(Steps):
                 rest = odd.take(torch.tensor([row for row in range(len(odd)) if row != leaving]))
                 left = self.integers(algo, shared, rest, round_index)
                 for query in algo.queries(round_index):
-                    moved = query.decode(whole[query.name] - left[query.name], Lattice.of(query.clip_norm, USERS))
+                    moved = query.decode(whole[query.name] - left[query.name], query.lattice(USERS))
                     assert moved.norm() <= query.clip_norm * (1 + 2**-20), (query.name, leaving)
 
     @staticmethod
@@ -53,5 +52,5 @@ class SumsContract(Steps):
             for query in algo.queries(round_index):
                 totals[query.name] = torch.zeros(query.shape, dtype=torch.int64)
                 weights = clip_weights(parts[query.name], query.clip_norm)
-                parts[query.name].add_to(totals[query.name], weights, Lattice.of(query.clip_norm, USERS))
+                parts[query.name].add_to(totals[query.name], weights, query.lattice(USERS))
         return totals

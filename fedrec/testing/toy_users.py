@@ -6,6 +6,7 @@ from torch import Tensor
 
 from fedrec import draws
 from fedrec.data.catalogue import Catalogue, Categories, Numbers
+from fedrec.data.people import People
 from fedrec.data.users import UserBatch
 
 ITEMS, GROUPS, USERS = 40, 4, 160
@@ -24,13 +25,27 @@ def planted_catalogue(items: int = ITEMS) -> Catalogue:
 
 
 def batch_of(rows: list[list[int]], seed: int = 7, items: int = ITEMS, device: torch.device | str = "cpu") -> UserBatch:
-    """Users with the given histories, oldest event first."""
+    """Users with the given histories, oldest event first; times and attributes follow from each row alone.
+
+    Somebody without events, or with 7 as the first one, has no attributes.
+    """
+    times = [1e9 + 60.0 * place for row in rows for place in range(len(row))]
     return UserBatch(
         items=torch.tensor([item for row in rows for item in row], dtype=torch.int64, device=device),
         lengths=torch.tensor([len(row) for row in rows], dtype=torch.int64, device=device),
         n_items=items,
         keys=draws.keys(seed, torch.arange(len(rows), device=device)),
+        times=torch.tensor(times, dtype=torch.float64, device=device),
+        people=people_of(rows).to(device),
     )
+
+
+def people_of(rows: list[list[int]]) -> People:
+    """Attributes of users with these histories: the taste of the first event, and a number."""
+    known = [row if row and row[0] != 7 else [] for row in rows]
+    values = [(row[0] % GROUPS, 20.0 + len(row)) if row else (torch.nan, torch.nan) for row in known]
+    labels = tuple(f"taste-{group}" for group in range(GROUPS))
+    return People(("likes", "age"), (labels, ()), torch.tensor(values, dtype=torch.float64).view(len(rows), 2))
 
 
 def planted_rows(users: int = USERS, seed: int = 0) -> tuple[list[list[int]], list[int]]:

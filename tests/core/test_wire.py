@@ -202,3 +202,29 @@ def test_anything_else_is_a_wire_error(name) -> None:
 def test_what_is_no_record_is_a_wire_error(thing) -> None:
     with pytest.raises(WireError):
         from_record(thing)
+
+
+@pytest.mark.parametrize("arrays", ["torch", "numpy"])
+@pytest.mark.parametrize("octets", [1, 2, 3, 5, 7, 8])
+def test_sums_travel_in_the_bytes_that_public_numbers_ask_for(octets: int, arrays: wire.Arrays) -> None:
+    edge = (1 << 8 * octets - 1) - 1
+    for values in ([0, 0, 0, 0, 0, 0], [1, -1, 0, edge, -edge - 1, 7]):
+        given = torch.tensor(values, dtype=torch.int64).view(2, 3)
+        sent = given if arrays == "torch" else given.numpy()
+        record = wire.to_record(wire.Packet("sums", tensors={"pairs": sent}, octets={"pairs": octets}))
+        assert wire.size(record) == 6 * octets, "the length shows nothing of the numbers"
+        found = wire.from_record(record, arrays).tensors["pairs"]
+        assert np.array_equal(np.asarray(found), given.numpy())
+        assert wire.digest(found) == wire.digest(given)
+    if octets < 8:
+        with pytest.raises(ValueError, match="do not hold"):
+            wire.to_record(wire.Packet("sums", tensors={"pairs": given * 256}, octets={"pairs": octets}))
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "data"),
+    [("int64", (3,), b"12345"), ("int64", (3,), b""), ("int64", (1,), b"123456789"), ("int32", (3,), b"123")],
+)
+def test_whole_numbers_of_an_odd_length_are_refused(dtype: str, shape: tuple[int, ...], data: bytes) -> None:
+    with pytest.raises(wire.WireError, match="do not fit"):
+        wire._unpack(dtype, shape, wire.WHOLE, data, "numpy")

@@ -182,3 +182,31 @@ def test_repeated_events_of_als_stay_within_the_clip(scale: float, repeats: int,
     total = torch.zeros(query.shape, dtype=torch.int64)
     part.add_to(total, torch.tensor([float(weights[0]), 0.0], dtype=torch.float64), lattice)
     assert query.decode(total, lattice).norm() <= clip
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    bits=st.sampled_from([8, 14, 36]),
+    users=st.integers(1, 9),
+    clip=st.sampled_from([1.0, 0.3, 7.5]),
+    loud=st.lists(st.floats(-1e6, 1e6, width=32), min_size=5, max_size=5),
+)
+def test_fewer_bits_keep_the_clip_and_fit_the_bytes_that_they_state(
+    bits: int, users: int, clip: float, loud: list[float]
+) -> None:
+    """Users who all add the same are the worst that a message must hold; a user alone is what the noise must cover."""
+    query = SumQuery("pairs", (5,), clip, 1.0, bits=bits)
+    lattice = query.lattice(1000)
+    for row in (loud, [1e6, 0.0, 0.0, 0.0, 0.0], [-clip, 0.0, 0.0, 0.0, 0.0], [clip / 5**0.5] * 5):
+        part, total = DenseContribution(torch.tensor([row] * users)), torch.zeros(5, dtype=torch.int64)
+        part.add_to(total, clip_weights(part, clip), lattice)
+        assert query.decode(total, lattice).norm() <= users * clip
+        reach = 1 << 8 * lattice.octets(clip, users) - 1
+        assert -reach <= int(total.min()) <= int(total.max()) < reach
+    assert lattice.octets(clip, users) <= math.ceil((bits + 2 + users.bit_length()) / 8)
+
+
+@pytest.mark.parametrize("bits", [6, 15, 38])
+def test_bits_that_no_lattice_has_are_refused(bits: int) -> None:
+    with pytest.raises(PrivacyError, match="bits must be even, from 8 to 36"):
+        SumQuery("pairs", (5,), 1.0, 1.0, bits=bits)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedrec.privacy.plan import PrivacyConfig, PrivacyPlan
-from fedrec.privacy.queries import Contribution, DenseContribution, SparseContribution, SumQuery
+from fedrec.privacy.queries import Contribution, DenseContribution, FewRows, SparseContribution, SumQuery
 
 SIZE = 6
 CLIPS = (1e-3, 1.0, 7.5, 1e4)
@@ -40,6 +40,12 @@ def sparse(values: list[list[float]], keep: float = 1.0) -> SparseContribution:
     return SparseContribution(owners, positions, table[owners, positions], len(table), (SIZE,))
 
 
+def few(values: list[list[float]]) -> FewRows:
+    """Every other user has a row, the first one too; the others add zeros."""
+    rows = torch.arange(0, len(values), 2)
+    return FewRows(dense(values).values[rows], rows, len(values))
+
+
 def added(clip: float, contribution: Contribution) -> torch.Tensor:
     """The exact sum of the clipped contributions, as the plan would release it without noise."""
     lattice, total = PLANS[clip].lattice(query(clip)), torch.zeros(SIZE, dtype=torch.int64)
@@ -64,6 +70,16 @@ def test_adding_or_removing_a_user_moves_the_sum_by_at_most_the_clip(make, value
     place = min(place, len(values))
     change = added(clip, make([*values[:place], extra, *values[place:]])) - without
     assert change.norm() <= clip
+
+
+@settings(max_examples=50, deadline=None)
+@given(values=users, clip=st.sampled_from(CLIPS))
+def test_few_rows_are_dense_rows_among_zeros(values: list[list[float]], clip: float) -> None:
+    whole = [value if place % 2 == 0 else [0.0] * SIZE for place, value in enumerate(values)]
+    assert torch.equal(PLANS[clip].clip(query(clip), few(values)), PLANS[clip].clip(query(clip), dense(whole)))
+    assert torch.equal(added(clip, few(values)), added(clip, dense(whole)))
+    for place, value in enumerate(whole):
+        assert torch.equal(few(values).dense(place), torch.tensor(value)) or not all(map(math.isfinite, value))
 
 
 @settings(max_examples=200, deadline=None)
