@@ -23,7 +23,7 @@ from fedrec.settings import Settings
 
 _STREAM = 0x50
 COUNTS = ("counts", "log")
-"""The value that asks for popularity counted from the log, which is refused."""
+"""Values that ask for popularity or means counted from the log, which are refused."""
 _BLOCK = 1 << 20
 
 

@@ -1,6 +1,7 @@
 """The catalogue built from a table of items: each column becomes a public feature block by its type."""
 
 import contextlib
+from collections.abc import Mapping
 
 import numpy as np
 import polars as pl
@@ -11,7 +12,12 @@ from fedrec.errors import InputError
 _LABELS = (pl.String, pl.Categorical, pl.Enum, pl.Null)
 
 
-def catalogue(ids: pl.Series, table: pl.DataFrame | None = None, source: str = "catalogue") -> Catalogue:
+def catalogue(
+    ids: pl.Series,
+    table: pl.DataFrame | None = None,
+    source: str = "catalogue",
+    encoders: Mapping[str, str] | None = None,
+) -> Catalogue:
     """Build the catalogue of the items `ids` with the features of `table`.
 
     Text becomes Texts (`title` always does), numbers become Numbers, lists of labels become Categories, and lists of
@@ -22,6 +28,7 @@ def catalogue(ids: pl.Series, table: pl.DataFrame | None = None, source: str = "
         ids: (items,) unique ids in catalogue order.
         table: a column `item` and one column a feature; None for no features.
         source: name of the table in messages.
+        encoders: vector column -> text that names its encoder.
 
     Raises:
         InputError: for an id that occurs twice in the table, or a column of another type.
@@ -36,7 +43,8 @@ def catalogue(ids: pl.Series, table: pl.DataFrame | None = None, source: str = "
     table = pl.DataFrame([table["item"], *features])
     rows = pl.DataFrame({"item": ids}).join(table, on="item", how="left", maintain_order="left")
     titles = tuple(rows["title"].fill_null("").to_list()) if "title" in rows.columns else None
-    return Catalogue(names, titles, tuple(_block(rows[name]) for name in rows.columns if name != "item"))
+    columns = [rows[name] for name in rows.columns if name != "item"]
+    return Catalogue(names, titles, tuple(_block(each, (encoders or {}).get(each.name, "")) for each in columns))
 
 
 def _feature(column: pl.Series, source: str) -> pl.Series:
@@ -82,13 +90,13 @@ def _vectors(column: pl.Series, source: str) -> pl.Series:
     return column.cast(pl.Array(pl.Float32(), width))
 
 
-def _block(column: pl.Series) -> Block:
+def _block(column: pl.Series, encoder: str) -> Block:
     if isinstance(column.dtype, pl.List):
         return _categories(column)
     if isinstance(column.dtype, pl.Array):
         values = np.zeros((len(column), *column.dtype.shape), dtype=np.float32)
         values[column.is_not_null().to_numpy()] = column.drop_nulls().to_numpy()
-        return Vectors(column.name, values)
+        return Vectors(column.name, values, encoder)
     if column.dtype.is_numeric():
         return Numbers(column.name, column.fill_null(float("nan")).to_numpy())
     return Texts(column.name, tuple(column.fill_null("").to_list()))

@@ -1,16 +1,34 @@
-"""`fedrec data`: list, download and describe datasets."""
+"""`fedrec data`: list, download and describe datasets. Rooms above add subcommands by entry points."""
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
+import click
 import typer
 
+from fedrec.commands import Commands
 from fedrec.data.folder import DataDir, data_folder
 from fedrec.screen import plain_console
 
+
+class DataCommands(Commands):
+    """The subcommands below, and the entry points of the group."""
+
+    entry_group: ClassVar[str] = "fedrec.data.commands"
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [*self.commands, *(name for name in super().list_commands(ctx) if name not in self.commands)]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return self.commands.get(cmd_name) or super().get_command(ctx, cmd_name)
+
+
 data = typer.Typer(
-    no_args_is_help=True, rich_markup_mode="markdown", help="List datasets, get one from its publisher, or look at one."
+    cls=DataCommands,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    help="List datasets, get one from its publisher, look at one, or encode its items as vectors.",
 )
 
 
@@ -138,8 +156,11 @@ def describe(
     for block in found.catalogue.blocks:
         unknown = int(np.isnan(block.values).sum()) if isinstance(block, Numbers) else 0
         kind = type(block).__name__.lower() + (f", {unknown:,} unknown" if unknown else "")
+        if block.name in found.catalogue.encoders:
+            kind += f", by {found.catalogue.encoders[block.name]}"
         table.add_row(f"feature '{block.name}'", kind)
-    splits = ["leave-one-out", "leave-two-out", "ratio", "k-fold", "user-holdout"]
+    splits = ["leave-one-out", "leave-two-out", "ratio", "k-fold", "user-holdout", "cold-users"]
+    splits += ["cold-items"] * bool(found.catalogue.blocks)
     splits += ["temporal"] * (found.histories.times is not None) + ["ncf"] * (found.fixed_test is not None)
     table.add_row("splits", ", ".join([*splits, *["given", "given-all"] * (found.parts is not None)]))
     if found.name in SOURCES and not is_file:

@@ -14,17 +14,26 @@ from fedrec.data.balance import Balance, BalanceConfig, balance
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.cleaning import Counts, canonical, clean
 from fedrec.data.columns import CatalogueColumns, LogColumns
-from fedrec.data.dislikes import dislikes, said_of_ratings
+from fedrec.data.dislikes import disliked_rows, dislikes, said_of_ratings
+from fedrec.data.encoded import encoders_of, with_vectors
 from fedrec.data.folder import data_folder
 from fedrec.data.histories import Histories
 from fedrec.data.holdouts import HoldOutConfig
 from fedrec.data.ids import identities
+from fedrec.data.local_rules import CleaningConfig, LocalRules, local_rules
 from fedrec.data.log import Log
 from fedrec.data.order import known_order, order_counts, places
-from fedrec.data.positions import other_spelling, positions_of
+from fedrec.data.people import aligned
+from fedrec.data.people_tables import with_people
+from fedrec.data.positions import other_spelling, positions_of, published_test
 from fedrec.data.readers import AMAZON, FOLDERS, FRAME, GENERATED, NODES, others, read_by, reader_of
 from fedrec.errors import InputError, nearest
 from fedrec.settings import Settings
+
+DATA_PATHS = tuple(
+    f"data.{name}" for name in ("path", "catalogue", "people", "vectors", "balance.popularity", "cleaning.item_means")
+)
+"""Settings of `DataConfig` that are paths."""
 
 
 class DataConfig(Settings):
@@ -41,14 +50,33 @@ class DataConfig(Settings):
     """The items of your log: a file of the same formats with item_id[,title] and any further features."""
     catalogue_columns: CatalogueColumns = CatalogueColumns()
     """The columns of `catalogue`, and the format of a text file."""
+    people: Path | None = None
+    """Private attributes of the users of your log: a file of the same formats with user_id and any further columns, or
+    a RecBole .user file. They stay where the events are; `algorithm.people` names what a model uses."""
+    vectors: Path | None = None
+    """A file of `fedrec data encode`: its vector columns join the items' features, by item id."""
     split: Literal[
-        "leave-one-out", "leave-two-out", "ncf", "given", "given-all", "temporal", "user-holdout", "ratio", "k-fold"
+        "leave-one-out",
+        "leave-two-out",
+        "ncf",
+        "given",
+        "given-all",
+        "temporal",
+        "user-holdout",
+        "ratio",
+        "k-fold",
+        "cold-items",
+        "cold-users",
+        "cross-domain",
     ] = "leave-one-out"
     """How test items are chosen (`fedrec data describe` lists the splits of a dataset)."""
     hold_out: HoldOutConfig = HoldOutConfig()
-    """The held-out part of the splits `temporal`, `user-holdout`, `ratio` and `k-fold`."""
+    """The held-out part of the splits `temporal`, `user-holdout`, `ratio`, `k-fold`, `cold-items`, `cold-users` and
+    `cross-domain`."""
     balance: BalanceConfig = BalanceConfig()
     """Balanced training data, where few users or few items have most of the events."""
+    cleaning: CleaningConfig | None = None
+    """What a device does to the events that it trains on: outliers, imputation, normalisation, augmentation."""
     min_rating: float | None = None
     """Drop events rated below this; needs ratings."""
     mask_dropped: bool = False
@@ -81,7 +109,9 @@ class DataConfig(Settings):
     @property
     def files(self) -> list[Path]:
         """Every file that the table names. A node reads none of them: a server must not choose files of a node."""
-        return [path for path in (self.path, self.catalogue, self.balance.popularity) if path is not None]
+        means = None if self.cleaning is None else self.cleaning.item_means
+        public = (self.vectors, self.balance.popularity, means)
+        return [path for path in (self.path, self.catalogue, self.people, *public) if path is not None]
 
 
 @dataclass(frozen=True)
@@ -96,12 +126,12 @@ class Dataset:
         keep_order: False if devices must not use the order (`fedrec.data.splits.split` enforces it).
         hold_out: settings of the splits that hold out several items a user.
         balance: rules for the training events (`fedrec.data.splits.split` applies them).
+        cleaning: rules of a device for its own training events; `split` applies them before `balance`.
         report: counts for readers and for `summary.json`.
         reading: how ids and times of the user's own log were read, for readers.
         repeats: True if users may consume an item again; then nothing that they consumed is masked.
         train_dropped: True if training draws negatives from `dropped`.
-        user_ids: (users,) the log's own ids, Int64 or text, in the order of `histories`. Private: they stay in
-            memory, and no file of a run holds them.
+        user_ids: (users,) the log's own ids, Int64 or text, as in `histories`. Private: no file of a run holds them.
     """
 
     name: str
@@ -114,6 +144,7 @@ class Dataset:
     keep_order: bool = True
     hold_out: HoldOutConfig = HoldOutConfig()
     balance: Balance = Balance()
+    cleaning: LocalRules = LocalRules()
     reading: Mapping[str, str] = field(default_factory=dict)
     repeats: bool = False
     train_dropped: bool = False
@@ -143,7 +174,10 @@ def load(config: DataConfig, data_dir: Path | None, seed: int, log: Log | None =
     counts |= said_of_ratings(log, config.min_rating, config.mask_dropped, config.dropped_as_negatives)
     if config.catalogue is not None:
         items = movielens.read_own_catalogue(config.catalogue, config.catalogue_columns)
-        log = replace(log, items=items, whole_catalogue=True)
+        log = replace(log, items=items, whole_catalogue=True, encoders=encoders_of(config.catalogue))
+    if config.vectors is not None:
+        log = with_vectors(log, config.vectors)
+    log = with_people(log, config.people, config.columns)
     return _dataset(config, log, events, dropped, counts, seed)
 
 
@@ -160,11 +194,13 @@ def public_catalogue(config: DataConfig, data_dir: Path | None, seed: int) -> tu
         return dataset.catalogue, str(dataset.report["catalogue"])
     if config.catalogue is None or config.files != [config.catalogue] or config.k_core > 1:
         raise InputError(
-            f"data.name = '{NODES}' needs data.catalogue, the public file of items, and no data.path, data.k_core or "
-            "data.balance.popularity: a node with data of its own cannot follow them"
+            f"data.name = '{NODES}' needs data.catalogue, the public file of items, and no data.path, data.vectors, "
+            "data.k_core, data.balance.popularity or data.cleaning.item_means: a node with data of its own cannot "
+            "follow them"
         )
     items = movielens.read_own_catalogue(config.catalogue, config.catalogue_columns)
-    return blocks.catalogue(items["item"].unique().sort(), items, str(config.catalogue)), "given"
+    ids, encoders = items["item"].unique().sort(), encoders_of(config.catalogue)
+    return blocks.catalogue(ids, items, str(config.catalogue), encoders), "given"
 
 
 def read(config: DataConfig, data_dir: Path | None, seed: int) -> Log:
@@ -263,7 +299,7 @@ def _dataset(
             f"{other_spelling(lost[0], item_ids)}); add a row for each or drop their events"
         )
     events = events.with_columns(positions_of(events["user"], user_ids).alias("user"), positions.alias("item"))
-    catalogue = blocks.catalogue(item_ids, items, str(config.catalogue or log.source))
+    catalogue = blocks.catalogue(item_ids, items, str(config.catalogue or log.source), log.encoders)
 
     events = canonical(events, log.order)
     lengths = np.bincount(events["user"].to_numpy(), minlength=len(user_ids))
@@ -278,21 +314,25 @@ def _dataset(
         identities=identities(user_ids),
         places=places(events, log.order),
         item_identities=identities(item_ids),
+        people=aligned(log.people, user_ids),
     )
     order = histories.oldest_first(seed)
     histories = known_order(histories.permuted(order))
     parts = events["part"].to_numpy() if "part" in events.columns else None
-    fixed = None if log.fixed_test is None else _fixed_test(log.fixed_test, user_ids, item_ids)
+    fixed = None if log.fixed_test is None else published_test(log.fixed_test, user_ids, item_ids)
+    cleaning = local_rules(config.cleaning, catalogue.ids)
+    cleaning.check(histories, log.source)
     report: Counts = {
         **counts,
         "users": len(histories),
         "items": len(catalogue),
         "interactions": len(histories.items),
         **order_counts(histories, log.order),
+        **cleaning.counts(histories),
         "catalogue": "given" if given else "the items of the log",
     }
     return Dataset(
-        dropped=None if dropped is None else _rows(dropped, user_ids, item_ids),
+        dropped=None if dropped is None else disliked_rows(dropped, user_ids, item_ids),
         name=config.path.stem if config.path else config.name,
         catalogue=catalogue,
         histories=histories,
@@ -302,30 +342,9 @@ def _dataset(
         keep_order=bool(config.ordered),
         hold_out=config.hold_out,
         balance=balance(config.balance, catalogue.ids),
+        cleaning=cleaning,
         reading=log.reading,
         repeats=config.repeats == "keep",
         train_dropped=config.dropped_as_negatives,
         user_ids=user_ids,
     )
-
-
-def _rows(events: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> Histories:
-    """Return each user's items in no order, without the users and items that cleaning dropped."""
-    place = events.select(
-        positions_of(events["user"], user_ids).alias("user"),
-        positions_of(events["item"].cast(item_ids.dtype), item_ids).alias("item"),
-    )
-    place = place.drop_nulls().sort("user", maintain_order=True)
-    lengths = np.bincount(place["user"].to_numpy(), minlength=len(user_ids))
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return Histories(offsets, place["item"].to_numpy().astype(np.int32), len(item_ids), ordered=False)
-
-
-def _fixed_test(table: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> tuple[np.ndarray, np.ndarray] | None:
-    """Return a published test split as positions; None when cleaning dropped one of its users or items."""
-    table = table.sort("user")
-    users, targets = positions_of(table["user"], user_ids), positions_of(table["item"], item_ids)
-    negatives = positions_of(table["negatives"].explode(), item_ids)
-    if len(table) != len(user_ids) or users.null_count() or targets.null_count() or negatives.null_count():
-        return None
-    return targets.to_numpy().astype(np.int64), negatives.to_numpy().astype(np.int64).reshape(len(table), -1)

@@ -8,7 +8,9 @@ import numpy as np
 import polars as pl
 
 from fedrec.data.cleaning import Counts, clean
+from fedrec.data.histories import Histories
 from fedrec.data.log import Log
+from fedrec.data.positions import positions_of
 from fedrec.errors import InputError
 
 
@@ -44,3 +46,15 @@ def said_of_ratings(log: Log, min_rating: float | None, mask: bool, negatives: b
         fate = "drawn as negatives and masked" if negatives else "masked in lists" if mask else "dropped"
         use = f"are below data.min_rating = {min_rating:g}: dislikes, {fate}"
     return {"dislikes": f"{low:,} of {len(known):,} events {use}"} if low else {}
+
+
+def disliked_rows(events: pl.DataFrame, user_ids: pl.Series, item_ids: pl.Series) -> Histories:
+    """Return each user's items in no order, without the users and items that cleaning dropped."""
+    place = events.select(
+        positions_of(events["user"], user_ids).alias("user"),
+        positions_of(events["item"].cast(item_ids.dtype), item_ids).alias("item"),
+    )
+    place = place.drop_nulls().sort("user", maintain_order=True)
+    lengths = np.bincount(place["user"].to_numpy(), minlength=len(user_ids))
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    return Histories(offsets, place["item"].to_numpy().astype(np.int32), len(item_ids), ordered=False)

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedrec.data.people import People
 from fedrec.data.users import UserBatch
 from fedrec.draws import keys, mix
 from fedrec.errors import InputError
@@ -23,13 +24,14 @@ class Histories:
         items: (events,) int32, positions in the catalogue.
         n_items: size of the catalogue (given, never derived from the events).
         ratings: (events,) float32, NaN where unknown; or None.
-        times: (events,) float64 seconds since 1970, to the microsecond; or None.
+        times: (events,) float64 seconds since 1970, to the microsecond, NaN where unknown; or None.
         places: (events,) int64, the order of a user's events where `times` alone does not give it; or None. Events of
             a user with equal places (without places, equal times) are undecided, and the order between them is drawn.
         ordered: False if no user's order is known. The order of a row is then drawn and must not be used.
         disliked: the same users' dislikes in no order, where training draws negatives from them; or None.
         item_identities: (n_items,) int64, seeds of the items' draws, independent of the rest of the catalogue. None
             takes the positions.
+        people: private attributes, a row a user; or None.
         identities: (users,) int64, seeds of the users' local randomness, independent of the rest of the log. None
             takes the positions, for data that come from no log.
     """
@@ -44,10 +46,13 @@ class Histories:
     places: np.ndarray | None = None
     item_identities: np.ndarray | None = None
     disliked: "Histories | None" = None
+    people: People | None = None
 
     def __post_init__(self) -> None:
         if len(self.offsets) < 1 or self.offsets[0] != 0 or self.offsets[-1] != len(self.items):
             raise InputError("histories: offsets must start at 0 and end at the number of events")
+        if self.people is not None and len(self.people) != len(self):
+            raise InputError(f"histories: attributes of {len(self.people)} users for {len(self)}; give a row a user")
         if len(self.items) and (self.items.min() < 0 or self.items.max() >= self.n_items):
             raise InputError(
                 f"histories: item position outside 0..{self.n_items - 1}; the catalogue lacks an item of the log"
@@ -92,7 +97,9 @@ class Histories:
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         take = np.repeat(self.offsets[users] - offsets[:-1], lengths) + np.arange(offsets[-1])
         disliked = None if self.disliked is None else self.disliked.select(users)
-        return replace(self._events(take, offsets), identities=self._identities(users), disliked=disliked)
+        people = None if self.people is None else self.people.take(users)
+        chosen = replace(self, people=None)._events(take, offsets)
+        return replace(chosen, identities=self._identities(users), disliked=disliked, people=people)
 
     def joined(self, other: "Histories") -> "Histories":
         """Return each user's items of these histories and of `other` (the same users in the same order), unordered."""
@@ -105,6 +112,7 @@ class Histories:
             ordered=False,
             identities=self.identities,
             item_identities=self.item_identities,
+            people=self.people,
         )
 
     def permuted(self, order: np.ndarray) -> "Histories":
@@ -112,7 +120,7 @@ class Histories:
         return self._events(order, self.offsets)
 
     def forgotten(self, seed: int) -> "Histories":
-        """Return the same rows in a drawn order, without times and places."""
+        """Return the same rows in a drawn order, without times and places; the attributes stay."""
         drawn = self.permuted(self.random_order(seed))
         return replace(drawn, times=None, places=None, ordered=False)
 
@@ -171,12 +179,18 @@ class Histories:
             items=torch.from_numpy(part.items).to(device).long(),  # half the bytes to carry
             lengths=torch.from_numpy(part.lengths.astype(np.int64)).to(device),
             n_items=self.n_items,
-            keys=keys(seed, torch.from_numpy(self._identities(users))).to(device),
+            keys=self.keys(users, seed).to(device),
             ratings=None if part.ratings is None else torch.from_numpy(part.ratings).to(device),
             ordered=self.ordered or tied is not None,
             tied=None if tied is None else torch.from_numpy(tied).to(device),
             disliked=None if part.disliked is None else torch.from_numpy(part.disliked.padded()).to(device),
+            times=None if part.times is None else torch.from_numpy(part.times.astype(np.float64)).to(device),
+            people=None if part.people is None else part.people.to(device),
         )
+
+    def keys(self, users: np.ndarray, seed: int) -> Tensor:
+        """Return the keys of the users at positions `users`, as in their batch, (B,) int64."""
+        return keys(seed, torch.from_numpy(self._identities(users)))
 
     def _events(self, chosen: np.ndarray, offsets: np.ndarray) -> "Histories":
         """Return the events `chosen` (a mask or positions) in rows that end at `offsets`."""

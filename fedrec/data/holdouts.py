@@ -28,7 +28,15 @@ class HoldOutConfig(Settings):
     """The `[data.hold_out]` table of a scenario: the held-out part of a split with several held-out items a user."""
 
     share: float = Field(default=0.1, gt=0, lt=1)
-    """Part that is held out: of the events (temporal), of the users (user-holdout), of each user's events (ratio)."""
+    """Part that is held out: of the events (temporal), of the users (user-holdout, cold-users), of the items
+    (cold-items), of each user's events (ratio)."""
+    known: int | None = Field(default=None, ge=0, le=10)
+    """cold-users: events that a device of a new user knows, 0 for none; left out, 5. cross-domain: most events of the
+    target domain that a device knows; left out, all."""
+    target: str | None = None
+    """cross-domain only: COLUMN=LABEL, the domain whose items are ranked."""
+    elsewhere: bool | None = None
+    """cross-domain only: whether devices know their events of other domains; left out, they do."""
     cut: datetime | None = None
     """temporal only: the test starts here; left out, the moment is taken from the log, which epsilon does not cover."""
     folds: int = Field(default=5, ge=2)
@@ -72,6 +80,20 @@ def temporal(histories: Histories, config: HoldOutConfig, test: bool, seed: int)
 
 def user_holdout(histories: Histories, config: HoldOutConfig, test: bool, seed: int) -> HoldOut:
     """Hold out whole users. They never train, fold in the older half of their events and are ranked on the newer."""
+    held_out, trained = held_out_users(histories, config, test, seed)
+    part = histories.select(held_out)
+    newer = part.positions_from_end() < (part.lengths // 2)[part.owners]
+    which = which_part(histories, "newer")
+    rule = f"user-holdout: {len(held_out)} users who never train, the {which} half of their events"
+    return HoldOut(histories.select(trained), part.keep(~newer), part.keep(newer), rule)
+
+
+def held_out_users(histories: Histories, config: HoldOutConfig, test: bool, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Draw the users who are held out and those who train, positions (n,) and (m,).
+
+    Raises:
+        InputError: for a share that leaves nobody.
+    """
     if config.share >= 0.5:
         raise InputError(
             f"data.hold_out.share = {config.share:g}: as many users again are for validation and somebody must "
@@ -86,10 +108,7 @@ def user_holdout(histories: Histories, config: HoldOutConfig, test: bool, seed: 
             f"data.hold_out.share = {config.share:g} of {len(histories)} users leaves {len(held_out)} to rank and "
             f"{len(trained)} to train; choose another share or another seed"
         )
-    part = histories.select(held_out)
-    newer = part.positions_from_end() < (part.lengths // 2)[part.owners]
-    rule = f"user-holdout: {len(held_out)} users who never train, the {_part(histories, 'newer')} half of their events"
-    return HoldOut(histories.select(trained), part.keep(~newer), part.keep(newer), rule)
+    return held_out, trained
 
 
 def ratio(histories: Histories, config: HoldOutConfig, test: bool, seed: int) -> HoldOut:
@@ -99,7 +118,7 @@ def ratio(histories: Histories, config: HoldOutConfig, test: bool, seed: int) ->
     lags = histories.positions_from_end() // count[histories.owners]  # 0: test, 1: validation
     part = 0 if test else 1
     known = histories.keep(lags > part)
-    which = f"the {_part(histories, 'newest' if test else 'second newest')} {config.share:g} of each user's events"
+    which = f"the {which_part(histories, 'newest' if test else 'second newest')} {config.share:g} of each user's events"
     return HoldOut(known, known, histories.keep(lags == part), f"ratio: {which}")
 
 
@@ -162,5 +181,6 @@ def _user_keys(histories: Histories, seed: int) -> torch.Tensor:
     return keys(seed, torch.from_numpy(np.ascontiguousarray(known, dtype=np.int64)))
 
 
-def _part(histories: Histories, which: str) -> str:
+def which_part(histories: Histories, which: str) -> str:
+    """Name a part of each user's events for readers, by what the log says of their order."""
     return which if histories.ordered else "randomly drawn (the log tells no order)"

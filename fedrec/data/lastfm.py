@@ -1,6 +1,7 @@
 """Reader of Last.fm (HetRec 2011): the artists that each user listened to, and how often.
 
-The tags are left out: users gave them, so they are as private as the listening. Source: Cantador, Brusilovsky, Kuflik
+The tags are left out: users gave them, so they are as private as the listening. So are the friendships, each of which
+is private data of two people; `fedrec.social.edges` reads them for a simulation. Source: Cantador, Brusilovsky, Kuflik
 (https://grouplens.org/datasets/hetrec-2011/).
 """
 

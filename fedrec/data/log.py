@@ -24,7 +24,9 @@ class Log:
             to readers.
         whole_catalogue: True if `items` is the catalogue; otherwise the catalogue is the items of the log.
         fixed_test: a published test split, one row a user: `user`, `item`, `negatives` (list).
+        people: private attributes, one row a user: `user`, and text or numbers; None where there are none.
         reading: how columns were read, for readers; the same log may have several spellings.
+        encoders: vector column of `items` -> text that names the encoder that made it.
     """
 
     source: str
@@ -32,7 +34,9 @@ class Log:
     items: pl.DataFrame | None = None
     whole_catalogue: bool = False
     fixed_test: pl.DataFrame | None = None
+    people: pl.DataFrame | None = field(default=None, repr=False)
     reading: Mapping[str, str] = field(default_factory=dict)
+    encoders: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def order(self) -> list[str]:

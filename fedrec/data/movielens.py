@@ -9,12 +9,13 @@ from pathlib import Path
 
 import polars as pl
 
-from fedrec.data.columns import CatalogueColumns
+from fedrec.data.columns import CatalogueColumns, LogColumns
 from fedrec.data.containers import opened
 from fedrec.data.events import typed_events
 from fedrec.data.ids import ids
 from fedrec.data.item_tables import read_catalogue
 from fedrec.data.log import Log
+from fedrec.data.people_tables import typed_people
 from fedrec.data.recbole import read_atomic, read_items
 from fedrec.data.tables import need, need_columns, read_delimited, read_parquet
 from fedrec.errors import InputError
@@ -30,17 +31,18 @@ def read_ml_1m(folder: Path) -> Log:
     """
     items = _movies_dat(folder / "movies.dat")
     fixed = _ncf_test(folder / "ncf_leave_one_out.parquet")
+    people = _people(folder / "users.dat", "::", ("user_id", "gender", "age", "occupation", "zip_code"))
     if (folder / "ratings.dat").is_file():
         source = folder / "ratings.dat"
         frame = read_delimited(source, "::", ("user_id", "item_id", "rating", "timestamp"), encoding="iso-8859-1")
-        return Log(str(folder), typed_events(frame, source), items, fixed_test=fixed)
+        return Log(str(folder), typed_events(frame, source), items, fixed_test=fixed, people=people)
     need(folder, "interactions.parquet", "sequences.parquet")
     pairs = read_parquet(folder / "interactions.parquet", ("user_id", "item_id"))
     order = read_parquet(folder / "sequences.parquet", ("user_id", "item_id", "position"))
     events = pairs.join(order, on=["user_id", "item_id"], how="left", maintain_order="left")
     place = events["position"].cast(pl.Int64).fill_null(-1).alias("place")
     typed = typed_events(events, folder / "interactions.parquet").with_columns(place)
-    return Log(str(folder), typed, items, fixed_test=fixed)
+    return Log(str(folder), typed, items, fixed_test=fixed, people=people)
 
 
 def read_ml_100k(folder: Path) -> Log:
@@ -48,7 +50,8 @@ def read_ml_100k(folder: Path) -> Log:
     if (folder / "u.data").is_file():
         columns = ("user_id", "item_id", "rating", "timestamp")
         events = typed_events(read_delimited(folder / "u.data", "\t", columns), folder / "u.data")
-        return Log(str(folder), events, _u_item(folder))
+        own = _people(folder / "u.user", "|", ("user_id", "age", "gender", "occupation", "zip_code"))
+        return Log(str(folder), events, _u_item(folder), people=own)
     need(folder, "ml-100k.inter", "ml-100k.item")
     items = read_items(folder / "ml-100k.item")
     need_columns(items, folder / "ml-100k.item", "movie_title", "release_year", "class")
@@ -56,7 +59,8 @@ def read_ml_100k(folder: Path) -> Log:
     items = items.select(
         "item", pl.col("movie_title").alias("title"), years.alias("year"), pl.col("class").alias("genres")
     )
-    return Log(str(folder), read_atomic(folder / "ml-100k.inter"), items.with_columns(_as_list("genres", " ")))
+    events, items = read_atomic(folder / "ml-100k.inter"), items.with_columns(_as_list("genres", " "))
+    return Log(str(folder), events, items, people=_people(folder / "ml-100k.user"))
 
 
 def read_ml_10m(folder: Path) -> Log:
@@ -113,6 +117,16 @@ def _movies_csv(file: Path) -> pl.DataFrame:
     need_columns(movies, file, "movieId", "title", "genres")
     item = ids(movies["movieId"], file).alias("item")
     return _with_year(movies.select(item, "title", pl.col("genres").replace("(no genres listed)", "")))
+
+
+def _people(file: Path, separator: str = "\t", columns: tuple[str, ...] | None = None) -> pl.DataFrame | None:
+    """Read age, gender and occupation of the users; zip codes stay in the file, since they nearly name a person."""
+    if not file.is_file():
+        return None
+    table = read_delimited(file, separator, columns, encoding="iso-8859-1")
+    table = table.rename(lambda name: name.partition(":")[0])
+    need_columns(table, file, "user_id", "age", "gender", "occupation")
+    return typed_people(table.select("user_id", "age", "gender", "occupation"), file, LogColumns())
 
 
 def _ncf_test(file: Path) -> pl.DataFrame | None:

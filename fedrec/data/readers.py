@@ -12,7 +12,7 @@ from typing import Any, Final
 import polars as pl
 
 from fedrec import plugins
-from fedrec.data import gowalla, lastfm, movielens, quickstart, shapes
+from fedrec.data import entities, gowalla, lastfm, long_texts, movielens, planted, quickstart, shapes
 from fedrec.data.log import Log
 from fedrec.data.sources import SOURCES
 from fedrec.errors import FedrecError, InputError, first_line
@@ -45,6 +45,9 @@ GENERATED: dict[str, tuple[Callable[[int, int, int, int], Log], tuple[int, int, 
     "quickstart": (quickstart.generate, quickstart.SIZES),
     "synthetic": (_synthetic, (10_000, 5_000, 50)),
     **{name: shapes.generator(name) for name in shapes.SHAPES},
+    entities.NAME: (entities.generate, entities.SIZES),
+    "planted-order": (planted.generate, planted.SIZES),
+    **{name: long_texts.generator(name) for name in long_texts.SIZES},
 }
 """Datasets that need no files: the function of (seed, users, items, events a user) and its usual sizes."""
 

@@ -10,9 +10,13 @@ from typing import Literal
 
 import numpy as np
 
+from fedrec.data.catalogue import Catalogue
+from fedrec.data.cold import cold_items, cold_users
 from fedrec.data.datasets import Dataset
+from fedrec.data.domains import domains
 from fedrec.data.histories import Histories
 from fedrec.data.holdouts import KINDS, hold_out
+from fedrec.data.new_items import NewItems, only
 from fedrec.data.order import ties_rule
 from fedrec.errors import InputError, nearest
 
@@ -41,6 +45,9 @@ class Split:
         many: every held-out item of each user, oldest first, where a split holds out several; else None. `targets` is
             then the first item of each row (-1 and an empty row: not ranked). No item of a row of `many` is in that row
             of `seen` or of `device`.
+        new_items: the items that training never had, where a split holds out items; else None. `train` then has
+            positions in the catalogue of training, and everything else has positions in `new_items.catalogue`.
+        before_cleaning: the training events as in the log, where `[data.cleaning]` changes them; else None.
         leaky: True if devices receive the held-out item on purpose (`evaluation.leaky_negatives`).
     """
 
@@ -52,6 +59,24 @@ class Split:
     rule: str
     many: Histories | None = None
     leaky: bool = False
+    new_items: NewItems | None = None
+    before_cleaning: Histories | None = None
+
+    def __post_init__(self) -> None:
+        new = self.new_items
+        if new is None:
+            return
+        if self.train.n_items != len(new.trained) or new.new[self.device.items].any():
+            raise InputError("split: a new item is among the training events or on a device; both must be without any")
+
+    @property
+    def rated_train(self) -> Histories:
+        """The training events with the ratings of the log, for baselines and levels on its scale."""
+        return self.train if self.before_cleaning is None else self.before_cleaning
+
+    def training_catalogue(self, catalogue: Catalogue) -> Catalogue:
+        """Return the catalogue that training has, of a dataset with this `catalogue`."""
+        return catalogue if self.new_items is None else self.new_items.trained_catalogue
 
 
 def split(dataset: Dataset, kind: str, on: Literal["test", "validation"], seed: int) -> Split:
@@ -72,6 +97,9 @@ def split(dataset: Dataset, kind: str, on: Literal["test", "validation"], seed: 
         "ncf": _ncf,
         "given": _given,
         "given-all": _given_all,
+        "cold-items": _cold_items,
+        "cold-users": _cold_users,
+        "cross-domain": _cross_domain,
     }
     if kind not in one and kind not in KINDS:
         raise InputError(f"unknown split '{kind}'.{nearest(kind, [*one, *KINDS])}")
@@ -91,6 +119,10 @@ def split(dataset: Dataset, kind: str, on: Literal["test", "validation"], seed: 
     why = "too short" if made.many is None else "without known or without held-out events"
     rule = made.rule + (f"; {missing} users {why}, not ranked" if missing else "")
     rule += ties_rule(dataset.histories)
+    cleaned = dataset.cleaning(made.train, seed ^ _SEEDED)
+    if cleaned is not made.train:
+        made = replace(made, train=cleaned, before_cleaning=made.train)
+        rule += dataset.cleaning.rule
     if not dataset.keep_order and (made.train.ordered or made.train.moments is not None):
         rule += "; devices forget the order of events"
         train, device = (part.forgotten(seed ^ _SEEDED) for part in (made.train, made.device))
@@ -191,6 +223,31 @@ def _given_all(dataset: Dataset, test: bool, seed: int) -> Split:
     held = histories.keep((parts == part) & (known.lengths > 0)[histories.owners])
     rule = f"given: every {name} item of each user; masked: every item before the {name} part"
     return Split(known, known, _firsts(held), known, None, rule, held)
+
+
+def _cold_items(dataset: Dataset, test: bool, seed: int) -> Split:
+    if dataset.dropped is not None or dataset.balance.keep is not None or dataset.cleaning.means is not None:
+        raise InputError(
+            "data.split = 'cold-items': not with data.mask_dropped, data.balance.popularity or "
+            "data.cleaning.item_means, which name items that training never has; leave them out"
+        )
+    histories, catalogue = dataset.histories, dataset.catalogue
+    made = cold_items(histories, catalogue, dataset.hold_out, test=test, seed=seed ^ _SEEDED)
+    targets = _at_lag(made.held.permuted(made.held.random_order(seed ^ _SEEDED)), 0)
+    others = made.held.keep(made.held.items != targets[made.held.owners])
+    train, rule = only(made.known, made.items.trained), f"{made.rule}; masked: every other item of the user"
+    return Split(train, made.known, targets, made.known.joined(others), None, rule, new_items=made.items)
+
+
+def _cold_users(dataset: Dataset, test: bool, seed: int) -> Split:
+    made, seen = cold_users(dataset.histories, dataset.hold_out, test, seed ^ _SEEDED)
+    return Split(made.train, made.device, _firsts(made.held), seen, None, made.rule)
+
+
+def _cross_domain(dataset: Dataset, test: bool, seed: int) -> Split:
+    del seed
+    made = domains(dataset.histories, dataset.catalogue, dataset.hold_out, test=test)
+    return Split(made.train, made.train, made.targets, made.seen, None, made.rule)
 
 
 def _parts(dataset: Dataset) -> np.ndarray:

@@ -67,6 +67,10 @@ class SyntheticUsers:
             keys=draws.keys(seed, index),
         )
 
+    def keys(self, users: np.ndarray, seed: int) -> Tensor:
+        """Return the keys of the users at positions `users`, as in their batch, (B,) int64."""
+        return draws.keys(seed, torch.from_numpy(np.ascontiguousarray(users, dtype=np.int64)))
+
     def _items(self, index: Tensor) -> Tensor:
         """(B, interactions_per_user) distinct items, in random order."""
         count, last = self.interactions_per_user, self.n_items - self.interactions_per_user

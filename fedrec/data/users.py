@@ -2,11 +2,15 @@
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from fedrec import draws
+from fedrec.data.people import People
+
+_Places = Tensor | slice
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,8 @@ class UserBatch:
             reproduces published leaks on purpose (`evaluation.leaky_negatives`).
         disliked: (B, L) int64, items that the user rated too low, padded with -1; or None. Every other negative is one
             of them (`data.dropped_as_negatives`).
+        times: (E,) float64 seconds since 1970, NaN where unknown; or None. They stay on the device.
+        people: private attributes of the users; or None. They stay on the device.
     """
 
     items: Tensor
@@ -39,6 +45,8 @@ class UserBatch:
     avoid: Tensor | None = None
     tied: Tensor | None = None
     disliked: Tensor | None = None
+    times: Tensor | None = None
+    people: People | None = None
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -80,6 +88,7 @@ class UserBatch:
     def held_bytes(self) -> int:
         """Bytes of all tensors of the batch: its fields, values derived from them, and `memory`."""
         found: list[Tensor] = list(self.memory.values())
+        found += [] if self.people is None else [self.people.values]
         for value in vars(self).values():
             found += [part for part in (value if isinstance(value, tuple) else (value,)) if isinstance(part, Tensor)]
         distinct = {(tensor.data_ptr(), tensor.numel()): tensor for tensor in found}
@@ -103,11 +112,12 @@ class UserBatch:
             items=self.items[keep],
             lengths=torch.bincount(self.owners[keep], minlength=len(self)),
             ratings=None if self.ratings is None else self.ratings[keep],
+            times=None if self.times is None else self.times[keep],
         )
 
     def unordered(self) -> "UserBatch":
-        """Return the same users with the order of events declared unknown."""
-        return replace(self, ordered=False, memory={})
+        """Return the same users with the order and the times of events declared unknown."""
+        return replace(self, ordered=False, memory={}, times=None)
 
     def rated(self) -> "UserBatch":
         """Return the same users with only the events that have a rating."""
@@ -131,33 +141,31 @@ class UserBatch:
         starts = torch.cat([lengths.new_zeros(1), lengths.cumsum(0)])
         shift = torch.repeat_interleave(self.offsets[:-1][rows] - starts[:-1], lengths)
         events = shift + torch.arange(len(shift), device=self.device)
-        return replace(
-            self,
-            memory={},
-            items=self.items[events],
-            lengths=lengths,
-            keys=self.keys[rows],
-            avoid=None if self.avoid is None else self.avoid[rows],
-            disliked=None if self.disliked is None else self.disliked[rows],
-            tied=None if self.tied is None else self.tied[rows],
-            ratings=None if self.ratings is None else self.ratings[events],
-        )
+        return replace(self, lengths=lengths, **self._parts(rows, events))
 
     def slice(self, start: int, stop: int) -> "UserBatch":
         """Return the users at positions start..stop-1."""
         stop = min(stop, len(self))
         events = slice(int(self.offsets[start]), int(self.offsets[stop]))
-        return replace(
-            self,
-            memory={},
-            items=self.items[events],
-            lengths=self.lengths[start:stop],
-            keys=self.keys[start:stop],
-            avoid=None if self.avoid is None else self.avoid[start:stop],
-            disliked=None if self.disliked is None else self.disliked[start:stop],
-            tied=None if self.tied is None else self.tied[start:stop],
-            ratings=None if self.ratings is None else self.ratings[events],
-        )
+        return replace(self, lengths=self.lengths[start:stop], **self._parts(slice(start, stop), events))
+
+    def _parts(self, rows: _Places, events: _Places) -> dict[str, Any]:
+        """Return the fields of the users at `rows`, whose events are at `events`, but for the lengths."""
+
+        def some(values: Tensor | None, chosen: _Places) -> Tensor | None:
+            return None if values is None else values[chosen]
+
+        return {
+            "memory": {},
+            "items": self.items[events],
+            "ratings": some(self.ratings, events),
+            "times": some(self.times, events),
+            "keys": self.keys[rows],
+            "avoid": some(self.avoid, rows),
+            "disliked": some(self.disliked, rows),
+            "tied": some(self.tied, rows),
+            "people": None if self.people is None else self.people.take(rows),
+        }
 
     def negatives(self, count: int, stream: int) -> Tensor:
         """Draw uniformly from the items OUTSIDE each user's events, (B, count) int64, with replacement.
