@@ -9,7 +9,7 @@ import importlib
 import inspect
 import pkgutil
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 import fedrec.towers
 from fedrec import plugins
 from fedrec.data.catalogue import Catalogue
+from fedrec.errors import InputError
 from fedrec.settings import Settings
 
 
@@ -27,6 +28,11 @@ class TowerConfig(Settings):
     """Length of an item's vector."""
     max_norm: float = Field(3.0, gt=0)
     """Longer item vectors are scaled down to it, so that noise cannot build up over rounds."""
+    adapter: Literal["lora", "map"] | None = None
+    """Train a low-rank correction alone, and freeze the start: `lora` of each weight matrix and table, `map` of the
+    vectors (`fedrec.towers.adapters`)."""
+    adapter_rank: int | None = Field(None, ge=1, le=1024)
+    """Rank of the correction; left out, the largest that users x mu can pay for."""
 
 
 class ItemTower(nn.Module, ABC):
@@ -36,6 +42,10 @@ class ItemTower(nn.Module, ABC):
     Config: ClassVar[type[TowerConfig]]
     tables: ClassVar[tuple[str, ...]] = ()
     """The parameters that have one row an item."""
+    table_scale: float = 1.0
+    """Factor on the rows of `tables` in a vector."""
+    corrected: ClassVar[bool] = False
+    """Whether its vectors are linear maps of features plus scaled rows, which is what the adapter `lora` corrects."""
 
     def __init__(self, config: Any, catalogue: Catalogue, seed: int) -> None:
         super().__init__()
@@ -53,6 +63,18 @@ class ItemTower(nn.Module, ABC):
         Returns:
             (..., d) vectors.
         """
+
+    def begin(self, vectors: Tensor, known: Tensor) -> None:
+        """Start at item vectors of another run, in place of the tower's own start.
+
+        Args:
+            vectors: (items, d), in the order of the catalogue.
+            known: (items,) bool, which of them the other run has; the others keep the tower's own start.
+
+        Raises:
+            InputError: for a tower that cannot.
+        """
+        raise InputError(f"tower '{self.name}' cannot start from item vectors of another run; leave [start] out")
 
     def forward(self, items: Tensor, rows: Tensor | None = None) -> Tensor:
         """Compute vectors (..., d), none longer than `max_norm`.
@@ -74,7 +96,8 @@ def _built_in() -> dict[str, type[ItemTower]]:
     found: dict[str, type[ItemTower]] = {}
     for module in pkgutil.iter_modules(fedrec.towers.__path__):
         for member in vars(importlib.import_module(f"fedrec.towers.{module.name}")).values():
-            if inspect.isclass(member) and issubclass(member, ItemTower) and not inspect.isabstract(member):
+            concrete = inspect.isclass(member) and issubclass(member, ItemTower) and not inspect.isabstract(member)
+            if concrete and hasattr(member, "name"):  # a tower around another one has none
                 found[member.name] = member
     return found
 

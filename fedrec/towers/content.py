@@ -16,6 +16,9 @@ from fedrec.data.catalogue import Catalogue
 from fedrec.towers.base import ItemTower, TowerConfig
 from fedrec.towers.features import public_features
 
+RIDGE = 1e-3
+"""Ridge of the fit to vectors of another run, over the mean of the normal matrix's diagonal."""
+
 
 class ContentConfig(TowerConfig):
     """Settings of the content tower."""
@@ -33,6 +36,7 @@ class ContentTower(ItemTower):
 
     name: ClassVar[str] = "content"
     Config: ClassVar[type[TowerConfig]] = ContentConfig
+    corrected: ClassVar[bool] = True
     features: Tensor
 
     def __init__(self, config: ContentConfig, catalogue: Catalogue, seed: int) -> None:
@@ -49,6 +53,18 @@ class ContentTower(ItemTower):
             nn.init.zeros_(first.bias)
             nn.init.zeros_(last.weight)
             self.hidden = nn.Sequential(first, nn.ReLU(), last)
+
+    def begin(self, vectors: Tensor, known: Tensor) -> None:
+        """Fit the linear map to the vectors by ridge regression; items without one get what their features say.
+
+        The ridge pulls to the tower's own start, in directions that few items with a vector have.
+        """
+        features, start = self.features[known].double(), self.linear.weight.data.double()
+        normal = features.mT @ features
+        ridge = RIDGE * normal.diagonal().mean().clamp(min=1e-12)
+        normal.diagonal().add_(ridge)
+        total = features.mT @ vectors[known].double() + ridge * start.mT
+        self.linear.weight.data = torch.linalg.solve(normal, total).mT.contiguous().to(self.linear.weight.dtype)
 
     def encode(self, items: Tensor, rows: Tensor) -> Tensor:
         features = self.features[items]

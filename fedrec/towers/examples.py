@@ -12,7 +12,7 @@ from torch import Tensor
 from fedrec import draws
 from fedrec.data.users import UserBatch
 
-_CUT, _EVENT, _NEGATIVE = 0x70, 0x71, 0x72
+_CUT, _EVENT, _NEGATIVE, _COLD = 0x70, 0x71, 0x72, 0x73
 
 
 @dataclass(frozen=True)
@@ -73,3 +73,9 @@ def hold_out(
         labels[owner, slot] = users.ratings[chosen]
     valid = torch.arange(count, device=users.device) < taken[:, None]
     return users.where(kept), Targets(items, labels, valid)
+
+
+def without_history(users: UserBatch, share: float, round_index: int) -> UserBatch:
+    """Return the users, about `share` of them without any event: drawn anew each round from their own keys."""
+    cold = draws.uniform(draws.mix(users.keys + round_index), _COLD, 1)[:, 0] < share
+    return users.where(~cold[users.owners])

@@ -30,10 +30,10 @@ def public_features(catalogue: Catalogue, width: int) -> Tensor:
     Raises:
         InputError: for a catalogue without features.
     """
-    return _features(_ById(catalogue), width)
+    return _features(ById(catalogue), width)
 
 
-class _ById:
+class ById:
     """A catalogue as a cache key: itself, not its contents."""
 
     def __init__(self, catalogue: Catalogue) -> None:
@@ -43,11 +43,11 @@ class _ById:
         return id(self.catalogue)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _ById) and other.catalogue is self.catalogue
+        return isinstance(other, ById) and other.catalogue is self.catalogue
 
 
 @lru_cache(maxsize=2)
-def _features(key: _ById, width: int) -> Tensor:
+def _features(key: ById, width: int) -> Tensor:
     kernels, items = public_kernels(key.catalogue), len(key.catalogue)
     if not kernels.maps:
         raise InputError("this tower needs public item data, and the catalogue has no feature block; use tower 'id'")

@@ -6,6 +6,7 @@ every entry of the table gets the same noise, and a small `id_scale` lets the co
 
 from typing import ClassVar
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
@@ -33,8 +34,15 @@ class HybridTower(ContentTower):
 
     def __init__(self, config: HybridConfig, catalogue: Catalogue, seed: int) -> None:
         super().__init__(config, catalogue, seed)
-        self.id_scale = config.id_scale
+        self.table_scale = config.id_scale
         self.table = RowTable.normal(self.items, config.dim, config.init_std, seed)
 
+    def begin(self, vectors: Tensor, known: Tensor) -> None:
+        super().begin(vectors, known)
+        items = known.nonzero()[:, 0]
+        with torch.no_grad():
+            content = super().encode(items, items)
+        self.table.weight.data[items] = (vectors[items] - content) / self.table_scale
+
     def encode(self, items: Tensor, rows: Tensor) -> Tensor:
-        return super().encode(items, rows) + self.id_scale * self.table(rows)
+        return super().encode(items, rows) + self.table_scale * self.table(rows)

@@ -23,10 +23,14 @@ class IdTower(ItemTower):
     name: ClassVar[str] = "id"
     Config: ClassVar[type[TowerConfig]] = IdConfig
     tables: ClassVar[tuple[str, ...]] = ("table.weight",)
+    corrected: ClassVar[bool] = True
 
     def __init__(self, config: IdConfig, catalogue: Catalogue, seed: int) -> None:
         super().__init__(config, catalogue, seed)
         self.table = RowTable.normal(self.items, config.dim, config.init_std, seed)
+
+    def begin(self, vectors: Tensor, known: Tensor) -> None:
+        self.table.weight.data[known] = vectors[known]
 
     def encode(self, items: Tensor, rows: Tensor) -> Tensor:
         vectors: Tensor = self.table(rows)

@@ -21,6 +21,7 @@ from fedrec.privacy.queries import Contribution, add_rows
 from fedrec.towers.base import ItemTower
 from fedrec.towers.losses import user_losses
 from fedrec.towers.objective import Objective
+from fedrec.towers.people import TowerWithPeople
 
 
 class LocalContribution(Contribution):
@@ -33,7 +34,9 @@ class LocalContribution(Contribution):
         step_size: of each step.
     """
 
-    def __init__(self, tower: ItemTower, objective: Objective, steps: int = 1, step_size: float = 1.0) -> None:
+    def __init__(
+        self, tower: ItemTower | TowerWithPeople, objective: Objective, steps: int = 1, step_size: float = 1.0
+    ) -> None:
         self.tower, self.objective = tower, objective
         self.steps, self.step_size = steps, step_size
         self.parameters = {name: parameter.detach() for name, parameter in tower.named_parameters()}
@@ -93,6 +96,7 @@ class LocalContribution(Contribution):
         }
         labels = None if objective.targets.labels is None else objective.targets.labels.double()
         bias = objective.bias.double()[chosen]
+        people = None if objective.people is None else (objective.people.double(), _given(objective.shrink).double())
 
         def loss(
             own: dict[str, Tensor],
@@ -102,12 +106,19 @@ class LocalContribution(Contribution):
             bias: Tensor,
             valid: Tensor,
             label: Tensor | None,
+            person: tuple[Tensor, Tensor] | None,
         ) -> Tensor:
-            scores = objective.scale * (functional_call(self.tower, own, (items, rows)) @ vector) + bias
+            if person is None:
+                found = functional_call(self.tower, own, (items, rows))
+            else:
+                found, shift = functional_call(self.tower, own, (items, rows, person[0]))
+                vector = vector + person[1] * shift
+            scores = objective.scale * (found @ vector) + bias
             return user_losses(objective.loss, scores, label, valid)
 
-        slopes = vmap(grad(loss), in_dims=(0, 0, 0, 0, 0, 0, None if labels is None else 0))
-        given = (chosen, rows, objective.vectors.double(), bias, objective.targets.valid, labels)
+        over = (0, 0, 0, 0, 0, 0, None if labels is None else 0, None if people is None else 0)
+        slopes = vmap(grad(loss), in_dims=over)
+        given = (chosen, rows, objective.vectors.double(), bias, objective.targets.valid, labels, people)
         if self.steps == 1:
             found: dict[str, Tensor] = slopes(start, *given)
             return found
@@ -116,3 +127,8 @@ class LocalContribution(Contribution):
             slope = slopes(own, *given)
             own = {name: own[name] - self.step_size * slope[name] for name in own}
         return {name: (start[name] - own[name]) / self.step_size for name in own}
+
+
+def _given(values: Tensor | None) -> Tensor:
+    assert values is not None
+    return values

@@ -23,6 +23,8 @@ class Objective:
 
     Attributes:
         vectors: (B, d), constants.
+        people: (B, width), columns of the users' attributes for the tower's network; None for a tower without one.
+        shrink: (B,), factor of what that network adds to a vector; None without one.
         targets: of these users.
         bias: (items,).
         scale: of the inner product.
@@ -34,6 +36,8 @@ class Objective:
     bias: Tensor
     scale: float
     loss: str
+    people: Tensor | None = None
+    shrink: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -42,7 +46,9 @@ class Objective:
         """Return the objective of the users at these positions."""
         labels = self.targets.labels
         part = Targets(self.targets.items[users], None if labels is None else labels[users], self.targets.valid[users])
-        return Objective(self.vectors[users], part, self.bias, self.scale, self.loss)
+        people = None if self.people is None else self.people[users]
+        shrink = None if self.shrink is None else self.shrink[users]
+        return Objective(self.vectors[users], part, self.bias, self.scale, self.loss, people, shrink)
 
     def chunks(self, users: Tensor, at_least: int = 1) -> Iterator[tuple[Tensor, "Objective"]]:
         """Yield (positions, their objective) for few enough users at a time.
