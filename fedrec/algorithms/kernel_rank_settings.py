@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from fedrec.algorithms.kernel_rank_plan import FIRM_STRENGTH
-from fedrec.kernels.model import Decays
+from fedrec.kernels.space import Decays
 from fedrec.settings import Settings
 
 FAINT_STRENGTH = 0.07  # noise and signal of a gradient weigh the same (MovieLens-100K and generated `few-items`)
@@ -17,7 +17,7 @@ SHARES = {  # strength: parts of mu^2 for popularity, weights, co-occurrence
     0.1422: (0.60, 0.10, 0.30),
     0.2681: (0.50, 0.10, 0.40),
     FIRM_STRENGTH: (0.20, 0.05, 0.75),
-    1.6660: (0.20, 0.03, 0.77),
+    1.6660: (0.10, 0.12, 0.78),  # hidden units need more of it than a linear head
 }
 BARE_SHARES = {  # without content, lists fall back to popularity until many users pay for pairs
     0.0200: (0.80, 0.10, 0.10),
@@ -40,14 +40,25 @@ class KernelRankConfig(Settings):
 
     decays: Decays = (1.0, 0.95, 0.8, 0.5, 0.02)
     """Recency weights per step back in a history; every kernel is averaged under each."""
+    gates: bool = True
+    """Whether a kernel counts for more where it predicted the person's own last events; it costs no budget."""
+    stars: tuple[float, float] | None = None
+    """Lowest and highest rating of the public scale, e.g. [1, 5]: the round of popularity releases each item's mean
+    rating, too, under the same clip, for a kernel of its own. Given, never taken from the log; null for none."""
     kernel_rank: int = Field(default=128, ge=1, le=1024)
     """Features kept of a kernel that has no short exact feature map."""
     head_items: int | None = Field(default=None, ge=2)
     """Items of the co-occurrence release; by default grows with the root of the users and with epsilon."""
+    pair_numbers: int | None = Field(default=None, ge=1)
+    """Numbers that a device sends for all pairs of head items: a sketch of them where these are fewer. By default one
+    for each pair, and fewer where the noise of the release hides the difference."""
     targets: int = Field(default=4, ge=1)
     """Newest training items of each user that the ranking weights are fitted to."""
     negatives: int = Field(default=30, ge=1)
     """Local negatives for each target."""
+    weighing_users: int | None = Field(default=None, ge=1)
+    """About how many users teach the weights. The public seed chooses them, and the others add zeros. By default
+    50,000, and more where the budget is so small that their noise would show."""
     rounds: int | None = Field(default=None, ge=1)
     """Rounds of private gradient descent on the ranking weights; by default 40, with hidden units 80, and none where
     there is neither public content nor co-occurrence to weigh."""
@@ -86,6 +97,13 @@ class KernelRankConfig(Settings):
         return {name: value for name, value in given.items() if name != "shares"} | dict(
             zip(SHARE_NAMES, shares, strict=True)
         )
+
+    @field_validator("stars")
+    @classmethod
+    def _ascends(cls, scale: tuple[float, float] | None) -> tuple[float, float] | None:
+        if scale is not None and not -math.inf < scale[0] < scale[1] < math.inf:
+            raise ValueError(f"stars = [{scale[0]:g}, {scale[1]:g}]: give the ends of the scale, the lower one first")
+        return scale
 
     @model_validator(mode="after")
     def _shares_fit(self) -> "KernelRankConfig":

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from fedrec import draws
 from fedrec.algorithms.base import PublicFacts, Shared
 from fedrec.algorithms.kernel_rank_features import KernelFeatures
 from fedrec.algorithms.kernel_rank_plan import FEWEST, GRADIENT_CLIP, parameter_count
@@ -18,12 +19,15 @@ from fedrec.algorithms.kernel_rank_settings import KernelRankConfig
 from fedrec.data.users import UserBatch
 from fedrec.kernels.descent import Descent
 from fedrec.kernels.evidence import Chance, evident
-from fedrec.kernels.model import weigh
 from fedrec.kernels.negatives import mixed_negatives
 from fedrec.kernels.synthetic import feature_scales, synthetic_users
+from fedrec.privacy.queries import Contribution, DenseContribution, FewRows
 
 COLD = 0.5  # with a smaller part of users who have a target, chance moves weights further than taste does
 SYNTHETIC = 1000  # users without a taste, whose gradients show the size of chance
+AT_ONCE = 512  # users whose features are made together
+EXAMPLES = ("features", "offsets", "valid")
+WEIGHING = 7  # stream of the draw that chooses the users who teach the weights
 LEAST_PART = 0.02  # least part of the users with a training target, where the released sum is too small
 
 
@@ -31,7 +35,8 @@ LEAST_PART = 0.02  # least part of the users with a training target, where the r
 class RankingWeights:
     """The weights and their loss.
 
-    features: what is weighed. hidden: units of the network, 0 for linear scores. descent: the plan of steps.
+    features: what is weighed. hidden: units of the network, 0 for linear scores. descent: the plan of steps. weighing:
+    part of the users who teach the weights.
     """
 
     config: KernelRankConfig
@@ -39,6 +44,7 @@ class RankingWeights:
     features: KernelFeatures
     hidden: int
     descent: Descent
+    weighing: float = 1.0
     _evident: tuple[Tensor, Tensor] | None = field(default=None, init=False)
 
     @property
@@ -48,7 +54,9 @@ class RankingWeights:
 
     def start(self, shared: Shared) -> Shared:
         """The state with weights that score items by the logarithm of its popularity, before the first step."""
+        shared = {name: tensor for name, tensor in shared.items() if name != "sizes"}  # those of another space
         space = self.features.build(shared)
+        shared |= {} if space.sizes is None else {"sizes": space.sizes}
         scales = feature_scales(space, shared["popularity"], seed=self.facts.seed)
         self.features.keep(scales, space)
         start = torch.zeros(parameter_count(len(scales), self.hidden), device=self.facts.device)
@@ -65,12 +73,23 @@ class RankingWeights:
             return shared
         return shared | {"gradient norm": self._tasteless(shared).norm(dim=1).mean().nan_to_num()}
 
-    def gradients(self, shared: Shared, users: UserBatch) -> Tensor:
-        """Each user's clipped gradient at the state's weights, (B, parameters). Features are made once a batch."""
-        if "scales" not in users.memory or not torch.equal(users.memory["scales"], shared["scales"]):
-            users.memory.update(self._examples(shared, users), scales=shared["scales"])
-        features, offsets, valid = (users.memory[name] for name in ("features", "offsets", "valid"))
-        return self.clipped(self.gradient(shared["parameters"], features, offsets, valid), shared)
+    def gradients(self, shared: Shared, users: UserBatch) -> Contribution:
+        """The clipped gradient of each user who teaches the weights, (parameters,); zeros of the others.
+
+        Features are made once a batch. Few users at a time keep to the processor's cache.
+        """
+        memory = users.memory
+        if "scales" not in memory or not torch.equal(memory["scales"], shared["scales"]):
+            chosen = weighs(users.keys, self.weighing).nonzero()[:, 0]
+            parts = [self._examples(shared, users.take(some)) for some in chosen.split(AT_ONCE)]
+            memory.update({name: torch.cat([part.pop(name) for part in parts]) for name in EXAMPLES if parts})
+            memory.update(scales=shared["scales"], chosen=chosen)
+        found = [shared["parameters"].new_zeros(0, len(shared["parameters"]))]
+        for start in range(0, len(memory["chosen"]), AT_ONCE):
+            examples = (memory[name][start : start + AT_ONCE] for name in EXAMPLES)
+            found.append(self.clipped(self.gradient(shared["parameters"], *examples), shared))
+        gradients = torch.cat(found)
+        return DenseContribution(gradients) if self.weighing == 1 else FewRows(gradients, memory["chosen"], len(users))
 
     def gradient(self, parameters: Tensor, features: Tensor, offsets: Tensor, valid: Tensor) -> Tensor:
         """Each user's mean gradient of the softmax loss over the targets that exist, (B, parameters).
@@ -82,19 +101,22 @@ class RankingWeights:
             valid: which targets exist, (B, targets) bool.
         """
         weights, network = self.unpack(parameters)
-        error = torch.softmax(weigh(features, weights, network) + offsets, 2)  # (B, T, C)
+        flat = features.flatten(1, 2)  # (B, T * C, K)
+        if network:  # one product for weights and units: `rowwise` copies what it multiplies
+            met = flat @ torch.cat([weights[:, None], network["hidden"]], 1)  # (B, T * C, 1 + H)
+            before = met[:, :, 1:] + network["bias"]
+            active = torch.relu(before)
+            scores = met[:, :, 0] + (active * network["output"]).sum(2)
+        else:
+            scores = flat @ weights
+        error = torch.softmax(scores.view_as(offsets) + offsets, 2)  # (B, T, C)
         error[:, :, 0] -= 1
-        error = error * (valid / valid.sum(1, keepdim=True).clamp(min=1))[:, :, None]
-        flat, error = features.flatten(1, 2), error.flatten(1, 2)  # (B, T * C, K), (B, T * C)
-        parts = [torch.bmm(error[:, None], flat)[:, 0]]
-        if network:
-            before = flat @ network["hidden"] + network["bias"]  # (B, T * C, H)
-            back = error[:, :, None] * network["output"] * (before > 0)
-            parts += [
-                torch.bmm(flat.transpose(1, 2), back).flatten(1),
-                back.sum(1),
-                torch.bmm(error[:, None], torch.relu(before))[:, 0],
-            ]
+        error = (error * (valid / valid.sum(1, keepdim=True).clamp(min=1))[:, :, None]).flatten(1, 2)  # (B, T * C)
+        if not network:
+            return torch.bmm(error[:, None], flat)[:, 0]
+        back = error[:, :, None] * network["output"] * (before > 0)
+        both = torch.bmm(torch.cat([error[:, :, None], back], 2).mT.contiguous(), flat)  # (B, 1 + H, K)
+        parts = [both[:, 0], both[:, 1:].mT.flatten(1), back.sum(1), torch.bmm(error[:, None], active)[:, 0]]
         return torch.cat(parts, 1)
 
     def clipped(self, gradients: Tensor, shared: Shared) -> Tensor:
@@ -118,7 +140,8 @@ class RankingWeights:
 
         Public content is known to be worth something, so its weights keep all of their way. Two logs are different.
         Where most users are cold, few histories are long enough to teach the weights. Without content all kernels are
-        made of noisy sums, and each weight must exceed its noise. If no kernel then attracts, what is left only bends
+        made of noisy sums, and each weight must exceed its noise; of a kernel, the common part of its decays is judged
+        first, since without an order they are one feature. If no kernel then attracts, what is left only bends
         popularity to fit the many items of the tail, which costs order among the few of the head: none of it is kept.
         """
         average, start = shared["average"], shared["start"]
@@ -127,13 +150,19 @@ class RankingWeights:
             return average
         if self._evident is None or self._evident[0] is not average:
             space, noise = self.features.space(shared), float(shared["noise"])
-            groups = space.judged
+            groups, turn = space.judged, None
             covariance = noise**2 * torch.eye(len(average), dtype=torch.float64, device=average.device)
             if cold:
                 covariance = self._chance(shared).covariance(self.descent, noise)
             else:
                 groups = [slice(place, place + 1) for place in range(len(average))]
-            kept = evident(average - start, covariance, groups)
+                turn = space.common_first  # noise is the same in every direction
+            moved = average - start
+            kept = (
+                evident(moved, covariance, groups)
+                if turn is None
+                else turn @ evident(turn.T @ moved, covariance, groups)
+            )
             if not cold and noise and not bool((kept[space.own :] > 0).any()):
                 kept = torch.zeros_like(kept)
             self._evident = (average, start + kept)
@@ -171,7 +200,7 @@ class RankingWeights:
     def _chance(self, shared: Shared) -> Chance:
         """The movement of the weights where users have no taste."""
         gradients, part = self._tasteless(shared), self._part_with_target(shared)
-        return Chance.of(gradients, self.clipped(gradients, shared), part * self.facts.users, part)
+        return Chance.of(gradients, self.clipped(gradients, shared), part * self.weighing * self.facts.users, part)
 
     def _part_with_target(self, shared: Shared) -> float:
         """Part of all users who have a training target, if lengths are Poisson about that of the typical user."""
@@ -187,3 +216,12 @@ class RankingWeights:
         found = self._examples(shared, users.without_repeats())
         features, offsets, valid = (found[name] for name in ("features", "offsets", "valid"))
         return self.gradient(shared["start"], features, offsets, valid)[valid.any(1)]
+
+
+def weighs(keys: Tensor, part: float) -> Tensor:
+    """Which users teach the weights, by their own keys, (B,) bool: the same ones in every round of a simulation.
+
+    The keys follow from the public seed and from no event, so the choice is public. It amplifies nothing: the plan
+    prices each round as if everybody taught.
+    """
+    return draws.uniform(keys, WEIGHING, 1)[:, 0] < part

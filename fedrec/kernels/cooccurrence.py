@@ -1,15 +1,18 @@
 """Private co-occurrence: which head items follow each other closely in time, released once.
 
 For every unordered pair of head items at most `REACH` steps apart in the history, each user adds decay^(steps - 1), and
-divides the whole vector by its own L2 norm: norm exactly 1, so nothing is lost to the clip. The norm has a closed form
-in the length of the history, and the sum is built lag by lag, so no user's pair vector ever exists.
+divides the whole vector by its own L2 norm: norm exactly 1, so nothing is lost to the clip. A user whose order of
+events is unknown adds 1 for every pair, since no pair is closer than another. The norm has a closed form in the length
+of the history, and the sum is built lag by lag, so no user's pair vector ever exists.
 """
+
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
 
 from fedrec.data.users import UserBatch
-from fedrec.privacy.fixed_point import Lattice, add_whole
+from fedrec.privacy.fixed_point import MOST_BITS, Lattice, add_whole
 from fedrec.privacy.queries import Contribution, SumQuery
 
 DECAY = 0.9
@@ -21,9 +24,9 @@ def pairs(head: int) -> int:
     return head * (head - 1) // 2
 
 
-def cooccurrence_query(head: int, share: float) -> SumQuery:
-    """The sum of unit-norm pair vectors, upper triangle row by row, (pairs,)."""
-    return SumQuery("cooccurrence", (pairs(head),), clip_norm=1.0, budget_share=share)
+def cooccurrence_query(numbers: int, share: float, bits: int = MOST_BITS) -> SumQuery:
+    """The sum of unit-norm pair vectors, upper triangle row by row, or of their sketches. bits: as in `SumQuery`."""
+    return SumQuery("cooccurrence", (numbers,), clip_norm=1.0, budget_share=share, bits=bits)
 
 
 def triangle(flat: Tensor, head: int) -> Tensor:
@@ -43,22 +46,18 @@ class LaggedPairs(Contribution):
         self.users = users.where((location[users.items] >= 0) & (users.lags >= skip))
         self.place = location[self.users.items]
         self.head = head
-        self.decay = users.recency(DECAY).double()
+        self.known = users.recency(0.5) < 1  # whose order of events is known, (B,)
+        powers = torch.full((REACH,), DECAY, device=self.place.device)
+        powers[0] = 1.0
+        self.powers = powers.double().cumprod(0)  # (REACH,): decay^(lag - 1)
         steps = torch.arange(1, REACH + 1, device=self.place.device)
         found = (self.users.lengths[:, None] - steps).clamp(min=0).double()  # (B, REACH) pairs at each lag
-        rates = torch.cat([torch.ones_like(self.decay[:, None]), self.decay[:, None].expand(-1, REACH - 1)], 1)
-        self.powers = rates.cumprod(1)  # (B, REACH): decay^(lag - 1)
-        self.scale = (found * self.powers.square()).sum(1).rsqrt()
+        near = (found * self.powers.square()).sum(1)
+        every = self.users.lengths.double() * (self.users.lengths - 1) / 2
+        self.scale = torch.where(self.known, near, every).rsqrt()
 
     def norms(self) -> Tensor:
         return (self.users.lengths > 1).double()
-
-    def _positions(self, lag: int) -> tuple[Tensor, Tensor]:
-        owners = self.users.owners
-        same = owners[lag:] == owners[:-lag]
-        a, b = self.place[lag:][same], self.place[:-lag][same]
-        low, high = torch.minimum(a, b), torch.maximum(a, b)
-        return owners[lag:][same], low * self.head - low * (low + 1) // 2 + high - low - 1
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -67,11 +66,33 @@ class LaggedPairs(Contribution):
     def add_to(self, total: Tensor, weights: Tensor, lattice: Lattice) -> None:
         part = torch.zeros(total.numel(), dtype=torch.float64, device=total.device)
         scale = torch.where(weights != 0, weights * self.scale, 0.0).double()  # users without a pair have scale inf
-        longest = int(self.users.lengths.max()) if len(self.users) else 0
-        for lag in range(1, min(REACH + 1, longest)):
-            owners, position = self._positions(lag)
-            part.index_add_(0, position, lattice.whole(scale * self.powers[:, lag - 1])[owners])
+        unordered = lattice.whole(scale)
+        for lag, user, position in self.by_lag(0, len(self.users)):
+            value = unordered
+            if lag <= REACH:
+                value = torch.where(self.known, lattice.whole(scale * self.powers[lag - 1]), unordered)
+            part.index_add_(0, position, value[user])
         add_whole(total, part)
+
+    def by_lag(self, first: int, last: int) -> Iterator[tuple[int, Tensor, Tensor]]:
+        """Yield steps between two events; of each pair so far apart the user, and its place in the triangle.
+
+        Args:
+            first, last: users first..last-1 of the batch.
+        """
+        if first == last:
+            return
+        events = slice(int(self.users.offsets[first]), int(self.users.offsets[last]))
+        owners, place, lengths = self.users.owners[events], self.place[events], self.users.lengths
+        reach = torch.where(self.known, REACH, lengths)  # last lag of each user, (B,)
+        longest = int(torch.minimum(reach, lengths - 1)[first:last].max())
+        for lag in range(1, longest + 1):
+            keep = ((lengths > lag) & (reach >= lag))[owners]
+            owners, place = owners[keep], place[keep]
+            same = owners[lag:] == owners[:-lag]
+            a, b = place[lag:][same], place[:-lag][same]
+            low, high = torch.minimum(a, b), torch.maximum(a, b)
+            yield lag, owners[lag:][same], low * self.head - low * (low + 1) // 2 + high - low - 1
 
     def dense(self, row: int) -> Tensor:
         weights = torch.zeros(len(self.users), dtype=torch.float64, device=self.place.device)

@@ -41,6 +41,7 @@ def fit_lift(
     features: Tensor,
     *,
     users: float,
+    copies: float = 1.0,
     rank: int = 48,
     ridge: float = 4.0,
     content_ridge: float = 0.05,
@@ -57,6 +58,7 @@ def fit_lift(
         kernels: public kernels on the head, each (head, head).
         features: content of the head items, (head, features).
         users: expected number of users in the sum.
+        copies: pairs that share a number of a sketch, and so its noise.
     """
     head = len(popularity)
     off = 1.0 - torch.eye(head, device=release.device)
@@ -90,7 +92,7 @@ def fit_lift(
     with torch.no_grad():
         factors = own + features @ content
         predicted = predicted + ((factors * signs) @ factors.T) * off
-        residual = _shrunk_residual(release, expected, predicted, variance, generator)
+        residual = _shrunk_residual(release, expected, predicted, variance, generator, copies)
         cosine = expected.sqrt() * (1 + predicted + residual) * off
     return Lift(factors.detach(), content.detach(), signs, residual, cosine)
 
@@ -124,7 +126,7 @@ def _kernel_part(release: Tensor, expected: Tensor, kernels: list[Tensor]) -> Te
 
 
 def _shrunk_residual(
-    release: Tensor, expected: Tensor, predicted: Tensor, variance: Tensor, generator: torch.Generator
+    release: Tensor, expected: Tensor, predicted: Tensor, variance: Tensor, generator: torch.Generator, copies: float
 ) -> Tensor:
     """Posterior mean of each pair's left-over lift: its prior variance is estimated among pairs of like expected count
     and like predicted lift, less two standard errors, so that pure noise gives zero."""
@@ -140,7 +142,7 @@ def _shrunk_residual(
     zero = torch.zeros(72, dtype=torch.float64, device=release.device)
     excess = zero.index_add(0, bins, (left.double() ** 2 - variance) * squares)
     mass = zero.index_add(0, bins, squares * squares).clamp(min=1e-12)
-    chance = zero.index_add(0, bins, 2 * (variance * squares) ** 2)
+    chance = zero.index_add(0, bins, 2 * copies * (variance * squares) ** 2)
     prior = (excess / mass - 2 * chance.sqrt() / mass).clamp(min=1e-3)[bins].float()
     posterior = count * left * prior / (count * count * prior + variance)
     residual = torch.zeros_like(release)

@@ -79,6 +79,16 @@ def evident(moved: Tensor, covariance: Tensor, groups: list[slice]) -> Tensor:
         ridge = RIDGE * block.diagonal().mean().clamp(min=LEAST)
         block = block + ridge * torch.eye(count, dtype=torch.float64, device=way.device)
         evidence = float(way @ torch.linalg.solve(block, way))
-        chance = count + DEVIATIONS * (2 * count) ** 0.5
-        kept[group] = moved[group] * max(0.0, 1 - chance / max(evidence, 1e-12))
+        kept[group] = moved[group] * beyond_chance(evidence, count)
     return kept
+
+
+def beyond_chance(energy: float, count: int) -> float:
+    """Return the part of an energy that chance does not explain, in [0, 1): James and Stein 1961, with a margin.
+
+    Args:
+        energy: sum of squares of numbers, each over the variance that chance gives it.
+        count: how many numbers.
+    """
+    chance = count + DEVIATIONS * (2 * count) ** 0.5
+    return max(0.0, 1 - chance / max(energy, 1e-12))

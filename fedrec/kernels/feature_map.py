@@ -6,12 +6,19 @@ then take inner products with candidates. A list over a million items is a few m
 
 import warnings
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import torch
 from torch import Tensor
-from torch.nn.functional import embedding_bag
+from torch.nn.functional import embedding_bag, pad
 
 from fedrec.precision import full_precision
+from fedrec.rowwise import SIDE
+
+PAIRED = 1 << 22  # numbers of profiles at once, where pairs of items are compared
+DENSE_ITEMS = 4096
+"""Largest catalogue whose tables of neighbours are opened to items x items, which is faster."""
+MOST_NUMBERS = 1 << 22  # in memory while neighbours are read
 
 
 class FeatureMap(ABC):
@@ -35,6 +42,19 @@ class FeatureMap(ABC):
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
         """What `restore_map` needs."""
+
+    def between(self, older: Tensor, newer: Tensor, mean: Tensor) -> Tensor:
+        """<left(older) - mean, right(newer)> of pairs of items (n,) each, (n,); mean (width,)."""
+        if not len(older):
+            return mean.new_zeros(0)
+        step = max(1, PAIRED // self.width)
+        pairs = zip(older.split(step), newer.split(step), strict=True)
+        return torch.cat([self._between(a, b, mean) for a, b in pairs])
+
+    def _between(self, older: Tensor, newer: Tensor, mean: Tensor) -> Tensor:
+        place = torch.arange(len(older), device=older.device)
+        profile = self.profile(place, older, torch.ones_like(mean[:1]).expand(len(older)), len(older)) - mean
+        return self.against(profile[:, None], newer[:, None])[:, 0, 0]
 
     def to(self, device: torch.device | str) -> "FeatureMap":
         """The same map with its tensors on `device`."""
@@ -77,10 +97,15 @@ class DenseMap(FeatureMap):
     def against(self, profile: Tensor, candidates: Tensor | None = None) -> Tensor:
         if candidates is None:
             return profile @ self.values.T
-        return torch.bmm(profile, self.values[candidates].transpose(1, 2))
+        rows = self.values[pad(candidates, (0, -candidates.shape[1] % SIDE))]  # so that `rowwise` need not copy them
+        return torch.bmm(rows, profile.transpose(1, 2))[:, : candidates.shape[1]].transpose(1, 2)
 
     def tensors(self) -> dict[str, Tensor]:
         return {"values": self.values} | ({} if self.signs is None else {"signs": self.signs})
+
+    def _between(self, older: Tensor, newer: Tensor, mean: Tensor) -> Tensor:
+        left = self.values[older] if self.signs is None else self.values[older] * self.signs
+        return ((left - mean) * self.values[newer]).sum(1)
 
 
 class HeadMap(FeatureMap):
@@ -108,6 +133,10 @@ class HeadMap(FeatureMap):
             return scores
         place = self.place[candidates]
         return self.inner.against(profile, place.clamp(min=0)) * (place >= 0)[:, None]
+
+    def _between(self, older: Tensor, newer: Tensor, mean: Tensor) -> Tensor:
+        left = self.rows(older) if self.inner.signs is None else self.rows(older) * self.inner.signs
+        return ((left - mean) * self.rows(newer)).sum(1)
 
     def tensors(self) -> dict[str, Tensor]:
         return {"head": self.head, "items": torch.tensor([self.items], device=self.head.device)} | self.inner.tensors()
@@ -140,6 +169,12 @@ class SparseMap(FeatureMap):
         flat = columns.view(users, 1, -1).expand(-1, decays, -1)
         return (profile.gather(2, flat).view(users, decays, *columns.shape[1:]) * values[:, None]).sum(3)
 
+    def _between(self, older: Tensor, newer: Tensor, mean: Tensor) -> Tensor:
+        columns, values = self.columns[newer], self.values[newer]  # (n, m)
+        same = self.columns[older][:, :, None] == columns[:, None]  # (n, m, m)
+        left = (same * self.values[older][:, :, None]).sum(1) - mean[columns]
+        return (left * values).sum(1)
+
     def matrix(self) -> Tensor:
         """The map as a sparse CSR matrix, (items, width)."""
         rows = torch.arange(self.items, device=self.values.device)[:, None].expand_as(self.columns)
@@ -159,8 +194,106 @@ class SparseMap(FeatureMap):
         }
 
 
+class NeighbourMap(FeatureMap):
+    """A kernel as a table: for each item of a history, what it says of other items. Not symmetric.
+
+    It holds what co-occurrence without noise allows: no low rank, so that pairs of rare items keep their meaning.
+
+    Args:
+        starts: (items + 1,) int64; row i has entries starts[i] to starts[i + 1] - 1.
+        columns: (entries,) int64, ascending within a row.
+        values: (entries,) float32.
+    """
+
+    def __init__(self, starts: Tensor, columns: Tensor, values: Tensor) -> None:
+        self.starts, self.columns, self.values = starts, columns, values
+        self.items = self.width = len(starts) - 1
+        self._opened: DenseMap | None = None
+
+    @property
+    def _table(self) -> "DenseMap | None":
+        """The table with all its zeros; None where that is too large."""
+        if self.items > DENSE_ITEMS:
+            return None
+        if self._opened is None:
+            self._opened = DenseMap(self.rows(torch.arange(self.items, device=self.values.device)))
+        return self._opened
+
+    def _entries(self, items: Tensor) -> tuple[Tensor, Tensor]:
+        """The place in `items` of each entry of their rows, and the entry."""
+        counts = self.starts[items + 1] - self.starts[items]
+        which = torch.repeat_interleave(torch.arange(len(items), device=items.device), counts)
+        first = self.starts[items] - (counts.cumsum(0) - counts)
+        return which, first[which] + torch.arange(len(which), device=items.device)
+
+    def rows(self, items: Tensor) -> Tensor:
+        which, entries = self._entries(items)
+        dense = self.values.new_zeros(len(items), self.width)
+        dense[which, self.columns[entries]] = self.values[entries]
+        return dense
+
+    def profile(self, owners: Tensor, items: Tensor, weights: Tensor, users: int) -> Tensor:
+        if self._table is not None:
+            return self._table.profile(owners, items, weights.to(self.values.dtype), users)
+        profile = torch.zeros(users * self.width, dtype=weights.dtype, device=weights.device)
+        most = max(1, MOST_NUMBERS // max(1, len(self.values) // max(1, self.items)))
+        for some in torch.arange(len(items), device=items.device).split(most):
+            which, entries = self._entries(items[some])
+            values = weights[some][which] * self.values[entries].to(weights.dtype)
+            profile.index_add_(0, owners[some][which] * self.width + self.columns[entries], values)
+        return profile.view(users, self.width)
+
+    def against(self, profile: Tensor, candidates: Tensor | None = None) -> Tensor:
+        if candidates is None:
+            return profile
+        return profile.gather(2, candidates[:, None].expand(-1, profile.shape[1], -1))
+
+    def met(self, owners: Tensor, items: Tensor, weights: Tensor, candidates: Tensor) -> Tensor:
+        """Kernel values of weighted histories with a few candidates, without a profile: (B, R, C).
+
+        Args:
+            owners: (E,) user of each event, ascending.
+            items: (E,) its item.
+            weights: (E, R) its weight under each decay.
+            candidates: (B, C).
+        """
+        users, decays = len(candidates), weights.shape[1]
+        found = weights.new_zeros(users, decays, candidates.shape[1])
+        for some in torch.arange(len(items), device=items.device).split(
+            max(1, MOST_NUMBERS // max(1, candidates.shape[1]))
+        ):
+            values = self._at(items[some], candidates[owners[some]])  # (e, C)
+            for r in range(decays):
+                part = weights[some, r] != 0
+                found[:, r].index_add_(0, owners[some][part], weights[some, r][part, None] * values[part])
+        return found
+
+    def _at(self, items: Tensor, candidates: Tensor) -> Tensor:
+        """The entries of the rows of `items` (e,) in the columns `candidates` (e, C), (e, C); 0 where there is none."""
+        if self._table is not None:
+            return self._table.values[items[:, None], candidates]
+        if not len(self.values):
+            return self.values.new_zeros(candidates.shape)
+        order = items.argsort()  # neighbours in memory are searched one after the other
+        wanted = (items[:, None] * self.items + candidates)[order]
+        place = torch.searchsorted(self._keys, wanted).clamp_(max=len(self._keys) - 1)
+        values = torch.where(self._keys[place] == wanted, self.values[place], 0.0)
+        return torch.empty_like(values).index_copy_(0, order, values)
+
+    @cached_property
+    def _keys(self) -> Tensor:
+        """Row and column of each entry as one number, (entries,), ascending."""
+        rows = torch.repeat_interleave(torch.arange(self.items, device=self.columns.device), self.starts.diff())
+        return rows * self.items + self.columns
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"starts": self.starts, "neighbours": self.columns.int(), "values": self.values}
+
+
 def restore_map(tensors: dict[str, Tensor]) -> FeatureMap:
     """The map whose `tensors()` these are."""
+    if "neighbours" in tensors:
+        return NeighbourMap(tensors["starts"], tensors["neighbours"].long(), tensors["values"])
     if "columns" in tensors:
         return SparseMap(tensors["columns"].long(), tensors["values"], int(tensors["width"]))
     if "head" in tensors:

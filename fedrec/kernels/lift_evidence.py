@@ -16,7 +16,9 @@ from torch import Tensor
 from fedrec.kernels.denoise import sampling_variance
 
 
-def squared_lift(release: Tensor, noise_std: float, popularity: Tensor, users: float) -> tuple[float, float]:
+def squared_lift(
+    release: Tensor, noise_std: float, popularity: Tensor, users: float, copies: float = 1.0
+) -> tuple[float, float]:
     """Estimate the mean squared lift of pairs, each weighted by how precisely the release shows it.
 
     Args:
@@ -24,6 +26,7 @@ def squared_lift(release: Tensor, noise_std: float, popularity: Tensor, users: f
         noise_std: standard deviation of its noise.
         popularity: of the head items, (head,) > 0.
         users: expected number of users in the sum.
+        copies: pairs that share a number of a sketch, and so its noise.
 
     Returns:
         The estimate, which may be below zero, and its standard error where there is no lift; infinite where the
@@ -49,4 +52,4 @@ def squared_lift(release: Tensor, noise_std: float, popularity: Tensor, users: f
     if mass <= 0:
         return 0.0, math.inf
     estimate = float((weight * (left * left - chance)).sum()) / mass
-    return estimate, math.sqrt(2 * float((precision * precision).sum())) / mass
+    return estimate, math.sqrt(2 * copies * float((precision * precision).sum())) / mass

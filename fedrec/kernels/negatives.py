@@ -59,12 +59,26 @@ def mixed_negatives(users: UserBatch, popularity: Tensor, count: int, stream: in
         count: draws for each user, even.
         stream: number of the stream of randomness; the next one is used too.
     """
-    mass = popularity.double().cpu().cumsum(0).to(users.device)  # a CUDA device's running sums do not repeat
+    mass = running_mass(popularity)
     likely = popularity.double() / mass[-1]
     owners, items = users.closed
     own = torch.zeros(len(users), dtype=torch.float64, device=users.device).index_add_(0, owners, likely[items])
     drawn = users.negatives(count, stream)
-    place = draws.uniform(users.keys, stream + 1, (count + 1) // 2) * mass[-1]
-    popular = torch.searchsorted(mass, place, right=True).clamp(max=users.n_items - 1)
+    popular = items_at(mass, draws.uniform(users.keys, stream + 1, (count + 1) // 2))
     drawn[:, ::2] = torch.where(users.has(popular), drawn[:, ::2], popular)
     return Negatives(drawn, likely, own, users.n_items - torch.bincount(owners, minlength=len(users)))
+
+
+def running_mass(popularity: Tensor) -> Tensor:
+    """Return the running sum of the popularity of items, (items,) float64; by the CPU, since CUDA's do not repeat."""
+    return popularity.double().cpu().cumsum(0).to(popularity.device)
+
+
+def items_at(mass: Tensor, uniform: Tensor) -> Tensor:
+    """Return items drawn in proportion to popularity, of the shape of `uniform`, numbers in [0, 1).
+
+    Args:
+        mass: of `running_mass`, (items,).
+        uniform: the draws.
+    """
+    return torch.searchsorted(mass, uniform * mass[-1], right=True).clamp(max=len(mass) - 1)

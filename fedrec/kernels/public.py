@@ -25,6 +25,10 @@ TEXTS = 16384  # of items, between two signs of progress
 MAX_LABELS = 256  # a block with more labels is held sparse
 MAX_WORDS = 12  # an item's rarest words; the others carry little information
 COMMON = 0.05  # a word in more than this part of the items is dropped
+EVERY: slice = slice(None)
+Fitted = slice | Tensor
+"""The items whose statistics (frequencies, means, widths) a kernel uses: every item, or a mask or positions. New items
+of a released model are placed by the statistics of the trained ones."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +74,10 @@ def cholesky_map(kernel: Kernel, rank: int, seed: int = 0, tolerance: float = 1e
     return DenseMap(factor[:, :used].contiguous())
 
 
-def categories_rows(block: Categories) -> Tensor:
+def categories_rows(block: Categories, fitted: Fitted = EVERY) -> Tensor:
     """Rows weighted by inverse frequency, unit norm, (items, labels)."""
     member = torch.from_numpy(block.membership.astype(np.float32))
-    weight = (member.mean(0) + 1e-3).rsqrt() * member / member.sum(1, keepdim=True).clamp(min=1).sqrt()
+    weight = (member[fitted].mean(0) + 1e-3).rsqrt() * member / member.sum(1, keepdim=True).clamp(min=1).sqrt()
     return weight / weight.norm(dim=1, keepdim=True).clamp(min=1e-9)
 
 
@@ -84,11 +88,12 @@ def same_set_kernel(block: Categories) -> Kernel:
     return Kernel(lambda p: (unit @ unit[p]) ** 4, member.any(1))
 
 
-def number_kernel(block: Numbers, fraction: float) -> Kernel:
+def number_kernel(block: Numbers, fraction: float, fitted: Fitted = EVERY) -> Kernel:
     """A Gaussian kernel whose width is `fraction` of the values' standard deviation; unknown values match nothing."""
     raw = torch.from_numpy(block.values.astype(np.float64))
     known = raw.isfinite()
-    spread = float(raw[known].std()) if int(known.sum()) > 1 else 1.0
+    sample = raw[fitted][known[fitted]]
+    spread = float(sample.std()) if len(sample) > 1 else 1.0
     z = torch.where(known, raw, 0.0) / (fraction * max(spread, 1e-9))
     return Kernel(lambda p: (torch.exp(-((z - z[p]) ** 2) / 2) * known * known[p]).float(), known)
 
@@ -98,15 +103,19 @@ def words_of(text: str) -> list[str]:
     return [w for w in re.findall(r"[^\W_]+", text.lower()) if len(w) > 2 and not w.isdigit()]
 
 
-def text_map(block: Texts, limit: int = 4096) -> SparseMap | None:
+def text_map(block: Texts, limit: int = 4096, fitted: Fitted = EVERY) -> SparseMap | None:
     """TF-IDF over words that at least two items share; cosine over an item's whole text."""
-    texts, items = block.texts, len(block.texts)
+    texts, counted = block.texts, np.zeros(len(block.texts), dtype=bool)
+    counted[fitted] = True
+    items = int(counted.sum())
     words: list[set[str]] = []
     frequency: Counter[str] = Counter()
-    with step("words of the items", 2 * items) as advance:
-        for start in range(0, items, TEXTS):
+    with step("words of the items", 2 * len(texts)) as advance:
+        for start in range(0, len(texts), TEXTS):
             found = [set(words_of(text)) for text in texts[start : start + TEXTS]]
-            frequency.update(word for row in found for word in row)
+            frequency.update(
+                word for row, counts in zip(found, counted[start:], strict=False) if counts for word in row
+            )
             words += found
             advance(len(found))
         shared = [w for w, n in frequency.items() if 2 <= n <= max(2, COMMON * items)]
@@ -115,36 +124,37 @@ def text_map(block: Texts, limit: int = 4096) -> SparseMap | None:
             return None
         position = {word: column for column, word in enumerate(shared)}
         idf = {word: float(np.log(items / frequency[word])) for word in frequency}
-        width = min(MAX_WORDS, max(len(row & position.keys()) for row in words))
-        columns, values = np.zeros((items, width), np.int64), np.zeros((items, width), np.float32)
+        width = min(MAX_WORDS, max(len(words[item] & position.keys()) for item in np.flatnonzero(counted)))
+        columns, values = np.zeros((len(texts), width), np.int64), np.zeros((len(texts), width), np.float32)
         for item, row in enumerate(words):
+            idf |= {word: float(np.log(items)) for word in row if word not in idf}  # as a word of one item
             kept = sorted((w for w in row if w in position), key=lambda w: (-idf[w], w))[:width]
             norm = max(sum(idf[w] ** 2 for w in row if frequency[w] <= max(2, COMMON * items)) ** 0.5, 1e-9)
             for slot, word in enumerate(kept):
                 columns[item, slot], values[item, slot] = position[word], idf[word] / norm
             if (item + 1) % TEXTS == 0:
                 advance(TEXTS)
-        advance(items % TEXTS)
+        advance(len(texts) % TEXTS)
     return SparseMap(torch.from_numpy(columns), torch.from_numpy(values), len(shared))
 
 
-def categories_map(block: Categories) -> FeatureMap:
+def categories_map(block: Categories, fitted: Fitted = EVERY) -> FeatureMap:
     """The categories kernel: dense for a few labels, sparse for many (tags)."""
-    rows = categories_rows(block)
+    rows = categories_rows(block, fitted)
     if rows.shape[1] <= MAX_LABELS:
         return DenseMap(rows)
-    width = min(64, int((rows > 0).sum(1).max()))
+    width = min(64, int((rows[fitted] > 0).sum(1).max()))
     top = rows.topk(width, dim=1)
     return SparseMap(top.indices, top.values, rows.shape[1])
 
 
-def vectors_map(block: Vectors, rank: int) -> DenseMap:
+def vectors_map(block: Vectors, rank: int, fitted: Fitted = EVERY) -> DenseMap:
     """Centred, unit-norm rows, cut to their `rank` leading directions; an item without a vector matches nothing."""
     rows = torch.from_numpy(block.values.astype(np.float32))
     known = rows.any(1, keepdim=True)
-    rows = (rows - rows.sum(0) / known.sum().clamp(min=1)) * known
+    rows = (rows - rows[fitted].sum(0) / known[fitted].sum().clamp(min=1)) * known
     if rows.shape[1] > rank:
-        _, basis = torch.linalg.eigh((rows.T @ rows).double())
+        _, basis = torch.linalg.eigh((rows[fitted].T @ rows[fitted]).double())
         rows = rows @ basis[:, -rank:].float()
     return DenseMap(rows / rows.norm(dim=1, keepdim=True).clamp(min=1e-9))
 
@@ -178,52 +188,96 @@ class PublicKernels:
 
 def public_kernels(catalogue: Catalogue, rank: int = RANK, seed: int = 0, *, products: bool = True) -> PublicKernels:
     """Every public kernel of a catalogue; none for a catalogue without metadata."""
-    maps: dict[str, FeatureMap] = {}
-    smooth: dict[str, float] = {}
+    maps, smooth, base = {}, {}, []
+    for part in named_kernels(catalogue, rank, products=products):
+        maps[part.name] = part.map_ or cholesky_map(part.factored, part.rank, seed)
+        if part.smooth:
+            smooth[part.name] = part.smooth
+        if part.single:
+            base.append(part.name)
+    return PublicKernels(maps, tuple(base), smooth)
+
+
+@dataclass(frozen=True)
+class NamedKernel:
+    """A public kernel before it is factored.
+
+    Attributes:
+        name: as in `PublicKernels.maps`.
+        kernel: its columns; None for one that is sparse.
+        map_: its exact map where it has a short one; None where it must be factored.
+        rank: most columns of the factor.
+        smooth: its scale in `PublicKernels.smooth`; 0 where it is not among these.
+        single: True for a kernel of one block, False for a product.
+    """
+
+    name: str
+    kernel: Kernel | None
+    map_: FeatureMap | None = None
+    rank: int = RANK
+    smooth: float = 0.0
+    single: bool = True
+
+    @property
+    def factored(self) -> Kernel:
+        """The kernel, which has no exact map."""
+        assert self.kernel is not None
+        return self.kernel
+
+
+def named_kernels(
+    catalogue: Catalogue, rank: int = RANK, *, products: bool = True, fitted: Fitted = EVERY
+) -> Iterator[NamedKernel]:
+    """Yield every public kernel of a catalogue, not factored yet.
+
+    Args:
+        catalogue: the items.
+        rank: most columns of a factor of one block.
+        products: True to include products of two blocks.
+        fitted: the items whose statistics decide.
+    """
     coarse: dict[str, tuple[type[Block], Kernel]] = {}
     fine: dict[str, tuple[type[Block], Kernel]] = {}
     for block in catalogue.blocks:
         name = block.name
         if isinstance(block, Categories):
-            same = same_set_kernel(block)
-            coarse[name], fine[name] = (Categories, _gram_kernel(categories_rows(block))), (Categories, same)
-            maps[name], smooth[name] = categories_map(block), 1.0
-            maps[f"{name} set"] = cholesky_map(same, rank, seed)
+            same, likeness = same_set_kernel(block), _gram_kernel(categories_rows(block, fitted))
+            coarse[name], fine[name] = (Categories, likeness), (Categories, same)
+            yield NamedKernel(name, likeness, categories_map(block, fitted), smooth=1.0)
+            yield NamedKernel(f"{name} set", same, rank=rank)
         elif isinstance(block, Numbers):
-            near, far = number_kernel(block, 1 / 8), number_kernel(block, 1 / 2)
+            near, far = number_kernel(block, 1 / 8, fitted), number_kernel(block, 1 / 2, fitted)
             coarse[name], fine[name] = (Numbers, far), (Numbers, near)
-            maps[f"{name} near"] = cholesky_map(near, rank, seed)
-            maps[f"{name} far"], smooth[f"{name} far"] = cholesky_map(far, rank, seed), 0.7
+            yield NamedKernel(f"{name} near", near, rank=rank)
+            yield NamedKernel(f"{name} far", far, rank=rank, smooth=0.7)
         elif isinstance(block, Vectors):
-            dense = vectors_map(block, rank)
+            dense = vectors_map(block, rank, fitted)
             coarse[name] = fine[name] = (Vectors, _gram_kernel(dense.values))
-            maps[name], smooth[name] = dense, 1.0
-        elif (text := text_map(block)) is not None:
-            maps[name], smooth[name] = text, 0.5
-    base = tuple(maps)
+            yield NamedKernel(name, coarse[name][1], dense, smooth=1.0)
+        elif (text := text_map(block, fitted=fitted)) is not None:
+            yield NamedKernel(name, None, text, smooth=0.5)
     for level, kernels in (("", coarse), (" fine", fine)) if products else ():
         names = list(kernels)
         for a, left in enumerate(names):
             for right in names[a + 1 :]:
                 if kernels[left][0] is not kernels[right][0]:  # products of unlike blocks, e.g. taste x time
-                    maps[f"{left} x {right}{level}"] = cholesky_map(
-                        kernels[left][1] * kernels[right][1], 2 * rank, seed
-                    )
-    return PublicKernels(maps, base, smooth)
+                    product = kernels[left][1] * kernels[right][1]
+                    yield NamedKernel(f"{left} x {right}{level}", product, rank=2 * rank, single=False)
 
 
 def _gram_kernel(rows: Tensor) -> Kernel:
     return Kernel(lambda p: rows @ rows[p], rows.any(1))
 
 
-def number_scores(catalogue: Catalogue) -> Tensor:
+def number_scores(catalogue: Catalogue, fitted: Fitted = EVERY) -> Tensor:
     """The number blocks as standard scores, (items, blocks); 0 where unknown."""
     columns = []
     for block in catalogue.blocks:
         if isinstance(block, Numbers):
             values = torch.from_numpy(block.values.astype(np.float64))
             known = values.isfinite()
-            centred = torch.where(known, values - values[known].mean(), 0.0) if bool(known.any()) else values.zero_()
-            spread = float(centred[known].std()) if int(known.sum()) > 1 else 1.0
+            sample = values[fitted][known[fitted]]
+            centred = torch.where(known, values - sample.mean(), 0.0) if len(sample) else values.zero_()
+            spread = float(centred[fitted][known[fitted]].std()) if len(sample) > 1 else 1.0
             columns.append((centred / max(spread, 1e-9)).float())
     return torch.stack(columns, 1) if columns else torch.zeros(len(catalogue), 0, device="cpu")

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from fedrec import draws
 from fedrec.data.users import UserBatch
-from fedrec.kernels.model import KernelSpace
+from fedrec.kernels.space import KernelSpace
 
 LENGTHS = (5, 500)  # events of the shortest and the longest synthetic user
 
@@ -21,9 +21,14 @@ def feature_scales(
     batch = synthetic_users(popularity, lengths, users, seed, stream=1)
     candidates = batch.negatives(50, stream=2)
     scales = space.features(space.fit(batch), candidates).flatten(0, 1).std(0)
-    by_kernel = scales[space.own :].view(-1, len(space.decays))
-    by_kernel = torch.maximum(by_kernel, 0.1 * by_kernel.amax(1, keepdim=True))  # a long average is not blown up
+    by_kernel = with_floor(scales[space.own :].view(-1, space.each)[:, : len(space.decays)])
+    by_kernel = torch.cat([by_kernel, by_kernel[:, list(space.gated)]], 1)  # a gate is of unit size
     return torch.cat([scales[: space.own], by_kernel.flatten()]).clamp(min=1e-2)
+
+
+def with_floor(by_kernel: Tensor) -> Tensor:
+    """Return scales (kernels, decays), none far below its kernel's largest: a long average is not blown up."""
+    return torch.maximum(by_kernel, 0.1 * by_kernel.amax(1, keepdim=True))
 
 
 def synthetic_users(popularity: Tensor, lengths: tuple[int, int], users: int, seed: int, stream: int) -> UserBatch:

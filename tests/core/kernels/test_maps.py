@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fedrec.kernels.feature_map import DenseMap, FeatureMap, HeadMap, SparseMap, restore_map
+from fedrec.kernels.feature_map import DenseMap, FeatureMap, HeadMap, NeighbourMap, SparseMap, restore_map
 
 ITEMS = 30
 
@@ -40,7 +40,15 @@ def sparse() -> tuple[FeatureMap, Tensor]:
     return SparseMap(columns, values, 9), rows @ rows.T
 
 
-KINDS = [dense, indefinite, head_only, sparse]
+def neighbours() -> tuple[FeatureMap, Tensor]:
+    kernel = random(ITEMS, ITEMS) * (random(ITEMS, ITEMS, seed=1) > 0.8)
+    kernel[11] = 0.0  # an item without neighbours
+    places = kernel.nonzero()
+    starts = torch.cat([torch.zeros(1, dtype=torch.int64), (kernel != 0).sum(1).cumsum(0)])
+    return NeighbourMap(starts, places[:, 1], kernel[places[:, 0], places[:, 1]]), kernel
+
+
+KINDS = [dense, indefinite, head_only, sparse, neighbours]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -96,3 +104,18 @@ class TestFeatureMap:
             assert (again.items, again.width) == (map_.items, map_.width)
             assert torch.equal(self.profile(again)[:, None], profile)
             assert torch.equal(again.against(profile), map_.against(profile))
+
+
+@pytest.mark.parametrize("opened", [True, False])
+def test_few_candidates_meet_neighbours_without_a_profile(monkeypatch: pytest.MonkeyPatch, opened: bool) -> None:
+    monkeypatch.setattr("fedrec.kernels.feature_map.DENSE_ITEMS", ITEMS if opened else 0)
+    monkeypatch.setattr("fedrec.kernels.feature_map.MOST_NUMBERS", 7)
+    map_, kernel = neighbours()
+    assert isinstance(map_, NeighbourMap)
+    owners, items = torch.tensor([0, 0, 0, 2, 2]), torch.tensor([3, 7, 7, 11, 5])
+    weights = torch.tensor([[1.0, 0.5], [0.0, 2.0], [1.0, 1.0], [3.0, 0.0], [0.5, 0.25]])
+    candidates = torch.tensor([[0, 7], [1, 2], [29, 5]])
+    expected = torch.zeros(3, 2, 2)
+    for owner, item, weight in zip(owners, items, weights, strict=True):
+        expected[owner] += weight[:, None] * kernel[item, candidates[owner]]
+    torch.testing.assert_close(map_.met(owners, items, weights, candidates), expected)

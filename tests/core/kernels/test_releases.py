@@ -48,7 +48,7 @@ def pair_vector(row: list[int], skip: int, decay: float) -> Tensor:
     kept = [int(location()[item]) for item in once[: max(0, len(once) - skip)] if location()[item] >= 0]
     matrix = torch.zeros(len(HEAD), len(HEAD), dtype=torch.float64)
     for i, a in enumerate(kept):
-        for j in range(i + 1, min(len(kept), i + REACH + 1)):
+        for j in range(i + 1, len(kept) if decay == 1 else min(len(kept), i + REACH + 1)):
             matrix[min(a, kept[j]), max(a, kept[j])] += decay ** (j - i - 1)
     flat = torch.stack([matrix[a, b] for a in range(len(HEAD)) for b in range(a + 1, len(HEAD))])
     return flat / flat.norm() if bool(flat.any()) else flat
@@ -88,6 +88,14 @@ def test_more_head_items_than_the_reach() -> None:
     assert float(matrix[3, 5] / matrix[3, 4]) == pytest.approx(DECAY, rel=1e-5)
 
 
+def test_without_an_order_every_pair_counts_the_same() -> None:
+    everything, tied = torch.arange(ITEMS), torch.tensor([True, False])
+    users = batch([list(range(ITEMS))] * 2)
+    for unknown in (users.unordered(), replace(users, tied=tied)):
+        flat = LaggedPairs(unknown, everything, ITEMS, 0).dense(0).double()
+        torch.testing.assert_close(flat, torch.full_like(flat, len(flat) ** -0.5))
+
+
 def test_no_pair_within_reach_adds_nothing() -> None:
     part = LaggedPairs(batch([[], [5], [5, 5, 5], [1, 2, 3], [5, 1]]), location(), len(HEAD), 0)
     assert not part.norms().any()
@@ -104,7 +112,7 @@ def test_triangle_is_symmetric_and_follows_the_pairs() -> None:
             expected[a, b] = expected[b, a] = flat[position]
             position += 1
     assert torch.equal(triangle(flat, 5), expected)
-    assert cooccurrence_query(5, 0.5).shape == (10,)
+    assert cooccurrence_query(pairs(5), 0.5).shape == (10,)
     assert pairs(2) == 1
 
 

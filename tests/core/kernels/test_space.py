@@ -8,8 +8,9 @@ from torch import Tensor
 
 from fedrec import draws
 from fedrec.data.users import UserBatch
-from fedrec.kernels.feature_map import DenseMap, FeatureMap, HeadMap
-from fedrec.kernels.model import NEGLIGIBLE, SHAPED, KernelModel, KernelSpace, centred_space, weigh
+from fedrec.kernels.feature_map import DenseMap, FeatureMap, HeadMap, NeighbourMap
+from fedrec.kernels.model import KernelModel, weigh
+from fedrec.kernels.space import NEGLIGIBLE, SHAPED, KernelSpace, centred_space
 from fedrec.kernels.synthetic import feature_scales
 
 ITEMS = 30
@@ -33,13 +34,24 @@ def maps() -> dict[str, FeatureMap]:
         "plain": DenseMap(torch.randn(ITEMS, 4, generator=generator)),
         "signed": DenseMap(torch.randn(ITEMS, 3, generator=generator), signed),
         "head": HeadMap(torch.tensor([4, 9, 1, 20]), ITEMS, torch.randn(4, 3, generator=generator), signed),
+        "neighbours": neighbours(),
     }
 
 
-def space(decays: tuple[float, ...] = DECAYS) -> KernelSpace:
+def neighbours() -> NeighbourMap:
+    """Each item has the next three for neighbours, the last one of the catalogue none."""
+    counts = torch.full((ITEMS,), 3)
+    counts[-1] = 0
+    columns = (torch.arange(ITEMS - 1)[:, None] + torch.arange(1, 4)) % ITEMS
+    values = torch.randn(3 * ITEMS - 3, generator=torch.Generator().manual_seed(2))
+    starts = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+    return NeighbourMap(starts, columns.sort(1).values.flatten(), values)
+
+
+def space(decays: tuple[float, ...] = DECAYS, *, gated: bool = False) -> KernelSpace:
     generator = torch.Generator().manual_seed(1)
     popularity = torch.rand(ITEMS, generator=generator) * 20 + 0.3
-    return centred_space(maps(), popularity, torch.randn(ITEMS, 2, generator=generator), decays)
+    return centred_space(maps(), popularity, torch.randn(ITEMS, 2, generator=generator), decays, gated=gated)
 
 
 def kernel(map_: FeatureMap) -> Tensor:
@@ -94,7 +106,7 @@ def test_kernel_features_are_mean_kernel_values_less_those_of_the_average_histor
                 if row:
                     weights = torch.tensor([decay**lag for lag in reversed(range(len(row)))])
                     expected = (weights @ values[row]) / weights.sum()
-                    if not isinstance(map_, HeadMap):  # these are not centred
+                    if not isinstance(map_, HeadMap | NeighbourMap):  # these are not centred
                         expected = expected - share @ values
                 torch.testing.assert_close(features[user, :, place], expected, atol=1e-4, rtol=1e-3)
 
@@ -147,8 +159,9 @@ def networked(public: KernelSpace) -> KernelModel:
 CANDIDATES = torch.tensor([[0, 5, 5]] * len(ROWS))
 
 
-def test_the_linear_shortcut_equals_features_times_weights() -> None:
-    public = space()
+@pytest.mark.parametrize("gated", [False, True])
+def test_the_linear_shortcut_equals_features_times_weights(gated: bool) -> None:
+    public = space(gated=gated)
     model = linear(public)
     state = public.fit(batch())
     expected = public.features(state) @ model.weights
@@ -157,8 +170,9 @@ def test_the_linear_shortcut_equals_features_times_weights() -> None:
     torch.testing.assert_close(model.score(state, CANDIDATES), expected.gather(1, CANDIDATES), atol=1e-3, rtol=1e-4)
 
 
-def test_the_network_equals_its_formula() -> None:
-    public = space()
+@pytest.mark.parametrize("gated", [False, True])
+def test_the_network_equals_its_formula(gated: bool) -> None:
+    public = space(gated=gated)
     model = networked(public)
     state = public.fit(batch())
     features, network = public.features(state), model.network
@@ -188,9 +202,10 @@ def test_scores_in_pieces_are_the_same(make, monkeypatch: pytest.MonkeyPatch) ->
     torch.testing.assert_close(model.score(state, CANDIDATES), some, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("gated", [False, True])
 @pytest.mark.parametrize("make", [linear, networked])
-def test_a_restored_model_scores_alike_and_names_its_features(make) -> None:
-    model = make(space())
+def test_a_restored_model_scores_alike_and_names_its_features(make, gated: bool) -> None:
+    model = make(space(gated=gated))
     again = KernelModel.restore(model.tensors(), model.manifest())
     assert torch.equal(again.score(again.fit(batch())), model.score(model.fit(batch())))
     assert again.manifest() == model.manifest()
@@ -203,11 +218,12 @@ def test_a_head_without_a_network_is_linear() -> None:
     torch.testing.assert_close(weigh(features, weights, {}), (features * weights).sum(-1))
 
 
-def test_folding_in_repeats_equals_refitting() -> None:
-    public = space()
+@pytest.mark.parametrize("gated", [False, True])
+def test_folding_in_repeats_equals_refitting(gated: bool) -> None:
+    public = space(gated=gated)
     rows = [[1, 2], [], [5, 5, 5]]
     state = public.fit(batch(rows))
-    for item in (5, 5, 0):
+    for item in (5, 5, 0, 2, 1, 7, 8, 9, 3, 4, 11, 12):  # more than the steps that a gate looks back
         state = public.fold_in(state, torch.full((3,), item))
         rows = [[*row, item] for row in rows]
         again = public.fit(batch(rows))
@@ -216,8 +232,9 @@ def test_folding_in_repeats_equals_refitting() -> None:
             torch.testing.assert_close(state[name], again[name], atol=1e-4, rtol=1e-4, msg=name)
 
 
-def test_folding_in_without_order_equals_refitting() -> None:
-    public = space()
+@pytest.mark.parametrize("gated", [False, True])
+def test_folding_in_without_order_equals_refitting(gated: bool) -> None:
+    public = space(gated=gated)
     state = public.fold_in(public.fit(batch([[1, 2], [3]]).unordered()), torch.tensor([4, 5]))
     again = public.fit(batch([[1, 2, 4], [3, 5]]).unordered())
     for name in state:
