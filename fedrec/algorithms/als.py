@@ -7,12 +7,13 @@ Source: Hu, Koren, Volinsky 2008; the objective, the scale of its regulariser an
 Rendle et al. 2022 ("Revisiting the performance of iALS"). Federated as in DPALS (Chien et al., ICML 2021): a user
 adds w w^T to the Gram matrix of all users, and (w w^T, w, 1) to each item of the history. The item side sees sums
 alone, so without privacy the result is that of central ALS. Different from DPALS: no per-user cap on items (the
-clip is on the whole contribution) and sums arrive with noise already on them.
+clip is on the whole contribution), sums arrive with noise already on them, and under privacy item vectors begin with
+the released popularity and leave it as far as their statistics exceed the noise (`fedrec.algorithms.held_rows`).
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -20,10 +21,15 @@ from torch import Tensor
 from torch.nn.functional import embedding
 
 from fedrec import draws
+from fedrec.algorithms.als_held import level, solved_beside
 from fedrec.algorithms.als_statistics import GramContribution, ItemStatistics, SymmetricPacking
-from fedrec.algorithms.base import Algorithm, PublicFacts, Shared
+from fedrec.algorithms.base import PublicFacts, Shared
+from fedrec.algorithms.held_rows import popularity_budget
 from fedrec.algorithms.ragged import each_rectangle
+from fedrec.algorithms.stage import Stage, Staged, popularity_stage
+from fedrec.data.new_items import NewItems
 from fedrec.data.users import UserBatch
+from fedrec.kernels.new_items import Predictor
 from fedrec.kernels.popularity import mean_popularity
 from fedrec.model import ReleasedModel, or_popular
 from fedrec.parallel import run_jobs
@@ -32,6 +38,10 @@ from fedrec.rowwise import bmm, power
 from fedrec.settings import Settings
 
 _ITEMS_AT_ONCE = {"cpu": 1 << 8, "cuda": 1 << 13}
+_KEPT = "kept"
+"""Name in the shared state of the factor of each item's movement."""
+LEAST_SHARE = 0.1
+"""Least part of a private budget for popularity."""
 
 
 def padded(table: Tensor) -> Tensor:
@@ -102,6 +112,11 @@ class ALSModel(ReleasedModel):
     def item_rows(self, items: Tensor) -> Tensor:
         return self.items[items]
 
+    def with_new_items(self, items: NewItems) -> "ALSModel":
+        """Predict the vectors of new items from public features; the Gram matrix stays that of the trained items."""
+        wider, popularity = Predictor(items).widened(self.items), items.at_median(self.popularity)
+        return ALSModel(wider, self.gram, popularity, alpha0=self.alpha0, reg=self.reg, nu=self.nu).by(self.made_by)
+
     def tensors(self) -> dict[str, Tensor]:
         return {"items": self.items, "gram": self.gram, "popularity": self.popularity}
 
@@ -125,6 +140,7 @@ class ALSModel(ReleasedModel):
 class ALSConfig(Settings):
     """Settings of `als`, chosen on the validation split of MovieLens-1M (each user's newest training event)."""
 
+    older_values: ClassVar[Mapping[str, Any]] = {"popularity_share": 0.0}
     older_names: ClassVar[Mapping[str, str]] = {"gram_clip": "gram_clip_norm", "items_clip": "items_clip_norm"}
 
     dim: int | None = Field(None, ge=1, le=1024)
@@ -146,88 +162,138 @@ class ALSConfig(Settings):
     max_item_norm: float = Field(3.0, gt=0)
     """Under privacy, item vectors longer than this are scaled down to it, so that noise cannot build up over rounds."""
     gram_share: float = Field(0.1, gt=0, lt=1)
-    """Part of the privacy budget for the Gram matrix; the items' statistics get the rest."""
+    """Part of the training's budget for the Gram matrix; the items' statistics get the rest."""
+    popularity_share: Annotated[float, Field(ge=0, lt=1)] | Literal["by budget"] = "by budget"
+    """Part of the privacy budget for a first round of popularity, which the item vectors begin with and hold to. By
+    default it follows from the budget, and is 0 without privacy. 0: no such round, and noise may rank below
+    popularity."""
 
 
-class ALS(Algorithm):
+class ALS(Staged):
     """Federated implicit ALS."""
 
     name: ClassVar[str] = "als"
     Config: ClassVar[type[Settings]] = ALSConfig
+    begins: ClassVar[bool] = True
     config: ALSConfig
 
     def __init__(self, config: ALSConfig, facts: PublicFacts) -> None:
         super().__init__(config, facts)
         self.dim = config.dim or (16 if facts.private else 64)
-        self._rounds = config.rounds or (2 if facts.private else 10)
+        self.steps = config.rounds or (2 if facts.private else 10)
         self.packing = SymmetricPacking(self.dim, facts.device)
+        given = config.popularity_share
+        self.popularity_share = self._open_share() if given == "by budget" else given
+
+    def _open_share(self) -> float:
+        if not self.facts.private:
+            return 0.0
+        size = len(self.facts.catalogue) * (self.packing.size + self.dim)
+        return popularity_budget(self.facts, LEAST_SHARE, size, self.steps)
 
     @property
     def chosen(self) -> dict[str, Any]:
-        return {"dim": self.dim, "rounds": self._rounds}
+        return {"dim": self.dim, "rounds": self.steps, "popularity_share": self.popularity_share}
 
     @property
-    def rounds(self) -> int:
-        return self._rounds
+    def stages(self) -> tuple[Stage, ...]:
+        share = self.popularity_share
+        training = Stage(self.steps, self._statistics((1 - share) / self.steps), self._contribute, self._solve)
+        return (popularity_stage(self.facts, share, self._begin), training) if share else (training,)
 
     def initial(self) -> Shared:
-        index = torch.arange(len(self.facts.catalogue), device=self.facts.device)
-        items = draws.normal(draws.keys(self.facts.seed, index), 0, self.dim) * (
-            self.config.init_std / math.sqrt(self.dim)
-        )
-        one = torch.ones(len(index), device=self.facts.device)
+        items = self._random()
+        if (start := self.facts.start) is not None:
+            begun = start.of_width(self.dim).to(items)
+            items = torch.where(start.known.to(items.device)[:, None], begun, items)
+        one = torch.ones(len(items), device=self.facts.device)
         return self._item_side(items) | {"counts": torch.zeros_like(one), "popularity": one}
 
-    def queries(self, round_index: int) -> tuple[SumQuery, ...]:
+    def _random(self) -> Tensor:
+        index = torch.arange(len(self.facts.catalogue), device=self.facts.device)
+        return draws.normal(draws.keys(self.facts.seed, index), 0, self.dim) * (
+            self.config.init_std / math.sqrt(self.dim)
+        )
+
+    def _begin(self, shared: Shared, popularity: Tensor, _release: PrivateSum) -> Shared:
+        if self.facts.start is not None:
+            return shared | {"popularity": popularity}  # item vectors begin with those of the other run
+        items = torch.cat([level(popularity), shared["items"][:, 1:]], 1)
+        return shared | self._item_side(items) | {"popularity": popularity, _KEPT: torch.zeros_like(popularity)}
+
+    def _statistics(self, share: float) -> tuple[SumQuery, ...]:
         config, packed = self.config, self.packing.size
         shape = (len(self.facts.catalogue), packed + self.dim + 1)
         return (
-            SumQuery("gram", (packed,), config.gram_clip_norm, config.gram_share / self.rounds, self.dim),
-            SumQuery("items", shape, config.items_clip_norm, (1 - config.gram_share) / self.rounds, self.dim),
+            SumQuery("gram", (packed,), config.gram_clip_norm, config.gram_share * share, self.dim),
+            SumQuery("items", shape, config.items_clip_norm, (1 - config.gram_share) * share, self.dim),
         )
 
-    def contribute(self, shared: Shared, users: UserBatch, round_index: int) -> dict[str, Contribution]:
-        vectors = self._solver(shared, shared["items"][:, 0]).vectors(users)
+    def _contribute(self, shared: Shared, users: UserBatch, step: int) -> dict[str, Contribution]:
+        vectors = self._solver(shared["items"], shared["gram"], shared["items"][:, 0]).vectors(users)
         return {"gram": GramContribution(vectors), "items": ItemStatistics(vectors, users)}
 
-    def update(self, shared: Shared, sums: Mapping[str, PrivateSum], round_index: int) -> Shared:
+    def _solve(self, shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
         config, population = self.config, self.facts.users
         scale = population / self.facts.expected_cohort  # a sampled cohort's sum stands for the population's
         gram = scale * self.packing.unpack(sums["gram"].value)
         if sums["gram"].noise_std > 0:
             gram = _positive(gram)
         statistics = sums["items"]
+        holds = _KEPT in shared
         items = torch.empty_like(shared["items"])
+        sides = (items.new_empty(len(items), self.dim, self.dim), torch.empty_like(items)) if holds else ()
 
         def solve(some: slice) -> None:
             packed, total, count = (scale * statistics.value[some]).split([self.packing.size, self.dim, 1], dim=1)
             outer = self.packing.unpack(packed)
             if statistics.noise_std > 0:
                 outer, count = _positive(outer), count.clamp(min=0)
-                total = _shrunk(total, scale * statistics.noise_std)
             ridge = config.reg * (count[:, 0] + config.alpha0 * population) ** config.nu
-            solved = ridge_solve(outer, config.alpha0 * gram, ridge, total)
+            if sides:
+                normal = outer + config.alpha0 * gram
+                normal.diagonal(dim1=1, dim2=2).add_(ridge[:, None])
+                sides[0][some], sides[1][some] = normal, total
+                return
             if statistics.noise_std > 0:
-                solved = solved * (config.max_item_norm / solved.norm(dim=1, keepdim=True)).clamp(max=1.0)
-            items[some] = solved
+                total = _shrunk(total, scale * statistics.noise_std)
+            items[some] = self._bounded(ridge_solve(outer, config.alpha0 * gram, ridge, total), statistics)
 
-        step = _ITEMS_AT_ONCE["cpu" if items.device.type == "cpu" else "cuda"]
-        parts = ((slice(start, start + step),) for start in range(0, len(items), step))
+        at_once = _ITEMS_AT_ONCE["cpu" if items.device.type == "cpu" else "cuda"]
+        parts = ((slice(start, start + at_once),) for start in range(0, len(items), at_once))
         run_jobs(solve, parts, items.device)
+        if sides:
+            first = level(shared["popularity"])
+            noise = scale * statistics.noise_std, scale * config.alpha0 * sums["gram"].noise_std
+            rest, part = solved_beside(first, *sides, noise, shared["popularity"], at_once)
+            random = self._random()[:, 1:]  # an item that stays keeps it, so that vectors differ in the next round
+            rest = part[:, None] * self._bounded(rest, statistics) + (1 - part[:, None]) * random
+            return shared | self._item_side(torch.cat([first, rest], 1)) | {_KEPT: part}
         occurs = PrivateSum(statistics.value[:, -1], statistics.noise_std)  # the count, released with the rest
-        counts, popularity = mean_popularity(shared["counts"], occurs, round_index, self.facts.catalogue)
+        counts, popularity = mean_popularity(shared["counts"], occurs, step, self.facts.catalogue)
         return self._item_side(items) | {"counts": counts, "popularity": popularity}
 
+    def _bounded(self, vectors: Tensor, release: PrivateSum) -> Tensor:
+        if not release.noise_std > 0:
+            return vectors
+        return vectors * (self.config.max_item_norm / vectors.norm(dim=1, keepdim=True)).clamp(max=1.0)
+
     def release(self, shared: Shared) -> ALSModel:
-        return self._solver(shared, shared["popularity"])
+        if _KEPT not in shared:
+            return self._solver(shared["items"], shared["gram"], shared["popularity"])
+        items, random = shared["items"], self._random()
+        target = torch.cat([items[:, :1], torch.zeros_like(items[:, 1:])], 1)
+        random[:, :1] = items[:, :1]
+        items = items - (1 - shared[_KEPT][:, None]) * (random - target)
+        return self._solver(items, items.mT @ items, shared["popularity"])
 
     @property
     def server_only(self) -> frozenset[str]:
-        return frozenset({"counts", "popularity"})
+        return frozenset({"counts", "popularity", _KEPT})
 
-    def _solver(self, shared: Shared, popularity: Tensor) -> ALSModel:
+    def _solver(self, items: Tensor, gram: Tensor, popularity: Tensor) -> ALSModel:
         config = self.config
-        return ALSModel(shared["items"], shared["gram"], popularity, alpha0=config.alpha0, reg=config.reg, nu=config.nu)
+        return ALSModel(items, gram, popularity, alpha0=config.alpha0, reg=config.reg, nu=config.nu)
 
     def _item_side(self, items: Tensor) -> Shared:
         return {"items": items, "gram": items.mT @ items}

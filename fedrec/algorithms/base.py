@@ -16,9 +16,37 @@ from torch import Tensor
 
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.users import UserBatch
+from fedrec.errors import InputError
 from fedrec.model import ReleasedModel
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings
+
+
+@dataclass(frozen=True)
+class ItemStart:
+    """Item vectors of another run's release, from which this one starts. They are public.
+
+    Attributes:
+        vectors: (items, d) float32 in the order of this run's catalogue, 0 where unknown.
+        known: (items,) bool, which items the other run has.
+    """
+
+    vectors: Tensor
+    known: Tensor
+
+    def of_width(self, width: int) -> Tensor:
+        """Return the vectors, for an algorithm whose vectors have `width` numbers.
+
+        Raises:
+            InputError: for vectors of another length.
+        """
+        if self.vectors.shape[1] != width:
+            raise InputError(
+                f"[start]: the other run's item vectors have {self.vectors.shape[1]} numbers and this run's {width}; "
+                "set the same dim"
+            )
+        return self.vectors
+
 
 Shared = dict[str, Tensor]
 """The public state that the server holds and devices download: named tensors, nothing else."""
@@ -36,6 +64,7 @@ class PublicFacts:
             on it, since it follows from the public budget alone.
         seed: public randomness: initial values, local negatives.
         device: where tensors are computed.
+        start: item vectors of another run, from which this one starts; None for the algorithm's own start.
     """
 
     catalogue: Catalogue
@@ -44,6 +73,7 @@ class PublicFacts:
     mu: float = math.inf
     seed: int = 0
     device: torch.device = torch.device("cpu")
+    start: ItemStart | None = None
 
     @property
     def private(self) -> bool:
@@ -66,6 +96,8 @@ class Algorithm(ABC):
     Config: ClassVar[type[Settings]]
     fixed_clips: ClassVar[Mapping[str, str]] = {}
     """Queries of several rounds whose clip must not adapt, by name: why, as the end of a sentence about the clip."""
+    begins: ClassVar[bool] = False
+    """Whether it can start from item vectors of another run, `facts.start`."""
 
     def __init__(self, config: Any, facts: PublicFacts) -> None:
         self.config = config
@@ -107,6 +139,17 @@ class Algorithm(ABC):
             users: a batch of B users; contributions have B rows.
             round_index: position of the round, from 0.
         """
+
+    def adds(self, keys: Tensor, round_index: int) -> Tensor | None:
+        """Return which users may add anything but zeros in a round, (B,) bool; None for all of them.
+
+        A federation need not compute what the others add. Public facts and the keys decide, never an event.
+
+        Args:
+            keys: of B users, as `UserBatch.keys`.
+            round_index: position of the round, from 0.
+        """
+        return None
 
     @property
     def server_only(self) -> frozenset[str]:

@@ -14,8 +14,9 @@ from fedrec.data.catalogue import Catalogue, Numbers
 from fedrec.data.ids import identities
 from fedrec.data.users import UserBatch
 from fedrec.errors import InputError
-from fedrec.kernels.model import Decays, KernelModel, centred_space
+from fedrec.kernels.model import KernelModel
 from fedrec.kernels.public import number_scores, public_kernels
+from fedrec.kernels.space import Decays, centred_space
 from fedrec.kernels.synthetic import feature_scales
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
 from fedrec.settings import Settings

@@ -10,18 +10,22 @@ import inspect
 import json
 import pkgutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load
+from torch import Tensor
 
 import fedrec.algorithms
 from fedrec import plugins
 from fedrec.algorithms.base import Algorithm
 from fedrec.errors import InputError, nearest
 from fedrec.model import ReleasedModel
+from fedrec.packed_tensors import unpack
 from fedrec.received_files import read_below
 from fedrec.settings import Settings
 
@@ -123,13 +127,20 @@ def load_model(folder: Path, items: Sequence[str] | None = None, own: type[Algor
     if hashlib.sha256(content).hexdigest() != digest:
         raise InputError(f"{tensor_file}: is not the file that manifest.json names by its SHA-256; bring back that one")
     try:
-        model: ReleasedModel = known[kind].restore(load(content), settings)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        tensors = load(content)
+        if "packed" in manifest:
+            tensors = {name: torch.from_numpy(value) for name, value in _unpacked(tensors, manifest["packed"]).items()}
+        model: ReleasedModel = known[kind].restore(tensors, settings)
+    except (SafetensorError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{folder}: the manifest and the tensors do not fit each other ({error})") from None
     if items is not None and "items" in manifest:  # models of older versions name no items
         _check_items(folder, manifest["items"], items)
     model.made_by = str(manifest.get("made_by", ""))
     return model
+
+
+def _unpacked(tensors: Mapping[str, Tensor], packed: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    return unpack({name: tensor.numpy() for name, tensor in tensors.items()}, packed)
 
 
 def model_items(folder: Path) -> list[str]:

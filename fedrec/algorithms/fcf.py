@@ -35,6 +35,7 @@ from torch import Tensor
 from fedrec import draws
 from fedrec.algorithms.als import ALSModel
 from fedrec.algorithms.base import Shared
+from fedrec.algorithms.held_rows import gathered
 from fedrec.algorithms.popularity_start import TRAINING_NAMES, PopularityStart
 from fedrec.algorithms.server_optimizer import ServerOptimizer, start_moments
 from fedrec.algorithms.stage import Stage
@@ -153,13 +154,16 @@ class FCF(PopularityStart):
         items[:, 0] = popularity / popularity.max()  # what a user of popular taste alone would have scores like
         return shared | {"items": items}
 
+    def table(self, shared: Shared) -> Tensor:
+        return shared["items"]
+
     def training(self, share: float) -> Stage:
         query = SumQuery("gradient", (len(self.facts.catalogue), self.dim), self.config.clip_norm, share)
         return Stage(self.training_rounds, (query,), self._gradient, self._descend)
 
     def _gradient(self, shared: Shared, users: UserBatch, step: int) -> dict[str, Contribution]:
         with full_precision(users.device):  # linear solves
-            vectors = self._solver(shared, shared["items"][:, 0]).vectors(users)
+            vectors = self._solver(shared["items"], shared["items"][:, 0]).vectors(users)
         return {"gradient": ItemGradient(vectors, shared["items"], users, self.config.alpha0)}
 
     def _descend(self, shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
@@ -169,11 +173,11 @@ class FCF(PopularityStart):
         blocks = (len(items),) if total.noise_std > 0 else ()
         optimizer = ServerOptimizer(self.config.optimizer, self.learning_rate)
         items, moments = optimizer.step(items, gradient, shared, step, blocks)
-        return shared | {"items": items, **moments}
+        return shared | {"items": items, **moments} | gathered(shared, total.value, total.noise_std)
 
     def release(self, shared: Shared) -> ALSModel:
-        return self._solver(shared, shared["popularity"]).by(self.name)
+        return self._solver(self.released_table(shared), shared["popularity"]).by(self.name)
 
-    def _solver(self, shared: Shared, popularity: Tensor) -> ALSModel:
-        items, config = shared["items"], self.config
+    def _solver(self, items: Tensor, popularity: Tensor) -> ALSModel:
+        config = self.config
         return ALSModel(items, items.mT @ items, popularity, alpha0=config.alpha0, reg=config.reg, nu=1.0)

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from fedrec import draws
 from fedrec.algorithms.base import Shared
+from fedrec.algorithms.held_rows import gathered
 from fedrec.algorithms.local_examples import Examples, groups
 from fedrec.algorithms.popularity_start import TRAINING_NAMES, PopularityStart, standard_log
 from fedrec.algorithms.server_optimizer import ServerOptimizer, start_moments
@@ -126,6 +127,11 @@ class LocalModel(ReleasedModel):
             )
         return rows, network
 
+    def own_scores(self, private: Tensor, examples: Examples) -> Tensor:
+        """Return the scores (B, m) of the examples' items under the device's own copy of their rows."""
+        rows, network = self.tune(private, examples, self.settings["own_steps"], self.settings["own_rate"])
+        return self.pair_scores(private, network, rows)
+
     def fit(self, users: UserBatch) -> dict[str, Tensor]:
         """private (B, p), and what folding in needs: items (B, L), -1 past the end, keys (B,). With a copy of the rows
         of its own also own_items and own_scores (B, m)."""
@@ -141,8 +147,7 @@ class LocalModel(ReleasedModel):
             private[some] = vectors
             if self.settings["own_steps"]:
                 # Not private[some]: to autograd, what another job writes into the same tensor changes this part, too.
-                rows, network = self.tune(vectors, mine, self.settings["own_steps"], self.settings["own_rate"])
-                found = self.pair_scores(vectors, network, rows)[:, : own_scores.shape[1]]
+                found = self.own_scores(vectors, mine)[:, : own_scores.shape[1]]
                 own_scores[some, : found.shape[1]] = found
 
         run_jobs(work, groups([examples], _USERS_AT_ONCE), users.device)
@@ -277,9 +282,12 @@ class LocalTraining(PopularityStart):
 
     def begin_from(self, shared: Shared, popularity: Tensor) -> Shared:
         parameters = shared["parameters"].clone()
-        table = parameters[: len(popularity) * self.width].view(-1, self.width)
-        table[:, 0] = standard_log(popularity)
-        return shared | {"parameters": parameters}
+        begun = shared | {"parameters": parameters}
+        self.table(begun)[:, 0] = standard_log(popularity)
+        return begun
+
+    def table(self, shared: Shared) -> Tensor:
+        return shared["parameters"][: len(self.facts.catalogue) * self.width].view(-1, self.width)
 
     def training(self, share: float) -> Stage:
         size = len(self.facts.catalogue) * self.width + len(self.network())
@@ -297,21 +305,24 @@ class LocalTraining(PopularityStart):
             private = model.rebuild(support.take(*group))
             rows, tuned = model.tune(private, mine, config.local_steps, config.local_learning_rate)
             network[some] = tuned - model.network
-            return Change(some, mine.items, rows.sub_(mine.rows(model.table)))
+            return Change(some, mine.items, rows.sub_(mine.rows(model.table))[:, :, : self.width])
 
         changes = list(in_order(work, groups(parts, _USERS_AT_ONCE), users.device))
         return {"change": LocalChange(changes, network, (len(model.table), self.width))}
 
     def _descend(self, shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
         total, optimizer = sums["change"], ServerOptimizer(self.config.optimizer, self.learning_rate)
-        gradient = -total.value / self.facts.expected_cohort
+        cohort = self.facts.expected_cohort
+        gradient = -total.value / cohort
         rows = len(self.facts.catalogue) * self.width
         blocks = (rows, len(gradient) - rows) if total.noise_std > 0 else ()
         parameters, moments = optimizer.step(shared["parameters"], gradient, shared, step, blocks)
-        return shared | {"parameters": parameters, **moments}
+        return shared | {"parameters": parameters, **moments} | gathered(shared, gradient, total.noise_std / cohort)
 
     def release(self, shared: Shared) -> LocalModel:
-        return self._model(shared, shared["popularity"])
+        network = shared["parameters"][len(self.facts.catalogue) * self.width :]
+        parameters = torch.cat([self.released_table(shared).flatten(), network])
+        return self._model(shared | {"parameters": parameters}, shared["popularity"])
 
     def _model(self, shared: Shared, popularity: Tensor) -> LocalModel:
         rows = len(self.facts.catalogue) * self.width

@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from fedrec.algorithms.base import Algorithm, Shared
+from fedrec.data.new_items import NewItems
 from fedrec.data.users import UserBatch
 from fedrec.kernels.popularity import denoise, popularity_contribution, popularity_query
 from fedrec.kernels.public import public_kernels
@@ -46,6 +47,10 @@ class PopularityModel(ReleasedModel):
 
     def fold_in(self, state: dict[str, Tensor], items: Tensor) -> dict[str, Tensor]:
         return {"count": state["count"] + 1}
+
+    def with_new_items(self, items: NewItems) -> "PopularityModel":
+        """Give every new item the median: it cannot rank them."""
+        return PopularityModel(items.at_median(self.scores)).by(self.made_by)
 
     def tensors(self) -> dict[str, Tensor]:
         return {"scores": self.scores}

@@ -2,8 +2,10 @@
 
 Noise on a whole table of item vectors exceeds what a few rounds can learn, and those rounds would learn popularity
 first. One number an item costs little, so popularity is released first (`fedrec.kernels.popularity`) and put into one
-column of the table. Training then adds what is personal. The papers have no such round. Without privacy there is none
-here either: the first round of training releases the popularity too, for users without a history.
+column of the table. Training then adds what is personal, and the release keeps of it what exceeds the noise
+(`fedrec.algorithms.held_rows`): where nothing does, lists are those of the popularity. The less a plan can pay for a
+table, the more of its budget popularity gets. The papers have no such round. Without privacy there is none here either:
+the first round of training releases the popularity too, for users without a history.
 """
 
 from abc import abstractmethod
@@ -13,6 +15,7 @@ import torch
 from torch import Tensor
 
 from fedrec.algorithms.base import PublicFacts, Shared
+from fedrec.algorithms.held_rows import EVIDENCE, HELD, NOISE, held, kept, no_evidence, popularity_budget
 from fedrec.algorithms.server_optimizer import MOMENTS
 from fedrec.algorithms.stage import Stage, Staged, popularity_stage
 from fedrec.privacy.queries import PrivateSum
@@ -50,7 +53,7 @@ class PopularityStart(Staged):
     open_learning_rate: ClassVar[tuple[float, float]]
     """The server's step size without privacy, and with it."""
     open_popularity_share: ClassVar[float] = 0.2
-    """Part of a private budget for popularity."""
+    """Least part of a private budget for popularity."""
 
     def __init__(self, config: Any, facts: PublicFacts) -> None:
         super().__init__(config, facts)
@@ -59,8 +62,13 @@ class PopularityStart(Staged):
         self.dim = config.dim or (8 if few else 16 if private else self.open_dim)
         self.training_rounds = config.rounds or self.open_rounds[private]
         self.learning_rate = config.learning_rate or self.open_learning_rate[private]
-        share = self.open_popularity_share if private else 0.0
-        self.popularity_share = share if config.popularity_share is None else config.popularity_share
+        self.popularity_share = self._open_share() if config.popularity_share is None else config.popularity_share
+
+    def _open_share(self) -> float:
+        if not self.facts.private:
+            return 0.0
+        size = len(self.facts.catalogue) * self.dim
+        return popularity_budget(self.facts, self.open_popularity_share, size, self.training_rounds)
 
     @property
     def chosen(self) -> dict[str, Any]:
@@ -73,7 +81,11 @@ class PopularityStart(Staged):
 
     @abstractmethod
     def begin_from(self, shared: Shared, popularity: Tensor) -> Shared:
-        """Return the shared state with `popularity` (items,), all above 0, in the item vectors."""
+        """Return the shared state with `popularity` (items,), all above 0, in the first column of the item vectors."""
+
+    @abstractmethod
+    def table(self, shared: Shared) -> Tensor:
+        """Return the item vectors (items, w) in a shared state."""
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -81,10 +93,28 @@ class PopularityStart(Staged):
         share = self.popularity_share or UNUSED_SHARE
 
         def begin(shared: Shared, popularity: Tensor, _release: PrivateSum) -> Shared:
-            return (self.begin_from(shared, popularity) if first else shared) | {"popularity": popularity}
+            begun = self.begin_from(shared, popularity) if first else shared
+            holds = no_evidence(self.table(begun)) if first and self.facts.private else {}
+            return begun | holds | {"popularity": popularity}
 
         popularity = popularity_stage(self.facts, share, begin, alongside=not first)
         return (popularity, self.training((1 - share) / self.training_rounds))
+
+    def released_table(self, shared: Shared) -> Tensor:
+        """Return the item vectors (items, w) for the release: the popularity, and what of the rest exceeds the noise.
+
+        The first column stays as it began: what training adds there is the same for all users.
+        """
+        table = self.table(shared)
+        if EVIDENCE not in shared:
+            return table
+        popularity = shared["popularity"]
+        start = self.table(self.begin_from(self.initial(), popularity)).clone()
+        target = torch.zeros_like(start)
+        target[:, 0] = start[:, 0]
+        start[:, 0] = table[:, 0]
+        learned = PrivateSum(shared[EVIDENCE][:, 1:], float(shared[NOISE]) ** 0.5)
+        return held(table, start, kept(learned, popularity), target)
 
     def unknown_popularity(self) -> Tensor:
         """Return (items,) ones: the popularity in the shared state before its release."""
@@ -92,7 +122,7 @@ class PopularityStart(Staged):
 
     @property
     def server_only(self) -> frozenset[str]:
-        return MOMENTS | {"popularity"}
+        return MOMENTS | HELD | {"popularity"}
 
 
 def standard_log(popularity: Tensor) -> Tensor:

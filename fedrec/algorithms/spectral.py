@@ -9,6 +9,7 @@ Sources: Cremonesi et al. 2010 (PureSVD); Shen et al. 2021 (GF-CF: graph filters
 Dwork et al. 2014 (noise on a Gram matrix); Hardt and Price 2014 (noisy subspace iteration). Here, the unit of privacy
 is the user and eigenvalues are shrunk for the noise that they carry (`fedrec.kernels.shrinkage`). The part inside the
 public content's subspace is shrunk on its own: few dimensions carry little noise, and it costs no budget to know them.
+Under noise the direction of popularity is taken from its own release (`fedrec.algorithms.spectral_held`).
 
 Two groups of users, one for even items and one for odd ones; the model keeps to the group of a history:
 
@@ -23,8 +24,8 @@ Two groups of users, one for even items and one for odd ones; the model keeps to
 """
 
 import math
-from collections.abc import Mapping
-from typing import ClassVar, Literal
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -32,9 +33,13 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 
 from fedrec.algorithms.base import PublicFacts, Shared
+from fedrec.algorithms.held_rows import popularity_budget
+from fedrec.algorithms.spectral_held import held_vectors, kept_of_gram, kept_of_product, popular_direction
 from fedrec.algorithms.spectral_sums import HistoryGram, HistoryProjection, WeightedHistories, unpack
 from fedrec.algorithms.stage import Stage, Staged, popularity_stage
+from fedrec.data.new_items import NewItems
 from fedrec.data.users import UserBatch
+from fedrec.kernels.new_items import Predictor
 from fedrec.kernels.public import public_kernels
 from fedrec.kernels.shrinkage import content_basis, extended_basis, shrunk_gram
 from fedrec.model import ReleasedModel, or_popular
@@ -43,6 +48,11 @@ from fedrec.settings import Settings
 
 GRAM_ITEMS = 5000
 """Catalogues up to here are released as one Gram matrix by default: a message of at most 50 MB."""
+
+KEPT = "kept"
+"""Name in the shared state of the factor of each row of the eigenvectors."""
+LEAST_SHARE, EVIDENT_RANK = 0.1, 32
+"""Least part of a budget for popularity; eigenvectors that a budget should pay for before popularity gets no more."""
 
 
 class SpectralModel(ReleasedModel):
@@ -74,6 +84,12 @@ class SpectralModel(ReleasedModel):
     def item_rows(self, items: Tensor) -> Tensor:
         return self.decode[items]
 
+    def with_new_items(self, items: NewItems) -> "SpectralModel":
+        """Predict both rows of new items from public features."""
+        found = Predictor(items)
+        wider = found.widened(self.encode), found.widened(self.decode), items.at_median(self.popularity)
+        return SpectralModel(*wider).by(self.made_by)
+
     def tensors(self) -> dict[str, Tensor]:
         return {"encode": self.encode, "decode": self.decode, "popularity": self.popularity}
 
@@ -103,8 +119,9 @@ class SpectralConfig(Settings):
     """An eigenvalue of this many users counts half."""
     noise_ridge: float = Field(default=0.18, ge=0)
     """Added to the ridge, times the spectral radius of the noise over 2."""
-    popularity_share: float = Field(default=0.1, gt=0, lt=1)
-    """Part of the budget for popularity; the eigenvectors get the rest."""
+    popularity_share: float | None = Field(default=None, gt=0, lt=1)
+    """Part of the budget for popularity, the eigenvectors get the rest; left out, 0.1, and more where the budget cannot
+    pay for eigenvectors."""
 
 
 class Spectral(Staged):
@@ -122,14 +139,25 @@ class Spectral(Staged):
         small = self.items <= GRAM_ITEMS
         self.gram = config.method == "gram" or (config.method == "auto" and small)
         self.rank = min(self.items, config.rank if self.gram else config.subspace_rank)
+        self.popularity_share = config.popularity_share or self._open_share()
+
+    def _open_share(self) -> float:
+        if not self.facts.private:
+            return LEAST_SHARE
+        rounds = 1 if self.gram else self.config.rounds
+        return popularity_budget(self.facts, LEAST_SHARE, self.items * EVIDENT_RANK, rounds)
+
+    @property
+    def chosen(self) -> dict[str, Any]:
+        return {"popularity_share": self.popularity_share}
 
     @property
     def server_only(self) -> frozenset[str]:
-        return frozenset({"filter", "vectors"} if self.gram else {"filter"})
+        return frozenset({"filter", KEPT} | ({"vectors"} if self.gram else set()))
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        share, config = self.config.popularity_share, self.config
+        share, config = self.popularity_share, self.config
         popularity = popularity_stage(self.facts, share, self._begin, public=self.public)
         if self.gram:
             packed = (self.items * (self.items + 1) // 2,)
@@ -155,8 +183,10 @@ class Spectral(Staged):
         """The leading eigenvectors of the whole matrix; the part in the content's subspace is shrunk on its own."""
         value, noise = self._of_everybody(sums["gram"])
         content = self._content(shared["popularity"], min(self.config.content_rank, self.items))
-        values, vectors = shrunk_gram(unpack(value, self.items), noise, content, self.rank)
-        return shared | {"vectors": vectors, "filter": self._filter(values, noise, self.items)}
+        gram = unpack(value, self.items)
+        held = self._held(shared, kept_of_gram, gram, noise)
+        values, vectors = shrunk_gram(gram, noise, content, self.rank)
+        return shared | {"vectors": vectors, "filter": self._filter(values, noise, self.items)} | held
 
     def _project(self, shared: Shared, users: UserBatch, step: int) -> dict[str, Contribution]:
         return {"projection": HistoryProjection(WeightedHistories(users, self._weight(shared)), shared["vectors"])}
@@ -164,11 +194,15 @@ class Spectral(Staged):
     def _iterate(self, shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
         """One step of the subspace iteration."""
         value, noise = self._of_everybody(sums["projection"])
-        values, vectors = extended_basis(value, noise, shared["vectors"])
-        return shared | {"vectors": vectors, "filter": self._filter(values, noise, self.rank)}
+        basis = shared["vectors"]
+        held = self._held(shared, kept_of_product, value, noise, basis)
+        values, vectors = extended_basis(value, noise, basis)
+        return shared | {"vectors": vectors, "filter": self._filter(values, noise, self.rank)} | held
 
     def release(self, shared: Shared) -> SpectralModel:
         vectors = shared["vectors"]
+        if KEPT in shared:
+            vectors = held_vectors(vectors, shared[KEPT], self._direction(shared))
         encode = self._weight(shared)[:, None] * vectors * shared["filter"]
         return SpectralModel(encode, vectors.clone(), shared["popularity"])
 
@@ -182,6 +216,17 @@ class Spectral(Staged):
         ridge = self.config.ridge + self.config.noise_ridge * noise * math.sqrt(dimensions / 2)
         kept = values.clamp(min=0)
         return kept / (kept + ridge).clamp(min=1e-9)
+
+    def _held(
+        self, shared: Shared, rule: Callable[..., Tensor], release: Tensor, noise: float, *basis: Tensor
+    ) -> Shared:
+        """Return the part of the state that holds the eigenvectors' rows; nothing without noise."""
+        if not noise > 0:
+            return {}
+        return {KEPT: rule(release, noise, *basis, self._direction(shared), shared["popularity"])}
+
+    def _direction(self, shared: Shared) -> Tensor:
+        return popular_direction(shared["popularity"], self._weight(shared))
 
     def _weight(self, shared: Shared) -> Tensor:
         popularity = shared["popularity"]

@@ -4,6 +4,8 @@ On events a user's vector w minimises  sum_e c_e (1 - <w, h_e>)^2 + alpha0 * sum
 reg * (sum_e c_e + alpha0 * items) |w|^2  (Hu, Koren, Volinsky 2008; the regulariser of Rendle et al. 2022) with
 c_e = decay^lag where the order of events is known. On ratings it is the ridge regression of rating - bias. Either way
 the sums over events are all that is needed, so a new event is folded in exactly without the history.
+
+Where the model has a network for people, the vector is w + shrink * network(attributes); see `fedrec.towers.people`.
 """
 
 from collections.abc import Mapping
@@ -15,11 +17,17 @@ from torch.nn.functional import embedding
 
 from fedrec.algorithms.als import padded, ridge_solve
 from fedrec.algorithms.ragged import each_rectangle
+from fedrec.data.new_items import NewItems
 from fedrec.data.users import UserBatch
 from fedrec.errors import InputError
+from fedrec.kernels.new_items import Predictor
 from fedrec.model import ReleasedModel
 from fedrec.rowwise import bmm
-from fedrec.settings import Settings
+from fedrec.settings import Settings, parse
+from fedrec.towers.people import PeopleConfig, PeopleNetwork, columns
+
+_PEOPLE = "people."
+"""Prefix of the tensors of the network for people."""
 
 
 class SolverConfig(Settings):
@@ -39,13 +47,19 @@ class TowerModel(ReleasedModel):
     kind: ClassVar[str] = "tower"
     in_double = True
 
-    def __init__(self, items: Tensor, bias: Tensor, solver: SolverConfig) -> None:
-        self.items, self.bias, self.solver = items, bias, solver
+    def __init__(
+        self,
+        items: Tensor,
+        bias: Tensor,
+        solver: SolverConfig,
+        people: tuple[PeopleConfig, PeopleNetwork] | None = None,
+    ) -> None:
+        self.items, self.bias, self.solver, self.people = items, bias, solver, people
         self._table, self._bias = padded(items), padded(bias)
         self._gram = items.mT @ items if not solver.ratings else items.new_zeros(items.shape[1], items.shape[1])
 
     def vectors(self, users: UserBatch) -> Tensor:
-        """The users' vectors (B, d) in memory that does not grow with B x d x d."""
+        """The vectors (B, d) of the histories alone, in memory that does not grow with B x d x d."""
         vectors = self.items.new_zeros(len(users), self.items.shape[1])
 
         def solve(group: Tensor, outer: Tensor, total: Tensor, weight: Tensor) -> None:
@@ -55,7 +69,8 @@ class TowerModel(ReleasedModel):
         return vectors
 
     def fit(self, users: UserBatch) -> dict[str, Tensor]:
-        """vector (B, d), and what folding in needs: outer (B, d, d), total (B, d), weight (B,), decay (B,)."""
+        """vector (B, d), and what folding in needs: outer (B, d, d), total (B, d), weight (B,), decay (B,), and with a
+        network for people its shift (B, d)."""
         size, dim = len(users), self.items.shape[1]
         state = {
             "outer": self.items.new_zeros(size, dim, dim),
@@ -70,7 +85,31 @@ class TowerModel(ReleasedModel):
             state["vector"][group] = self._vectors(outer, total, weight)
 
         self._each(users, solve)
-        return state
+        return self._with_people(state, self.shift(users)) if self.people is not None else state
+
+    def shift(self, users: UserBatch) -> Tensor:
+        """Return what attributes add to the vector of a user without events, (B, d)."""
+        assert self.people is not None
+        config, network = self.people
+        coded = columns(users.people, config, len(users), self.items.device).to(self.items.dtype)
+        with torch.no_grad():
+            shift: Tensor = network(coded)
+        return shift
+
+    def weights(self, users: UserBatch) -> Tensor:
+        """Return the weight of each history, (B,): its events, older ones less by `decay`."""
+        each = users.recency(self.solver.decay).to(self.items.dtype)[users.owners] ** users.lags
+        return each.new_zeros(len(users)).index_add_(0, users.owners, each)
+
+    def shrink(self, weight: Tensor) -> Tensor:
+        """Return the factor (B,) of that shift for histories of `weight` (B,)."""
+        assert self.people is not None
+        return self.people[0].events / (self.people[0].events + weight)
+
+    def _with_people(self, state: dict[str, Tensor], shift: Tensor) -> dict[str, Tensor]:
+        """Add the shift (B, d) to the vectors of a state, and keep it there."""
+        vector = state["vector"] + self.shrink(state["weight"])[:, None] * shift
+        return state | {"vector": vector, "shift": shift}
 
     def fold_in(self, state: dict[str, Tensor], items: Tensor) -> dict[str, Tensor]:
         """As in the contract. Raises: InputError for a model of ratings, since the event comes without one."""
@@ -80,7 +119,8 @@ class TowerModel(ReleasedModel):
         outer = state["outer"] * decay[:, None, None] + row[:, :, None] * row[:, None, :]
         total, weight = state["total"] * decay[:, None] + row, state["weight"] * decay + 1
         vector = self._vectors(outer, total, weight)
-        return {"outer": outer, "total": total, "weight": weight, "decay": decay, "vector": vector}
+        folded = {"outer": outer, "total": total, "weight": weight, "decay": decay, "vector": vector}
+        return folded if self.people is None else self._with_people(folded, state["shift"])
 
     def score(self, state: dict[str, Tensor], candidates: Tensor | None = None) -> Tensor:
         vector = self.solver.scale * state["vector"]
@@ -91,15 +131,31 @@ class TowerModel(ReleasedModel):
     def item_rows(self, items: Tensor) -> Tensor:
         return self.items[items]
 
+    def with_new_items(self, items: NewItems) -> "TowerModel":
+        """Predict the vectors of new items from public features: the tower's content, and what its ids learned."""
+        rows, bias = Predictor(items).widened(self.items), items.at_median(self.bias)
+        return type(self)(rows, bias, self.solver, self.people).by(self.made_by)
+
     def tensors(self) -> dict[str, Tensor]:
-        return {"items": self.items, "bias": self.bias}
+        network = {} if self.people is None else self.people[1].state_dict()
+        return {"items": self.items, "bias": self.bias} | {_PEOPLE + name: part for name, part in network.items()}
 
     def manifest(self) -> dict[str, Any]:
-        return self.solver.model_dump()
+        own = {} if self.people is None else {"people": self.people[0].model_dump(mode="json")}
+        return self.solver.model_dump() | own
 
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], manifest: Mapping[str, Any]) -> "TowerModel":
-        return cls(tensors["items"], tensors["bias"], SolverConfig(**manifest))
+        own, items = dict(manifest), tensors["items"]
+        about, people = own.pop("people", None), None
+        if about is not None:
+            config = parse(PeopleConfig, about, "the model's network for people")
+            network = PeopleNetwork(config.layers, config.width, items.shape[1]).to(items)
+            network.load_state_dict(
+                {name.removeprefix(_PEOPLE): part for name, part in tensors.items() if name.startswith(_PEOPLE)}
+            )
+            people = (config, network)
+        return cls(items, tensors["bias"], SolverConfig(**own), people)
 
     def _each(self, users: UserBatch, work: Any) -> None:
         """Call work(group, outer (G, d, d), total (G, d), weight (G,)) for groups of users with events."""
@@ -135,7 +191,7 @@ class TowerModel(ReleasedModel):
 
 
 class RatingTowerModel(TowerModel):
-    """The same, trained on ratings: the score is the rating that is expected."""
+    """The same, trained on ratings, in runs of versions without item biases: the score is the expected rating."""
 
     kind: ClassVar[str] = "tower-ratings"
 

@@ -6,7 +6,8 @@ parameters: the vector moves with every event, so a clip per event would bound n
 
 Source: partly local federated learning (Singhal et al. 2021, FedRecon) with user-level DP-SGD (McMahan et al. 2018).
 Different: the vector is solved in closed form, targets are held out of what it is solved from, and item popularity,
-one private release before the first step, is part of the scores from the start.
+one private release before the first step, is part of the scores from the start. Under privacy the release keeps what
+exceeds the noise (`fedrec.algorithms.held_rows`).
 
 Two groups of users, one for even items and one for odd ones; the model keeps to the group of a history:
 
@@ -24,101 +25,44 @@ import copy
 import math
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
-from pydantic import Field, field_validator, model_validator
 from torch import Tensor
 
 from fedrec.algorithms.base import PublicFacts, Shared
+from fedrec.algorithms.flat_parameters import PREFIX, flat, named
+from fedrec.algorithms.held_rows import (
+    EVIDENCE,
+    HELD,
+    gathered,
+    held_parameters,
+    no_evidence,
+    popularity_budget,
+)
+from fedrec.algorithms.rating_biases import RatingBiasesStage, RatingSettings
+from fedrec.algorithms.rating_model import StarsModel
 from fedrec.algorithms.server_optimizer import adam
 from fedrec.algorithms.stage import Stage, Staged, popularity_stage
-from fedrec.algorithms.tower_model import RatingTowerModel, SolverConfig, TowerModel
+from fedrec.algorithms.tower_model import SolverConfig, TowerModel
+from fedrec.algorithms.tower_sgd_settings import TowerSGDConfig, chosen_tower
 from fedrec.data.users import UserBatch
+from fedrec.model import ReleasedModel
 from fedrec.precision import full_precision
 from fedrec.privacy.queries import Contribution, PrivateSum, SumQuery
-from fedrec.settings import Settings, parse
-from fedrec.towers.base import ItemTower, TowerConfig, tower
-from fedrec.towers.examples import hold_out
+from fedrec.settings import Settings
+from fedrec.towers.adapters import adapted
+from fedrec.towers.base import ItemTower
+from fedrec.towers.examples import Targets, hold_out, without_history
 from fedrec.towers.local import LocalContribution
 from fedrec.towers.objective import Objective
+from fedrec.towers.people import PeopleNetwork, TowerWithPeople, columns
 
-PREFIX = "tower."
+FROZEN = "frozen."
 SECOND_DECAY = 0.999  # of Adam's second moment
+BIASES_SHARE = 0.7  # of the budget, for the item biases of `ratings`
+LEAST_SHARE = 0.1  # of a budget, for the popularity
 TUNED_STRENGTH = 1.666 * 6040  # epsilon 8 on MovieLens-1M, where the step under privacy was chosen
-
-
-class TowerSGDConfig(Settings):
-    """Settings of `tower-sgd`."""
-
-    older_names: ClassVar[Mapping[str, str]] = {
-        "optimiser": "optimizer",
-        "clip": "clip_norm",
-        "local_rate": "local_learning_rate",
-    }
-
-    tower: dict[str, Any] = Field(default_factory=lambda: {"name": "id"}, validate_default=True)
-    """Which item tower: `name` (id, content, hybrid), and that tower's own settings."""
-    rounds: int | None = Field(None, ge=1)
-    """Gradient steps of the server; by default 60 without privacy and 6 with it, so that each may cost more."""
-    loss: Literal["softmax", "bpr", "bce", "squared"] = "softmax"
-    """Loss of the scores of a target and its negatives."""
-    ratings: bool = False
-    """Predict ratings instead of events: loss `squared`, no negatives, no popularity; needs a log with ratings."""
-    rating_centre: float = 3.5
-    """With `ratings`: what a user is expected to give an item that nothing is known of (the scale's public middle)."""
-    targets: int | None = Field(None, ge=1)
-    """Events that each user holds out in a round; by default 8 without privacy, 2 with it."""
-    negatives: int | None = Field(None, ge=1)
-    """Local negatives for each target; by default 20 without privacy, 16 with it."""
-    hold_out: Literal["random", "next"] = "random"
-    """Targets are any events, or those that follow a random cut in the history's second half."""
-    alpha0: float = Field(0.3, gt=0)
-    """Weight of an item without an event in the solve of a user's vector (an event weighs 1)."""
-    reg: float = Field(0.003, gt=0)
-    """Ridge of that solve, times (weight of the events + alpha0 x items)."""
-    decay: float = Field(1.0, gt=0, le=1)
-    """Recency: an event weighs decay ** (events after it)."""
-    solve_steps: int = Field(0, ge=0)
-    """0 solves a user's vector exactly; else that many gradient steps from zero."""
-    scale: float = Field(6.0, gt=0)
-    """Factor on <vector, item> in a score, to which the popularity is added; 1 with `ratings`."""
-    popularity_weight: float = Field(1.0, ge=0)
-    """Factor on the logarithm of the released popularity in a score; 0 leaves it out, and its release too."""
-    popularity_share: float = Field(0.1, gt=0, lt=1)
-    """Part of the privacy budget for the popularity; the tower gets the rest."""
-    local_steps: int = Field(1, ge=1)
-    """Gradient steps of each user on a copy of the tower; 1 needs no copy."""
-    local_learning_rate: float = Field(0.1, gt=0)
-    """Step size of several local steps."""
-    clip_norm: float = Field(1.0, gt=0)
-    """L2 clip on a user's whole contribution to the tower in a round."""
-    optimizer: Literal["sgd", "adam"] = "adam"
-    """The server's step down the mean gradient."""
-    learning_rate: float | None = Field(None, gt=0)
-    """The server's step size; by default 0.02, and smaller where the noise is large compared with the signal."""
-    momentum: float = Field(0.9, ge=0, lt=1)
-    """Momentum of `sgd`, and the first decay rate of `adam`; 0 for none."""
-    averaged: float = Field(0.0, ge=0, lt=1)
-    """Part of the rounds, at the end, whose parameters are averaged in the release; 0 for the last ones."""
-
-    @field_validator("tower")
-    @classmethod
-    def _known_tower(cls, value: dict[str, Any]) -> dict[str, Any]:
-        kind, config = _tower_config(value)
-        return {"name": kind.name} | config.model_dump()  # a scenario that is written out holds the defaults too
-
-    @model_validator(mode="after")
-    def _fits(self) -> "TowerSGDConfig":
-        if self.ratings and self.loss != "squared":
-            raise ValueError(f"ratings = true needs loss = 'squared', not '{self.loss}'")
-        return self
-
-
-def _tower_config(value: Mapping[str, Any]) -> tuple[type[ItemTower], TowerConfig]:
-    kind = tower(str(value.get("name", "id")))
-    own = {key: setting for key, setting in value.items() if key != "name"}
-    return kind, parse(kind.Config, own, f"[algorithm.tower] of tower '{kind.name}'")
 
 
 class Steps(NamedTuple):
@@ -146,45 +90,84 @@ class TowerSGD(Staged):
 
     name: ClassVar[str] = "tower-sgd"
     Config: ClassVar[type[Settings]] = TowerSGDConfig
+    begins: ClassVar[bool] = True
     config: TowerSGDConfig
 
     def __init__(self, config: TowerSGDConfig, facts: PublicFacts) -> None:
         super().__init__(config, facts)
         self.steps = Steps.of(config, facts)
-        kind, tower_config = _tower_config(config.tower)
-        self._untrained = kind(tower_config, facts.catalogue, facts.seed).to(facts.device)
+        kind, tower_config = chosen_tower(config.tower)
+        untrained = kind(tower_config, facts.catalogue, facts.seed)
+        if facts.start is not None:
+            untrained.begin(facts.start.of_width(tower_config.dim), facts.start.known)
+        self.popularity_share = config.popularity_share or self._open_share(untrained)
+        self.adapter_rank: int | None = None
+        if tower_config.adapter is not None:
+            strength = facts.strength * math.sqrt(1 - self._first_share)
+            untrained, self.adapter_rank = adapted(untrained, strength, self.steps.rounds, facts.seed)
+        whole: ItemTower | TowerWithPeople = untrained
+        if config.people is not None:
+            whole = TowerWithPeople(untrained, PeopleNetwork.start(config.people, tower_config.dim, facts.seed))
+        self._untrained = whole.to(facts.device)
         self._start = {name: parameter.detach().clone() for name, parameter in self._untrained.named_parameters()}
+        kept = {} if self.adapter_rank is None else self._untrained.state_dict()
+        self._frozen = {name: value.detach().clone() for name, value in kept.items() if name not in self._start}
+        self.biases: RatingBiasesStage | None = None
+        if config.ratings:
+            low, high = config.rating_scale
+            settings = RatingSettings(low=low, high=high, decay=config.decay)
+            self.biases = RatingBiasesStage(settings, facts, BIASES_SHARE, config.rating_centre)
         self.size = sum(parameter.numel() for parameter in self._start.values())
-        self._round: tuple[Shared, ItemTower, TowerModel] | None = None
+        self._round: tuple[Shared, ItemTower | TowerWithPeople, TowerModel | StarsModel] | None = None
+
+    def _open_share(self, tower: ItemTower) -> float:
+        """By the tower's content; by its table where it has nothing else."""
+        if not self.facts.private:
+            return LEAST_SHARE
+        sizes = {name: parameter.numel() for name, parameter in tower.named_parameters()}
+        content = sum(size for name, size in sizes.items() if name not in tower.tables)
+        return popularity_budget(self.facts, LEAST_SHARE, content or sum(sizes.values()), self.steps.rounds)
 
     @property
     def server_only(self) -> frozenset[str]:
-        return frozenset({"moment", "variance", "average"})
+        return HELD | frozenset(
+            {"moment", "variance", "average", "popularity"} | ({"rating_sums"} if self.biases else set())
+        )
 
     @property
     def chosen(self) -> dict[str, Any]:
-        return self.steps._asdict()
+        rank = {} if self.adapter_rank is None else {"adapter_rank": self.adapter_rank}
+        return self.steps._asdict() | rank
+
+    @property
+    def _first_share(self) -> float:
+        if self.config.ratings:
+            return BIASES_SHARE
+        return self.popularity_share if self.config.popularity_weight > 0 else 0.0
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        config = self.config
-        released = not config.ratings and config.popularity_weight > 0
-        share = config.popularity_share if released else 0.0
-        query = SumQuery("tower", (self.size,), config.clip_norm, (1 - share) / self.steps.rounds)
+        share = self._first_share
+        query = SumQuery("tower", (self.size,), self.config.clip_norm, (1 - share) / self.steps.rounds)
         training = Stage(self.steps.rounds, (query,), self._gradient, self._descend)
-        return (popularity_stage(self.facts, share, self._begin), training) if released else (training,)
+        if self.biases is not None:
+            return (self.biases.stage, training)
+        return (popularity_stage(self.facts, share, self._begin), training) if share else (training,)
 
     def initial(self) -> Shared:
         zeros = torch.zeros(self.size, device=self.facts.device)
         bias = torch.zeros(len(self.facts.catalogue), device=self.facts.device)
-        if self.config.ratings:
-            bias += self.config.rating_centre
         start = {PREFIX + name: value.clone() for name, value in self._start.items()}
-        return start | {"bias": bias, "average": self._flat(start), "moment": zeros, "variance": zeros.clone()}
+        frozen = {FROZEN + name: value.clone() for name, value in self._frozen.items()}
+        own = {"bias": bias, "average": flat(start, self._start), "moment": zeros, "variance": zeros.clone()}
+        return start | frozen | own | ({} if self.biases is None else self.biases.initial())
 
     def _begin(self, shared: Shared, popularity: Tensor, _release: PrivateSum) -> Shared:
         level = popularity.log()
-        return shared | {"bias": self.config.popularity_weight * (level - level.mean())}
+        begun = shared | {"bias": self.config.popularity_weight * (level - level.mean())}
+        if not self.facts.private:
+            return begun
+        return begun | no_evidence(shared["average"]) | {"popularity": popularity}
 
     def _gradient(self, shared: Shared, users: UserBatch, step: int) -> dict[str, Contribution]:
         config = self.config
@@ -192,7 +175,14 @@ class TowerSGD(Staged):
         draw = self.preparation + step
         history, targets = hold_out(users, self.steps.targets, self.steps.negatives, config.hold_out, draw)
         tower, model = self._current(shared)
-        objective = Objective(model.vectors(history), targets, model.bias, model.solver.scale, config.loss)
+        if isinstance(model, StarsModel):
+            objective = _residual(model, history, targets, tower)
+        else:
+            history = history if config.people is None else without_history(history, config.people.cold, draw)
+            objective = Objective(model.vectors(history), targets, model.bias, model.solver.scale, config.loss)
+            if config.people is not None:
+                people = columns(users.people, config.people, len(users), users.device)
+                objective = replace(objective, people=people, shrink=model.shrink(model.weights(history)))
         return {"tower": LocalContribution(tower, objective, config.local_steps, config.local_learning_rate)}
 
     def _descend(self, shared: Shared, sums: Mapping[str, PrivateSum], step: int) -> Shared:
@@ -205,36 +195,47 @@ class TowerSGD(Staged):
         else:
             state["moment"] = change = config.momentum * shared["moment"] + gradient
         # `ServerOptimizer` multiplies by the step size before it divides: other last bits, and no momentum in `sgd`.
-        parameters = self._flat(shared) - self.steps.learning_rate * change
+        parameters = flat(shared, self._start) - self.steps.learning_rate * change
         kept = max(1, steps - self.steps.rounds + math.ceil(config.averaged * self.steps.rounds))
         state["average"] = shared["average"] + (parameters - shared["average"]) / kept
-        return state | self._named(parameters)
+        state |= gathered(shared, gradient, sums["tower"].noise_std / self.facts.expected_cohort)
+        return state | named(parameters, self._start)
 
-    def release(self, shared: Shared) -> TowerModel:
-        return self._model(shared, self._tower(shared | self._named(shared["average"]))).by(self.name)
+    def release(self, shared: Shared) -> ReleasedModel:
+        average = shared["average"]
+        if EVIDENCE in shared:
+            tables = self._untrained.tables if self.adapter_rank is None else ()
+            average = held_parameters(average, self._start, shared, tables, from_zero=self.facts.start is None)
+        return self._model(shared, self._tower(shared | named(average, self._start))).by(self.name)
 
-    def _tower(self, shared: Shared) -> ItemTower:
+    def _tower(self, shared: Shared) -> ItemTower | TowerWithPeople:
         """A tower of its own with the parameters of `shared`."""
         tower = copy.deepcopy(self._untrained)
-        tower.load_state_dict({name: shared[PREFIX + name] for name in self._start})
+        trained = {name: shared[PREFIX + name] for name in self._start}
+        tower.load_state_dict(trained | {name: shared[FROZEN + name] for name in self._frozen}, strict=False)
         return tower
 
-    def _model(self, shared: Shared, tower: ItemTower) -> TowerModel:
+    def _model(self, shared: Shared, tower: ItemTower | TowerWithPeople) -> TowerModel | StarsModel:
         config = self.config
         with torch.no_grad(), full_precision(self.facts.device):  # users' vectors are solved against them
             items = tower(torch.arange(tower.items, device=self.facts.device))
+        if self.biases is not None:
+            return self.biases.model(shared, items)
         solver = SolverConfig(
             alpha0=config.alpha0,
             reg=config.reg,
             decay=config.decay,
             steps=config.solve_steps,
-            scale=1.0 if config.ratings else config.scale,
-            ratings=config.ratings,
+            scale=config.scale,
+            ratings=False,
         )
-        kind = RatingTowerModel if config.ratings else TowerModel
-        return kind(items, shared["bias"], solver)
+        people = None
+        if config.people is not None:
+            assert isinstance(tower, TowerWithPeople)
+            people = (config.people, copy.deepcopy(tower.people))  # the round's tower becomes float64
+        return TowerModel(items, shared["bias"], solver, people)
 
-    def _current(self, shared: Shared) -> tuple[ItemTower, TowerModel]:
+    def _current(self, shared: Shared) -> tuple[ItemTower | TowerWithPeople, TowerModel | StarsModel]:
         """The tower of a round, in float64, and its model: made once for all batches of the round."""
         if self._round is None or self._round[0] is not shared:
             tower = self._tower(shared)
@@ -242,12 +243,13 @@ class TowerSGD(Staged):
             self._round = (shared, tower.double(), model)
         return self._round[1:]
 
-    def _flat(self, shared: Shared) -> Tensor:
-        return torch.cat([shared[PREFIX + name].flatten() for name in self._start])
 
-    def _named(self, parameters: Tensor) -> Shared:
-        parts = parameters.split([start.numel() for start in self._start.values()])
-        return {
-            PREFIX + name: part.view(start.shape).clone()
-            for part, (name, start) in zip(parts, self._start.items(), strict=True)
-        }
+def _residual(model: StarsModel, history: UserBatch, targets: Targets, tower: ItemTower | TowerWithPeople) -> Objective:
+    """The loss of what biases and the user's own taste over fixed columns leave for the tower's columns, the last."""
+    assert targets.labels is not None
+    vectors = model.vectors(history)  # (B, fixed + d)
+    with torch.no_grad():
+        fixed = model.items.shape[1] - tower(targets.items[:1, :1, 0]).shape[-1]
+    known = (model.items[targets.items[:, :, 0], :fixed] * vectors[:, None, :fixed]).sum(2)  # (B, T)
+    labels = targets.labels.clamp(model.solver.low, model.solver.high) - known
+    return Objective(vectors[:, fixed:], replace(targets, labels=labels), model.bias, 1.0, "squared")

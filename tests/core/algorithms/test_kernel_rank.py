@@ -10,8 +10,9 @@ from torch import Tensor
 
 from fedrec.algorithms.base import Algorithm, PublicFacts
 from fedrec.algorithms.kernel_rank import KernelRank
-from fedrec.algorithms.kernel_rank_plan import GRADIENT_CLIP, parameter_count
+from fedrec.algorithms.kernel_rank_plan import GRADIENT_CLIP, default_head, parameter_count
 from fedrec.algorithms.kernel_rank_settings import SHARES, KernelRankConfig, chosen_shares, default_shares
+from fedrec.algorithms.kernel_rank_weights import weighs
 from fedrec.data.catalogue import Catalogue, Texts
 from fedrec.privacy.queries import PrivateSum
 from fedrec.testing.algorithm import AlgorithmContract
@@ -99,7 +100,9 @@ def test_fewer_users_are_asked_for_less(users: int, mu: float, cooccurrence: boo
 
 @pytest.mark.parametrize(("users", "hidden"), [(940, 0), (1500, 0), (6040, 16)])
 def test_few_users_pay_for_no_hidden_units_without_privacy_either(users: int, hidden: int) -> None:
-    chosen = KernelRank(KernelRankConfig(kernel_rank=8), plain(users=users, expected_cohort=float(users))).chosen
+    """Where the settings ask for what a private run does."""
+    asked = KernelRankConfig(kernel_rank=8, cooccurrence=True)
+    chosen = KernelRank(asked, plain(users=users, expected_cohort=float(users))).chosen
     assert chosen["hidden"] == hidden
 
 
@@ -240,6 +243,23 @@ def test_without_content_weights_move_only_if_a_kernel_attracts(way: float) -> N
     assert bool(found.any()) == (way > 0)
 
 
+def test_without_content_a_kernel_is_judged_by_all_its_decays_together() -> None:
+    """Without an order they are one feature: each weight may drown in noise that their sum exceeds."""
+    facts = plain(catalogue=Catalogue(tuple(map(str, range(ITEMS)))))
+    algo = KernelRank(small(), facts)
+    shared = AlgorithmContract().train(algo, batch_of(planted_rows()[0])) | {"noise": torch.tensor(0.01)}
+    space = algo.features.space(shared)
+    turn, many = space.common_first.double(), len(space.decays)
+    torch.testing.assert_close(turn.T @ turn, torch.eye(len(turn), dtype=torch.float64), atol=1e-6, rtol=0)
+    moved = torch.zeros_like(shared["start"])
+    moved[space.own : space.own + many] = 0.018
+    found = algo.weights.evident(shared | {"average": shared["start"] + moved}) - shared["start"]
+    assert (found[space.own : space.own + many] > 0.002).all()
+    one = torch.zeros_like(moved)
+    one[space.own] = 0.018  # alone it is chance
+    assert not (algo.weights.evident(shared | {"average": shared["start"] + one}) - shared["start"]).any()
+
+
 def test_without_cooccurrence_its_share_is_divided_as_the_others_are() -> None:
     facts = plain(users=943, mu=0.15)
     algo = KernelRank(KernelRankConfig(cooccurrence=False), facts)
@@ -281,6 +301,39 @@ def test_what_a_device_remembers_never_changes_what_it_gives() -> None:
             torch.ones(len(users))
         )
         assert torch.equal(old, new), round_index
+
+
+def test_only_the_chosen_teach_and_the_mean_is_theirs() -> None:
+    contract, users = AlgorithmContract(), batch_of(planted_rows()[0])
+    few = KernelRank(small(weighing_users=len(users) // 2), plain(users=len(users), expected_cohort=float(len(users))))
+    assert few.plan.weighing == pytest.approx(0.5, abs=0.01)
+    shared = contract.each_round(few, users)[2][1]
+    part = few.contribute(shared, users, 2)["weights"]
+    rows = weighs(users.keys, few.plan.weighing).nonzero()[:, 0]
+    assert 0 < len(rows) < len(users)
+    assert torch.equal(part.norms().nonzero()[:, 0], rows), "every planted user has targets"
+    assert few.adds(users.keys, 1) is None
+    assert torch.equal(few.adds(users.keys, 2).nonzero()[:, 0], rows)
+    alone = few.contribute(shared, users.take(rows), 2)["weights"].weighted_sum(torch.ones(len(rows)))
+    assert torch.equal(part.weighted_sum(torch.ones(len(users))), alone)
+    ones = PrivateSum(torch.ones(few.plan.parameters), 0.5)
+    moved = few.update(shared, {"weights": ones}, 2)
+    assert float(moved["velocity"][0]) == pytest.approx(0.2 / (len(users) * few.plan.weighing))
+    assert float(moved["noise"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("users", "mu", "teach"),
+    [(6040, 0.1, 6040), (50_000, math.inf, 50_000), (1_000_000, 2.0, 50_000), (1_000_000, 0.25, 120_800)],
+)
+def test_many_users_leave_the_weights_to_some(users: int, mu: float, teach: int) -> None:
+    plan = KernelRank(small(), plain(users=users, expected_cohort=float(users), mu=mu)).plan
+    assert plan.weighing * users == pytest.approx(teach)
+
+
+def test_the_head_of_many_users_fits_a_message() -> None:
+    assert [default_head(10**6, mu) for mu in (0.1, 1.0, math.inf)] == [4000, 4000, 6000]
+    assert [default_head(6040, mu) for mu in (0.1, 1.0, math.inf)] == [800, 1500, 2487], "as before"
 
 
 # ---- small and gappy catalogues
