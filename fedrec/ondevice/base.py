@@ -11,13 +11,14 @@ a state after `record` equals, bit for bit, the one that `fit` makes of the long
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from fedrec.errors import InputError
 from fedrec.ondevice import draws
+from fedrec.ondevice.attribution import Attribution
 from fedrec.ondevice.history import History, State
 
 ROUNDING = 2.0**-23
@@ -37,6 +38,32 @@ class Block:
     start: int
     scores: np.ndarray
     errors: np.ndarray | float
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One list to make.
+
+    Attributes:
+        state: of `DeviceModel.fit` or `record`.
+        k: most items.
+        exclude: (n,) int64, items that are left out; None for none.
+        allowed: (items,) bool, False for items that are left out; None allows all.
+        bonus: (items,) float64, added to each score; None for nothing.
+    """
+
+    state: State
+    k: int
+    exclude: np.ndarray | None = None
+    allowed: np.ndarray | None = None
+    bonus: np.ndarray | None = None
+
+    def changed(self, block: Block) -> Block:
+        """Return a block of scores with the bonus, and its errors with those of the sum's rounding."""
+        if self.bonus is None:
+            return block
+        scores = block.scores + self.bonus[block.start : block.start + len(block.scores)]
+        return Block(block.start, scores, block.errors + ROUNDING * np.abs(scores))
 
 
 class DeviceModel(ABC):
@@ -61,12 +88,10 @@ class DeviceModel(ABC):
             raise InputError(f"history: an item outside 0..{self.n_items - 1}; the model has no such item")
         self.check(history)
         sums = self.start(history)
-        ratings: Sequence[float | None] = [None] * len(history) if history.ratings is None else history.ratings.tolist()
-        for item, rating in zip(history.items.tolist(), ratings, strict=True):
-            self.add(sums, item, rating)
+        self.add_all(sums, history)
         return State(history, sums | self.solve(sums, history))
 
-    def record(self, state: State, item: int, rating: float | None = None) -> State:
+    def record(self, state: State, item: int, rating: float | None = None, time: float | None = None) -> State:
         """Return the state after one more event; `state` stays as it is. Equals `fit` on the longer history, bit for
         bit.
 
@@ -75,10 +100,16 @@ class DeviceModel(ABC):
         """
         if not 0 <= item < self.n_items:
             raise InputError(f"item {item}: outside 0..{self.n_items - 1}; the model has no such item")
-        history = state.history.plus(item, rating)
+        history = state.history.plus(item, rating, time)
         self.check(history)
         sums = {name: state.sums[name].copy() for name in self.start(state.history)}
         self.add(sums, item, rating)
+        return State(history, sums | self.solve(sums, history))
+
+    def about(self, state: State, attributes: Mapping[str, str]) -> State:
+        """Return the state of the same events for a person with these private attributes, as text by name."""
+        history = replace(state.history, attributes=attributes)
+        sums = {name: state.sums[name] for name in self.start(state.history)}
         return State(history, sums | self.solve(sums, history))
 
     def check(self, history: History) -> None:
@@ -101,6 +132,12 @@ class DeviceModel(ABC):
     @abstractmethod
     def add(self, sums: dict[str, np.ndarray], item: int, rating: float | None) -> None:
         """Add one event to `sums`, in place."""
+
+    def add_all(self, sums: dict[str, np.ndarray], history: History) -> None:
+        """Add the events of a history to `sums`, in place, by the very operations of `add`, event by event."""
+        ratings: Sequence[float | None] = [None] * len(history) if history.ratings is None else history.ratings.tolist()
+        for item, rating in zip(history.items.tolist(), ratings, strict=True):
+            self.add(sums, item, rating)
 
     def solve(self, sums: Mapping[str, np.ndarray], history: History) -> dict[str, np.ndarray]:
         """What follows from the sums, e.g. a user's vector."""
@@ -135,14 +172,32 @@ class DeviceModel(ABC):
         Returns:
             (m,) int64 positions and (m,) float32 scores, m <= k.
         """
-        k = min(k, self.n_items)
-        if k <= 0:
-            return np.zeros(0, np.int64), np.zeros(0, np.float32)
-        banned = np.sort(exclude) if exclude is not None and len(exclude) else np.zeros(0, np.int64)
-        chosen = _candidates(self.scan(state), k, banned, allowed)
-        scores = self.scores(state, chosen)
-        order = np.lexsort((draws.tie_order(chosen), -scores))[:k]
-        return chosen[order], scores[order]
+        return self.top_many([Asked(state, k, exclude, allowed)])[0]
+
+    def top_many(self, asked: Sequence[Asked]) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Lists of several people, each equal to its `top`, in any company."""
+        kept = [_Candidates(min(each.k, self.n_items), each.exclude, each.allowed) for each in asked]
+        wanted = [place for place, each in enumerate(kept) if each.k > 0]
+        if len(wanted) == 1:
+            for block in self.scan(asked[wanted[0]].state):
+                kept[wanted[0]].meet(asked[wanted[0]].changed(block))
+        elif wanted:
+            for place, block in self.scan_many([asked[place].state for place in wanted]):
+                kept[wanted[place]].meet(asked[wanted[place]].changed(block))
+        found = []
+        for one, each in zip(asked, kept, strict=True):
+            scores = self.scores(one.state, each.places)
+            if one.bonus is not None:
+                scores = (self.exact(one.state, each.places) + one.bonus[each.places]).astype(np.float32)
+            order = np.lexsort((draws.tie_order(each.places), -scores))[: max(each.k, 0)]
+            found.append((each.places[order], scores[order]))
+        return found
+
+    def scan_many(self, states: Sequence[State]) -> Iterator[tuple[int, Block]]:
+        """`scan` for several states: the place of a state, and a block. The blocks of one state are in their order."""
+        for place, state in enumerate(states):
+            for block in self.scan(state):
+                yield place, block
 
     # ---- reasons
 
@@ -152,6 +207,24 @@ class DeviceModel(ABC):
         Empty for a model without features.
         """
         return {}
+
+    def attribute(self, state: State, item: int) -> Attribution:
+        """Return the shares of an item's score by own event and group of features. They sum to the score.
+
+        Args:
+            state: of `fit` or `record`.
+            item: a position.
+
+        Raises:
+            InputError: for an unknown item, a model without shares, and shares that miss the score.
+        """
+        if not 0 <= item < self.n_items:
+            raise InputError(f"explain: item {item} is outside 0..{self.n_items - 1}")
+        return self.shares(state, item).checked(self.called)
+
+    def shares(self, state: State, item: int) -> Attribution:
+        """The shares for `attribute`, which checks them."""
+        raise InputError(f"explain: '{self.called}' has no shares of a score by event; use another model")
 
     def item_rows(self, items: np.ndarray) -> np.ndarray | None:
         """Rows (n, width) whose cosine is the likeness of two items; None where the model has none."""
@@ -173,32 +246,43 @@ class DeviceModel(ABC):
         """Make the model of the released tensors (`fedrec.ondevice.source.Source`) and the manifest's settings."""
 
 
-def _candidates(blocks: Iterator[Block], k: int, banned: np.ndarray, allowed: np.ndarray | None) -> np.ndarray:
-    """The items that may be among the k best: whose upper bound reaches the k-th largest lower bound, (m,) int64."""
-    least = -np.inf
-    places = np.zeros(0, np.int64)
-    lower, upper = np.zeros(0), np.zeros(0)
-    for block in blocks:
+class _Candidates:
+    """The items that may be among the k best: whose upper bound reaches the k-th largest lower bound.
+
+    Attributes:
+        k: places of the list.
+        places: (m,) int64, these items so far.
+    """
+
+    def __init__(self, k: int, exclude: np.ndarray | None, allowed: np.ndarray | None) -> None:
+        self.k, self._allowed = k, allowed
+        self._banned = np.sort(exclude) if exclude is not None and len(exclude) else np.zeros(0, np.int64)
+        self._least = -np.inf
+        self.places = np.zeros(0, np.int64)
+        self._lower, self._upper = np.zeros(0), np.zeros(0)
+
+    def meet(self, block: Block) -> None:
+        """Take the candidates of the next block, and drop those that it rules out."""
         count = len(block.scores)
         above = block.scores + block.errors
-        first, stop = np.searchsorted(banned, (block.start, block.start + count))
+        first, stop = np.searchsorted(self._banned, (block.start, block.start + count))
         if first < stop:
-            above[banned[first:stop] - block.start] = -np.inf
-        if allowed is not None:
-            above[~allowed[block.start : block.start + count]] = -np.inf
-        if least == -np.inf and count > 4 * k:  # a first threshold, so that few items are kept
-            least = _kth_largest(above - 2 * block.errors, k)
-        found = np.flatnonzero(above >= least if least > -np.inf else above > least)
+            above[self._banned[first:stop] - block.start] = -np.inf
+        if self._allowed is not None:
+            above[~self._allowed[block.start : block.start + count]] = -np.inf
+        if self._least == -np.inf and count > 4 * self.k:  # a first threshold, so that few items are kept
+            self._least = _kth_largest(above - 2 * block.errors, self.k)
+        found = np.flatnonzero(above >= self._least if self._least > -np.inf else above > self._least)
         if not len(found):
-            continue
+            return
         errors = block.errors if isinstance(block.errors, float) else block.errors[found]
         some = found + block.start, above[found], block.scores[found] - errors
-        places, upper, lower = map(np.append, (places, upper, lower), some) if len(places) else some
-        if len(places) > k:
-            least = max(least, _kth_largest(lower, k))
-            kept = upper >= least
-            places, lower, upper = places[kept], lower[kept], upper[kept]
-    return places
+        before = self.places, self._upper, self._lower
+        self.places, self._upper, self._lower = map(np.append, before, some) if len(self.places) else some
+        if len(self.places) > self.k:
+            self._least = max(self._least, _kth_largest(self._lower, self.k))
+            kept = self._upper >= self._least
+            self.places, self._lower, self._upper = self.places[kept], self._lower[kept], self._upper[kept]
 
 
 def _kth_largest(values: np.ndarray, k: int) -> float:

@@ -5,13 +5,16 @@ Each computes in float64 from the released float32 numbers what the torch form c
 `fedrec.algorithms` for the objectives.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 
 from fedrec.errors import InputError
+from fedrec.ondevice.attributes import AttributeNetwork
+from fedrec.ondevice.attribution import ATTRIBUTES, POPULARITY, TASTE, Attribution, popular, spaced
 from fedrec.ondevice.base import Block, DeviceModel
+from fedrec.ondevice.exact import products
 from fedrec.ondevice.history import History, State
 from fedrec.ondevice.item_table import ItemTable
 from fedrec.ondevice.source import Source
@@ -22,6 +25,8 @@ class FactorModel(DeviceModel):
 
     table: ItemTable
     popularity: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    """(items,) float32, added to the products; None for none."""
 
     def vector(self, state: State) -> np.ndarray:
         """The user's vector, (d,) float64."""
@@ -38,10 +43,52 @@ class FactorModel(DeviceModel):
             assert self.popularity is not None
             yield Block(0, self.popularity, 0.0)
         else:
-            yield from self.table.scan(self.vector(state))
+            yield from self.table.scan(self.vector(state), self.bias)
+
+    def scan_many(self, states: Sequence[State]) -> Iterator[tuple[int, Block]]:
+        silent = [self._silent(state) for state in states]
+        for place in (place for place, each in enumerate(silent) if each):
+            for block in self.scan(states[place]):
+                yield place, block
+        others = [place for place, each in enumerate(silent) if not each]
+        if others:
+            vectors = np.stack([self.vector(states[place]) for place in others])
+            for slot, block in self.table.scan_many(vectors, self.bias):
+                yield others[slot], block
 
     def item_rows(self, items: np.ndarray) -> np.ndarray | None:
         return self.table.rows(items)
+
+    # ---- reasons
+
+    def shares(self, state: State, item: int) -> Attribution:
+        """The vector is a linear function of a sum over events, so a product with it has a part for each event."""
+        if self._silent(state):
+            assert self.popularity is not None
+            return popular(self.popularity, item)
+        one, average = np.array([item]), spaced(self.n_items)
+        row, usual = self.table.rows(one)[0].astype(np.float64), self.table.rows(average).astype(np.float64).mean(0)
+        mine, other = self._offsets(one), self._offsets(average)
+        said = self._of_attributes(state, row - usual)
+        rest = {POPULARITY: float(mine[0] - other.mean())} if mine.any() or other.any() else {}
+        return Attribution(
+            score=float(self.exact(state, one)[0]),
+            baseline=float(self.vector(state) @ usual + other.mean()),
+            events={TASTE: self._pulls(state, row - usual)} if len(state.history) else {},
+            rest=rest | ({ATTRIBUTES: said} if said else {}),
+        )
+
+    def _offsets(self, items: np.ndarray) -> np.ndarray:
+        """What is added to the products of `items` (n,), (n,) float64."""
+        return np.zeros(len(items)) if self.bias is None else self.bias[items].astype(np.float64)
+
+    def _pulls(self, state: State, way: np.ndarray) -> np.ndarray:
+        """What each event adds to the product of the user's vector with `way` (d,), (n,) float64."""
+        raise NotImplementedError
+
+    def _of_attributes(self, state: State, way: np.ndarray) -> float:
+        """What the person's attributes add to the product of the user's vector with `way` (d,)."""
+        return 0.0
 
     def _silent(self, state: State) -> bool:
         return self.popularity is not None and not self.vector(state).any()
@@ -71,11 +118,27 @@ class ALSForm(FactorModel):
         sums["outer"] += row[:, None] * row
         sums["total"] += row
 
+    def add_all(self, sums: dict[str, np.ndarray], history: History) -> None:
+        rows = self.table.rows(history.items).astype(np.float64)
+        outer, total, product = sums["outer"], sums["total"], np.empty_like(sums["outer"])
+        for row in rows:
+            np.multiply(row[:, None], row, out=product)
+            outer += product
+            total += row
+
     def solve(self, sums: Mapping[str, np.ndarray], history: History) -> dict[str, np.ndarray]:
         if not len(history):
             return {"vector": np.zeros(self.table.dim)}
-        ridge = self.reg * (len(history) + self.alpha0 * self.n_items) ** self.nu
-        return {"vector": ridge_solve(sums["outer"] + self._all, ridge, sums["total"])}
+        normal, ridge = self._equations(sums, history)
+        return {"vector": ridge_solve(normal, ridge, sums["total"])}
+
+    def _equations(self, sums: Mapping[str, np.ndarray], history: History) -> tuple[np.ndarray, float]:
+        return sums["outer"] + self._all, self.reg * (len(history) + self.alpha0 * self.n_items) ** self.nu
+
+    def _pulls(self, state: State, way: np.ndarray) -> np.ndarray:
+        """<way, inverse x row> = <transposed inverse x way, row>; a gram of float32 is not quite symmetric."""
+        normal, ridge = self._equations(state.sums, state.history)
+        return products(self.table.rows(state.history.items), ridge_solve(normal.T, ridge, way))
 
 
 class TowerForm(FactorModel):
@@ -83,11 +146,18 @@ class TowerForm(FactorModel):
 
     kind: ClassVar[str] = "tower"
     tables = {"items": True}
+    bias: np.ndarray
 
     def __init__(
-        self, table: ItemTable, bias: np.ndarray, gram: np.ndarray | None, settings: Mapping[str, Any]
+        self,
+        table: ItemTable,
+        bias: np.ndarray,
+        gram: np.ndarray | None,
+        settings: Mapping[str, Any],
+        people: AttributeNetwork | None = None,
     ) -> None:
-        """gram: of all items; None for a model of ratings."""
+        """gram: of all items; None for a model of ratings. people: None for a model without attributes."""
+        self.people = people
         self.table, self.bias, self.n_items = table, bias, table.items
         self.alpha0, self.reg, self.scale = (float(settings[name]) for name in ("alpha0", "reg", "scale"))
         self.decay, self.steps = float(np.float32(settings["decay"])), int(settings["steps"])
@@ -99,7 +169,7 @@ class TowerForm(FactorModel):
     def open(cls, source: Source, settings: Mapping[str, Any]) -> "TowerForm":
         table = source.table("items")
         gram = None if settings["ratings"] else source.gram(table, "items")
-        return cls(table, source.read("bias"), gram, settings)
+        return cls(table, source.read("bias"), gram, settings, AttributeNetwork.open(source, settings))
 
     def check(self, history: History) -> None:
         if self.of_ratings and len(history) and history.ratings is None:
@@ -125,28 +195,66 @@ class TowerForm(FactorModel):
             sums[name] *= decay
             sums[name] += more
 
+    def add_all(self, sums: dict[str, np.ndarray], history: History) -> None:
+        if self.of_ratings:
+            super().add_all(sums, history)
+            return
+        rows = self.table.rows(history.items).astype(np.float64)
+        outer, total, weight, decay = sums["outer"], sums["total"], sums["weight"], sums["decay"][0]
+        product = np.empty_like(outer)
+        for row in rows:
+            outer *= decay
+            outer += np.multiply(row[:, None], row, out=product)
+            total *= decay
+            total += row
+            weight *= decay
+            weight += 1.0
+
     def solve(self, sums: Mapping[str, np.ndarray], history: History) -> dict[str, np.ndarray]:
-        weight = float(sums["weight"][0])
-        if not weight:
-            return {"vector": np.zeros(self.table.dim)}
-        ridge, normal = self.reg * (weight + self.alpha0 * self.n_items), sums["outer"] + self._all
+        vector = np.zeros(self.table.dim)
+        if sums["weight"][0]:
+            vector = self._solution(sums, sums["outer"] + self._all, sums["total"])
+        return {"vector": vector if self.people is None else vector + self._shift(sums, history)}
+
+    def _shift(self, sums: Mapping[str, np.ndarray], history: History) -> np.ndarray:
+        """What the person's attributes add to the vector, (d,)."""
+        assert self.people is not None
+        return self.people.shift(history.attributes, float(sums["weight"][0]))
+
+    def _of_attributes(self, state: State, way: np.ndarray) -> float:
+        if self.people is None:
+            return 0.0
+        return float(self.scale * self._shift(state.sums, state.history) @ way)
+
+    def _solution(self, sums: Mapping[str, np.ndarray], normal: np.ndarray, total: np.ndarray) -> np.ndarray:
+        """The solution, or the point after some steps towards it; linear in `total` (d,). Changes `normal` (d, d)."""
+        ridge = self.reg * (float(sums["weight"][0]) + self.alpha0 * self.n_items)
         if not self.steps:
-            return {"vector": ridge_solve(normal, ridge, sums["total"])}
+            return ridge_solve(normal, ridge, total)
         normal.flat[:: len(normal) + 1] += ridge
         step = 1.0 / np.sqrt(np.square(normal).sum())
-        vector = step * sums["total"]
+        vector = step * total
         for _ in range(self.steps - 1):
-            vector = vector + step * (sums["total"] - normal @ vector)
-        return {"vector": vector}
+            vector = vector + step * (total - normal @ vector)
+        return vector
+
+    def _pulls(self, state: State, way: np.ndarray) -> np.ndarray:
+        if not state.sums["weight"][0]:
+            return np.zeros(len(state.history))
+        items, ratings = state.history.items, state.history.ratings
+        labels, counted = np.ones(len(items)), np.ones(len(items), bool)
+        if self.of_ratings:
+            assert ratings is not None
+            counted = ~np.isnan(ratings)
+            labels = np.where(counted, ratings - self.bias[items].astype(np.float64), 0.0)
+        met = products(self.table.rows(items), self._solution(state.sums, (state.sums["outer"] + self._all).T, way))
+        return np.asarray(self.scale * recency_of(counted, float(state.sums["decay"][0])) * labels * met)
 
     def vector(self, state: State) -> np.ndarray:
         return self.scale * state.sums["vector"]
 
     def exact(self, state: State, items: np.ndarray) -> np.ndarray:
         return self.table.products(self.vector(state), items) + self.bias[items]
-
-    def scan(self, state: State) -> Iterator[Block]:
-        yield from self.table.scan(self.vector(state), self.bias)
 
 
 class RatingTowerForm(TowerForm):
@@ -174,6 +282,9 @@ class SpectralForm(FactorModel):
     def add(self, sums: dict[str, np.ndarray], item: int, rating: float | None) -> None:
         sums["vector"] += self.encode.rows(np.array([item]))[0]
 
+    def _pulls(self, state: State, way: np.ndarray) -> np.ndarray:
+        return products(self.encode.rows(state.history.items), way)
+
 
 class PopularityForm(DeviceModel):
     """The same scores (items,) for everybody."""
@@ -198,6 +309,14 @@ class PopularityForm(DeviceModel):
 
     def scan(self, state: State) -> Iterator[Block]:
         yield Block(0, self.popularity, 0.0)
+
+    def shares(self, state: State, item: int) -> Attribution:
+        return popular(self.popularity, item)
+
+
+def recency_of(counted: np.ndarray, decay: float) -> np.ndarray:
+    """The weights of events (n,), each `decay` to the power of the later events that count; counted: (n,) bool."""
+    return np.asarray(decay ** (counted[::-1].cumsum()[::-1] - counted))
 
 
 def ridge_solve(normal: np.ndarray, ridge: float, total: np.ndarray) -> np.ndarray:

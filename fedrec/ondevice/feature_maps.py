@@ -42,6 +42,30 @@ class DeviceMap(ABC):
         found: np.ndarray = self.rows(items) @ vectors
         return found
 
+    def between(self, older: int, newer: int, mean: np.ndarray) -> float:
+        """The kernel's value of two items, less that of the mean profile (width,) with `newer`."""
+        left = np.zeros((1, self.width))
+        self.add_row(left, older)
+        left = left[0] if self.signs is None else left[0] * self.signs
+        return float(self.against((left - mean)[:, None], np.array([newer]))[0, 0])
+
+    def shares(self, events: np.ndarray, item: np.ndarray, average: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        """How much more each event, less the mean row (width,), speaks for `item` (1,) than for the average item.
+
+        Args:
+            events: items of a history, (n,).
+            item: one item, (1,).
+            average: items whose mean is the average item, (m,).
+            mean: the row of the average history, signs included, (width,).
+
+        Returns:
+            (n,) float64.
+        """
+        way = self.rows(item)[0] - self.rows(average).mean(0)
+        met = self.against((way if self.signs is None else way * self.signs)[:, None], events)[:, 0]
+        found: np.ndarray = met - mean @ way
+        return found
+
 
 class DenseRows(DeviceMap):
     """values (items, width) float32."""
@@ -128,8 +152,43 @@ class SparseRows(DeviceMap):
         return found
 
 
+class NeighbourRows(DeviceMap):
+    """A table of neighbours: row i holds what item i of a history says of others, in compressed form.
+
+    The profile of a history is then its score of every item, so a product with an item reads one number.
+    """
+
+    def __init__(self, starts: np.ndarray, columns: np.ndarray, values: np.ndarray) -> None:
+        self.starts, self.columns, self.values, self.width = starts, columns, values, len(starts) - 1
+
+    def add_row(self, profile: np.ndarray, item: int) -> None:
+        part = slice(int(self.starts[item]), int(self.starts[item + 1]))
+        profile[:, self.columns[part]] += self.values[part]
+
+    def rows(self, items: np.ndarray) -> np.ndarray:
+        dense = np.zeros((len(items), self.width))
+        for row, item in zip(dense[:, None], items.tolist(), strict=True):
+            self.add_row(row, item)
+        return dense
+
+    def mean(self, weights: np.ndarray) -> np.ndarray:
+        return np.zeros(self.width)
+
+    def against(self, vectors: np.ndarray, items: np.ndarray) -> np.ndarray:
+        return vectors[items]
+
+    def add_products(self, mixed: np.ndarray, weights: np.ndarray, total: np.ndarray, error: np.ndarray) -> None:
+        total += mixed
+
+    def shares(self, events: np.ndarray, item: np.ndarray, average: np.ndarray, mean: np.ndarray) -> np.ndarray:
+        rows = self.rows(events) - mean
+        return rows[:, item[0]] - rows[:, average].mean(1)
+
+
 def device_map(tensors: dict[str, np.ndarray]) -> DeviceMap:
     """The kernel of released tensors, as `fedrec.kernels.feature_map.restore_map`."""
+    if "neighbours" in tensors:
+        return NeighbourRows(tensors["starts"], tensors["neighbours"], tensors["values"])
     if "columns" in tensors:
         return SparseRows(tensors["columns"], tensors["values"], int(tensors["width"][0]))
     if "head" in tensors:

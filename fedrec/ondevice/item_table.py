@@ -80,21 +80,33 @@ class ItemTable:
 
     def scan(self, vector: np.ndarray, bias: np.ndarray | None = None, constant: float = 0.0) -> Iterator[Block]:
         """Approximate <vector, x> + bias + constant of all items. bias: (items,) float32."""
-        short = vector.astype(np.float32)
-        length = np.float32(np.sqrt(np.square(vector).sum()) * (1 + 1e-6))
-        if not (np.isfinite(short).all() and np.isfinite(length)):
+        for _, block in self.scan_many(vector[None], bias, constant):
+            yield block
+
+    def scan_many(
+        self, vectors: np.ndarray, bias: np.ndarray | None = None, constant: float = 0.0
+    ) -> Iterator[tuple[int, Block]]:
+        """Approximations for each of `vectors` (B, d), with one reading of the table: the vector's place, and a block.
+
+        The bound of a block holds in whatever order a library sums, so it holds for every B.
+        """
+        with np.errstate(over="ignore"):  # refused below
+            short = vectors.astype(np.float32)
+            lengths_of = (np.sqrt(np.square(vectors).sum(1)) * (1 + 1e-6)).astype(np.float32)
+        if not (np.isfinite(short).all() and np.isfinite(lengths_of).all()):
             raise InputError("scores: this history gives a vector beyond the range of float32; fetch another model")
-        for start, scores in self._approximations(short):
-            stop = start + len(scores)
-            errors = self._levels.radius[start:stop] * length
-            errors += np.float32(ROUNDING) * np.abs(scores)
-            if bias is not None:
-                errors += np.float32(2 * ROUNDING) * np.abs(bias[start:stop])
-                scores += bias[start:stop]
-            if constant:
-                errors += np.float32(2 * ROUNDING * abs(constant))
-                scores += np.float32(constant)
-            yield Block(start, scores, errors)
+        for start, table in self._approximations(short):
+            for place, scores in enumerate(table):
+                stop = start + len(scores)
+                errors = self._levels.radius[start:stop] * lengths_of[place]
+                errors += np.float32(ROUNDING) * np.abs(scores)
+                if bias is not None:
+                    errors += np.float32(2 * ROUNDING) * np.abs(bias[start:stop])
+                    scores += bias[start:stop]
+                if constant:
+                    errors += np.float32(2 * ROUNDING * abs(constant))
+                    scores += np.float32(constant)
+                yield place, Block(start, scores, errors)
 
     @cached_property
     def _levels(self) -> "Levels":
@@ -108,9 +120,10 @@ class ItemTable:
         levels = self._index.read(f"{self._name}/levels") if held else None
         return Levels(levels, self._index.read(f"{self._name}/scales"), self._index.read(f"{self._name}/radius"))
 
-    def _approximations(self, vector: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    def _approximations(self, vectors: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+        """First position, and the products (B, n) of vectors (B, d) with the next items."""
         if self._rows is not None:
-            yield 0, self._rows @ vector
+            yield 0, vectors @ self._rows.T
             return
         step = max(1, SCANNED // self.dim)
         wide, read = np.empty((step, self.dim), np.float32), np.empty((step, self.dim), np.int8)
@@ -124,7 +137,7 @@ class ItemTable:
                 levels = read[: stop - start]
                 self._index.read_into(f"{self._name}/levels", start, levels)
             np.copyto(wide[: stop - start], levels)
-            scores = wide[: stop - start] @ vector
+            scores = vectors @ wide[: stop - start].T
             scores *= table.scales[start:stop]
             yield start, scores
 

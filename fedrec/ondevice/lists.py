@@ -11,20 +11,21 @@
 Every entry says why it is there. Without diversity, freshness and exploration a list is the exact one.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 
 from fedrec.errors import InputError
 from fedrec.ondevice import draws
-from fedrec.ondevice.base import DeviceModel
+from fedrec.ondevice.base import Asked, DeviceModel
 from fedrec.ondevice.history import State
 
-Why = Literal["exact", "popular", "fresh", "diverse", "explored"]
-"""Why an item is on a list: by its score; by popularity, for a person without a history; because freshness or
-diversity brought it before items of a higher score; or drawn, to learn about the person's taste."""
+Why = Literal["exact", "popular", "friends", "fresh", "diverse", "explored"]
+"""Why an item is on a list: by its score; by popularity, for a person without a history; because friends' taste brought
+it there; because freshness or diversity brought it before items of a higher score; or drawn, to learn about the
+person's taste."""
 
 Rows = Callable[[np.ndarray], np.ndarray | None]
 POOL, LEAST_POOL = 10, 100
@@ -66,6 +67,7 @@ class Wishes:
         freshness: a preference for new items.
         explore: probability of each place to go to a drawn item.
         seed: of the draws; the same seed gives the same list.
+        bonus: (items,) float64 of friends' taste, added to the scores; None for none.
     """
 
     k: int = 10
@@ -76,6 +78,7 @@ class Wishes:
     freshness: Freshness | None = None
     explore: float = 0.0
     seed: int = 0
+    bonus: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -109,15 +112,48 @@ def recommend(model: DeviceModel, state: State, wishes: Wishes, rows: Rows | Non
     Raises:
         InputError: when diversity is asked for and nothing says how alike items are.
     """
-    newcomer = not len(state.history)
+    return recommend_many(model, [(state, wishes)], rows)[0]
+
+
+def recommend_many(
+    model: DeviceModel, asked: Sequence[tuple[State, Wishes]], rows: Rows | None = None
+) -> list[list[Entry]]:
+    """The lists of several people, each equal to that of `recommend`. Args and Raises: as there."""
+    found = model.top_many([_asked(state, wishes) for state, wishes in asked])
+    return [
+        _with_friends(model, state, wishes, _listed(model, not len(state.history), wishes, rows, *best))
+        for (state, wishes), best in zip(asked, found, strict=True)
+    ]
+
+
+def _with_friends(model: DeviceModel, state: State, wishes: Wishes, entries: list[Entry]) -> list[Entry]:
+    """Mark the items that are there by their score, and that the own scores alone would not list."""
+    if wishes.bonus is None:
+        return entries
+    alone = set(model.top_many([replace(_asked(state, wishes), k=wishes.k, bonus=None)])[0][0].tolist())
+    own = ("exact", "popular")
+    return [replace(each, why="friends") if each.why in own and each.item not in alone else each for each in entries]
+
+
+def _asked(state: State, wishes: Wishes) -> Asked:
     left_out = np.concatenate([wishes.exclude.astype(np.int64), state.history.disliked])
     if not wishes.seen:
         left_out = np.concatenate([left_out, state.history.items])
-    wide = wishes.freshness is not None or wishes.explore or wishes.diversity or newcomer
-    wanted = max(POOL * wishes.k, LEAST_POOL) if wide else wishes.k
-    items, scores = model.top(state, wanted, left_out, wishes.allowed)
+    wanted = max(POOL * wishes.k, LEAST_POOL) if _wide(not len(state.history), wishes) else wishes.k
+    return Asked(state, wanted, left_out, wishes.allowed, wishes.bonus)
+
+
+def _wide(newcomer: bool, wishes: Wishes) -> bool:
+    """Whether a list is chosen from a pool."""
+    return bool(wishes.freshness is not None or wishes.explore or wishes.diversity or newcomer)
+
+
+def _listed(
+    model: DeviceModel, newcomer: bool, wishes: Wishes, rows: Rows | None, items: np.ndarray, scores: np.ndarray
+) -> list[Entry]:
+    """The list made of the best items (m,) and their scores (m,)."""
     plain: Why = "popular" if newcomer else "exact"
-    if not wide or not len(items):
+    if not _wide(newcomer, wishes) or not len(items):
         return [Entry(item, score, plain) for item, score in zip(items.tolist(), scores.tolist(), strict=True)]
     relevance = _scaled(scores)
     changed = relevance if wishes.freshness is None else relevance + wishes.freshness.bonus(items)

@@ -2,12 +2,14 @@
 
 One safetensors file, made where the catalogue is (`fedrec.recommend.public_items`) and handed out with the model:
 `category/NAME` (items, labels) bool with its labels in the metadata, and `number/NAME` (items,) float64, NaN where
-unknown, e.g. a year or a date. It holds nothing about users.
+unknown, e.g. a year or a date. Titles are one utf-8 text, `title/text`, with the end of each in `title/ends` (items,).
+It holds nothing about users.
 """
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from dataclasses import replace as dataclass_replace
 from pathlib import Path
 
 import numpy as np
@@ -28,12 +30,38 @@ class PublicItems:
         labels: block of categories -> its labels.
         members: block of categories -> (items, labels) bool.
         numbers: block of numbers -> (items,) float64, NaN where unknown.
+        text: the titles one after the other, utf-8, (bytes,) uint8; empty without titles.
+        ends: where each title ends in it, (items,) int64; empty without titles.
     """
 
     n_items: int
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     members: Mapping[str, np.ndarray] = field(default_factory=dict)
     numbers: Mapping[str, np.ndarray] = field(default_factory=dict)
+    text: np.ndarray = field(default_factory=lambda: np.zeros(0, np.uint8))
+    ends: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+
+    def titled(self, titles: Sequence[str]) -> "PublicItems":
+        """Return these features with the titles of the items."""
+        parts = [title.encode("utf-8", "replace") for title in titles]
+        ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
+        return dataclass_replace(self, text=np.frombuffer(b"".join(parts), np.uint8), ends=ends)
+
+    def title(self, item: int) -> str | None:
+        """Return the title of the item at a position; None where it has none."""
+        if not len(self.ends):
+            return None
+        start = int(self.ends[item - 1]) if item else 0
+        return self.text[start : int(self.ends[item])].tobytes().decode("utf-8", "replace") or None
+
+    def facts(self, item: int) -> dict[str, str]:
+        """Return what is public of an item: block -> its labels, or its number, as text."""
+        found: dict[str, str] = {}
+        for name, member in self.members.items():
+            labels = [self.labels[name][place] for place in np.flatnonzero(member[item]).tolist()]
+            found |= {name: ", ".join(labels)} if labels else {}
+        known = {name: float(values[item]) for name, values in self.numbers.items()}
+        return found | {name: f"{value:.10g}" for name, value in known.items() if np.isfinite(value)}
 
     def mask(
         self,
@@ -80,6 +108,8 @@ class PublicItems:
         """Write the file at `path`, in the place of what was there."""
         arrays = {f"category/{name}": np.ascontiguousarray(value, bool) for name, value in self.members.items()}
         arrays |= {f"number/{name}": np.ascontiguousarray(value, "<f8") for name, value in self.numbers.items()}
+        if len(self.ends):
+            arrays |= {"title/text": self.text, "title/ends": np.ascontiguousarray(self.ends, "<i8")}
         about = {_LABELS: json.dumps({name: list(labels) for name, labels in self.labels.items()})}
         head = header_of([(name, value.dtype, value.shape) for name, value in arrays.items()], about)
         replace(path, head + b"".join(value.tobytes() for value in arrays.values()))
@@ -92,7 +122,7 @@ class PublicItems:
             InputError: where it is none, or of another catalogue.
         """
         file = TensorFile(path)
-        members, numbers = file.read_below("category/"), file.read_below("number/")
+        members, numbers, titles = (file.read_below(kind) for kind in ("category/", "number/", "title/"))
         try:
             labels = {str(name): tuple(map(str, of)) for name, of in json.loads(file.metadata[_LABELS]).items()}
             shapes = {name: (n_items, len(of)) for name, of in labels.items()}
@@ -100,9 +130,14 @@ class PublicItems:
                 raise ValueError("labels and columns differ, or another number of items")
             if any(value.shape != (n_items,) for value in numbers.values()):
                 raise ValueError("another number of items")
+            text, ends = titles.get("text", np.zeros(0, np.uint8)), titles.get("ends", np.zeros(0, np.int64))
+            if titles and (text.dtype != np.uint8 or ends.dtype != np.int64 or ends.shape != (n_items,)):
+                raise ValueError("titles of another number of items")
+            if (np.diff(ends, prepend=0) < 0).any() or int(ends[-1] if len(ends) else 0) != text.size:
+                raise ValueError("titles that do not fit their text")
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(f"{path}: no public features of this model's items ({error}); fetch it again") from None
-        return cls(n_items, labels, members, numbers)
+        return cls(n_items, labels, members, numbers, text, ends)
 
     def _with(self, name: str, labels: Collection[str]) -> np.ndarray:
         if name not in self.members:

@@ -11,6 +11,7 @@ from fedrec.errors import InputError, VerificationError, nearest
 from fedrec.ondevice.base import DeviceModel
 from fedrec.ondevice.ids import HeldIds, ItemIds, StoredIds
 from fedrec.ondevice.index_file import made_for, make_index, open_index, read_ids
+from fedrec.ondevice.packed_file import PackedFile
 from fedrec.ondevice.source import Source
 from fedrec.ondevice.tensor_file import TensorFile
 from fedrec.received_files import digest_below, read_below
@@ -20,11 +21,19 @@ FORMS = {
     "spectral": ("fedrec.ondevice.factors", "SpectralForm"),
     "tower": ("fedrec.ondevice.factors", "TowerForm"),
     "tower-ratings": ("fedrec.ondevice.factors", "RatingTowerForm"),
+    "stars": ("fedrec.ondevice.stars", "StarsForm"),
     "popularity": ("fedrec.ondevice.factors", "PopularityForm"),
+    "sequence": ("fedrec.ondevice.sequences", "SequenceForm"),
+    "generative": ("fedrec.ondevice.generative", "GenerativeForm"),
+    "residual": ("fedrec.ondevice.residual", "ResidualForm"),
     "kernel": ("fedrec.ondevice.kernel", "KernelForm"),
     "fedrecon": ("fedrec.ondevice.local_training", "FedReconForm"),
     "pfedrec": ("fedrec.ondevice.local_training", "PFedRecForm"),
     "fedncf": ("fedrec.ondevice.local_training", "FedNCFForm"),
+    "gpfedrec": ("fedrec.ondevice.personal_items", "GPFedRecForm"),
+    "cofedrec": ("fedrec.ondevice.personal_items", "CoFedRecForm"),
+    "fedvlr": ("fedrec.ondevice.personal_items", "FedVLRForm"),
+    "fedrap": ("fedrec.ondevice.personal_items", "FedRAPForm"),
 }
 """Kind of a released model -> module and class of its device form, imported when it is used."""
 
@@ -57,6 +66,21 @@ class Released:
     ids: ItemIds | None
 
 
+def model_folder(release: Path) -> Path:
+    """Return the folder of a released model.
+
+    Args:
+        release: a run, its `release/`, or the model's own folder.
+
+    Raises:
+        InputError: where there is none.
+    """
+    for below in ("", "model", "release/model"):
+        if (release / below / "manifest.json").exists():
+            return release / below
+    raise InputError(f"{release}: no released model; name a run, its release/, or the folder with manifest.json")
+
+
 def load(folder: Path) -> DeviceModel:
     """Open the model in `folder` alone; see `open_released`."""
     return open_released(folder, ids=False).model
@@ -87,7 +111,10 @@ def open_released(folder: Path, index: Path | None = None, *, ids: bool = True) 
         _check(folder, path.name, manifest["sha256"])
         if "items" in manifest and (ids or index is not None):
             _check(folder, "items.json", str(manifest["items"]["sha256"]))
-    file = TensorFile(path)
+    try:
+        file = PackedFile(path, manifest["packed"]) if "packed" in manifest else TensorFile(path)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder}: the manifest and the tensors do not fit each other ({error})") from None
     if stored is None and index is not None:
         stored = make_index(index, file, form.tables, folder / "items.json" if "items" in manifest else None, about)
     try:

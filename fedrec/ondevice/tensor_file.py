@@ -157,6 +157,27 @@ class TensorFile:
         return place
 
 
+class HeldTensors(TensorFile):
+    """The same for tensors in memory, by name."""
+
+    def __init__(self, arrays: Mapping[str, np.ndarray]) -> None:
+        self.path, self.metadata, self._handle = Path("memory"), {}, -1
+        self._arrays = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+        self.places = {name: Place(array.dtype, array.shape, 0) for name, array in self._arrays.items()}
+
+    def read(self, name: str) -> np.ndarray:
+        self.place(name)
+        return self._arrays[name].copy()
+
+    def rows(self, name: str, chosen: np.ndarray) -> np.ndarray:
+        self.place(name)
+        return self._arrays[name][chosen]
+
+    def read_into(self, name: str, start: int, out: np.ndarray) -> None:
+        self.place(name)
+        out[...] = self._arrays[name][start : start + len(out)]
+
+
 def header_of(tensors: Sequence[tuple[str, np.dtype, tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:
     """The bytes before the numbers of a file with these tensors, in this order."""
     about: dict[str, Any] = {"__metadata__": dict(metadata)}

@@ -13,6 +13,7 @@ import numpy as np
 from fedrec.ondevice.factors import ridge_solve
 from fedrec.ondevice.history import History
 from fedrec.ondevice.training.base import DeviceQuery, Part, RunFacts, Shared, Training
+from fedrec.ondevice.training.popularity import UNIT, popularity_part
 from fedrec.privacy.fixed_point import Lattice
 
 NOISY = (16, 2)
@@ -61,7 +62,7 @@ class ItemsPart(Part):
 
 
 class ALSTraining(Training):
-    """Two sums a round: the Gram matrix of the users' vectors, and the items' statistics."""
+    """Two sums a round: the Gram matrix of the users' vectors, and the items' statistics; before, the popularity."""
 
     algorithm: ClassVar[str] = "als"
 
@@ -69,12 +70,17 @@ class ALSTraining(Training):
         super().__init__(settings, facts)
         dim, rounds = NOISY if facts.private else NOISELESS
         self.dim, self._rounds = int(settings["dim"] or dim), int(settings["rounds"] or rounds)
+        share = settings.get("popularity_share", 0.0)
+        self.first = int(facts.private if share == "by budget" else float(share) > 0)
+        """1 where the first round asks for popularity."""
 
     @property
     def rounds(self) -> int:
-        return self._rounds
+        return self.first + self._rounds
 
     def queries(self, round_index: int) -> tuple[DeviceQuery, ...]:
+        if round_index < self.first:
+            return (DeviceQuery("popularity", (self.items,), UNIT),)
         packed, settings = self.dim * (self.dim + 1) // 2, self.settings
         shape = (self.items, packed + self.dim + 1)
         return (
@@ -83,6 +89,8 @@ class ALSTraining(Training):
         )
 
     def parts(self, shared: Shared, history: History, round_index: int) -> dict[str, Part]:
+        if round_index < self.first:
+            return {"popularity": popularity_part(history)}
         vector = self.vector(shared, history)
         return {"gram": GramPart(vector), "items": ItemsPart(vector, history.items)}
 

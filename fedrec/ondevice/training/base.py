@@ -14,7 +14,7 @@ import numpy as np
 
 from fedrec.ondevice.history import History
 from fedrec.ondevice.kernel_items import KernelItems
-from fedrec.privacy.fixed_point import Lattice
+from fedrec.privacy.fixed_point import MOST_BITS, Lattice
 
 Shared = Mapping[str, np.ndarray]
 """The public tensors of a round, by name."""
@@ -54,6 +54,7 @@ class DeviceQuery:
         clip_norm: L2 clip on the person's whole contribution.
         packed: 0, or the side of a symmetric matrix whose upper triangle the last dimension begins with.
         factors: None: the clip is fixed.
+        bits: as in `SumQuery`.
     """
 
     name: str
@@ -61,11 +62,16 @@ class DeviceQuery:
     clip_norm: float
     packed: int = 0
     factors: None = None
+    bits: int = MOST_BITS
 
     @property
     def size(self) -> int:
         """The number of entries in the sum."""
         return math.prod(self.shape)
+
+    def lattice(self, users: int) -> Lattice:
+        """Return the lattice of sums of up to so many users."""
+        return Lattice.of(self.clip_norm, users, self.bits)
 
     def units(self) -> np.ndarray | None:
         """Return the value of a lattice step in each entry of the last dimension; None: 1 everywhere."""

@@ -32,7 +32,7 @@ def exact(query: DeviceQuery, part: Part, users: int) -> np.ndarray:
         part: of one person.
         users: the public size of the population.
     """
-    return _whole(query, part, Lattice.of(query.clip_norm, users))
+    return _whole(query, part, query.lattice(users))
 
 
 def encoded(
@@ -50,7 +50,7 @@ def encoded(
     if encoding.kind == "plain":
         found = _whole(query, part, Lattice(math.frexp(query.clip_norm / encoding.length)[1] - 1))
     else:
-        fine = Lattice.of(query.clip_norm, users)
+        fine = query.lattice(users)
         whole = _whole(query, part, fine).astype(np.float64)
         if not whole.any():
             return np.zeros(encoding.dimension, np.int64)

@@ -14,19 +14,23 @@ from fedrec.algorithms.kernel_rank_plan import (
     NOT_OFFERED,
     OR_POPULARITY,
     PAIRS,
+    SENT_BITS,
     KernelRankPlan,
     fault_of_choice,
     parameter_count,
 )
+from fedrec.kernels.stars_plan import NAME, QUERY
 from fedrec.ondevice.feature_maps import DenseRows, DeviceMap, HeadRows
 from fedrec.ondevice.history import History
-from fedrec.ondevice.kernel import POPULARITY_FEATURES, KernelForm
+from fedrec.ondevice.kernel import POPULARITY_FEATURES, KernelForm, gated_columns
 from fedrec.ondevice.kernel_items import NUMBERS, KernelItems
 from fedrec.ondevice.training.base import DeviceQuery, Part, RunFacts, Shared, Training
 from fedrec.ondevice.training.lagged_pairs import PairsPart
 from fedrec.ondevice.training.popularity import UNIT, popularity_part
 from fedrec.ondevice.training.public_kernels import kernel_count, number_scores, public_kernels
-from fedrec.ondevice.training.ranking import Weights, feature_space, gradient_part
+from fedrec.ondevice.training.ranking import DensePart, Weights, feature_space, gradient_part, weighs
+from fedrec.ondevice.training.stars import rated_part, stars_map
+from fedrec.privacy.fixed_point import MOST_BITS
 
 
 class KernelRankTraining(Training):
@@ -41,16 +45,19 @@ class KernelRankTraining(Training):
         self.features: KernelItems = facts.features
         self.decays = tuple(float(rate) for rate in settings["decays"])
         self.targets, self.negatives = int(settings["targets"]), int(settings["negatives"])
-        self.rank = int(settings["kernel_rank"])
+        scale = settings.get("stars")
+        self.scale = None if scale is None else (float(scale[0]), float(scale[1]))
+        self.rank, self.gates = int(settings["kernel_rank"]), bool(settings["gates"])
         numbers = sum(block.kind == NUMBERS for block in self.features.blocks)
         self.plan = KernelRankPlan.of(
             SimpleNamespace(**settings),
             items=self.items,
             users=facts.users,
             mu=facts.mu,
-            kernels=kernel_count(self.features),
+            kernels=kernel_count(self.features) + (self.scale is not None),
             own=POPULARITY_FEATURES + 2 * numbers,
             decays=len(self.decays),
+            gated=len(gated_columns(self.decays)) if self.gates else 0,
         )
         self._public: tuple[dict[str, DeviceMap], np.ndarray] | None = None
         self._space: tuple[Shared, KernelForm] | None = None
@@ -65,16 +72,18 @@ class KernelRankTraining(Training):
         return 0 if not self.plan.cooccurrence else 2 if self.plan.again else 1
 
     def queries(self, round_index: int) -> tuple[DeviceQuery, ...]:
+        if round_index == 0 and self.scale is not None:
+            return (DeviceQuery(QUERY, (2 * self.items,), UNIT),)
         if round_index == 0:
             return (DeviceQuery("popularity", (self.items,), UNIT),)
         if round_index <= self._pairs:
-            return (self._query("cooccurrence", self.plan.pairs, UNIT, round_index),)
-        return (self._query("weights", self.plan.parameters, GRADIENT_CLIP, round_index),)
+            return (self._query("cooccurrence", self.plan.pair_numbers, UNIT, round_index, SENT_BITS),)
+        return (self._query("weights", self.plan.parameters, GRADIENT_CLIP, round_index, SENT_BITS),)
 
-    def _query(self, name: str, size: int, clip: float, round_index: int) -> DeviceQuery:
+    def _query(self, name: str, size: int, clip: float, round_index: int, bits: int = MOST_BITS) -> DeviceQuery:
         if self.plan.again and round_index >= DECIDED:
-            return DeviceQuery(name + OR_POPULARITY, (max(self.items, size),), clip)
-        return DeviceQuery(name, (size,), clip)
+            return DeviceQuery(name + OR_POPULARITY, (max(self.items, size),), clip, bits=bits)
+        return DeviceQuery(name, (size,), clip, bits=bits)
 
     def fault(self, shared: Shared, round_index: int) -> str:
         if not self.plan.again:
@@ -89,7 +98,7 @@ class KernelRankTraining(Training):
 
     def _part(self, shared: Shared, history: History, round_index: int) -> Part:
         if round_index == 0:
-            return popularity_part(history)
+            return popularity_part(history) if self.scale is None else rated_part(history, self.scale, self.items)
         if fault := self.fault(shared, round_index):
             raise ValueError(fault)
         if "head" in shared:
@@ -100,7 +109,11 @@ class KernelRankTraining(Training):
         if not weights:
             location = np.full(self.items, -1, np.int64)
             location[self._head(shared)] = np.arange(self.plan.head_items)
-            return PairsPart(history.items, location, self.plan.head_items, self.targets)
+            sketch = self.plan.pair_numbers if self.plan.pair_numbers < self.plan.pairs else None
+            ordered, skip = history.ordered, self.targets
+            return PairsPart(history.items, location, self.plan.head_items, skip, sketch, ordered=ordered)
+        if not weighs(history.key, self.plan.weighing):
+            return DensePart(np.zeros(self.plan.parameters))
         state, popularity = self._weights(shared), self._vector(shared, "popularity", self.items)
         if self._space is None or self._space[0] is not shared:
             self._space = shared, self._made(shared, popularity)
@@ -124,13 +137,16 @@ class KernelRankTraining(Training):
             made = public_kernels(self.features, self.rank, self.facts.seed)
             self._public = made, number_scores(self.features)
         maps, numbers = dict(self._public[0]), self._public[1]
+        if self.scale is not None:
+            maps[NAME] = stars_map(self._vector(shared, "stars", self.items))
         if "lift" in shared:
             maps["co-occurrence"] = DenseRows(*self._rows(shared, "lift", self.items))
             head = self._head(shared)
             for name in ("pairs", "cosine"):
                 rows = self._rows(shared, name, self.plan.head_items)
                 maps[f"co-occurrence {name}"] = HeadRows(head, self.items, *rows)
-        return feature_space(maps, popularity, numbers, self.decays)
+        sizes = self._vector(shared, "sizes", len(maps)) if self.gates else None
+        return feature_space(maps, popularity, numbers, self.decays, sizes)
 
     def _head(self, shared: Shared) -> np.ndarray:
         head = self._vector(shared, "head", self.plan.head_items, "i")

@@ -12,13 +12,19 @@ from fedrec.ondevice import draws
 from fedrec.ondevice.exact import distinct_of
 from fedrec.ondevice.feature_maps import DeviceMap
 from fedrec.ondevice.history import History, State
-from fedrec.ondevice.kernel import KernelForm
+from fedrec.ondevice.kernel import POPULARITY_FEATURES, KernelForm, gated_columns
 from fedrec.ondevice.local_training import uniform_negatives
 from fedrec.ondevice.training.base import Part
 from fedrec.privacy.fixed_point import Lattice
 
 POPULAR, STREAM = 0.5, 1  # as in `fedrec.kernels.negatives` and `fedrec.algorithms.kernel_rank_weights`
+WEIGHING = 7  # stream of the draw that chooses who teaches the weights, as in the torch form
 KNOWN = 1e-5  # spread of the logarithm of popularity; below is rounding
+
+
+def weighs(key: int, part: float) -> bool:
+    """Return whether a person teaches the weights, as `fedrec.algorithms.kernel_rank_weights.weighing_users`."""
+    return part == 1 or float(draws.uniform(np.array([key], np.uint64), WEIGHING, 1)[0, 0]) < part
 
 
 class DensePart(Part):
@@ -35,22 +41,29 @@ class DensePart(Part):
 
 
 def feature_space(
-    maps: dict[str, DeviceMap], popularity: np.ndarray, numbers: np.ndarray, decays: tuple[float, ...]
+    maps: dict[str, DeviceMap],
+    popularity: np.ndarray,
+    numbers: np.ndarray,
+    decays: tuple[float, ...],
+    sizes: np.ndarray | None,
 ) -> KernelForm:
-    """Return what computes features, as `fedrec.kernels.model.centred_space`; its weights are zeros.
+    """Return what computes features, as `fedrec.kernels.space.centred_space`; its weights are zeros.
 
     Args:
         maps: kernels by name, in the order of the features.
         popularity: (items,) float32.
         numbers: standard scores, (items, n) float32.
         decays: of each kernel.
+        sizes: of each kernel, for its gate, (kernels,) float32; None without gates.
     """
     exact = popularity.astype(np.float64)
     weights, log = exact / exact.sum(), np.log(exact)
     spread = float(log.std(ddof=1)) if len(log) > 1 else 0.0
     standard = (log - log.mean()) / spread if spread > KNOWN else np.zeros(len(log))
     tensors = {"log_popularity": standard.astype(np.float32), "numbers": numbers, "popularity": popularity}
-    tensors["weights"] = np.zeros(8 + 2 * numbers.shape[1] + len(maps) * len(decays), np.float32)
+    each = len(decays) + (0 if sizes is None else len(gated_columns(decays)))
+    tensors |= {} if sizes is None else {"sizes": sizes}
+    tensors["weights"] = np.zeros(POPULARITY_FEATURES + 2 * numbers.shape[1] + len(maps) * each, np.float32)
     return KernelForm(maps, {name: map_.mean(weights) for name, map_ in maps.items()}, decays, tensors, {})
 
 

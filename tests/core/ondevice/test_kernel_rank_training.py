@@ -10,24 +10,30 @@ import numpy as np
 import pytest
 import torch
 
+from fedrec import draws
+from fedrec.algorithms import kernel_rank_weights
 from fedrec.algorithms.base import Algorithm, PublicFacts, Shared
 from fedrec.algorithms.kernel_rank import KernelRank
 from fedrec.algorithms.kernel_rank_plan import AGAIN, ALL, NEVER, PAIRS
 from fedrec.algorithms.kernel_rank_settings import KernelRankConfig
 from fedrec.data.catalogue import Catalogue, Categories, Numbers, Texts, Vectors
 from fedrec.data.users import UserBatch
+from fedrec.kernels.cooccurrence import LaggedPairs, pairs
 from fedrec.kernels.negatives import mixed_negatives
 from fedrec.kernels.public import number_scores, public_kernels
 from fedrec.ondevice.history import History
 from fedrec.ondevice.training import integers
 from fedrec.ondevice.training.base import Training
+from fedrec.ondevice.training.lagged_pairs import PairsPart
 from fedrec.ondevice.training.public_kernels import kernel_count
 from fedrec.ondevice.training.public_kernels import number_scores as device_scores
 from fedrec.ondevice.training.public_kernels import public_kernels as device_kernels
-from fedrec.ondevice.training.ranking import Negatives
+from fedrec.ondevice.training.ranking import Negatives, weighs
+from fedrec.privacy.fixed_point import Lattice
 from fedrec.recommend.kernel_items import kernel_items
+from fedrec.testing.algorithm import AlgorithmContract
 from fedrec.testing.device_training import USERS, DeviceTrainingContract, device_form
-from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows, planted_catalogue
+from fedrec.testing.toy_users import ITEMS, batch_of, edge_rows, planted_catalogue, planted_rows
 
 TEXTS = Texts("plot", tuple(f"word{n % 5} tale{n % 7} of item" for n in range(ITEMS)))
 CATALOGUE = replace(planted_catalogue(), blocks=(*planted_catalogue().blocks, TEXTS))
@@ -67,6 +73,25 @@ class TestWithoutContent(KernelRankContract):
     @pytest.fixture(scope="class")
     def algorithm(self) -> Algorithm:
         return made(BARE, cooccurrence=True, hidden=0, head_items=ITEMS)
+
+
+class TestWithStars(KernelRankContract):
+    """Popularity and mean ratings in one sum, bit for bit."""
+
+    @pytest.fixture(scope="class")
+    def algorithm(self) -> Algorithm:
+        return made(BARE, cooccurrence=False, stars=(1, 5), rounds=1, targets=1)
+
+    def batch(self, rows: list[list[int]]) -> UserBatch:
+        return replace(batch_of(rows), ratings=torch.from_numpy(stars_of([item for row in rows for item in row])))
+
+    def person(self, row: list[int]) -> History:
+        return replace(super().person(row), ratings=stars_of(row))
+
+
+def stars_of(items: list[int]) -> np.ndarray:
+    """Ratings by item, some unknown, one out of the scale."""
+    return np.array([(np.nan, 1.0, 4.0, 9.0, 2.5, 5.0, 3.0)[item % 7] for item in items], np.float32)
 
 
 class TestWithAChoice(KernelRankContract):
@@ -111,6 +136,19 @@ def test_a_plan_without_a_choice_refuses_one() -> None:
     form = device_form(algorithm)
     given = {AGAIN: np.array(0.0, np.float32)}
     assert form.fault(given, 1) == algorithm.fault({AGAIN: torch.tensor(0.0)}, 1) != ""
+
+
+def test_the_same_people_teach_the_weights_as_in_the_torch_form() -> None:
+    keys = draws.keys(3, torch.arange(400))
+    chosen = kernel_rank_weights.weighs(keys, 0.3).nonzero()[:, 0].tolist()
+    assert 80 < len(chosen) < 160
+    assert chosen == [place for place, key in enumerate(keys.tolist()) if weighs(key & (1 << 64) - 1, 0.3)]
+    algorithm = made(cooccurrence=False, weighing_users=USERS // 2)
+    form, shared = device_form(algorithm), AlgorithmContract().each_round(algorithm, batch_of(planted_rows()[0]))[1][1]
+    sent = {name: tensor.numpy() for name, tensor in algorithm.for_devices(shared, 1).items()}
+    for key in keys[:8].tolist():
+        (part,) = form.parts(sent, History(np.arange(9), key=key & (1 << 64) - 1), 1).values()
+        assert (part.norm() > 0) == weighs(key & (1 << 64) - 1, algorithm.plan.weighing)
 
 
 def test_negatives_are_those_of_the_torch_form() -> None:
@@ -204,3 +242,21 @@ def test_all_rounds_import_none_of_the_heavy_libraries(tmp_path: Path) -> None:
         found = np.load(tmp_path / f"{number}.npy")
         assert found.any()
         np.testing.assert_array_equal(found, integers.exact(query, part[query.name], USERS))
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_pairs_with_and_without_an_order_are_those_of_the_torch_form(ordered: bool) -> None:
+    """More events than the reach of ordered pairs, and repeats."""
+    rng = np.random.default_rng(0)
+    row, many = np.concatenate([rng.permutation(90), [3, 3]]), 70
+    location = np.full(90, -1, np.int64)
+    location[rng.permutation(90)[:many]] = np.arange(many)
+    users = UserBatch(torch.from_numpy(row), torch.tensor([len(row)]), 90, torch.zeros(1, dtype=torch.int64))
+    users = users if ordered else users.unordered()
+    exact = Lattice.of(1.0, 10)
+    theirs = torch.zeros(pairs(many), dtype=torch.int64)
+    LaggedPairs(users, torch.from_numpy(location), many, 0).add_to(theirs, torch.ones(1, dtype=torch.float64), exact)
+    own = np.zeros(pairs(many), np.int64)
+    PairsPart(row, location, many, 0, ordered=ordered).add_to(own, 1.0, exact)
+    assert np.abs(own - theirs.numpy()).max() <= 1
+    assert (own > 0).all() != ordered

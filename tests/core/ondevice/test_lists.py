@@ -1,4 +1,4 @@
-"""Filters, diversity, freshness, exploration and newcomers on a device, and reasons beside those of the torch form."""
+"""Filters, diversity, freshness, exploration and newcomers on a device, and likeness as in the torch form."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from fedrec.algorithms.als import ALSModel
-from fedrec.data.histories import Histories
 from fedrec.errors import InputError
 from fedrec.ondevice import newcomers, reasons
 from fedrec.ondevice.base import DeviceModel
@@ -17,7 +16,6 @@ from fedrec.ondevice.lists import Freshness, Wishes, recommend
 from fedrec.ondevice.public_items import PublicItems
 from fedrec.ondevice.released import load
 from fedrec.recommend import ranking
-from fedrec.recommend import reasons as torch_reasons
 from fedrec.recommend.public_items import public_items
 from fedrec.testing.ondevice import save_released
 from fedrec.testing.toy_users import batch_of, planted_catalogue
@@ -143,15 +141,8 @@ def test_a_questionnaire_turns_labels_into_a_list(model: DeviceModel, public: Pu
         newcomers.pseudo_history(model, public, {"taste": ["none"]})
 
 
-def test_reasons_and_likeness_are_those_of_the_torch_form(model: DeviceModel) -> None:
-    torch_form, state = released(), model.fit(HISTORY)
-    person = Histories(np.array([0, 5]), HISTORY.items.astype(np.int32), N).batch(np.array([0]), 0)
-    for item in (40, 41):
-        expected = torch_reasons.past(torch_form, person, torch.tensor([item]))[0]
-        found = reasons.past(model, state, item)
-        assert [place for place, _ in found] == [place for place, _ in expected]
-        assert np.allclose([fall for _, fall in found], [fall for _, fall in expected], atol=1e-5)
-    assert reasons.past(model, model.fit(History()), 40) == []
+def test_likeness_is_that_of_the_torch_form(model: DeviceModel) -> None:
+    torch_form = released()
     likeness = torch.cosine_similarity(torch_form.items, torch_form.items[8:9])
     likeness[8] = -torch.inf
     assert [place for place, _ in reasons.similar(model, 8, 7)] == likeness.topk(7).indices.tolist()
