@@ -1,0 +1,1 @@
+"""`fedrec export`: released models in formats of other programs."""
