@@ -17,6 +17,7 @@ from fedrec.transport.executor import OURS
 from fedrec_client.consent_commands import budget, ledger_commands, policy_commands
 from fedrec_client.edge_commands import add_to
 from fedrec_client.edge_options import DEVICE
+from fedrec_client.friends_commands import friends_commands
 from fedrec_client.key_command import key
 from fedrec_client.serve_command import serve
 from fedrec_client.store_commands import store_commands
@@ -30,6 +31,7 @@ client.add_typer(ledger_commands, name="ledger")
 add_to(client)
 client.command(rich_help_panel=DEVICE)(serve)
 client.command(rich_help_panel=DEVICE)(sync)
+client.add_typer(friends_commands, name="friends", rich_help_panel=DEVICE)
 client.add_typer(store_commands, name="store", rich_help_panel=DEVICE)
 
 
@@ -67,6 +69,10 @@ def start(
     columns: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="With --data: a TOML file with tables columns and catalogue_columns."),
+    ] = None,
+    people: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --data: attributes of its users, where the policy allows them."),
     ] = None,
     users: Annotated[
         int | None,
@@ -114,7 +120,10 @@ def start(
     if columns is not None and data is None:
         raise InputError("--columns goes with --data; a shard is of a built-in dataset, whose columns are known")
     config = _hosted_users(shard, dataset or [], data_dir, data, catalogue, users)
+    if people is not None and data is None:
+        raise InputError("--people goes with --data; a shard has the attributes of its dataset")
     config |= {"columns": str(columns.absolute())} if columns is not None else {}
+    config |= {"people": str(people.absolute())} if people is not None else {}
     config |= {"plugins": ",".join(sorted(check_plugins(plugin)))} if plugin else {}
     config |= {"device": device} if device else {}
     config |= {"stock": True} if stock else {}

@@ -1,12 +1,21 @@
 """Arguments of a device's commands: times, labels, bounds and freshness, from text."""
 
+import os
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from fedrec.errors import InputError
 
 if TYPE_CHECKING:
+    from fedrec.generate.base import LanguageModel
     from fedrec_client.edge.answers import Freshness
+
+
+def model_at(place: str) -> "LanguageModel":
+    """Open a language model; the key of a llama.cpp server is in FEDREC_LLAMA_KEY. Raises: InputError."""
+    from fedrec.generate.place import language_model
+
+    return language_model(place, os.environ.get("FEDREC_LLAMA_KEY"))
 
 
 def freshness_of(text: str) -> "Freshness":

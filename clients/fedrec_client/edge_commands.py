@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 
-from fedrec_client.edge_arguments import bounds_of, freshness_of, labels_of, moment
-from fedrec_client.edge_options import DEVICE, AsJson, Folder, Passphrase, folder_of, opened, show
+from fedrec.errors import InputError
+from fedrec_client.edge_arguments import bounds_of, freshness_of, labels_of, model_at, moment
+from fedrec_client.edge_options import DEVICE, AsJson, Folder, Model, Passphrase, folder_of, opened, show
 
 Item = Annotated[str, typer.Argument(metavar="ITEM", help="The item's id in the catalogue.")]
 Places = Annotated[int, typer.Option("-k", "--k", min=1, metavar="N", help="Most items.")]
@@ -113,18 +114,40 @@ def recommend(
         list[str] | None,
         typer.Option("--between", metavar="BLOCK=LOW:HIGH", help="Bounds of a public number; repeat it for others."),
     ] = None,
+    friends: Annotated[
+        float, typer.Option(min=0, help="Weight of friends' taste (fedrec client friends); 0 for the own scores.")
+    ] = 0.0,
+    wish: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="Order the best 20 by a wish in words; needs --language-model."),
+    ] = None,
+    language_model: Model = None,
     state: Folder = None,
     passphrase: Passphrase = False,
     as_json: AsJson = False,
 ) -> None:
     """Print the person's list, best first: item, score, and why it is there.
 
-    exact: by its score. popular: nothing is known of the person. fresh, diverse: before items of a higher score.
-    explored: drawn at random.
+    exact: by its score. popular: nothing is known of the person. friends: by their taste. fresh, diverse: before items
+    of a higher score. explored: drawn at random. With --wish a language model on this device orders the best items by
+    public features.
     """
     from fedrec_client.edge.answers import Filters
 
     filters = Filters(only, exclude or (), labels_of(having), labels_of(without), bounds_of(between))
+    if (wish is None) != (language_model is None):
+        raise InputError("--wish TEXT and --language-model PLACE go together")
+    if wish is not None and language_model is not None:
+        if diversity is not None or fresh is not None or seen or explore or friends:
+            raise InputError(
+                "--wish orders the exact list; leave --diversity, --fresh, --seen, --explore, --friends out"
+            )
+        model = model_at(language_model)
+        with opened(state, passphrase) as client:
+            ordered = client.rerank(wish, model, k, pool=max(k, 20), filters=filters)
+        lines = [f"{each.item:<24} {each.score:>12.6g}  {each.why}" for each in ordered.items]
+        show(ordered, [*lines, f"Ordered by: {ordered.by or 'score'}. {ordered.note}".strip()], as_json)
+        return
     with opened(state, passphrase) as client:
         found = client.recommend(
             k,
@@ -133,6 +156,7 @@ def recommend(
             freshness=None if fresh is None else freshness_of(fresh),
             exclude_seen=not seen,
             explore=explore,
+            friends=friends,
         )
     show(found, [f"{each.item:<24} {each.score:>12.6g}  {each.why}" for each in found], as_json)
 
@@ -161,26 +185,54 @@ def answer(
 
 def explain(
     item: Item,
-    newest: Annotated[int, typer.Option(min=1, metavar="N", help="Most past items that are considered.")] = 50,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the reasons into a new SVG file, mode 0600.")
+    ] = None,
+    language_model: Model = None,
     state: Folder = None,
     passphrase: Passphrase = False,
     as_json: AsJson = False,
 ) -> None:
-    """Print which of the person's own past items and which public features led to an item's score."""
+    """Print what each own past item and each group of features adds to an item's score, against the average item.
+
+    The shares sum to the score. A negative one lowers it. The answer is private, as the history is. A language model on
+    this device may say the same in its words; where they do not hold, the plain words stay.
+    """
+    model = None if language_model is None else model_at(language_model)
     with opened(state, passphrase) as client:
-        found = client.explain(item, newest)
-    lines = [f"{found.item}: score {found.score:.6g}"]
-    for title, parts in (("Own past items", found.past), ("Public features", found.features)):
-        lines.append(f"{title}: " + (", ".join(f"{each.name} {each.share:.0%}" for each in parts[:5]) or "none"))
-    show(found, lines, as_json)
+        found = client.explain(item)
+    lines = [f"{found.item}: score {found.score:.6g}, of the average item {found.baseline:.6g}", found.words]
+    for title, parts in (("Own past items", found.past), ("Groups of features", found.groups)):
+        largest = sorted(parts, key=lambda each: -abs(each.share))[:5]
+        lines.append(f"{title}: " + (", ".join(f"{each.name} {each.value:+.3g}" for each in largest) or "none"))
+    summary = found.summary
+    if model is not None:
+        from fedrec.generate.retell import retell
+
+        told = retell(model, found)
+        lines.append(f"{told.by}: {told.text}" + (f" ({told.note})" if told.note else ""))
+        summary |= {"retold": asdict(told)}
+    if picture is not None:
+        from fedrec.ondevice.picture import bar_chart
+        from fedrec.private_files import create
+
+        create(picture, bar_chart(found).encode())
+        lines.append(f"Wrote {picture}: private, as the history is.")
+    show(summary, lines, as_json)
 
 
 def similar(
-    item: Item, k: Places = 10, state: Folder = None, passphrase: Passphrase = False, as_json: AsJson = False
+    item: Item,
+    k: Places = 10,
+    measure: Annotated[str, typer.Option(help="cosine, pearson, or euclid, which is 1 / (1 + distance).")] = "cosine",
+    threshold: Annotated[float | None, typer.Option(help="Least likeness.")] = None,
+    state: Folder = None,
+    passphrase: Passphrase = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Print the items that are most alike to one, with the cosine of their rows."""
+    """Print the items that are most alike to one, with the likeness of their rows."""
     with opened(state, passphrase) as client:
-        found = client.similar(item, k)
+        found = client.similar(item, k, measure, threshold)
     show(found, [f"{each.item:<24} {each.likeness:>8.4f}" for each in found], as_json)
 
 

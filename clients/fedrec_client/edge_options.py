@@ -24,6 +24,15 @@ Passphrase = Annotated[
     bool,
     typer.Option("--passphrase", help="Ask for the passphrase; without, the key file or keyring opens it."),
 ]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        "--language-model",
+        metavar="PLACE",
+        help="On this device: http://127.0.0.1:PORT of a llama.cpp server, a folder with model.onnx and "
+        "tokenizer.json, or stand-in (rules, no model).",
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
 
 

@@ -117,7 +117,8 @@ class UserNode:
         sums = self._given_sums(packet, admitted, run)
         signed = {} if self._gate is None or admitted is None else self._gate.receipt(admitted, sums)
         facts: dict[str, wire.Fact] = {exchange.NOISED: self._gate is not None} if run.noised else {}
-        return Packet(exchange.SUMS, packet.fingerprint, packet.round, facts | signed, sums)
+        octets = run.octets(packet.round)
+        return Packet(exchange.SUMS, packet.fingerprint, packet.round, facts | signed, sums, octets=octets)
 
     def _stage(self, packet: Packet) -> Packet:
         """Answer a question of a secure sum (`fedrec.run.masked`)."""

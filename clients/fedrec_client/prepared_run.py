@@ -8,6 +8,7 @@ import numpy as np
 
 from fedrec.audit.card.card import RunCard
 from fedrec.privacy.discrete.stream import WordStream
+from fedrec.privacy.fixed_point import Lattice
 from fedrec.privacy.shares import Shares
 from fedrec.run.masked import Layout
 from fedrec_client.consent.answering import WithoutEvents
@@ -52,6 +53,18 @@ class PreparedRun(ABC):
     @abstractmethod
     def queries(self, round_index: int) -> Sequence[AskedSum]:
         """Return the sums of a round."""
+
+    def octets(self, round_index: int) -> dict[str, int]:
+        """Return the bytes that hold any number of each sum of all users here, by query; none where nothing is clipped.
+
+        A sampled cohort is secret, so its size has no effect. Sums to which users add the noise travel whole.
+        """
+        if not self.spec.private or self.noised:
+            return {}
+        return {
+            query.name: Lattice.of(query.clip_norm, self.spec.users, query.bits).octets(query.clip_norm, self.users)
+            for query in self.queries(round_index)
+        }
 
     @abstractmethod
     def described_terms(self) -> RunTerms:

@@ -32,19 +32,19 @@ def serve(
     Each request needs the token, which is in the file http-token of the device's folder, mode 0600. The API is
     described by /openapi.json, and /fedrec.mjs is a client for browsers and Node.
     """
-    from fedrec_client.serve.entrance import Entrance
-    from fedrec_client.serve.listening import Server, on_loopback, on_unix
-    from fedrec_client.serve.service import Service
-    from fedrec_client.serve.token_file import FILE, token_of
+    from fedrec.http.entrance import Entrance
+    from fedrec.http.listening import Server, on_loopback, on_unix
+    from fedrec.http.token_file import token_in
+    from fedrec_client.serve.device_service import FILE, device_service
 
     with (
         opened(state, passphrase, create=True) as client,
         on_loopback(host, port) if unix is None else on_unix(unix) as listening,
     ):
         found = None if unix is not None else listening.getsockname()[1]
-        entrance = Entrance.of(found, tuple(allow_origin or ()), token_of(client.path, new=new_token))
+        entrance = Entrance.of(found, tuple(allow_origin or ()), token_in(client.path / FILE, new=new_token))
         where = f"the Unix socket {unix}" if unix else f"http://{'[::1]' if host == '::1' else '127.0.0.1'}:{found}"
-        service = Service(client, entrance)
+        service = device_service(client, entrance)
         token = client.path / FILE
         Server(
             service,

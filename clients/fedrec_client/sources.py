@@ -4,6 +4,7 @@
 |---|---|
 | `data` | a log of its own (any file that `data.path` may be), or a folder with `events.*` and `catalogue.*` |
 | `catalogue` | the public items of the run, with `data`: the same file that the server has |
+| `people` | with `data`: a file of private attributes of its users, for a policy whose `data.attributes` is true |
 | `columns` | with `data`: a TOML file with the tables `columns` and `catalogue_columns` of a scenario's `[data]` |
 | `users` | with `data`: how many users the node hosts; the number in its own log if left out |
 | `partition-id`, `num-partitions` | instead: users i of n nodes, in order, of the dataset that the run names |
@@ -24,7 +25,7 @@ import os
 import time
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -36,6 +37,7 @@ from fedrec.data.columns import CatalogueColumns, LogColumns
 from fedrec.data.datasets import DataConfig, Dataset
 from fedrec.data.folder import data_folder
 from fedrec.data.histories import Histories
+from fedrec.data.local_rules import LocalRules
 from fedrec.data.public import check_public
 from fedrec.data.readers import GENERATED
 from fedrec.errors import InputError, first_line
@@ -59,21 +61,32 @@ class OwnColumns(Settings):
     """As the table `[data.catalogue_columns]` of a scenario."""
 
 
+@dataclass(frozen=True)
+class OwnFiles:
+    """A node's own files: events, the run's public items, and attributes of users; None for no attributes."""
+
+    events: Path
+    items: Path
+    people: Path | None = None
+
+
 def finder(config: Mapping[str, Value], policy: DataPolicy = DataPolicy()) -> Find:
     """What finds the users of a node with this configuration.
 
     Args:
         config: the node's.
-        policy: ages of the events that may be used, of data of its own.
+        policy: ages of the events that may be used, of data of its own, and whether attributes may be.
     Raises: ConfigError when the configuration names no users.
     """
     if "data" in config:
         events, items = _own_files(config)
         columns = _own_columns(config.get("columns"))
+        people = Path(str(config["people"])).expanduser() if "people" in config and policy.attributes else None
         users = config.get("users")
         if users is not None and (type(users) is not int or users < 1):
             raise ConfigError(f"users={users}: must be a whole number above 0")
-        return lambda request: _own(request, events, items, columns, users, allowed_ages(policy, time.time()))
+        files = OwnFiles(events, items, people)
+        return lambda request: _own(request, files, columns, users, allowed_ages(policy, time.time()))
     if "partition-id" not in config or "num-partitions" not in config:
         raise ConfigError('the node knows no users: give --node-config \'data="FILE" catalogue="FILE"\', or a shard')
     place, of = config["partition-id"], config["num-partitions"]
@@ -118,25 +131,27 @@ def _shard(request: str, place: int, of: int, folder: Path | None, served: froze
 def _public(request: str, folder: Path | None) -> tuple[Histories, Catalogue]:
     wanted = parse_data(request)
     dataset = datasets.load(wanted.data, folder, wanted.seed)
-    return splits.split(dataset, wanted.data.split, wanted.on, wanted.seed).train, dataset.catalogue
+    split = splits.split(dataset, wanted.data.split, wanted.on, wanted.seed)
+    return split.train, split.training_catalogue(dataset.catalogue)
 
 
 @lru_cache(maxsize=1)
-def _own(
-    request: str, events: Path, items: Path, columns: OwnColumns, users: int | None, ages: tuple[float, float]
-) -> Hosted:
+def _own(request: str, files: OwnFiles, columns: OwnColumns, users: int | None, ages: tuple[float, float]) -> Hosted:
     wanted = parse_data(request)
+    if wanted.data.people is not None:
+        raise ConfigError("the run asks for data.people; attributes of users stay with the node")
     config = DataConfig(
         name="file",
-        path=events,
+        path=files.events,
         columns=columns.columns,
-        catalogue=items,
+        catalogue=files.items,
+        people=files.people,
         catalogue_columns=columns.catalogue_columns,
         ordered="lines" if wanted.data.ordered == "lines" else True,
         repeats=wanted.data.repeats,
     )
     dataset = _own_log(config, wanted.seed)
-    kept = _aged(_filtered(dataset, wanted), *ages)
+    kept = _cleaned(_aged(_filtered(dataset, wanted), *ages), wanted)
     if not wanted.data.ordered:
         kept = kept.forgotten(wanted.seed)
     return Hosted(_with_places(_newest(kept, wanted), users), dataset.catalogue)
@@ -172,6 +187,17 @@ def _aged(histories: Histories, oldest: float, before: float) -> Histories:
     return replace(histories.keep(allowed), disliked=disliked)
 
 
+def _cleaned(histories: Histories, request: DataRequest) -> Histories:
+    """Apply the run's local rules, those of a simulation. A log without times or ratings stays as it is."""
+    if request.data.cleaning is None:
+        return histories
+    if request.data.cleaning.item_means is not None:
+        raise ConfigError(
+            "the run names a file of item means; a node reads files only that its own configuration names"
+        )
+    return LocalRules(request.data.cleaning)(histories, request.seed)
+
+
 def _newest(train: Histories, request: DataRequest) -> Histories:
     most = request.data.balance.most_events
     return train if most is None else train.keep(train.positions_from_end() < most)
@@ -188,6 +214,7 @@ def _with_places(histories: Histories, users: int | None) -> Histories:
         offsets=np.pad(histories.offsets, (0, free), mode="edge"),
         identities=None if known is None else np.pad(known, (0, free)),
         disliked=None if disliked is None else _with_places(disliked, users),
+        people=None if histories.people is None else histories.people.with_strangers(free),
     )
 
 

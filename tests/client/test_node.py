@@ -4,6 +4,8 @@ import json
 import logging
 from dataclasses import replace
 from pathlib import Path
+from types import NoneType
+from typing import Any, get_args
 
 import fedrec_client.torch_run
 import numpy as np
@@ -64,6 +66,14 @@ def test_hello_tells_how_many_users_which_shard_and_which_catalogue() -> None:
     assert answer.kind == exchange.PRESENCE
     assert answer.facts == {"users": 50, "place": 0, "catalogue": data()[0].catalogue.digest}
     assert not answer.tensors
+
+
+def test_a_sum_has_the_bytes_that_follow_from_the_number_of_users() -> None:
+    """36 bits of a clip, those of the 50 hosted users, and a sign are 6 bytes, for any cohort of them."""
+    for cohort in ([7], [8], [3, 4, 5], None):
+        answer = node().answer(question(cohort=cohort))
+        assert wire.size(wire.to_record(answer)) == 60 * 6
+    assert wire.size(wire.to_record(node().answer(question(OPEN)))) == 60 * 8, "nothing bounds it"
 
 
 def test_a_cohort_of_one_is_that_user_clipped() -> None:
@@ -210,12 +220,18 @@ def test_a_server_cannot_have_a_node_read_a_file(tmp_path) -> None:
 
 def test_every_file_that_a_run_could_name_is_one_that_nodes_refuse() -> None:
     def paths(kind: type[BaseModel]) -> int:
-        kinds = [field.annotation for field in kind.model_fields.values()]
+        kinds = [part for field in kind.model_fields.values() for part in parts(field.annotation)]
         inner = [one for one in kinds if isinstance(one, type) and issubclass(one, BaseModel)]
         return sum("Path" in str(one) for one in kinds if one not in inner) + sum(map(paths, inner))
 
-    named = DataConfig(path=Path("a"), catalogue=Path("b"), balance=BalanceConfig(popularity=Path("c")))
-    assert len(named.files) == paths(DataConfig) == paths(DataRequest) == 3
+    def parts(kind: Any) -> tuple[Any, ...]:
+        """The tables that a setting may hold, also where it may be left out."""
+        return tuple(one for one in get_args(kind) if one is not NoneType) if NoneType in get_args(kind) else (kind,)
+
+    whole = {"path": "a", "catalogue": "b", "people": "e", "vectors": "d", "balance": {"popularity": "c"}}
+    whole |= {"cleaning": {"impute": "item-means", "item_means": "f"}}
+    named = DataConfig.model_validate(whole)
+    assert len(named.files) == paths(DataConfig) == paths(DataRequest) == 6
 
 
 @pytest.mark.parametrize("name", ["amazon/../../private", "../private", "..", ".", "", "a\\b", "/private", "a\0b"])

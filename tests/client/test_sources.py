@@ -15,6 +15,7 @@ from fedrec.algorithms.discover import algorithm
 from fedrec.data.balance import BalanceConfig
 from fedrec.data.datasets import DataConfig
 from fedrec.data.holdouts import HoldOutConfig
+from fedrec.data.local_rules import CleaningConfig, LocalRules
 from fedrec.data.public import PUBLIC
 from fedrec.errors import InputError
 from fedrec.federation import exchange
@@ -42,6 +43,7 @@ QUESTIONS = [
     {"ordered": False},
     {"mask_dropped": True, "min_rating": 5},
     {"balance": BalanceConfig(most_events=1)},
+    {"cleaning": CleaningConfig(burst=1, burst_seconds=1e9, scale=(6, 7))},
 ]
 
 
@@ -85,6 +87,27 @@ def test_no_question_about_own_data_shows_which_history_it_is(settings: dict, tm
     answers = [hello(own(tmp_path / str(n), events), **settings) for n, events in enumerate(HISTORIES.values())]
     assert all(answer == answers[0] for answer in answers)
     assert answers[0]["users"] == 1
+
+
+def test_a_node_cleans_as_a_simulation_does_and_reads_no_file_that_a_run_names(tmp_path: Path) -> None:
+    events = [
+        (user, item, 1 + (user * item) % 6, 10 * item ** (1 + item // 6)) for user in range(4) for item in range(ITEMS)
+    ]
+    find = finder({"data": str(log(tmp_path, events))})
+    for settings in ({"burst": 2, "burst_seconds": 20}, {"scale": (1, 5), "normalise": "centre", "augment": "crop"}):
+        config = CleaningConfig(**settings)
+        plain, cleaned = (
+            find(DataRequest(data=DataConfig(name="nodes", cleaning=table), seed=1).text()).source
+            for table in (None, config)
+        )
+        alike = LocalRules(config)(plain, 1)
+        assert len(alike.items) < len(plain.items)
+        assert np.array_equal(cleaned.items, alike.items)
+        assert np.array_equal(cleaned.ratings, alike.ratings)
+    (tmp_path / "means.csv").write_text("item_id,rating\n0,5\n")
+    means = CleaningConfig(impute="item-means", item_means=tmp_path / "means.csv")
+    with pytest.raises(ConfigError, match="files only that its own configuration names"):
+        find(DataRequest(data=DataConfig(name="nodes", cleaning=means), seed=1).text())
 
 
 def test_a_user_without_events_left_takes_part_with_nothing(tmp_path: Path) -> None:

@@ -88,6 +88,9 @@ class DataPolicy:
 
     oldest_days: float = _setting(0.0, "Events older than this are not used; 0: all ages.", 0)
     newest_days: float = _setting(0.0, "Events younger than this are not used; 0: all ages.", 0)
+    attributes: bool = _setting(
+        False, "Whether attributes of a person may enter sums, as events do; never as they are."
+    )
     datasets: tuple[str, ...] = _setting((), "Built-in datasets that runs may name at a shard; empty: as started.")
     opted_out: bool = _setting(False, "Whether this node only contributes zeros, which a server cannot see.")
 

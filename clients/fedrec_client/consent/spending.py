@@ -20,13 +20,14 @@ Amounts are whole numbers of 1/GRID of their unit, costs rounded up and limits d
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 
 from fedrec.errors import PrivacyError
 from fedrec.privacy.discrete import hidden
 from fedrec.privacy.discrete.renyi import SkellamEvent, conversion
+from fedrec.privacy.gaussian_curve import MARGIN, gaussian_epsilon
 
 GRID = 10**12
 CEILING = 10**6 * GRID
@@ -36,8 +37,6 @@ ORDERS: tuple[int, ...] = (*range(2, 65), *(2**k + j * 2**k // 8 for k in range(
 """Renyi orders, whole numbers from 2 to 1024."""
 
 LARGEST_EPSILON = 100.0
-_MARGIN = 1e-9
-"""Relative, on every epsilon: above all rounding errors here."""
 
 
 @dataclass(frozen=True)
@@ -149,34 +148,7 @@ def epsilon(cost: Cost, delta: float) -> float:
         (order * cost.gaussian / 2 + rest) / GRID + conversion(order, delta) if rest < CEILING else math.inf
         for order, rest in zip(ORDERS, cost.renyi, strict=True)
     )
-    return max(0.0, min(spent)) * (1 + _MARGIN)
-
-
-@lru_cache(maxsize=65536)
-def gaussian_epsilon(squared: float, delta: float) -> float:
-    """Compute epsilon of Gaussian releases whose squared signal-to-noise adds up to `squared`, rounded up."""
-    if squared <= 0:
-        return 0.0
-    if not _too_small(0.0, squared, delta):
-        return 0.0
-    low, high = 0.0, squared / 2 + math.sqrt(2 * squared * -math.log(delta))  # zCDP bounds it
-    if high > 600:  # beyond, exp(epsilon) leaves a float64
-        return high * (1 + _MARGIN)
-    for _ in range(200):
-        middle = (low + high) / 2
-        if middle in (low, high):
-            break
-        low, high = (middle, high) if _too_small(middle, squared, delta) else (low, middle)
-    return high * (1 + _MARGIN)
-
-
-def _too_small(candidate: float, squared: float, delta: float) -> bool:
-    """Return whether delta at this epsilon, rounded up, is above `delta`."""
-    mu = math.sqrt(squared)
-    near, far = candidate / mu - mu / 2, candidate / mu + mu / 2
-    upper = math.erfc(near / math.sqrt(2)) / 2
-    lower = math.exp(candidate) * math.erfc(far / math.sqrt(2)) / 2
-    return upper * (1 + 1e-12) - lower * (1 - 1e-12) > delta
+    return max(0.0, min(spent)) * (1 + MARGIN)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,5 @@
 """What a person says about themselves: answers to a short questionnaire, and attributes. Both are private values in the
-encrypted store; nothing sends them.
+encrypted store; nothing sends them. A model that was released with a tower for people ranks by the attributes here.
 
 Answers make a first list before there are events. While fewer than 3 events count, the model's most popular
 items of each chosen label stand in front of the person's own, as a history without order. They are no events: they may
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from fedrec.errors import InputError
 from fedrec.ondevice.newcomers import questions
 from fedrec.ondevice.public_items import PublicItems
-from fedrec_client.edge.personal_values import ANSWERS, ATTRIBUTES, answers_in, kept
+from fedrec_client.edge.personal_values import ANSWERS, ATTRIBUTES, answers_in, attributes_in
 from fedrec_client.store import Store
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class AboutPerson:
     def attributes(self) -> dict[str, str]:
         """The private attributes by name."""
         with self._lock:
-            return {str(name): str(value) for name, value in kept(self._store, ATTRIBUTES).items()}
+            return attributes_in(self._store)
 
 
 def _public(model: "OpenModel") -> PublicItems:

@@ -13,8 +13,8 @@ class Recommendation:
     Attributes:
         item: its id.
         score: of the model, comparable within one list.
-        why: `exact` by its score; `popular` since nothing is known of the person; `fresh` and `diverse` before items of
-            a higher score; `explored` drawn at random.
+        why: `exact` by its score; `popular` since nothing is known of the person; `friends` since friends' taste
+            brought it there; `fresh` and `diverse` before items of a higher score; `explored` drawn at random.
     """
 
     item: str
@@ -22,31 +22,19 @@ class Recommendation:
     why: Why
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """A part of a reason. Attributes: name: a past item's id, or a group of public features; share: 0 to 1."""
-
-    name: str
-    share: float
-
-
 @dataclass(frozen=True)
-class Explanation:
-    """Why an item has its score. Both tuples are in descending order, and the shares of each sum to 1.
+class Reranked:
+    """A list in the order of a wish.
 
     Attributes:
-        item: its id.
-        score: of the model.
-        past: own past items, of the newest; the share is of the falls of the score when an item leaves the history and
-            the model is fitted again. Items that do not raise the score are left out.
-        features: groups of public features; the share is of the rises against the average item. Empty for a model
-            without features.
+        items: its places.
+        by: name of the language model that ordered them; empty where the order is that of `recommend`.
+        note: why it is; else empty.
     """
 
-    item: str
-    score: float
-    past: tuple[Share, ...]
-    features: tuple[Share, ...]
+    items: tuple[Recommendation, ...]
+    by: str
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True)

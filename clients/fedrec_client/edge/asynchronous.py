@@ -8,11 +8,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
-from fedrec_client.edge.answers import Alike, Explanation, Filters, Freshness, Installed, Recommendation
-from fedrec_client.edge.client import NEWEST, EdgeClient
+from fedrec.ondevice.explanation import Explanation
+from fedrec_client.edge.answers import Alike, Filters, Freshness, Installed, Recommendation, Reranked
+from fedrec_client.edge.client import EdgeClient
 from fedrec_client.store import Event, KeySource, Recorded
 
 if TYPE_CHECKING:
+    from fedrec.generate.base import LanguageModel
+    from fedrec.generate.retell import Retold
     from fedrec_client.consent.report import Spending
     from fedrec_client.hosting import Server
     from fedrec_client.participation.stay import Participation, Plan
@@ -107,6 +110,7 @@ class AsyncEdgeClient:
         exclude_seen: bool = True,
         explore: float = 0.0,
         seed: int | None = None,
+        friends: float = 0.0,
     ) -> list[Recommendation]:
         """See `EdgeClient.recommend`."""
         return await asyncio.to_thread(
@@ -118,15 +122,28 @@ class AsyncEdgeClient:
             exclude_seen=exclude_seen,
             explore=explore,
             seed=seed,
+            friends=friends,
         )
 
-    async def explain(self, item: str | int, newest: int = NEWEST) -> Explanation:
+    async def explain(self, item: str | int) -> Explanation:
         """See `EdgeClient.explain`."""
-        return await asyncio.to_thread(self.client.explain, item, newest)
+        return await asyncio.to_thread(self.client.explain, item)
 
-    async def similar(self, item: str | int, k: int = 10) -> list[Alike]:
+    async def retell(self, item: str | int, model: "LanguageModel") -> "Retold":
+        """See `EdgeClient.retell`."""
+        return await asyncio.to_thread(self.client.retell, item, model)
+
+    async def rerank(
+        self, wish: str, model: "LanguageModel", k: int = 10, *, pool: int = 20, filters: Filters | None = None
+    ) -> Reranked:
+        """See `EdgeClient.rerank`."""
+        return await asyncio.to_thread(self.client.rerank, wish, model, k, pool=pool, filters=filters)
+
+    async def similar(
+        self, item: str | int, k: int = 10, measure: str = "cosine", threshold: float | None = None
+    ) -> list[Alike]:
         """See `EdgeClient.similar`."""
-        return await asyncio.to_thread(self.client.similar, item, k)
+        return await asyncio.to_thread(self.client.similar, item, k, measure, threshold)
 
     async def questionnaire(self, most: int = 12) -> dict[str, list[str]]:
         """See `EdgeClient.questionnaire`."""

@@ -15,7 +15,6 @@ import secrets
 import threading
 import time as clock
 from collections.abc import Iterable, Sequence
-from math import fsum
 from numbers import Integral
 from pathlib import Path
 from types import TracebackType
@@ -27,22 +26,22 @@ from fedrec.data.spellings import canonical_id
 from fedrec.errors import InputError, nearest
 from fedrec.ondevice import lists, reasons
 from fedrec_client.edge.about_person import AboutPerson
-from fedrec_client.edge.answers import Alike, Explanation, Filters, Freshness, Installed, Recommendation, Share
+from fedrec_client.edge.answers import Alike, Filters, Freshness, Installed, Recommendation
 from fedrec_client.edge.consent_of_device import ConsentOfDevice
+from fedrec_client.edge.in_words import InWords
 from fedrec_client.edge.kinds_of_events import KINDS
 from fedrec_client.edge.layout import DeviceFolder
+from fedrec_client.edge.personal_values import OWN_SHARE
 from fedrec_client.edge.private_state import PrivateState
 from fedrec_client.participation.store_mark import StoreMark
 from fedrec_client.store import Event, KeySource, Recorded, Store, export_my_data
 
 if TYPE_CHECKING:
+    from fedrec_client.friends.friends import Friends
     from fedrec_client.releases.sync import Synced, SyncOptions
 
-NEWEST = 50
-"""Most past items that `explain` leaves out one at a time."""
 
-
-class EdgeClient(AboutPerson, ConsentOfDevice):
+class EdgeClient(AboutPerson, ConsentOfDevice, InWords):
     """A device's recommendations. Make one by `EdgeClient.open`.
 
     Threads may share a client, and processes its folder. Every method may raise InputError (a closed client, a busy
@@ -149,6 +148,13 @@ class EdgeClient(AboutPerson, ConsentOfDevice):
 
         return synced(self.path, url, keys, options, self._lock, self._state)
 
+    @property
+    def friends(self) -> "Friends":
+        """The friends of this device: what it gives them under noise, and what theirs add to `recommend`."""
+        from fedrec_client.friends.friends import Friends
+
+        return Friends(self._folder, self._store, self._state, self._lock)
+
     # ---- events
 
     def record(self, item: str | int, event: str = "view", time: float | None = None, weight: float = 1.0) -> Recorded:
@@ -217,6 +223,7 @@ class EdgeClient(AboutPerson, ConsentOfDevice):
         """
         with self._lock:
             self._state.clear()
+            self._store.drop_state(OWN_SHARE)  # friends' copies stay, which their epsilon bounds
             own = None if item is None else _id(item)
             mark = StoreMark(self.path, self._store)
             mark.forgot(clock.time())  # before, so that no question meets a part of the events
@@ -246,6 +253,7 @@ class EdgeClient(AboutPerson, ConsentOfDevice):
         exclude_seen: bool = True,
         explore: float = 0.0,
         seed: int | None = None,
+        friends: float = 0.0,
     ) -> list[Recommendation]:
         """Rank the items for the person, best first.
 
@@ -258,9 +266,11 @@ class EdgeClient(AboutPerson, ConsentOfDevice):
             exclude_seen: leave out items with an event. Disliked ones are always left out.
             explore: probability of each place to go to an item drawn from the next best ones; such a place is marked.
             seed: of these draws; None for a new one each time.
+            friends: weight of the taste of friends whose shares are here, see `friends`; 0 for the own scores.
 
         Raises:
-            InputError: where no model is installed, for a value out of range, and an unknown label of a filter.
+            InputError: where no model is installed, friends are weighed and none has a share of it, for a value out of
+                range, and an unknown label of a filter.
         """
         with self._lock:
             model, now = self._state.current()
@@ -273,45 +283,28 @@ class EdgeClient(AboutPerson, ConsentOfDevice):
                 freshness=None if freshness is None else model.freshness(freshness),
                 explore=explore,
                 seed=secrets.randbits(62) if seed is None else seed,
+                bonus=self.friends.bonus(model, model.model.scores(now.state), friends) if friends else None,
             )
             found = lists.recommend(model.model, now.state, wishes, model.rows)
             return [Recommendation(model.ids.at(each.item), each.score, each.why) for each in found]
 
-    def explain(self, item: str | int, newest: int = NEWEST) -> Explanation:
-        """Return which of the person's own past items and which public features led to an item's score.
-
-        It fits the model once without each past item; other threads may use the client meanwhile.
-
-        Args:
-            item: its id.
-            newest: most past items that are considered, the newest ones.
-
-        Raises:
-            InputError: where no model is installed, or it has no such item.
-        """
-        with self._lock:
-            model, now = self._state.current()
-        place = model.place(item)
-        own = min(newest, len(now.past.history))  # after what answers of the person stand for
-        falls = reasons.past(model.model, now.state, place, most=own, newest=own)
-        rises = reasons.groups(model.model, now.state, place, most=reasons.NEWEST)
-        score = float(model.model.scores(now.state, np.array([place]))[0])
-        past = _shares([(model.ids.at(other), fall) for other, fall in falls])
-        return Explanation(model.ids.at(place), score, past, _shares(rises))
-
-    def similar(self, item: str | int, k: int = 10) -> list[Alike]:
+    def similar(
+        self, item: str | int, k: int = 10, measure: str = "cosine", threshold: float | None = None
+    ) -> list[Alike]:
         """Return the items that are most alike to one: by the model's rows, else by the public features.
 
         Args:
             item: its id.
             k: most items.
+            measure: "cosine", "pearson" or "euclid" (1 / (1 + distance)).
+            threshold: least likeness; None for none.
 
         Raises:
-            InputError: for an unknown item, or where nothing says how alike items are.
+            InputError: for an unknown item or measure, or where nothing says how alike items are.
         """
         with self._lock:
             model = self._state.model()
-        found = reasons.similar(model.model, model.place(item), k, model.rows)
+        found = reasons.similar(model.model, model.place(item), k, model.rows, measure=measure, threshold=threshold)
         return [Alike(model.ids.at(place), likeness) for place, likeness in found]
 
 
@@ -320,8 +313,3 @@ def _id(item: str | int) -> str:
     if isinstance(item, bool) or not isinstance(item, str | Integral):
         raise InputError("item: an id is text or a whole number; give one")
     return canonical_id(item)
-
-
-def _shares(parts: list[tuple[str, float]]) -> tuple[Share, ...]:
-    whole = fsum(part for _, part in parts)
-    return tuple(Share(name, part / whole) for name, part in parts)

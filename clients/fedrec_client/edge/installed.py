@@ -27,11 +27,11 @@ from fedrec.ondevice.history import History
 from fedrec.ondevice.ids import ItemIds
 from fedrec.ondevice.lists import Rows
 from fedrec.ondevice.public_items import PublicItems
-from fedrec.ondevice.released import open_released, read_manifest
+from fedrec.ondevice.released import model_folder, open_released, read_manifest
 from fedrec.received_files import read_below
 from fedrec_client.edge.answers import Filters, Freshness, Installed
 from fedrec_client.edge.layout import DeviceFolder
-from fedrec_client.edge.received_models import PUBLIC, copy_model, model_folder, try_lists
+from fedrec_client.edge.received_models import PUBLIC, copy_model, try_lists
 
 INDEX = "index"
 """Derived from a model, in its folder."""
@@ -76,6 +76,11 @@ class OpenModel:
         if found is None:
             raise InputError("the model has no item with this id; check it, or install a newer model")
         return found
+
+    def title(self, item: str) -> str:
+        """Return the title of an item that the model has, by its id; the id where no title is known."""
+        place = self.ids.find(item)
+        return item if self.public is None or place is None else self.public.title(place) or item
 
     @property
     def rows(self) -> Rows | None:

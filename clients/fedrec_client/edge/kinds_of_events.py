@@ -11,6 +11,7 @@
   and its rating; a view changes no opinion.
 - Events are in the order of their times. One without a time counts as right after the event recorded before it.
 - The weight of other events than ratings is kept and does not count, since no released model learns from it.
+- The time of an item is that of its first event; NaN where the event came without one.
 - An item that the model does not have stays in the store, and counts when a later model has it.
 """
 
@@ -62,16 +63,19 @@ class Reading:
         find: from an item's id to its position in the model; None where the model has no such item.
         rated: True for a model of ratings.
         min_rating: least rating of an item that a model of events learns from; None for any.
+        stars: True for a model of events that takes ratings, where there are some.
     """
 
-    def __init__(self, find: Callable[[str], int | None], *, rated: bool, min_rating: float | None) -> None:
-        self._find, self._rated, self._least = find, rated, min_rating
+    def __init__(
+        self, find: Callable[[str], int | None], *, rated: bool, min_rating: float | None, stars: bool = False
+    ) -> None:
+        self._find, self._rated, self._least, self._stars = find, rated, min_rating, stars
         self._restart()
 
     def _restart(self) -> None:
         self._read: list[Recorded] = []
         self._moment = self._latest = -math.inf  # of the event recorded last, and of all
-        self._seen: dict[int, None] = {}
+        self._seen: dict[int, float] = {}  # item -> time of its first event
         self._low: dict[int, bool] = {}
         self._ratings: dict[int, float] = {}
 
@@ -115,7 +119,7 @@ class Reading:
         if kind == "dislike":
             self._low[place] = True
             return
-        self._seen.setdefault(place)
+        self._seen.setdefault(place, math.nan if event.time is None else event.time)
         if kind == "like":
             self._low[place] = False
         elif kind == "rating":
@@ -124,11 +128,13 @@ class Reading:
 
     def _past(self) -> Past:
         low, ratings, rated = self._low, self._ratings, self._rated
+        stars = rated or self._stars
         liked = [place for place in self._seen if not low.get(place) and (place in ratings or not rated)]
         history = History(
             items=np.array(liked, np.int64),
-            ratings=np.array([ratings[place] for place in liked], np.float32) if rated else None,
+            ratings=np.array([ratings.get(place, math.nan) for place in liked], np.float32) if stars else None,
             disliked=np.array([place for place, bad in low.items() if bad], np.int64),
+            times=np.array([self._seen[place] for place in liked], np.float64),
         )
         return Past(history, np.array(list(self._seen), np.int64))
 
@@ -138,6 +144,13 @@ def extends(longer: History, shorter: History) -> bool:
     many = len(shorter)
     if not np.array_equal(longer.disliked, shorter.disliked) or not np.array_equal(longer.items[:many], shorter.items):
         return False
-    if longer.ratings is None or shorter.ratings is None:
-        return longer.ratings is shorter.ratings
-    return np.array_equal(longer.ratings[:many], shorter.ratings, equal_nan=True)
+    if longer.attributes != shorter.attributes or not _begins(longer.times, shorter.times):
+        return False
+    return _begins(longer.ratings, shorter.ratings)
+
+
+def _begins(longer: np.ndarray | None, shorter: np.ndarray | None) -> bool:
+    """Whether `longer` begins with `shorter`, or both are None."""
+    if longer is None or shorter is None:
+        return longer is shorter
+    return np.array_equal(longer[: len(shorter)], shorter, equal_nan=True)

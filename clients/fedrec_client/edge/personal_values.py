@@ -8,6 +8,7 @@ from fedrec_client.store import Store
 ENOUGH = 3
 """Events that count from which on answers do not."""
 ANSWERS, ATTRIBUTES = "answers", "attributes"
+FRIENDS, OWN_SHARE = "friends", "share"
 """Names of the values in the store."""
 
 
@@ -18,6 +19,15 @@ def answers_in(store: Store) -> dict[str, list[str]]:
         VerificationError: for a private value that no EdgeClient wrote.
     """
     return {str(name): [str(label) for label in labels] for name, labels in kept(store, ANSWERS).items()}
+
+
+def attributes_in(store: Store) -> dict[str, str]:
+    """Return the private attributes by name.
+
+    Raises:
+        VerificationError: for a private value that no EdgeClient wrote.
+    """
+    return {str(name): str(value) for name, value in kept(store, ATTRIBUTES).items()}
 
 
 def kept(store: Store, name: str) -> dict[str, list[str] | str]:

@@ -12,7 +12,7 @@ from fedrec.ondevice.newcomers import pseudo_history
 from fedrec_client.edge.installed import Models, OpenModel, Pointer
 from fedrec_client.edge.kinds_of_events import Past, Reading, extends
 from fedrec_client.edge.layout import DeviceFolder
-from fedrec_client.edge.personal_values import ENOUGH, answers_in
+from fedrec_client.edge.personal_values import ENOUGH, answers_in, attributes_in
 from fedrec_client.store import Store
 
 NEW_EVENTS = 8
@@ -128,13 +128,16 @@ class PrivateState:
         }
         stand = pseudo_history(model.model, model.public, {name: of for name, of in chosen.items() if of}).items
         stand = stand[~np.isin(stand, np.concatenate([past.seen, history.disliked]))]
-        return replace(history, items=np.concatenate([stand, history.items]), ordered=False) if len(stand) else history
+        if not len(stand):
+            return history
+        return replace(history, items=np.concatenate([stand, history.items]), ordered=False, times=None)
 
     def _past(self, model: OpenModel) -> Past:
         if self._reading is None or self._reading[0] is not model:
             find, least = Places(model).__getitem__, model.pointer.min_rating
             self._reading = (model, Reading(find, rated=model.rated, min_rating=least))
-        return self._reading[1].read(self._store.events())
+        past = self._reading[1].read(self._store.events())
+        return replace(past, history=replace(past.history, attributes=attributes_in(self._store)))
 
 
 def _state(model: OpenModel, past: Past, started: History, old: Now | None) -> State:
@@ -146,6 +149,7 @@ def _state(model: OpenModel, past: Past, started: History, old: Now | None) -> S
         return model.model.fit(history)
     state, start = old.state, len(old.past.history)
     ratings = [None] * len(history) if history.ratings is None else history.ratings.tolist()
-    for item, rating in zip(history.items[start:].tolist(), ratings[start:], strict=True):
-        state = model.model.record(state, item, rating)
+    times = [None] * len(history) if history.times is None else history.times.tolist()
+    for item, rating, time in zip(history.items[start:].tolist(), ratings[start:], times[start:], strict=True):
+        state = model.model.record(state, item, rating, time)
     return state

@@ -1,4 +1,4 @@
-"""A released model of unknown origin: found, copied with its digests checked, and tried before it is used."""
+"""A released model of unknown origin: copied with its digests checked, and tried before it is used."""
 
 import shutil
 from pathlib import Path
@@ -17,26 +17,11 @@ LARGEST = {TENSORS: 1 << 34, ITEMS: 1 << 32, MANIFEST: 1 << 26, PUBLIC: 1 << 30}
 """Most bytes of each file."""
 
 
-def model_folder(release: Path) -> Path:
-    """Return the folder of a released model.
-
-    Args:
-        release: a run, its `release/`, or the model's own folder.
-
-    Raises:
-        InputError: where there is none.
-    """
-    for below in ("", "model", "release/model"):
-        if (release / below / MANIFEST).exists():
-            return release / below
-    raise InputError(f"{release}: no released model; name a run, its release/, or the folder with {MANIFEST}")
-
-
 def copy_model(source: Path, to: Path, public: Path | None) -> None:
     """Copy the files of a released model into an empty folder.
 
     Args:
-        source: of `model_folder`.
+        source: of `fedrec.ondevice.released.model_folder`.
         to: the folder.
         public: file of `PublicItems.write`; None for `public.safetensors` in `source`, where there is one.
 

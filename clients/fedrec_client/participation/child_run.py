@@ -37,7 +37,7 @@ class Child:
         self._process = subprocess.Popen(COMMAND, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         about, _ = self._ask({"spec": spec, "catalogue": str(catalogue), "most": most})
         self.rounds: list[tuple[DeviceQuery, ...]] = [
-            tuple(DeviceQuery(name, tuple(shape), clip, packed) for name, shape, clip, packed in row)
+            tuple(DeviceQuery(name, tuple(shape), clip, packed, bits=bits) for name, shape, clip, packed, bits in row)
             for row in about["rounds"]
         ]
 
@@ -47,7 +47,9 @@ class Child:
 
     def integers(self, history: History, key: int, encodings: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Return a person's integers of each sum, without noise."""
-        return self._ask({"asked": "add", "key": key, "encodings": encodings}, {"items": history.items})[1]
+        about = {"asked": "add", "key": key, "encodings": encodings, "attributes": dict(history.attributes)}
+        arrays = {"items": history.items, "times": history.times, "ratings": history.ratings}
+        return self._ask(about, {name: part for name, part in arrays.items() if part is not None})[1]
 
     def end(self) -> None:
         """End the process, and wait for it."""

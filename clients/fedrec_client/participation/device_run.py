@@ -41,7 +41,10 @@ from fedrec_client.participation.stored_user import StoredUsers
 from fedrec_client.prepared_run import PreparedRun, Words
 
 _CLOSE = 1e-9
-OF_EVENTS = ("tower-sgd", "fcf", "spectral", "fedncf", "pfedrec", "fedrecon")
+OF_EVENTS = (
+    *("tower-sgd", "fcf", "spectral", "fedncf", "pfedrec", "fedrecon"),
+    *("gpfedrec", "cofedrec", "fedrap", "fedvlr"),
+)
 """Algorithms that learn from events, and need torch."""
 OF_FEATURES = ("kernel-rank",)
 """Algorithms that numpy trains where the device has the features of the items; else they need torch."""
@@ -232,7 +235,7 @@ def prepared(
             items = len(hosted.catalogue)
             if spec.algorithm in OF_FEATURES and features is None and catalogue is None:
                 raise InputError(f"'{spec.algorithm}' needs the file of features that `fedrec client items` writes")
-            if spec.algorithm not in by_numpy:
+            if spec.algorithm not in by_numpy or spec.capped:
                 form = trained(text, spec.algorithm, catalogue, items, policy.run.rounds)
             else:
                 found = None

@@ -6,9 +6,10 @@ A description with settings that this form does not know is refused, before anyt
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from fedrec.ondevice.cleaning import Cleaning
 from fedrec.wire import WireError
 
 
@@ -31,10 +32,14 @@ class Wanted:
     Attributes:
         min_rating: least rating of an event that counts; None for any.
         most_events: newest events that count; None for all.
+        cleaning: rules for the events; None for none.
+        stars: whether a sum takes ratings of items.
     """
 
     min_rating: float | None = None
     most_events: int | None = None
+    cleaning: Cleaning | None = None
+    stars: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class DeviceSpec:
         mu: total signal-to-noise of all releases; infinite without privacy, and then nothing is clipped.
         seed: public randomness.
         noise: of the users; None where the server adds it.
+        capped: whether rows of a part are capped, which only the process with torch computes.
         plain: whether clips are fixed and no round evaluates, so that the algorithm's own sums are all.
     """
 
@@ -66,6 +72,7 @@ class DeviceSpec:
     seed: int
     noise: DeviceNoise | None
     plain: bool
+    capped: bool = False
 
     @property
     def private(self) -> bool:
@@ -89,7 +96,7 @@ def parse(text: str) -> DeviceSpec:
             algorithm=_is(values["algorithm"], str),
             settings=_is(values["settings"], dict),
             data=_is(values["data"], str),
-            wanted=_wanted(values["data"]),
+            wanted=replace(_wanted(values["data"]), stars=values["settings"].get("stars") is not None),
             catalogue=_is(values["catalogue"], str),
             users=_whole(values["users"]),
             expected_cohort=_number(values["expected_cohort"]),
@@ -97,6 +104,7 @@ def parse(text: str) -> DeviceSpec:
             seed=_is(values["seed"], int),
             noise=_noise(values.get("noise")),
             plain=values.get("clipping") is None and not values["evaluation_share"],
+            capped=values.get("row_cap") is not None,
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise WireError("request", "the run's description is not one that this device reads") from None
@@ -125,8 +133,10 @@ def _wanted(text: str) -> Wanted:
     if not text:
         return Wanted()
     data = json.loads(text)["data"]
+    rules = Cleaning.of(data["cleaning"]) if "cleaning" in data else None
     least, most = data.get("min_rating"), (data.get("balance") or {}).get("most_events")
-    return Wanted(None if least is None else _number(least, least=-math.inf), None if most is None else _whole(most))
+    least = None if least is None else _number(least, least=-math.inf)
+    return Wanted(least, None if most is None else _whole(most), rules)
 
 
 def _is(value: Any, kind: type[Any]) -> Any:

@@ -8,7 +8,7 @@ child gets public tensors and one history at a time, and returns that person's c
 |---|---|---|
 | first | the run's description, the catalogue's file | rounds, and the sums of each round |
 | `fault` | round, shared tensors | what the algorithm refuses in them |
-| `add` | a history, a key, encodings | integers of each sum, without noise |
+| `add` | a history with times, ratings and attributes, a key, encodings | integers of each sum, without noise |
 """
 
 import contextlib
@@ -53,6 +53,7 @@ def main(given: IO[bytes], answers: IO[bytes]) -> None:
     import torch
 
     from fedrec.data.datasets import DataConfig, public_catalogue
+    from fedrec.data.people import People
     from fedrec.data.users import UserBatch
     from fedrec.federation.spec import parse_spec
     from fedrec.plugins import only
@@ -67,7 +68,8 @@ def main(given: IO[bytes], answers: IO[bytes]) -> None:
     with only(frozenset()):  # no installed code of others
         made = spec.build(public_catalogue(DataConfig(name="nodes", catalogue=Path(asked["catalogue"])), None, 0)[0])
     described = min(made.rounds, asked["most"] + 1)
-    rounds = [[(q.name, q.shape, q.clip_norm, q.packed) for q in made.queries(number)] for number in range(described)]
+    asked_for = [made.queries(number) for number in range(described)]
+    rounds = [[(q.name, q.shape, q.clip_norm, q.packed, q.bits) for q in queries] for queries in asked_for]
     send(answers, {"rounds": rounds})
     shared: dict[str, torch.Tensor] = {}
     number = 0
@@ -79,7 +81,15 @@ def main(given: IO[bytes], answers: IO[bytes]) -> None:
             send(answers, {"fault": made.fault(shared, number)})
             continue
         items = torch.from_numpy(arrays["items"])
-        users = UserBatch(items, torch.tensor([len(items)]), len(made.facts.catalogue), torch.tensor([asked["key"]]))
+        users = UserBatch(
+            items,
+            torch.tensor([len(items)]),
+            len(made.facts.catalogue),
+            torch.tensor([asked["key"]]),
+            ratings=torch.from_numpy(arrays["ratings"]) if "ratings" in arrays else None,
+            times=torch.from_numpy(arrays["times"]) if "times" in arrays else None,
+            people=People.of([asked["attributes"]]) if asked["attributes"] else None,
+        )
         found = {}
         with rowwise(cpu):
             parts = made.contribute(shared, users, number)

@@ -12,8 +12,9 @@
  * @typedef {{number: number, item: string, event: string, time: number | null, weight: number}} Kept an event
  * @typedef {{item: string, event?: Kind, time?: number | null, weight?: number}} Act an event to record
  * @typedef {{item: string, score: number, why: "exact" | "popular" | "fresh" | "diverse" | "explored"}} Recommendation
- * @typedef {{name: string, share: number}} Share
- * @typedef {{item: string, score: number, past: Share[], features: Share[]}} Explanation
+ * @typedef {{name: string, value: number, share: number}} Share
+ * @typedef {{item: string, score: number, baseline: number, attributed: number, past: Share[], groups: Share[], words: string,
+ *   svg: string}} Explanation
  * @typedef {{item: string, likeness: number}} Alike
  * @typedef {{algorithm: string, items: number, sha256: string, rated: boolean}} Model
  * @typedef {{version: string, model: Model | null, events: number, opted_out: boolean}} Status
@@ -154,11 +155,10 @@ export class Fedrec {
 
   /**
    * @param {string | number} item
-   * @param {number} [newest] most past items that are considered
-   * @returns {Promise<Explanation>} which own past items and which public features led to the score
+   * @returns {Promise<Explanation>} what own past items and groups of features add to the score
    */
-  explain(item, newest) {
-    return this.call("explain", { item: String(item), newest });
+  explain(item) {
+    return this.call("explain", { item: String(item) });
   }
 
   /**

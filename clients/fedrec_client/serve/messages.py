@@ -3,8 +3,11 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
+from fedrec.http.records import Taken
+from fedrec.ondevice.explanation import Explanation, Share
+from fedrec.ondevice.picture import bar_chart
 from fedrec.record_parts import ClosedPart
 from fedrec_client.edge.answers import Alike, Filters, Freshness, Installed, Recommendation
 from fedrec_client.store.event import LONGEST_ITEM, Event, Recorded
@@ -16,16 +19,6 @@ Item = Annotated[str, Field(min_length=1, max_length=LONGEST_ITEM, examples=["7"
 Items = Annotated[tuple[Item, ...], Field(max_length=MOST_NAMES)]
 Labels = Annotated[dict[str, tuple[str, ...]], Field(max_length=100)]
 Bound = float | None
-
-
-class Taken(ClosedPart):
-    """A request: no other fields, no numbers that are not finite."""
-
-    model_config = ConfigDict(allow_inf_nan=False)
-
-
-class Nothing(Taken):
-    """An empty object."""
 
 
 class Act(Taken):
@@ -125,8 +118,6 @@ class Question(Taken):
 
     item: Item
     """Its id."""
-    newest: int = Field(50, ge=1, le=200)
-    """Most past items that are considered."""
 
 
 class Likeness(Taken):
@@ -226,6 +217,33 @@ class Listed(ClosedPart):
     """Its places."""
 
 
+class Explained(ClosedPart):
+    """Why an item has its score."""
+
+    item: str
+    """Its id."""
+    score: float
+    """Of the model."""
+    baseline: float
+    """Score of the average item for the same person; the values sum to score less baseline."""
+    attributed: float
+    """The part of the sum that passes hidden units, which integrated gradients split; the rest is exact."""
+    past: tuple[Share, ...]
+    """By own past item, in descending order; a negative one lowers the score."""
+    groups: tuple[Share, ...]
+    """By group of features, in descending order."""
+    words: str
+    """The same in words."""
+    svg: str
+    """The same as a picture."""
+
+    @classmethod
+    def of(cls, found: Explanation) -> "Explained":
+        """Return it for an explanation."""
+        plain = {name: getattr(found, name) for name in cls.model_fields if name != "svg"}
+        return cls(**plain, svg=bar_chart(found))
+
+
 class AlikeItems(ClosedPart):
     """Items like another one, most alike first."""
 
@@ -258,19 +276,3 @@ class Mine(ClosedPart):
 
     lines: tuple[dict[str, Any], ...]
     """An object for each event, then for each private value in base64; `fedrec client import` reads the events."""
-
-
-class Fault(ClosedPart):
-    """Why there is no answer."""
-
-    code: str
-    """For programs."""
-    message: str
-    """One line: what, and how to fix it."""
-
-
-class Refused(ClosedPart):
-    """The answer to a request that was refused or failed."""
-
-    error: Fault
-    """Its only field."""

@@ -22,6 +22,7 @@ from pathlib import Path
 
 from fedrec.durable import sync
 from fedrec.errors import InputError, VerificationError
+from fedrec_client.store.damage import Damage
 
 VERSION = 1
 APPLICATION = 0x46524543  # "FREC", in the file's header
@@ -49,9 +50,8 @@ def one_line(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into errors of one line: where, what, how to fix it."""
     try:
         yield
-    except VerificationError as error:
-        text = str(error)
-        raise (error if text.startswith(str(path)) else damaged(path, text)) from None
+    except Damage as error:
+        raise damaged(path, str(error)) from None
     except sqlite3.Error as error:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         if code in _BUSY:
@@ -124,12 +124,12 @@ def check_tables(link: sqlite3.Connection, version: int) -> None:
     """Refuse a file with other tables than a store's: a trigger or a view could act on each write.
 
     Raises:
-        VerificationError.
+        Damage.
     """
     tables = LAYOUTS.get(version, {})
     found = {(kind, name, text) for kind, name, text in link.execute("SELECT type, name, sql FROM sqlite_schema")}
     if found != {("table", name, f"CREATE TABLE {name}{columns}") for name, columns in tables.items()}:
-        raise VerificationError("its tables are not those of a store")
+        raise Damage("its tables are not those of a store")
 
 
 def create(path: Path, fill: Callable[[sqlite3.Connection], None]) -> None:

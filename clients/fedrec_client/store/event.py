@@ -4,7 +4,8 @@ import math
 import struct
 from dataclasses import dataclass
 
-from fedrec.errors import InputError, VerificationError
+from fedrec.errors import InputError
+from fedrec_client.store.damage import Damage
 
 LONGEST_ITEM = 1024
 """Bytes of an item's id in UTF-8."""
@@ -67,13 +68,13 @@ def packed(recorded: Recorded) -> bytes:
 
 
 def unpacked(content: bytes) -> Recorded:
-    """Return the recorded event of `packed` bytes. Raises: VerificationError for other bytes."""
+    """Return the recorded event of `packed` bytes. Raises: Damage for other bytes."""
     try:
         number, time, weight, length = _START.unpack_from(content)
         kind, item = content[_START.size : _START.size + length], content[_START.size + length :]
         return Recorded(number, Event(item.decode(), kind.decode(), None if math.isnan(time) else time, weight))
     except (struct.error, UnicodeError, InputError):
-        raise VerificationError("a row is no event") from None
+        raise Damage("a row is no event") from None
 
 
 def _check_text(name: str, value: object, longest: int) -> None:

@@ -5,7 +5,7 @@ import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 
-from fedrec.errors import VerificationError
+from fedrec_client.store.damage import Damage
 from fedrec_client.store.sealer import MODULUS, unwrap, wrap
 
 _HEAD = struct.Struct("<QQ?Q32sQ32s")
@@ -42,19 +42,19 @@ class KeyRecord:
 
     @classmethod
     def read(cls, link: sqlite3.Connection, table: str = "key") -> "KeyRecord":
-        """Read the record. Raises: VerificationError where there is none."""
+        """Read the record. Raises: Damage where there is none."""
         found = link.execute(f"SELECT store, kind, hint, wrapped FROM {table} WHERE id = 1").fetchone()
         return cls.checked(*(found or ()))
 
     @classmethod
     def checked(cls, *found: object) -> "KeyRecord":
-        """Make the record of four columns. Raises: VerificationError where they are of other types."""
+        """Make the record of four columns. Raises: Damage where they are of other types."""
         if len(found) == 4:
             store, kind, hint, wrapped = found
             sized = isinstance(store, bytes) and len(store) == 16
             if sized and isinstance(kind, str) and isinstance(hint, bytes) and isinstance(wrapped, bytes):
                 return cls(store, kind, hint, wrapped)  # type: ignore[arg-type]  # `sized` checks it
-        raise VerificationError("its wrapped key is missing")
+        raise Damage("its wrapped key is missing")
 
     def write(self, link: sqlite3.Connection) -> None:
         """Write the record, twice."""
@@ -108,11 +108,11 @@ class Head:
 
     @classmethod
     def unpacked(cls, content: bytes) -> "Head":
-        """Return the head of `packed` bytes. Raises: VerificationError."""
+        """Return the head of `packed` bytes. Raises: Damage."""
         try:
             number, seals, erasing, rows, rows_sum, states, states_sum = _HEAD.unpack(content)
         except struct.error:
-            raise VerificationError("its head has another form") from None
+            raise Damage("its head has another form") from None
         sums = (int.from_bytes(each, "little") for each in (rows_sum, states_sum))
         tallies = {"rows": Tally(rows, next(sums)), "states": Tally(states, next(sums))}
         return cls(number, seals, erasing, tallies)

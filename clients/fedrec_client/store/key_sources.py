@@ -23,7 +23,8 @@ from typing import Any, ClassVar
 
 from fedrec import private_files
 from fedrec.durable import sync
-from fedrec.errors import InputError, VerificationError
+from fedrec.errors import InputError
+from fedrec_client.store.damage import Damage
 from fedrec_client.store.sealer import KEY
 
 SHORTEST_PASSPHRASE = 12
@@ -49,7 +50,7 @@ class KeySource(ABC):
 
     @abstractmethod
     def keys(self, hint: bytes) -> Iterator[bytes]:
-        """Yield the master keys to try, in order; make none. Raises: InputError, VerificationError."""
+        """Yield the master keys to try, in order; make none. Raises: InputError, Damage."""
 
     def renew(self, current: bytes) -> tuple[bytes, bytes]:
         """Prepare a new master key in place of `current`, durably and next to it; return hint and key."""
@@ -187,7 +188,7 @@ class Passphrase(KeySource):
                     raise ValueError(name)
             made = Argon2id(salt=salt, length=KEY, iterations=passes, lanes=lanes, memory_cost=memory)
         except (ValueError, KeyError, TypeError):
-            raise VerificationError("the salt of its passphrase is missing") from None
+            raise Damage("the salt of its passphrase is missing") from None
         yield made.derive(self._text)
 
 

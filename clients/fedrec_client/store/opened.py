@@ -3,7 +3,7 @@
 import sqlite3
 from dataclasses import dataclass, field
 
-from fedrec.errors import VerificationError
+from fedrec_client.store.damage import Damage
 from fedrec_client.store.head import Tally
 from fedrec_client.store.sealer import Sealer
 
@@ -35,7 +35,7 @@ class Opened:
             tally: of the rows that the table must hold.
 
         Raises:
-            VerificationError: where a row was changed, is missing or was put back; no row is in memory then.
+            Damage: where a row was changed, is missing or was put back; no row is in memory then.
         """
         if self.tally == tally:
             return
@@ -52,4 +52,4 @@ class Opened:
             self.put(row, sealer.open(table, row, box), sealer.digest(table, row, box))
         if self.tally != tally:
             self.contents, self.digests, self.tally = {}, {}, Tally()
-            raise VerificationError("rows are missing, or old ones were put back")
+            raise Damage("rows are missing, or old ones were put back")

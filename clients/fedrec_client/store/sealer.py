@@ -20,7 +20,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from fedrec.errors import InputError, VerificationError
+from fedrec.errors import InputError
+from fedrec_client.store.damage import Damage
 
 KEY = 32
 """Bytes of a master key and of a data key."""
@@ -66,12 +67,12 @@ class Sealer:
         """Return the content of a sealed row.
 
         Raises:
-            VerificationError: where it was changed, or belongs to another place, store or key.
+            Damage: where it was changed, or belongs to another place, store or key.
         """
         try:
             padded = self._cipher.decrypt(box[:12], box[12:], self._bound(table, row))
         except (InvalidTag, ValueError, TypeError):
-            raise VerificationError("a sealed row was changed, or belongs elsewhere") from None
+            raise Damage("a sealed row was changed, or belongs elsewhere") from None
         (length,) = _LENGTH.unpack_from(padded)
         return padded[_LENGTH.size : _LENGTH.size + length]
 

@@ -3,7 +3,8 @@
 import struct
 from dataclasses import dataclass
 
-from fedrec.errors import InputError, VerificationError
+from fedrec.errors import InputError
+from fedrec_client.store.damage import Damage
 from fedrec_client.store.head import Tally
 
 LONGEST_NAME = 200
@@ -41,10 +42,10 @@ def packed(state: State) -> bytes:
 
 
 def unpacked(content: bytes) -> State:
-    """Return the state of `packed` bytes. Raises: VerificationError for other bytes."""
+    """Return the state of `packed` bytes. Raises: Damage for other bytes."""
     try:
         derived, count, total, length = _START.unpack_from(content)
         name, value = content[_START.size : _START.size + length], content[_START.size + length :]
         return State(name.decode(), value, Tally(count, int.from_bytes(total, "little")) if derived else None)
     except (struct.error, UnicodeError, InputError):
-        raise VerificationError("a row is no state") from None
+        raise Damage("a row is no state") from None

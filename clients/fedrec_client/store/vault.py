@@ -13,8 +13,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
-from fedrec.errors import InputError, VerificationError
+from fedrec.errors import InputError
 from fedrec_client.store import database, migrations, sealer
+from fedrec_client.store.damage import Damage
 from fedrec_client.store.head import Head, KeyRecord
 from fedrec_client.store.key_sources import KeySource, Passphrase
 from fedrec_client.store.opened import Opened
@@ -252,7 +253,7 @@ class Vault:
             self._unlock(record)
         box = database.value(link, "SELECT sealed FROM head WHERE id = 1")
         if not isinstance(box, bytes):
-            raise VerificationError("its head is missing")
+            raise Damage("its head is missing")
         if box != self._box:
             self.head, self._box = Head.unpacked(self._sealer.open("head", 1, box)), box
 

@@ -108,6 +108,7 @@ def test_the_help_of_each_command_teaches(capsys: pytest.CaptureFixture[str]) ->
         "forget",
         "opt-out",
         "opt-in",
+        "friends",
         "store",
         "serve",
         "sync",

@@ -196,21 +196,21 @@ def test_filters_exclusion_and_exploration(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", [als, kernel_rank])
-def test_reasons_sum_to_one_and_name_own_items(tmp_path: Path, model: Callable[[], ReleasedModel]) -> None:
+def test_reasons_sum_to_the_score_and_name_own_items(tmp_path: Path, model: Callable[[], ReleasedModel]) -> None:
     with device(tmp_path / "device", released(model(), tmp_path / "run")) as client:
         for item in HISTORY:
             client.record(IDS[item])
         for each in client.recommend(5):
             found = client.explain(each.item)
-            assert found.score == each.score
-            assert {share.name for share in found.past} <= {IDS[item] for item in HISTORY}
-            for shares in (found.past, found.features):
-                assert not shares or sum(part.share for part in shares) == pytest.approx(1)
-                assert [part.share for part in shares] == sorted((part.share for part in shares), reverse=True)
-            assert bool(found.features) == (model is kernel_rank)
-        best = client.recommend(1)[0].item
-        assert client.explain(best).past
-        assert {share.name for share in client.explain(best, newest=1).past} <= {IDS[HISTORY[-1]]}
+            assert found.score == pytest.approx(each.score, rel=1e-6)
+            assert {share.name for share in found.past} == {IDS[item] for item in HISTORY}
+            assert sum(share.value for share in found.groups) == pytest.approx(found.score - found.baseline, rel=1e-9)
+            for shares in (found.past, found.groups):
+                assert sum(abs(part.share) for part in shares) <= 1 + 1e-9
+                assert [part.value for part in shares] == sorted((part.value for part in shares), reverse=True)
+            assert {"popularity", "numbers"} <= {share.name for share in found.groups} or model is als
+            assert sum(reason.value for reason in found.reasons) == pytest.approx(found.score - found.baseline)
+            assert found.words.startswith("Because ")
         alike = client.similar("item-3", 4)
         assert len(alike) == 4
         assert all(-1.001 <= one.likeness <= 1.001 for one in alike)

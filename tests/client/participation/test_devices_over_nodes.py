@@ -2,7 +2,9 @@
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from fedrec.data.histories import Histories
 from fedrec.errors import FedrecError
 from fedrec.ondevice.kernel_items import features_of
 from fedrec.privacy.discrete.stream import WordStream
+from tests.client.participation.child_in_thread import InThread
 from tests.client.participation.devices_over_nodes import DAY_ONE, FEW, Asked, Devices, person, rows_of
 
 LOCAL, DISTRIBUTED = ("privacy.trust=local",), ("privacy.trust=distributed", "privacy.colluding=0.0")
@@ -264,6 +267,29 @@ def test_other_algorithms_are_computed_by_a_process_with_torch_that_ends(
                 np.testing.assert_array_equal(asked.sums[name], part.numpy())
     assert made
     assert all(child._process.poll() is not None for child in made)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gpfedrec", "cofedrec", "fedrap", "fedvlr", "popularity"])
+def test_baselines_and_a_cap_on_rows_give_what_the_server_computes(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    devices = Devices(tmp_path / "nodes", sizes=(4, 1), with_torch=True)
+    monkeypatch.setenv(*devices.environment())
+    monkeypatch.setattr(child_run, "subprocess", SimpleNamespace(Popen=InThread, PIPE=None))
+    monkeypatch.setattr(device_run.secrets, "randbits", lambda _: KEY)
+    monkeypatch.setattr(Histories, "_identities", lambda _, users: np.zeros(len(users), np.int64))
+    monkeypatch.setattr("fedrec.data.histories.keys", lambda _, users: torch.full_like(users, KEY))
+    own = "privacy.row_cap=0.2" if name == "popularity" else "algorithm.rounds=1"
+    words = partial(WordStream.seeded, "words")
+    verified(devices.deploy(tmp_path / "run", *LOCAL, f"algorithm.name={name}", own, words=words))
+    compared = 0
+    for n in range(2):
+        for asked in devices.seen[n]:
+            for part, expected in with_torch(devices, n, asked, words).items():
+                np.testing.assert_array_equal(asked.sums[part], expected.numpy())
+                compared += 1
+    assert compared
 
 
 def test_what_a_device_does_not_train_is_refused_before_it_is_charged(devices: Devices, tmp_path: Path) -> None:

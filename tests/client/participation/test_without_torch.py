@@ -138,7 +138,8 @@ def test_a_kill_before_any_change_of_a_file_leaves_no_answer_without_its_charge(
 
 @pytest.mark.parametrize("algorithm", ["popularity", "als"])
 def test_a_round_imports_none_of_the_heavy_libraries(algorithm: str, recorded: Recorded, tmp_path: Path) -> None:
-    shape = ("algorithm.dim=2", "algorithm.rounds=1") if algorithm == "als" else ()
+    als = ("algorithm.dim=2", "algorithm.rounds=1", "algorithm.popularity_share=0.0")  # its own sums come first
+    shape = als if algorithm == "als" else ()
     recorded.deploy(tmp_path / "run", "privacy.trust=local", f"algorithm.name={algorithm}", *shape)
     done = answered(tmp_path / "fresh" / "one", recorded, tmp_path / "a.npz")
     assert done.returncode == 0, done.stderr

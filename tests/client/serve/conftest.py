@@ -2,8 +2,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fedrec_client.serve.service import Static
 
+from fedrec.http.service import Static
 from tests.client.edge.devices import device, features, kernel_rank, released
 from tests.client.memory_folders import tmp_path
 from tests.client.serve.servers import Served, served

@@ -21,7 +21,7 @@ test("a person's way", async () => {
   assert.deepEqual((await device.events()).map((each) => each.item), ["item-3", "item-9", "item-4"]);
   const list = await device.recommend(5, { diversity: 0, exclude: ["item-1"], having: { taste: ["taste-1"] } });
   assert.ok(list.every((each) => each.item !== "item-1" && Number.isFinite(each.score)));
-  assert.equal((await device.explain(list[0].item, 2)).item, list[0].item);
+  assert.equal((await device.explain(list[0].item)).item, list[0].item);
   assert.equal((await device.similar("item-3", 2)).length, 2);
   const asked = await device.questionnaire(2);
   assert.deepEqual(await device.answer({ taste: asked.taste.slice(0, 1) }), { taste: asked.taste.slice(0, 1) });

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from fedrec_client import EdgeClient
-from fedrec_client.serve.entrance import Entrance
-from fedrec_client.serve.listening import Server, on_loopback, on_unix
-from fedrec_client.serve.service import Limits, Service
-from fedrec_client.serve.token_file import token_of
+from fedrec_client.serve.device_service import FILE, device_service
+
+from fedrec.http.entrance import Entrance
+from fedrec.http.listening import Server, on_loopback, on_unix
+from fedrec.http.service import Limits
+from fedrec.http.token_file import token_in
 
 ALLOWED = "http://app.example:3000"
 
@@ -76,10 +78,10 @@ def served(
     client: EdgeClient, *, unix: Path | None = None, limits: Limits | None = None, **more: Any
 ) -> Iterator[Served]:
     """Serve an open device in a thread."""
-    token, up = token_of(client.path), threading.Event()
+    token, up = token_in(client.path / FILE), threading.Event()
     with on_loopback("127.0.0.1", 0) if unix is None else on_unix(unix) as listening:
         port = None if unix else listening.getsockname()[1]
-        service = Service(client, Entrance.of(port, (ALLOWED,), token), limits=limits or Limits(), **more)
+        service = device_service(client, Entrance.of(port, (ALLOWED,), token), limits=limits, **more)
         server = Server(service, listening, up.set)
         thread = threading.Thread(target=server.serve_until_stopped)
         thread.start()

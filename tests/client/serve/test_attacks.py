@@ -9,14 +9,17 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from fedrec_client.serve.listening import on_loopback, on_unix
-from fedrec_client.serve.messages import Nothing, Status
-from fedrec_client.serve.routes import ROUTES, Route
-from fedrec_client.serve.service import Limits
-from fedrec_client.serve.token_file import FILE, token_of
+from fedrec_client.serve.device_service import FILE
+from fedrec_client.serve.messages import Status
+from fedrec_client.serve.routes import ROUTES
 
 from fedrec.cli import run as fedrec
 from fedrec.errors import InputError
+from fedrec.http.listening import on_loopback, on_unix
+from fedrec.http.records import Nothing
+from fedrec.http.routes import Route
+from fedrec.http.service import Limits
+from fedrec.http.token_file import token_in
 from tests.client.edge.devices import device
 from tests.client.serve.servers import ALLOWED, Served, served
 
@@ -156,7 +159,7 @@ def test_bodies_are_bounded(empty: Served) -> None:
 
 
 def test_slow_requests_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fedrec_client.serve.listening.IDLE_SECONDS", 0.3)
+    monkeypatch.setattr("fedrec.http.listening.IDLE_SECONDS", 0.3)
     with device(tmp_path / "d") as client, served(client, limits=Limits(arriving=0.3)) as server:
         status, _, answer = server.ask("/v1/record", b'{"item', Content_Length="900")
         assert (status, answer["error"]["code"]) == (408, "slow_body")
@@ -302,22 +305,22 @@ def test_a_unix_socket_is_the_owners(tmp_path: Path) -> None:
 
 
 def test_the_token_is_the_owners(tmp_path: Path) -> None:
-    token = token_of(tmp_path)
+    token = token_in(tmp_path / FILE)
     file = tmp_path / FILE
     assert file.stat().st_mode & 0o777 == 0o600
     assert len(token) == 43
-    assert token_of(tmp_path) == token
-    assert (fresh := token_of(tmp_path, new=True)) != token
-    assert token_of(tmp_path) == fresh
+    assert token_in(tmp_path / FILE) == token
+    assert (fresh := token_in(tmp_path / FILE, new=True)) != token
+    assert token_in(tmp_path / FILE) == fresh
     file.chmod(0o640)
     with pytest.raises(InputError, match="others can read"):
-        token_of(tmp_path)
+        token_in(tmp_path / FILE)
     file.unlink()
     file.write_text("")
     file.chmod(0o600)
     with pytest.raises(InputError, match="holds no token"):
-        token_of(tmp_path)
+        token_in(tmp_path / FILE)
     file.unlink()
     file.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InputError, match="is a link"):
-        token_of(tmp_path)
+        token_in(tmp_path / FILE)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fedrec_client import EdgeClient
-from fedrec_client.serve.token_file import FILE
+from fedrec_client.serve.device_service import FILE
 
 from tests.client.edge.devices import als, device, released
 from tests.client.serve.servers import Served

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from fedrec_client import serve
-from fedrec_client.serve.entrance import Entrance
-from fedrec_client.serve.listening import Server, on_loopback
+from fedrec_client.serve.device_service import device_service
 from fedrec_client.serve.routes import ROUTES
-from fedrec_client.serve.service import Service
 
+from fedrec.http.entrance import Entrance
+from fedrec.http.listening import Server, on_loopback
 from tests.client.serve.servers import Served
 from tests.core.chromium import Chromium, browser
 
@@ -94,7 +94,7 @@ def test_a_page_of_another_origin_reads_and_changes_nothing(browser: Chromium, e
 def test_a_page_of_an_allowed_origin_may_ask(browser: Chromium, empty: Served, site: str) -> None:
     with on_loopback("127.0.0.1", 0) as listening:
         port, up = listening.getsockname()[1], threading.Event()
-        service = Service(empty.client, Entrance.of(port, (site,), empty.token))
+        service = device_service(empty.client, Entrance.of(port, (site,), empty.token))
         server = Server(service, listening, up.set)
         thread = threading.Thread(target=server.serve_until_stopped)
         thread.start()

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 from fedrec_client import EdgeClient
-from fedrec_client.serve.described import described
+from fedrec_client.serve.device_service import ABOUT
 from fedrec_client.serve.routes import ROUTES
 from jsonschema import Draft202012Validator
 
+from fedrec.http.described import described
+from fedrec.ondevice.picture import bar_chart
 from tests.client.edge.devices import als, device
 from tests.client.serve.servers import Served, served
 
@@ -28,7 +30,7 @@ ASKED = {
         "without": {"taste": ["taste-3"]},
         "between": {"year": [None, 1998]},
     },
-    "explain": {"item": "item-5", "newest": 3},
+    "explain": {"item": "item-5"},
     "similar": {"item": "item-3", "k": 2},
     "questionnaire": {"most": 3},
     "answer": {"chosen": {"taste": ["taste-1"]}},
@@ -45,6 +47,10 @@ ASKED = {
 """Route -> a request that uses its fields."""
 
 
+GENERATE = {"retell", "rerank"}
+"""They name a language model, which no caller may choose."""
+
+
 def schema_of(document: dict, name: str, part: str) -> Draft202012Validator:
     post = document["paths"][f"/v1/{name}"]["post"]
     place = post["requestBody"] if part == "request" else post["responses"][part]
@@ -55,7 +61,7 @@ def schema_of(document: dict, name: str, part: str) -> Draft202012Validator:
 def test_every_route_answers_as_the_document_says(empty: Served) -> None:
     status, headers, document = empty.ask("/openapi.json", b"", method="GET", Authorization=None)
     assert status == 200
-    assert document == json.loads(json.dumps(described(ROUTES)))
+    assert document == json.loads(json.dumps(described(ROUTES, ABOUT)))
     assert {each.name for each in ROUTES} == {*ASKED, "sync"}, "each route is asked here or below"
     assert set(document["paths"]) == {each.path for each in ROUTES}
     for name, request in ASKED.items():
@@ -77,7 +83,7 @@ def test_every_method_of_the_client_has_a_route() -> None:
     methods = {name for name in dir(EdgeClient) if not name.startswith("_")}
     routed = {each.name.replace("-", "_") for each in ROUTES}
     in_others = {"model": "status", "opted_out": "status", "export_my_data": "export"}
-    assert methods - routed - in_others.keys() <= {"open", "close", "path", "install", "participate"}
+    assert methods - routed - in_others.keys() <= {"open", "close", "path", "install", "participate", *GENERATE}
     assert routed - methods == {"status", "export"}
 
 
@@ -92,7 +98,13 @@ def test_answers_are_those_of_the_client(empty: Served) -> None:
     ]
     assert listed == [(each.item, each.score) for each in client.recommend(9, diversity=0.0)]
     found = empty.ask("/v1/explain", {"item": listed[0][0]})[2]
-    assert found["past"] == [{"name": "item-3", "share": 1.0}]
+    (past,) = found["past"]
+    assert past["name"] == "item-3"
+    assert past["value"] != 0
+    total = sum(each["value"] for each in found["groups"])
+    assert total == pytest.approx(found["score"] - found["baseline"])
+    same = client.explain(listed[0][0])
+    assert (found["words"], found["svg"]) == (same.words, bar_chart(same))
     assert empty.ask("/v1/budget")[2]["epsilon"] == client.budget().epsilon == 0
     assert empty.ask("/v1/opt-out")[2] == {"opted_out": True}
     assert client.opted_out
@@ -122,7 +134,7 @@ def test_sync_asks_the_publisher_that_the_device_knows(empty: Served, tmp_path: 
         status, _, answer = server.ask("/v1/sync")
         web.shutdown()
         assert (status, answer["changed"], answer["sequence"]) == (200, True, 2)
-        schema_of(described(ROUTES), "sync", "200").validate(answer)
+        schema_of(described(ROUTES, ABOUT), "sync", "200").validate(answer)
         assert server.ask("/v1/status")[2]["model"]["algorithm"] == "als"
 
 
