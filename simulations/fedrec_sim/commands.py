@@ -43,6 +43,17 @@ def simulate(
         int | None,
         typer.Option(min=0, help="Everything repeats bit for bit, the noise too (so nothing is private)."),
     ] = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Start at the item vectors of another run's release, instead of the algorithm's own start.",
+        ),
+    ] = None,
+    init_public: Annotated[
+        bool,
+        typer.Option("--init-public", help="Declare the log of an --init run without privacy public; it is recorded."),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stopped.")] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print summary.json on standard output, and nothing else there.")
@@ -104,6 +115,10 @@ def simulate(
         return
     if engine is not None:
         changes = [*(changes or []), f"engine.name={engine}"]
+    if init is not None:
+        changes = [*(changes or []), f"start.run={json.dumps(str(init))}"]
+    if init_public:
+        changes = [*(changes or []), "start.public=true"]
     if resume and out is None:
         raise InputError("--resume: say which run with --out DIR")
     if track is not None:

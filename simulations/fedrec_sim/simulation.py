@@ -6,14 +6,18 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedrec.algorithms.base import Shared
 from fedrec.data import datasets
+from fedrec.data.catalogue import Catalogue
 from fedrec.data.datasets import DataConfig, Dataset
 from fedrec.data.log import Log
 from fedrec.data.splits import Split
 from fedrec.devices import check_device, make_repeatable
 from fedrec.evaluation.metrics import check_metrics
 from fedrec.evaluation.private import private_report
+from fedrec.evaluation.ratings import mean_errors
 from fedrec.evaluation.report import evaluate
 from fedrec.federation.data_request import DataRequest
 from fedrec.model import ReleasedModel
@@ -28,11 +32,12 @@ from fedrec.run.resume import open_run, same_data
 from fedrec.run.scenario import Scenario
 from fedrec.run.scenario_run import ScenarioRun
 from fedrec.run.shared_budget import reserve
+from fedrec.run.start import begun
 from fedrec_sim.engines.flower import check_flower, flower_federation
 from fedrec_sim.engines.leak import NOTE, STAMP
 from fedrec_sim.engines.setup import SimulationSetup, popularity, scenario_split
 from fedrec_sim.report import plots
-from fedrec_sim.report.curve import Curve
+from fedrec_sim.report.curve import Curve, curve_users
 from fedrec_sim.report.fingerprint import fingerprint
 from fedrec_sim.report.progress import RunProgress
 from fedrec_sim.report.table import labelled_results
@@ -48,6 +53,7 @@ COUNTERFACTUAL = (
     "a run of its own on the same data, for comparison: its model is not released, and these are its true metrics, "
     "which no guarantee covers, whatever its epsilon"
 )
+WITHOUT = "the public seed left the others out of the run's catalogue, and nothing was asked about them"
 SIMULATED = Circumstances(
     role="whoever ran the simulation, who is its server and all its users",
     population="counted in the log, and taken as public",
@@ -125,6 +131,13 @@ class Simulation(ScenarioRun):
             progress.say(f"Data: {self.dataset.report['dislikes']} (a true count)")
         if resume and folder.checkpoint.is_file():
             same_data(load_checkpoint(folder.checkpoint).run["dataset"], self.dataset.report)
+        items = self.split.training_catalogue(self.dataset.catalogue)
+        start = begun(
+            scenario.start, items, self.dataset.name, scenario.data.split, scenario.privacy, scenario.seed, data_dir
+        )
+        if start is not None:
+            named = scenario.start.model_copy(update={"sha256": start.record.model})
+            self.scenario = scenario = scenario.model_copy(update={"start": named})
         self.request = DataRequest(data=scenario.data, on=scenario.evaluation.on, seed=self.public_seed)
         with progress.steps():
             self.setup: SimulationSetup = SimulationSetup.build(
@@ -137,13 +150,23 @@ class Simulation(ScenarioRun):
                 request=self.request,
                 noise_seed=self._noise_seed(scenario.privacy),
                 stopping=scenario.stopping,
+                start=None if start is None else start.vectors,
             )
         setup, report = self.setup, self.dataset.report
         if setup.plan.banded is not None and not (found := compare(setup.plan)).worthwhile:
             progress.warn(f"privacy.noise = 'banded': {found.advice}")
         self.reservation = reserve(scenario, folder, setup.plan, self.dataset.name)
-        notes = (NOTE,) if self.split.leaky else ()
-        self.data = Data(self.dataset.name, len(self.dataset.catalogue), str(report["catalogue"]), notes)
+        notes = [NOTE] * self.split.leaky
+        if self.split.new_items is not None:
+            notes.append(f"data.split = 'cold-items': {len(items)} of {report['items']} items; {WITHOUT}")
+        self.data = Data(
+            self.dataset.name,
+            len(items),
+            str(report["catalogue"]),
+            tuple(notes),
+            self.dataset.catalogue.encoders,
+            None if start is None else start.record,
+        )
         self.under = _simulated(scenario.data)
         self.identity = {"public_seed": self.public_seed, "dataset": report}
         self.comment = SECRET_NOISE if scenario.privacy.private and scenario.seed is None else ""
@@ -184,7 +207,10 @@ class Simulation(ScenarioRun):
             order_free = self._order_free(model, metrics)
         with self.progress.stage("Baselines"):
             baselines = self._baselines()
-        return {
+            if evaluation.baselines and "ratings" in metrics:
+                baselines |= {name: _means(errors) for name, errors in mean_errors(self.split).items()}
+        start = {} if self.data.start is None else {"start": self.data.start.model_dump(mode="json")}
+        return start | {
             "dataset": {"name": self.dataset.name}
             | {name: report[name] for name in ("users", "items", "interactions")}
             | {"report": report},
@@ -206,17 +232,31 @@ class Simulation(ScenarioRun):
         return None if self.scenario.seed is None else (self.scenario.seed + offset) % 2**63
 
     def _evaluate(self, model: ReleasedModel, *, order_free: bool = False, keep: Path | None = None) -> dict[str, Any]:
-        return evaluate(
+        found = evaluate(
             model,
             self.split,
             device=self.scenario.engine.device,
             seed=self.public_seed,
             order_free=order_free,
+            users=self._sample,
             extended=self.scenario.evaluation.extended,
-            catalogue=self.dataset.catalogue,
+            catalogue=self._ranked,
             keep=keep,
             metrics=self.scenario.evaluation.metrics,
         )
+        return found if self._sample is None else found | {"rule": f"{found['rule']}; a sample of the users"}
+
+    @property
+    def _sample(self) -> np.ndarray | None:
+        """Positions of the users who are ranked; None for everybody."""
+        count = self.scenario.evaluation.users
+        return None if count is None else curve_users(self.split, count, self.public_seed)
+
+    @property
+    def _ranked(self) -> Catalogue:
+        """The items that are ranked; of a split that holds out items, the new ones too."""
+        new = self.split.new_items
+        return self.dataset.catalogue if new is None else new.catalogue
 
     def _order_free(self, model: ReleasedModel, metrics: dict[str, Any]) -> dict[str, Any] | None:
         if not self.scenario.evaluation.order_free:
@@ -251,6 +291,7 @@ class Simulation(ScenarioRun):
         note = STAMP if self.split.leaky else ""
         plots.training_curve(outcome.history, folder / "training.svg", note)
         plots.metrics_against_baselines(labelled_results(summary), folder / "metrics.svg", note)
+        plots.rating_errors(labelled_results(summary), folder / "ratings.svg", note)
         plots.private_looks(summary["evaluation"]["private"], folder / "looks.svg")
         target = self.scenario.privacy.epsilon
         if target != "none":
@@ -259,3 +300,7 @@ class Simulation(ScenarioRun):
             plots.budget_by_query(summary["privacy"]["budget_shares"], folder / "budget.svg")
         for picture in folder.iterdir():
             picture.chmod(SECRET)
+
+
+def _means(errors: dict[str, float]) -> dict[str, Any]:
+    return {"ratings": errors, "epsilon": None, "note": COUNTERFACTUAL}

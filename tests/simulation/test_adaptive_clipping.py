@@ -23,12 +23,12 @@ BARE = ("--set", "evaluation.baselines=false", "--set", "evaluation.order_free=f
 
 
 @contextlib.contextmanager
-def killed_in_its_second_round(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Simulations inside are interrupted before the sums of round 1."""
+def killed_in_its_third_round(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Simulations inside are interrupted before the sums of round 2."""
     real = InProcessFederation.clipped_sums
 
     def dying(self, algorithm, shared, round_index, cohort):
-        if round_index == 1:
+        if round_index == 2:
             raise KeyboardInterrupt
         return real(self, algorithm, shared, round_index, cohort)
 
@@ -41,7 +41,7 @@ def test_a_killed_run_resumes_with_the_clip_that_it_had(
     simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert simulate(*ALS, *ADAPTIVE, *BARE, "--out", "whole", "--seed", 2) == 0
-    with killed_in_its_second_round(monkeypatch):
+    with killed_in_its_third_round(monkeypatch):
         assert simulate(*ALS, *ADAPTIVE, *BARE, "--out", "r", "--seed", 2) == 130
     assert simulate("--resume", "--out", "r", "--quiet") == 0
     whole, resumed = model(tmp_path / "whole"), model(tmp_path / "r")
@@ -50,7 +50,7 @@ def test_a_killed_run_resumes_with_the_clip_that_it_had(
         load_checkpoint(tmp_path / name / "private/checkpoint.safetensors").shared[PATH] for name in ("whole", "r")
     ]
     assert torch.equal(*paths)
-    assert len(paths[0]) == 4
+    assert len(paths[0]) == 5
     assert len(paths[0].unique()) > 4
     assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
     assert "adaptive = true" in (tmp_path / "r/release/scenario.toml").read_text()

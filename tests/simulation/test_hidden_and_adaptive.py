@@ -16,7 +16,7 @@ from fedrec.privacy.adaptive import ClippingConfig
 from fedrec.privacy.config import PrivacyConfig
 from fedrec.run.checkpoint import load_checkpoint
 from tests.server.deployed import data, plan_of, spec_of
-from tests.simulation.test_adaptive_clipping import ADAPTIVE, BARE, killed_in_its_second_round
+from tests.simulation.test_adaptive_clipping import ADAPTIVE, BARE, killed_in_its_third_round
 from tests.simulation.test_simulate import ALS, Simulate, model, simulate
 
 __all__ = ["simulate"]
@@ -30,7 +30,7 @@ def test_a_killed_run_resumes_to_the_same_bits_and_verifies(
 ) -> None:
     setting = (*ALS, *ADAPTIVE, *BARE, *HIDDEN, "--set", f"privacy.trust={trust}", "--seed", 2)
     assert simulate(*setting, "--out", "whole") == 0
-    with killed_in_its_second_round(monkeypatch):
+    with killed_in_its_third_round(monkeypatch):
         assert simulate(*setting, "--out", "r") == 130
     assert simulate("--resume", "--out", "r", "--quiet") == 0
     whole, resumed = model(tmp_path / "whole"), model(tmp_path / "r")
@@ -40,7 +40,8 @@ def test_a_killed_run_resumes_to_the_same_bits_and_verifies(
         assert len(load_checkpoint(tmp_path / name / "private/checkpoint.safetensors").shared[PATH].unique()) > 3
     ledger = read_ledger(tmp_path / "whole/release/privacy/ledger.jsonl")[0]
     charges = [entry.payload for entry in ledger if entry.payload["type"] == "charge"]
-    assert all([query["name"] for query in charge["queries"]] == ["gram", "items", QUERY] for charge in charges)
+    names = [[query["name"] for query in charge["queries"]] for charge in charges]
+    assert names == [["popularity"], *[["gram", "items", QUERY]] * 3]
     assert all("secret coin" in event["mechanism"] for charge in charges for event in charge["events"])
     rows = list(csv.DictReader((tmp_path / "whole/private/history.csv").read_text().splitlines()))
     assert len({row["clip gram"] for row in rows}) > 1
@@ -67,10 +68,10 @@ def test_zeros_of_secret_coins_do_not_move_the_point_where_a_clip_stays() -> Non
         coins, parts = np.random.default_rng(1), []
         for _ in range(60 if hidden else 1):
             cohort = np.flatnonzero(coins.random(len(source)) < 0.5) if hidden else np.arange(len(source))
-            total = federation.clipped_sums(algorithm, shared, 0, cohort)[QUERY]
-            known = plan.discrete.encoding(0, QUERY)
+            total = federation.clipped_sums(algorithm, shared, 1, cohort)[QUERY]
+            known = plan.discrete.encoding(1, QUERY)
             value = known.decoded(known.read(total.numpy().reshape(-1)))
-            query = {query.name: query for query in algorithm.queries(0)}[QUERY]
+            query = {query.name: query for query in algorithm.queries(1)}[QUERY]
             parts.append(value * query.clip_norm / algorithm.facts.expected_cohort)
         found[participation] = np.array(parts)
     mean, error = found["hidden"].mean(0), found["hidden"].std(0) / np.sqrt(60)

@@ -13,7 +13,7 @@ from fedrec.cli import run
 from fedrec.testing.other_device import NAME, needs_other_device, other_device
 
 pytestmark = needs_other_device
-SMALL = ["data.users=80", "data.items=150", "data.interactions_per_user=12", "seed=3"]
+SMALL = ["data.users=60", "data.items=100", "data.interactions_per_user=10", "seed=3"]
 
 
 @pytest.fixture(autouse=True)
@@ -32,8 +32,14 @@ def simulated(folder: Path, device: str, *settings: str) -> dict[str, Any]:
     "settings",
     [
         ["algorithm.rounds=3", "stopping.every=1", "privacy.evaluation_share=0.1", "evaluation.extended=true"],
-        ["algorithm.name=tower-sgd", 'algorithm.tower={name="hybrid",dim=8}', "algorithm.local_steps=2"],
-        ["algorithm.name=fcf", "privacy.sampling=0.5", "engine.batch_users=7", "engine.nodes=3"],
+        pytest.param(
+            ["algorithm.name=tower-sgd", 'algorithm.tower={name="hybrid",dim=8}', "algorithm.local_steps=2"],
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
+            ["algorithm.name=fcf", "privacy.sampling=0.5", "engine.batch_users=7", "engine.nodes=3"],
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=lambda settings: settings[0],
 )
@@ -52,7 +58,7 @@ def test_a_run_is_evaluated_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert found["metrics"] == expected["metrics"]
 
 
-@pytest.mark.parametrize("name", ["als", "kernel-rank"])
+@pytest.mark.parametrize("name", ["als", pytest.param("kernel-rank", marks=pytest.mark.slow)])
 def test_generated_users_are_measured_there(name: str) -> None:
     job = {"dataset": "synthetic", "data_dir": None, "algorithm": name, "config": {}, "seed": 0, "users": 60}
     job |= {"items": 90, "interactions_per_user": 8, "batch_users": 25, "batch_events": 300}

@@ -113,10 +113,32 @@ def test_an_unseeded_run_that_drew_nothing_yet_begins_again_and_one_that_did_doe
     assert run(["audit", "verify", str(tmp_path / "r"), "--trust-run-key"]) == 0
     entries, _ = read_ledger(tmp_path / "r" / "release" / "privacy" / "ledger.jsonl")
     types = [entry.payload["type"] for entry in entries]
-    assert types == ["begin", "charge", "charge", "charge", "end", "files"]
+    assert types == ["begin", *["charge"] * 4, "end", "files"]  # popularity, then three rounds of als
     (tmp_path / "r" / "private" / "checkpoint.safetensors").unlink()
     assert simulate("--resume", "--out", "r", "--quiet") == 2
     assert "has charges and lost its checkpoint" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("written", [True, False])
+def test_a_run_of_before_the_round_of_popularity_keeps_its_rounds(
+    simulate: Simulate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool
+) -> None:
+    """The text of an older run lacks the setting, or has the default of then; nobody gives it again."""
+
+    def stopped(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("fedrec.run.coordinator.Coordinator._rounds", stopped)
+        assert simulate(*ALS, "--set", "algorithm.popularity_share=0.0", "--out", "r", "--quiet") == 130
+    text = tmp_path / "r" / "release" / "scenario.toml"
+    assert "\npopularity_share = 0.0\n" in text.read_text()
+    if not written:
+        text.write_text(text.read_text().replace("\npopularity_share = 0.0\n", "\n"))
+    for given in ([], ALS):
+        assert simulate(*given, "--resume", "--out", "r", "--quiet") == 0
+    entries, _ = read_ledger(tmp_path / "r" / "release" / "privacy" / "ledger.jsonl")
+    assert [entry.payload["type"] for entry in entries].count("charge") == 3
 
 
 def files(folder: Path) -> dict[str, bytes]:

@@ -13,7 +13,8 @@ from fedrec.audit.log.ledger import read_ledger
 from fedrec.cli import run
 
 SMALL = ["--set", "data.users=80", "--set", "data.items=150", "--set", "data.interactions_per_user=12", "--quiet"]
-ALS = [*SMALL, "--set", "algorithm.name=als", "--set", "algorithm.dim=4", "--set", "algorithm.rounds=3"]
+ALS = [*SMALL, "--set", "algorithm.name=als", "--set", "algorithm.dim=4", "--set", "algorithm.rounds=2",
+       "--set", "algorithm.popularity_share=0.2"]  # fmt: skip
 FAST = [*ALS, "--set", "evaluation.baselines=false", "--set", "evaluation.every=0"]
 
 

@@ -289,6 +289,13 @@ def test_public_features_alone_release_nothing_of_anybody(simulate: Simulate, tm
     assert told["cost"]["rounds"] == told["cost"]["message_bytes_up"] == 0
 
 
+def test_a_sample_of_the_users_may_be_ranked(simulate: Simulate, tmp_path: Path) -> None:
+    assert simulate(*POPULARITY, "--set", "evaluation.users=9", "--out", "r", "--quiet") == 0
+    metrics = summary(tmp_path / "r")["metrics"]
+    assert metrics["users"] == 9
+    assert metrics["rule"].endswith("; a sample of the users")
+
+
 def test_poisson_rounds_cost_less_than_full_ones_with_the_same_noise(simulate: Simulate, tmp_path: Path) -> None:
     assert simulate(*ALS, "--set", "privacy.sampling=0.3", "--out", "r", "--seed", 3, "--quiet") == 0
     privacy = summary(tmp_path / "r")["privacy"]

@@ -35,25 +35,25 @@ def test_a_run_that_stops_shows_it_and_pays_in_full(simulate: Any, tmp_path: Pat
     folder = tmp_path / "r"
     told = summary(folder)
     private = told["evaluation"]["private"]
-    assert [(look["round"], look["after"]) for look in private["looks"]] == [(2, 2), (5, 4)]
-    assert (private["stopped"]["round"], private["stopped"]["after"]) == (5, 4)
-    assert private["released_after"] in (2, 4)
+    assert [(look["round"], look["after"]) for look in private["looks"]] == [(3, 3), (6, 5)]
+    assert (private["stopped"]["round"], private["stopped"]["after"]) == (6, 5)
+    assert private["released_after"] in (3, 5)
     assert private["ndcg@10"]["value"] == max(look["ndcg@10"] for look in private["looks"])
     assert told["finished"] is True
-    assert (told["cost"]["rounds"], told["privacy"]["rounds"], told["privacy"]["rounds_planned"]) == (6, 12, 12)
+    assert (told["cost"]["rounds"], told["privacy"]["rounds"], told["privacy"]["rounds_planned"]) == (7, 13, 13)
     assert told["privacy"]["epsilon"] == pytest.approx(4, abs=0.01)
     history = rows(folder)
-    assert len(history) == 6
+    assert len(history) == 7
     look = private["looks"][1]
     assert f"private ndcg@10 {look['ndcg@10']:.3f} +- {look['std']:.3f}" in shown
-    assert "Stopped after round 6 of 12: private ndcg@10" in shown
-    cells = [history[5][f"private {name}"] for name in ("hr@10", "ndcg@10", "std")]
+    assert "Stopped after round 7 of 13: private ndcg@10" in shown
+    cells = [history[6][f"private {name}"] for name in ("hr@10", "ndcg@10", "std")]
     assert [float(cell) for cell in cells] == [look["hr@10"], look["ndcg@10"], look["std"]]
-    assert history[4]["private ndcg@10"] == ""
+    assert history[5]["private ndcg@10"] == ""
     for name in ("looks", "epsilon"):
         assert ElementTree.parse(folder / "private" / "plots" / f"{name}.svg").getroot().tag.endswith("svg")
     stated = json.loads((folder / "release" / "privacy" / "statement.json").read_text())
-    assert stated["stopped"]["unrun"] == [6, 7, 8, 9, 10, 11]
+    assert stated["stopped"]["unrun"] == [7, 8, 9, 10, 11, 12]
     assert run(["audit", "verify", str(folder), "--key", str(folder / "release" / "privacy" / "ledger.pub")]) == 0
     assert "stopped early" in " ".join(capsys.readouterr().out.split())
 

@@ -27,8 +27,12 @@ KINDS = {
     "membership": "was this history in the run, with privacy and without",
     "reconstruction": "which items are in a history, from one device's message",
     "attribute": "what kind of person is this, from one device's message",
+    "vectors": "which texts were the items' public vectors made from; of users they hold nothing",
+    "poison": "how far colluding users push an item into everybody's list; not among the default kinds",
 }
 """Kinds of attack for `--kind`, each with its question."""
+NOT_BY_DEFAULT = ("poison",)
+"""Kinds that attack the quality of lists, not privacy, and that take a dozen trainings."""
 
 
 def attack(
@@ -38,7 +42,7 @@ def attack(
     ] = None,
     kinds: Annotated[
         list[str] | None,
-        typer.Option("--kind", metavar="KIND", help=f"{', '.join(KINDS)}; may be repeated. [default: all]"),
+        typer.Option("--kind", metavar="KIND", help=f"{', '.join(KINDS)}; may be repeated. [default: all but poison]"),
     ] = None,
     canaries: Annotated[
         int | None,
@@ -58,6 +62,10 @@ def attack(
             help="Change one setting of a scenario; may be repeated.",
             autocompletion=settings_named,
         ),
+    ] = None,
+    row_cap: Annotated[
+        float | None,
+        typer.Option(help="With --kind poison: part of the clip that each item's row of a message may have. [0 to 1]"),
     ] = None,
     data_dir: DataDir = None,
     out: Annotated[
@@ -89,16 +97,18 @@ def attack(
 
     Exit codes: 0 nothing refutes the claim, 2 input that cannot be used, 4 the system is accused.
     """
-    chosen = list(dict.fromkeys(kinds or KINDS))
+    chosen = list(dict.fromkeys(kinds or (kind for kind in KINDS if kind not in NOT_BY_DEFAULT)))
     for kind in chosen:
         if kind not in KINDS:
             raise InputError(f"--kind {kind}: unknown.{nearest(kind, KINDS)}")
+    if row_cap is not None and ("poison" not in chosen or not 0 < row_cap <= 1):
+        raise InputError(f"--row-cap {row_cap:g}: must be above 0 and at most 1, with --kind poison")
     if not 0.5 <= confidence < 1:
         raise InputError(f"--confidence {confidence:g}: must be at least 0.5 and below 1; 0.95 is usual")
     if out is not None and target is not None and Path(target).is_dir():
         raise InputError("--out: the results of a run go into its own folder; leave it out")
     results = _attacked(
-        target, chosen, canaries, confidence, seed, changes or [], data_dir, out, quiet=quiet or as_json
+        target, chosen, canaries, confidence, seed, changes or [], data_dir, out, row_cap, quiet=quiet or as_json
     )
     if as_json:
         json.dump(results, sys.stdout, indent=2, allow_nan=False)
@@ -119,6 +129,7 @@ def _attacked(
     changes: list[str],
     data_dir: Path | None,
     out: Path | None,
+    row_cap: float | None,
     *,
     quiet: bool,
 ) -> list[dict[str, Any]]:
@@ -132,7 +143,7 @@ def _attacked(
     results: list[dict[str, Any]] = []
     for kind in kinds:
         subject = small_target(seed) if loaded is None or (small and kind == "self-test") else loaded
-        done = [result.payload() for result in _one_kind(kind, subject, canaries, confidence, screen)]
+        done = [result.payload() for result in _one_kind(kind, subject, canaries, confidence, row_cap, screen)]
         results += done
         if loaded is not None and loaded.run is not None:  # kept at once: nothing is lost when a later kind dies
             record.keep_in_run(done, loaded.run)
@@ -142,12 +153,12 @@ def _attacked(
 
 
 def _one_kind(
-    kind: str, target: "Target", canaries: int | None, confidence: float, screen: "Console"
+    kind: str, target: "Target", canaries: int | None, confidence: float, row_cap: float | None, screen: "Console"
 ) -> "list[Result]":
     import time
     from dataclasses import replace
 
-    from fedrec_sim.attacks import attribute, canary_attack, membership, reconstruction, self_test
+    from fedrec_sim.attacks import attribute, canary_attack, membership, poison, reconstruction, self_test, vectors
 
     began = time.perf_counter()
     with _progress(kind, screen) as progress:
@@ -156,8 +167,11 @@ def _one_kind(
             found = [self_test.self_test(target, confidence=at, progress=progress)[0]]
         elif kind == "canary":
             found = [canary_attack.attack(target, canaries, confidence=confidence, progress=progress)]
+        elif kind == "poison":
+            found = poison.attack(target, row_cap=row_cap, confidence=confidence, progress=progress)
         else:
-            module: Any = {"membership": membership, "reconstruction": reconstruction, "attribute": attribute}[kind]
+            modules: dict[str, Any] = {"membership": membership, "reconstruction": reconstruction}
+            module = (modules | {"attribute": attribute, "vectors": vectors})[kind]
             found = module.attack(target, confidence=confidence, progress=progress)
     seconds = time.perf_counter() - began
     return [replace(result, seconds=seconds) for result in found]
@@ -202,4 +216,7 @@ def _show(results: list[dict[str, Any]]) -> None:
             proven = result["epsilon_proven"] or "no bound"
             sure = f"{float(result['confidence']):.0%} confidence"
             console.print(f"  epsilon: {result['epsilon_lower']} (attack, {sure}) <= true <= {proven} (proof)")
+        for row in result["figures"].get("rows", ()):
+            parts = (f"{name} {value}" for name, value in row.items() if name != "ceiling_in_noise")
+            console.print(Text("  " + ", ".join(parts)))
     console.print("An attack that fails proves nothing; docs/attacks.md says what each means.")

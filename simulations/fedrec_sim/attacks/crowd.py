@@ -14,7 +14,7 @@ def identities(users: Histories) -> np.ndarray:
 
 def with_empty_users(users: Histories, count: int) -> Histories:
     """Return `users` and `count` more without events, with unique identities."""
-    return _joined(users, count, np.zeros(0, dtype=users.items.dtype), 0)
+    return joined(users, count, np.zeros(0, dtype=users.items.dtype), 0)
 
 
 def with_unusual_users(users: Histories, count: int, seed: int) -> Histories:
@@ -27,10 +27,11 @@ def with_unusual_users(users: Histories, count: int, seed: int) -> Histories:
     draw = np.random.default_rng([seed, 5])
     rows = [draw.permutation(users.n_items)[:length] for _ in range(count)]
     items = np.concatenate(rows) if rows else np.zeros(0)
-    return _joined(users, count, items.astype(users.items.dtype), length)
+    return joined(users, count, items.astype(users.items.dtype), length)
 
 
-def _joined(users: Histories, count: int, items: np.ndarray, length: int) -> Histories:
+def joined(users: Histories, count: int, items: np.ndarray, length: int) -> Histories:
+    """Add `count` users to `users`, each with the next `length` of `items` (count x length,), under new identities."""
     known = identities(users)
     fresh = np.setdiff1d(-1 - np.arange(count + len(known)), known)[:count]
 
@@ -48,4 +49,5 @@ def _joined(users: Histories, count: int, items: np.ndarray, length: int) -> His
         times=longer(users.times, step=1),
         places=longer(users.places, step=1),
         identities=np.concatenate([known, fresh]).astype(np.int64),
+        people=None if users.people is None else users.people.with_strangers(count),
     )

@@ -154,7 +154,7 @@ class Recorder(Algorithm):
         return self.inner.release(shared)
 
     def _lattice(self, query: SumQuery) -> Lattice:
-        return Lattice.of(query.clip_norm, self.facts.users)
+        return query.lattice(self.facts.users)
 
 
 def _flat(tensor: Tensor) -> np.ndarray:

@@ -34,6 +34,7 @@ SMALL = (
     "algorithm.name=als",
     "algorithm.dim=3",
     "algorithm.rounds=6",
+    "algorithm.popularity_share=0.0",  # every round asks for the same sums
 )
 """The default algorithm of the test: sums with a row for each item that only its users touch."""
 SAMPLING = 0.3

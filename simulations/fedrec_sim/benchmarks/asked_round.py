@@ -100,10 +100,11 @@ def recorded(folder: Path, items: int, users: int, events: int, algorithm: str, 
         client.record_all(Event(str(item), "view", float(place)) for place, item in enumerate(chosen))
     write_policy(device / "policy.toml", Policy())
     new_node_key(device / "node.key")
+    own = f"algorithm.dim={dim}", "algorithm.rounds=1", "algorithm.popularity_share=0.0"  # its own sums come first
     settings = [
         *("data.name=nodes", f"data.catalogue={folder / 'items.csv'}", f"algorithm.name={algorithm}"),
         *("privacy.trust=local", "engine.nodes=2", "federation.deadline=1", "federation.patience=1"),
-        *((f"algorithm.dim={dim}", "algorithm.rounds=1") if algorithm == "als" else ()),
+        *(own if algorithm == "als" else ()),
     ]
     scenario = load_scenario("quickstart", settings)
     catalogue = public_catalogue(scenario.data, None, 0)[0]

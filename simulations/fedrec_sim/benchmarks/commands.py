@@ -11,6 +11,8 @@ from fedrec.devices import check_device
 from fedrec.errors import InputError, nearest
 from fedrec.screen import plain_console, say, write
 from fedrec_sim.benchmarks.asked_command import device_round
+from fedrec_sim.benchmarks.cold_command import cold
+from fedrec_sim.benchmarks.compress_command import compress
 from fedrec_sim.benchmarks.deploy_command import deploy, dropping
 from fedrec_sim.benchmarks.edge_command import edge
 from fedrec_sim.benchmarks.options import (
@@ -23,6 +25,7 @@ from fedrec_sim.benchmarks.options import (
 )
 from fedrec_sim.benchmarks.scale_commands import ranking, scale
 from fedrec_sim.benchmarks.secagg_command import secagg
+from fedrec_sim.benchmarks.serve_command import serve
 
 bench = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -129,6 +132,9 @@ def results_(
     seeds: Annotated[
         int | None, typer.Option(min=0, help="At most so many seeds a row; 0 only writes the page. [default: 3 or 5]")
     ] = None,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Run the central peers EASE, iALS and item-kNN on the same splits, instead.")
+    ] = False,
     out: Annotated[Path, typer.Option(help="The page to write; results.json and pictures go beside it.")] = Path(
         "docs/results.md"
     ),
@@ -136,9 +142,12 @@ def results_(
     """Run every algorithm on every dataset at every privacy level, and write the tables; a second call continues.
 
     The file results.json, next to the page, keeps finished runs. They run again only when their settings change. All
-    runs take many hours on two cores. The page leaves out missing runs.
+    runs take many hours on two cores. The page leaves out missing runs. Where central peers were run,
+    privacy-cost.md shows what each epsilon costs beside the best of them.
+
+    Example: `fedrec bench results --peers --only citeulike,beauty`
     """
-    from fedrec_sim.benchmarks import grid, results
+    from fedrec_sim.benchmarks import grid, jobs, peer_runs, privacy_cost, results
     from fedrec_sim.report import plots
 
     known = {section.name: section for section in grid.SECTIONS}
@@ -151,13 +160,19 @@ def results_(
     def progress(line: str) -> None:
         say(line, err=True)
 
+    if peers:
+        jobs.require("implicit")
     try:
-        failures = results.fill(store, chosen, seeds, data_dir, progress, wanted)
+        if peers:
+            failures = peer_runs.fill(store, chosen, seeds, data_dir, progress)
+        else:
+            failures = results.fill(store, chosen, seeds, data_dir, progress, wanted)
     finally:
         out.parent.mkdir(parents=True, exist_ok=True)
         tables = []
         for section in grid.SECTIONS:
-            tables.append(results.table(section, store))
+            central = [(peer.name, runs) for peer, runs in peer_runs.of(section, store)]
+            tables.append(results.table(section, store, central))
             points = results.series(section, store)
             if any(epsilon is not None for line in points.values() for epsilon, _, _ in line):
                 picture = out.parent / "images" / f"results-{section.name}.svg"
@@ -165,6 +180,12 @@ def results_(
                 plots.quality_against_epsilon(points, section.columns[0][0], picture)
                 tables.append(f"![{section.title}: quality against epsilon](images/{picture.name})")
         out.write_text(results.document(tables, store), encoding="utf-8")
+        if panels := privacy_cost.panels(grid.SECTIONS, store):
+            picture = out.parent / "images" / "privacy-cost.svg"
+            picture.parent.mkdir(exist_ok=True)
+            privacy_cost.draw(panels, picture)
+            cost = privacy_cost.page(panels, f"images/{picture.name}")
+            out.with_name("privacy-cost.md").write_text(cost, encoding="utf-8")
     if failures:
         raise InputError(f"{len(failures)} runs failed, the others are kept; the first: {failures[0]}")
 
@@ -259,12 +280,15 @@ def charges(
     say(f"{found['charges_per_cpu_second']:.1f} charges a second; median {found['charge_ms']['median']:.1f} ms")
 
 
+bench.command("cold")(cold)
 bench.command("scale")(scale)
 bench.command("ranking")(ranking)
 bench.command("deploy")(deploy)
 bench.command("dropping")(dropping)
 bench.command("secagg")(secagg)
 bench.command("edge")(edge)
+bench.command("compress")(compress)
+bench.command("serve")(serve)
 bench.command("device-round")(device_round)
 
 

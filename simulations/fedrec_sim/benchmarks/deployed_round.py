@@ -28,8 +28,12 @@ from fedrec_sim.benchmarks.memory import descendants, pss_mb
 from fedrec_sim.engines.setup import SimulationSetup
 
 BARE = Apps("fedrec_sim.benchmarks.bare_app:server_app", "fedrec_sim.benchmarks.bare_app:client_app")
-CHANGES = ["algorithm.name=als", "algorithm.dim=16", "seed=0", "federation.patience=600", "federation.deadline=600"]
-"""Every round of `als` sends the same arrays, so its rounds can be compared with each other and with the peer's."""
+CHANGES = [
+    "algorithm.name=als", "algorithm.popularity_share=0.0", "algorithm.dim=16", "seed=0", "federation.patience=600",
+    "federation.deadline=600",
+]  # fmt: skip
+"""Every round of `als`, but for one of popularity, sends the same arrays, so its rounds can be compared with each other
+and with the peer's."""
 
 ROLES = {
     "link": r"fedrec_server\.process\.gate",

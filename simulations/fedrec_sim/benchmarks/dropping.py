@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from fedrec_server.flower.messenger import TooFewNodes
 from fedrec_server.process.local import federation
 from fedrec_server.process.run_client import RunClient, RunFailed
 
@@ -20,6 +21,7 @@ from fedrec.audit.verify.verification import verify
 from fedrec.errors import InputError
 from fedrec.run.directory import RunDirectory
 from fedrec.transport.executor import Apps
+from fedrec.transport.state import State
 from fedrec_sim.benchmarks.deployed_round import processes_of_roles
 from fedrec_sim.benchmarks.dropping_app import FOLDER, SHARE
 from fedrec_sim.benchmarks.memory import cpu_seconds, pss_mb
@@ -84,14 +86,15 @@ def measure(nodes: int, rounds: int, share: float, aggregator: str, users: int, 
         raise InputError(f"--aggregator {aggregator}: one of {', '.join(AGGREGATORS)}")
     helper = aggregator == "helper"
     changes = [
-        "algorithm.name=als", "algorithm.dim=4", f"algorithm.rounds={rounds}", f"engine.nodes={nodes}",
+        "algorithm.name=als", "algorithm.popularity_share=0.0", "algorithm.dim=4", f"algorithm.rounds={rounds}",
+        f"engine.nodes={nodes}",
         f"data.users={users}", "data.items=60", "data.interactions_per_user=12", "privacy.trust=distributed",
         f"privacy.aggregator={aggregator}", f"privacy.dropout={TOLERATED}", "privacy.colluding=0.0",
         "federation.deadline=600", "federation.patience=600",
     ]  # fmt: skip
     with tempfile.TemporaryDirectory(prefix="fedrec-bench-") as name, _environment(Path(name) / "seen", share):
         root, memory, cpu = Path(name), {}, {}
-        config = {"scenario": "quickstart", "set": "\n".join(changes), "out": str(root / "run"), "resume": False}
+        config = {"scenario": "quickstart", "set": "\n".join(changes), "out": str(root / "run"), "data-dir": ""}
 
         def on_event(event: dict[str, Any]) -> None:
             if "round" in event:
@@ -102,11 +105,7 @@ def measure(nodes: int, rounds: int, share: float, aggregator: str, users: int, 
         options: dict[str, Any] = {"stock": False, "say": lambda _: None, "apps": APPS, "helper": helper}
         with federation(nodes, root / "federation", None, **options) as state:
             began = time.perf_counter()
-            try:
-                RunClient(state, {**config, "data-dir": ""}, on_event, APPS).follow()
-            except RunFailed as error:
-                if error.exit_code != EXHAUSTED:
-                    raise
+            _follow(state, {**config, "data-dir": ""}, on_event, rounds)
             seconds = time.perf_counter() - began
         run = RunDirectory(root / "run")
         entries = read_ledger(run.ledger)[0]
@@ -124,6 +123,19 @@ def measure(nodes: int, rounds: int, share: float, aggregator: str, users: int, 
             cpu_seconds=cpu,
             memory_mb=memory,
         )
+
+
+def _follow(state: State, config: dict[str, Any], on_event: Callable[[dict[str, Any]], None], rounds: int) -> None:
+    """Follow the run to its end, and resume it after a round that too few nodes began, as an operator does."""
+    for stops in range(rounds + 1):  # each stop spends a charge
+        try:
+            RunClient(state, {**config, "resume": stops > 0}, on_event, APPS).follow()
+            return
+        except RunFailed as error:
+            if error.exit_code == EXHAUSTED:
+                return
+            if error.exit_code != TooFewNodes.exit_code or stops == rounds:
+                raise
 
 
 @contextmanager

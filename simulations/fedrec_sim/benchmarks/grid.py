@@ -19,12 +19,23 @@ Columns = tuple[tuple[str, str, str], ...]
 
 @dataclass(frozen=True)
 class Row:
-    """One algorithm at one privacy level. algorithm: the `[algorithm]` table of a scenario."""
+    """One algorithm at one privacy level.
+
+    Attributes:
+        label: in the table.
+        algorithm: the `[algorithm]` table of a scenario.
+        epsilon: the privacy level.
+        delta: of the guarantee.
+        data: settings of `[data]` that differ from the section's.
+        metadata: False to take the public features out of the catalogue.
+    """
 
     label: str
     algorithm: Mapping[str, Any]
     epsilon: Privacy
     delta: float = 1e-5
+    data: Mapping[str, Any] = field(default_factory=dict)
+    metadata: bool = True
 
     @property
     def name(self) -> str:
@@ -56,7 +67,10 @@ TOWER = {
 }
 """The hybrid tower of the scenario `ml-1m-towers`."""
 
+NO_ORDER, NO_METADATA = "kernel-rank, no order", "kernel-rank, no metadata"
 LEVELS: tuple[Privacy, ...] = ("none", 8.0, 3.0, 1.0)
+ABLATED: tuple[Privacy, ...] = ("none", 1.0)
+"""Levels of the ablations: both ends."""
 
 
 def _algorithm(name: str, epsilon: Privacy) -> dict[str, Any]:
@@ -81,6 +95,17 @@ ALGORITHMS = (
 )
 
 
+def _ablations(*, order: bool = True, metadata: bool = True) -> tuple[Row, ...]:
+    """The flagship at both ends, trained and ranked without order, and without public features of items."""
+    flagship = {"name": "kernel-rank"}
+    without: list[tuple[str, dict[str, Any]]] = []
+    if order:
+        without.append((NO_ORDER, {"data": {"ordered": False}}))
+    if metadata:
+        without.append((NO_METADATA, {"metadata": False}))
+    return tuple(Row(name, flagship, level, **change) for name, change in without for level in ABLATED)
+
+
 def _grid(*, content: bool = True) -> tuple[Row, ...]:
     """Every algorithm at every level; content: also those that need public features of items."""
     names = [name for name in ALGORITHMS if content or name != "tower-sgd, hybrid"]
@@ -89,7 +114,7 @@ def _grid(*, content: bool = True) -> tuple[Row, ...]:
 
 
 SECTIONS = (
-    Section("ml-100k", "MovieLens-100K, leave-one-out", {"name": "ml-100k"}, _grid(), SAMPLED + FULL),
+    Section("ml-100k", "MovieLens-100K, leave-one-out", {"name": "ml-100k"}, (*_grid(), *_ablations()), SAMPLED + FULL),
     Section(
         "ml-100k-liked",
         "MovieLens-100K, ratings of 4 and above, leave-two-out, whatever a user rated is masked",
@@ -119,7 +144,7 @@ SECTIONS = (
         "ml-latest-small",
         "MovieLens-latest-small, leave-one-out",
         {"name": "ml-latest-small"},
-        _grid(),
+        (*_grid(), *_ablations()),
         SAMPLED[:1] + FULL[:2] + DEEP,
         note="Published figures (FedVLR, full ranking, d = 64) use item pictures and texts where the name says so; "
         "popularity under this split lands where their federated rows do, so the protocols agree closely.",
@@ -134,15 +159,23 @@ SECTIONS = (
         "ml-1m",
         "MovieLens-1M, NCF leave-one-out",
         {"name": "ml-1m", "split": "ncf"},
-        (*_grid(), Row("kernel-rank", {"name": "kernel-rank"}, 0.5)),
+        (*_grid(), Row("kernel-rank", {"name": "kernel-rank"}, 0.5), *_ablations()),
         SAMPLED + FULL,
     ),
     Section(
-        "ml-1m-unordered",
-        "MovieLens-1M, trained and ranked without any order of events",
-        {"name": "ml-1m", "split": "ncf", "ordered": False},
-        tuple(Row("kernel-rank", {"name": "kernel-rank"}, epsilon) for epsilon in ("none", 1.0)),
-        SAMPLED + FULL,
+        "citeulike",
+        "CiteULike, a random fifth of each user's articles held out",
+        {"path": "citeulike/events.parquet", "split": "ratio", "hold_out": {"share": 0.2}},
+        _grid(content=False),
+        FULL,
+        note="The log has no order, the articles no metadata.",
+    ),
+    Section(
+        "beauty",
+        "Beauty products, leave-one-out",
+        {"path": "beauty/events.parquet", "catalogue": "beauty/catalogue.parquet"},
+        (*_grid(), *_ablations()),
+        FULL + SAMPLED[:1],
     ),
     Section(
         "gowalla",

@@ -27,6 +27,7 @@ _MODULES = {
     "implicit": "central_als",
     "flower": "flower_ray",
     "scale": "growth",
+    "whole": "whole_run",
     "ranking": "full_ranking",
 }
 COMPARISONS = ("implicit", "flower")

@@ -28,7 +28,7 @@ AS_PUBLISHED = {  # of PFedRec's code: full participation, averaging; see docs/l
 
 @dataclass(frozen=True)
 class Row:
-    """One row: an algorithm on a dataset. published: HR@10, NDCG@10 of PFedRec's paper (Zhang et al., IJCAI 2023)."""
+    """One row: an algorithm on a dataset. published: HR@10, NDCG@10 of PFedRec's paper (IJCAI 2023) or its own."""
 
     label: str
     dataset: str
@@ -65,6 +65,9 @@ def _rows(dataset: str, items: int, published: Mapping[str, tuple[float, float]]
         Row("FedNCF (`fedncf`)", dataset, "fedncf", {}, published["fedncf"]),
         Row("FedRecon (`fedrecon`)", dataset, "fedrecon", {}, published["fedrecon"]),
         Row("FedMF / FCF (`fcf`)", dataset, "fcf", {}, published["fedmf"], samples=False),
+        Row("GPFedRec (`gpfedrec`)", dataset, "gpfedrec"),
+        Row("CoFedRec (`cofedrec`)", dataset, "cofedrec", {}, published.get("cofedrec")),
+        Row("FedRAP (`fedrap`)", dataset, "fedrap"),
     )
 
 
@@ -87,6 +90,7 @@ SECTIONS: dict[str, tuple[Row, ...]] = {
             "fedncf": (0.6054, 0.3417),
             "fedrecon": (0.6328, 0.3659),
             "fedmf": (0.6772, 0.4090),
+            "cofedrec": (0.7775, 0.4881),
         },
     ),
 }

@@ -29,9 +29,11 @@ class _Enough(Exception):
 
 
 def round_setup(job: dict[str, Any]) -> tuple[Algorithm, InProcessFederation, PrivacyPlan]:
-    """Return the job's algorithm, its users, and a plan without noise in which everybody takes part.
+    """Return the job's algorithm, its users, and a plan in which everybody takes part.
 
-    "precision" and "memory_mb" may be left out. Raises: InputError for an algorithm without queries.
+    "precision", "memory_mb" and "epsilon" may be left out; there is no noise without an epsilon.
+
+    Raises: InputError for an algorithm without queries.
     """
     make_repeatable(job["device"])  # as `fedrec simulate` does
     device = torch.device(job["device"])
@@ -40,7 +42,7 @@ def round_setup(job: dict[str, Any]) -> tuple[Algorithm, InProcessFederation, Pr
     made = set_up_run(
         kind,
         parse(kind.Config, job["config"], f"--set {job['algorithm']}"),
-        PrivacyConfig(epsilon="none"),
+        PrivacyConfig(epsilon=job.get("epsilon", "none"), delta=min(1e-5, 0.1 / len(source))),
         catalogue,
         len(source),
         DataRequest(data=DataConfig(), seed=job["seed"]),

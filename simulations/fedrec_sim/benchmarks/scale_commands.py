@@ -40,6 +40,11 @@ def scale(
         typer.Option(min=0, help="What chunks are kept in between rounds. [default: none, on CUDA a quarter of all]"),
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads. [default: the cores]")] = None,
+    whole: Annotated[
+        bool, typer.Option("--whole", help="Run to the end with noise, and rank a sample of the users.")
+    ] = False,
+    epsilon: Annotated[str, typer.Option(help="Of a whole run: a number, or none.")] = "1",
+    evaluated: Annotated[int, typer.Option(min=1, help="Users whom a whole run ranks at the end.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     out: Annotated[Path | None, typer.Option(help="Folder for scale.json and scale.svg.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the JSON and nothing else.")] = False,
@@ -50,6 +55,9 @@ def scale(
     measured apart. On the CPU, above 50,000 users one round of each kind is measured, without one to warm up. The
     bandwidth is that of a plain copy in the same process; the share is of the bytes that the round at least needs.
 
+    With `--whole` each algorithm runs to its end, under its default plan for that epsilon (delta: 1e-5, and at most a
+    tenth of 1 / users). Every user has one event more, which training never has, and a sample ranks theirs.
+
     Example: `fedrec bench scale --device cuda --users 10000,100000,1000000`
     """
     from fedrec.precision import Precision
@@ -58,7 +66,7 @@ def scale(
 
     read_names(precision, get_args(Precision), "--precision")
     names, sizes = read_names(algorithm, None, "--algorithm"), read_sizes(users, "synthetic")
-    settings = _by_algorithm(changes or [], names)
+    settings = _by_algorithm(changes or [], names, {} if whole else DEFAULTS)
     check_device(device, "--device")
     for name in names:
         check_settings(name, settings[name])
@@ -84,9 +92,14 @@ def scale(
         rounds = {"repeat": 1 if many else repeat, "warm_up": 0 if many else 1}
         for name in names:
             say(f"measuring {name} on {size:,} users ...", err=True)
-            job = {"what": "scale", "algorithm": name, "config": settings[name], "users": size}
+            job: dict[str, Any] = {"what": "scale", "algorithm": name, "config": settings[name], "users": size}
+            if whole:
+                job |= {"what": "whole", "epsilon": _epsilon(epsilon), "evaluated": evaluated}
             results.add(jobs.run_job(common | job | rounds))
     document = results.document
+    if whole:
+        _show(document, as_json, _whole_rows(document), _shares(document))
+        return
     if out is not None:
         from fedrec_sim.benchmarks.growth_figure import draw
 
@@ -128,8 +141,17 @@ def ranking(
     _show(results.document, as_json, rows, [])
 
 
-def _by_algorithm(changes: list[str], names: list[str]) -> dict[str, dict[str, Any]]:
-    settings = {name: dict(DEFAULTS.get(name, {})) for name in names}
+def _epsilon(text: str) -> float | str:
+    try:
+        return text if text == "none" else float(text)
+    except ValueError:
+        raise InputError(f"--epsilon {text}: must be a number, or none") from None
+
+
+def _by_algorithm(
+    changes: list[str], names: list[str], defaults: dict[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    settings = {name: dict(defaults.get(name, {})) for name in names}
     for key, value in read_settings(changes).items():
         name, dot, own = key.partition(".")
         if not dot or name not in settings:
@@ -164,6 +186,40 @@ def _scale_rows(document: dict[str, Any]) -> list[list[str]]:
                 ]
             )
     return rows
+
+
+def _whole_rows(document: dict[str, Any]) -> list[list[str]]:
+    rows = [["", "users", "epsilon", "seconds", "CPU seconds", "host", "ranked", "HR@10", "NDCG@10", "popularity"]]
+    for result in document["results"]:
+        metrics, popular = result["metrics"], result.get("popularity")
+        rows.append(
+            [
+                result["algorithm"],
+                f"{result['users']:,}",
+                "none" if result["epsilon"] is None else f"{result['epsilon']:.3f}",
+                f"{result['seconds']:,.0f}",
+                f"{result['cpu_seconds']:,.0f}",
+                f"{result['peak_rss_mb']:,.0f} MB",
+                f"{result['evaluated']:,}",
+                f"{metrics['hr@10']:.4f}",
+                f"{metrics['ndcg@10']:.4f}",
+                "" if popular is None else f"{popular['hr@10']:.4f} / {popular['ndcg@10']:.4f}",
+            ]
+        )
+    return rows
+
+
+def _shares(document: dict[str, Any]) -> list[str]:
+    """Return where the time went, a line for each kind of round."""
+    lines = []
+    for result in document["results"]:
+        for kind in result["kinds"]:
+            phases = ", ".join(f"{name} {seconds:.1f}" for name, seconds in kind["phases"].items())
+            lines.append(
+                f"{_named(result, kind)} x {kind['rounds']}, {result['users']:,} users: {kind['seconds']:.1f} seconds, "
+                f"{kind['cpu_seconds']:.1f} CPU seconds ({phases})"
+            )
+    return lines
 
 
 def _named(result: dict[str, Any], kind: dict[str, Any]) -> str:

@@ -25,12 +25,12 @@ def demo(
     A server and hubs with other people run as processes of their own, over encrypted connections; everything ends with
     the command. Titles are those of ml-100k where --data-dir has it, else generated ones.
     """
-    from fedrec_client.serve.entrance import Entrance
-    from fedrec_client.serve.listening import Server, on_loopback
+    from fedrec_client.serve.device_service import FILE, device_service
     from fedrec_client.serve.routes import ROUTES
-    from fedrec_client.serve.service import Service
-    from fedrec_client.serve.token_file import token_of
 
+    from fedrec.http.entrance import Entrance
+    from fedrec.http.listening import Server, on_loopback
+    from fedrec.http.token_file import token_in
     from fedrec.transport.processes import signals_interrupt
     from fedrec_sim.demo.demo import Demo
     from fedrec_sim.demo.routes import page, routes
@@ -44,9 +44,10 @@ def demo(
             make_world(folder / "world", data_dir, seed, hubs),
             lambda code: say(f"Open http://127.0.0.1:{at}/#{code} (once, within ten minutes)", err=True),
         )
-        made.token = token_of(made.client.path)
+        made.token = token_in(made.client.path / FILE)
         entrance = Entrance.of(at, (), made.token)
-        server = Server(Service(made.client, entrance, (*ROUTES, *routes(made)), page()), listening, made.new_code)
+        service = device_service(made.client, entrance, (*ROUTES, *routes(made)), page())
+        server = Server(service, listening, made.new_code)
         answering = threading.Thread(target=server.serve_until_stopped, name="fedrec-demo")
         try:
             with signals_interrupt():

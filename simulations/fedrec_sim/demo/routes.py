@@ -4,10 +4,10 @@ from importlib.resources import files
 from typing import Any
 
 from fedrec_client.edge.client import EdgeClient
-from fedrec_client.serve.messages import Nothing, Taken
-from fedrec_client.serve.routes import Route
-from fedrec_client.serve.service import Static
 
+from fedrec.http.records import Nothing, Taken
+from fedrec.http.routes import Route
+from fedrec.http.service import Static
 from fedrec.record_parts import ClosedPart
 from fedrec_sim.demo.demo import Demo, View
 from fedrec_sim.demo.left import Left, answers
@@ -58,7 +58,7 @@ def page() -> dict[str, Static]:
     return {path: Static((folder / name).read_bytes(), media) for path, (name, media) in PAGE.items()}
 
 
-def routes(demo: Demo) -> tuple[Route[Any, Any], ...]:
+def routes(demo: Demo) -> tuple[Route[EdgeClient, Any, Any], ...]:
     """Return the demo's routes. Only `demo-enter` answers without the token, and it asks for a code."""
 
     def items(_: EdgeClient, __: Nothing) -> Catalogue:

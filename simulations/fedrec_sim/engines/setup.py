@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from fedrec.algorithms.base import Algorithm
+from fedrec.algorithms.base import Algorithm, ItemStart
 from fedrec.algorithms.popularity import Popularity
 from fedrec.data import splits
 from fedrec.data.datasets import Dataset
@@ -40,6 +40,7 @@ class SimulationSetup(RunSetup):
         request: DataRequest,
         noise_seed: int | None,
         stopping: StoppingConfig | None = None,
+        start: ItemStart | None = None,
     ) -> "SimulationSetup":
         """Set up a simulation and price all its queries, private looks included.
 
@@ -53,6 +54,7 @@ class SimulationSetup(RunSetup):
             request: the request for data, with the public seed.
             noise_seed: seed of the noise; None for secret noise.
             stopping: private looks between the rounds; None for none.
+            start: item vectors of another run; None for the algorithm's own start.
         Raises: PrivacyError when the guarantee cannot be proven; InputError when the settings do not fit the data.
         """
         users = len(split.train)
@@ -60,12 +62,13 @@ class SimulationSetup(RunSetup):
             kind,
             config,
             privacy,
-            dataset.catalogue,
+            split.training_catalogue(dataset.catalogue),
             users,
             request,
             noise_seed=noise_seed,
             device=engine.device,
             stopping=stopping,
+            start=start,
         )
         federation = InProcessFederation(
             split.train,

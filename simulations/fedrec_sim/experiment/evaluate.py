@@ -64,9 +64,14 @@ def evaluate(
 
 
 def measure(
-    run: Path, data_dir: Path | None, on: str | None, device: str, algorithm: str | None = None
+    run: Path,
+    data_dir: Path | None,
+    on: str | None,
+    device: str,
+    algorithm: str | None = None,
+    model_in: Path | None = None,
 ) -> dict[str, Any]:
-    """Measure a run's released model.
+    """Measure a run's released model, or the one in the folder `model_in` in its place.
 
     Returns: the part of `summary.json` for a table of results.
     Raises: InputError for a run or data that cannot be used.
@@ -93,10 +98,9 @@ def measure(
     seed = int(summary["public_seed"])
     dataset = datasets.load(scenario.data, data_dir, seed)
     kind = scenario.algorithm_class if own_code else None
-    model = load_model(folder.model, dataset.catalogue.ids, kind)
     own = own_split(folder, scenario, summary, dataset)
     split = split_on(scenario, dataset, own, on, seed)
-    model = model.to(device)
+    model = load_model(model_in or folder.model, own.training_catalogue(dataset.catalogue).ids, kind).to(device)
     metrics = report.evaluate(
         model,
         split,
@@ -155,6 +159,8 @@ def split_on(scenario: "Scenario", dataset: "Dataset", own: "Split", on: str | N
     if on not in splits.HELD_OUT:
         raise InputError(f"--on {on}: evaluation.on must be 'test' or 'validation'")
     split = scenario_split(dataset, scenario, "test" if on == "test" else "validation", seed)
+    if own.new_items is not None:
+        raise InputError(f"--on {on}: the run has no place for these items; run it again with --set evaluation.on={on}")
     if len(own.train.items) > len(split.train.items):
         raise InputError(f"--on {on}: the run was trained on these items; run it again with --set evaluation.on={on}")
     return split

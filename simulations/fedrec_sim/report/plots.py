@@ -140,6 +140,27 @@ def metrics_against_baselines(results: Mapping[str, Mapping[str, Any]], path: Pa
     return True
 
 
+def rating_errors(results: Mapping[str, Mapping[str, Any]], path: Path, note: str = "") -> bool:
+    """Draw RMSE and MAE of each result that predicts ratings; `note` is the title. False without such results."""
+    shown = {label.strip(): result["ratings"] for label, result in results.items() if "ratings" in result}
+    if not shown:
+        return False
+    figure, axes = _figure(
+        note or "Errors of predicted ratings (smaller is better)", "stars", "", 2.0 + 0.5 * len(shown)
+    )
+    names = list(shown)[::-1]
+    for offset, (metric, colour) in zip((0.2, -0.2), (("rmse", BLUE), ("mae", ORANGE)), strict=True):
+        places = [place + offset for place in range(len(names))]
+        bars = axes.barh(places, [shown[name][metric] for name in names], 0.38, color=colour, label=metric.upper())
+        axes.bar_label(bars, fmt="%.3f", fontsize=7, padding=3)
+    axes.set_yticks(range(len(names)), names)
+    axes.margins(x=0.12)
+    axes.grid(visible=False, axis="y")
+    axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
+    _save(figure, path)
+    return True
+
+
 def quality_against_epsilon(
     series: Mapping[str, Sequence[tuple[float | None, float, float]]], metric: str, path: Path
 ) -> bool:

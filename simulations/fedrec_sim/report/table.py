@@ -10,17 +10,26 @@ from fedrec.errors import nearest
 from fedrec_sim.engines.leak import NOTE, STAMP
 
 COLUMNS = {
+    "new-items": ("hr@10", "ndcg@10"),
     "full": ("hr@10", "ndcg@10", "recall@20"),
     "sampled-99": ("hr@10", "ndcg@10"),
+    "ratings": ("rmse", "mae"),
 }
-HEADS = {"full": "full", "sampled-99": "of 100"}
-MEANING = {"full": "full: among all items", "sampled-99": "of 100: among 99 sampled ones"}
+HEADS = {"new-items": "of new", "full": "full", "sampled-99": "of 100", "ratings": "stars"}
+MEANING = {
+    "new-items": "of new: among the new items alone",
+    "full": "full: among all items",
+    "sampled-99": "of 100: among 99 sampled ones",
+    "ratings": "stars: errors of predicted ratings",
+}
+MEANS = ("global mean", "user mean", "item mean", "user and item means")
+"""Baselines of predicted ratings."""
 TRUE_FIGURES = (
     "TRUE figures, which no epsilon covers: every metric of this table, the counts above it, the cost below.\n"
     "Private looks alone are charged and noised."
 )
 """The text between the table and the line with epsilon."""
-NAMES = {"hr": "HR", "ndcg": "NDCG", "recall": "R"}
+NAMES = {"hr": "HR", "ndcg": "NDCG", "recall": "R", "rmse": "RMSE", "mae": "MAE"}
 USUAL_CUT = 10
 """The default cut-off."""
 
@@ -40,6 +49,9 @@ def labelled_results(summary: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]
         found[f"DP popularity, epsilon {private['epsilon']:.3g}"] = private
     if summary["baselines"].get("popularity"):
         found["popularity, not private"] = summary["baselines"]["popularity"]
+    for name in MEANS:
+        if summary["baselines"].get(name):
+            found[f"{name}, not private"] = summary["baselines"][name]
     return found
 
 
@@ -91,12 +103,14 @@ def results_table(summary: Mapping[str, Any]) -> Table:
         padding=(0, 1),
     )
     table.add_column("", no_wrap=True)
+    narrow = not {"ratings", "new-items"}.isdisjoint(protocols)
+    columns = {name: COLUMNS[name][:2] if narrow else COLUMNS[name] for name in protocols}
     for protocol in protocols:
-        for metric in COLUMNS[protocol]:
+        for metric in columns[protocol]:
             table.add_column(head(f"{protocol}:{metric}"), justify="right", no_wrap=True)
     for place, (label, result) in enumerate(results.items()):
         cells = [
-            f"{result[name][metric]:.4f}" if name in result else "" for name in protocols for metric in COLUMNS[name]
+            f"{result[name][metric]:.4f}" if name in result else "" for name in protocols for metric in columns[name]
         ]
         table.add_row(label, *cells, style="bold" if place == 0 else "")
     return table

@@ -5,12 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fedrec_sim.benchmarks import jobs
 from fedrec_sim.benchmarks.figure import draw
 from fedrec_sim.benchmarks.flower_ray import local_step
 from fedrec_sim.benchmarks.memory import TreeMemory, own_peak_mb
+from fedrec_sim.benchmarks.population import WithoutNewest
+from fedrec_sim.benchmarks.whole_run import held_out
 
 from fedrec.cli import run
+from fedrec.data.synthetic import SyntheticUsers
 from fedrec.errors import InputError
 
 SMALL = ["bench", "round", "--items", "200", "--interactions", "10", "--repeat", "2", "--threads", "1"]
@@ -229,6 +233,31 @@ def test_every_kind_of_round_is_measured_apart(tmp_path: Path, capfd: pytest.Cap
     assert [len(kind["rounds"]) for kind in kernel["kinds"]] == [1, 1, 2]  # the first two come once in a run
     assert [kind["warm"] for kind in kernel["kinds"]] == [0, 0, 1]
     assert (tmp_path / "s" / "scale.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_a_whole_run_ends_with_the_ranks_of_a_sample(capfd: pytest.CaptureFixture[str]) -> None:
+    small = ["--algorithm", "kernel-rank", "--users", "80", "--set", "kernel-rank.rounds=2", "--evaluated", "20"]
+    assert run([*SMALL_SCALE, *small, "--whole", "--epsilon", "4", "--json"]) == 0
+    (result,) = json.loads(capfd.readouterr().out)["results"]
+    assert 0 < result["epsilon"] <= 4
+    assert (result["users"], result["evaluated"]) == (80, 20)
+    assert sum(kind["rounds"] for kind in result["kinds"]) == 2 + len(result["kinds"]) - 1
+    assert 0 <= result["metrics"]["hr@10"] <= 1
+    assert result["seconds"] > result["training_seconds"] > 0
+    assert run([*SMALL_SCALE, *small, "--whole", "--epsilon", "much"]) == 2
+
+
+def test_the_newest_event_of_a_generated_user_is_withheld() -> None:
+    whole = SyntheticUsers(30, 40, 6)
+    rest, split = WithoutNewest(whole), held_out(WithoutNewest(whole), 10, 3)
+    rows = whole.batch(np.arange(30), 3).items.view(30, 6)
+    assert torch.equal(rest.batch(np.arange(30), 3).items.view(30, 5), rows[:, :-1])
+    assert torch.equal(rest.batch(np.arange(30), 3).keys, rest.keys(np.arange(30), 3))
+    assert len(split.targets) == 10
+    for place, user in enumerate(split.device.identities):
+        assert split.targets[place] == rows[user, -1]
+        assert split.device.row(place).tolist() == rows[user, :-1].tolist()
 
 
 @pytest.mark.usefixtures("in_this_process")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fedrec_server.process.run_client import RunFailed
 from fedrec_sim.benchmarks import dropping
 from fedrec_sim.benchmarks.dropping import Dropping
 from fedrec_sim.benchmarks.dropping_app import HELPED_STAGES, Dropped, Drops
@@ -87,3 +88,33 @@ def test_totals_of_real_nodes_that_drop_are_right(aggregator: str) -> None:
     assert found.verified
     assert found.right + found.void == found.charges >= 3
     assert found.right >= 1
+
+
+@pytest.mark.parametrize(("codes", "resumed"), [([5, 5, 0], 2), ([5, 3], 1), ([0], 0)])
+def test_a_round_that_too_few_nodes_began_is_resumed(monkeypatch, codes: list[int], resumed: int) -> None:
+    asked = _stops_with(monkeypatch, codes)
+    dropping._follow(None, {"out": "run"}, lambda _: None, 4)
+    assert [config["resume"] for config in asked] == [False] + [True] * resumed
+
+
+@pytest.mark.parametrize(("codes", "asked"), [([1], 1), ([5] * 9, 5)])
+def test_another_failure_or_too_many_stops_end_the_measurement(monkeypatch, codes: list[int], asked: int) -> None:
+    found = _stops_with(monkeypatch, codes)
+    with pytest.raises(RunFailed, match="stopped"):
+        dropping._follow(None, {"out": "run"}, lambda _: None, 4)
+    assert len(found) == asked
+
+
+def _stops_with(monkeypatch, codes: list[int]) -> list[dict]:
+    asked: list[dict] = []
+
+    class Stopping:
+        def __init__(self, state, config, on_event, apps) -> None:
+            asked.append(config)
+
+        def follow(self) -> None:
+            if code := codes[len(asked) - 1]:
+                raise RunFailed(code, "stopped")
+
+    monkeypatch.setattr(dropping, "RunClient", Stopping)
+    return asked

@@ -34,7 +34,10 @@ def test_runs_are_kept_and_run_again_only_when_their_settings_change(tmp_path: P
     results.fill(store, [section(rows[0], other)], None, None, said.append)
     assert [line.split(", ")[1] for line in said] == ["epsilon 2.0", "epsilon 2.0"]
     assert len(json.loads(file.read_text())) == 4
-    assert "| `popularity` | 2.0" not in results.table(section(*rows), store), "a run of other settings is no figure"
+    old = section(*rows)
+    assert "| `popularity` | 2.0" not in results.table(old, store), "a run of other settings is no figure of today's"
+    assert "| `popularity`, older settings | 2.0" in results.table(old, store)
+    assert [epsilon for epsilon, _, _ in results.series(old, store)["popularity"]] == [None]
     page = results.document([results.table(section(rows[0], other), store)], store)
     line = next(line for line in page.splitlines() if line.startswith("| `popularity` | 2.0"))
     assert line.count("±") == 6  # five columns and the order-free one
@@ -42,6 +45,22 @@ def test_runs_are_kept_and_run_again_only_when_their_settings_change(tmp_path: P
     assert "| published: somebody |  | 0.5000 |" in page
     points = results.series(section(rows[0], other), store)["popularity"]
     assert [epsilon for epsilon, _, _ in points] == [None, 2.0]
+
+
+def test_a_run_by_another_rule_than_the_peers_is_run_again(tmp_path: Path) -> None:
+    """Its settings are today's; its test items are those of an older split."""
+    toy, store = section(Row("popularity", POPULARITY, "none")), results.Results(tmp_path / "results.json")
+    run = {"settings": results.settings_hash(toy, toy.rows[0], 0), "rule": "newest event; ties drawn", "metrics": {}}
+    store.add("toy | popularity, epsilon none | 0", run)
+    assert store.holds(toy, toy.rows[0], 0)
+    store.add("toy | central EASE | 0", run)
+    assert store.holds(toy, toy.rows[0], 0)
+    forgetful = run | {"rule": f"newest event; {results.ORDER_IGNORED}ties drawn"}
+    store.add("toy | popularity, epsilon none | 0", forgetful)
+    assert store.holds(toy, toy.rows[0], 0), "an ablation ignores the order of the same split"
+    store.add("toy | central EASE | 0", run | {"rule": "newest event; ties by item; ties drawn"})
+    assert not store.holds(toy, toy.rows[0], 0)
+    assert store.of_row(toy, toy.rows[0]) == ([forgetful], True)
 
 
 def test_what_fails_is_told_and_the_rest_goes_on(tmp_path: Path) -> None:

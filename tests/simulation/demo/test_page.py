@@ -14,14 +14,15 @@ from fedrec_client.consent.answering import Asked, WithoutEvents
 from fedrec_client.consent.device_ledger import FILE, DeviceLedger
 from fedrec_client.consent.files import policy_of
 from fedrec_client.participation.store_mark import StoreMark
+from fedrec_client.serve.device_service import FILE as TOKEN
 from fedrec_client.serve.routes import ROUTES
-from fedrec_client.serve.token_file import token_of
 from fedrec_sim.demo.demo import Demo
 from fedrec_sim.demo.left import answers
 from fedrec_sim.demo.routes import page, routes
 from fedrec_sim.demo.world import Thing, World
 
 from fedrec.errors import InputError
+from fedrec.http.token_file import token_in
 from tests.client.consent.runs import run
 from tests.client.edge.devices import IDS, features, kernel_rank, released
 from tests.client.serve.servers import Served, served
@@ -59,7 +60,7 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shown]:
     links: list[str] = []
     world = World("a test", 40, things, *([NOBODY] * 4), (NOBODY, NOBODY))
     demo = Demo(folder / "demo", world, links.append)
-    demo.token = token_of(demo.client.path)
+    demo.token = token_in(demo.client.path / TOKEN)
     demo.client.install(released(kernel_rank(), folder / "run"), public=features(folder / "public.safetensors"))
     demo._note(model=True)
     demo._ended("ready")

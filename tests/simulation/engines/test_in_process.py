@@ -105,6 +105,28 @@ def test_what_devices_remember_is_bounded_and_only_kept_when_everybody_takes_par
     assert not sampled.hosted._kept
 
 
+class Half(Toy):
+    """Of every other key no more than zeros."""
+
+    def adds(self, keys: torch.Tensor, round_index: int) -> torch.Tensor | None:
+        return keys % 2 == 0 if round_index else None
+
+
+def test_who_adds_zeros_is_left_out_of_the_computation_and_the_rest_is_remembered() -> None:
+    half, made = Half(ToyConfig(), SETTING), federation(batch_users=5)
+    even = np.flatnonzero(SOURCE.keys(np.arange(len(SOURCE)), 11).numpy() % 2 == 0)
+    assert 0 < len(even) < len(SOURCE)
+    for round_index in range(3):
+        made.plan.charge(round_index)
+        cohort = None if round_index == 0 else even
+        found = private_sums(made, half, SHARED, round_index)
+        expected = sums(federation(), cohort, round_index)
+        assert all(torch.equal(found[name].value, expected[name].value) for name in expected)
+        assert {users for users, _ in made.hosted._kept} == {len(SOURCE) if round_index == 0 else len(even)}
+    again = list(made.hosted.chunks(even, lasting=True))
+    assert all(chunk.memory for chunk in again), "not made anew"
+
+
 def test_what_a_batch_holds_is_counted_with_all_that_was_derived_from_it() -> None:
     batch = SOURCE.batch(np.arange(4), 0)
     fields = 8 * (len(batch.items) + 2 * len(batch))  # items, lengths, keys

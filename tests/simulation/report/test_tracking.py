@@ -30,7 +30,7 @@ def test_tensorboard_is_told_what_the_run_wrote(tmp_path: Path) -> None:
     events = EventAccumulator(str(out / "private" / "tensorboard")).Reload()
     epsilons, ndcg = told(out)
     scalars = events.Scalars("round/epsilon_pld")
-    assert [scalar.step for scalar in scalars] == [1, 2]
+    assert [scalar.step for scalar in scalars] == [1, 2, 3]
     assert [scalar.value for scalar in scalars] == pytest.approx(epsilons, rel=1e-6)
     assert events.Scalars("final/full:ndcg@10")[0].value == pytest.approx(ndcg, rel=1e-6)
 
@@ -77,7 +77,7 @@ def test_a_resumed_run_goes_on_in_the_same_run_of_mlflow(tmp_path: Path, monkeyp
     assert run(["simulate", "--quiet", "--resume", "--track", "mlflow", "--out", str(out)]) == 0
     (kept,) = client.search_runs([experiment.experiment_id])
     assert kept.info.status == "FINISHED"
-    assert [point.step for point in client.get_metric_history(kept.info.run_id, "round/epsilon_pld")] == [1, 2]
+    assert [point.step for point in client.get_metric_history(kept.info.run_id, "round/epsilon_pld")] == [1, 2, 3]
 
 
 @pytest.mark.parametrize("method", ["scalars", "end"])

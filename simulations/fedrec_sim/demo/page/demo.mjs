@@ -100,13 +100,16 @@ const refuse = act(async (item) => {
   await refresh();
 });
 
+/** The shares that raise a score. */
+const raising = (shares) => (shares ?? []).filter((each) => each.share > 0);
+
 function because(entry) {
-  const past = reasons.get(entry.item)?.past ?? [];
+  const past = raising(reasons.get(entry.item)?.past);
   if (!events.length && entry.why === "exact") return ["plain", "Because of what you picked"];
   if (entry.why === "popular") return ["plain", "Popular, until you tap something"];
   if (entry.why === "explored") return ["plain", "A try: drawn at random from the next best"];
   if (!past.length && entry.why === "diverse") return ["plain", "Unlike the others on the list"];
-  if (!past.length) return reasons.get(entry.item)?.features.length ? ["", "Because of what it is about"] : ["plain", ""];
+  if (!past.length) return raising(reasons.get(entry.item)?.groups).length ? ["", "Because of what it is about"] : ["plain", ""];
   const names = past.slice(0, 2).map((each) => thing(each.name).title);
   return ["", `Because of ${names.join(" and ")}`];
 }
@@ -139,8 +142,8 @@ function row(entry, place) {
   const found = make("li", { class: "row", "data-item": entry.item }, line);
   if (isOpen) {
     found.append(make("div", { class: "reasons" },
-      bars("From what you did", reason.past, (id) => thing(id).title),
-      bars("From public features", reason.features, (name) => name.replaceAll(" x ", " × "))));
+      bars("From what you did", raising(reason.past), (id) => thing(id).title),
+      bars("From groups of features", raising(reason.groups), (name) => name.replaceAll(" x ", " × "))));
   }
   return found;
 }
@@ -224,7 +227,7 @@ async function refresh() {
   drawTaps();
   drawShelf();
   if (found.every((each) => each.why === "popular") || !events.length) return drawList();
-  const made = await Promise.all(found.map((each) => device.explain(each.item, 12).catch(() => null)));
+  const made = await Promise.all(found.map((each) => device.explain(each.item).catch(() => null)));
   if (mine !== turn) return;
   made.forEach((each) => each && reasons.set(each.item, each));
   drawList();
