@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = _lazily(
         "load_model": "fedrec.api.model",
         "Model": "fedrec.api.model",
         "verify": "fedrec.api.audit",
+        "encode": "fedrec.api.encode",
         "BudgetExhausted": "fedrec.errors",
         "FedrecError": "fedrec.errors",
         "InputError": "fedrec.errors",

@@ -3,6 +3,7 @@ from fedrec.api.data import Data as Data
 from fedrec.api.data import load_dataset as load_dataset
 from fedrec.api.data import read_log as read_log
 from fedrec.api.data import split as split
+from fedrec.api.encode import encode as encode
 from fedrec.api.model import Model as Model
 from fedrec.api.model import load_model as load_model
 from fedrec.api.run import Run as Run

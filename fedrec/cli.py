@@ -122,7 +122,8 @@ def main() -> None:
     """Entry point of the `fedrec` command."""
     # Read when PyTorch is loaded. Threads that spin while they wait cost a hundredfold where cores are shared.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    if sys.argv[1:2] == ["client"] and sys.argv[2:3] != ["start"]:  # threads gain nothing there, and take 16 MB each
+    small = sys.argv[1:2] == ["client"] and sys.argv[2:3] != ["start"]
+    if small or "serve" in sys.argv[1:3]:  # also `bench serve`: threads gain nothing there, and take 16 MB each
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that has no form for a character gets an escape

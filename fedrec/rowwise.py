@@ -32,13 +32,15 @@ from torch.utils._python_dispatch import TorchDispatchMode, _pop_mode_temporaril
 LONGEST = 1 << 13
 """A product whose inner side is a larger multiple of this is a sum of parts."""
 
-_SIDE = 16
+SIDE = 16
+"""Products have sides of whole multiples of this; a caller who fills up sides while it makes them saves a copy."""
+
 aten = torch.ops.aten
 
 
 def _filled(tensor: Tensor) -> Tensor:
-    """`tensor` with zeros up to whole multiples of `_SIDE` in the last two dimensions."""
-    rows, columns = -tensor.shape[-2] % _SIDE, -tensor.shape[-1] % _SIDE
+    """`tensor` with zeros up to whole multiples of `SIDE` in the last two dimensions."""
+    rows, columns = -tensor.shape[-2] % SIDE, -tensor.shape[-1] % SIDE
     return pad(tensor, (0, columns, 0, rows)) if rows or columns else tensor
 
 

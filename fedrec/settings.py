@@ -18,6 +18,9 @@ class Settings(BaseModel):
     older_names: ClassVar[Mapping[str, str]] = {}
     """Names that settings had in older versions -> their names now. Both are read, only the latter are written."""
 
+    older_values: ClassVar[Mapping[str, Any]] = {}
+    """Settings that the text of an older run may lack -> what such a run did. Their defaults are other values."""
+
     @classmethod
     def renamed(cls, values: Mapping[str, Any], where: str) -> dict[str, Any]:
         """The settings in `values` under their names of today.

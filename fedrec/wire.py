@@ -16,7 +16,8 @@ Downloads may be coarser than what the server holds. Error of an entry x, at mos
 | int8 | float32 ones with rows: at least two dimensions | (1 + 2^-15) row_max / 254 + 2^-126 |
 
 Where a tensor holds NaN or infinity, or the coarser form could not hold it, it travels as it is. Uploads are never made
-coarser.
+coarser. Sums of clipped integers travel in the fewest bytes that hold any such sum (`Packet.octets`): nothing is lost,
+and the length follows from public numbers alone.
 
 A device without torch reads and sends numpy arrays of the same bytes. Only tensors of torch need torch here.
 """
@@ -35,7 +36,7 @@ from fedrec.errors import FedrecError
 if TYPE_CHECKING:
     from torch import Tensor
 
-VERSION = 3
+VERSION = 4
 """Of the protocol. Both sides refuse any other."""
 _DESCRIBED = 2
 """Version in a run's fingerprint, which is on run cards: it stays while descriptions do, so that old runs resume."""
@@ -46,8 +47,9 @@ Fact = str | int | float | bool | bytes
 FACTS, TENSORS = "fedrec", "tensors"
 """The two records of a message."""
 
-RAW, HALF, ROWS = "fedrec.raw", "fedrec.half", "fedrec.rows"
-"""How a tensor's bytes are to be read: as they are; float16 of a float32; float32 scales of the rows, then int8."""
+RAW, HALF, ROWS, WHOLE = "fedrec.raw", "fedrec.half", "fedrec.rows", "fedrec.whole"
+"""How a tensor's bytes are to be read: as they are; float16 of a float32; float32 scales of the rows, then int8; the
+lowest bytes of each int64, as many for each."""
 
 MOST_BYTES = 1 << 31
 """Of one tensor: Flower's own limit on a message is about that."""
@@ -80,7 +82,8 @@ class WireError(FedrecError):
 class Packet:
     """One message. round: -1 outside rounds. fingerprint: of the run (empty before there is one).
 
-    tensors: of torch, or on a device without it numpy arrays.
+    tensors: of torch, or on a device without it numpy arrays. octets: bytes that hold every number of an int64 tensor,
+    by its name; 8 for the others.
     """
 
     kind: str
@@ -89,6 +92,7 @@ class Packet:
     facts: Mapping[str, Fact] = field(default_factory=dict)
     tensors: Mapping[str, Any] = field(default_factory=dict)
     version: int = VERSION
+    octets: Mapping[str, int] = field(default_factory=dict)
 
     def expect(self, kind: str, fingerprint: str | None = None, round_index: int | None = None) -> "Packet":
         """This packet, if it is of our version and of this kind, run and round.
@@ -141,7 +145,8 @@ def to_record(packet: Packet, precision: Precision = "float32", keep: Collection
     facts: dict[str, Any] = {key: getattr(packet, key) for key in _KEYS}
     facts |= {_OWN + name: value for name, value in packet.facts.items()}
     arrays = {
-        name: Array(*_pack(tensor, "float32" if name in keep else precision)) for name, tensor in packet.tensors.items()
+        name: Array(*_pack(tensor, "float32" if name in keep else precision, packet.octets.get(name, 8)))
+        for name, tensor in packet.tensors.items()
     }
     records = {FACTS: ConfigRecord(facts)} | ({TENSORS: ArrayRecord(arrays)} if arrays else {})
     return RecordDict(records)
@@ -201,9 +206,13 @@ def coarse(tensor: "Tensor", precision: Precision) -> "Tensor":
     return found
 
 
-def _pack(tensor: "Tensor | np.ndarray", precision: Precision) -> tuple[str, tuple[int, ...], str, bytes]:
+def _pack(
+    tensor: "Tensor | np.ndarray", precision: Precision, octets: int = 8
+) -> tuple[str, tuple[int, ...], str, bytes]:
     _little_endian()
     dtype, shape = _name(tensor.dtype), tuple(tensor.shape)
+    if octets < 8 and dtype == "int64":
+        return dtype, shape, WHOLE, _lowest(numpy_of(tensor), octets)
     if isinstance(tensor, np.ndarray):  # a device's, which is never made coarser
         return dtype, shape, RAW, _bytes(tensor)
     import torch
@@ -229,6 +238,8 @@ def _unpack(dtype: str, shape: tuple[int, ...], stype: str, data: bytes, arrays:
     if any(type(side) is not int or not 0 <= side <= MOST_BYTES for side in shape):
         raise WireError("tensor", "a tensor with an impossible shape")
     count = math.prod(shape)
+    if stype == WHOLE:
+        return _read_whole(dtype, shape, data, arrays)
     packed = {RAW: _SIZES[dtype] * count, HALF: 2 * count, ROWS: count + 4 * (shape[0] if shape else 0)}
     if stype not in packed or (stype != RAW and dtype != "float32") or (stype == ROWS and len(shape) < 2):
         raise WireError("tensor", "a tensor in an unknown packing")
@@ -244,6 +255,29 @@ def _unpack(dtype: str, shape: tuple[int, ...], stype: str, data: bytes, arrays:
     scales = read(data[: 4 * shape[0]], "float32", shape[:1])
     levels = read(data[4 * shape[0] :], "int8", (shape[0], count // shape[0] if shape[0] else 0))
     return (_as_float(levels) * scales[:, None]).reshape(shape)
+
+
+def _lowest(numbers: np.ndarray, octets: int) -> bytes:
+    """Return the lowest bytes of each number. Raises: ValueError where they do not hold one of them."""
+    if numbers.size and not -(1 << 8 * octets - 1) <= int(numbers.min()) <= int(numbers.max()) < 1 << 8 * octets - 1:
+        raise ValueError(f"a sum that {octets} bytes do not hold")
+    whole = np.ascontiguousarray(numbers).reshape(-1, 1).view(np.uint8)
+    return whole.reshape(-1, 8)[:, :octets].tobytes()
+
+
+def _read_whole(dtype: str, shape: tuple[int, ...], data: bytes, arrays: Arrays) -> Any:
+    count = math.prod(shape)
+    octets = len(data) // count if count else 1
+    if dtype != "int64" or len(data) != octets * count or not 1 <= octets <= 7 or len(data) > MOST_BYTES:
+        raise WireError("tensor", "a tensor whose bytes do not fit its shape")
+    whole = np.zeros((count, 8), np.uint8)
+    whole[:, 8 - octets :] = np.frombuffer(data, np.uint8).reshape(count, octets)
+    numbers = whole.view(np.int64).reshape(shape) >> 8 * (8 - octets)
+    if arrays == "numpy":
+        return numbers
+    import torch
+
+    return torch.from_numpy(numbers)
 
 
 def _read_torch(data: bytes, dtype: str, shape: tuple[int, ...]) -> "Tensor":

@@ -10,11 +10,16 @@ from typing import Any
 import polars as pl
 
 from fedrec.api.frames import table_of
-from fedrec.data import datasets, splits
+from fedrec.data import blocks, datasets, splits
+from fedrec.data.catalogue import Catalogue
+from fedrec.data.columns import CatalogueColumns
 from fedrec.data.datasets import DataConfig, Dataset
+from fedrec.data.encoded import encoders_of
 from fedrec.data.events import read_events
 from fedrec.data.item_tables import typed_catalogue
 from fedrec.data.log import Log
+from fedrec.data.movielens import read_own_catalogue
+from fedrec.data.people_tables import typed_people
 from fedrec.data.positions import positions_of
 from fedrec.data.readers import FRAME, GENERATED
 from fedrec.errors import InputError, nearest
@@ -84,6 +89,15 @@ class Data:
         titles = {} if catalogue.titles is None else {"title": [catalogue.titles[item] for item in items]}
         return pl.DataFrame({"item": [catalogue.ids[item] for item in items], **titles})
 
+    def attributes(self, user: str | int) -> dict[str, str]:
+        """One user's known private attributes, by name.
+
+        Raises:
+            InputError: when the log has no such user.
+        """
+        place, people = self.position(user), self.dataset.histories.people
+        return {} if people is None else people.person(place)
+
     def position(self, user: str | int) -> int:
         """Return the position of a user among the histories.
 
@@ -137,13 +151,14 @@ def load_dataset(name: str, data_dir: str | Path | None = None, *, seed: int = 0
     return data
 
 
-def read_log(log: Any, catalogue: Any = None, **options: Any) -> Data:
+def read_log(log: Any, catalogue: Any = None, people: Any = None, **options: Any) -> Data:
     """Read a log of your own: user_id, item_id, and perhaps rating and timestamp.
 
     Args:
         log: a file in any format that `fedrec simulate` reads, or a table of polars, pandas or pyarrow, or columns by
             name. A table stays in memory, and no file of a run holds it.
         catalogue: the public items, item_id and perhaps title and features; left out, the items of the log.
+        people: private attributes of users, user_id and any columns, a file or a table; they stay where events are.
         options: further settings of a scenario's `[data]` table, e.g. `columns={"user": "uid"}`, `k_core=5`.
 
     Raises:
@@ -158,23 +173,40 @@ def read_log(log: Any, catalogue: Any = None, **options: Any) -> Data:
         if catalogue is not None and not isinstance(catalogue, str | Path):
             raise InputError("read_log: a log in a file needs its catalogue in a file; give both as files or as tables")
         paths = {"path": Path(log)} | ({} if catalogue is None else {"catalogue": Path(catalogue)})
+        if people is not None and not isinstance(people, str | Path):
+            raise InputError("read_log: a log in a file needs its people in a file; give both as files or as tables")
+        paths |= {} if people is None else {"people": Path(people)}
         data = Data(parse(DataConfig, paths | options, "read_log"))
     else:
-        data = _of_table(table_of(log, "the log"), catalogue, options)
+        data = _of_table(table_of(log, "the log"), catalogue, people, options)
     _ = data.dataset
     return data
 
 
-def _of_table(events: pl.DataFrame, catalogue: Any, options: Mapping[str, Any]) -> Data:
+def _of_table(events: pl.DataFrame, catalogue: Any, people: Any, options: Mapping[str, Any]) -> Data:
     on_file = isinstance(catalogue, str | Path)
     given = {"name": FRAME, **options} | ({"catalogue": Path(catalogue)} if on_file else {})
+    given |= {"people": Path(people)} if isinstance(people, str | Path) else {}
     config = parse(DataConfig, given, "read_log")
     found, reading = read_events(events, Path("the log"), config.columns)
     log = Log("the log", found, reading=reading)
     if catalogue is not None and not on_file:
         items = typed_catalogue(table_of(catalogue, "the catalogue"), Path("the catalogue"), config.catalogue_columns)
         log = replace(log, items=items, whole_catalogue=True)
+    if people is not None and not isinstance(people, str | Path):
+        table = table_of(people, "the people")
+        log = replace(log, people=typed_people(table, Path("the people"), config.columns))
     return Data(config, log=log)
+
+
+def catalogue_of(items: Any) -> Catalogue:
+    """Return the catalogue of items in a file or a table, in the order of a run's catalogue."""
+    encoders: dict[str, str] = {}
+    if isinstance(items, str | Path):
+        table, encoders = read_own_catalogue(Path(items), CatalogueColumns()), encoders_of(Path(items))
+    else:
+        table = typed_catalogue(table_of(items, "the catalogue"), Path("the catalogue"), CatalogueColumns())
+    return blocks.catalogue(table["item"].unique().sort(), table, "the catalogue", encoders)
 
 
 def split(data: Data, kind: str, **hold_out: Any) -> Data:
@@ -182,9 +214,9 @@ def split(data: Data, kind: str, **hold_out: Any) -> Data:
 
     Args:
         data: what `load_dataset` or `read_log` returned.
-        kind: "leave-one-out", "leave-two-out", "ncf", "given", "given-all", "temporal", "user-holdout", "ratio" or
-            "k-fold".
-        hold_out: settings of `[data.hold_out]`, e.g. `share=0.2`; for the last four.
+        kind: "leave-one-out", "leave-two-out", "ncf", "given", "given-all", "temporal", "user-holdout", "ratio",
+            "k-fold", "cold-items", "cold-users" or "cross-domain".
+        hold_out: settings of `[data.hold_out]`, e.g. `share=0.2`; for the last six.
 
     Returns: the data with that split, which a run makes from its own seed.
 

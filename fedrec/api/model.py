@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,18 +13,22 @@ import torch
 
 from fedrec.algorithms.discover import load_model as read_model
 from fedrec.algorithms.discover import model_items
-from fedrec.api.data import Data, item_positions
+from fedrec.api.data import Data, catalogue_of, item_positions
 from fedrec.data.catalogue import Catalogue
 from fedrec.data.histories import Histories
+from fedrec.data.new_items import NewItems, only
+from fedrec.data.people import People
 from fedrec.data.spellings import canonical_id
 from fedrec.data.users import UserBatch
 from fedrec.errors import InputError
 from fedrec.evaluation.exposure import content_rows
 from fedrec.model import ReleasedModel
+from fedrec.ondevice.base import DeviceModel
+from fedrec.ondevice.explanation import Explanation, explanation
+from fedrec.ondevice.likeness import alike
 from fedrec.recommend import ranking, reasons
-
-ROWS_AT_ONCE = 8192
-"""Items whose rows are held at a time."""
+from fedrec.recommend.device_form import device_form
+from fedrec.recommend.device_lists import history_of
 
 
 class Model:
@@ -62,6 +66,8 @@ class Model:
         *,
         user: str | int | None = None,
         history: Sequence[str | int] | None = None,
+        ratings: Sequence[float] | None = None,
+        attributes: Mapping[str, str | float] | None = None,
         k: int = 10,
         exclude: Sequence[str | int] = (),
         diversity: float = 0.0,
@@ -73,6 +79,8 @@ class Model:
         Args:
             user: an id of the run's log; the whole history of the log is used.
             history: ids of items instead, oldest first. Empty: the list of a newcomer.
+            ratings: of the history, one an item; a model of ratings needs them, and its scores are stars.
+            attributes: private attributes of the person of `history`, for a model with a network for people.
             k: most places of the list.
             exclude: ids of items that are left out.
             diversity: 0 for the best scores, towards 1 for items that are unlike each other.
@@ -90,7 +98,7 @@ class Model:
         >>> run.model.recommend(user=5, k=3).columns
         ['item', 'title', 'score']
         """
-        person = self._person(user, history)
+        person = self._person(user, history, ratings, attributes)
         left_out = torch.tensor(self._positions(exclude, "exclude"), dtype=torch.int64)
         rows = self._rows() if diversity else None
         found, scores = ranking.best(
@@ -108,17 +116,56 @@ class Model:
             )
         return pl.DataFrame(columns)
 
-    def similar(self, item: str | int, k: int = 10) -> pl.DataFrame:
+    def explain(
+        self, item: str | int, *, user: str | int | None = None, history: Sequence[str | int] | None = None
+    ) -> Explanation:
+        """Return what each own past item and each group of features adds to an item's score, against the average item.
+
+        The shares sum to the score. They are computed by the form of the model that a device has, on the same numbers.
+
+        Args:
+            item: its id.
+            user: an id of the run's log; the whole history of the log is used.
+            history: ids of items instead, oldest first.
+
+        Raises:
+            InputError: one line, for an unknown user or item, a model of another package without a form for devices,
+                and shares that miss the score.
+
+        >>> import fedrec
+        >>> data = fedrec.load_dataset("quickstart", users=100, items=40)
+        >>> run = fedrec.simulate("popularity", data, epsilon="none", seed=1, progress=False)
+        >>> run.model.explain(2, user=5).words
+        'Because it is popular with everybody (100 %).'
+        """
+        place = self._positions([item], "explain")[0]
+        person = self._person(user, history)
+        own = history_of(person, 0)
+        found = self._form.attribute(self._form.fit(own), place)
+        titles = {self.items[each]: self.called(each) for each in [place, *own.items.tolist()]}
+        return explanation(
+            found, self.items[place], [self.items[each] for each in own.items.tolist()], titles.__getitem__
+        )
+
+    @cached_property
+    def _form(self) -> DeviceModel:
+        return device_form(self.released)
+
+    def similar(
+        self, item: str | int, k: int = 10, measure: str = "cosine", threshold: float | None = None
+    ) -> pl.DataFrame:
         """The items that are most alike to one, by the model's own rows of items, or by the catalogue's features.
 
         Args:
             item: its id.
-            k: how many.
+            k: how many at most.
+            measure: "cosine", "pearson", or "euclid", which is 1 / (1 + distance).
+            threshold: least likeness; None for none.
 
-        Returns: `item`, `title` where titles are known, and `likeness`, a cosine.
+        Returns: `item`, `title` where titles are known, and `likeness`, largest first.
 
         Raises:
-            InputError: for an unknown item, or when nothing says how alike items are.
+            InputError: for an unknown item or measure, or when nothing says how alike items are.
         """
         place = self._positions([item], "similar")[0]
         rows = self._rows()
@@ -127,12 +174,59 @@ class Model:
                 f"similar: '{self.algorithm}' holds no rows of items, and the catalogue no categories; use a model "
                 "that learns items"
             )
-        own = rows(torch.tensor([place]))
-        parts = [torch.cosine_similarity(rows(some), own) for some in torch.arange(len(self)).split(ROWS_AT_ONCE)]
-        likeness = torch.cat(parts)
-        likeness[place] = -torch.inf
-        best = likeness.topk(min(max(k, 0), len(self) - 1))
-        return pl.DataFrame(self._named(best.indices.tolist()) | {"likeness": best.values.tolist()})
+
+        def known(items: np.ndarray) -> np.ndarray:
+            found: np.ndarray = rows(torch.from_numpy(items)).detach().double().numpy()
+            return found
+
+        places, likeness = alike(known, len(self), place, k, measure, threshold)
+        return pl.DataFrame(self._named(places.tolist()) | {"likeness": likeness.tolist()})
+
+    def with_new_items(self, catalogue: Any) -> "Model":
+        """This model over a larger catalogue: new items are placed by their public features, at no cost of privacy.
+
+        Args:
+            catalogue: the items of training and the new ones, with the features that training had: a file or a table.
+
+        Returns: a model whose lists may hold new items. It has no users of a log: give `recommend` a history.
+
+        Raises:
+            InputError: for a model or a catalogue that leaves no place for a new item.
+
+        >>> import fedrec
+        >>> films = {"item_id": list(range(30)), "kind": [["odd" if i % 2 else "even"] for i in range(30)]}
+        >>> events = [(user, item) for user in range(60) for item in range(user % 2, 30, 2) if (user + item) % 5]
+        >>> data = fedrec.read_log({"user_id": [u for u, _ in events], "item_id": [i for _, i in events]}, films)
+        >>> run = fedrec.simulate("content", data, epsilon="none", seed=1, progress=False)
+        >>> more = {"item_id": list(range(32)), "kind": [["odd" if i % 2 else "even"] for i in range(32)]}
+        >>> wider = run.model.with_new_items(more)
+        >>> {int(item) % 2 for item in wider.recommend(history=["3", "7", "9"], k=13)["item"]}
+        {1}
+        >>> len(wider) - len(run.model)
+        2
+        """
+        found = catalogue_of(catalogue)
+        released = self.released.with_new_items(NewItems.of(self.items, found))
+        return Model(released, found.ids, where=self.where)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model to a new folder, from which `load_model` and devices read it. It holds nothing private.
+
+        No ledger goes with it: the proof of the run's privacy stays in the run's own release.
+
+        Args:
+            folder: must not exist, or be empty.
+
+        Raises:
+            InputError: when something is in that folder already.
+        """
+        from fedrec.run.directory import RunDirectory, make_folder
+
+        target = RunDirectory(Path(folder))
+        target.check_free()
+        make_folder(target.model)
+        target.write_model(self.released, self.items)
+        return target.model
 
     def called(self, place: int) -> str:
         """The title of the item at a position, or its id where no title is known."""
@@ -151,14 +245,36 @@ class Model:
     @cached_property
     def _catalogue(self) -> Catalogue | None:
         try:
-            return None if self.data is None else self.data.dataset.catalogue
+            if self.data is None:
+                return None
+            catalogue = self.data.dataset.catalogue
+            return catalogue if self._places is None else catalogue.select(self._places)
         except InputError as error:
             warnings.warn(f"lists have no titles: {error}", stacklevel=4)
             return None
 
-    def _person(self, user: str | int | None, history: Sequence[str | int] | None) -> UserBatch:
+    @cached_property
+    def _places(self) -> np.ndarray | None:
+        """Positions of the model's items among those of the data; None where both have the same."""
+        if self.data is None or self.data.dataset.catalogue.ids == self.items:
+            return None
+        return NewItems.of(self.items, self.data.dataset.catalogue).trained
+
+    def _person(
+        self,
+        user: str | int | None,
+        history: Sequence[str | int] | None,
+        ratings: Sequence[float] | None = None,
+        attributes: Mapping[str, str | float] | None = None,
+    ) -> UserBatch:
+        if ratings is not None and len(ratings) != len(history or ()):
+            raise InputError(
+                f"recommend: {len(ratings)} ratings for {len(history or ())} items of the history; give one an item"
+            )
         if (user is None) == (history is None):
-            raise InputError("recommend: give one of user and history")
+            raise InputError("give one of user and history")
+        if attributes is not None and history is None:
+            raise InputError("recommend: attributes go with a history; those of a user are in the log's people")
         if user is not None:
             if self.data is None:
                 raise InputError(
@@ -166,12 +282,15 @@ class Model:
                     "load it with data=..."
                 )
             dataset = self.data.dataset
-            batch = dataset.histories.batch(np.array([self.data.position(user)]), self.data.seed)
+            histories = dataset.histories if self._places is None else only(dataset.histories, self._places)
+            batch = histories.batch(np.array([self.data.position(user)]), self.data.seed)
             return batch if dataset.keep_order else batch.unordered()
         if isinstance(history, str):
             raise InputError("recommend: history is a list of ids of items, oldest first, e.g. history=['12', '7']")
         places = np.array(self._positions(history or (), "history"), dtype=np.int32)
-        one = Histories(np.array([0, len(places)], dtype=np.int64), places, len(self))
+        stars = None if ratings is None else np.array(ratings, dtype=np.float32)
+        people = None if attributes is None else People.of([attributes])
+        one = Histories(np.array([0, len(places)], dtype=np.int64), places, len(self), ratings=stars, people=people)
         return one.batch(np.array([0]), 0)
 
     def _positions(self, items: Sequence[str | int], what: str) -> list[int]:

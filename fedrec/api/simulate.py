@@ -50,6 +50,7 @@ def simulate(
     seed: int | None = None,
     device: str | None = None,
     settings: Mapping[str, Any] | None = None,
+    init: str | Path | Run | None = None,
     data_dir: str | Path | None = None,
     out: str | Path | None = None,
     on_round: "Callable[[RoundReport], None] | None" = None,
@@ -67,6 +68,8 @@ def simulate(
         seed: everything repeats, the noise too, so nothing is private. Left out, noise is secret and not kept.
         device: cpu, cuda or cuda:N.
         settings: further settings of a scenario by dotted name, e.g. {"privacy.sampling": 0.5}.
+        init: another run, or its folder: start at the item vectors of its release. A run without privacy needs the
+            setting {"start.public": True}, which declares its log public.
         data_dir: the folder that holds a folder for each dataset, where `data` is left out.
         out: a new folder for the run; left out, a temporary one, which `Run.save` copies and which ends with the `Run`.
         on_round: called with a report after each round, which is on disk by then.
@@ -85,7 +88,9 @@ def simulate(
     >>> run.model.recommend(history=["3", "7"], k=2).height
     2
     """
+    begin = init.folder if isinstance(init, Run) else init
     given = {"privacy.epsilon": epsilon, "privacy.delta": delta, "seed": seed, "engine.device": device}
+    given |= {"start.run": None if begin is None else str(begin)}
     changes = {name: value for name, value in given.items() if value is not None} | dict(settings or {})
     scenario = _scenario(algorithm, data, changes)
     if data is not None and data.log is not None and scenario.engine.name != "in-process":

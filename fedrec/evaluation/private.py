@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from fedrec.algorithms.base import Algorithm, Shared, Wrapper
 from fedrec.data.users import UserBatch
@@ -92,6 +93,9 @@ class PrivateEvaluation(Wrapper):
         able = (found >= 0).double()
         values = torch.cat([gains(found.clamp(min=0), 10), torch.ones_like(able)[:, None]], dim=1)  # (B, 3)
         return {QUERY: DenseContribution(values * able[:, None])}
+
+    def adds(self, keys: Tensor, round_index: int) -> Tensor | None:
+        return None if round_index in self._looks else self.inner.adds(keys, self._inner_round(round_index))
 
     def for_devices(self, shared: Shared, round_index: int) -> Shared:
         inner = self.inner_state(shared)

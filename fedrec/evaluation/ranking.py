@@ -41,6 +41,7 @@ class Ranks:
         targets: (T,) int64, the items.
         full: (T,) int64, the rank of each among all unseen items.
         sampled: (T,) int64 among the split's negatives; None without them, and with several held-out items a user.
+        new: (T,) int64 among the new items alone, of a split that holds out items; None for any other.
         others: (U,) int64, the number of unseen items that are no targets.
         lists: (U, 10) int32, each user's best unseen items, ascending by position; -1 first where there are fewer.
         n_items: size of the catalogue.
@@ -54,6 +55,7 @@ class Ranks:
     others: Tensor
     lists: Tensor
     n_items: int
+    new: Tensor | None = None
 
     @cached_property
     def listed(self) -> Tensor:
@@ -64,8 +66,10 @@ class Ranks:
 
     @property
     def protocols(self) -> dict[str, Placed]:
-        """The ranks by protocol: "full", and "sampled-99" where there are any."""
+        """The ranks by protocol: "full", and "sampled-99" and "new-items" where there are any."""
         found = {"full": Placed(self.full, self.owners, self.others)}
+        if self.new is not None:
+            found["new-items"] = Placed(self.new, self.owners)
         return found if self.sampled is None else found | {"sampled-99": Placed(self.sampled, self.owners)}
 
 
@@ -97,9 +101,11 @@ def ranks(
     held = held_out(split)
     chosen = np.arange(len(held)) if users is None else np.asarray(users, dtype=np.int64)
     chosen = chosen[held.lengths[chosen] > 0]
+    if split.new_items is not None:
+        model = model.with_new_items(split.new_items).to(device)
     if not len(chosen):
         raise InputError("evaluation: none of the users has a held-out item; use a split that holds one out")
-    owners, targets, full, sampled, others, lists = [], [], [], [], [], []
+    owners, targets, full, sampled, others, lists, new = [], [], [], [], [], [], []
     done = 0
     with step("ranking users", len(chosen)) as advance:
         for rows in _chunks(len(chosen), held.n_items, max_scores):
@@ -119,6 +125,11 @@ def ranks(
                 pool = torch.cat([target[1][:, None], drawn], dim=1)  # (B, 1 + negatives)
                 found = _checked(model, model.score(state, pool))
                 sampled.append(((found[:, 1:] >= found[:, :1]) & (drawn != target[1][:, None])).sum(dim=1).cpu())
+            if split.new_items is not None:
+                fresh = torch.from_numpy(split.new_items.new).to(device)
+                place, hidden = fresh.cumsum(0) - 1, fresh[seen[1]]
+                alone = seen[0][hidden], place[seen[1][hidden]]
+                new.append(_rank(scores[:, fresh].contiguous(), (target[0], place[target[1]]), alone).cpu())
             done += len(part)
             advance(len(part))
     return Ranks(
@@ -130,6 +141,7 @@ def ranks(
         others=torch.cat(others),
         lists=torch.cat(lists),
         n_items=held.n_items,
+        new=torch.cat(new) if new else None,
     )
 
 

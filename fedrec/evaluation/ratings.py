@@ -1,7 +1,12 @@
 """Errors of predicted ratings: RMSE, MAE, and the share that rounds to the right one.
 
 Source: Herlocker et al. 2004. Errors are pooled over all held-out ratings of all users, as in RecBole and in LensKit's
-global aggregates. One pass over chunks of users keeps three sums. Predictions are not clipped to the scale.
+global aggregates. One pass over chunks of users keeps three sums. What a model predicts is compared as it is; models
+clip to the public scale themselves.
+
+The honest baselines are means of the training ratings, of all of them, of the user, of the item, and of both
+(user mean + item mean - global mean), clipped to the range of the training ratings. A user or item without one gets
+the global mean. None of them is private.
 """
 
 import math
@@ -11,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fedrec.data.histories import Histories
 from fedrec.data.splits import Split
 from fedrec.data.users import UserBatch
 from fedrec.errors import FedrecError, InputError
@@ -68,7 +74,7 @@ def rating_errors(
     chosen = chosen[rated.lengths[chosen] > 0]
     if not len(chosen):
         raise InputError("ratings: none of the users has a held-out item with a rating")
-    trained = split.train.ratings
+    trained = split.rated_train.ratings
     levels = None if trained is None else torch.from_numpy(np.unique(trained[~np.isnan(trained)])).to(device)
     squares = absolute = right = 0.0
     events = 0
@@ -92,6 +98,51 @@ def rating_errors(
         events += len(error)
     result = {"rmse": math.sqrt(squares / events), "mae": absolute / events}
     return result | ({} if levels is None else {"accuracy": right / events}) | {"ratings": float(events)}
+
+
+def mean_errors(split: Split) -> dict[str, dict[str, float]]:
+    """Compute "rmse" and "mae" of the four means, by name; see the module.
+
+    Raises:
+        InputError: when nothing rated is held out, or nothing rated is known.
+    """
+    if split.many is None or split.many.ratings is None or split.rated_train.ratings is None:
+        raise InputError("ratings: the split holds out no rated events; use 'ratio' or 'k-fold' on a log with ratings")
+    held = split.many.keep(~np.isnan(split.many.ratings))
+    own = split.device.keep(_known(split.device))
+    train = split.rated_train.keep(_known(split.rated_train))
+    if not len(train.items) or not len(held.items):
+        raise InputError("ratings: no rated event is known, or none is held out")
+    assert train.ratings is not None
+    assert held.ratings is not None
+    whole = float(train.ratings.mean(dtype=np.float64))
+    user = _means(own.owners, own.ratings, len(own), whole)[held.owners]
+    item = _means(train.items, train.ratings, train.n_items, whole)[held.items]
+    low, high = float(train.ratings.min()), float(train.ratings.max())
+    found = {}
+    for name, predicted in (
+        ("global mean", np.full(len(held.items), whole)),
+        ("user mean", user),
+        ("item mean", item),
+        ("user and item means", user + item - whole),
+    ):
+        error = predicted.clip(low, high) - held.ratings
+        found[name] = {"rmse": float(np.sqrt(np.square(error).mean())), "mae": float(np.abs(error).mean())}
+    return found
+
+
+def _known(histories: Histories) -> np.ndarray:
+    if histories.ratings is None:
+        return np.zeros(len(histories.items), dtype=bool)
+    known: np.ndarray = ~np.isnan(histories.ratings)
+    return known
+
+
+def _means(groups: np.ndarray, ratings: np.ndarray | None, count: int, otherwise: float) -> np.ndarray:
+    assert ratings is not None
+    lengths = np.bincount(groups, minlength=count)
+    totals = np.bincount(groups, ratings.astype(np.float64), minlength=count)
+    return np.where(lengths > 0, totals / np.maximum(lengths, 1), otherwise)
 
 
 def _nearest(levels: Tensor, values: Tensor) -> Tensor:

@@ -41,11 +41,12 @@ def evaluate(
 ) -> dict[str, object]:
     """Compute the metrics by protocol: "full", "sampled-99" where the split has negatives, "rule" and "users".
 
+    A model that predicts ratings also gets "ratings" (`fedrec.evaluation.ratings`), where rated events are held out.
+
     Args:
         model: as in `ranks`, like every argument that is not listed here.
         split: as in `ranks`.
-        extended: True to add "more" (see `more`), with "ratings" if the model predicts ratings and the split holds out
-            rated events.
+        extended: True to add "more" (see `more`).
         catalogue: the items' public features, which diversity needs.
         keep: file for the ranks, which are private data of the users (`fedrec.evaluation.kept`); None keeps none.
         metrics: further metrics of full ranking by name and cut-off, also of other packages; they are below "more".
@@ -58,13 +59,12 @@ def evaluate(
     if keep is not None:
         save_ranks(found, keep)
     result = summarise(found, split, order_free=order_free)
+    if isinstance(model, RatingModel) and split.many is not None and split.many.ratings is not None:
+        result["ratings"] = rating_errors(model, split, found.users, device=device, seed=seed, order_free=order_free)
     named = measure(found.protocols["full"], metrics)
     if not extended:
         return result | ({"more": named} if named else {})
-    further = named | more(found, split, catalogue)
-    if isinstance(model, RatingModel) and split.many is not None and split.many.ratings is not None:
-        further["ratings"] = rating_errors(model, split, found.users, device=device, seed=seed, order_free=order_free)
-    return result | {"more": further}
+    return result | {"more": named | more(found, split, catalogue)}
 
 
 def summarise(found: Ranks, split: Split, *, order_free: bool = False) -> dict[str, object]:
@@ -74,6 +74,8 @@ def summarise(found: Ranks, split: Split, *, order_free: bool = False) -> dict[s
         rule += "; the device ignores the order of its events"
     placed = found.protocols
     result: dict[str, object] = {"full": measure(placed["full"], FULL) | {f"coverage@{LIST}": coverage(found.listed)}}
+    if "new-items" in placed:
+        result["new-items"] = measure(placed["new-items"], FULL)
     if "sampled-99" in placed:
         result["sampled-99"] = measure(placed["sampled-99"], SAMPLED)
     return result | {"rule": rule, "users": len(found.users)}

@@ -18,6 +18,8 @@ def history_of(users: UserBatch, row: int) -> History:
         ordered=one.ordered and not (one.tied is not None and bool(one.tied[0])),
         key=int(one.keys[0]) % 2**64,
         disliked=disliked,
+        times=None if one.times is None else one.times.numpy(),
+        attributes={} if one.people is None else one.people.person(0),
     )
 
 

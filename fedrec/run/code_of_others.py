@@ -14,6 +14,7 @@ _LEFT = {
     "tower": _PART,
     "reader": "It says which events are whose; the guarantee is for users as it names them",
     "metric": "It sees what was held out of each user; the guarantee does not cover its values",
+    "encoder": "Its vectors count as public, as the catalogue does; what it was trained on is for its publisher to say",
 }
 """Kinds of code that others may bring -> what the guarantee leaves to that code."""
 
@@ -34,6 +35,11 @@ def code_of_others(scenario: Scenario, *, measured: bool) -> dict[str, Origin]:
     for kind in (name.partition("@")[0] for name in scenario.evaluation.metrics if measured):
         found[f"metric {kind}"] = origin(metric_of(kind))
     return {what: where for what, where in found.items() if where is not None}
+
+
+def of_encoder(column: str, encoder: str) -> str:
+    """The ledger's note on a column of vectors in the catalogue, for people."""
+    return f"the catalogue's column '{column}' is said to come from the encoder {encoder}. {_LEFT['encoder']}"
 
 
 def remark(what: str, where: Origin) -> str:

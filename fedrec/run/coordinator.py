@@ -24,6 +24,7 @@ from fedrec.audit.log.envelope import Entry
 from fedrec.charge import Charge
 from fedrec.errors import BudgetExhausted, PrivacyError, VerificationError
 from fedrec.federation.hosted import Stopwatch
+from fedrec.privacy.fixed_point import MOST_BITS
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.privacy.queries import SumQuery
 from fedrec.run.checkpoint import TrainingCheckpoint, digest, load_checkpoint
@@ -76,7 +77,8 @@ class RoundReport:
         seconds: wall time of the whole round.
         users: expected size of the cohort, never the realised one.
         epsilon: epsilon spent so far, by accountant; None without privacy.
-        bytes_up: bytes that one user who is asked sends: 4 a number, or the modulus' bits where users add the noise.
+        bytes_up: bytes that one user who is asked sends: 4 a number, fewer where the query has few bits; the modulus'
+            bits where users add the noise.
         bytes_down: bytes that a device with a cached model downloads for the next round.
         phases: seconds of each part of the round.
         metrics: the result of `observe`; empty in rounds without one.
@@ -247,7 +249,8 @@ class Coordinator:
 
     def _bytes_up(self, round_index: int, query: SumQuery) -> int:
         if self.plan.discrete is None:
-            return BYTES_PER_NUMBER * query.size
+            fewer = query.bits < MOST_BITS and self.plan.private
+            return query.size * (self.plan.lattice(query).octets(query.clip_norm, 1) if fewer else BYTES_PER_NUMBER)
         made = self.plan.discrete.encoding(round_index, query.name)
         return -(-made.dimension * made.bits // 8)
 

@@ -4,13 +4,14 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fedrec.audit.budget.reservation import Reservation
 from fedrec.audit.entries.account import account, placed
 from fedrec.audit.entries.records import BeginRecord, Catalogue, EndRecord, NoteRecord
+from fedrec.audit.entries.start import Start
 from fedrec.audit.evidence import files_record, salted
 from fedrec.audit.evidence.received_run import MODEL, OLDER_VERSIONS
 from fedrec.audit.log.ledger import Ledger
@@ -23,7 +24,7 @@ from fedrec.evaluation.private import ENTRIES
 from fedrec.privacy.description import describe
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.run.checkpoint import digest
-from fedrec.run.code_of_others import code_of_others, named_in, remark
+from fedrec.run.code_of_others import code_of_others, named_in, of_encoder, remark
 from fedrec.run.coordinator import Outcome
 from fedrec.run.directory import SECRET, RunDirectory, json_text
 from fedrec.run.scenario import Scenario
@@ -59,12 +60,16 @@ class Data:
         items: number of items in the catalogue.
         known: "given", or the source of the items.
         notes: warnings that come first in the statement.
+        encoders: vector column of the catalogue -> text that names its encoder.
+        start: the run whose release this one starts from; None for none.
     """
 
     name: str
     items: int
     known: str
     notes: tuple[str, ...] = ()
+    encoders: Mapping[str, str] = field(default_factory=dict)
+    start: Start | None = None
 
 
 def opening(
@@ -88,7 +93,11 @@ def opening(
         reservation: the run's part of a shared budget, already entered; None without one.
     """
     k_core = scenario.data.k_core if scenario.data.k_core > 1 else None
-    foreign = code_of_others(scenario, measured=under.simulation)
+    code = code_of_others(scenario, measured=under.simulation)
+    foreign = {what: where.text for what, where in code.items()}
+    foreign |= {f"encoder {column}": text for column, text in data.encoders.items()}
+    notes = [remark(what, where) for what, where in code.items()]
+    notes += [of_encoder(column, text) for column, text in data.encoders.items()]
     begin = record.begin(
         plan,
         ledger.key.public,
@@ -101,20 +110,21 @@ def opening(
         population=under.population,
         unprotected=under.unprotected,
         tuned_on=scenario.provenance.tuned_on or None,
-        notes=(*data.notes, *(remark(what, where) for what, where in foreign.items())),
-        foreign={what: where.text for what, where in foreign.items()},
+        notes=(*data.notes, *notes),
+        foreign=foreign,
         budget=None if reservation is None else reservation.reservation(),
+        start=data.start,
         device=device_name(scenario.engine.device),
         fixes_files=True,
     )
     if ledger.entries:
         known = account([entry.payload for entry in ledger.entries])
-        notes = known.of(NoteRecord)[::-1]
-        code = next((note.code for note in notes if note.code is not None), known.begin.code)
-        software = next((note.software for note in notes if note.software is not None), known.begin.software)
-        before, now = named_in(software or {}), {what: where.text for what, where in foreign.items()}
-        if (code != begin.code or before != now) and finished(ledger, folder) is None:
-            changed = {"software": now} if before != now else {}
+        later = known.of(NoteRecord)[::-1]
+        last = next((note.code for note in later if note.code is not None), known.begin.code)
+        software = next((note.software for note in later if note.software is not None), known.begin.software)
+        before = named_in(software or {})
+        if (last != begin.code or before != foreign) and finished(ledger, folder) is None:
+            changed = {"software": foreign} if before != foreign else {}
             note = NoteRecord(type="note", what="resumed under other code", code=begin.code, **changed)
             ledger.append(note.payload())
     return begin

@@ -31,6 +31,9 @@ def open_run(scenario: Scenario, folder: RunDirectory, *, resume: bool) -> tuple
     if not folder.holds_run:
         raise InputError(f"--resume: {folder.path} holds no run; start one without --resume")
     began = load_scenario(str(folder.scenario), own_code=str(scenario.algorithm["name"]))
+    began = _with_newer(began, began.algorithm_class.Config.older_values)
+    if scenario.algorithm["name"] == began.algorithm["name"]:
+        scenario = _with_newer(scenario, began.algorithm_config.model_dump(mode="json"))
     if scenario.seed is None and not scenario.privacy.private:
         scenario = _with_seed(scenario, began.seed)
     other = difference(began.resolved(), scenario.resolved())
@@ -43,6 +46,16 @@ def open_run(scenario: Scenario, folder: RunDirectory, *, resume: bool) -> tuple
     if folder.ledger.is_file() and folder.ledger.read_bytes().count(b"\n") > 1:  # more than the `begin` record
         raise InputError(f"--resume: {folder.path} has charges and lost its checkpoint; start anew elsewhere")
     return scenario, secrets.randbits(62), True
+
+
+def _with_newer(scenario: Scenario, values: Mapping[str, Any]) -> Scenario:
+    """Return the scenario with `values` for the algorithm's newer settings that its text lacks."""
+    newer = [name for name in scenario.algorithm_class.Config.older_values if name not in scenario.algorithm]
+    if not newer:
+        return scenario
+    made = scenario.model_copy(update={"algorithm": scenario.algorithm | {name: values[name] for name in newer}})
+    made.__dict__.pop("algorithm_config", None)  # of the settings before
+    return made
 
 
 def same_data(before: dict[str, Any], now: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from fedrec.algorithms.base import Algorithm
 from fedrec.algorithms.discover import algorithm, algorithms, own_algorithm
 from fedrec.data.balance import COUNTS
 from fedrec.data.containers import located
-from fedrec.data.datasets import DataConfig
+from fedrec.data.datasets import DATA_PATHS, DataConfig
 from fedrec.errors import InputError, nearest
 from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.plugins import PluginRefused, is_reference
@@ -24,10 +24,11 @@ from fedrec.precision import Precision
 from fedrec.privacy.plan import PrivacyConfig
 from fedrec.run.federation import FederationConfig
 from fedrec.run.scenario_changes import change_values, installed_algorithm
+from fedrec.run.start_config import StartConfig, check_start
 from fedrec.setting_hints import dotted_names
 from fedrec.settings import Settings, parse, parse_change
 
-_PATHS = ("data.path", "data.catalogue", "data.balance.popularity")
+_PATHS = (*DATA_PATHS, "start.run")
 """Settings that are paths: relative to the scenario file, or to the working directory for `--set`."""
 
 
@@ -40,6 +41,8 @@ class EvaluationConfig(Settings):
     """Also report the figure when devices ignore the order of their events."""
     baselines: bool = True
     """Also run popularity, with the same privacy and without any."""
+    users: int | None = Field(default=None, gt=0)
+    """Users who are ranked at the end, drawn once from the public seed; left out for everybody with a held-out item."""
     every: int | None = Field(default=None, ge=0)
     """Rounds between points of the training curve; 0 for none, left out for about eight points."""
     curve_users: int = Field(default=1000, gt=0)
@@ -49,8 +52,7 @@ class EvaluationConfig(Settings):
     metrics: tuple[str, ...] = ()
     """Further metrics by name and cut-off, e.g. `ndcg@5`, also of installed packages; below "more" in the summary."""
     leaky_negatives: bool = False
-    """Reproduce a leak of published code on purpose: training negatives avoid the held-out item. Inflates the metrics,
-    and every output says so."""
+    """Reproduce a published leak on purpose: training negatives avoid the held-out item. Every output says so."""
     keep_ranks: bool = False
     """Keep each user's ranks in `evaluation/ranks.npz`, for tests of significance: private data, covered by nothing."""
 
@@ -76,8 +78,7 @@ class EngineConfig(Settings):
     memory_mb: int = Field(default=512, ge=0)
     """What all simulated devices together may remember between rounds; the rest compute it again."""
     precision: Precision = "float32"
-    """Of the users' matrix products: `float32`, `tf32` or `bfloat16`. Norms, clips, sums and noise are not touched.
-    In one process alone: nodes compute in float32."""
+    """Of the users' products in one process: `float32`, `tf32` or `bfloat16`; norms, sums and noise keep theirs."""
 
     @model_validator(mode="after")
     def _fits(self) -> "EngineConfig":
@@ -118,6 +119,8 @@ class Scenario(Settings):
     """Where it runs."""
     federation: FederationConfig = Field(default_factory=FederationConfig)
     """How a server deals with nodes; without meaning in one process."""
+    start: StartConfig = Field(default_factory=StartConfig)
+    """The run whose release this one starts from; none unless given."""
     provenance: ProvenanceConfig = Field(default_factory=ProvenanceConfig)
     """How the settings were found; `fedrec tune` fills it in."""
     _own_code: bool | str = PrivateAttr(False)
@@ -157,6 +160,8 @@ class Scenario(Settings):
         whole = self.model_dump(mode="json", exclude_none=True) | {"privacy": self.privacy.resolved()}
         if not any(whole["provenance"].values()):
             del whole["provenance"]
+        if self.start.run is None:
+            del whole["start"]
         if not self.evaluation.metrics:  # a setting of today, which the text of older runs lacks
             del whole["evaluation"]["metrics"]
         if self.stopping.every is None:  # the rest of the table has no effect then
@@ -280,6 +285,7 @@ def checked(values: Mapping[str, Any], name: str, *, own_code: bool | str = Fals
     scenario = parse(Scenario, given, f"scenario '{name}'", _of_algorithm(given))
     scenario._own_code = own_code
     _ = scenario.algorithm_config
+    check_start(scenario.start, scenario.algorithm_class, name)
     if is_reference(str(scenario.algorithm["name"])) and scenario.engine.name == "flower":
         raise InputError(
             f"scenario '{name}': algorithm.name = '{scenario.algorithm_called}' runs in this process alone; set "

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fedrec.algorithms.base import Algorithm
+from fedrec.algorithms.base import Algorithm, ItemStart
 from fedrec.data.catalogue import Catalogue
 from fedrec.evaluation.stopping import StoppingConfig
 from fedrec.federation.data_request import DataRequest
@@ -42,6 +42,7 @@ def set_up_run(
     noise_seed: int | None,
     device: str = "cpu",
     stopping: StoppingConfig | None = None,
+    start: ItemStart | None = None,
 ) -> RunSetup:
     """Set up a run and price all its queries, before any user is queried.
 
@@ -55,6 +56,7 @@ def set_up_run(
         noise_seed: seed of the noise; None for secret noise. It never travels.
         device: device of the algorithm's tensors.
         stopping: private looks between the rounds; None for none.
+        start: item vectors of another run; None for the algorithm's own start.
     Raises: PrivacyError when the guarantee cannot be proven; InputError when the settings do not fit the data.
     """
     spec = RunSpec(
@@ -70,8 +72,9 @@ def set_up_run(
         seed=data.seed,
         noise=_users_noise(privacy),
         clipping=privacy.clipping if privacy.clipping.adaptive else None,
+        row_cap=privacy.row_cap if privacy.private else None,
     )
-    algorithm = spec.build(catalogue, torch.device(device), kind)
+    algorithm = spec.build(catalogue, torch.device(device), kind, start)
     rounds = [algorithm.queries(round_index) for round_index in range(algorithm.rounds)]
     return RunSetup(spec, algorithm, PrivacyPlan.build(privacy, rounds, users, noise_seed, f"{data.seed}"))
 

@@ -143,6 +143,8 @@ class Deployment(ScenarioRun):
         check_over_nodes(
             scenario.privacy, scenario.engine.nodes, scenario.seed, "fedrec server", helper=helper is not None
         )
+        if scenario.start.run is not None:
+            raise InputError("[start]: `fedrec simulate` starts from another run; a server does not, leave it out")
         self.helper = helper if scenario.privacy.helped else None
         if scenario.privacy.trust == "distributed" and self.helper is None:
             parameters(scenario.engine.nodes, assumption(scenario.privacy.colluding, scenario.privacy.dropout))
@@ -190,7 +192,7 @@ class Deployment(ScenarioRun):
             scenario.engine.device,
             self.helper,
         )
-        self.data = Data(scenario.data.name, len(catalogue), taken_from)
+        self.data = Data(scenario.data.name, len(catalogue), taken_from, encoders=catalogue.encoders)
         self.card = self._card()
         self.identity = {"public_seed": self.public_seed, "nodes": self.directory.described()}
 

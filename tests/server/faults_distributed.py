@@ -39,9 +39,9 @@ from fedrec.transport.state import State
 from tests.server.faults import FEDREC, Federation, started
 
 SCENARIO = [
-    "algorithm.name=als", "algorithm.dim=4", "data.users=80", "data.items=60", "data.interactions_per_user=12",
-    "privacy.trust=distributed", "privacy.dropout=0.45", "privacy.colluding=0.0", "federation.deadline=15",
-    "federation.patience=60",
+    "algorithm.name=als", "algorithm.popularity_share=0.0", "algorithm.dim=4", "data.users=80", "data.items=60",
+    "data.interactions_per_user=12", "privacy.trust=distributed", "privacy.dropout=0.45", "privacy.colluding=0.0",
+    "federation.deadline=15", "federation.patience=60",
 ]  # fmt: skip
 VICTIMS = {
     "node": ("node", "fedrec.transport.supernode", False),

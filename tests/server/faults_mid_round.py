@@ -56,6 +56,7 @@ from tests.server.noted_noise import note_helper_noise, without_noise
 FORK = get_context("fork")
 SCENARIO = [
     "data.users=60", "data.items=20", "data.interactions_per_user=6", "algorithm.name=als", "algorithm.dim=2",
+    "algorithm.popularity_share=0.0",
     "privacy.trust=distributed", "privacy.dropout=0.3", "federation.deadline=2", "federation.patience=20",
 ]  # fmt: skip
 AGGREGATORS = {

@@ -27,7 +27,7 @@ from fedrec.run.coordinator import Coordinator
 from tests.server.carded import Carded
 from tests.server.deployed import REQUEST, data, deployed, hosted, plan_of, spec_of
 
-ADAPTIVE = ("privacy.clipping.adaptive=true", "privacy.clipping.rate=1.0")
+ADAPTIVE = ("privacy.clipping.adaptive=true", "privacy.clipping.rate=1.0", "algorithm.rounds=2")
 PRIVACY = PrivacyConfig(epsilon=4.0, delta=1e-4, clipping=ClippingConfig(adaptive=True, rate=1.0))
 
 
@@ -55,12 +55,12 @@ def test_a_run_is_carded_charged_and_verified(
     assert fedrec(["audit", "verify", str(tmp_path / "run"), "--trust-run-key"]) == 0
     statement = json.loads((tmp_path / "run/release/privacy/statement.json").read_text())
     found = {row["name"]: row.get("factors") for row in statement["releases"]}
-    assert found == {"gram": ["0.01", "100.0"], "items": ["0.01", "100.0"], QUERY: None}
+    assert found == {"popularity": None, "gram": ["0.01", "100.0"], "items": ["0.01", "100.0"], QUERY: None}
     assert "A clip with a range adapts" in (tmp_path / "run/release/privacy/statement.md").read_text()
     assert "A clip with a range adapts" in (tmp_path / "run/release/privacy/report.html").read_text()
     charges = [entry.payload for entry in read_ledger(tmp_path / "run/release/privacy/ledger.jsonl")[0]]
     charged = [query for record in charges if record["type"] == "charge" for query in record["queries"]]
-    assert [query["name"] for query in charged] == ["gram", "items", QUERY] * 2
+    assert [query["name"] for query in charged] == ["popularity", *["gram", "items", QUERY] * 2]
     capsys.readouterr()
     assert fedrec(["audit", "card", str(tmp_path / "run")]) == 0
     assert "clip 3.5 x 0.01 to 100 (adaptive)" in capsys.readouterr().out
@@ -101,7 +101,7 @@ def question(value: torch.Tensor, clipping: ClippingConfig | None = PRIVACY.clip
     state = spec.build(data()[0].catalogue).initial()
     shared = {name: state[name] for name in ("items", "gram")} | {FACTORS: value}
     digests = {name: wire.digest(tensor) for name, tensor in shared.items()}
-    return exchange.ask_sum(spec.text(), spec.fingerprint, 0, digests, shared, None, 50)
+    return exchange.ask_sum(spec.text(), spec.fingerprint, 1, digests, shared, None, 50)
 
 
 def careful(folder: Path, policy: Policy) -> tuple[UserNode, DeviceLedger]:
@@ -137,11 +137,11 @@ def test_a_sum_of_one_user_stays_within_the_clip_whatever_the_factor(factor: flo
     node = UserNode(lambda _: hosted(3)[0])
     packet = question(torch.full((2,), factor, dtype=torch.float64))
     only = exchange.ask_sum(
-        str(packet.facts["spec"]), packet.fingerprint, 0, *exchange.shared_of(packet), np.array([7]), 50
+        str(packet.facts["spec"]), packet.fingerprint, 1, *exchange.shared_of(packet), np.array([7]), 50
     )
     answer, made = node.answer(only), spec_of("als", PRIVACY, 150).build(data()[0].catalogue)
     plan = plan_of(made, PRIVACY, 150)
-    for query in made.queries(0):
+    for query in made.queries(1):
         value = query.decode(answer.tensors[query.name], plan.lattice(query))
         assert 0 < float(value.norm()) <= query.clip_norm
 

@@ -97,7 +97,7 @@ def test_a_run_that_lost_its_nodes_goes_on_to_the_same_bits(tmp_path) -> None:
     whole, part = (load_file(tmp_path / name / "release" / "model" / "model.safetensors") for name in ("whole", "part"))
     assert all(torch.equal(part[name], tensor) for name, tensor in whole.items())
     ledgers = [(tmp_path / name / "release" / "privacy" / "ledger.jsonl").read_text() for name in ("whole", "part")]
-    assert len(ledgers[0].splitlines()) == len(ledgers[1].splitlines()) == 7  # begin, a charge a round, end, files
+    assert len(ledgers[0].splitlines()) == len(ledgers[1].splitlines()) == 8  # begin, a charge a round, end, files
 
 
 def test_a_run_goes_on_with_the_nodes_that_it_began_with(tmp_path) -> None:

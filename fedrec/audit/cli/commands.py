@@ -31,6 +31,7 @@ READING = frozenset(
         "budget",
         "keys",
         "card",
+        "forget",
     }
 )
 """The subcommands that read files of others."""

@@ -63,10 +63,12 @@ def verify(
     """
     from fedrec.audit.evidence import received_run
     from fedrec.audit.log import keys
+    from fedrec.audit.verify import derived as derivations
     from fedrec.audit.verify.receipts import device_record
     from fedrec.audit.verify.verification import verify as verified
 
-    found = received_run.received(run)
+    derived = derivations.derived_release(run)
+    found = received_run.received(run if derived is None else derivations.source_of(derived))
     if (key is None) == (not trust_run_key):
         raise InputError(
             "verify: needs a key; give --key PUB (from its owner, not from the run), or --trust-run-key for your own"
@@ -80,6 +82,9 @@ def verify(
         model=_digest(model) if model else None,
         devices=[device_record(path) for path in receipts or []],
     )
+    if derived is not None:
+        verdict.faults += derivations.faults(derived, found)
+        verdict.notes.append(derivations.note(derived))
     if trust_run_key:
         verdict.notes.insert(0, "the key came with the ledger: this shows that nothing is damaged, not who wrote it")
     if as_json:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from fedrec.audit.entries.card_terms import CardTerms
+from fedrec.audit.entries.start import Start
 from fedrec.charge import QueryTerms
 from fedrec.record_parts import (
     ClosedPart,
@@ -224,6 +225,8 @@ class BeginRecord(ClosedRecord):
     """Of trust models in which users add the noise"""
     card: CardTerms | None = None
     """The run card; null: a simulation, or before runs had one"""
+    start: Start | None = None
+    """The run whose release this one starts from; null: none"""
 
     @model_validator(mode="after")
     def _whole(self) -> "BeginRecord":
@@ -233,6 +236,8 @@ class BeginRecord(ClosedRecord):
             raise ValueError("'seeded' and 'noise_source' contradict each other")
         if (self.trust == "central") != (self.shares is None) or (self.shares is not None and not self.private):
             raise ValueError("noise shares belong to a private run whose users add the noise, and to no other")
+        if self.start is not None and not self.start.covers(self.target_epsilon, self.delta):
+            raise ValueError("the start's epsilon for both runs is not the sum of theirs")
         later = (self.simulation, self.algorithm, self.catalogue, self.software, self.device, self.code.wording)
         if self.format == 1 and (any(value is not None for value in (*later, self.budget)) or self.notes):
             raise ValueError("format 1 has no such field")

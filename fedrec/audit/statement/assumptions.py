@@ -191,7 +191,7 @@ def _apart() -> Assumption:
 def not_protected(begin: BeginRecord) -> list[str]:
     """List what can be learned in spite of the promise, one sentence each."""
     simulation, catalogue = simulated(begin), begin.catalogue
-    found = list(begin.notes)
+    found = [*begin.notes, *(begin.start.lines() if begin.start is not None else ())]
     if simulation:
         found.append("this was a simulation: all users' data were in one place, where its operator could read them")
         found.append(

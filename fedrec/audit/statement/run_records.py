@@ -27,6 +27,7 @@ from fedrec.audit.entries.records import (
     PopulationBudget,
     Terms,
 )
+from fedrec.audit.entries.start import Start
 from fedrec.audit.log.keys import PublicKey
 from fedrec.audit.statement import trust
 from fedrec.audit.statement.statement import SOFTWARE
@@ -58,6 +59,7 @@ def begin(
     notes: Sequence[str] = (),
     foreign: Mapping[str, str] | None = None,
     budget: PopulationBudget | None = None,
+    start: Start | None = None,
     device: str = "cpu",
     fixes_files: bool = False,
 ) -> BeginRecord:
@@ -78,6 +80,7 @@ def begin(
         notes: warnings that must come first in every account of the run.
         foreign: code of other packages by its use ("algorithm mine"): distribution, version, file, SHA-256.
         budget: the reservation in a budget that the run shares with others, None for a run on its own.
+        start: the run whose release this one starts from, None for none.
         device: the device of the computation.
         fixes_files: True if a record at the end fixes every file of the run (`fedrec.audit.evidence.files_record`).
 
@@ -85,7 +88,8 @@ def begin(
         ValueError: for a text that no record can hold.
     """
     about, shares = describe(plan), trust.shares(plan)
-    by_users: dict[str, Any] = {} if shares is None else {"shares": shares}
+    further: dict[str, Any] = {} if shares is None else {"shares": shares}
+    further |= {} if start is None else {"start": start}
     return BeginRecord(
         type="begin",
         format=FORMAT,
@@ -121,7 +125,7 @@ def begin(
         tuned_on=tuned_on,
         precision=PRECISION,
         fixes_files=fixes_files,
-        **by_users,
+        **further,
     )
 
 

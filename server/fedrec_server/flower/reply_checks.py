@@ -1,7 +1,8 @@
 """The server's checks of a node's sums, all in one table. A reply that fails one check is not used at all.
 
 The server cannot check whether honest contributions make up a sum of the right size. A node that hosts n users can
-move a sum by n times the clip and no further. Without privacy there is no clip, and only the form is checked.
+move a sum by n times the clip and no further, and under a cap on rows each row by n caps. Without privacy there
+is no clip, and only the form is checked.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +14,10 @@ from torch import Tensor
 from fedrec import wire
 from fedrec.federation import exchange
 from fedrec.privacy.discrete.encoding import Encoding
-from fedrec.privacy.fixed_point import ROOM, Lattice
+from fedrec.privacy.fixed_point import ROOM
 from fedrec.privacy.integers import total_shape
 from fedrec.privacy.queries import SumQuery
+from fedrec.privacy.row_cap import longest_row
 from fedrec.wire import Packet, WireError
 from fedrec_server.flower.nodes import refused_by_node
 
@@ -52,7 +54,11 @@ Check = Callable[[Tensor, SumQuery, Expected], bool]
 
 
 def _length(value: Tensor, query: SumQuery, expected: Expected) -> float:
-    return float(query.decode(value, Lattice.of(query.clip_norm, expected.population)).norm())
+    return float(query.decode(value, query.lattice(expected.population)).norm())
+
+
+def _row(value: Tensor, query: SumQuery, expected: Expected) -> float:
+    return longest_row(query.decode(value, query.lattice(expected.population)))
 
 
 CHECKS: dict[str, Check] = {
@@ -61,6 +67,10 @@ CHECKS: dict[str, Check] = {
     "overflow": lambda value, *_: not value.numel() or -(1 << ROOM) < int(value.min()) <= int(value.max()) < 1 << ROOM,
     "oversize": lambda value, query, expected: (
         not expected.private or _length(value, query, expected) <= expected.users * query.clip_norm * (1 + ROUNDING)
+    ),
+    "row": lambda value, query, expected: (
+        query.row_cap is None
+        or _row(value, query, expected) <= expected.users * query.row_cap * query.clip_norm * (1 + ROUNDING)
     ),
 }
 """Checks of each sum of trust model `central`, in this order, which every honest node passes."""

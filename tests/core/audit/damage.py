@@ -265,6 +265,7 @@ class Trial:
             *[lambda: ["show", run, *choose([[], ["--json"]])]] * 3,
             *[lambda: ["report", run, "-o", self.place / "report.html"]] * 2,
             lambda: ["diff", run, self.good],
+            lambda: ["forget", run, *choose([[], ["--json"]])],
             lambda: ["diff", self.good, run, "--all"],
             lambda: ["export", run, "-o", self.place / "out.zip"],
             lambda: ["prove", run, *choose([["--record", 1], ["--round", 1], ["--from", self.place / "good.note"]])],

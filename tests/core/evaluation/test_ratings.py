@@ -10,7 +10,7 @@ import torch
 from fedrec.data.histories import Histories
 from fedrec.data.splits import Split
 from fedrec.errors import FedrecError, InputError
-from fedrec.evaluation.ratings import RatingModel, rating_errors
+from fedrec.evaluation.ratings import RatingModel, mean_errors, rating_errors
 from fedrec.evaluation.report import evaluate
 from tests.core.evaluation.table_model import Table, histories
 
@@ -68,10 +68,10 @@ def test_only_some_users():
 def test_the_report_has_them_where_the_model_predicts_and_the_events_are_rated():
     split, model = case(2)
     assert isinstance(model, RatingModel)
-    assert evaluate(model, split, extended=True)["more"]["ratings"] == rating_errors(model, split)
-    assert "ratings" not in evaluate(Table(model.table), split, extended=True)["more"]
+    assert evaluate(model, split)["ratings"] == rating_errors(model, split)
+    assert "ratings" not in evaluate(Table(model.table), split, extended=True)
     unrated = replace(split, many=replace(split.many, ratings=None))
-    assert "ratings" not in evaluate(model, unrated, extended=True)["more"]
+    assert "ratings" not in evaluate(model, unrated, extended=True)
     assert "more" not in evaluate(model, split)
 
 
@@ -84,3 +84,32 @@ def test_what_cannot_be_measured_is_an_error():
     model.table[:] = torch.nan
     with pytest.raises(FedrecError, match="NaN"):
         rating_errors(model, split)
+
+
+def test_the_means_equal_loops_over_training_ratings():
+    split, _ = case(4)
+    split.train.ratings[3] = split.many.ratings[2] = np.nan
+    known = [
+        (user, int(split.train.items[event]), float(split.train.ratings[event]))
+        for user in range(17)
+        for event in range(split.train.offsets[user], split.train.offsets[user + 1])
+        if not math.isnan(split.train.ratings[event])
+    ]
+    whole = np.mean([stars for _, _, stars in known])
+    low, high = min(stars for *_, stars in known), max(stars for *_, stars in known)
+    errors = {name: [] for name in ("global mean", "user mean", "item mean", "user and item means")}
+    for user in range(17):
+        for event in range(split.many.offsets[user], split.many.offsets[user + 1]):
+            item, true = int(split.many.items[event]), float(split.many.ratings[event])
+            own = [stars for who, _, stars in known if who == user]
+            others = [stars for _, what, stars in known if what == item]
+            mine, theirs = np.mean(own) if own else whole, np.mean(others) if others else whole
+            if not math.isnan(true):
+                for name, said in zip(errors, (whole, mine, theirs, mine + theirs - whole), strict=True):
+                    errors[name].append(min(max(said, low), high) - true)
+    found = mean_errors(split)
+    assert found.keys() == errors.keys()
+    for name, values in errors.items():
+        assert found[name] == pytest.approx({"rmse": np.sqrt(np.mean(np.square(values))), "mae": np.abs(values).mean()})
+    with pytest.raises(InputError, match="holds out no rated events"):
+        mean_errors(replace(split, many=replace(split.many, ratings=None)))

@@ -14,13 +14,18 @@ from fedrec.run.scenario import load_scenario
 from fedrec.settings import Settings, parse
 from tests.golden.runs import FILES
 
+LOCAL = {"optimiser": "sgd", "rate": 0.25, "clip": 2.0, "private_rate": 0.75, "local_rate": 0.125}
 OLDER = {
     "als": {"gram_clip": 0.5, "items_clip": 2.0},
     "fcf": {"optimiser": "sgd", "rate": 0.25, "clip": 2.0},
-    "fedncf": {"optimiser": "sgd", "rate": 0.25, "clip": 2.0, "private_rate": 0.75, "local_rate": 0.125},
-    "fedrecon": {"optimiser": "sgd", "rate": 0.25, "clip": 2.0, "private_rate": 0.75, "local_rate": 0.125},
+    "cofedrec": LOCAL,
+    "fedncf": LOCAL,
+    "fedrap": LOCAL,
+    "fedrecon": LOCAL,
+    "fedvlr": LOCAL,
+    "gpfedrec": LOCAL,
     "kernel-rank": {"weight_rounds": 3, "head": 11},
-    "pfedrec": {"optimiser": "sgd", "rate": 0.25, "clip": 2.0, "private_rate": 0.75, "local_rate": 0.125},
+    "pfedrec": LOCAL,
     "popularity": {"clip": 2.0},
     "spectral": {"iterations": 5},
     "tower-sgd": {"optimiser": "sgd", "clip": 2.0, "local_rate": 0.25},

@@ -11,7 +11,19 @@ from fedrec.errors import InputError
 from fedrec.run.scenario import built_in, load_scenario
 from fedrec.settings import parse_change
 
-BUILT_IN = ("gowalla", "ml-100k-dp", "ml-1m", "ml-1m-als", "ml-1m-dp", "ml-1m-towers", "quickstart")
+BUILT_IN = (
+    "gowalla",
+    "ml-100k-dp",
+    "ml-1m",
+    "ml-1m-als",
+    "ml-1m-bert4rec",
+    "ml-1m-dp",
+    "ml-1m-gru4rec",
+    "ml-1m-sasrec",
+    "ml-1m-towers",
+    "planted-order",
+    "quickstart",
+)
 
 
 def test_the_built_in_scenarios_are_these() -> None:

@@ -218,7 +218,7 @@ def test_what_only_the_server_needs_is_sent_to_nobody(name) -> None:
 
 def test_coarse_downloads_are_what_nodes_compute_with() -> None:
     exact, coarse = (deployed(2, "als", config=FederationConfig(download=p)) for p in ("float32", "int8"))
-    a, b = exact.round(), coarse.round()
+    a, b = exact.round(1), coarse.round(1)
     assert coarse.messenger.sent < 0.5 * exact.messenger.sent
     assert 0 < float((a["items"] - b["items"]).norm() / a["items"].norm()) < 0.2
 
@@ -327,5 +327,7 @@ def test_nodes_that_cannot_take_part_are_told_in_one_line() -> None:
         gather(MemoryGrid.of(one), 3)
     grid = MemoryGrid.of(one)
     grid.twists[BAD] = raw("version", 9)
-    with pytest.raises(TooFewNodes, match=r"1 refused: the other side speaks protocol version 9, this one 3"):
+    with pytest.raises(
+        TooFewNodes, match=f"1 refused: the other side speaks protocol version 9, this one {wire.VERSION}"
+    ):
         gather(grid, 2)

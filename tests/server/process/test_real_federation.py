@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 NODES = 2
 SMALL = [
     "data.users=150", "data.items=60", "data.interactions_per_user=12", "seed=5", f"engine.nodes={NODES}",
-    "algorithm.name=als", "algorithm.dim=8", "algorithm.rounds=2",
+    "algorithm.name=als", "algorithm.dim=8", "algorithm.rounds=2", "algorithm.popularity_share=0.0",
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from fedrec.transport.state import State
 NODES = 3
 SMALL = [
     "data.users=150", "data.items=60", "data.interactions_per_user=12", f"engine.nodes={NODES}",
-    "algorithm.name=als", "algorithm.dim=4", "algorithm.rounds=2",
+    "algorithm.name=als", "algorithm.dim=4", "algorithm.rounds=2", "algorithm.popularity_share=0.0",
 ]  # fmt: skip
 
 pytestmark = pytest.mark.slow
