@@ -1,14 +1,13 @@
 """The tables of the architecture allow nothing that no file uses: a stale allowance hides the next fault."""
 
-import ast
-
 import pytest
 
-from tests.test_architecture import ALLOWED, BASE, ONLY_IN, PACKAGED, PRINTS, SUMS, imports, name_of, room_of, within
+from tests.syntax import imports
+from tests.test_architecture import ALLOWED, BASE, ONLY_IN, PACKAGED, PRINTS, SUMS, name_of, room_of, text_of, within
 
 USED: dict[str, set[str]] = {}
 for _file in PACKAGED:
-    USED.setdefault(room_of(name_of(_file)), set()).update(imports(ast.parse(_file.read_text(encoding="utf-8"))))
+    USED.setdefault(room_of(name_of(_file)), set()).update(imports(text_of(_file)))
 
 
 def used(room: str, place: str) -> bool:

