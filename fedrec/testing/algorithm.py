@@ -108,7 +108,8 @@ class AlgorithmContract(ModelContract, DeviceFormContract, SumsContract, Clippin
                 lattice = query.lattice(USERS)
                 running = torch.ones(query.shape, dtype=torch.int64)
                 part.add_to(running, weights.double(), lattice)
-                assert close(query.decode(running - 1, lattice), total), query.name
+                rounding = len(odd) * lattice.step  # each user's numbers are rounded to the lattice
+                assert close(query.decode(running - 1, lattice), total, slack=rounding), query.name
 
     def test_a_user_of_weight_zero_leaves_no_trace(self, algo: Algorithm, sampled_rounds: Rounds) -> None:
         odd = batch_of(edge_rows())

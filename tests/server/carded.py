@@ -22,8 +22,9 @@ from tests.server.grid_in_memory import MemoryGrid
 
 CHANGES = [
     "data.users=60", "data.items=20", "data.interactions_per_user=6", "algorithm.name=als", "algorithm.dim=2",
-    "algorithm.rounds=1", "federation.deadline=0.1", "federation.patience=0.1",
+    "algorithm.rounds=2", "algorithm.popularity_share=0", "federation.deadline=0.1", "federation.patience=0.1",
 ]  # fmt: skip
+"""Two rounds of equal price, so that a test may raise their number."""
 FIRST = 50
 """Flower's id of the first node."""
 

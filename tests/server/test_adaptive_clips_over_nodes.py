@@ -27,7 +27,7 @@ from fedrec.run.coordinator import Coordinator
 from tests.server.carded import Carded
 from tests.server.deployed import REQUEST, data, deployed, hosted, plan_of, spec_of
 
-ADAPTIVE = ("privacy.clipping.adaptive=true", "privacy.clipping.rate=1.0", "algorithm.rounds=2")
+ADAPTIVE = ("privacy.clipping.adaptive=true", "privacy.clipping.rate=1.0")
 PRIVACY = PrivacyConfig(epsilon=4.0, delta=1e-4, clipping=ClippingConfig(adaptive=True, rate=1.0))
 
 
@@ -55,12 +55,12 @@ def test_a_run_is_carded_charged_and_verified(
     assert fedrec(["audit", "verify", str(tmp_path / "run"), "--trust-run-key"]) == 0
     statement = json.loads((tmp_path / "run/release/privacy/statement.json").read_text())
     found = {row["name"]: row.get("factors") for row in statement["releases"]}
-    assert found == {"popularity": None, "gram": ["0.01", "100.0"], "items": ["0.01", "100.0"], QUERY: None}
+    assert found == {"gram": ["0.01", "100.0"], "items": ["0.01", "100.0"], QUERY: None}
     assert "A clip with a range adapts" in (tmp_path / "run/release/privacy/statement.md").read_text()
     assert "A clip with a range adapts" in (tmp_path / "run/release/privacy/report.html").read_text()
     charges = [entry.payload for entry in read_ledger(tmp_path / "run/release/privacy/ledger.jsonl")[0]]
     charged = [query for record in charges if record["type"] == "charge" for query in record["queries"]]
-    assert [query["name"] for query in charged] == ["popularity", *["gram", "items", QUERY] * 2]
+    assert [query["name"] for query in charged] == ["gram", "items", QUERY] * 2
     capsys.readouterr()
     assert fedrec(["audit", "card", str(tmp_path / "run")]) == 0
     assert "clip 3.5 x 0.01 to 100 (adaptive)" in capsys.readouterr().out

@@ -58,7 +58,7 @@ def test_the_first_private_contribution_in_twenty_lines(tmp_path: Path) -> None:
                 policy = file.read_text().replace("unmetered = true", "unmetered = false")
                 file.write_text(policy.replace("\nload = 0.5", "\nload = 0.0"))
         assert "als        local" in shown
-        assert "Rounds that this device paid for: 1." in (tmp_path / "1.log").read_text()
+        assert "Rounds that this device paid for: 2." in (tmp_path / "1.log").read_text()
         assert mark_of(tmp_path / "phone").exists()
         assert (tmp_path / "runs" / "first" / "release" / "model" / "model.safetensors").is_file()
         machine.nodes.append(waiting[0])

@@ -16,6 +16,7 @@ APART = 2
 CHANGES = (
     "algorithm.name=fcf",
     "algorithm.rounds=4",
+    "algorithm.popularity_share=0.1",
     "privacy.noise=banded",
     f"privacy.separation={APART}",
     "privacy.epsilon=8.0",
@@ -47,7 +48,7 @@ def answers(carded: Charging) -> dict[int, bool]:
 
 
 def test_each_block_is_asked_in_turn_and_the_ledger_verifies(carded, tmp_path, capsys) -> None:
-    carded.run(tmp_path / "run", changes=("algorithm.popularity_share=0.1", *CHANGES))
+    carded.run(tmp_path / "run", changes=CHANGES)
     assert carded.codes() == []
     assert all(answers(carded).values())
     payloads = [entry.payload for entry in read_ledger(tmp_path / "run" / "release" / "privacy" / "ledger.jsonl")[0]]

@@ -182,7 +182,7 @@ def test_all_sums_of_popularity_count_by_the_inverse_of_their_noise() -> None:
 def test_the_two_parts_of_the_pairs_count_as_one_release(monkeypatch: pytest.MonkeyPatch) -> None:
     algo, seen = small(), list[PrivateSum]()
 
-    def lift(_features: KernelFeatures, _shared: Shared, release: PrivateSum) -> Shared:
+    def lift(_features: KernelFeatures, _shared: Shared, release: PrivateSum, _copies: float) -> Shared:
         seen.append(release)
         return {}
 
