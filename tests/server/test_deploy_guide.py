@@ -1,11 +1,13 @@
 """The commands of docs/deploy.md that start something, word for word, with this machine as both machines."""
 
+import fcntl
 import os
 import shlex
 import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -39,7 +41,10 @@ def commands(heading: str) -> list[str]:
 
 
 class Machine:
-    """Runs commands in a folder that is also the home; a `client start` goes on until the end."""
+    """Runs commands in a folder that is also the home; a `client start` goes on until the end.
+
+    The guides name one port, so one test at a time is inside.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.nodes, self.follow = folder, [], False
@@ -58,6 +63,12 @@ class Machine:
         return done.stdout
 
     def __enter__(self) -> "Machine":
+        self.turn = (Path(tempfile.gettempdir()) / f"fedrec-guides-{os.getuid()}.lock").open("w")
+        fcntl.flock(self.turn, fcntl.LOCK_EX)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", 9092)) == 0:
+                self.turn.close()
+                pytest.skip("something listens at port 9092, the one of the guide")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -65,7 +76,9 @@ class Machine:
             node.terminate()
         for node in self.nodes:
             node.wait(60)
-        assert self("fedrec server stop") == "stopped\n"
+        stopped = self("fedrec server stop")
+        self.turn.close()
+        assert stopped == "stopped\n"
 
 
 def own_data(folder: Path) -> None:
@@ -90,9 +103,6 @@ def test_on_one_machine(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_machines_from_nothing_and_a_simulation_over_several(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        if probe.connect_ex(("127.0.0.1", 9092)) == 0:
-            pytest.skip("something listens at port 9092, the one of the guide")
     two_machines(tmp_path / "two")
     several_machines(tmp_path / "several")
 

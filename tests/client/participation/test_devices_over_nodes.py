@@ -79,7 +79,7 @@ def test_distributed_sums_differ_by_rounding_and_a_solve_alone(
 ) -> None:
     verified(devices.deploy(tmp_path / "run", *DISTRIBUTED, *changes, words=lambda: WordStream.seeded("words")))
     for n in range(3):
-        assert len(devices.seen[n]) == (2 if changes else 1)
+        assert len(devices.seen[n]) == (3 if changes else 1)
         for asked in devices.seen[n]:
             expected = with_torch(devices, n, asked, lambda: WordStream.seeded("words"))
             for name, part in expected.items():
