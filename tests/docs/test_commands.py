@@ -38,7 +38,7 @@ NOT_RUN = {
     "installs packages": (r"pip install", 4),
     "the whole quickstart or demo, or a whole check; .ci/run runs most of these targets": (r": make ", 7),
     "needs data of a publisher, or asks one": (r"ml-1m|ml-100k|data get", 51),
-    "measures for minutes to hours": (r"fedrec bench|faults(\.py|_distributed|_mid_round)|planted-order", 21),
+    "measures for minutes to hours": (r"fedrec bench|faults(\.py|_distributed|_mid_round)|planted-order", 22),
     "attacks for minutes; tests/simulation/attacks/test_attacks.py runs smaller ones": (r"audit attack", 8),
     "runs code of one's own: tests/simulation/test_foreign_algorithms.py": (r"extending\.md: fedrec .*\.py:", 2),
     "starts a server and a node: tests/server/test_allowed_plugins.py, test_plugins_on_a_node.py": (

@@ -26,6 +26,7 @@ from fedrec_sim.benchmarks.options import (
 from fedrec_sim.benchmarks.scale_commands import ranking, scale
 from fedrec_sim.benchmarks.secagg_command import secagg
 from fedrec_sim.benchmarks.serve_command import serve
+from fedrec_sim.benchmarks.social_command import social
 
 bench = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode="markdown")
 
@@ -290,6 +291,7 @@ bench.command("edge")(edge)
 bench.command("compress")(compress)
 bench.command("serve")(serve)
 bench.command("device-round")(device_round)
+bench.command("social")(social)
 
 
 def _show(document: dict[str, Any], out: Path | None) -> None:
