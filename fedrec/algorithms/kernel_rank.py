@@ -239,8 +239,8 @@ class KernelRank(Staged):
 
         Two cases are refused more pairs. Either their lift is small, by the upper end of a confidence interval; then
         history does not predict the next item, and weights learn nothing from it either. Or all the pairs together
-        could not show even a strong lift, as on a log whose users have hardly any; then weights can still learn from
-        public content, if histories are long enough.
+        could show neither a strong lift nor one as large as this part's, as on a log whose users have hardly any; then
+        weights can still learn from public content, if histories are long enough.
         """
         assert self.again is not None
         release = sums["cooccurrence"]
@@ -249,7 +249,7 @@ class KernelRank(Staged):
         lift, error = squared_lift(matrix, pairs.noise_std, popularity, self.facts.expected_cohort, copies)
         if lift + DOUBT * error < LEAST_LIFT:
             choice = ALL
-        elif DOUBT * error * self.pilot_share / self.shares[2] > MOST_LIFT:
+        elif DOUBT * error * self.pilot_share / self.shares[2] > max(MOST_LIFT, lift):
             choice = PAIRS if self.features.public.maps and not self.weights.cold(shared) else ALL
         else:
             choice = NEVER

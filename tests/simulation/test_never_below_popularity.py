@@ -4,11 +4,13 @@ A personalised method that falls below counting is worth less than nothing. The 
 `python -m tests.simulation.below_popularity`.
 """
 
+import random
 from pathlib import Path
 
 import pytest
 from fedrec_sim.engines.setup import popularity
 
+import fedrec
 from fedrec.data.datasets import DataConfig, load
 from fedrec.data.shapes import SHAPES
 from fedrec.data.splits import split
@@ -35,6 +37,24 @@ def test_cold_users_without_noise() -> None:
 @pytest.mark.parametrize("name", ["ml-100k", "ml-latest-small"])
 def test_small_real_logs(name: str, epsilon: float, data_dir: Path) -> None:
     assert not below(behind([compared(real(name, data_dir), epsilon, 0, data_dir)]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 4])
+def test_few_users_with_a_sharp_order(seed: int) -> None:
+    """400 users walk a ring of 200 items: their pairs are few and strong, and the first part of them shows it dimly."""
+    rng, events = random.Random(0), []
+    for user in range(400):
+        item = rng.randrange(200)
+        for time in range(20):
+            events.append((user, item, time))
+            item = (item + rng.randint(1, 3)) % 200
+    data = fedrec.read_log(dict(zip(("user_id", "item_id", "timestamp"), zip(*events, strict=True), strict=True)))
+    found = {
+        name: fedrec.simulate(name, data, epsilon=8.0, seed=seed, progress=False).metrics["hr@10"]
+        for name in ("kernel-rank", "popularity")
+    }
+    assert found["kernel-rank"] > 2 * found["popularity"]
 
 
 def test_the_comparison_can_fail() -> None:
